@@ -1,0 +1,29 @@
+__version__: str
+
+__all__ = [
+    "BoldData",
+    "Fit",
+    "TaskDCM",
+    "compare",
+    "compare_posteriors",
+    "data",
+    "fit",
+    "infer",
+    "integrate",
+    "load_example",
+    "load_fit",
+    "models",
+    "neural",
+    "observe",
+    "plot",
+    "read_spm_dcm",
+]
+
+from . import compare, data, infer, integrate, models, neural, observe, plot
+from .compare.posteriors import compare_posteriors
+from .data.bold import BoldData
+from .infer.fitting import fit
+from .infer.results import Fit, load_fit
+from .models.examples import load_example
+from .models.spm import read_spm_dcm
+from .models.task import TaskDCM

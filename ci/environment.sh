@@ -1,0 +1,20 @@
+# Sourced by the other scripts. Makes .venv-test with the package (editable) and everything that
+# testing it needs, and enters it. Nothing outside this folder is changed.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+if [ ! -x .venv-test/bin/python ]; then
+  "${PYTHON:-python3}" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
+    echo "bayesdcm needs Python 3.11 or later; name one by PYTHON=python3.12" >&2
+    exit 2
+  }
+  "${PYTHON:-python3}" -m venv .venv-test
+fi
+# Installed again only when pyproject.toml changes: the installation is editable.
+if ! cmp -s pyproject.toml .venv-test/installed-for.toml; then
+  echo "Installing into .venv-test ..."
+  .venv-test/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+  cp pyproject.toml .venv-test/installed-for.toml
+fi
+PATH="$PWD/.venv-test/bin:$PATH"
+export MPLBACKEND=Agg

@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Style, spelling, order of the rooms, types. Seconds.
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+ruff check .
+ruff format --check .
+lint-imports
+codespell
+basedpyright --level error

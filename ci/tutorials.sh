@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Execute every tutorial from its first cell to its last.
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+executed=$(mktemp -d)
+trap 'rm -rf "$executed"' EXIT
+shopt -s nullglob
+for tutorial in tutorials/*.md; do
+  echo "Executing $tutorial"
+  jupytext --quiet --to ipynb --execute \
+    --output "$executed/$(basename "$tutorial" .md).ipynb" "$tutorial"
+done

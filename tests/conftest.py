@@ -1,0 +1,58 @@
+"""What all tests share: settings of JAX, which tests run, and clean figures."""
+
+import os
+import sys
+
+import bayesdcm  # noqa: F401  (before JAX: it sets double precision and XLA's flags)
+
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import hypothesis
+import pytest
+
+# A first example compiles, later ones do not: a deadline would tell of the compiler only.
+hypothesis.settings.register_profile("bayesdcm", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("bayesdcm")
+
+
+def pytest_addoption(parser):
+    parser.addoption("--runslow", action="store_true", help="run the tests marked slow, too")
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("--runslow") or "slow" in (config.getoption("-m") or ""):
+        return
+    for item in items:
+        if "slow" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason="slow: give --runslow"))
+
+
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("gpu") is None:
+        return
+    import jax
+
+    if jax.default_backend() != "gpu":
+        pytest.skip("needs a GPU")
+
+
+@pytest.fixture
+def strict_ranks():
+    """Make JAX raise where arrays of different rank are broadcast in silence.
+
+    For tests of this package's own functions. It cannot be set for all tests: NumPyro's autoguides
+    broadcast ranks themselves.
+    """
+    import jax
+
+    before = jax.config.jax_numpy_rank_promotion
+    jax.config.update("jax_numpy_rank_promotion", "raise")
+    yield
+    jax.config.update("jax_numpy_rank_promotion", before)
+
+
+@pytest.fixture(autouse=True)
+def _close_figures():
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
