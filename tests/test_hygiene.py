@@ -107,23 +107,16 @@ def dotted(node):
 
 def global_random_uses(tree):
     """List the uses of a global random state, Python's or NumPy's, in a syntax tree."""
-    uses = []
+    names = []
     for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute):
-            chain = re.fullmatch(r"(?:np|numpy)\.random\.(\w+)", dotted(node))
-            if chain and chain[1] not in EXPLICIT_RANDOM:
-                uses.append(f"line {node.lineno}: {dotted(node)}")
-        elif isinstance(node, ast.ImportFrom) and node.module == "numpy.random":
-            uses += [
-                f"line {node.lineno}: numpy.random.{alias.name}"
-                for alias in node.names
-                if alias.name not in EXPLICIT_RANDOM
-            ]
-        elif isinstance(node, ast.Import | ast.ImportFrom):
-            named = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            if "random" in (*named, getattr(node, "module", None)) and not getattr(node, "level", 0):
-                uses.append(f"line {node.lineno}: the module random")
-    return uses
+        if isinstance(node, ast.Attribute) and not dotted(node).startswith("random."):
+            names.append(re.sub(r"^np\.", "numpy.", dotted(node)))
+        elif isinstance(node, ast.Import):
+            names += [f"{alias.name}.*" for alias in node.names if alias.name == "random"]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    used = [re.fullmatch(r"(?:numpy\.)?random\.(\w+|\*)", name) for name in names]
+    return [use[0] for use in used if use and use[1] not in EXPLICIT_RANDOM]
 
 
 @pytest.mark.parametrize(
@@ -136,7 +129,7 @@ def global_random_uses(tree):
         ("from random import gauss", 1),
         ("import numpy as np; np.random.default_rng(0).normal()", 0),
         ("import jax; jax.random.normal(jax.random.key(0))", 0),
-        ("from jax import random", 0),
+        ("from jax import random; random.normal(random.key(0))", 0),
     ],
 )
 def test_the_search_for_random_state_finds_it(code, found):
