@@ -1,0 +1,134 @@
+"""Checks that only BOLD data need: variation, coverage of the run, confounds and slice timing.
+
+Each raises an error that names the argument, what came, what was expected and what to do.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from bayesdcm.data.validation import check_positive, check_real_array
+
+__all__ = [
+    "check_confounds",
+    "check_coverage",
+    "check_delays",
+    "check_repetition_time",
+    "check_signal",
+    "check_variation",
+]
+
+# SPM's slice delay, in s, where none is given (spm_dcm_estimate).
+_DEFAULT_DELAY = 1.0
+# No BOLD run is sampled more slowly; a larger number is a time in milliseconds.
+_LONGEST_REPETITION_TIME = 60.0
+
+
+def check_signal(signal: ArrayLike) -> NDArray[np.float64]:
+    """Return the signal, (scans, regions), as a read-only array of at least two scans."""
+    checked = check_real_array("signal", signal, ("scans", "regions"))
+    if checked.shape[0] < 2:
+        raise ValueError(
+            f"signal has one scan, shape {checked.shape}; expected a time series of shape "
+            "(scans, regions). If it is (regions, scans), transpose it."
+        )
+    with np.errstate(over="ignore", invalid="ignore"):
+        spread = np.ptp(checked - checked.mean(axis=0))
+    if not np.isfinite(spread):
+        raise ValueError(
+            f"signal has values up to {np.abs(checked).max():g}, whose range overflows; expected "
+            "percent or arbitrary units of ordinary size. Rescale it."
+        )
+    return checked
+
+
+def check_variation(signal: NDArray[np.float64], names: tuple[str, ...]) -> None:
+    """Raise `ValueError` where a region's signal, (scans, regions), is constant."""
+    spread = np.ptp(signal, axis=0)
+    constant = spread <= 8 * np.finfo(float).eps * np.abs(signal).max(axis=0)
+    if constant.any():
+        column = int(np.flatnonzero(constant)[0])
+        raise ValueError(
+            f"signal is constant in {int(constant.sum())} region(s), the first in column {column} "
+            f"({names[column]}), value {signal[0, column]:g}; expected signals that vary over "
+            "scans. Leave the region out, or check its mask."
+        )
+
+
+def check_repetition_time(value: float) -> float:
+    """Return the repetition time in s; refuse what must be milliseconds."""
+    repetition_time = check_positive("repetition_time", value, "seconds")
+    if repetition_time > _LONGEST_REPETITION_TIME:
+        raise ValueError(
+            f"repetition_time is {repetition_time:g}; expected seconds, at most "
+            f"{_LONGEST_REPETITION_TIME:g}. If it is in milliseconds, divide it by 1000."
+        )
+    return repetition_time
+
+
+def check_coverage(
+    inputs: NDArray[np.float64], dt: float, signal: NDArray[np.float64], repetition_time: float
+) -> None:
+    """Raise `ValueError` where inputs, (bins, inputs), differ from the run by over a bin."""
+    run = signal.shape[0] * repetition_time
+    if dt > repetition_time * (1 + 1e-9):
+        raise ValueError(
+            f"input_dt is {dt:g} s, longer than the repetition time of {repetition_time:g} s; "
+            "expected at least one microtime bin per scan. Give input_dt in seconds."
+        )
+    excess = inputs.shape[0] * dt - run
+    if abs(excess) <= dt * (1 + 1e-6):
+        return
+    hint = ""
+    if abs(inputs.shape[0] * dt - signal.shape[1] * repetition_time) <= dt:
+        hint = f" The signal, shape {signal.shape}, seems to be transposed."
+    raise ValueError(
+        f"inputs are too {'long' if excess > 0 else 'short'} by {abs(excess):g} s: "
+        f"{inputs.shape[0]} bins of input_dt = {dt:g} s last {inputs.shape[0] * dt:g} s, but "
+        f"{signal.shape[0]} scans every {repetition_time:g} s last {run:g} s; expected them to "
+        f"agree within one bin. Cut or extend inputs, or correct input_dt.{hint}"
+    )
+
+
+def check_confounds(confounds: ArrayLike | None, n_scans: int) -> NDArray[np.float64]:
+    """Return confounds, (scans, confounds), of full rank; a column of ones for None."""
+    given = np.ones((n_scans, 1)) if confounds is None else confounds
+    checked = check_real_array("confounds", given, ("scans", "confounds"), allow_bool=True)
+    rows, columns = checked.shape
+    if rows != n_scans:
+        raise ValueError(
+            f"confounds has {rows} rows, shape {checked.shape}, but signal has {n_scans} scans; "
+            "expected one row per scan. Cut confounds to the scans of the signal."
+        )
+    # Columns of very different units (mm, degrees, spikes) must not look dependent.
+    largest = np.abs(checked).max(axis=0)
+    rank = np.linalg.matrix_rank(checked / np.where(largest > 0, largest, 1.0))
+    if rank < columns or columns >= n_scans:
+        raise ValueError(
+            f"confounds has {columns} columns of rank {rank} for {n_scans} scans; expected "
+            "linearly independent columns, fewer than scans. Drop columns that repeat or combine "
+            "others (a constant beside one indicator per session, say)."
+        )
+    return checked
+
+
+def check_delays(
+    delays: ArrayLike | None, n_regions: int, repetition_time: float
+) -> NDArray[np.float64]:
+    """Return slice delays, (regions,), in s; SPM's 1 s, at most the repetition time, for None."""
+    default = np.full(n_regions, min(_DEFAULT_DELAY, repetition_time))
+    checked = check_real_array("slice_delays", default if delays is None else delays, ("regions",))
+    if checked.size != n_regions:
+        raise ValueError(
+            f"slice_delays has {checked.size} entries, but signal has {n_regions} region(s); "
+            "expected one delay in seconds per region. Give them in the regions' order."
+        )
+    # A delay of one repetition time, as SPM files have it, may be off by rounding.
+    outside = (checked < 0) | (checked > repetition_time * (1 + 1e-9))
+    if outside.any():
+        raise ValueError(
+            f"slice_delays must lie between 0 and the repetition time of {repetition_time:g} s, "
+            f"got {checked.tolist()}. Give them in seconds from the onset of the scan."
+        )
+    return checked

@@ -1,0 +1,299 @@
+"""Reader of SPM's files of dynamic causal models for task fMRI (DCM_*.mat)."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesdcm.data.bold import BoldData
+from bayesdcm.data.spm_estimates import SpmEstimates, read_estimates
+from bayesdcm.data.spm_fields import dense, flag, is_empty, n_columns, names_of
+
+__all__ = ["SpmFile", "read_spm_file"]
+
+# Switches that change the generative model into one that the task-fMRI model does not cover.
+_UNSUPPORTED = {
+    "stochastic": "a stochastic DCM",
+    "induced": "a spectral DCM",
+    "backwards": "a two-state DCM with separate backward connections",
+    "hidden": "a DCM with hidden regions",
+    "precision": "a DCM whose prior on connections is not SPM's default",
+}
+# Above this number of regions SPM projects the prior on A to principal modes of the data.
+_MAX_NODES = 8
+# SPM's defaults for the mean and variance of the log-precision of the noise.
+_NOISE_PRIOR = {"hE": 6.0, "hC": 1 / 128}
+
+
+@dataclass(frozen=True, eq=False)
+class SpmFile:
+    """Content of one SPM file of a DCM for task fMRI, in this package's layout.
+
+    Attributes
+    ----------
+    A : ndarray of int, shape (to, from)
+        Which connections exist (0/1).
+    B : ndarray of int, shape (input, to, from), or None
+        Which connections an input modulates; None where the file has none.
+    C : ndarray of int, shape (to, input)
+        Which regions an input drives.
+    D : ndarray of int, shape (gating region, to, from), or None
+        Which connections a region gates; None where the file has no such array.
+    two_state : bool
+        Whether each region has an excitatory and an inhibitory population.
+    data : BoldData
+        Signals, inputs (centred where the file asks for it), confounds and slice delays.
+    estimates : SpmEstimates or None
+        What SPM estimated; None where the model was not estimated.
+    """
+
+    A: NDArray[np.int64]
+    B: NDArray[np.int64] | None
+    C: NDArray[np.int64]
+    D: NDArray[np.int64] | None
+    two_state: bool
+    data: BoldData
+    estimates: SpmEstimates | None
+
+
+def read_spm_file(path: str | os.PathLike[str]) -> SpmFile:
+    """Return what a DCM_*.mat file for task fMRI holds, in this package's layout.
+
+    MATLAB files of version 5 (to 7) and 7.3 are read. Signals stay as stored: SPM may have scaled
+    them to a range of 4 when it estimated the model.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file.
+
+    Returns
+    -------
+    SpmFile
+        Structure, data and, where estimated, estimates.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    TypeError
+        If `path` is not a path.
+    ValueError
+        If the file is damaged, is not a MATLAB file, does not hold a DCM, or holds one for another
+        modality or of a kind that the task-fMRI model does not cover.
+
+    Warns
+    -----
+    UserWarning
+        If SPM used a prior that depends on data (over eight regions) or settings for the noise
+        that are not its defaults, or if its estimates are laid out in an unknown way.
+
+    Examples
+    --------
+    >>> read_spm_file("DCM_absent.mat")
+    Traceback (most recent call last):
+    FileNotFoundError: path: there is no file 'DCM_absent.mat'. Check the folder and the name.
+    """
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(
+            f"path must be a string or path-like, got {type(path).__name__}. "
+            "Give the location of a DCM_*.mat file."
+        )
+    file = Path(path)
+    if not file.exists():
+        raise FileNotFoundError(f"path: there is no file '{file}'. Check the folder and the name.")
+    try:
+        return _parse(_load_dcm(file))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"path: '{file}' cannot be used. {error}") from error
+
+
+def _load_dcm(file: Path) -> Mapping[str, Any]:
+    _check_header(file)
+    # Slow to import, and needed by those only who read SPM's files.
+    import pymatreader
+
+    with warnings.catch_warnings():
+        # Function handles in DCM.M are of no use here.
+        warnings.filterwarnings("ignore", message="Complex objects")
+        try:
+            variables = pymatreader.read_mat(file, variable_names=["DCM"])
+        except ImportError:
+            raise
+        except Exception as error:  # damaged files raise errors of a dozen kinds
+            raise ValueError(
+                f"It is damaged or cut off: {type(error).__name__}: {error}. Expected a complete "
+                "MATLAB file. Copy or save it again."
+            ) from error
+    dcm = variables.get("DCM")
+    if dcm is None:
+        present = [entry[0] for entry in pymatreader.whosmat(file)]
+        raise ValueError(
+            f"It holds the variables {present}, but no 'DCM'. Give a file that SPM wrote as "
+            "DCM_*.mat; of a group file (GCM), save each DCM to a file of its own."
+        )
+    if not isinstance(dcm, Mapping):
+        raise ValueError(
+            f"Its variable 'DCM' is a {type(dcm).__name__}; expected one structure. Save one DCM "
+            "per file."
+        )
+    return dcm
+
+
+def _check_header(file: Path) -> None:
+    if file.is_dir():
+        raise ValueError("It is a folder; expected a file. Give a DCM_*.mat file in it.")
+    with file.open("rb") as stream:
+        header = stream.read(128)
+    if not header.startswith(b"MATLAB") or len(header) < 128:
+        raise ValueError(
+            "It is not a MATLAB file of version 5, 7 or 7.3 (these begin with the word 'MATLAB'). "
+            "Give a DCM_*.mat file as SPM wrote it."
+        )
+
+
+def _parse(dcm: Mapping[str, Any]) -> SpmFile:
+    options = dcm.get("options")
+    options = options if isinstance(options, Mapping) else {}
+    _check_kind(dcm, options)
+    data = _read_data(dcm)
+    n, m = data.n_regions, data.n_inputs
+    _warn_of_differences(n, options)
+    if np.ndim(dcm["a"]) == 1 and n > 1:
+        raise ValueError(
+            "DCM.a is a vector, which parameterises connections by eigenvalues; expected a matrix "
+            f"of {n} x {n} switches. Specify the model with a matrix DCM.a."
+        )
+    A = _switches("DCM.a", (dense("DCM.a", dcm["a"], (n, n)) != 0).astype(float))
+    C = _switches("DCM.c", dense("DCM.c", dcm["c"], (n, m)))
+    if not C.any() or not np.any(data.inputs):
+        raise ValueError(
+            "Nothing drives the model: DCM.c or DCM.U.u is zero throughout, and SPM would fit it "
+            "as a stochastic DCM. Expected a driving input. Specify DCM.c."
+        )
+    if flag(options, "centre"):
+        data = data.centred_inputs()
+    return SpmFile(
+        A=A,
+        B=_slices("DCM.b", dcm.get("b"), n, m),
+        C=C,
+        D=_gates(dcm.get("d"), n),
+        two_state=flag(options, "two_state"),
+        data=data,
+        estimates=read_estimates(dcm, data.region_names or (), data.input_names or ()),
+    )
+
+
+def _check_kind(dcm: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+    analysis = options.get("analysis")
+    if isinstance(analysis, str) and analysis.strip():
+        raise ValueError(
+            f"It holds a DCM of kind '{analysis}' (DCM.options.analysis); expected a DCM for task "
+            "fMRI, which has none. Use the reader of that kind of data."
+        )
+    for name, kind in _UNSUPPORTED.items():
+        if flag(options, name):
+            raise ValueError(
+                f"It holds {kind} (DCM.options.{name}); expected a deterministic DCM for task "
+                f"fMRI. Specify the model without options.{name}."
+            )
+    missing = [name for name in ("a", "c", "Y", "U") if is_empty(dcm.get(name))]
+    missing += [
+        f"{part}.{name}"
+        for part in ("Y", "U")
+        if part not in missing
+        for name in (part.lower(), "dt")
+        if not isinstance(dcm[part], Mapping) or is_empty(dcm[part].get(name))
+    ]
+    if missing:
+        raise ValueError(
+            f"Its DCM lacks {', '.join('DCM.' + name for name in missing)}; expected a DCM for "
+            "task fMRI with connections (a), driving inputs (c), signals (Y) and inputs (U). "
+            "Specify the model in SPM first, or use the reader of its kind of data."
+        )
+
+
+def _warn_of_differences(n: int, options: Mapping[str, Any]) -> None:
+    if n > _MAX_NODES:
+        warnings.warn(
+            f"SPM restricts the prior of DCMs with over {_MAX_NODES} regions (here {n}) to "
+            "principal modes of the data; this package does not, so estimates will differ.",
+            stacklevel=4,
+        )
+    for name, default in _NOISE_PRIOR.items():
+        value = options.get(name)
+        if not is_empty(value) and not np.allclose(np.asarray(value, dtype=float), default):
+            warnings.warn(
+                f"The file sets SPM's prior of the noise DCM.options.{name} to {value}; this "
+                f"package uses SPM's default, {default:g}, so estimates will differ.",
+                stacklevel=4,
+            )
+
+
+def _read_data(dcm: Mapping[str, Any]) -> BoldData:
+    Y, U = dcm["Y"], dcm["U"]
+    n = _count(dcm, "n", np.shape(Y["y"]))
+    signal = dense("DCM.Y.y", Y["y"], (None, n))
+    inputs = dense("DCM.U.u", U["u"], (None, n_columns(U["u"])))
+    confounds = Y.get("X0")
+    delays = dcm.get("delays")
+    region_names = names_of(Y.get("name"))
+    if region_names is None and isinstance(dcm.get("xY"), Mapping):
+        region_names = names_of(dcm["xY"].get("name"))
+    return BoldData(
+        signal,
+        float(dense("DCM.Y.dt", Y["dt"], ())),
+        inputs=inputs,
+        input_dt=float(dense("DCM.U.dt", U["dt"], ())),
+        region_names=region_names,  # type: ignore[arg-type]
+        input_names=names_of(U.get("name")),  # type: ignore[arg-type]
+        confounds=None
+        if is_empty(confounds)
+        else dense("DCM.Y.X0", confounds, (None, n_columns(confounds))),
+        slice_delays=None if is_empty(delays) else dense("DCM.delays", delays, (n,)),
+    )
+
+
+def _count(dcm: Mapping[str, Any], name: str, shape: tuple[int, ...]) -> int:
+    value = dcm.get(name)
+    if not is_empty(value):
+        return int(dense(f"DCM.{name}", value, ()))
+    return shape[1] if len(shape) == 2 else 1
+
+
+def _switches(name: str, values: NDArray[np.float64]) -> NDArray[np.int64]:
+    if not np.isin(values, (0, 1)).all():
+        raise ValueError(
+            f"{name} has entries other than 0 and 1, {np.unique(values)[:5].tolist()}, which SPM "
+            "takes as prior variances; expected switches. Set each to 0 or 1."
+        )
+    return np.ascontiguousarray(values).astype(np.int64)
+
+
+def _slices(name: str, value: object, n: int, count: int) -> NDArray[np.int64] | None:
+    """Turn SPM's (to, from, slice) into (slice, to, from)."""
+    if is_empty(value):
+        return None
+    return _switches(name, np.moveaxis(dense(name, value, (n, n, count)), 2, 0))
+
+
+def _gates(value: object, n: int) -> NDArray[np.int64] | None:
+    if is_empty(value):
+        return None
+    shape = np.shape(value)
+    # SPM lets the first regions gate where there are fewer slices than regions.
+    count = shape[2] if len(shape) == 3 else 1
+    given = _slices("DCM.d", value, n, count)
+    if given is None or count > n:
+        raise ValueError(
+            f"DCM.d has {count} slices for {n} regions; expected one slice per gating region. "
+            "Specify DCM.d with at most as many slices as regions."
+        )
+    return np.concatenate([given, np.zeros((n - count, n, n), np.int64)])

@@ -1,0 +1,176 @@
+"""Fields of MATLAB structures as plain arrays, flags and names.
+
+Readers of MATLAB files drop dimensions of length one and keep sparse arrays sparse. The functions
+here restore shapes, which are known from the numbers of regions and inputs, and refuse all others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesdcm.data.validation import describe
+
+__all__ = ["dense", "flag", "is_empty", "n_columns", "names_of"]
+
+
+def is_empty(value: object) -> bool:
+    """Whether a field is absent or an empty array, which MATLAB users take for the same.
+
+    Parameters
+    ----------
+    value : object
+        The field, None where absent.
+
+    Returns
+    -------
+    bool
+        True for None and for arrays, lists and strings without entries.
+
+    Examples
+    --------
+    >>> is_empty(np.zeros((3, 3, 0)))
+    True
+    """
+    if hasattr(value, "toarray"):
+        return 0 in value.shape
+    if isinstance(value, (str, list)):
+        return not value
+    return value is None or (not isinstance(value, Mapping) and np.size(value) == 0)
+
+
+def dense(name: str, value: Any, shape: tuple[int | None, ...]) -> NDArray[np.float64]:
+    """Return a field as a float64 array with the dimensions it had in MATLAB.
+
+    Parameters
+    ----------
+    name : str
+        The field, for the messages.
+    value : object
+        The field as read: a number, array or sparse array, without dimensions of length one.
+    shape : tuple of int or None
+        Its shape in MATLAB; None stands for any length and is allowed on the first axis.
+
+    Returns
+    -------
+    ndarray of float64
+        An array of that shape.
+
+    Raises
+    ------
+    ValueError
+        If the field does not hold real numbers or has another shape.
+
+    Examples
+    --------
+    >>> dense("DCM.b", np.array([0, 1]), (1, 1, 2)).shape
+    (1, 1, 2)
+    """
+    raw = np.asarray(value.toarray() if hasattr(value, "toarray") else value)
+    if raw.dtype.kind not in "biuf":
+        raise ValueError(
+            f"{name} must hold real numbers, got {describe(value)}. Save it as a numeric array."
+        )
+    first = shape[0] if shape else 1
+    if first is None:
+        others = int(np.prod(shape[1:], dtype=int))
+        first = raw.size // others if others else 0
+    full = (first, *shape[1:]) if shape else ()
+    if _without_ones(raw.shape) != _without_ones(full):
+        expected = " x ".join("any" if length is None else str(length) for length in shape)
+        raise ValueError(
+            f"{name} has shape {raw.shape}; expected {expected or 'one number'} (dimensions of "
+            "length 1 aside). Check the numbers of regions and inputs in the file."
+        )
+    # Column-major, as MATLAB stores arrays: lost dimensions of length one come back in place.
+    return np.reshape(raw.astype(np.float64), full, order="F")
+
+
+def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(length for length in shape if length != 1)
+
+
+def n_columns(value: Any) -> int:
+    """Return the number of columns of a matrix, 1 where the dimension was dropped.
+
+    Parameters
+    ----------
+    value : array_like or sparse array
+        A matrix of more than one row as read.
+
+    Returns
+    -------
+    int
+        Its number of columns.
+
+    Examples
+    --------
+    >>> n_columns(np.zeros((5, 3))), n_columns(np.zeros(5))
+    (3, 1)
+    """
+    shape = np.shape(value)
+    return shape[1] if len(shape) == 2 else 1
+
+
+def flag(options: Mapping[str, Any], name: str) -> bool:
+    """Whether an option is present, not empty and not zero.
+
+    Parameters
+    ----------
+    options : mapping
+        Options by name.
+    name : str
+        The option.
+
+    Returns
+    -------
+    bool
+        Its truth, as MATLAB's ``if`` would take a number.
+
+    Examples
+    --------
+    >>> flag({"centre": 1}, "centre"), flag({}, "centre")
+    (True, False)
+    """
+    value = options.get(name)
+    if is_empty(value) or isinstance(value, (str, Mapping)):
+        return False
+    return bool(np.any(value.toarray() if hasattr(value, "toarray") else np.asarray(value)))
+
+
+def names_of(value: object) -> list[str] | None:
+    """Return names from a cell array of strings, a character matrix or one string.
+
+    Parameters
+    ----------
+    value : object
+        The field as read; cells within cells are taken in order.
+
+    Returns
+    -------
+    list of str or None
+        Names without surrounding blanks; None where the field is absent or empty.
+
+    Raises
+    ------
+    ValueError
+        If an entry is not a string.
+
+    Examples
+    --------
+    >>> names_of(["V1 ", ["V5"]])
+    ['V1', 'V5']
+    """
+    if is_empty(value):
+        return None
+    if isinstance(value, str):
+        return [value.strip()]
+    if not isinstance(value, (list, np.ndarray)):
+        raise ValueError(
+            f"A list of names holds {describe(value)}; expected strings. Save names as a cell "
+            "array of character vectors."
+        )
+    return [name for entry in value for name in names_of(entry) or [""]]

@@ -1,0 +1,259 @@
+"""Checks of arguments that several data classes and readers share.
+
+Each function returns the argument in the one form the package works with (float64, C-contiguous,
+read-only arrays; plain floats; tuples of strings) or raises an error that names the argument, what
+came, what was expected and what to do. Nothing is clipped, reshaped or dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["check_finite", "check_names", "check_positive", "check_real_array", "describe"]
+
+
+def describe(value: object) -> str:
+    """Short description of a value for an error message.
+
+    Parameters
+    ----------
+    value : object
+        Anything.
+
+    Returns
+    -------
+    str
+        Its type, with shape and dtype where it has them, and otherwise a shortened `repr`.
+
+    Examples
+    --------
+    >>> describe(np.zeros((2, 3)))
+    'ndarray of shape (2, 3) and dtype float64'
+    """
+    if isinstance(value, np.ndarray):
+        return f"{type(value).__name__} of shape {value.shape} and dtype {value.dtype}"
+    text = repr(value)
+    return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
+
+
+def check_real_array(
+    name: str, value: ArrayLike, axes: Sequence[str], *, allow_bool: bool = False
+) -> NDArray[np.float64]:
+    """Read-only float64 copy of an array of finite real numbers.
+
+    Parameters
+    ----------
+    name : str
+        The argument's name, for the messages.
+    value : array_like
+        The argument.
+    axes : sequence of str
+        What each axis counts, for example ``("scans", "regions")``; every axis must be non-empty.
+    allow_bool : bool, default False
+        Whether truth values pass as 0 and 1.
+
+    Returns
+    -------
+    ndarray of float64
+        With ``len(axes)`` dimensions, C-contiguous and read-only.
+
+    Raises
+    ------
+    TypeError
+        If `value` does not hold real numbers.
+    ValueError
+        If it has missing, infinite or masked entries, or another number of dimensions.
+
+    Examples
+    --------
+    >>> check_real_array("signal", [[1, 2], [3, 4]], ("scans", "regions"))
+    array([[1., 2.],
+           [3., 4.]])
+    """
+    raw = _to_numeric(name, value, "biuf" if allow_bool else "iuf")
+    expected = f"expected an array of shape ({', '.join(axes)}{',' * (len(axes) == 1)})"
+    if raw.ndim != len(axes):
+        raise ValueError(
+            f"{name} has {raw.ndim} dimension(s), shape {raw.shape}; {expected}. "
+            f"{_dimension_advice(name, raw.ndim, len(axes))}"
+        )
+    if 0 in raw.shape:
+        raise ValueError(
+            f"{name} is empty, shape {raw.shape}; {expected} with at least one entry along each "
+            "axis. Check how it was loaded."
+        )
+    array = np.array(raw, dtype=np.float64, order="C", copy=True)
+    check_finite(name, array, axes)
+    array.setflags(write=False)
+    return array
+
+
+def _to_numeric(name: str, value: ArrayLike, kinds: str) -> NDArray[Any]:
+    if np.ma.is_masked(value):
+        raise ValueError(
+            f"{name} is a masked array with {np.ma.count_masked(value)} masked entries; expected "
+            "complete data. Fill or remove them first."
+        )
+    try:
+        raw = np.asarray(value)
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"{name} cannot be read as an array ({error}); expected rows of equal length. "
+            "Give a NumPy array."
+        ) from error
+    if raw.dtype.kind not in kinds:
+        raise TypeError(
+            f"{name} must hold real numbers, got {describe(value)} (dtype {raw.dtype}). "
+            f"Convert it to a float array first, e.g. np.asarray({name}, dtype=float)."
+        )
+    return raw
+
+
+def _dimension_advice(name: str, got: int, expected: int) -> str:
+    if (got, expected) == (1, 2):
+        return f"For a single column give {name}[:, np.newaxis]."
+    if got == 0:
+        return "Give one value per entry, even where they are equal."
+    return "Select or reshape the axes before."
+
+
+def check_finite(name: str, array: NDArray[np.float64], axes: Sequence[str]) -> None:
+    """Raise `ValueError` where an array has entries that are NaN or infinite.
+
+    Parameters
+    ----------
+    name : str
+        The argument's name, for the message.
+    array : ndarray of float64
+        The argument.
+    axes : sequence of str
+        What each axis counts.
+
+    Raises
+    ------
+    ValueError
+        Says how many entries are not finite and where the first one is.
+
+    Examples
+    --------
+    >>> check_finite("signal", np.ones(3), ["scans"])
+    """
+    bad = ~np.isfinite(array)
+    if bad.any():
+        first = tuple(int(i) for i in np.argwhere(bad)[0])
+        raise ValueError(
+            f"{name} has {int(bad.sum())} entries that are NaN or infinite, the first "
+            f"({array[first]}) at index {first} of ({', '.join(axes)}); expected finite numbers "
+            "throughout. Repair, interpolate or leave out the affected data first."
+        )
+
+
+def check_positive(name: str, value: float, unit: str) -> float:
+    """Plain float of a finite number above zero.
+
+    Parameters
+    ----------
+    name : str
+        The argument's name, for the messages.
+    value : float
+        The argument.
+    unit : str
+        Its unit in words, for the messages.
+
+    Returns
+    -------
+    float
+        The number.
+
+    Raises
+    ------
+    TypeError
+        If `value` is not one real number.
+    ValueError
+        If it is not finite or not above zero.
+
+    Examples
+    --------
+    >>> check_positive("repetition_time", np.float32(2), "seconds")
+    2.0
+    """
+    if not isinstance(value, Real) or isinstance(value, (bool, np.bool_)):
+        raise TypeError(
+            f"{name} must be one number in {unit}, got {describe(value)}. Give a float, e.g. 2.0."
+        )
+    number = float(value)
+    if not np.isfinite(number) or number <= 0:
+        raise ValueError(
+            f"{name} must be a finite number of {unit} above 0, got {number}. "
+            f"Give {name} in {unit}."
+        )
+    return number
+
+
+def check_names(
+    name: str, value: Iterable[str] | None, count: int, noun: str, column_of: str
+) -> tuple[str, ...]:
+    """Tuple of as many different, non-empty names as there are columns.
+
+    Parameters
+    ----------
+    name : str
+        The argument's name, for the messages.
+    value : iterable of str or None
+        The argument; None gives ``"<noun> 1"``, ``"<noun> 2"``, ...
+    count : int
+        How many names are needed.
+    noun : str
+        What is named, for example ``"region"``.
+    column_of : str
+        The argument whose columns are named.
+
+    Returns
+    -------
+    tuple of str
+        The names.
+
+    Raises
+    ------
+    TypeError
+        If `value` is a single string or holds something other than strings.
+    ValueError
+        If the number of names is wrong, or a name is empty or repeats.
+
+    Examples
+    --------
+    >>> check_names("region_names", None, 2, "region", "signal")
+    ('region 1', 'region 2')
+    """
+    if value is None:
+        return tuple(f"{noun} {i + 1}" for i in range(count))
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        raise TypeError(
+            f"{name} must be a list of {count} strings, got {describe(value)}. "
+            f"Give one name for each column of {column_of}."
+        )
+    names = list(value)
+    for entry in names:
+        if not isinstance(entry, str):
+            raise TypeError(
+                f"{name} must hold strings only, got {describe(entry)} among {names}. "
+                "Convert each name with str()."
+            )
+    if len(names) != count:
+        raise ValueError(
+            f"{name} has {len(names)} name(s), {names}, but {column_of} has {count} column(s). "
+            "Give one name for each column, in the columns' order."
+        )
+    repeated = sorted({entry for entry in names if names.count(entry) > 1})
+    if repeated or any(not entry.strip() for entry in names):
+        fault = f"repeats {repeated}" if repeated else "has an empty name"
+        raise ValueError(
+            f"{name} {fault}, got {names}; expected different, non-empty names, because results "
+            "are labelled by them. Rename them."
+        )
+    return tuple(str(entry) for entry in names)
