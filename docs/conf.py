@@ -34,6 +34,10 @@ nb_execution_mode = "off"
 autosummary_generate = True
 autosummary_ignore_module_all = False
 autosummary_imported_members = True
+# A name of the package has one page, not another one in its room.
+autosummary_context = {"package_names": bayesdcm.__all__}
+# On file systems that ignore case, Fit and fit would share a file.
+autosummary_filename_map = {"bayesdcm.Fit": "bayesdcm.Fit-class"}
 autodoc_typehints = "none"
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = False
