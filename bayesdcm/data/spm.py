@@ -166,12 +166,14 @@ def _parse(dcm: Mapping[str, Any]) -> SpmFile:
     data = _read_data(dcm)
     n, m = data.n_regions, data.n_inputs
     _warn_of_differences(n, options)
-    if np.ndim(dcm["a"]) == 1 and n > 1:
+    if getattr(dcm["a"], "ndim", 0) == 1 and n > 1:
         raise ValueError(
             "DCM.a is a vector, which parameterises connections by eigenvalues; expected a matrix "
             f"of {n} x {n} switches. Specify the model with a matrix DCM.a."
         )
-    A = _switches("DCM.a", (dense("DCM.a", dcm["a"], (n, n)) != 0).astype(float))
+    # SPM takes any entry of a other than 0 for a connection.
+    A = dense("DCM.a", dcm["a"], (n, n))
+    A = _switches("DCM.a", np.where(np.isfinite(A), (A != 0).astype(float), A))
     C = _switches("DCM.c", dense("DCM.c", dcm["c"], (n, m)))
     if not C.any() or not np.any(data.inputs):
         raise ValueError(
@@ -239,7 +241,7 @@ def _warn_of_differences(n: int, options: Mapping[str, Any]) -> None:
 
 def _read_data(dcm: Mapping[str, Any]) -> BoldData:
     Y, U = dcm["Y"], dcm["U"]
-    n = _count(dcm, "n", np.shape(Y["y"]))
+    n = _n_regions(dcm, n_columns(Y["y"]))
     signal = dense("DCM.Y.y", Y["y"], (None, n))
     inputs = dense("DCM.U.u", U["u"], (None, n_columns(U["u"])))
     confounds = Y.get("X0")
@@ -261,11 +263,17 @@ def _read_data(dcm: Mapping[str, Any]) -> BoldData:
     )
 
 
-def _count(dcm: Mapping[str, Any], name: str, shape: tuple[int, ...]) -> int:
-    value = dcm.get(name)
-    if not is_empty(value):
-        return int(dense(f"DCM.{name}", value, ()))
-    return shape[1] if len(shape) == 2 else 1
+def _n_regions(dcm: Mapping[str, Any], n_signals: int) -> int:
+    value = dcm.get("n")
+    if is_empty(value):
+        return n_signals
+    n = float(dense("DCM.n", value, ()))
+    if n != n_signals:
+        raise ValueError(
+            f"DCM.n gives {n:g} regions, but DCM.Y.y has {n_signals} column(s); expected one "
+            "signal per region. Specify the model anew with matching regions."
+        )
+    return n_signals
 
 
 def _switches(name: str, values: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -287,7 +295,7 @@ def _slices(name: str, value: object, n: int, count: int) -> NDArray[np.int64] |
 def _gates(value: object, n: int) -> NDArray[np.int64] | None:
     if is_empty(value):
         return None
-    shape = np.shape(value)
+    shape = getattr(value, "shape", ())
     # SPM lets the first regions gate where there are fewer slices than regions.
     count = shape[2] if len(shape) == 3 else 1
     given = _slices("DCM.d", value, n, count)

@@ -128,7 +128,7 @@ def _convert(dcm: Mapping[str, Any], regions: Sequence[str], inputs: Sequence[st
 def _n_slices(value: object) -> int:
     if is_empty(value):
         return 0
-    shape = np.shape(value)
+    shape = getattr(value, "shape", ())
     return shape[2] if len(shape) == 3 else 1
 
 

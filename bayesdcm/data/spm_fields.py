@@ -69,15 +69,16 @@ def dense(name: str, value: Any, shape: tuple[int | None, ...]) -> NDArray[np.fl
     >>> dense("DCM.b", np.array([0, 1]), (1, 1, 2)).shape
     (1, 1, 2)
     """
-    raw = np.asarray(value.toarray() if hasattr(value, "toarray") else value)
-    if raw.dtype.kind not in "biuf":
+    # Cell arrays come as lists.
+    raw = value if hasattr(value, "toarray") or isinstance(value, list) else np.asarray(value)
+    if isinstance(raw, list) or raw.dtype.kind not in "biuf":
         raise ValueError(
             f"{name} must hold real numbers, got {describe(value)}. Save it as a numeric array."
         )
     first = shape[0] if shape else 1
     if first is None:
         others = int(np.prod(shape[1:], dtype=int))
-        first = raw.size // others if others else 0
+        first = int(np.prod(raw.shape, dtype=int)) // others if others else 0
     full = (first, *shape[1:]) if shape else ()
     if _without_ones(raw.shape) != _without_ones(full):
         expected = " x ".join("any" if length is None else str(length) for length in shape)
@@ -86,7 +87,20 @@ def dense(name: str, value: Any, shape: tuple[int | None, ...]) -> NDArray[np.fl
             "length 1 aside). Check the numbers of regions and inputs in the file."
         )
     # Column-major, as MATLAB stores arrays: lost dimensions of length one come back in place.
-    return np.reshape(raw.astype(np.float64), full, order="F")
+    return np.reshape(_filled(name, raw).astype(np.float64), full, order="F")
+
+
+def _filled(name: str, array: Any) -> NDArray[Any]:
+    if not hasattr(array, "toarray"):
+        return array
+    try:
+        # SciPy trusts the indices and would write outside the array where a file is damaged.
+        array.check_format(full_check=True)
+        return array.toarray()
+    except (ValueError, MemoryError) as error:
+        raise ValueError(
+            f"{name} is a damaged sparse array ({error}); expected valid indices. Save it again."
+        ) from error
 
 
 def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -111,7 +125,7 @@ def n_columns(value: Any) -> int:
     >>> n_columns(np.zeros((5, 3))), n_columns(np.zeros(5))
     (3, 1)
     """
-    shape = np.shape(value)
+    shape = getattr(value, "shape", ())
     return shape[1] if len(shape) == 2 else 1
 
 
@@ -136,9 +150,9 @@ def flag(options: Mapping[str, Any], name: str) -> bool:
     (True, False)
     """
     value = options.get(name)
-    if is_empty(value) or isinstance(value, (str, Mapping)):
+    if is_empty(value) or isinstance(value, (str, list, Mapping)):
         return False
-    return bool(np.any(value.toarray() if hasattr(value, "toarray") else np.asarray(value)))
+    return bool(np.any(_filled(name, value)))
 
 
 def names_of(value: object) -> list[str] | None:
@@ -168,7 +182,7 @@ def names_of(value: object) -> list[str] | None:
         return None
     if isinstance(value, str):
         return [value.strip()]
-    if not isinstance(value, (list, np.ndarray)):
+    if not isinstance(value, list) and getattr(value, "ndim", 0) == 0:
         raise ValueError(
             f"A list of names holds {describe(value)}; expected strings. Save names as a cell "
             "array of character vectors."

@@ -1,9 +1,13 @@
 """Synthetic SPM files: a DCM structure, and writers of MATLAB's two file formats."""
 
+import itertools
+
 import numpy as np
 import pytest
 import scipy.io
 import scipy.sparse
+
+_KEYS = itertools.count()
 
 
 def make_dcm(n=3, m=2, n_scans=20, bins=4, *, gates=0, estimated=True, sparse=True, seed=0):
@@ -63,8 +67,8 @@ def add_estimates(dcm, rng):
 
 
 def write_v5(path, dcm, name="DCM"):
-    """Write a MATLAB file of version 5, with cells as cells."""
-    scipy.io.savemat(path, {name: _with_cells(dcm)})
+    """Write a compressed MATLAB file of version 5, with cells as cells."""
+    scipy.io.savemat(path, {name: _with_cells(dcm)}, do_compression=True)
 
 
 def _with_cells(value):
@@ -105,7 +109,7 @@ def _write_hdf5(h5py, group, references, name, value):
     elif isinstance(value, list):
         pointers = []
         for entry in value:
-            key = f"cell{len(references)}"
+            key = f"cell{next(_KEYS)}"
             _write_hdf5(h5py, references, references, key, entry)
             pointers.append([references[key].ref])
         data = np.array(pointers, dtype=h5py.ref_dtype)
