@@ -161,24 +161,27 @@ def _read_numbers(column: str, values: object) -> NDArray[np.float64]:
 
 
 def _read_types(column: str, values: object) -> list[str]:
-    entries = _one_dimensional(column, values).tolist()
+    # As objects: NumPy would turn a NaN or a number among strings into a string in silence.
+    entries = _one_dimensional(column, values, object).tolist()
     for row, entry in enumerate(entries):
-        if entry is None or entry != entry:
+        if isinstance(entry, str):
+            continue
+        # None, NaN, and pandas' NA, whose comparisons have no truth value.
+        if entry is None or type(entry).__name__ == "NAType" or entry != entry:
             raise ValueError(
                 f"events['{column}'] is missing in row {row} (counted from 0); expected a name "
                 "for each event. Complete or drop the row."
             )
-        if not isinstance(entry, str):
-            raise TypeError(
-                f"events['{column}'] must hold strings, got {describe(entry)} in row {row} "
-                "(counted from 0). Convert it, e.g. events['trial_type'].astype(str)."
-            )
+        raise TypeError(
+            f"events['{column}'] must hold strings, got {describe(entry)} in row {row} "
+            "(counted from 0). Convert it, e.g. events['trial_type'].astype(str)."
+        )
     return entries
 
 
-def _one_dimensional(column: str, values: object) -> NDArray[Any]:
+def _one_dimensional(column: str, values: object, dtype: type | None = None) -> NDArray[Any]:
     try:
-        raw = np.asarray(values)
+        raw = np.asarray(values, dtype=dtype)
     except (ValueError, TypeError) as error:
         raise ValueError(
             f"events['{column}'] cannot be read as a column ({error}); expected one entry per "
