@@ -1,0 +1,185 @@
+"""Generators of the neuronal part: exact for a held input, or SPM's expansion about rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from bayesdcm.integrate.cascade import Cascade, exponential
+from bayesdcm.integrate.grid import TimeGrid
+
+Flow = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+def _augmented(jacobian: jax.Array, constant: jax.Array) -> jax.Array:
+    """Generators that act on states with a leading constant, shape (..., m, m)."""
+    generator = jnp.concatenate([constant[..., :, None], jacobian], axis=-1)
+    return jnp.concatenate([jnp.zeros_like(generator[..., :1, :]), generator], axis=-2)
+
+
+def affine_generators(flow: Flow, n_states: int, inputs: jax.Array) -> jax.Array:
+    """Generators of a flow that is affine in the states while the input is held.
+
+    Parameters
+    ----------
+    flow : callable
+        ``flow(x, u)``, rate of change of the states (states,) for inputs (inputs,).
+    n_states : int
+        Number of states.
+    inputs : jax.Array
+        Input rows, shape (rows, inputs).
+
+    Returns
+    -------
+    jax.Array
+        Shape (rows, 1 + states, 1 + states), 1/s, with a leading constant state.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> affine_generators(lambda x, u: u * x + 1, 1, jnp.array([[2.0]]))[0].tolist()
+    [[0.0, 0.0], [1.0, 2.0]]
+    """
+    rest = jnp.zeros(n_states)
+    return jax.vmap(lambda u: _augmented(jax.jacfwd(flow)(rest, u), flow(rest, u)))(inputs)
+
+
+class Expansion(NamedTuple):
+    """Derivatives of a flow about rest without input.
+
+    Attributes
+    ----------
+    constant : (states,)
+        The flow itself.
+    jacobian : (states, states)
+        By states.
+    drive : (states, inputs)
+        By inputs.
+    modulation : (states, states, inputs)
+        Of the Jacobian, by inputs.
+    """
+
+    constant: jax.Array
+    jacobian: jax.Array
+    drive: jax.Array
+    modulation: jax.Array
+
+
+def expand(flow: Flow, n_states: int, n_inputs: int) -> Expansion:
+    """Bilinear expansion of a flow about rest, with exact derivatives.
+
+    Parameters
+    ----------
+    flow : callable
+        ``flow(x, u)``, rate of change of the states (states,) for inputs (inputs,).
+    n_states, n_inputs : int
+        Numbers of states and of inputs.
+
+    Returns
+    -------
+    Expansion
+        SPM takes the same derivatives as one-sided differences with a step of exp(-8).
+
+    Examples
+    --------
+    >>> float(expand(lambda x, u: (u - 1) * x, 1, 1).modulation[0, 0, 0])
+    1.0
+    """
+    x, u = jnp.zeros(n_states), jnp.zeros(n_inputs)
+    jacobian = jax.jacfwd(flow)
+    return Expansion(
+        flow(x, u), jacobian(x, u), jax.jacfwd(flow, 1)(x, u), jax.jacfwd(jacobian, 1)(x, u)
+    )
+
+
+def bilinear_generators(expansion: Expansion, inputs: jax.Array) -> jax.Array:
+    """Generators of the bilinear expansion for each input row.
+
+    Parameters
+    ----------
+    expansion : Expansion
+        From `expand`.
+    inputs : jax.Array
+        Input rows, shape (rows, inputs).
+
+    Returns
+    -------
+    jax.Array
+        Shape (rows, 1 + states, 1 + states), 1/s, with a leading constant state.
+    """
+    jacobian = expansion.jacobian + (expansion.modulation * inputs[:, None, None, :]).sum(-1)
+    constant = expansion.constant + (expansion.drive * inputs[:, None, :]).sum(-1)
+    return _augmented(jacobian, constant)
+
+
+def gated_trajectory(
+    flow: Flow,
+    expansion: Expansion,
+    drive: jax.Array,
+    filters: jax.Array,
+    grid: TimeGrid,
+) -> jax.Array:
+    """States of SPM's scheme for nonlinear DCM, which re-expands as the activity moves.
+
+    At every point of the grid the generator gains ``sum_i x_i M_i`` over the first population of
+    each region, frozen until the next point, where ``M_i`` holds both the Jacobian's derivative
+    by x_i and, in its constant column, column i of the Jacobian. The linear term therefore acts
+    twice; this is how ``spm_int_D`` computes it, and the reason to prefer ``"nonlinear"``.
+
+    Parameters
+    ----------
+    flow : callable
+        Neuronal flow, as in `expand`.
+    expansion : Expansion
+        From `expand`.
+    drive : jax.Array
+        Which combination of neuronal states drives each region, shape (regions, m).
+    filters : jax.Array
+        Rates of the regional filters, shape (regions, k, k), 1/s.
+    grid : TimeGrid
+        Steps, including SPM's update grid.
+
+    Returns
+    -------
+    jax.Array
+        Filter states at every point, shape (steps + 1, regions, k).
+    """
+    n_regions, size = drive.shape
+    generators = bilinear_generators(expansion, grid.inputs)
+    rest, no_input = jnp.zeros(size - 1), jnp.zeros(grid.inputs.shape[1])
+    curvature = jax.jacfwd(jax.jacfwd(flow))(rest, no_input)[:, :, :n_regions]
+    # The step's duration is bounded by the doublings that the grid needs.
+    squarings = len(grid.halvings) + len(grid.bits)
+
+    def advance(state: tuple, index: jax.Array) -> tuple:
+        x, h = state
+        gate = x[1 : 1 + n_regions]
+        extra = _augmented(
+            (curvature * gate).sum(-1), (expansion.jacobian[:, :n_regions] * gate).sum(-1)
+        )
+        doubled = drive.at[:, 0].add(gate)
+        entry = jnp.zeros(filters.shape[-1]).at[0].set(1.0)
+        generator = Cascade(
+            generators[grid.propagator_input[index]] + extra,
+            entry[None, :, None] * doubled[:, None, :],
+            filters,
+        )
+        step = exponential(generator, grid.bin_width * grid.propagator_bins[index], squarings)
+        h = (step.coupling * x).sum(-1) + (step.filter * h[:, None, :]).sum(-1)
+        return ((step.neuronal * x).sum(-1), h), h
+
+    start = (jnp.zeros(size).at[0].set(1.0), jnp.zeros((n_regions, filters.shape[-1])))
+    _, h = jax.lax.scan(advance, start, grid.step)
+    return jnp.concatenate([start[1][None], h])
+
+
+__all__ = [
+    "Expansion",
+    "affine_generators",
+    "bilinear_generators",
+    "expand",
+    "gated_trajectory",
+]

@@ -1,0 +1,86 @@
+"""Priors become NumPyro sites: only free entries are sampled, full arrays are deterministic."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+
+from bayesdcm.neural.base import Prior
+
+FREE = "_free"
+
+
+def sample_prior(prior: Prior) -> jax.Array:
+    """Sample the free entries of a parameter and return the full array.
+
+    An array whose entries are all free is a site of its own name. Otherwise the free entries
+    are a vector site ``NAME_free`` (in C order) and the full array, constants included, is the
+    deterministic site ``NAME``.
+
+    Parameters
+    ----------
+    prior : Prior
+        Means and variances of all entries.
+
+    Returns
+    -------
+    jax.Array
+        The full array.
+
+    Examples
+    --------
+    >>> import numpy as np, numpyro
+    >>> prior = Prior("A", ("to", "from"), np.zeros((2, 2)), np.eye(2), "Hz")
+    >>> with numpyro.handlers.seed(rng_seed=0), numpyro.handlers.trace() as sites:
+    ...     full = sample_prior(prior)
+    >>> sites["A_free"]["value"].shape, full.shape
+    ((2,), (2, 2))
+    """
+    free, mean, variance = prior.free, np.asarray(prior.mean), np.asarray(prior.variance)
+    if free.all():
+        distribution = dist.Normal(mean, np.sqrt(variance))
+        return numpyro.sample(prior.name, distribution.to_event(mean.ndim))
+    full = jnp.asarray(mean)
+    if free.any():
+        distribution = dist.Normal(mean[free], np.sqrt(variance[free])).to_event(1)
+        entries = numpyro.sample(prior.name + FREE, distribution)
+        full = full.at[np.nonzero(free)].set(entries)
+    return numpyro.deterministic(prior.name, full)
+
+
+def entry_labels(prior: Prior, names: Mapping[str, Sequence[str]]) -> list[str]:
+    """Labels of the free entries of a parameter, such as ``A[V5, V1]``, in C order.
+
+    Parameters
+    ----------
+    prior : Prior
+        The parameter.
+    names : mapping
+        Names along each kind of axis, for instance ``{"to": ["V1", "V5"], ...}``.
+
+    Returns
+    -------
+    list of str
+        One label for each free entry.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> prior = Prior("transit", ("region",), np.zeros(2), np.ones(2), "log scaling")
+    >>> entry_labels(prior, {"region": ["V1", "V5"]})
+    ['transit[V1]', 'transit[V5]']
+    """
+    if not prior.dims:
+        return [prior.name]
+    entries = product(*(names[dim] for dim in prior.dims))
+    return [
+        f"{prior.name}[{', '.join(entry)}]"
+        for entry, free in zip(entries, prior.free.ravel(), strict=True)
+        if free
+    ]

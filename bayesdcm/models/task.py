@@ -1,0 +1,581 @@
+"""The DCM of task fMRI: bilinear, nonlinear and two-state."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+from numpy.typing import ArrayLike, NDArray
+
+from bayesdcm.data.bold import BoldData
+from bayesdcm.integrate.expansion import (
+    affine_generators,
+    bilinear_generators,
+    expand,
+    gated_trajectory,
+)
+from bayesdcm.integrate.grid import TimeGrid, time_grid
+from bayesdcm.integrate.runge_kutta import runge_kutta
+from bayesdcm.models.priors import entry_labels, sample_prior
+from bayesdcm.models.structure import square, switches
+from bayesdcm.neural import Bilinear, NeuralModel, Prior, TwoState
+from bayesdcm.neural.bilinear import INPUT_SCALE, coupling, effective_connectivity
+from bayesdcm.neural.two_state import RATE_SCALE
+from bayesdcm.observe import balloon
+from bayesdcm.observe.gaussian import ConfoundBasis, confound_basis, gaussian
+from bayesdcm.observe.haemodynamics import (
+    LONGEST_STEP,
+    at_samples,
+    balloon_response,
+    linearised_filter,
+    linearised_response,
+    signal_from_logarithms,
+)
+
+INTEGRATORS = ("nonlinear", "bilinear")
+LOG_PRECISION_MEAN = 6.0
+LOG_PRECISION_VARIANCE = 1 / 128
+# Longest step, s, where gating makes the neuronal equation nonlinear and Runge-Kutta is used.
+GATED_STEP = 0.125
+
+Parameters = Mapping[str, ArrayLike]
+
+
+class Prepared(NamedTuple):
+    """What a program needs of a data set, as arrays: a pytree that compiled code takes.
+
+    Attributes
+    ----------
+    grid : TimeGrid
+        Steps and sample points.
+    signal : (scans, regions)
+        Data centred and scaled as SPM does.
+    confounds : ConfoundBasis
+        Orthonormal confounds.
+    """
+
+    grid: TimeGrid
+    signal: jax.Array
+    confounds: ConfoundBasis
+
+
+@dataclass(frozen=True, eq=False)
+class TaskDCM:
+    """Dynamic causal model of task fMRI.
+
+    Neuronal states obey a bilinear (or, with `D`, quadratic; or two-state) equation, drive the
+    Balloon model of each region, and are seen as percent BOLD signal change. A model holds
+    structure only; data go to `program`, `predict`, `simulate` and `bayesdcm.fit`.
+
+    Parameters
+    ----------
+    A : array_like
+        Endogenous connections, shape (to, from), 0 or 1. A diagonal entry of 0 fixes the
+        self-connection at -0.5 Hz.
+    B : array_like, optional
+        Modulations, shape (input, to, from). None: none.
+    C : array_like, optional
+        Driving inputs, shape (to, input). None: none.
+    D : array_like, optional
+        Nonlinear terms, shape (gating region, to, from). None: a bilinear model.
+    two_state : bool
+        Excitatory and inhibitory populations instead of one state a region.
+    integrator : {"nonlinear", "bilinear"}
+        ``"nonlinear"`` solves the published equations (error about 1e-5 of the peak).
+        ``"bilinear"`` is SPM's scheme, which expands the whole system to first order about
+        rest; the two differ by up to a third of the peak at strong responses. With `D`,
+        ``"bilinear"`` reproduces ``spm_int_D``, in which the linear term acts twice.
+    backwards : bool
+        With `two_state`, whether extrinsic connections also reach inhibitory populations
+        (SPM's option of that name; parameter ``A_backward``).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a structure is not binary, not square, or its shape disagrees with the others.
+
+    Notes
+    -----
+    Parameters are in SPM's parameterisation: off-diagonal ``A``, ``B`` and ``D`` in Hz (one
+    state), their diagonals log scalings of a self-connection of -0.5 Hz, ``C`` in 1/16 Hz,
+    ``transit``, ``decay`` and ``epsilon`` log scalings. Priors: `bayesdcm.neural.Bilinear`,
+    `bayesdcm.neural.TwoState`, `bayesdcm.observe.haemodynamic_priors`; log-precisions of the
+    noise N(6, 1/128), one a region.
+
+    References
+    ----------
+    .. [1] Friston, Harrison and Penny (2003), NeuroImage 19:1273.
+           https://doi.org/10.1016/S1053-8119(03)00202-7
+    .. [2] Zeidman et al. (2019), NeuroImage 200:174.
+           https://doi.org/10.1016/j.neuroimage.2019.06.031
+
+    Examples
+    --------
+    >>> model = TaskDCM(A=[[1, 0], [1, 1]], C=[[1], [0]])
+    >>> model
+    TaskDCM(2 regions, 1 input; connections: 3 A, 0 B, 1 C; integrator='nonlinear')
+    """
+
+    A: ArrayLike
+    B: ArrayLike | None = None
+    C: ArrayLike | None = None
+    D: ArrayLike | None = None
+    two_state: bool = False
+    integrator: str = "nonlinear"
+    backwards: bool = field(default=False, kw_only=True)
+
+    observed_site = "signal"
+
+    def __post_init__(self) -> None:
+        A = square("A", self.A)
+        n = len(A)
+        if self.C is None and self.B is None:
+            n_inputs = 0
+            B, C = np.zeros((0, n, n)), np.zeros((n, 0))
+        else:
+            n_inputs = np.shape(self.C)[-1] if self.C is not None else np.shape(self.B)[0]
+            B = np.zeros((n_inputs, n, n)) if self.B is None else self.B
+            C = np.zeros((n, n_inputs)) if self.C is None else self.C
+            B = switches("B", B, (n_inputs, n, n), "input, to, from")
+            C = switches("C", C, (n, n_inputs), "to, input")
+        D = self.D
+        if D is not None:
+            D = switches("D", D, (n, n, n), "gating region, to, from")
+        for name, value in (("A", A), ("B", B), ("C", C), ("D", D)):
+            object.__setattr__(self, name, value)
+        self._check_options()
+
+    def _check_options(self) -> None:
+        for name in ("two_state", "backwards"):
+            if not isinstance(getattr(self, name), bool | np.bool_):
+                raise TypeError(f"{name} must be True or False, got {getattr(self, name)!r}")
+        if self.integrator not in INTEGRATORS:
+            raise ValueError(
+                f"integrator must be one of {', '.join(map(repr, INTEGRATORS))}, "
+                f"got {self.integrator!r}"
+            )
+        if self.backwards and not self.two_state:
+            raise ValueError("backwards=True needs two_state=True, got two_state=False")
+        if self.D is not None and self.integrator == "bilinear":
+            warnings.warn(
+                "integrator='bilinear' with D reproduces spm_int_D, in which the linear "
+                "neuronal term acts twice; integrator='nonlinear' solves the equations",
+                stacklevel=4,
+            )
+
+    def __repr__(self) -> str:
+        counts = [f"{int(getattr(self, k).sum())} {k}" for k in "ABC"]
+        if self.D is not None:
+            counts.append(f"{int(self.D.sum())} D")
+        kind = ", two-state" if self.two_state else ""
+        regions = f"{self.n_regions} region{'s' * (self.n_regions != 1)}"
+        inputs = f"{self.n_inputs} input{'s' * (self.n_inputs != 1)}"
+        return (
+            f"TaskDCM({regions}, {inputs}{kind}; connections: {', '.join(counts)}; "
+            f"integrator={self.integrator!r})"
+        )
+
+    def _key(self) -> tuple:
+        arrays = (self.A, self.B, self.C, self.D)
+        return (
+            *(None if a is None else (a.shape, a.tobytes()) for a in arrays),
+            bool(self.two_state),
+            self.integrator,
+            bool(self.backwards),
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TaskDCM) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    @property
+    def n_regions(self) -> int:
+        """Number of regions."""
+        return self.A.shape[0]
+
+    @property
+    def n_inputs(self) -> int:
+        """Number of inputs."""
+        return self.C.shape[1]
+
+    @cached_property
+    def neural(self) -> NeuralModel:
+        """The neural model: `Bilinear` or `TwoState`."""
+        if self.two_state:
+            return TwoState(self.A, self.B, self.C, self.D, bool(self.backwards))
+        return Bilinear(self.A, self.B, self.C, self.D)
+
+    @cached_property
+    def priors(self) -> tuple[Prior, ...]:
+        """Priors of all parameters but the noise precision, in SPM's order."""
+        return self.neural.priors() + balloon.haemodynamic_priors(self.n_regions)
+
+    # The program
+
+    def prepare(self, data: BoldData) -> Prepared:
+        """Arrays that the program needs of `data`: the time grid, scaled signal, confounds."""
+        self.check(data)
+        return Prepared(
+            jax.tree.map(jnp.asarray, self.time_grid(data)),
+            jnp.asarray(data.scaled_signal),
+            jax.tree.map(jnp.asarray, confound_basis(data.confounds, data.n_scans)),
+        )
+
+    def check(self, design: Any) -> None:
+        """Raise ValueError where a data set (or design) does not fit the structure."""
+        if not hasattr(design, "repetition_time"):
+            raise TypeError(f"data must be BoldData, got {type(design).__name__}")
+        if design.n_regions != self.n_regions:
+            raise ValueError(
+                f"data has {design.n_regions} regions, but the model has {self.n_regions}; "
+                "A needs one row and one column for each region of the signal"
+            )
+        if design.inputs is None:
+            raise ValueError(
+                "data.inputs is None, but a task DCM is driven by inputs; give inputs and "
+                "input_dt, or build the data with BoldData.from_events"
+            )
+        if design.n_inputs != self.n_inputs:
+            raise ValueError(
+                f"data has {design.n_inputs} inputs, but the model has {self.n_inputs}; B needs "
+                "one slice and C one column for each input"
+            )
+
+    def time_grid(self, design: Any) -> TimeGrid:
+        """Steps and sample points of the model's integrator for a data set or design."""
+        dt, delays = design.input_dt, np.asarray(design.slice_delays)
+        make = partial(time_grid, design.inputs, dt, design.n_scans, delays)
+        if self.integrator == "bilinear":
+            if self.D is None:
+                return make()
+            updates = max(round(design.repetition_time), 1) * design.n_scans
+            bins = -(-np.arange(updates) * len(design.inputs) // updates)
+            first = max(int(np.floor(delays[0] / dt + 0.5 + 1e-9)), 1)
+            return make(updates=bins + first - 1)
+        return make(max_step=LONGEST_STEP if self.neural.affine else GATED_STEP)
+
+    def program(self, data: BoldData) -> Callable[[], None]:
+        """The generative model of a data set as a NumPyro program without arguments.
+
+        Parameters
+        ----------
+        data : BoldData
+            The data set; its scaled signal is the observed site ``signal``.
+
+        Returns
+        -------
+        callable
+            For ``numpyro.infer`` (``NUTS(model.program(data))``), `Predictive` and handlers.
+
+        Raises
+        ------
+        ValueError
+            If the numbers of regions or inputs disagree with the model's.
+
+        Examples
+        --------
+        >>> import bayesdcm, numpyro
+        >>> example = bayesdcm.load_example("attention")
+        >>> program = example.model.program(example.data)
+        """
+        return partial(self.sample, self.prepare(data))
+
+    def sample(self, prepared: Prepared) -> None:
+        """The program itself, on prepared data; sites in the order of `priors`."""
+        parameters = {prior.name: sample_prior(prior) for prior in self.priors}
+        self._record_physical(parameters)
+        log_precision = numpyro.sample(
+            "log_precision",
+            dist.Normal(
+                jnp.full(self.n_regions, LOG_PRECISION_MEAN), np.sqrt(LOG_PRECISION_VARIANCE)
+            ).to_event(1),
+            infer={"role": "precision"},
+        )
+        prediction = self.response(parameters, prepared.grid)
+        numpyro.sample(
+            self.observed_site,
+            gaussian(prediction, log_precision, confounds=prepared.confounds),
+            obs=prepared.signal,
+        )
+
+    def _record_physical(self, parameters: Mapping[str, jax.Array]) -> None:
+        """Deterministic sites in physical units."""
+        rest = jnp.zeros(self.n_regions)
+        one_by_one = jnp.eye(self.n_inputs)
+
+        def rates(u: jax.Array) -> jax.Array:
+            total = coupling(rest, u, parameters)
+            return RATE_SCALE * jnp.exp(total) if self.two_state else effective_connectivity(total)
+
+        numpyro.deterministic("effective_connectivity", rates(jnp.zeros(self.n_inputs)))
+        if self.B.any():
+            numpyro.deterministic("modulated_connectivity", jax.vmap(rates)(one_by_one))
+        numpyro.deterministic("input_effect", parameters["C"] * INPUT_SCALE)
+        numpyro.deterministic("transit_time", balloon.transit_time(parameters["transit"]))
+        numpyro.deterministic("decay_rate", balloon.decay_rate(parameters["decay"]))
+
+    # Prediction
+
+    def response(self, parameters: Mapping[str, jax.Array], grid: TimeGrid) -> jax.Array:
+        """Percent signal change on a prepared grid, shape (scans, regions)."""
+        if self.integrator == "nonlinear" and not self.neural.affine:
+            return self._gated_response(parameters, grid)
+        n_states = self.n_regions * len(self.neural.states)
+        flow = partial(self._flow, parameters)
+        drive = jnp.eye(self.n_regions, n_states + 1, 1)
+        if self.integrator == "nonlinear":
+            generators = affine_generators(flow, n_states, grid.inputs)
+            return balloon_response(generators, drive, parameters, grid)
+        expansion = expand(flow, n_states, self.n_inputs)
+        if self.D is not None:
+            filters = linearised_filter(parameters)
+            h = gated_trajectory(flow, expansion, drive, filters, grid)
+            return signal_from_logarithms(h, parameters, grid)
+        generators = bilinear_generators(expansion, grid.inputs)
+        return linearised_response(generators, drive, parameters, grid)
+
+    def _flow(self, parameters: Mapping[str, jax.Array], x: jax.Array, u: jax.Array) -> jax.Array:
+        """Neuronal flow on flat states, population by population as in SPM."""
+        shape = (len(self.neural.states), self.n_regions)
+        return self.neural.flow(x.reshape(shape).T, u, parameters).T.ravel()
+
+    def _gated_response(
+        self, parameters: Mapping[str, jax.Array], grid: TimeGrid
+    ) -> jax.Array:
+        n_neuronal = len(self.neural.states)
+
+        def flow(state: jax.Array, u: jax.Array) -> jax.Array:
+            x, h = state[:, :n_neuronal], state[:, n_neuronal:]
+            return jnp.concatenate(
+                [
+                    self.neural.flow(x, u, parameters),
+                    balloon.haemodynamic_flow(x[:, self.neural.output], h, parameters),
+                ],
+                axis=1,
+            )
+
+        start = jnp.zeros((self.n_regions, n_neuronal + 4))
+        # A bin may be longer than the step that the method needs; the number of halvings is
+        # known to the compiler, the width is not.
+        substeps = 2 ** max(len(grid.halvings) - 2, 0)
+        states = runge_kutta(flow, start, grid, substeps)
+        return signal_from_logarithms(states[:, :, n_neuronal:], parameters, grid)
+
+    def predict(self, parameters: Parameters, data: Any) -> jax.Array:
+        """Noise-free prediction, in percent signal change, confounds left out.
+
+        Parameters
+        ----------
+        parameters : mapping
+            Full arrays under the model's names: ``A`` (to, from), ``B`` (input, to, from),
+            ``C`` (to, input), ``D`` (gating, to, from), ``transit`` (regions,), ``decay`` (),
+            ``epsilon`` (). ``B`` and ``D`` may be left out where the model has none; other
+            entries (such as posterior means of other sites) are ignored.
+        data : BoldData or BoldDesign
+            Inputs and timing; the signal is not used.
+
+        Returns
+        -------
+        jax.Array
+            Shape (scans, regions). Differentiable, and safe under ``jit`` and ``vmap``.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is missing or has the wrong shape.
+
+        Examples
+        --------
+        >>> import bayesdcm
+        >>> example = bayesdcm.load_example("attention")
+        >>> example.model.predict(example.parameters, example.data).shape
+        (360, 3)
+        """
+        self.check(data)
+        return _compiled_response(self, self._complete(parameters), self.time_grid(data))
+
+    def _complete(self, parameters: Parameters) -> dict[str, jax.Array]:
+        """Check parameters by name and shape; absent optional matrices are left out."""
+        complete = {}
+        for prior in self.priors:
+            if prior.name not in parameters:
+                if prior.name in ("B", "D") and not prior.free.any():
+                    continue
+                raise ValueError(
+                    f"parameters lacks {prior.name!r}; the model needs "
+                    f"{', '.join(repr(p.name) for p in self.priors)}"
+                )
+            value = jnp.asarray(parameters[prior.name], float)
+            if value.shape != prior.mean.shape:
+                raise ValueError(
+                    f"parameters[{prior.name!r}] must have shape {prior.mean.shape} "
+                    f"({', '.join(prior.dims) or 'a scalar'}), got {value.shape}"
+                )
+            complete[prior.name] = value
+        return complete
+
+    def simulate(
+        self, parameters: Parameters, design: Any, seed: int, snr: float | None = None
+    ) -> BoldData:
+        """Data as a scanner would give them.
+
+        Parameters
+        ----------
+        parameters : mapping
+            As in `predict`.
+        design : BoldData or BoldDesign
+            Inputs, timing and names; a signal in it is not used.
+        seed : int
+            Seed of the noise.
+        snr : float, optional
+            Standard deviation of the noise-free signal over that of the noise, in every
+            region. None: noise of the log-precisions in ``parameters["log_precision"]``
+            (regions,), or no noise where there are none.
+
+        Returns
+        -------
+        BoldData
+            The design with the simulated signal, in percent signal change.
+
+        Raises
+        ------
+        ValueError
+            If `snr` is not positive, or the trajectory diverges.
+
+        Examples
+        --------
+        >>> import bayesdcm
+        >>> example = bayesdcm.load_example("attention")
+        >>> example.model.simulate(example.parameters, example.data, seed=1, snr=3.0).n_scans
+        360
+        """
+        if snr is not None and not (np.isscalar(snr) and np.isfinite(snr) and snr > 0):
+            raise ValueError(f"snr must be a positive number or None, got {snr!r}")
+        clean = np.asarray(self.predict(parameters, design))
+        if not np.isfinite(clean).all():
+            raise ValueError(
+                "parameters give a trajectory that diverges; check that the effective "
+                "connectivity has no eigenvalue with positive real part under any input"
+            )
+        sd = np.zeros(self.n_regions)
+        if snr is not None:
+            sd = clean.std(axis=0) / snr
+        elif "log_precision" in parameters:
+            sd = np.exp(-np.asarray(parameters["log_precision"]) / 2)
+        noise = np.random.default_rng(seed).normal(size=clean.shape)
+        return BoldData(
+            signal=clean + noise * sd,
+            repetition_time=design.repetition_time,
+            inputs=design.inputs,
+            input_dt=design.input_dt,
+            region_names=design.region_names,
+            input_names=design.input_names,
+            confounds=design.confounds,
+            slice_delays=design.slice_delays,
+        )
+
+    def restrict(
+        self,
+        A: ArrayLike | None = None,
+        B: ArrayLike | None = None,
+        C: ArrayLike | None = None,
+        D: ArrayLike | None = None,
+    ) -> TaskDCM:
+        """The same model with connections switched off.
+
+        Parameters
+        ----------
+        A, B, C, D : array_like, optional
+            Switches in the shape of the model's own (or 0 for none at all); a connection stays
+            on where both the model and this array have it on. None: as it is.
+
+        Returns
+        -------
+        TaskDCM
+            The restricted model.
+
+        Raises
+        ------
+        ValueError
+            If a shape disagrees, or a switch is on that the model has off.
+
+        Examples
+        --------
+        >>> TaskDCM(A=[[1, 1], [1, 1]], C=[[1], [0]]).restrict(A=[[1, 0], [1, 1]]).A.tolist()
+        [[1.0, 0.0], [1.0, 1.0]]
+        """
+        changes = {}
+        for name, value in (("A", A), ("B", B), ("C", C), ("D", D)):
+            if value is None:
+                continue
+            own = getattr(self, name)
+            if own is None:
+                raise ValueError(f"{name} cannot be restricted: the model has none")
+            kept = np.zeros_like(own) if np.ndim(value) == 0 and value == 0 else value
+            kept = switches(name, kept, own.shape, "as in the model")
+            if (kept > own).any():
+                raise ValueError(
+                    f"{name} switches on {int((kept > own).sum())} connection(s) that the model "
+                    "has off; restrict can only switch off"
+                )
+            changes[name] = kept
+        return replace(self, **changes)
+
+    # Names, for results
+
+    def names(self, data: BoldData) -> dict[str, list[str]]:
+        """Names along each kind of axis: regions, inputs."""
+        regions, inputs = list(data.region_names), list(data.input_names)
+        return {"region": regions, "to": regions, "from": regions, "gating": regions,
+                "input": inputs}  # fmt: skip
+
+    def labels(self, data: BoldData) -> dict[str, list[str]]:
+        """Labels of the entries of every sampled site, such as ``A[V5, V1]``."""
+        names = self.names(data)
+        table = {}
+        for prior in self.priors:
+            site = prior.name if prior.free.all() else f"{prior.name}_free"
+            if prior.free.any():
+                table[site] = entry_labels(prior, names)
+        table["log_precision"] = [f"log_precision[{name}]" for name in names["region"]]
+        return table
+
+    def dims(self) -> dict[str, tuple[str, ...]]:
+        """Names of the axes of every site that results hold."""
+        table = {prior.name: prior.dims for prior in self.priors}
+        return table | {
+            "log_precision": ("region",),
+            "effective_connectivity": ("to", "from"),
+            "modulated_connectivity": ("input", "to", "from"),
+            "input_effect": ("to", "input"),
+            "transit_time": ("region",),
+            "decay_rate": (),
+            self.observed_site: ("time", "region"),
+        }
+
+    def coords(self, data: BoldData) -> dict[str, NDArray]:
+        """Coordinates of the axes: names, and scan onsets in s."""
+        names = {name: np.asarray(values) for name, values in self.names(data).items()}
+        return names | {"time": np.asarray(data.times)}
+
+    def restore(self, scaled: NDArray, data: BoldData) -> NDArray:
+        """From the scaled, centred signal that is modelled to the units of `data`."""
+        return scaled / data.scale + np.asarray(data.signal).mean(axis=0)
+
+
+@partial(jax.jit, static_argnums=0)
+def _compiled_response(
+    model: TaskDCM, parameters: Mapping[str, jax.Array], grid: TimeGrid
+) -> jax.Array:
+    """`TaskDCM.response`, compiled once for a structure and a shape of the grid."""
+    return model.response(parameters, grid)

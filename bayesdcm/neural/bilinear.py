@@ -1,0 +1,142 @@
+"""The bilinear neural model of task-fMRI DCM, with its nonlinear extension."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesdcm.neural.base import NeuralModel, Parameters, Prior
+
+INPUT_SCALE = 1 / 16
+SELF_CONNECTION = 0.5
+ENDOGENOUS_PRECISION = 64.0
+ENDOGENOUS_MEAN = 1 / 128
+
+
+def coupling(x: jax.Array, u: jax.Array, parameters: Parameters) -> jax.Array:
+    """Connectivity parameters in force: ``A + sum_j u_j B_j + sum_k x_k D_k``.
+
+    Parameters
+    ----------
+    x : jax.Array
+        Activity of the gating population, shape (regions,).
+    u : jax.Array
+        Inputs, shape (inputs,).
+    parameters : mapping
+        ``A`` (to, from); optionally ``B`` (input, to, from) and ``D`` (gating, to, from).
+
+    Returns
+    -------
+    jax.Array
+        Shape (to, from), in the parameterisation of ``A``.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> A, B = jnp.zeros((1, 1)), jnp.ones((1, 1, 1))
+    >>> coupling(jnp.zeros(1), jnp.full(1, 2.0), {"A": A, "B": B}).tolist()
+    [[2.0]]
+    """
+    total = parameters["A"]
+    if "B" in parameters:
+        total = total + (u[:, None, None] * parameters["B"]).sum(0)
+    if "D" in parameters:
+        total = total + (x[:, None, None] * parameters["D"]).sum(0)
+    return total
+
+
+def effective_connectivity(coupling: jax.Array) -> jax.Array:
+    """Connectivity in Hz: off the diagonal as it is, ``-exp(w_ii) / 2`` on the diagonal.
+
+    Parameters
+    ----------
+    coupling : jax.Array
+        Parameters from `coupling`, shape (to, from).
+
+    Returns
+    -------
+    jax.Array
+        Rates in Hz, shape (to, from).
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> effective_connectivity(jnp.array([[0.0, 0.3], [0.0, 0.0]])).tolist()
+    [[-0.5, 0.3], [0.0, -0.5]]
+    """
+    diagonal = jnp.eye(coupling.shape[-1], dtype=bool)
+    return jnp.where(
+        diagonal, -SELF_CONNECTION * jnp.exp(jnp.where(diagonal, coupling, 0.0)), coupling
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Bilinear(NeuralModel):
+    """One neuronal state per region, ``dx/dt = G(x, u) x + (C / 16) u``.
+
+    ``G`` is `effective_connectivity` of ``A + sum_j u_j B_j + sum_k x_k D_k``: diagonal entries
+    of ``A``, ``B`` and ``D`` scale a self-connection of -0.5 Hz logarithmically, the others are
+    rates in Hz. Priors are those of SPM.
+
+    Parameters
+    ----------
+    A : ndarray
+        Switches of the endogenous connections, shape (to, from), 0 or 1.
+    B : ndarray
+        Switches of the modulations, shape (input, to, from).
+    C : ndarray
+        Switches of the driving inputs, shape (to, input).
+    D : ndarray or None
+        Switches of the nonlinear (gating) terms, shape (gating region, to, from).
+
+    References
+    ----------
+    .. [1] Friston, Harrison and Penny (2003), NeuroImage 19:1273.
+           https://doi.org/10.1016/S1053-8119(03)00202-7
+    .. [2] Stephan et al. (2008), NeuroImage 42:649.
+           https://doi.org/10.1016/j.neuroimage.2008.04.262
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> model = Bilinear(np.eye(2), np.zeros((1, 2, 2)), np.ones((2, 1)))
+    >>> model.affine
+    True
+    """
+
+    A: NDArray[np.float64]
+    B: NDArray[np.float64]
+    C: NDArray[np.float64]
+    D: NDArray[np.float64] | None = None
+
+    states: ClassVar[tuple[str, ...]] = ("activity",)
+
+    @property
+    def affine(self) -> bool:
+        """Whether the flow is affine in the states while the input is constant."""
+        return self.D is None
+
+    def flow(self, x: jax.Array, u: jax.Array, parameters: Parameters) -> jax.Array:
+        """Rate of change of the activity, shape (regions, 1), see `NeuralModel.flow`."""
+        activity = x[:, 0]
+        rates = effective_connectivity(coupling(activity, u, parameters))
+        drive = (parameters["C"] * u).sum(-1) * INPUT_SCALE
+        return ((rates * activity).sum(-1) + drive)[:, None]
+
+    def priors(self) -> tuple[Prior, ...]:
+        """SPM's priors: A ~ N(1/128, 1/64), B, C, D ~ N(0, 1), where switched on."""
+        A = np.asarray(self.A, float)
+        table = [
+            Prior("A", ("to", "from"), A * ENDOGENOUS_MEAN, A / ENDOGENOUS_PRECISION, "Hz"),
+            Prior("B", ("input", "to", "from"), np.zeros_like(self.B), np.asarray(self.B), "Hz"),
+            Prior("C", ("to", "input"), np.zeros_like(self.C), np.asarray(self.C), "1/16 Hz"),
+        ]
+        if self.D is not None:
+            D = np.asarray(self.D)
+            table.append(Prior("D", ("gating", "to", "from"), np.zeros_like(D), D, "Hz"))
+        return tuple(table)

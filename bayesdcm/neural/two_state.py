@@ -1,0 +1,107 @@
+"""The two-state neural model of task-fMRI DCM: excitatory and inhibitory populations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesdcm.neural.base import NeuralModel, Parameters, Prior
+from bayesdcm.neural.bilinear import INPUT_SCALE, coupling
+
+RATE_SCALE = 1 / 8
+EXCITATORY_DECAY = 0.5
+INHIBITORY_DECAY = 1.0
+ENDOGENOUS_PRECISION = 16.0
+ABSENT = -32.0
+
+
+@dataclass(frozen=True, eq=False)
+class TwoState(NeuralModel):
+    """An excitatory and an inhibitory population per region, with positive rates.
+
+    With ``E = exp(A + sum_j u_j B_j + sum_k x_k D_k) / 8``, ``I_E`` its diagonal and ``E_o`` the
+    rest::
+
+        dx/dt = (E_o - 1/2) x - I_E z + (C / 16) u
+        dz/dt = x - z
+
+    With `backwards`, a second matrix ``A_backward`` splits each extrinsic connection between
+    the two populations of its target, ``p = 1 / (1 + exp(-2 A_backward))`` going to the
+    excitatory one.
+
+    Parameters
+    ----------
+    A, B, C, D : ndarray
+        Switches as in `bayesdcm.neural.Bilinear`.
+    backwards : bool
+        Whether extrinsic connections also reach inhibitory populations.
+
+    References
+    ----------
+    .. [1] Marreiros, Kiebel and Friston (2008), NeuroImage 39:269.
+           https://doi.org/10.1016/j.neuroimage.2007.08.019
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> TwoState(np.eye(2), np.zeros((1, 2, 2)), np.ones((2, 1))).states
+    ('excitatory', 'inhibitory')
+    """
+
+    A: NDArray[np.float64]
+    B: NDArray[np.float64]
+    C: NDArray[np.float64]
+    D: NDArray[np.float64] | None = None
+    backwards: bool = False
+
+    states: ClassVar[tuple[str, ...]] = ("excitatory", "inhibitory")
+
+    @property
+    def affine(self) -> bool:
+        """Whether the flow is affine in the states while the input is constant."""
+        return self.D is None
+
+    def flow(self, x: jax.Array, u: jax.Array, parameters: Parameters) -> jax.Array:
+        """Rate of change of both populations, shape (regions, 2), see `NeuralModel.flow`."""
+        excitatory, inhibitory = x[:, 0], x[:, 1]
+        rates = RATE_SCALE * jnp.exp(coupling(excitatory, u, parameters))
+        intrinsic = jnp.diagonal(rates)
+        extrinsic = rates * (1 - jnp.eye(len(intrinsic)))
+        to_excitatory, to_inhibitory = extrinsic, 0.0
+        if self.backwards:
+            share = jax.nn.sigmoid(2 * parameters["A_backward"])
+            to_excitatory, to_inhibitory = extrinsic * share, extrinsic * (1 - share)
+        drive = (parameters["C"] * u).sum(-1) * INPUT_SCALE
+        d_excitatory = (
+            (to_excitatory * excitatory).sum(-1)
+            - EXCITATORY_DECAY * excitatory
+            - intrinsic * inhibitory
+            + drive
+        )
+        d_inhibitory = (
+            excitatory + (to_inhibitory * excitatory).sum(-1) - INHIBITORY_DECAY * inhibitory
+        )
+        return jnp.stack([d_excitatory, d_inhibitory], axis=-1)
+
+    def priors(self) -> tuple[Prior, ...]:
+        """SPM's priors; a connection that is absent has ``A = -32``, a rate of nearly zero."""
+        A = np.asarray(self.A, float)
+        unit = "log scaling of 1/8 Hz"
+        variance = A / ENDOGENOUS_PRECISION
+        table = [Prior("A", ("to", "from"), -ABSENT * A + ABSENT, variance, unit)]
+        if self.backwards:
+            table.append(
+                Prior("A_backward", ("to", "from"), np.zeros_like(A), variance, "log odds / 2")
+            )
+        B, C = np.asarray(self.B), np.asarray(self.C)
+        table.append(Prior("B", ("input", "to", "from"), np.zeros_like(B), B / 4, unit))
+        table.append(Prior("C", ("to", "input"), np.zeros_like(C), C * 4, "1/16 Hz"))
+        if self.D is not None:
+            D = np.asarray(self.D)
+            table.append(Prior("D", ("gating", "to", "from"), np.zeros_like(D), D / 4, unit))
+        return tuple(table)
