@@ -104,9 +104,7 @@ def exponential(generator: Cascade, duration: jax.Array, squarings: int) -> Casc
     for i in (4, 0):
         low = _combine(c[i : i + 4], [identity, m1, m2, m3])
         result = _combine([1.0, 1.0], [low, _compose(m4, result)])
-    for _ in range(squarings):
-        result = _compose(result, result)
-    return result
+    return jax.lax.fori_loop(0, squarings, lambda _, power: _compose(power, power), result)
 
 
 def propagators(generator: Cascade, grid: TimeGrid) -> Cascade:
@@ -136,19 +134,20 @@ def propagators(generator: Cascade, grid: TimeGrid) -> Cascade:
     )
     power = exponential(stacked, grid.bin_width, len(grid.halvings))
     power = power._replace(filter=jnp.broadcast_to(power.filter, (n, *generator.filter.shape)))
-    result = None
-    for bit in range(len(grid.bits)):
-        if bit:
-            power = _compose(power, power)
-        factor = jax.tree.map(lambda block: block[grid.propagator_input], power)
+    start = jax.tree.map(lambda block: block[grid.propagator_input], power)
+
+    def double(state: tuple[Cascade, Cascade], bit: jax.Array) -> tuple:
+        power, result = state
         used = ((grid.propagator_bins >> bit) & 1).astype(bool)
-        candidate = factor if result is None else _compose(factor, result)
-        result = _identity(factor) if result is None else result
-        result = jax.tree.map(
+        factor = jax.tree.map(lambda block: block[grid.propagator_input], power)
+        longer = jax.tree.map(
             lambda yes, no: jnp.where(used.reshape((-1,) + (1,) * (yes.ndim - 1)), yes, no),
-            candidate,
+            _compose(factor, result),
             result,
         )
+        return (_compose(power, power), longer), None
+
+    (_, result), _ = jax.lax.scan(double, (power, _identity(start)), grid.bits)
     return result
 
 

@@ -1,0 +1,332 @@
+"""A NumPyro program as functions of one flat, unconstrained vector.
+
+Every method works on the same vector: the sites that are neither observed nor marked
+``infer={"role": "precision"}`` come first, in program order, then the precision sites.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpyro
+from jax.core import eval_jaxpr
+from jax.interpreters.partial_eval import dce_jaxpr
+from numpyro.distributions import biject_to
+from numpyro.distributions.util import sum_rightmost
+from numpyro.infer.util import helpful_support_errors
+
+from bayesdcm.observe.gaussian import GaussianObservation
+
+Program = Callable[[], Any]
+
+
+class Site(NamedTuple):
+    """A sampled site.
+
+    Attributes
+    ----------
+    name : str
+        Name in the program.
+    shape : tuple of int
+        Shape in unconstrained coordinates.
+    constrained_shape : tuple of int
+        Shape of its value.
+    precision : bool
+        Whether it is a log-precision of the noise.
+    gaussian : bool
+        Whether unconstrained coordinates are the value itself and the prior is normal, so that
+        a Gaussian posterior is one of the value.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    constrained_shape: tuple[int, ...]
+    precision: bool
+    gaussian: bool
+
+    @property
+    def size(self) -> int:
+        """Number of unconstrained coordinates."""
+        size = 1
+        for length in self.shape:
+            size *= length
+        return size
+
+
+class Evaluation(NamedTuple):
+    """A program evaluated at one point.
+
+    Attributes
+    ----------
+    log_prior : jax.Array
+        Log prior density in unconstrained coordinates, precision sites left out, ().
+    log_hyperprior : jax.Array
+        The same of the precision sites, ().
+    log_likelihood : jax.Array
+        Of all observed sites, ().
+    values : dict
+        Values of sampled and deterministic sites.
+    observations : dict
+        Distribution and observed value of the package's Gaussian observations, by site.
+    """
+
+    log_prior: jax.Array
+    log_hyperprior: jax.Array
+    log_likelihood: jax.Array
+    values: dict[str, jax.Array]
+    observations: dict[str, tuple[GaussianObservation, jax.Array]]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Sites of a program and their place in the flat vector; hashable.
+
+    Parameters
+    ----------
+    sites : tuple of Site
+        Parameter sites, then precision sites.
+    observed : tuple of str
+        Names of observed sites.
+    foreign : tuple of str
+        Observed sites that are no Gaussian observation of this package.
+    """
+
+    sites: tuple[Site, ...]
+    observed: tuple[str, ...]
+    foreign: tuple[str, ...]
+
+    @property
+    def size(self) -> int:
+        """Length of the flat vector."""
+        return sum(site.size for site in self.sites)
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of coordinates that are not log-precisions."""
+        return sum(site.size for site in self.sites if not site.precision)
+
+    def unflatten(self, vector: jax.Array) -> dict[str, jax.Array]:
+        """Split a flat vector into unconstrained arrays by site."""
+        parts, start = {}, 0
+        for site in self.sites:
+            parts[site.name] = vector[start : start + site.size].reshape(site.shape)
+            start += site.size
+        return parts
+
+
+def layout(program: Program) -> Layout:
+    """Find the sites of a program without running any numerical work.
+
+    Parameters
+    ----------
+    program : callable
+        A NumPyro program without arguments.
+
+    Returns
+    -------
+    Layout
+        Its sites.
+
+    Raises
+    ------
+    TypeError
+        If a latent site is discrete.
+    ValueError
+        If the program samples nothing, or observes nothing.
+
+    Examples
+    --------
+    >>> import numpyro, numpyro.distributions as dist
+    >>> def program():
+    ...     x = numpyro.sample("x", dist.Normal(0, 1))
+    ...     numpyro.sample("y", dist.Normal(x, 1), obs=0.0)
+    >>> layout(program).size
+    1
+    """
+    found: dict[str, Any] = {}
+
+    def run() -> None:
+        seeded = numpyro.handlers.seed(program, jax.random.key(0))
+        found.update(numpyro.handlers.trace(seeded).get_trace())
+
+    jax.eval_shape(run)
+    samples = {name: site for name, site in found.items() if site["type"] == "sample"}
+    latent = [_site(s) for s in samples.values() if not s["is_observed"]]
+    observed = {name: s for name, s in samples.items() if s["is_observed"]}
+    if not latent:
+        raise ValueError("the program samples no parameter: every site is observed or constant")
+    if not observed:
+        raise ValueError(
+            "the program observes nothing; give obs= to a numpyro.sample site of the data"
+        )
+    foreign = [n for n, s in observed.items() if not isinstance(s["fn"], GaussianObservation)]
+    latent.sort(key=lambda site: site.precision)
+    return Layout(tuple(latent), tuple(observed), tuple(foreign))
+
+
+def _site(record: dict[str, Any]) -> Site:
+    distribution, name = record["fn"], record["name"]
+    if distribution.support.is_discrete:
+        raise TypeError(
+            f"site {name!r} is discrete ({type(distribution).__name__}); the methods here need "
+            "continuous parameters: sum it out, or mark it for enumeration elsewhere"
+        )
+    shape = tuple(jnp.shape(record["value"]))
+    base = distribution
+    while hasattr(base, "base_dist"):
+        base = base.base_dist
+    normal = isinstance(
+        base, numpyro.distributions.Normal | numpyro.distributions.MultivariateNormal
+    )
+    with helpful_support_errors(record):
+        transform = biject_to(distribution.support)
+    unconstrained = tuple(transform.inverse_shape(shape))
+    role = record["infer"].get("role")
+    if role not in (None, "precision"):
+        raise ValueError(
+            f"site {name!r} has infer={{'role': {role!r}}}; the only role known is 'precision'"
+        )
+    real = unconstrained == shape and isinstance(
+        transform, numpyro.distributions.transforms.IdentityTransform
+    )
+    return Site(name, unconstrained, shape, role == "precision", bool(normal and real))
+
+
+def evaluate(program: Program, sites: Layout, vector: jax.Array) -> Evaluation:
+    """Evaluate a program at a flat, unconstrained point.
+
+    Parameters
+    ----------
+    program : callable
+        A NumPyro program without arguments.
+    sites : Layout
+        From `layout`.
+    vector : jax.Array
+        Shape (sites.size,).
+
+    Returns
+    -------
+    Evaluation
+        Unused parts cost nothing under ``jit``.
+    """
+    unconstrained = sites.unflatten(vector)
+    jacobian: dict[str, jax.Array] = {}
+
+    def substitution(site: dict[str, Any]) -> jax.Array | None:
+        name = site["name"]
+        if site["type"] != "sample" or name not in unconstrained:
+            return None
+        transform = biject_to(site["fn"].support)
+        value = transform(unconstrained[name])
+        log_jacobian = transform.log_abs_det_jacobian(unconstrained[name], value)
+        jacobian[name] = jnp.sum(log_jacobian)
+        return value
+
+    substituted = numpyro.handlers.substitute(program, substitute_fn=substitution)
+    # Deterministic programs need no key; the seed serves sites that are neither latent nor
+    # observed, such as subsampling plates.
+    seeded = numpyro.handlers.seed(substituted, jax.random.key(0))
+    trace = numpyro.handlers.trace(seeded).get_trace()
+
+    densities = {True: jnp.zeros(()), False: jnp.zeros(())}
+    likelihood = jnp.zeros(())
+    values, observations = {}, {}
+    precision = {site.name: site.precision for site in sites.sites}
+    for name, site in trace.items():
+        if site["type"] == "deterministic":
+            values[name] = site["value"]
+        if site["type"] != "sample":
+            continue
+        if site["is_observed"]:
+            if isinstance(site["fn"], GaussianObservation):
+                observations[name] = (site["fn"], site["value"])
+            likelihood += _log_density(site)
+        elif name in precision:
+            values[name] = site["value"]
+            densities[precision[name]] += _log_density(site) + jacobian[name]
+    return Evaluation(densities[False], densities[True], likelihood, values, observations)
+
+
+def _log_density(site: dict[str, Any]) -> jax.Array:
+    log_density = site["fn"].log_prob(site["value"])
+    if site.get("scale") is not None:
+        log_density = site["scale"] * log_density
+    return sum_rightmost(log_density, jnp.ndim(log_density))
+
+
+class Outputs:
+    """The outputs of a function, each as a function that computes nothing else.
+
+    Tracing a program is slow and most of its derivatives are needed of small parts of it (the
+    prior, say). The function is traced once, and each output keeps the operations that it
+    depends on.
+
+    Parameters
+    ----------
+    function : callable
+        A function of arrays that returns a tuple.
+    *arguments : jax.Array
+        Example arguments.
+    """
+
+    def __init__(self, function: Callable, *arguments: jax.Array) -> None:
+        self._closed, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
+        self._shapes = shapes
+        leaves = [len(jax.tree.leaves(shape)) for shape in shapes]
+        self._stops = [sum(leaves[: i + 1]) for i in range(len(leaves))]
+
+    def select(self, index: int) -> Callable:
+        """Output `index` as a function of the arguments."""
+        stop = self._stops[index]
+        start = self._stops[index - 1] if index else 0
+        jaxpr = self._closed.jaxpr
+        keep = [start <= i < stop for i in range(len(jaxpr.outvars))]
+        small, used = dce_jaxpr(jaxpr, keep, instantiate=True)
+        del used
+        tree = jax.tree.structure(self._shapes[index])
+
+        def selected(*arguments: jax.Array) -> Any:
+            flat = jax.tree.leaves(arguments)
+            return jax.tree.unflatten(tree, eval_jaxpr(small, self._closed.consts, *flat))
+
+        return selected
+
+
+def log_joint(program: Program, sites: Layout, vector: jax.Array) -> jax.Array:
+    """Log joint density of parameters (unconstrained) and data, ()."""
+    result = evaluate(program, sites, vector)
+    return result.log_prior + result.log_hyperprior + result.log_likelihood
+
+
+def prior_centre(program: Program, sites: Layout) -> jax.Array:
+    """Flat point at the prior means (medians of draws where a mean is not known)."""
+    found: dict[str, Any] = {}
+
+    def centre() -> dict[str, jax.Array]:
+        def substitution(site: dict[str, Any]) -> jax.Array | None:
+            if site["type"] != "sample" or site["is_observed"]:
+                return None
+            value = _centre(site["fn"])
+            found[site["name"]] = biject_to(site["fn"].support).inv(value)
+            return value
+
+        substituted = numpyro.handlers.substitute(program, substitute_fn=substitution)
+        numpyro.handlers.seed(substituted, jax.random.key(0))()
+        return dict(found)
+
+    values = jax.jit(centre)()
+    return jnp.concatenate([jnp.ravel(values[site.name]) for site in sites.sites])
+
+
+def _centre(distribution: Any) -> jax.Array:
+    try:
+        mean = distribution.mean
+        usable = jnp.broadcast_to(mean, distribution.shape())
+    except (NotImplementedError, AttributeError):
+        draws = distribution.sample(jax.random.key(0), (256,))
+        usable = jnp.median(draws, axis=0)
+    return usable

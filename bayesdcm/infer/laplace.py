@@ -1,0 +1,500 @@
+"""Variational Laplace: a Gaussian posterior, log-precisions of the noise, and the free energy.
+
+The scheme is that of SPM (``spm_nlsi_GN``): Gauss-Newton steps on the parameters, regularised by
+the matrix exponential of the curvature, Fisher scoring on the log-precisions, acceptance by the
+free energy. Confound coefficients are linear parameters of the same step. The whole loop is one
+compiled program.
+
+References
+----------
+.. [1] Friston, Mattout, Trujillo-Barreto, Ashburner and Penny (2007), NeuroImage 34:220.
+       https://doi.org/10.1016/j.neuroimage.2006.08.035
+.. [2] Zeidman, Friston and Parr (2023), NeuroImage 279:120310.
+       https://doi.org/10.1016/j.neuroimage.2023.120310
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bayesdcm.infer.density import Layout, Outputs, Program, evaluate
+from bayesdcm.infer.quadratic import (
+    Noise,
+    Quadratic,
+    component_log_precisions,
+    noise_of,
+    quadratic_forms,
+)
+from bayesdcm.observe.gaussian import CONFOUND_PRECISION
+
+INITIAL_STEP = -4.0
+LARGEST_STEP = 4.0
+HYPERPARAMETER_STEPS = 8
+HYPERPARAMETER_TOLERANCE = 1e-2
+TOLERANCE = 0.1
+RECOVERY_ATTEMPTS = 4
+HUGE = 1e32
+JITTER = float(np.exp(-32))
+
+
+class LaplaceResult(NamedTuple):
+    """Posterior and record of variational Laplace, in unconstrained coordinates.
+
+    Attributes
+    ----------
+    mean : (parameters,)
+        Posterior mean.
+    covariance : (parameters, parameters)
+        Posterior covariance.
+    log_precision : (precisions,)
+        Posterior mean of the precision sites.
+    log_precision_covariance : (precisions, precisions)
+        Their covariance.
+    free_energy, accuracy, complexity : ()
+        Free energy in nats and its two parts, complexity that of parameters and precisions.
+    n_iterations : ()
+        Iterations run.
+    converged : ()
+        Whether four predicted changes in a row were below 0.1 nat.
+    failed : ()
+        Whether the prediction could not be made finite again.
+    recoveries : ()
+        Number of times a diverging step was taken back.
+    trace : dict
+        Per iteration: ``free_energy`` evaluated, ``accepted``, ``predicted_change``,
+        ``log_step``.
+    """
+
+    mean: jax.Array
+    covariance: jax.Array
+    log_precision: jax.Array
+    log_precision_covariance: jax.Array
+    free_energy: jax.Array
+    accuracy: jax.Array
+    complexity: jax.Array
+    n_iterations: jax.Array
+    converged: jax.Array
+    failed: jax.Array
+    recoveries: jax.Array
+    trace: dict[str, jax.Array]
+
+
+class _Point(NamedTuple):
+    """Quantities of one point; the stored ones are those of the best free energy."""
+
+    position: jax.Array
+    log_precision: jax.Array
+    covariance: jax.Array
+    log_precision_covariance: jax.Array
+    free_energy: jax.Array
+    accuracy: jax.Array
+    gradient: jax.Array
+    curvature: jax.Array
+
+
+class _State(NamedTuple):
+    iteration: jax.Array
+    position: jax.Array
+    log_step: jax.Array
+    best: _Point
+    flags: jax.Array
+    done: jax.Array
+    failed: jax.Array
+    recoveries: jax.Array
+    trace: dict[str, jax.Array]
+
+
+class _Problem(NamedTuple):
+    """Functions of a program that the iterations call."""
+
+    noise: Noise
+    data: callable
+    prior: callable
+    hyperprior: callable
+
+
+def inverse(matrix: jax.Array) -> jax.Array:
+    """Inverse of a positive definite matrix with SPM's jitter, ``max(n ulp(norm), exp(-32))``."""
+    norm = jnp.abs(matrix).sum(-1).max()
+    spacing = 2.0 ** (jnp.floor(jnp.log2(norm)) - 52)
+    jitter = jnp.maximum(len(matrix) * spacing, JITTER)
+    identity = jnp.eye(len(matrix))
+    factor = jnp.linalg.cholesky(matrix + jitter * identity)
+    half = jax.scipy.linalg.solve_triangular(factor, identity, lower=True)
+    return half.T @ half
+
+
+def log_determinant(eigenvalues: jax.Array) -> jax.Array:
+    """Log of the absolute determinant, without eigenvalues that are numerically 0 or infinite."""
+    size = jnp.abs(eigenvalues)
+    counted = (size > 1e-16) & (size < 1e16)
+    return jnp.where(counted, jnp.log(jnp.where(counted, size, 1.0)), 0.0).sum()
+
+
+def regularised_step(curvature: jax.Array, gradient: jax.Array, log_step: jax.Array) -> jax.Array:
+    """Step ``(exp(t H) - 1) / H g`` with ``t = exp(v - logdet(H) / n)``.
+
+    Parameters
+    ----------
+    curvature : jax.Array
+        Symmetric curvature H of the objective, negative definite near an optimum, (n, n).
+    gradient : jax.Array
+        Gradient g, (n,).
+    log_step : jax.Array
+        Regularisation v, from -4 (short steps) to 4 (Newton steps).
+
+    Returns
+    -------
+    jax.Array
+        The step, (n,).
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> step = regularised_step(-jnp.eye(1), jnp.ones(1), jnp.asarray(4.0))
+    >>> round(float(step[0]), 6)
+    1.0
+    """
+    values, vectors = jnp.linalg.eigh(curvature)
+    t = jnp.exp(log_step - log_determinant(values) / len(gradient))
+    newton = t > jnp.exp(16.0)
+    safe = jnp.where(values == 0, 1.0, values)
+    # The exponential is bounded where the curvature has the wrong sign.
+    growth = jnp.where(values == 0, t, jnp.expm1(jnp.minimum(t * values, 700.0)) / safe)
+    growth = jnp.where(newton, jnp.where(values == 0, 0.0, -1 / safe), growth)
+    return vectors @ (growth * (vectors.T @ gradient))
+
+
+def _negative_semidefinite(curvature: jax.Array) -> jax.Array:
+    """Nearest curvature of a concave log-prior; unchanged where the prior is log-concave."""
+    values, vectors = jnp.linalg.eigh(curvature)
+    concave = (values <= 0).all()
+    clipped = (vectors * jnp.minimum(values, 0.0)) @ vectors.T
+    return jnp.where(concave, curvature, clipped)
+
+
+def _problem(program: Program, sites: Layout, start: jax.Array) -> _Problem:
+    n = sites.n_parameters
+
+    def whole(parameters: jax.Array, hyper: jax.Array) -> tuple:
+        result = evaluate(program, sites, jnp.concatenate([parameters, hyper]))
+        found = list(result.observations.values())
+        return (
+            [fn.columns for fn, _ in found],
+            [fn.residual(value) for fn, value in found],
+            result.log_prior,
+            result.log_hyperprior,
+            component_log_precisions([fn for fn, _ in found]),
+        )
+
+    # The program is traced once; each function below keeps only what its output needs.
+    parts = Outputs(whole, start[:n], start[n:])
+
+    def data(parameters: jax.Array) -> tuple:
+        def predictions(p: jax.Array) -> tuple:
+            return parts.select(0)(p, start[n:]), parts.select(1)(p, start[n:])
+
+        return jax.jacfwd(predictions, has_aux=True)(parameters)
+
+    def prior(parameters: jax.Array) -> tuple:
+        def value(p: jax.Array) -> jax.Array:
+            return parts.select(2)(p, start[n:])
+
+        slope = jax.grad(value)
+        curvature = jax.jacfwd(slope)(parameters)
+        return value(parameters), slope(parameters), _negative_semidefinite(curvature)
+
+    def hyperprior(parameters: jax.Array, hyper: jax.Array) -> tuple:
+        def value(h: jax.Array) -> jax.Array:
+            return parts.select(3)(parameters, h)
+
+        slope = jax.grad(value)
+        return value(hyper), slope(hyper), jax.jacfwd(slope)(hyper)
+
+    observations = list(
+        evaluate(program, sites, start).observations.values()
+    )
+    noise = noise_of(observations, lambda h: parts.select(4)(start[:n], h), start[n:])
+    return _Problem(noise, data, prior, hyperprior)
+
+
+class _Hyper(NamedTuple):
+    log_precision: jax.Array
+    iteration: jax.Array
+    done: jax.Array
+    covariance: jax.Array
+    log_precision_covariance: jax.Array
+    log_hyperprior: jax.Array
+    used: jax.Array
+
+
+def _score_precisions(
+    problem: _Problem,
+    forms: Quadratic,
+    prior_precision: jax.Array,
+    parameters: jax.Array,
+    start: jax.Array,
+) -> _Hyper:
+    """Fisher scoring on the log-precisions; covariances keep the values before the last update."""
+    noise = problem.noise
+
+    def body(state: _Hyper) -> _Hyper:
+        h = state.log_precision
+        scales, soft = noise.scales(h)
+        information = jnp.tensordot(scales, forms.curvature, 1)
+        covariance = inverse(information + prior_precision)
+        fit = soft * (forms.squared + (covariance * forms.curvature).sum((1, 2)))
+        traces, pairs = noise.traces(scales, soft)
+        gradient = (traces - fit) / 2
+        curvature = -pairs / 2 + jnp.diag(gradient)
+        gradient = noise.design.T @ gradient
+        curvature = noise.design.T @ curvature @ noise.design
+        log_hyperprior, slope, hyper_curvature = problem.hyperprior(parameters, h)
+        gradient = gradient + slope
+        curvature = curvature + hyper_curvature
+        step = regularised_step(curvature, gradient, jnp.asarray(LARGEST_STEP))
+        step = jnp.clip(step, -1.0, 1.0)
+        return _Hyper(
+            h + step,
+            state.iteration + 1,
+            gradient @ step < HYPERPARAMETER_TOLERANCE,
+            covariance,
+            inverse(-curvature),
+            log_hyperprior,
+            h,
+        )
+
+    n, n_hyper = len(prior_precision), len(start)
+    initial = _Hyper(
+        start,
+        jnp.zeros((), int),
+        jnp.zeros((), bool),
+        jnp.zeros((n, n)),
+        jnp.zeros((n_hyper, n_hyper)),
+        jnp.zeros(()),
+        start,
+    )
+    return jax.lax.while_loop(
+        lambda s: ~s.done & (s.iteration < HYPERPARAMETER_STEPS), body, initial
+    )
+
+
+def _half_log_determinant(matrix: jax.Array) -> jax.Array:
+    """Half the log-determinant of a positive definite matrix."""
+    return jnp.log(jnp.diagonal(jnp.linalg.cholesky(matrix))).sum()
+
+
+def _assess(
+    problem: _Problem,
+    position: jax.Array,
+    n_parameters: int,
+    jacobian: list[jax.Array],
+    residual: list[jax.Array],
+    log_precision: jax.Array,
+) -> _Point:
+    """Precisions, free energy, gradient and curvature at a point."""
+    noise = problem.noise
+    parameters, confounds = position[:n_parameters], position[n_parameters:]
+    forms = quadratic_forms(noise, jacobian, residual, confounds)
+    log_prior, slope, prior_curvature = problem.prior(parameters)
+    n_confounds = len(confounds)
+    prior_precision = jnp.zeros((len(position),) * 2)
+    prior_precision = prior_precision.at[:n_parameters, :n_parameters].set(-prior_curvature)
+    index = jnp.arange(n_parameters, len(position))
+    prior_precision = prior_precision.at[index, index].set(CONFOUND_PRECISION)
+
+    hyper = _score_precisions(problem, forms, prior_precision, parameters, log_precision)
+    scales, _ = noise.scales(hyper.used)
+    accuracy = (
+        noise.log_determinant(scales)
+        - scales @ forms.squared
+        - noise.n_data * np.log(2 * np.pi)
+    ) / 2
+    parameter_term = (
+        log_prior
+        + n_parameters * np.log(2 * np.pi) / 2
+        + (n_confounds * np.log(CONFOUND_PRECISION) - CONFOUND_PRECISION * (confounds**2).sum()) / 2
+        + _half_log_determinant(hyper.covariance)
+    )
+    precision_term = (
+        hyper.log_hyperprior
+        + len(hyper.used) * np.log(2 * np.pi) / 2
+        + _half_log_determinant(hyper.log_precision_covariance)
+    )
+    prior_slope = jnp.concatenate([slope, -CONFOUND_PRECISION * confounds])
+    return _Point(
+        position,
+        hyper.log_precision,
+        hyper.covariance,
+        hyper.log_precision_covariance,
+        accuracy + parameter_term + precision_term,
+        accuracy,
+        scales @ forms.gradient + prior_slope,
+        -jnp.tensordot(scales, forms.curvature, 1) - prior_precision,
+    )
+
+
+def variational_laplace(
+    program: Program,
+    sites: Layout,
+    start: jax.Array,
+    max_iterations: int = 128,
+) -> LaplaceResult:
+    """Invert a program whose observations are Gaussian; a pure function, to be compiled.
+
+    Parameters
+    ----------
+    program : callable
+        A NumPyro program without arguments.
+    sites : Layout
+        Its sites.
+    start : jax.Array
+        Where to start, flat and unconstrained, shape (sites.size,); log-precisions included.
+    max_iterations : int
+        Iterations at most; 128 as in SPM.
+
+    Returns
+    -------
+    LaplaceResult
+        Posterior, free energy and record.
+    """
+    n = sites.n_parameters
+    problem = _problem(program, sites, start)
+    confounds = problem.noise.initial_confounds()
+    position = jnp.concatenate([start[:n], confounds])
+    size, n_hyper = len(position), len(start) - n
+    empty = _Point(
+        position,
+        start[n:],
+        jnp.zeros((size, size)),
+        jnp.zeros((n_hyper, n_hyper)),
+        -jnp.inf,
+        -jnp.inf,
+        jnp.zeros(size),
+        -jnp.eye(size),
+    )
+    record = {
+        name: jnp.full(max_iterations, jnp.nan)
+        for name in ("free_energy", "predicted_change", "log_step", "accepted")
+    }
+    state = _State(
+        jnp.zeros((), int),
+        position,
+        jnp.asarray(INITIAL_STEP),
+        empty,
+        jnp.zeros(4, bool),
+        jnp.zeros((), bool),
+        jnp.zeros((), bool),
+        jnp.zeros((), int),
+        record,
+    )
+
+    def body(state: _State) -> _State:
+        return _iterate(problem, n, state)
+
+    state = jax.lax.while_loop(
+        lambda s: ~s.done & ~s.failed & (s.iteration < max_iterations), body, state
+    )
+    best = state.best
+    return LaplaceResult(
+        best.position[:n],
+        best.covariance[:n, :n],
+        best.log_precision,
+        best.log_precision_covariance,
+        best.free_energy,
+        best.accuracy,
+        best.accuracy - best.free_energy,
+        state.iteration,
+        state.done,
+        state.failed,
+        state.recoveries,
+        state.trace,
+    )
+
+
+class _Trial(NamedTuple):
+    position: jax.Array
+    log_step: jax.Array
+    jacobian: list[jax.Array]
+    residual: list[jax.Array]
+    finite: jax.Array
+    attempts: jax.Array
+
+
+def _differentiate(problem: _Problem, n_parameters: int, state: _State) -> _Trial:
+    """Jacobian and residual at the new point, taking shorter steps while they are not finite."""
+
+    def attempt(trial: _Trial) -> _Trial:
+        retry = trial.attempts > 0
+        log_step = jnp.where(
+            retry, jnp.minimum(trial.log_step - 2, INITIAL_STEP), trial.log_step
+        )
+        position = jax.lax.cond(
+            retry,
+            lambda: state.best.position
+            + regularised_step(state.best.curvature, state.best.gradient, log_step),
+            lambda: trial.position,
+        )
+        jacobian, residual = problem.data(position[:n_parameters])
+        parts = [*jacobian, *residual]
+        finite = jnp.stack([(jnp.abs(part) < HUGE).all() for part in parts]).all()
+        return _Trial(position, log_step, jacobian, residual, finite, trial.attempts + 1)
+
+    shapes = jax.eval_shape(problem.data, state.position[:n_parameters])
+    jacobian, residual = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+    start = _Trial(
+        state.position,
+        state.log_step,
+        jacobian,
+        residual,
+        jnp.zeros((), bool),
+        jnp.zeros((), int),
+    )
+    # Before a first point is stored there is nothing to return to.
+    allowed = jnp.where(jnp.isfinite(state.best.free_energy), 1 + RECOVERY_ATTEMPTS, 1)
+    return jax.lax.while_loop(
+        lambda t: ~t.finite & (t.attempts < allowed), attempt, start
+    )
+
+
+def _iterate(problem: _Problem, n_parameters: int, state: _State) -> _State:
+    trial = _differentiate(problem, n_parameters, state)
+    clean = [jnp.where(trial.finite, part, 0.0) for part in trial.jacobian]
+    residual = [jnp.where(trial.finite, part, 0.0) for part in trial.residual]
+    point = _assess(
+        problem, trial.position, n_parameters, clean, residual, state.best.log_precision
+    )
+    comparable = trial.finite & jnp.isfinite(point.free_energy)
+    better = (point.free_energy > state.best.free_energy) | (state.iteration < 2)
+    accepted = comparable & better
+    best = jax.tree.map(lambda new, old: jnp.where(accepted, new, old), point, state.best)
+    log_step = jnp.where(
+        accepted,
+        jnp.minimum(trial.log_step + 0.5, LARGEST_STEP),
+        jnp.minimum(trial.log_step - 2.0, INITIAL_STEP),
+    )
+    step = regularised_step(best.curvature, best.gradient, log_step)
+    change = best.gradient @ step
+    flags = jnp.concatenate([(change < TOLERANCE)[None], state.flags[:-1]])
+    k = state.iteration
+    entries = {
+        "free_energy": jnp.where(comparable, point.free_energy, jnp.nan),
+        "predicted_change": change,
+        "log_step": log_step,
+        "accepted": accepted.astype(float),
+    }
+    return _State(
+        k + 1,
+        best.position + step,
+        log_step,
+        best,
+        flags,
+        flags.all(),
+        ~trial.finite,
+        state.recoveries + (trial.attempts - 1),
+        {name: state.trace[name].at[k].set(entries[name]) for name in state.trace},
+    )
