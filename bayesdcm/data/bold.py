@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bayesdcm.data.bold_validation import (
-    check_confounds,
-    check_coverage,
-    check_delays,
-    check_repetition_time,
-    check_signal,
-    check_variation,
-)
+from bayesdcm.data.bold_validation import check_repetition_time, check_signal, check_variation
 from bayesdcm.data.events import inputs_from_events
-from bayesdcm.data.validation import check_names, check_positive, check_real_array
+from bayesdcm.data.run import Run
+from bayesdcm.data.validation import check_names
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,7 +24,7 @@ _SCALED_RANGE = 4.0
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class BoldData:
+class BoldData(Run):
     """Signals of one run, checked on construction, in SI units.
 
     All arrays are copied, converted to float64 and made read-only; every field that was left out is
@@ -88,42 +80,13 @@ class BoldData:
         """Check every argument and fill the defaults."""
         signal = check_signal(self.signal)
         repetition_time = check_repetition_time(self.repetition_time)
-        n_scans, n_regions = signal.shape
+        n_regions = signal.shape[1]
         names = check_names("region_names", self.region_names, n_regions, "region", "signal")
         check_variation(signal, names)
         self._set("signal", signal)
         self._set("repetition_time", repetition_time)
         self._set("region_names", names)
-        self._set_inputs()
-        self._set("confounds", check_confounds(self.confounds, n_scans))
-        self._set("slice_delays", check_delays(self.slice_delays, n_regions, repetition_time))
-
-    def _set(self, field: str, value: object) -> None:
-        object.__setattr__(self, field, value)
-
-    def _set_inputs(self) -> None:
-        if self.inputs is None:
-            given = [name for name in ("input_dt", "input_names") if _is_given(self, name)]
-            if given:
-                raise ValueError(
-                    f"{' and '.join(given)} came without inputs; expected both or neither. Give "
-                    f"inputs, shape (microtime bins, inputs), or leave {' and '.join(given)} out."
-                )
-            self._set("input_names", ())
-            return
-        axes = ("microtime bins", "inputs")
-        inputs = check_real_array("inputs", self.inputs, axes, allow_bool=True)
-        if self.input_dt is None:
-            raise ValueError(
-                "input_dt is missing, but inputs came; expected the width of a microtime bin in "
-                "seconds. Give input_dt, e.g. repetition_time / 16."
-            )
-        dt = check_positive("input_dt", self.input_dt, "seconds")
-        check_coverage(inputs, dt, self.signal, self.repetition_time)
-        names = check_names("input_names", self.input_names, inputs.shape[1], "input", "inputs")
-        self._set("inputs", inputs)
-        self._set("input_dt", dt)
-        self._set("input_names", names)
+        self._set_timing()
 
     @classmethod
     def from_events(
@@ -210,16 +173,6 @@ class BoldData:
         return self.signal.shape[1]
 
     @property
-    def n_inputs(self) -> int:
-        """Number of experimental inputs; 0 where there are none."""
-        return 0 if self.inputs is None else self.inputs.shape[1]
-
-    @property
-    def times(self) -> NDArray[np.float64]:
-        """Onsets of the scans, in s, shape (scans,)."""
-        return np.arange(self.n_scans) * self.repetition_time
-
-    @property
     def scale(self) -> float:
         """Factor by which SPM multiplies the centred signal: 4 / max(range, 4), at most 1.
 
@@ -232,102 +185,3 @@ class BoldData:
     def scaled_signal(self) -> NDArray[np.float64]:
         """Column-centred signal times `scale`, as SPM models it, shape (scans, regions)."""
         return (self.signal - self.signal.mean(axis=0)) * self.scale
-
-    def centred_inputs(self) -> BoldData:
-        """Return the same data with every input centred over microtime (SPM's option "centre").
-
-        Returns
-        -------
-        BoldData
-            A copy with centred inputs.
-
-        Raises
-        ------
-        ValueError
-            If there are no inputs.
-
-        Examples
-        --------
-        >>> signal = np.random.default_rng(0).normal(size=(4, 1))
-        >>> data = BoldData(signal, 1.0, inputs=[[0], [1], [1], [0]], input_dt=1.0)
-        >>> data.centred_inputs().inputs.ravel()
-        array([-0.5,  0.5,  0.5, -0.5])
-        """
-        if self.inputs is None:
-            raise ValueError(
-                "inputs is None, so there is nothing to centre; expected data with inputs. "
-                "Construct BoldData with inputs and input_dt."
-            )
-        return self.replace(inputs=self.inputs - self.inputs.mean(axis=0))
-
-    def replace(self, **changes: Any) -> BoldData:
-        """Return the same data with some fields replaced, checked anew.
-
-        Parameters
-        ----------
-        **changes
-            Fields of `BoldData` and their new values; None asks for the default.
-
-        Returns
-        -------
-        BoldData
-            A new object.
-
-        Raises
-        ------
-        TypeError
-            If a field does not exist.
-        ValueError
-            If the fields no longer agree with one another.
-
-        Examples
-        --------
-        >>> data = BoldData(np.random.default_rng(0).normal(size=(4, 1)), 1.0)
-        >>> data.replace(region_names=["V1"]).region_names
-        ('V1',)
-        """
-        fields = [field.name for field in dataclasses.fields(self)]
-        unknown = [name for name in changes if name not in fields]
-        if unknown:
-            raise TypeError(
-                f"replace got unknown field(s) {unknown}; BoldData has {fields}. Check the names."
-            )
-        return dataclasses.replace(self, **changes)
-
-    def _describe(self) -> list[tuple[str, str]]:
-        duration = self.n_scans * self.repetition_time
-        inputs = "none"
-        if self.inputs is not None:
-            inputs = f"{', '.join(self.input_names or ())}; bins of {self.input_dt:g} s"
-        return [
-            ("Regions", ", ".join(self.region_names or ())),
-            ("Scans", f"{self.n_scans}, every {self.repetition_time:g} s ({duration:g} s)"),
-            ("Inputs", inputs),
-            ("Confounds", str(self.confounds.shape[1])),  # type: ignore[union-attr]
-            ("Slice delays", ", ".join(f"{d:g}" for d in self.slice_delays) + " s"),  # type: ignore[union-attr]
-        ]
-
-    def __repr__(self) -> str:
-        """One line: sizes, names and times."""
-        inputs = "no inputs"
-        if self.inputs is not None:
-            inputs = f"inputs {', '.join(self.input_names or ())} in bins of {self.input_dt:g} s"
-        k = self.confounds.shape[1]  # type: ignore[union-attr]
-        regions = f"{self.n_regions} region{'s' * (self.n_regions > 1)}"
-        return (
-            f"BoldData({self.n_scans} scans x {regions} ({', '.join(self.region_names or ())}), "
-            f"repetition time {self.repetition_time:g} s, {inputs}, {k} confound{'s' * (k > 1)})"
-        )
-
-    def _repr_html_(self) -> str:
-        """Table for notebooks."""
-        rows = "".join(
-            f"<tr><th>{escape(key)}</th><td>{escape(value)}</td></tr>"
-            for key, value in self._describe()
-        )
-        return f"<table><caption>BoldData</caption>{rows}</table>"
-
-
-def _is_given(data: BoldData, name: str) -> bool:
-    value = getattr(data, name)
-    return value is not None and not (name == "input_names" and value == ())

@@ -68,10 +68,10 @@ def check_repetition_time(value: float) -> float:
 
 
 def check_coverage(
-    inputs: NDArray[np.float64], dt: float, signal: NDArray[np.float64], repetition_time: float
+    inputs: NDArray[np.float64], dt: float, n_scans: int, n_regions: int, repetition_time: float
 ) -> None:
     """Raise `ValueError` where inputs, (bins, inputs), differ from the run by over a bin."""
-    run = signal.shape[0] * repetition_time
+    run = n_scans * repetition_time
     if dt > repetition_time * (1 + 1e-9):
         raise ValueError(
             f"input_dt is {dt:g} s, longer than the repetition time of {repetition_time:g} s; "
@@ -81,12 +81,12 @@ def check_coverage(
     if abs(excess) <= dt * (1 + 1e-6):
         return
     hint = ""
-    if abs(inputs.shape[0] * dt - signal.shape[1] * repetition_time) <= dt:
-        hint = f" The signal, shape {signal.shape}, seems to be transposed."
+    if abs(inputs.shape[0] * dt - n_regions * repetition_time) <= dt:
+        hint = f" The signal, shape {(n_scans, n_regions)}, seems to be transposed."
     raise ValueError(
         f"inputs are too {'long' if excess > 0 else 'short'} by {abs(excess):g} s: "
         f"{inputs.shape[0]} bins of input_dt = {dt:g} s last {inputs.shape[0] * dt:g} s, but "
-        f"{signal.shape[0]} scans every {repetition_time:g} s last {run:g} s; expected them to "
+        f"{n_scans} scans every {repetition_time:g} s last {run:g} s; expected them to "
         f"agree within one bin. Cut or extend inputs, or correct input_dt.{hint}"
     )
 
@@ -98,8 +98,8 @@ def check_confounds(confounds: ArrayLike | None, n_scans: int) -> NDArray[np.flo
     rows, columns = checked.shape
     if rows != n_scans:
         raise ValueError(
-            f"confounds has {rows} rows, shape {checked.shape}, but signal has {n_scans} scans; "
-            "expected one row per scan. Cut confounds to the scans of the signal."
+            f"confounds has {rows} rows, shape {checked.shape}, but the run has {n_scans} scans; "
+            "expected one row per scan. Cut confounds to the scans that are modelled."
         )
     # Columns of very different units (mm, degrees, spikes) must not look dependent.
     largest = np.abs(checked).max(axis=0)
@@ -121,7 +121,7 @@ def check_delays(
     checked = check_real_array("slice_delays", default if delays is None else delays, ("regions",))
     if checked.size != n_regions:
         raise ValueError(
-            f"slice_delays has {checked.size} entries, but signal has {n_regions} region(s); "
+            f"slice_delays has {checked.size} entries, but there are {n_regions} region(s); "
             "expected one delay in seconds per region. Give them in the regions' order."
         )
     # A delay of one repetition time, as SPM files have it, may be off by rounding.

@@ -1,0 +1,179 @@
+"""What data of one run and the design of one share: inputs, confounds, slice timing, names."""
+
+from __future__ import annotations
+
+import dataclasses
+from html import escape
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesdcm.data.bold_validation import check_confounds, check_coverage, check_delays
+from bayesdcm.data.validation import check_names, check_positive, check_real_array
+
+__all__ = ["Run"]
+
+
+class Run:
+    """Base of frozen dataclasses that describe one run; they hold the fields, this what follows."""
+
+    n_scans: int
+    repetition_time: float
+    inputs: NDArray[np.float64] | None
+    input_dt: float | None
+    region_names: tuple[str, ...] | None
+    input_names: tuple[str, ...] | None
+    confounds: NDArray[np.float64] | None
+    slice_delays: NDArray[np.float64] | None
+
+    def _set(self, field: str, value: object) -> None:
+        object.__setattr__(self, field, value)
+
+    def _set_timing(self) -> None:
+        """Check inputs, confounds and delays and fill their defaults; the others are set."""
+        self._set_inputs()
+        self._set("confounds", check_confounds(self.confounds, self.n_scans))
+        delays = check_delays(self.slice_delays, self.n_regions, self.repetition_time)
+        self._set("slice_delays", delays)
+
+    def _set_inputs(self) -> None:
+        if self.inputs is None:
+            given = [name for name in ("input_dt", "input_names") if _is_given(self, name)]
+            if given:
+                raise ValueError(
+                    f"{' and '.join(given)} came without inputs; expected both or neither. Give "
+                    f"inputs, shape (microtime bins, inputs), or leave {' and '.join(given)} out."
+                )
+            self._set("input_names", ())
+            return
+        axes = ("microtime bins", "inputs")
+        inputs = check_real_array("inputs", self.inputs, axes, allow_bool=True)
+        if self.input_dt is None:
+            raise ValueError(
+                "input_dt is missing, but inputs came; expected the width of a microtime bin in "
+                "seconds. Give input_dt, e.g. repetition_time / 16."
+            )
+        dt = check_positive("input_dt", self.input_dt, "seconds")
+        check_coverage(inputs, dt, self.n_scans, self.n_regions, self.repetition_time)
+        names = check_names("input_names", self.input_names, inputs.shape[1], "input", "inputs")
+        self._set("inputs", inputs)
+        self._set("input_dt", dt)
+        self._set("input_names", names)
+
+    @property
+    def n_regions(self) -> int:
+        """Number of regions."""
+        return len(self.region_names or ())
+
+    @property
+    def n_inputs(self) -> int:
+        """Number of experimental inputs; 0 where there are none."""
+        return 0 if self.inputs is None else self.inputs.shape[1]
+
+    @property
+    def times(self) -> NDArray[np.float64]:
+        """Onsets of the scans, in s, shape (scans,)."""
+        return np.arange(self.n_scans) * self.repetition_time
+
+    def centred_inputs(self) -> Self:
+        """Return the same run with every input centred over microtime (SPM's option "centre").
+
+        Returns
+        -------
+        same class
+            A copy with centred inputs.
+
+        Raises
+        ------
+        ValueError
+            If there are no inputs.
+
+        Examples
+        --------
+        >>> from bayesdcm.data import BoldDesign
+        >>> design = BoldDesign(4, 1.0, [[0], [1], [1], [0]], 1.0, ["V1"])
+        >>> design.centred_inputs().inputs.ravel()
+        array([-0.5,  0.5,  0.5, -0.5])
+        """
+        if self.inputs is None:
+            raise ValueError(
+                "inputs is None, so there is nothing to centre; expected data with inputs. "
+                f"Construct {type(self).__name__} with inputs and input_dt."
+            )
+        return self.replace(inputs=self.inputs - self.inputs.mean(axis=0))
+
+    def replace(self, **changes: Any) -> Self:
+        """Return the same run with some fields replaced, checked anew.
+
+        Parameters
+        ----------
+        **changes
+            Fields and their new values; None asks for the default.
+
+        Returns
+        -------
+        same class
+            A new object.
+
+        Raises
+        ------
+        TypeError
+            If a field does not exist.
+        ValueError
+            If the fields no longer agree with one another.
+
+        Examples
+        --------
+        >>> from bayesdcm.data import BoldData
+        >>> data = BoldData(np.random.default_rng(0).normal(size=(4, 1)), 1.0)
+        >>> data.replace(region_names=["V1"]).region_names
+        ('V1',)
+        """
+        fields = [field.name for field in dataclasses.fields(self)]  # type: ignore[arg-type]
+        unknown = [name for name in changes if name not in fields]
+        if unknown:
+            raise TypeError(
+                f"replace got unknown field(s) {unknown}; {type(self).__name__} has {fields}. "
+                "Check the names."
+            )
+        return dataclasses.replace(self, **changes)  # type: ignore[type-var]
+
+    def _describe(self) -> list[tuple[str, str]]:
+        duration = self.n_scans * self.repetition_time
+        inputs = "none"
+        if self.inputs is not None:
+            inputs = f"{', '.join(self.input_names or ())}; bins of {self.input_dt:g} s"
+        return [
+            ("Regions", ", ".join(self.region_names or ())),
+            ("Scans", f"{self.n_scans}, every {self.repetition_time:g} s ({duration:g} s)"),
+            ("Inputs", inputs),
+            ("Confounds", str(self.confounds.shape[1])),  # type: ignore[union-attr]
+            ("Slice delays", ", ".join(f"{d:g}" for d in self.slice_delays) + " s"),  # type: ignore[union-attr]
+        ]
+
+    def __repr__(self) -> str:
+        """One line: sizes, names and times."""
+        inputs = "no inputs"
+        if self.inputs is not None:
+            inputs = f"inputs {', '.join(self.input_names or ())} in bins of {self.input_dt:g} s"
+        k = self.confounds.shape[1]  # type: ignore[union-attr]
+        regions = f"{self.n_regions} region{'s' * (self.n_regions > 1)}"
+        return (
+            f"{type(self).__name__}({self.n_scans} scans x {regions} "
+            f"({', '.join(self.region_names or ())}), repetition time {self.repetition_time:g} s, "
+            f"{inputs}, {k} confound{'s' * (k > 1)})"
+        )
+
+    def _repr_html_(self) -> str:
+        """Table for notebooks."""
+        rows = "".join(
+            f"<tr><th>{escape(key)}</th><td>{escape(value)}</td></tr>"
+            for key, value in self._describe()
+        )
+        return f"<table><caption>{type(self).__name__}</caption>{rows}</table>"
+
+
+def _is_given(run: Run, name: str) -> bool:
+    value = getattr(run, name)
+    return value is not None and not (name == "input_names" and value == ())
