@@ -23,16 +23,16 @@ class TimeGrid(NamedTuple):
     """Steps of constant input between the instants that matter, as arrays of fixed shape.
 
     The trajectory has ``steps + 1`` points; step k leads from point k to point k + 1. All
-    times are whole micro-time bins. Steps of the same input and the same duration share one
-    propagator. The tail is padded with steps of no duration, so that runs of about the same
-    length have grids of the same shape and compiled programs are reused.
+    times are whole bins, those of micro-time or equal parts of them. Steps of the same input and
+    the same duration share one propagator. The tail is padded with steps of no duration, so that
+    runs of about the same length have grids of the same shape and compiled programs are reused.
 
     Attributes
     ----------
     inputs : (distinct inputs, inputs)
         Distinct rows of the input.
     bin_width : ()
-        Width of a micro-time bin, s.
+        Width of a bin, s.
     step : (steps,)
         Which propagator each step uses.
     propagator_input : (propagators,)
@@ -130,10 +130,8 @@ def sample_bins(
     return bins
 
 
-def _split(boundaries: NDArray[np.int64], max_bins: int | None) -> NDArray[np.int64]:
+def _split(boundaries: NDArray[np.int64], max_bins: int) -> NDArray[np.int64]:
     """Divide intervals longer than `max_bins` into equal steps, as equal as whole bins allow."""
-    if max_bins is None:
-        return boundaries
     pieces = [
         np.round(np.linspace(start, stop, -(-(stop - start) // max_bins), endpoint=False))
         for start, stop in zip(boundaries[:-1], boundaries[1:], strict=True)
@@ -168,7 +166,7 @@ def time_grid(
     delays : array_like
         Acquisition time of each region after the onset of a scan, s, shape (regions,).
     max_step : float, optional
-        Longest step, s; at least one bin is taken. None: only inputs and scans matter.
+        Longest step, s; bins that are wider are divided. None: only inputs and scans matter.
     updates : array_like, optional
         Further bins at which a step must begin.
 
@@ -190,8 +188,14 @@ def time_grid(
     wanted = [[0], changes[changes < samples.max()], samples.ravel()]
     if updates is not None:
         wanted.append(np.asarray(updates)[np.asarray(updates) < samples.max()])
-    max_bins = None if max_step is None else max(int(max_step / bin_width + 1e-9), 1)
-    boundaries = _split(np.unique(np.concatenate(wanted).astype(int)), max_bins)
+    boundaries = np.unique(np.concatenate(wanted).astype(int))
+    if max_step is not None:
+        # From here on, time counts in bins that are no wider than the longest step; what acts
+        # and what is read when is settled by the bins of the data.
+        parts = max(math.ceil(bin_width / max_step - 1e-9), 1)
+        u, bin_width = np.repeat(u, parts, axis=0), bin_width / parts
+        boundaries, samples = boundaries * parts, samples * parts
+        boundaries = _split(boundaries, max(int(max_step / bin_width + 1e-9), 1))
 
     rows, config = np.unique(u, axis=0, return_inverse=True)
     pairs = np.stack([config.ravel()[boundaries[:-1]], np.diff(boundaries)], axis=1)

@@ -365,10 +365,7 @@ class TaskDCM:
             )
 
         start = jnp.zeros((self.n_regions, n_neuronal + 4))
-        # A bin may be longer than the step that the method needs; the number of halvings is
-        # known to the compiler, the width is not.
-        substeps = 2 ** max(len(grid.halvings) - 2, 0)
-        states = runge_kutta(flow, start, grid, substeps)
+        states = runge_kutta(flow, start, grid)
         return signal_from_logarithms(states[:, :, n_neuronal:], parameters, grid)
 
     def predict(self, parameters: Parameters, data: Any) -> jax.Array:

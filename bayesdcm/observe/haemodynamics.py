@@ -119,7 +119,7 @@ def balloon_response(
     """BOLD of the published, nonlinear Balloon model.
 
     Parameters and result as in `linearised_response`; steps of `grid` must not exceed
-    `LONGEST_STEP` by more than the width of a bin.
+    `LONGEST_STEP`.
     """
     n_regions = len(drive)
     generator = _generator(neuronal, drive, flow_filter(parameters, n_regions))
