@@ -23,7 +23,8 @@ from . import compare, data, infer, integrate, models, neural, observe, plot
 from .compare.posteriors import compare_posteriors
 from .data.bold import BoldData
 from .infer.fitting import fit
-from .infer.results import Fit, load_fit
+from .infer.results import Fit
+from .infer.storage import load_fit
 from .models.examples import load_example
 from .models.spm import read_spm_dcm
 from .models.task import TaskDCM

@@ -72,6 +72,8 @@ class Evaluation(NamedTuple):
         Values of sampled and deterministic sites.
     observations : dict
         Distribution and observed value of the package's Gaussian observations, by site.
+    foreign : dict
+        The same of all other observed sites.
     """
 
     log_prior: jax.Array
@@ -79,6 +81,7 @@ class Evaluation(NamedTuple):
     log_likelihood: jax.Array
     values: dict[str, jax.Array]
     observations: dict[str, tuple[GaussianObservation, jax.Array]]
+    foreign: dict[str, tuple[Any, jax.Array]]
 
 
 @dataclass(frozen=True)
@@ -234,7 +237,7 @@ def evaluate(program: Program, sites: Layout, vector: jax.Array) -> Evaluation:
 
     densities = {True: jnp.zeros(()), False: jnp.zeros(())}
     likelihood = jnp.zeros(())
-    values, observations = {}, {}
+    values, observations, foreign = {}, {}, {}
     precision = {site.name: site.precision for site in sites.sites}
     for name, site in trace.items():
         if site["type"] == "deterministic":
@@ -242,13 +245,15 @@ def evaluate(program: Program, sites: Layout, vector: jax.Array) -> Evaluation:
         if site["type"] != "sample":
             continue
         if site["is_observed"]:
-            if isinstance(site["fn"], GaussianObservation):
-                observations[name] = (site["fn"], site["value"])
+            known = isinstance(site["fn"], GaussianObservation)
+            (observations if known else foreign)[name] = (site["fn"], site["value"])
             likelihood += _log_density(site)
         elif name in precision:
             values[name] = site["value"]
             densities[precision[name]] += _log_density(site) + jacobian[name]
-    return Evaluation(densities[False], densities[True], likelihood, values, observations)
+    return Evaluation(
+        densities[False], densities[True], likelihood, values, observations, foreign
+    )
 
 
 def _log_density(site: dict[str, Any]) -> jax.Array:

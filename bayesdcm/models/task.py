@@ -558,12 +558,23 @@ class TaskDCM:
             "transit_time": ("region",),
             "decay_rate": (),
             self.observed_site: ("time", "region"),
+            "inputs": ("microtime", "input"),
+            "confounds": ("time", "confound"),
         }
 
     def coords(self, data: BoldData) -> dict[str, NDArray]:
         """Coordinates of the axes: names, and scan onsets in s."""
         names = {name: np.asarray(values) for name, values in self.names(data).items()}
-        return names | {"time": np.asarray(data.times)}
+        microtime = np.arange(len(data.inputs)) * data.input_dt
+        return names | {"time": np.asarray(data.times), "microtime": microtime}
+
+    def constants(self, data: BoldData) -> dict[str, NDArray]:
+        """Constants of a data set that results hold: inputs, confounds, scale."""
+        return {
+            "inputs": np.asarray(data.inputs),
+            "confounds": np.asarray(data.confounds),
+            "scale": np.asarray(data.scale),
+        }
 
     def restore(self, scaled: NDArray, data: BoldData) -> NDArray:
         """From the scaled, centred signal that is modelled to the units of `data`."""

@@ -1,0 +1,99 @@
+"""How far posteriors of the same model lie apart: variational Laplace judged by MCMC."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+
+def compare_posteriors(fits: Mapping[str, Any], reference: str | None = None) -> pd.DataFrame:
+    """Compare posteriors of the same parameters, worst agreement first.
+
+    Parameters
+    ----------
+    fits : mapping of str to Fit
+        At least two fits of one model to one data set, by name.
+    reference : str, optional
+        The fit that the others are judged by. None: the first made by NUTS, else the last.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row for each parameter and fit compared: ``parameter``, ``fit``, ``mean``, ``sd``,
+        ``reference_mean``, ``reference_sd``, ``shift`` (difference of means in units of the
+        reference's standard deviation), ``sd_ratio`` (standard deviation over the
+        reference's) and ``distance``, the 2-Wasserstein distance of Gaussians of these moments
+        in units of the reference's standard deviation,
+        ``sqrt(shift**2 + (sd_ratio - 1)**2)``.
+
+    Raises
+    ------
+    TypeError
+        If `fits` is not a mapping of fits.
+    ValueError
+        If there are fewer than two, the reference is unknown, or no parameter is common.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> class Known:
+    ...     method = "laplace"
+    ...     def __init__(self, mean, sd):
+    ...         self.table = pd.DataFrame({"mean": [mean], "sd": [sd]}, index=["decay"])
+    ...     def summary(self):
+    ...         return self.table
+    >>> table = compare_posteriors({"a": Known(0.5, 1.0), "b": Known(0.0, 1.0)})
+    >>> float(table["shift"].iloc[0])
+    0.5
+    """
+    if not isinstance(fits, Mapping):
+        raise TypeError(
+            'fits must be a dict of named fits, such as {"laplace": f1, "nuts": f2}, '
+            f"got {type(fits).__name__}"
+        )
+    if len(fits) < 2:
+        raise ValueError(f"fits must name at least two fits, got {len(fits)}")
+    for name, value in fits.items():
+        if not hasattr(value, "summary"):
+            raise TypeError(f"fits[{name!r}] must be a Fit, got {type(value).__name__}")
+    if reference is None:
+        sampled = [name for name, fit in fits.items() if fit.method == "nuts"]
+        reference = sampled[0] if sampled else list(fits)[-1]
+    if reference not in fits:
+        raise ValueError(
+            f"reference must be one of {', '.join(map(repr, fits))}, got {reference!r}"
+        )
+    standard = fits[reference].summary()
+    tables = [
+        _against(name, fit.summary(), standard)
+        for name, fit in fits.items()
+        if name != reference
+    ]
+    table = pd.concat(tables, ignore_index=True)
+    if table.empty:
+        raise ValueError("the fits have no parameter in common; compare fits of one model")
+    table = table.sort_values("distance", ascending=False, ignore_index=True, kind="stable")
+    table.attrs["reference"] = reference
+    return table
+
+
+def _against(name: str, table: pd.DataFrame, standard: pd.DataFrame) -> pd.DataFrame:
+    common = [label for label in standard.index if label in table.index]
+    own, other = table.loc[common], standard.loc[common]
+    result = pd.DataFrame(
+        {
+            "parameter": common,
+            "fit": name,
+            "mean": own["mean"].to_numpy(),
+            "sd": own["sd"].to_numpy(),
+            "reference_mean": other["mean"].to_numpy(),
+            "reference_sd": other["sd"].to_numpy(),
+        }
+    )
+    result["shift"] = (result["mean"] - result["reference_mean"]) / result["reference_sd"]
+    result["sd_ratio"] = result["sd"] / result["reference_sd"]
+    result["distance"] = np.hypot(result["shift"], result["sd_ratio"] - 1)
+    return result

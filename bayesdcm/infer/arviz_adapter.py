@@ -1,0 +1,177 @@
+"""The one place that knows the difference between ArviZ 0.23 and 1.x.
+
+ArviZ 0.23 keeps groups in an `InferenceData`, ArviZ 1.x in an `xarray.DataTree`; functions that
+exist in both differ in how they are called. Everything else in the package goes through here.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import arviz as az
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+DATA_TREE = not hasattr(az, "InferenceData")
+
+
+def assemble(groups: Mapping[str, xr.Dataset]) -> Any:
+    """An ArviZ object from one data set a group.
+
+    Parameters
+    ----------
+    groups : mapping
+        Data sets by group name: posterior, sample_stats, observed_data, ...
+
+    Returns
+    -------
+    arviz.InferenceData or xarray.DataTree
+        Whichever the installed ArviZ uses.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> idata = assemble({"posterior": xr.Dataset({"x": (("chain", "draw"), [[1.0, 2.0]])})})
+    >>> float(idata.posterior["x"].mean())
+    1.5
+    """
+    if DATA_TREE:
+        return xr.DataTree.from_dict({f"/{name}": group for name, group in groups.items()})
+    return az.InferenceData(**groups)
+
+
+def groups_of(idata: Any) -> dict[str, xr.Dataset]:
+    """The groups of an ArviZ object as data sets, in their order.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> list(groups_of(assemble({"posterior": xr.Dataset({"x": (("chain", "draw"), [[1.0]])})})))
+    ['posterior']
+    """
+    if DATA_TREE:
+        return {name: node.to_dataset() for name, node in idata.children.items()}
+    return {name: idata[name] for name in idata.groups()}
+
+
+def dataset(
+    values: Mapping[str, NDArray],
+    dims: Mapping[str, tuple[str, ...]],
+    coords: Mapping[str, NDArray],
+    leading: tuple[str, ...] = ("chain", "draw"),
+) -> xr.Dataset:
+    """A data set of named arrays with named axes and coordinates.
+
+    Parameters
+    ----------
+    values : mapping
+        Arrays by name, each with the `leading` axes first.
+    dims : mapping
+        Names of the further axes by array; invented as ``NAME_dim_0`` where absent.
+    coords : mapping
+        Coordinates by axis.
+    leading : tuple of str
+        Names of the axes that all arrays share.
+
+    Returns
+    -------
+    xarray.Dataset
+        With coordinates of those axes that it has.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> dataset({"x": np.zeros((1, 3, 2))}, {"x": ("region",)}, {"region": np.array(["a", "b"])})[
+    ...     "x"].dims
+    ('chain', 'draw', 'region')
+    """
+    variables = {}
+    for name, value in values.items():
+        array = np.asarray(value)
+        extra = array.ndim - len(leading)
+        axes = dims.get(name, tuple(f"{name}_dim_{i}" for i in range(extra)))
+        variables[name] = ((*leading, *axes), array)
+    found = xr.Dataset(variables)
+    known = {axis: coords[axis] for axis in found.dims if axis in coords}
+    counted = {axis: np.arange(found.sizes[axis]) for axis in leading if axis in found.dims}
+    return found.assign_coords({**counted, **known})
+
+
+def convergence(draws: NDArray) -> dict[str, NDArray]:
+    """Convergence diagnostics of each parameter.
+
+    Parameters
+    ----------
+    draws : ndarray
+        Shape (chains, draws, parameters).
+
+    Returns
+    -------
+    dict of ndarray
+        ``ess_bulk``, ``ess_tail``, ``r_hat``, each (parameters,).
+
+    References
+    ----------
+    .. [1] Vehtari et al. (2021), Bayesian Analysis 16:667. https://doi.org/10.1214/20-BA1221
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> draws = np.random.default_rng(0).normal(size=(4, 200, 1))
+    >>> bool(convergence(draws)["r_hat"][0] < 1.02)
+    True
+    """
+    data = xr.Dataset({"x": (("chain", "draw", "parameter"), draws)})
+    if draws.shape[0] == 1:
+        # R-hat needs at least two chains.
+        r_hat = np.full(draws.shape[2], np.nan)
+    else:
+        r_hat = np.asarray(az.rhat(data)["x"])
+    return {
+        "ess_bulk": np.asarray(az.ess(data, method="bulk")["x"]),
+        "ess_tail": np.asarray(az.ess(data, method="tail")["x"]),
+        "r_hat": r_hat,
+    }
+
+
+def pareto_k(log_weights: NDArray) -> float:
+    """Shape of the generalised Pareto tail of importance weights.
+
+    Parameters
+    ----------
+    log_weights : ndarray
+        Log importance weights, shape (draws,); draws of weight zero (-inf) are left out.
+
+    Returns
+    -------
+    float
+        Below 0.7 the weights can be trusted, and with them the approximation.
+
+    References
+    ----------
+    .. [1] Yao, Vehtari, Simpson and Gelman (2018), ICML 80:5581.
+           https://proceedings.mlr.press/v80/yao18a.html
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> pareto_k(np.random.default_rng(0).normal(size=500) * 0.1) < 0.7
+    True
+    """
+    finite = np.asarray(log_weights)[np.isfinite(log_weights)]
+    finite = finite - finite.max()
+    # Weights that are all equal have no tail to fit.
+    if np.ptp(finite) < 1e-9:
+        return float("-inf")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if DATA_TREE:
+            from arviz_stats.base import array_stats
+
+            _, shape = array_stats.psislw(finite)
+        else:
+            _, shape = az.psislw(finite)
+    return float(np.asarray(shape))

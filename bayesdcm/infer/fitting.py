@@ -1,0 +1,308 @@
+"""The one door to inference: `fit`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesdcm.infer import nuts, svi
+from bayesdcm.infer.density import Layout, prior_centre
+from bayesdcm.infer.laplace import LaplaceResult, variational_laplace
+from bayesdcm.infer.posterior import prior_sample
+from bayesdcm.infer.problem import Problem, make_problem
+from bayesdcm.infer.results import Fit, FlatPosterior
+from bayesdcm.infer.threads import single_threaded_linear_algebra
+
+logger = logging.getLogger("bayesdcm")
+
+# Without a Gaussian observation there is no variational Laplace to start from.
+PLAIN_START_DRAWS = 500
+
+
+def fit(
+    model: Any,
+    data: Any,
+    method: str = "laplace",
+    *,
+    seed: int = 0,
+    progress: bool = True,
+    **options: Any,
+) -> Fit:
+    """Infer the parameters of a model from data.
+
+    Parameters
+    ----------
+    model : model or callable
+        A model of this package, such as `bayesdcm.TaskDCM`, or a NumPyro program that is called
+        as ``model(data)``.
+    data : object
+        `bayesdcm.BoldData` for the package's models; whatever the program takes otherwise.
+    method : {"laplace", "svi", "nuts"}
+        Variational Laplace as in SPM, stochastic variational inference, or NUTS.
+    seed : int
+        Seed of everything random; the same seed gives the same numbers.
+    progress : bool
+        Whether to show progress of long work.
+    **options
+        Of the method. Laplace: ``starts`` (1; a number, or flat points, shape (starts, size)),
+        ``max_iterations`` (128), ``draws`` (1000, for predictions and diagnostics). SVI:
+        ``guide`` ("full_rank", "mean_field", "low_rank", "laplace", "flow"), ``steps`` (2000),
+        ``learning_rate`` (0.02), ``particles`` (4), ``rank``, ``draws`` (1000). NUTS:
+        ``chains`` (4), ``warmup`` (200), ``draws`` (750), ``target_accept`` (0.8),
+        ``max_tree_depth`` (10), ``adapt_metric`` (False), ``chain_method`` ("auto",
+        "parallel", "vectorized").
+
+    Returns
+    -------
+    Fit
+        Posterior, evidence, trace, diagnostics.
+
+    Raises
+    ------
+    TypeError
+        If the model is neither a model nor a program, or an option has the wrong type.
+    ValueError
+        If the method or an option is not known, data and model disagree, or a program has no
+        Gaussian observation of this package although Laplace was asked for.
+
+    Examples
+    --------
+    >>> import numpyro, numpyro.distributions as dist, bayesdcm
+    >>> def program(data):
+    ...     mean = numpyro.sample("mean", dist.Normal(0, 10))
+    ...     numpyro.sample("y", bayesdcm.observe.gaussian(mean + 0 * data, 0.0), obs=data)
+    >>> round(float(bayesdcm.fit(program, np.array([1.0, 3.0])).mean["mean"]), 3)
+    1.99
+    """
+    methods: dict[str, Callable[..., Fit]] = {
+        "laplace": _fit_laplace,
+        "svi": _fit_svi,
+        "nuts": _fit_nuts,
+    }
+    if method not in methods:
+        raise ValueError(
+            f"method must be one of {', '.join(map(repr, methods))}, got {method!r}"
+        )
+    if not isinstance(seed, int | np.integer) or isinstance(seed, bool):
+        raise TypeError(f"seed must be an integer, got {seed!r}")
+    run = methods[method]
+    _check_options(method, run, options)
+    return run(make_problem(model, data), seed=int(seed), progress=bool(progress), **options)
+
+
+def _check_options(method: str, run: Callable[..., Fit], options: Mapping[str, Any]) -> None:
+    allowed = OPTIONS[run.__name__]
+    for name, value in options.items():
+        if name not in allowed:
+            raise ValueError(
+                f"{name!r} is not an option of method {method!r}; it takes "
+                f"{', '.join(sorted(allowed))}"
+            )
+        kind = allowed[name]
+        if kind is int and not (
+            isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= 1
+        ):
+            raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
+        if kind is float and not (
+            isinstance(value, int | float) and np.isfinite(value) and value > 0
+        ):
+            raise ValueError(f"{name} must be a positive number, got {value!r}")
+        if kind is bool and not isinstance(value, bool | np.bool_):
+            raise TypeError(f"{name} must be True or False, got {value!r}")
+
+
+OPTIONS: dict[str, dict[str, type]] = {
+    "_fit_laplace": {"starts": object, "max_iterations": int, "draws": int},
+    "_fit_svi": {
+        "guide": str,
+        "steps": int,
+        "learning_rate": float,
+        "particles": int,
+        "rank": object,
+        "draws": int,
+    },
+    "_fit_nuts": {
+        "chains": int,
+        "warmup": int,
+        "draws": int,
+        "target_accept": float,
+        "max_tree_depth": int,
+        "adapt_metric": bool,
+        "chain_method": str,
+    },
+}
+
+
+# Variational Laplace
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _run_laplace(
+    source: Any, sites: Layout, max_iterations: int, prepared: Any, starts: jax.Array
+) -> LaplaceResult:
+    program = source.bind(prepared)
+
+    def one(start: jax.Array) -> LaplaceResult:
+        return variational_laplace(program, sites, start, max_iterations)
+
+    if len(starts) == 1:
+        return jax.tree.map(lambda leaf: leaf[None], one(starts[0]))
+    return jax.vmap(one)(starts)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _centre(source: Any, sites: Layout, prepared: Any) -> jax.Array:
+    return prior_centre(source.bind(prepared), sites)
+
+
+def _starts(problem: Problem, starts: Any, seed: int) -> jax.Array:
+    """Starting points, the prior mean first."""
+    centre = _centre(problem.source, problem.sites, problem.prepared)
+    if isinstance(starts, int | np.integer) and not isinstance(starts, bool):
+        if starts < 1:
+            raise ValueError(f"starts must be at least 1, got {starts}")
+        if starts == 1:
+            return centre[None]
+        others = prior_sample(problem, int(starts) - 1, seed)
+        # Hyperparameters always start at their prior mean: only the parameters have modes.
+        n = problem.sites.n_parameters
+        others = others.at[:, n:].set(centre[n:])
+        return jnp.concatenate([centre[None], others])
+    points = np.asarray(starts, float)
+    if points.ndim != 2 or points.shape[1] != problem.sites.size:
+        raise ValueError(
+            f"starts must be a number or an array of shape (starts, {problem.sites.size}), "
+            f"got shape {points.shape}"
+        )
+    return jnp.asarray(points)
+
+
+def _require_gaussian(problem: Problem) -> None:
+    if problem.sites.foreign:
+        raise ValueError(
+            f"method 'laplace' needs Gaussian observations, but {problem.sites.foreign[0]!r} is "
+            "observed with another distribution; use bayesdcm.observe.gaussian, or method='nuts'"
+        )
+
+
+def laplace_posterior(problem: Problem, starts: jax.Array, max_iterations: int) -> dict[str, Any]:
+    """Run variational Laplace from all starts and keep the best.
+
+    Parameters
+    ----------
+    problem : Problem
+        The program bound to data.
+    starts : jax.Array
+        Flat starting points, shape (starts, size).
+    max_iterations : int
+        Iterations at most.
+
+    Returns
+    -------
+    dict
+        ``result`` (LaplaceResult as NumPy arrays), ``mean``, ``covariance`` over the flat
+        vector, ``free_energies`` of all starts.
+    """
+    with single_threaded_linear_algebra():
+        found = _run_laplace(
+            problem.source, problem.sites, max_iterations, problem.prepared, starts
+        )
+        found = jax.tree.map(np.asarray, found)
+    energies = np.where(found.failed, -np.inf, found.free_energy)
+    if not np.isfinite(energies).any():
+        raise ValueError(
+            "the model's prediction is not finite at any starting point; check the data, and "
+            "that the prior mean gives a stable model"
+        )
+    best = int(np.argmax(energies))
+    result = jax.tree.map(lambda leaf: leaf[best], found)
+    n, n_precision = len(result.mean), len(result.log_precision)
+    covariance = np.zeros((n + n_precision,) * 2)
+    covariance[:n, :n] = result.covariance
+    covariance[n:, n:] = result.log_precision_covariance
+    return {
+        "result": result,
+        "mean": np.concatenate([result.mean, result.log_precision]),
+        "covariance": (covariance + covariance.T) / 2,
+        "free_energies": energies,
+    }
+
+
+def _fit_laplace(
+    problem: Problem,
+    *,
+    seed: int,
+    progress: bool,
+    starts: Any = 1,
+    max_iterations: int = 128,
+    draws: int = 1000,
+) -> Fit:
+    del progress
+    _require_gaussian(problem)
+    found = laplace_posterior(problem, _starts(problem, starts, seed), max_iterations)
+    result = found["result"]
+    n = int(result.n_iterations)
+    status = {
+        "converged": bool(result.converged) and not bool(result.failed),
+        "n_iterations": n,
+        "recoveries": int(result.recoveries),
+        "accuracy": float(result.accuracy),
+        "complexity": float(result.complexity),
+    }
+    if status["recoveries"]:
+        logger.warning(
+            "variational Laplace: the trajectory diverged %d time(s) and a shorter step was taken",
+            status["recoveries"],
+        )
+    trace = {name: values[:n] for name, values in result.trace.items()}
+    trace["starts_free_energy"] = found["free_energies"]
+    posterior = FlatPosterior(
+        gaussian=(found["mean"], found["covariance"]), n_draws=draws, seed=seed
+    )
+    evidence = float(result.free_energy)
+    return Fit("laplace", evidence, trace, status, problem, posterior, problem.description)
+
+
+# Methods that start from variational Laplace
+
+
+def _gaussian_start(problem: Problem, seed: int) -> tuple[NDArray, NDArray]:
+    """Gaussian approximation to start from: variational Laplace, else the prior's moments."""
+    if not problem.sites.foreign:
+        found = laplace_posterior(problem, _starts(problem, 1, seed), 128)
+        return found["mean"], found["covariance"]
+    draws = np.asarray(prior_sample(problem, PLAIN_START_DRAWS, seed))
+    return draws.mean(0), np.diag(draws.var(0))
+
+
+def _fit_svi(problem: Problem, *, seed: int, progress: bool, **options: Any) -> Fit:
+    centre, covariance = _gaussian_start(problem, seed)
+    scale = np.sqrt(np.diagonal(covariance))
+    found = svi.approximate(
+        problem, centre, scale, seed=seed, progress=progress, **options
+    )
+    posterior = FlatPosterior(draws=found.draws[None], log_q=found.log_q[None], seed=seed)
+    status = {"converged": found.converged, "guide": options.get("guide", "full_rank")}
+    return Fit("svi", found.elbo, found.trace, status, problem, posterior, problem.description)
+
+
+def _fit_nuts(problem: Problem, *, seed: int, progress: bool, **options: Any) -> Fit:
+    centre, covariance = _gaussian_start(problem, seed)
+    found = nuts.sample(
+        problem, centre, covariance, seed=seed, progress=progress, **options
+    )
+    posterior = FlatPosterior(draws=found.position, statistics=found.statistics, seed=seed)
+    status = {"converged": True, "complete": found.complete}
+    trace = {name: found.statistics[name] for name in ("lp", "n_steps", "diverging")}
+    result = Fit("nuts", None, trace, status, problem, posterior, problem.description)
+    diverging = int(found.statistics["diverging"].sum())
+    if diverging:
+        logger.warning("NUTS: %d trajectories diverged; see fit.diagnose()", diverging)
+    return result

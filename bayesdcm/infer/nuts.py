@@ -1,0 +1,330 @@
+"""NUTS, started from and preconditioned by a Gaussian approximation of the posterior.
+
+The sampler is NumPyro's. It runs in coordinates in which the variational-Laplace posterior is a
+standard normal, which is the same as a dense metric from its covariance: trajectories then need
+few steps. Chains advance in blocks, so that progress can be shown and a run that is stopped
+keeps its finished draws; on a CPU they run on as many threads as there are cores, on a GPU as
+one batch.
+
+References
+----------
+.. [1] Hoffman and Gelman (2014), J Mach Learn Res 15:1593.
+       https://jmlr.org/papers/v15/hoffman14a.html
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+from numpyro.infer.hmc import hmc
+from tqdm.auto import tqdm
+
+from bayesdcm.infer.density import Layout, log_joint
+from bayesdcm.infer.problem import Problem
+
+logger = logging.getLogger("bayesdcm")
+
+BLOCK = 25
+# Starts are drawn from the Gaussian approximation widened by this factor.
+DISPERSION = 1.5
+STATISTICS = ("potential_energy", "energy", "num_steps", "accept_prob", "diverging")
+
+
+class Draws(NamedTuple):
+    """Draws of all chains.
+
+    Attributes
+    ----------
+    position : (chains, draws, size)
+        Flat, unconstrained.
+    statistics : dict
+        Per draw, each (chains, draws): ``energy``, ``n_steps``, ``tree_depth``,
+        ``acceptance_rate``, ``diverging``, ``lp``, ``step_size``.
+    complete : bool
+        Whether the run was finished.
+    """
+
+    position: NDArray
+    statistics: dict[str, NDArray]
+    complete: bool
+
+
+class Settings(NamedTuple):
+    """Settings of the sampler that compiled code depends on.
+
+    Attributes
+    ----------
+    warmup : int
+        Warm-up iterations.
+    target_accept : float
+        Acceptance rate that the step size aims at.
+    max_tree_depth : int
+        Longest trajectory, 2**depth - 1 steps.
+    adapt_metric : bool
+        Whether to adapt a dense metric on top of the Gaussian approximation.
+    """
+
+    warmup: int
+    target_accept: float
+    max_tree_depth: int
+    adapt_metric: bool
+
+
+def _kernel(
+    source: Any,
+    sites: Layout,
+    settings: Settings,
+    prepared: Any,
+    centre: jax.Array,
+    factor: jax.Array,
+) -> tuple[Callable, Callable]:
+    program = source.bind(prepared)
+
+    def potential(z: jax.Array) -> jax.Array:
+        return -log_joint(program, sites, centre + factor @ z)
+
+    initialise, advance = hmc(potential, algo="NUTS")
+
+    def start(z: jax.Array, key: jax.Array) -> Any:
+        return initialise(
+            z,
+            num_warmup=settings.warmup,
+            step_size=1.0,
+            adapt_step_size=True,
+            adapt_mass_matrix=settings.adapt_metric,
+            dense_mass=settings.adapt_metric,
+            target_accept_prob=settings.target_accept,
+            max_tree_depth=settings.max_tree_depth,
+            find_heuristic_step_size=False,
+            rng_key=key,
+        )
+
+    return start, advance
+
+
+def _begin(
+    source: Any,
+    sites: Layout,
+    settings: Settings,
+    prepared: Any,
+    centre: jax.Array,
+    factor: jax.Array,
+    z: jax.Array,
+    key: jax.Array,
+) -> Any:
+    return _kernel(source, sites, settings, prepared, centre, factor)[0](z, key)
+
+
+def _block(
+    source: Any,
+    sites: Layout,
+    settings: Settings,
+    prepared: Any,
+    centre: jax.Array,
+    factor: jax.Array,
+    state: Any,
+) -> tuple[Any, tuple]:
+    start, advance = _kernel(source, sites, settings, prepared, centre, factor)
+    # NumPyro's kernel learns its settings when a chain is initialised; the result is unused.
+    start(state.z, state.rng_key)
+
+    def step(state: Any, _: None) -> tuple:
+        state = advance(state)
+        kept = {name: getattr(state, name) for name in STATISTICS}
+        kept["step_size"] = state.adapt_state.step_size
+        return state, (centre + factor @ state.z, kept)
+
+    return jax.lax.scan(step, state, length=BLOCK)
+
+
+def _over_chains(function: Callable, source: Any, sites: Layout, settings: Settings) -> Callable:
+    def many(prepared: Any, centre: jax.Array, factor: jax.Array, *rest: Any) -> Any:
+        one = partial(function, source, sites, settings, prepared, centre, factor)
+        return jax.vmap(one)(*rest)
+
+    return many
+
+
+_begin_one = jax.jit(_begin, static_argnums=(0, 1, 2))
+_block_one = jax.jit(_block, static_argnums=(0, 1, 2))
+_begin_all = jax.jit(
+    lambda source, sites, settings, *rest: _over_chains(_begin, source, sites, settings)(*rest),
+    static_argnums=(0, 1, 2),
+)
+_block_all = jax.jit(
+    lambda source, sites, settings, *rest: _over_chains(_block, source, sites, settings)(*rest),
+    static_argnums=(0, 1, 2),
+)
+
+
+def sample(
+    problem: Problem,
+    centre: NDArray,
+    covariance: NDArray,
+    *,
+    seed: int,
+    progress: bool,
+    chains: int = 4,
+    warmup: int = 200,
+    draws: int = 750,
+    target_accept: float = 0.8,
+    max_tree_depth: int = 10,
+    adapt_metric: bool = False,
+    chain_method: str = "auto",
+) -> Draws:
+    """Draw from the posterior of a problem.
+
+    Parameters
+    ----------
+    problem : Problem
+        The program bound to data.
+    centre, covariance : ndarray
+        Gaussian approximation in flat, unconstrained coordinates: (size,), (size, size).
+    seed : int
+        Seed of starts and trajectories.
+    progress : bool
+        Whether to show a progress bar.
+    chains, warmup, draws : int
+        Chains, and iterations of each before and after adaptation ends; rounded up to blocks
+        of 25.
+    target_accept : float
+        Acceptance rate that the step size aims at.
+    max_tree_depth : int
+        Longest trajectory, ``2**depth - 1`` steps.
+    adapt_metric : bool
+        Adapt a dense metric on top of the Gaussian approximation; give more warm-up then.
+    chain_method : {"auto", "parallel", "vectorized"}
+        Threads (one chain each), or one batch. ``"auto"``: threads on a CPU, batch elsewhere.
+
+    Returns
+    -------
+    Draws
+        Kept draws with their statistics; fewer where the run was interrupted.
+    """
+    settings = Settings(-(-warmup // BLOCK) * BLOCK, target_accept, max_tree_depth, adapt_metric)
+    n_warmup, n_blocks = settings.warmup // BLOCK, -(-draws // BLOCK)
+    static = (problem.source, problem.sites, settings)
+    given = (problem.prepared, jnp.asarray(centre), jnp.linalg.cholesky(jnp.asarray(covariance)))
+    key = jax.random.key(seed)
+    scatter, *keys = jax.random.split(key, 1 + chains)
+    z = DISPERSION * jax.random.normal(scatter, (chains, len(centre)))
+    keys = jnp.stack(keys)
+    bar = tqdm(
+        total=chains * (n_warmup + n_blocks) * BLOCK,
+        desc="NUTS",
+        unit="draw",
+        disable=not progress,
+        leave=False,
+    )
+    kept: list[list[tuple]] = [[] for _ in range(chains)]
+    run = _vectorized if _batched(chain_method) else _threaded
+    with bar:
+        complete = run(static, given, z, keys, n_warmup, n_blocks, kept, bar)
+    return _collect(kept, draws, complete)
+
+
+def _batched(chain_method: str) -> bool:
+    if chain_method not in ("auto", "parallel", "vectorized"):
+        raise ValueError(
+            "chain_method must be 'auto', 'parallel' or 'vectorized', "
+            f"got {chain_method!r}"
+        )
+    on_cpu = jax.default_backend() == "cpu"
+    return chain_method == "vectorized" or (chain_method == "auto" and not on_cpu)
+
+
+def _threaded(
+    static: tuple,
+    given: tuple,
+    z: jax.Array,
+    keys: jax.Array,
+    n_warmup: int,
+    n_blocks: int,
+    kept: list[list[tuple]],
+    bar: tqdm,
+) -> bool:
+    # Tracing is not thread-safe in NumPyro: the first call compiles, the threads only run.
+    states = [_begin_one(*static, *given, z[c], keys[c]) for c in range(len(z))]
+    compiled = _block_one.lower(*static, *given, states[0]).compile()
+    stop = False
+
+    def chain(c: int) -> None:
+        state = states[c]
+        for block in range(n_warmup + n_blocks):
+            if stop:
+                return
+            state, result = jax.block_until_ready(compiled(*given, state))
+            if block >= n_warmup:
+                kept[c].append(jax.tree.map(np.asarray, result))
+            bar.update(BLOCK)
+
+    workers = min(len(z), os.cpu_count() or 1)
+    with ThreadPoolExecutor(workers) as pool:
+        futures = [pool.submit(chain, c) for c in range(len(z))]
+        try:
+            for future in futures:
+                future.result()
+        except KeyboardInterrupt:
+            stop = True
+            return False
+    return True
+
+
+def _vectorized(
+    static: tuple,
+    given: tuple,
+    z: jax.Array,
+    keys: jax.Array,
+    n_warmup: int,
+    n_blocks: int,
+    kept: list[list[tuple]],
+    bar: tqdm,
+) -> bool:
+    try:
+        state = _begin_all(*static, *given, z, keys)
+        for block in range(n_warmup + n_blocks):
+            state, result = jax.block_until_ready(_block_all(*static, *given, state))
+            if block >= n_warmup:
+                host = jax.tree.map(np.asarray, result)
+                for c in range(len(z)):
+                    kept[c].append(jax.tree.map(lambda values, c=c: values[c], host))
+            bar.update(BLOCK * len(z))
+    except KeyboardInterrupt:
+        return False
+    return True
+
+
+def _collect(kept: list[list[tuple]], draws: int, complete: bool) -> Draws:
+    shortest = min(len(blocks) for blocks in kept)
+    if shortest == 0:
+        raise KeyboardInterrupt("stopped before any chain had finished warming up")
+    if not complete:
+        logger.warning(
+            "NUTS was stopped: %d of %d draws of each chain are kept",
+            min(shortest * BLOCK, draws),
+            draws,
+        )
+    chains = [
+        jax.tree.map(lambda *parts: np.concatenate(parts)[:draws], *blocks[:shortest])
+        for blocks in kept
+    ]
+    position, found = jax.tree.map(lambda *parts: np.stack(parts), *chains)
+    statistics = {
+        "lp": -found["potential_energy"],
+        "energy": found["energy"],
+        "n_steps": found["num_steps"],
+        "tree_depth": np.floor(np.log2(found["num_steps"])).astype(int) + 1,
+        "acceptance_rate": found["accept_prob"],
+        "step_size": found["step_size"],
+        "diverging": found["diverging"],
+    }
+    return Draws(position, statistics, complete)

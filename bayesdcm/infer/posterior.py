@@ -1,0 +1,158 @@
+"""From flat points to named quantities: sites, predictions, likelihoods, over many draws."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+from numpy.typing import NDArray
+from numpyro.distributions import biject_to
+
+from bayesdcm.infer.density import Layout, Outputs, Program, evaluate
+from bayesdcm.infer.problem import Problem
+from bayesdcm.observe.gaussian import GaussianObservation
+
+BATCH = 32
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _values(source: Any, sites: Layout, prepared: Any, draws: jax.Array) -> dict[str, jax.Array]:
+    """Values of all sites, predictions left out, for draws of shape (draws, size)."""
+    program = source.bind(prepared)
+
+    def values(vector: jax.Array) -> tuple:
+        return (evaluate(program, sites, vector).values,)
+
+    # Only what the values need is computed: no trajectory.
+    small = Outputs(values, draws[0]).select(0)
+    return jax.vmap(small)(draws)
+
+
+def site_values(problem: Problem, draws: jax.Array) -> dict[str, NDArray]:
+    """Values of sampled and deterministic sites at flat draws.
+
+    Parameters
+    ----------
+    problem : Problem
+        The program.
+    draws : jax.Array
+        Flat unconstrained points, shape (draws, size).
+
+    Returns
+    -------
+    dict of ndarray
+        By site, each (draws, ...).
+    """
+    found = _values(problem.source, problem.sites, problem.prepared, jnp.asarray(draws))
+    return {name: np.asarray(value) for name, value in found.items()}
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _predictive(
+    source: Any, sites: Layout, prepared: Any, draws: jax.Array, keys: jax.Array
+) -> dict[str, dict[str, jax.Array]]:
+    program = source.bind(prepared)
+
+    def one(arguments: tuple[jax.Array, jax.Array]) -> dict[str, dict[str, jax.Array]]:
+        vector, key = arguments
+        result = evaluate(program, sites, vector)
+        joint = result.log_prior + result.log_hyperprior + result.log_likelihood
+        found = {"stats": {"lp": joint}, "predictive": {}, "likelihood": {}}
+        for name, (fn, value) in result.observations.items():
+            key, first, second = jax.random.split(key, 3)
+            fitted = fn.fitted(value, first)
+            found["predictive"][name] = fitted + fn.sample(second) - fn.prediction
+            found["predictive"][f"{name}_prediction"] = fn.prediction
+            found["predictive"][f"{name}_fitted"] = fitted
+            found["likelihood"][name] = _pointwise(fn, value, fitted)
+        for name in sites.foreign:
+            fn, value = result.foreign[name]
+            key, first = jax.random.split(key)
+            found["predictive"][name] = fn.sample(first)
+            found["likelihood"][name] = fn.log_prob(value)
+        return found
+
+    return jax.lax.map(one, (draws, keys), batch_size=BATCH)
+
+
+def _pointwise(fn: GaussianObservation, value: jax.Array, fitted: jax.Array) -> jax.Array:
+    """Log-likelihood of each data point given the drawn confounds.
+
+    Points that dense components correlate have no likelihood of their own: theirs is given
+    conditional on all the others.
+    """
+    precision = fn.precision()
+    residual = (value - fitted).ravel()
+    if precision.ndim == 2:
+        diagonal = jnp.diagonal(precision)
+        residual = precision @ residual / diagonal
+        precision = diagonal
+    log_density = (jnp.log(precision / (2 * jnp.pi)) - precision * residual**2) / 2
+    return log_density.reshape(fn.event_shape)
+
+
+def predictive(problem: Problem, draws: jax.Array, seed: int) -> dict[str, dict[str, NDArray]]:
+    """Replicated data, predictions and likelihoods at flat draws.
+
+    Parameters
+    ----------
+    problem : Problem
+        The program.
+    draws : jax.Array
+        Flat unconstrained points, shape (draws, size).
+    seed : int
+        Seed of noise and confound coefficients.
+
+    Returns
+    -------
+    dict
+        ``stats``: log joint density ``lp`` (draws,). ``predictive``: for an observed site NAME,
+        replicated data ``NAME`` (confounds and noise drawn), the noise-free ``NAME_prediction``
+        and, with confounds, ``NAME_fitted``. ``likelihood``: pointwise log-likelihoods.
+    """
+    keys = jax.random.split(jax.random.key(seed), len(draws))
+    found = _predictive(
+        problem.source, problem.sites, problem.prepared, jnp.asarray(draws), keys
+    )
+    return jax.tree.map(np.asarray, found)
+
+
+def observed_values(problem: Problem) -> dict[str, NDArray]:
+    """Observed arrays by site, in modelled units."""
+    program = problem.source.bind(problem.prepared)
+    sites = problem.sites
+
+    def observed() -> tuple:
+        result = evaluate(program, sites, jnp.zeros(sites.size))
+        gaussian = {name: value for name, (_, value) in result.observations.items()}
+        return (gaussian | {name: value for name, (_, value) in result.foreign.items()},)
+
+    small = Outputs(observed).select(0)
+    return {name: np.asarray(value) for name, value in small().items()}
+
+
+def prior_draws(program: Program, sites: Layout, key: jax.Array) -> jax.Array:
+    """One flat, unconstrained draw from the prior."""
+    trace = numpyro.handlers.trace(numpyro.handlers.seed(program, key)).get_trace()
+    parts = []
+    for site in sites.sites:
+        record = trace[site.name]
+        parts.append(jnp.ravel(biject_to(record["fn"].support).inv(record["value"])))
+    return jnp.concatenate(parts)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _prior(source: Any, sites: Layout, prepared: Any, keys: jax.Array) -> jax.Array:
+    program = source.bind(prepared)
+    small = Outputs(lambda key: (prior_draws(program, sites, key),), keys[0]).select(0)
+    return jax.vmap(small)(keys)
+
+
+def prior_sample(problem: Problem, n_draws: int, seed: int) -> jax.Array:
+    """Flat, unconstrained draws from the prior, shape (draws, size)."""
+    keys = jax.random.split(jax.random.key(seed), n_draws)
+    return _prior(problem.source, problem.sites, problem.prepared, keys)

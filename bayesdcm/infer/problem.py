@@ -1,0 +1,172 @@
+"""What is to be inferred: a program bound to data, with the names that results carry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Any
+
+import jax
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesdcm.infer.density import Layout, Program, layout
+
+FREE = "_free"
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A model of this package: its program takes prepared data as arrays.
+
+    Equal models are equal sources, so programs compiled for one data set serve all others of
+    the same shape.
+
+    Parameters
+    ----------
+    model : object
+        A hashable model with ``sample(prepared)``.
+    """
+
+    model: Any
+
+    def bind(self, prepared: Any) -> Program:
+        """The program on prepared data."""
+        return partial(self.model.sample, prepared)
+
+
+@dataclass(frozen=True, eq=False)
+class ProgramSource:
+    """A user's program; its data are constants of the compiled code.
+
+    Parameters
+    ----------
+    program : callable
+        Called with `data`.
+    data : object
+        Whatever the program takes.
+    """
+
+    program: Callable[[Any], Any]
+    data: Any
+
+    def bind(self, prepared: Any) -> Program:
+        """The program on its data."""
+        del prepared
+        return partial(self.program, self.data)
+
+
+@lru_cache(maxsize=256)
+def _cached_layout(source: ModelSource, shapes: tuple, tree: Any) -> Layout:
+    arrays = [jax.numpy.zeros(shape, dtype) for shape, dtype in shapes]
+    return layout(source.bind(jax.tree.unflatten(tree, arrays)))
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """A program bound to data.
+
+    Parameters
+    ----------
+    source : ModelSource or ProgramSource
+        Gives the program; hashable, a static argument of compiled functions.
+    prepared : pytree
+        Arrays that the program takes.
+    sites : Layout
+        Sampled sites and their place in the flat vector.
+    labels : mapping
+        Labels of the entries of each sampled site.
+    dims, coords : mapping
+        Names of axes by site, and their coordinates.
+    constants : mapping
+        Constants of the data set that results hold, by name.
+    restore : callable
+        From modelled to original units, for the observed site named `restored`.
+    restored : str or None
+        The observed site that is rescaled before modelling.
+    description : str
+        The model in one line.
+    """
+
+    source: ModelSource | ProgramSource
+    prepared: Any
+    sites: Layout
+    labels: Mapping[str, Sequence[str]]
+    dims: Mapping[str, Sequence[str]]
+    coords: Mapping[str, NDArray]
+    constants: Mapping[str, NDArray]
+    restore: Callable[[NDArray], NDArray]
+    restored: str | None
+    description: str
+
+    @property
+    def flat_labels(self) -> list[str]:
+        """Labels of all entries of sampled sites, in the order of the flat vector."""
+        return [label for site in self.sites.sites for label in self.labels[site.name]]
+
+
+def make_problem(model: Any, data: Any) -> Problem:
+    """Bind a model of this package, or a user's program, to data.
+
+    Parameters
+    ----------
+    model : model or callable
+        Something with ``program(data)``, or a NumPyro program that is called with `data`.
+    data : object
+        The data.
+
+    Returns
+    -------
+    Problem
+        The program with its names.
+
+    Raises
+    ------
+    TypeError
+        If `model` is neither.
+    """
+    if hasattr(model, "program") and hasattr(model, "sample"):
+        return _model_problem(model, data)
+    if not callable(model) or isinstance(model, type):
+        raise TypeError(
+            f"model must be a model such as TaskDCM(...) or a NumPyro program called with data, "
+            f"got {model!r}"
+        )
+    source = ProgramSource(model, data)
+    sites = layout(source.bind(None))
+    labels = {site.name: _plain_labels(site.name, site.constrained_shape) for site in sites.sites}
+    name = getattr(model, "__name__", type(model).__name__)
+    return Problem(source, None, sites, labels, {}, {}, {}, _as_is, None, f"program {name}")
+
+
+def _as_is(values: NDArray) -> NDArray:
+    return values
+
+
+def _model_problem(model: Any, data: Any) -> Problem:
+    source, prepared = ModelSource(model), model.prepare(data)
+    leaves, tree = jax.tree.flatten(prepared)
+    shapes = tuple((leaf.shape, leaf.dtype) for leaf in leaves)
+    return Problem(
+        source,
+        prepared,
+        _cached_layout(source, shapes, tree),
+        model.labels(data),
+        model.dims(),
+        model.coords(data),
+        model.constants(data),
+        partial(_restore, model, data),
+        model.observed_site,
+        repr(model),
+    )
+
+
+def _restore(model: Any, data: Any, values: NDArray) -> NDArray:
+    return model.restore(values, data)
+
+
+def _plain_labels(name: str, shape: tuple[int, ...]) -> list[str]:
+    if not shape:
+        return [name]
+    return [f"{name}[{', '.join(map(str, index))}]" for index in np.ndindex(*shape)]

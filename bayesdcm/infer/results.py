@@ -1,0 +1,345 @@
+"""The result of a fit: what was inferred, how, and whether to trust it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from bayesdcm.infer import arviz_adapter
+from bayesdcm.infer.posterior import observed_values, predictive, prior_sample, site_values
+from bayesdcm.infer.problem import FREE, Problem
+
+PRIOR_DRAWS = 500
+INTERVAL = (0.05, 0.95)
+
+
+@dataclass(frozen=True, eq=False)
+class FlatPosterior:
+    """A posterior over the flat, unconstrained vector.
+
+    Parameters
+    ----------
+    draws : ndarray or None
+        Shape (chains, draws, size); None where they are still to be drawn from `gaussian`.
+    gaussian : tuple of ndarray or None
+        Mean (size,) and covariance (size, size), where the posterior is Gaussian.
+    log_q : ndarray or None
+        Log-density of the approximation at the draws, (chains, draws).
+    statistics : mapping
+        Statistics of the sampler, each (chains, draws).
+    n_draws : int
+        How many draws to take from `gaussian`.
+    seed : int
+        Seed of everything drawn later.
+    """
+
+    draws: NDArray | None = None
+    gaussian: tuple[NDArray, NDArray] | None = None
+    log_q: NDArray | None = None
+    statistics: Mapping[str, NDArray] = field(default_factory=dict)
+    n_draws: int = 1000
+    seed: int = 0
+
+    @cached_property
+    def sample(self) -> NDArray:
+        """Draws, shape (chains, draws, size)."""
+        if self.draws is not None:
+            return self.draws
+        mean, covariance = self.gaussian
+        noise = np.random.default_rng(self.seed).normal(size=(self.n_draws, len(mean)))
+        return (mean + noise @ _factor(covariance).T)[None]
+
+    @cached_property
+    def density(self) -> NDArray | None:
+        """Log-density of the approximation at the draws, (chains, draws); None for NUTS."""
+        if self.gaussian is None:
+            return self.log_q
+        mean, covariance = self.gaussian
+        factor = _factor(covariance)
+        white = np.linalg.solve(factor, (self.sample - mean).reshape(-1, len(mean)).T)
+        log_scale = np.log(np.diagonal(factor)).sum() + len(mean) * np.log(2 * np.pi) / 2
+        return (-0.5 * (white**2).sum(0) - log_scale).reshape(self.sample.shape[:2])
+
+
+def _factor(covariance: NDArray) -> NDArray:
+    return np.linalg.cholesky(covariance)
+
+
+class Fit:
+    """Posterior of a model, with what is needed to judge and to use it.
+
+    Made by `bayesdcm.fit` and `bayesdcm.load_fit`. Draws, predictions and diagnostics are
+    worked out when first asked for.
+
+    Attributes
+    ----------
+    method : str
+        ``"laplace"``, ``"svi"`` or ``"nuts"``.
+    log_evidence : float or None
+        Free energy in nats for variational Laplace, the evidence lower bound for SVI, None for
+        NUTS.
+    trace : dict of ndarray
+        What the method did, per iteration.
+    status : dict
+        ``converged`` and other facts about the run.
+    description : str
+        The model in one line.
+    """
+
+    def __init__(
+        self,
+        method: str,
+        log_evidence: float | None,
+        trace: Mapping[str, NDArray],
+        status: Mapping[str, Any],
+        problem: Problem | None,
+        posterior: FlatPosterior | None,
+        description: str,
+    ) -> None:
+        self.method = method
+        self.log_evidence = log_evidence
+        self.trace = dict(trace)
+        self.status = dict(status)
+        self.description = description
+        self._problem = problem
+        self._posterior = posterior
+        if problem is not None:
+            # Log-precisions have a deliberately narrow prior, which data overrule.
+            sites = [site.name for site in problem.sites.sites if site.precision]
+            self.status["precision_sites"] = sites
+
+    def __repr__(self) -> str:
+        state = "converged" if self.status.get("converged", True) else "not converged"
+        evidence = "" if self.log_evidence is None else f", log evidence {self.log_evidence:.2f}"
+        return f"Fit(method={self.method!r}, {state}{evidence}; {self.description})"
+
+    # Posterior
+
+    @cached_property
+    def _exact(self) -> bool:
+        """Whether the posterior of all sampled sites is a Gaussian in their own coordinates."""
+        sites = self._problem.sites.sites
+        return self._posterior.gaussian is not None and all(site.gaussian for site in sites)
+
+    @cached_property
+    def _draws_by_site(self) -> dict[str, NDArray]:
+        """Values of all sites, each (chains, draws, ...)."""
+        sample = self._posterior.sample
+        flat = site_values(self._problem, sample.reshape(-1, sample.shape[-1]))
+        return {name: v.reshape(*sample.shape[:2], *v.shape[1:]) for name, v in flat.items()}
+
+    @cached_property
+    def _moments(self) -> tuple[dict[str, NDArray], dict[str, NDArray]]:
+        if self._exact:
+            return self._exact_moments()
+        mean, sd = {}, {}
+        for name in self._parameter_names():
+            draws = self._draws_by_site[name]
+            mean[name] = draws.mean(axis=(0, 1))
+            sd[name] = draws.std(axis=(0, 1), ddof=1)
+        return mean, sd
+
+    def _exact_moments(self) -> tuple[dict[str, NDArray], dict[str, NDArray]]:
+        """Moments of the sampled sites and of full arrays, which are affine in them."""
+        centre, covariance = self._posterior.gaussian
+        points = np.concatenate([centre[None], centre + np.eye(len(centre))])
+        values = site_values(self._problem, points)
+        mean, sd = {}, {}
+        for name in self._parameter_names():
+            at, shifted = values[name][0], values[name][1:]
+            slopes = (shifted - at).reshape(len(centre), -1)
+            variance = np.einsum("ip,ij,jp->p", slopes, covariance, slopes)
+            mean[name] = at
+            sd[name] = np.sqrt(np.maximum(variance, 0)).reshape(np.shape(at))
+        return mean, sd
+
+    def _parameter_names(self) -> list[str]:
+        """Sampled sites, the full array in place of a vector of free entries."""
+        return [site.name.removesuffix(FREE) for site in self._problem.sites.sites]
+
+    @property
+    def mean(self) -> dict[str, NDArray]:
+        """Posterior means by site; full arrays (``A``, ``B``, ``C``) where some are constant."""
+        return self._moments[0]
+
+    @property
+    def sd(self) -> dict[str, NDArray]:
+        """Posterior standard deviations by site, zero for constants."""
+        return self._moments[1]
+
+    @cached_property
+    def _entries(self) -> pd.DataFrame | NDArray:
+        """Draws of all sampled entries, shape (chains, draws, entries)."""
+        parts = [
+            self._draws_by_site[site.name].reshape(*self._posterior.sample.shape[:2], -1)
+            for site in self._problem.sites.sites
+        ]
+        return np.concatenate(parts, axis=-1)
+
+    @cached_property
+    def covariance(self) -> pd.DataFrame:
+        """Posterior covariance of the free parameters, labelled; exact where it is Gaussian."""
+        labels = self._problem.flat_labels
+        if self._exact:
+            matrix = self._posterior.gaussian[1]
+        else:
+            matrix = np.atleast_2d(
+                np.cov(self._entries.reshape(-1, len(labels)), rowvar=False)
+            )
+        return pd.DataFrame(matrix, index=labels, columns=labels)
+
+    @cached_property
+    def idata(self) -> Any:
+        """ArviZ object of all results.
+
+        Groups posterior, posterior_predictive, log_likelihood, sample_stats, prior,
+        observed_data and constant_data. `posterior_predictive` holds, for an observed site
+        NAME, replicated data ``NAME``, the noise-free ``NAME_prediction`` and, with confounds,
+        ``NAME_fitted``, in the units of the data.
+        """
+        problem, posterior = self._problem, self._posterior
+        sample = posterior.sample
+        shape = sample.shape[:2]
+        found = predictive(problem, sample.reshape(-1, sample.shape[-1]), posterior.seed)
+
+        def stacked(values: Mapping[str, NDArray]) -> dict[str, NDArray]:
+            return {name: v.reshape(*shape, *v.shape[1:]) for name, v in values.items()}
+
+        statistics = dict(posterior.statistics) or stacked(found["stats"])
+        if posterior.density is not None:
+            statistics["log_q"] = posterior.density
+        prior = prior_sample(problem, PRIOR_DRAWS, posterior.seed)
+        prior_values = {k: v[None] for k, v in site_values(problem, prior).items()}
+        dims = _dims(problem)
+        coords = dict(problem.coords)
+        restored = {
+            name: problem.restore(value) if _is_restored(problem, name) else value
+            for name, value in stacked(found["predictive"]).items()
+        }
+        observed = {
+            name: problem.restore(value) if _is_restored(problem, name) else value
+            for name, value in observed_values(problem).items()
+        }
+        groups = {
+            "posterior": (_shown(self._draws_by_site), ("chain", "draw")),
+            "posterior_predictive": (restored, ("chain", "draw")),
+            "log_likelihood": (stacked(found["likelihood"]), ("chain", "draw")),
+            "sample_stats": (statistics, ("chain", "draw")),
+            "prior": (_shown(prior_values), ("chain", "draw")),
+            "observed_data": (observed, ()),
+            "constant_data": (dict(problem.constants), ()),
+        }
+        return arviz_adapter.assemble(
+            {
+                name: arviz_adapter.dataset(values, dims, coords, leading)
+                for name, (values, leading) in groups.items()
+                if values
+            }
+        )
+
+    # Use
+
+    @cached_property
+    def _summary(self) -> pd.DataFrame:
+        draws, labels = self._entries, self._problem.flat_labels
+        flat = draws.reshape(-1, len(labels))
+        table = pd.DataFrame(index=pd.Index(labels, name="parameter"))
+        if self._exact:
+            centre, covariance = self._posterior.gaussian
+            sd = np.sqrt(np.diagonal(covariance))
+            # Quantiles of the normal distribution at 5 % and 95 %.
+            width = 1.6448536269514722 * sd
+            table["mean"], table["sd"] = centre, sd
+            table["eti_5%"], table["eti_95%"] = centre - width, centre + width
+        else:
+            table["mean"], table["sd"] = flat.mean(0), flat.std(0, ddof=1)
+            table["eti_5%"], table["eti_95%"] = np.quantile(flat, INTERVAL, axis=0)
+        table["probability"] = np.maximum((flat > 0).mean(0), (flat < 0).mean(0))
+        if self.method == "nuts":
+            for name, values in arviz_adapter.convergence(draws).items():
+                table[name] = values
+        return table
+
+    def summary(self) -> pd.DataFrame:
+        """Posterior of every free parameter, one row each, such as ``A[V5, V1]``.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns ``mean``, ``sd``, ``eti_5%``, ``eti_95%`` (equal-tailed interval),
+            ``probability`` (that the parameter has the sign most draws have) and, for NUTS,
+            ``ess_bulk``, ``ess_tail``, ``r_hat``.
+        """
+        return self._summary.copy()
+
+    def predict(self) -> Any:
+        """Posterior mean of the fitted data, confounds included, in the units of the data.
+
+        Returns
+        -------
+        xarray.DataArray or dict of xarray.DataArray
+            Shape of the observed array; a dict by site where there is more than one.
+        """
+        group = self.idata.posterior_predictive
+        found = {
+            name.removesuffix("_fitted"): group[name].mean(("chain", "draw"))
+            for name in group.data_vars
+            if name.endswith("_fitted")
+        }
+        return next(iter(found.values())) if len(found) == 1 else found
+
+    def diagnose(self) -> Any:
+        """What is wrong with the fit, in words.
+
+        Returns
+        -------
+        bayesdcm.infer.Diagnosis
+            Prints as sentences; ``problems`` is a list of them, empty if there is none.
+        """
+        from bayesdcm.infer.diagnosis import diagnose
+
+        return diagnose(self)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the fit to one netCDF file, whole or not at all.
+
+        Parameters
+        ----------
+        path : path-like
+            Where to write; an existing file is replaced once the new one is complete.
+
+        Returns
+        -------
+        pathlib.Path
+            The path.
+        """
+        from bayesdcm.infer.storage import save_fit
+
+        return save_fit(self, path)
+
+
+def _shown(values: Mapping[str, NDArray]) -> dict[str, NDArray]:
+    """Sites that results show: full arrays instead of vectors of free entries."""
+    hidden = {n for n in values if n.endswith(FREE) and n.removesuffix(FREE) in values}
+    return {name: value for name, value in values.items() if name not in hidden}
+
+
+def _is_restored(problem: Problem, name: str) -> bool:
+    site = problem.restored
+    return site is not None and name in (site, f"{site}_prediction", f"{site}_fitted")
+
+
+def _dims(problem: Problem) -> dict[str, tuple[str, ...]]:
+    """Axes of all sites, and of predictions of the observed ones."""
+    dims = {name: tuple(axes) for name, axes in problem.dims.items()}
+    for name in list(dims):
+        for suffix in ("_prediction", "_fitted"):
+            dims[name + suffix] = dims[name]
+    return dims

@@ -1,0 +1,34 @@
+"""Linear algebra of small matrices on one thread.
+
+JAX's CPU decompositions call SciPy's OpenBLAS, whose threads cost more than they bring for the
+matrices of a variational-Laplace step (15 times the CPU time where cores are shared).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+
+from threadpoolctl import ThreadpoolController
+
+
+@cache
+def _controller() -> ThreadpoolController:
+    # Finding the loaded libraries takes milliseconds; they do not change once SciPy is in.
+    import scipy.linalg  # noqa: F401
+
+    return ThreadpoolController()
+
+
+@contextmanager
+def single_threaded_linear_algebra() -> Iterator[None]:
+    """Limit BLAS and LAPACK to one thread while the block runs.
+
+    Examples
+    --------
+    >>> with single_threaded_linear_algebra():
+    ...     pass
+    """
+    with _controller().limit(limits=1, user_api="blas"):
+        yield
