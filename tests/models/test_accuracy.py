@@ -13,7 +13,7 @@ MODELS = {
 }
 # Largest error as a part of the peak. The bar is 1e-4; some 1e-6 to 1e-5 is what comes out.
 TOLERANCE = 2e-5
-SCANS = 60
+SCANS = 45
 STAGGERED = np.array([0.3, 1.08, 1.56])
 ENDS = np.array([0.0, 2.0, 1.0])
 

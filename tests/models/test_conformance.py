@@ -1,0 +1,119 @@
+"""What holds for every neural model with every integrator."""
+
+import functools
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bayesdcm.models import TaskDCM
+
+STRUCTURE = {
+    "A": [[1, 1], [1, 1]],
+    "B": [[[0, 0], [0, 0]], [[1, 0], [1, 0]]],
+    "C": [[1, 0], [0, 1]],
+}
+GATING = {"D": [[[0, 0], [0, 0]], [[1, 0], [1, 0]]]}
+KINDS = {
+    "bilinear": {},
+    "gated": GATING,
+    "two-state": {"two_state": True},
+    "two-state gated": {"two_state": True, **GATING},
+    "two-state backwards": {"two_state": True, "backwards": True},
+}
+
+
+@pytest.fixture(scope="module")
+def design(make_design):
+    inputs = np.zeros((48, 2))
+    inputs[4:20, 0] = inputs[12:34, 1] = 1.0
+    return make_design(inputs, 12, [0.5, 1.3], input_dt=0.5, n_regions=2)
+
+
+# Compiling is what these tests cost: less optimised programs take half of it.
+quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+# Derivatives of these differ from those of others by a line or two, and take ten seconds.
+SLOW = {("two-state", "nonlinear"), ("two-state backwards", "nonlinear")}
+
+
+def make_model(kind, integrator):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return TaskDCM(**STRUCTURE, **KINDS[kind], integrator=integrator)
+
+
+@pytest.fixture(scope="module", params=["nonlinear", "bilinear"])
+def integrator(request):
+    return request.param
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def case(request, integrator, design):
+    """A model, a point away from the prior mean, a direction, and the prediction there."""
+    model = make_model(request.param, integrator)
+    rng = np.random.default_rng(4)
+    point, direction = {}, {}
+    for prior in model.priors:
+        moved = rng.normal(size=prior.mean.shape) * np.sqrt(prior.variance)
+        point[prior.name] = jnp.asarray(prior.mean + 0.3 * moved + (prior.name == "C"))
+        direction[prior.name] = jnp.asarray(rng.normal(size=prior.mean.shape) * prior.free)
+    return model, point, direction, model.predict(point, design)
+
+
+def test_predictions_are_finite(case, design):
+    model, _, _, prediction = case
+    assert prediction.shape == (12, 2) and prediction.dtype == jnp.float64
+    assert np.isfinite(prediction).all()
+    assert 0.1 < np.abs(prediction).max() < 10
+
+
+def test_derivatives_agree(request, case, design):
+    kind, integrator = request.node.callspec.params["case"], case[0].integrator
+    if (kind, integrator) in SLOW and not request.config.getoption("--runslow"):
+        pytest.skip("slow: give --runslow")
+    model, point, direction, _ = case
+    weight = jnp.asarray(np.random.default_rng(5).normal(size=(12, 2)))
+
+    @quick_jit
+    def derivatives(point):
+        prediction, tangent = jax.linearize(lambda p: model.predict(p, design), point)
+        (reverse,) = jax.linear_transpose(tangent, point)(weight)
+        return prediction, tangent(direction), reverse
+
+    prediction, forward, reverse = derivatives(point)
+    np.testing.assert_allclose(prediction, case[3], rtol=0, atol=1e-13)  # jit = no jit
+    along = sum((reverse[name] * direction[name]).sum() for name in point)
+    assert float((forward * weight).sum()) == pytest.approx(float(along), rel=1e-9)
+
+    def at(step):
+        moved = jax.tree.map(lambda p, d: p + step * d, point, direction)
+        return model.predict(moved, design)
+
+    step = 1e-4
+    # Fourth-order central differences: error of some step ** 4 and 1e-16 / step.
+    central = (8 * (at(step) - at(-step)) - (at(2 * step) - at(-2 * step))) / (12 * step)
+    np.testing.assert_allclose(forward, central, rtol=0, atol=1e-9 * np.abs(forward).max())
+
+
+def test_vmap_is_a_loop(case, design):
+    model, point, direction, prediction = case
+    other = jax.tree.map(lambda p, d: p + 0.05 * d, point, direction)
+    stack = jax.tree.map(lambda *values: jnp.stack(values), point, other)
+    together = quick_jit(jax.vmap(lambda p: model.predict(p, design)))(stack)
+    np.testing.assert_allclose(together[0], prediction, rtol=0, atol=1e-13)
+    np.testing.assert_allclose(together[1], model.predict(other, design), rtol=0, atol=1e-13)
+    assert np.abs(together[1] - together[0]).max() > 1e-3
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if "gated" not in kind])
+def test_integrators_agree_at_weak_responses(kind, design):
+    """Both have the same first order about rest; with D, spm_int_D has another."""
+    models = [make_model(kind, integrator) for integrator in ("nonlinear", "bilinear")]
+    weak = {prior.name: jnp.asarray(prior.mean) for prior in models[0].priors}
+    weak["C"] = jnp.full((2, 2), 1e-3)
+    predictions = [model.predict(weak, design) for model in models]
+    peak = np.abs(predictions[0]).max()
+    assert 0 < peak < 1e-2
+    np.testing.assert_allclose(*predictions, rtol=0, atol=1e-3 * peak)
