@@ -10,10 +10,14 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-import arviz as az
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
+
+with warnings.catch_warnings():
+    # ArviZ 0.23 announces its successor at import.
+    warnings.simplefilter("ignore", FutureWarning)
+    import arviz as az
 
 DATA_TREE = not hasattr(az, "InferenceData")
 

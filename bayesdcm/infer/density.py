@@ -233,7 +233,9 @@ def evaluate(program: Program, sites: Layout, vector: jax.Array) -> Evaluation:
     # Deterministic programs need no key; the seed serves sites that are neither latent nor
     # observed, such as subsampling plates.
     seeded = numpyro.handlers.seed(substituted, jax.random.key(0))
-    trace = numpyro.handlers.trace(seeded).get_trace()
+    # A density may be evaluated inside another program, which must not see these sites.
+    with numpyro.handlers.block():
+        trace = numpyro.handlers.trace(seeded).get_trace()
 
     densities = {True: jnp.zeros(()), False: jnp.zeros(())}
     likelihood = jnp.zeros(())

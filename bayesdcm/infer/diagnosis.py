@@ -13,7 +13,7 @@ from bayesdcm.infer import arviz_adapter
 R_HAT_LIMIT = 1.01
 ESS_LIMIT = 400
 PARETO_LIMIT = 0.7
-CONFLICT_LIMIT = 3.0
+CONFLICT_LIMIT = 5.0
 # SPM's own check of fMRI DCMs warns below this share of explained variance.
 EXPLAINED_LIMIT = 0.10
 ENERGY_LIMIT = 0.3
@@ -166,6 +166,8 @@ def _check_prior(fit: Any, problems: list[str], facts: dict[str, Any]) -> None:
     prior, posterior = fit.idata.prior, fit.idata.posterior
     largest, where = 0.0, ""
     for name in fit.mean:
+        if name in fit.status.get("precision_sites", ()):
+            continue
         draws = np.asarray(prior[name])
         centre, spread = draws.mean((0, 1)), draws.std((0, 1))
         free = spread > 0

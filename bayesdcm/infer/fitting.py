@@ -53,7 +53,7 @@ def fit(
     **options
         Of the method. Laplace: ``starts`` (1; a number, or flat points, shape (starts, size)),
         ``max_iterations`` (128), ``draws`` (1000, for predictions and diagnostics). SVI:
-        ``guide`` ("full_rank", "mean_field", "low_rank", "laplace", "flow"), ``steps`` (2000),
+        ``guide`` ("full_rank", "mean_field", "low_rank", "laplace", "flow"), ``steps`` (1000),
         ``learning_rate`` (0.02), ``particles`` (4), ``rank``, ``draws`` (1000). NUTS:
         ``chains`` (4), ``warmup`` (200), ``draws`` (750), ``target_accept`` (0.8),
         ``max_tree_depth`` (10), ``adapt_metric`` (False), ``chain_method`` ("auto",
@@ -284,9 +284,8 @@ def _gaussian_start(problem: Problem, seed: int) -> tuple[NDArray, NDArray]:
 
 def _fit_svi(problem: Problem, *, seed: int, progress: bool, **options: Any) -> Fit:
     centre, covariance = _gaussian_start(problem, seed)
-    scale = np.sqrt(np.diagonal(covariance))
     found = svi.approximate(
-        problem, centre, scale, seed=seed, progress=progress, **options
+        problem, centre, covariance, seed=seed, progress=progress, **options
     )
     posterior = FlatPosterior(draws=found.draws[None], log_q=found.log_q[None], seed=seed)
     status = {"converged": found.converged, "guide": options.get("guide", "full_rank")}
