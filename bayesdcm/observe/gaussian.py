@@ -212,15 +212,23 @@ class GaussianObservation(dist.Distribution):
         return jnp.moveaxis(solved.reshape(-1, *flat.shape[:-1]), 0, -1).reshape(noise.shape)
 
     def whitened_residual(self, value: jax.Array) -> jax.Array:
-        """Residual with unit precision, confounds taken out, shape (times, columns)."""
+        """Residual with unit precision, confounds taken out, shape (times, columns).
+
+        Its squares sum to the least that any coefficients of the confounds leave.
+        """
         residual = self.residual(value)
+        if self.components is None:
+            # The same weight at all times: weighting and projecting commute.
+            basis = self.confounds.basis
+            return (residual - basis @ (basis.T @ residual)) * jnp.sqrt(self.scales)
         precision = self.precision()
-        if precision.ndim == 2:
-            flat = jnp.linalg.cholesky(precision).T @ residual.ravel()
-            return flat.reshape(residual.shape)
-        basis = self.confounds.basis
-        residual = residual - basis @ (basis.T @ residual)
-        return residual * jnp.sqrt(precision).reshape(residual.shape)
+        precision = jnp.diag(precision) if precision.ndim == 1 else precision
+        root = jnp.linalg.cholesky(precision).T
+        whitened = root @ residual.ravel()
+        if self.has_confounds:
+            basis, _ = jnp.linalg.qr(root @ self.confound_matrix())
+            whitened = whitened - basis @ (basis.T @ whitened)
+        return whitened.reshape(residual.shape)
 
     def fitted(self, value: jax.Array, key: jax.Array | None = None) -> jax.Array:
         """Prediction plus the confounds that the observed value implies.
@@ -328,10 +336,11 @@ def gaussian(
             f"the prediction, got {len(log_precision)}; give components for another structure"
         )
     if not isinstance(confounds, ConfoundBasis):
-        if confounds is not None and jnp.shape(confounds)[0] != prediction.shape[0]:
+        shape = (prediction.shape[0], 0) if confounds is None else jnp.shape(confounds)
+        if len(shape) != 2 or shape[0] != prediction.shape[0]:
             raise ValueError(
-                f"confounds must have one row for each of the {prediction.shape[0]} times, "
-                f"got shape {jnp.shape(confounds)}"
+                f"confounds must have shape (times, k), one row for each of the "
+                f"{prediction.shape[0]} times, got {shape}"
             )
         confounds = confound_basis(confounds, prediction.shape[0])
     return GaussianObservation(prediction, log_precision, components, confounds)
