@@ -1,0 +1,213 @@
+"""The Gaussian observation against dense multivariate normal densities and least squares."""
+
+import importlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.stats import multivariate_normal
+
+from bayesdcm.observe import confound_basis, gaussian
+
+TIMES, COLUMNS = 7, 2
+SIZE = TIMES * COLUMNS
+CONFOUND_VARIANCE = 1e8
+
+
+@pytest.fixture(scope="module")
+def rng():
+    return np.random.default_rng(3)
+
+
+def components(kind, rng):
+    """Precision components of a kind, their log-precisions, and the dense precision."""
+    if kind == "columns":
+        log_precision = np.array([0.3, -0.8])
+        return None, log_precision, np.diag(np.tile(np.exp(log_precision), TIMES))
+    if kind == "one for all":
+        return None, np.array([0.4]), np.exp(0.4) * np.eye(SIZE)
+    log_precision = np.array([0.2, -0.5, 0.1])
+    if kind == "diagonal":
+        Q = rng.uniform(0, 1, (3, SIZE))
+        return Q, log_precision, np.diag(np.exp(log_precision) @ Q)
+    roots = rng.normal(size=(3, SIZE, SIZE))
+    Q = roots @ roots.transpose(0, 2, 1) / SIZE
+    return Q, log_precision, np.tensordot(np.exp(log_precision), Q, 1)
+
+
+@pytest.fixture(scope="module", params=["columns", "one for all", "diagonal", "dense"])
+def noise(request, rng):
+    return components(request.param, np.random.default_rng(8))
+
+
+@pytest.fixture(scope="module")
+def some_confounds():
+    t = np.linspace(-1, 1, TIMES)
+    return np.stack([np.ones(TIMES), t, 5 * t**2 + t], axis=1)
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["confounds", "no confounds"])
+def confounds(request, some_confounds):
+    return some_confounds if request.param else None
+
+
+@pytest.fixture(scope="module")
+def prediction():
+    return np.random.default_rng(1).normal(size=(TIMES, COLUMNS))
+
+
+@pytest.fixture(scope="module")
+def value():
+    return np.random.default_rng(2).normal(size=(TIMES, COLUMNS)) * 2
+
+
+def design_matrix(confounds):
+    """Confounds of each column over the flattened array (C order: columns run fastest)."""
+    return np.kron(confounds, np.eye(COLUMNS))
+
+
+def make(prediction, noise, confounds):
+    Q, log_precision, _ = noise
+    return gaussian(jnp.asarray(prediction), jnp.asarray(log_precision), Q, confounds)
+
+
+def test_log_density(monkeypatch, prediction, value, noise, confounds):
+    # With the confounds' own precision of 1e-8, scipy calls the dense covariance singular.
+    prior_precision = 1e-4
+    module = importlib.import_module("bayesdcm.observe.gaussian")
+    monkeypatch.setattr(module, "CONFOUND_PRECISION", prior_precision)
+    covariance = np.linalg.inv(noise[2])
+    if confounds is not None:
+        X = design_matrix(confounds)
+        covariance = covariance + X @ X.T / prior_precision
+    expected = multivariate_normal(prediction.ravel(), covariance).logpdf(value.ravel())
+    observation = make(prediction, noise, confounds)
+    assert float(observation.log_prob(value)) == pytest.approx(expected, abs=1e-7)
+
+
+def test_density_is_exact_where_the_dense_one_loses_digits(prediction, value):
+    """By the matrix determinant lemma in extended precision, one column and one constant."""
+    n, w, y = TIMES, np.exp(1.5), value[:, 0] - prediction[:, 0]
+    n_, w_ = np.longdouble(n), np.longdouble(w)
+    inflation = 1 + w_ * n_ * np.longdouble(CONFOUND_VARIANCE)
+    mean = y.mean()
+    quadratic = w_ * ((y - mean) ** 2).sum() + w_ * n_ * mean**2 / inflation
+    expected = (n_ * np.log(w_) - np.log(inflation) - quadratic - n_ * np.log(2 * np.pi)) / 2
+    observation = gaussian(prediction[:, 0], jnp.array(1.5), confounds=np.ones((n, 1)))
+    assert float(observation.log_prob(value[:, 0])) == pytest.approx(float(expected), abs=1e-12)
+
+
+def test_confounds_in_the_data_change_next_to_nothing(prediction, value, noise, some_confounds):
+    observation = make(prediction, noise, some_confounds)
+    shift = some_confounds @ np.full((some_confounds.shape[1], COLUMNS), 3.0)
+    change = observation.log_prob(value + shift) - observation.log_prob(value)
+    assert abs(float(change)) < 1e-6
+
+
+def test_fitted_is_the_generalised_least_squares_fit(prediction, value, noise, confounds):
+    observation = make(prediction, noise, confounds)
+    fitted = observation.fitted(jnp.asarray(value))
+    if confounds is None:
+        np.testing.assert_array_equal(fitted, prediction)
+        return
+    X, P = design_matrix(confounds), noise[2]
+    beta = np.linalg.solve(X.T @ P @ X, X.T @ P @ (value - prediction).ravel())
+    np.testing.assert_allclose(fitted, prediction + (X @ beta).reshape(value.shape), atol=1e-6)
+
+
+def test_fitted_draws_have_the_posterior_of_the_confounds(prediction, value, noise, some_confounds):
+    observation = make(prediction, noise, some_confounds)
+    keys = jax.random.split(jax.random.key(0), 4000)
+    draws = np.asarray(jax.vmap(lambda key: observation.fitted(value, key))(keys))
+    X, P = design_matrix(some_confounds), noise[2]
+    sd = np.sqrt(np.diag(X @ np.linalg.inv(X.T @ P @ X) @ X.T)).reshape(value.shape)
+    z = (draws.mean(0) - observation.fitted(value)) / (sd / np.sqrt(len(draws)))
+    assert np.abs(z).max() < 4.5
+    np.testing.assert_allclose(draws.std(0), sd, rtol=0.06)
+
+
+def test_samples_have_the_mean_and_covariance_of_the_noise(prediction, noise):
+    observation = make(prediction, noise, None)
+    draws = np.asarray(observation.sample(jax.random.key(1), (20_000,)))
+    assert draws.shape == (20_000, TIMES, COLUMNS)
+    flat = draws.reshape(len(draws), SIZE)
+    covariance = np.linalg.inv(noise[2])
+    sd = np.sqrt(np.diag(covariance))
+    assert np.abs((flat.mean(0) - prediction.ravel()) / sd).max() < 4.5 / np.sqrt(len(draws))
+    correlation_error = (np.cov(flat.T) - covariance) / np.outer(sd, sd)
+    assert np.abs(correlation_error).max() < 0.05
+    one = observation.sample(jax.random.key(1))
+    assert one.shape == (TIMES, COLUMNS)
+
+
+def test_whitened_residual(prediction, value, noise, confounds):
+    """Its square is the least that any coefficients of the confounds leave."""
+    residual, P = (value - prediction).ravel(), noise[2]
+    root = np.linalg.cholesky(P).T
+    expected = root @ residual
+    if confounds is not None:
+        X = root @ design_matrix(confounds)
+        expected = expected - X @ np.linalg.lstsq(X, expected, rcond=None)[0]
+    made = make(prediction, noise, confounds).whitened_residual(value)
+    assert made.shape == value.shape
+    np.testing.assert_allclose(np.ravel(made), expected, atol=1e-8)
+
+
+def test_one_column_may_be_a_vector(prediction, value):
+    vector = gaussian(prediction[:, 0], jnp.zeros(1))
+    matrix = gaussian(prediction[:, :1], jnp.zeros(()))
+    assert vector.event_shape == (TIMES,) and matrix.event_shape == (TIMES, 1)
+    assert vector.log_prob(value[:, 0]) == matrix.log_prob(value[:, :1])
+    assert vector.sample(jax.random.key(0), (5,)).shape == (5, TIMES)
+    fitted = gaussian(prediction[:, 0], jnp.zeros(1), confounds=np.ones((TIMES, 1)))
+    assert fitted.fitted(value[:, 0]).shape == (TIMES,)
+
+
+def test_a_basis_serves_as_its_confounds(prediction, value):
+    X = np.stack([np.ones(TIMES), np.arange(TIMES)], axis=1)
+    given = [gaussian(prediction, jnp.zeros(2), confounds=c).log_prob(value)
+             for c in (X, confound_basis(X, TIMES))]  # fmt: skip
+    assert given[0] == given[1]
+    traced = jax.jit(lambda X: gaussian(prediction, jnp.zeros(2), confounds=X).log_prob(value))(X)
+    assert float(traced) == pytest.approx(float(given[0]), abs=1e-9)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_diverged_predictions_have_no_density(prediction, value, bad):
+    broken = prediction.copy()
+    broken[3, 1] = bad
+    for Q in (None, np.ones((1, SIZE))):
+        log_precision = jnp.zeros(1)
+        assert float(gaussian(broken, log_precision, Q).log_prob(value)) == -np.inf
+
+
+def test_gradients_are_those_of_finite_differences(prediction, value, noise, confounds):
+    def density(log_precision):
+        return make(prediction, (noise[0], log_precision, None), confounds).log_prob(value)
+
+    at = jnp.asarray(noise[1])
+    gradient = jax.grad(density)(at)
+    for i, step in enumerate(1e-5 * np.eye(len(at))):
+        central = (density(at + step) - density(at - step)) / 2e-5
+        assert float(gradient[i]) == pytest.approx(float(central), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"prediction": jnp.zeros((2, 2, 2))}, "prediction must have shape"),
+        ({"prediction": jnp.zeros(())}, "prediction must have shape"),
+        ({"log_precision": jnp.zeros(3)}, "log_precision must have one entry, or one for each"),
+        ({"components": np.ones((1, 5))}, r"components must have shape \(1, 14\)"),
+        ({"components": np.ones((2, SIZE))}, "components must have shape"),
+        ({"components": np.ones((1, SIZE, 3))}, "components must have shape"),
+        ({"components": np.ones(SIZE)}, "components must have shape"),
+        ({"confounds": np.ones((6, 1))}, "confounds must have shape .* the 7 times"),
+        ({"confounds": np.ones(TIMES)}, r"confounds must have shape \(times, k\)"),
+    ],
+)
+def test_errors_name_the_argument(arguments, message):
+    given = {"prediction": jnp.zeros((TIMES, COLUMNS)), "log_precision": jnp.zeros(())}
+    with pytest.raises(ValueError, match=message):
+        gaussian(**(given | arguments))
