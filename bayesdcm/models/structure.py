@@ -52,8 +52,6 @@ def switches(
         raise ValueError(
             f"{name} must have shape ({expected}) with axes ({axes}), got {array.shape}"
         )
-    if array.size == 0:
-        raise ValueError(f"{name} must not be empty, got shape {array.shape}")
     wrong = ~np.isin(array, (0.0, 1.0))
     if wrong.any():
         raise ValueError(
@@ -77,4 +75,6 @@ def square(name: str, value: ArrayLike) -> NDArray[np.float64]:
         raise ValueError(
             f"{name} must be square, one row and one column a region, got shape {array.shape}"
         )
+    if array.size == 0:
+        raise ValueError(f"{name} must not be empty, got shape {array.shape}")
     return array

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from numbers import Real
 from typing import Any, NamedTuple
 
 import jax
@@ -33,7 +34,6 @@ from bayesdcm.observe import balloon
 from bayesdcm.observe.gaussian import ConfoundBasis, confound_basis, gaussian
 from bayesdcm.observe.haemodynamics import (
     LONGEST_STEP,
-    at_samples,
     balloon_response,
     linearised_filter,
     linearised_response,
@@ -137,15 +137,15 @@ class TaskDCM:
     def __post_init__(self) -> None:
         A = square("A", self.A)
         n = len(A)
-        if self.C is None and self.B is None:
-            n_inputs = 0
-            B, C = np.zeros((0, n, n)), np.zeros((n, 0))
-        else:
-            n_inputs = np.shape(self.C)[-1] if self.C is not None else np.shape(self.B)[0]
-            B = np.zeros((n_inputs, n, n)) if self.B is None else self.B
-            C = np.zeros((n, n_inputs)) if self.C is None else self.C
-            B = switches("B", B, (n_inputs, n, n), "input, to, from")
-            C = switches("C", C, (n, n_inputs), "to, input")
+        # Either tells the number of inputs; the other is checked against it, or all off.
+        n_inputs = None
+        if self.C is not None:
+            C = switches("C", self.C, (n, None), "to, input")
+            n_inputs = C.shape[1]
+        B = np.zeros((n_inputs or 0, n, n)) if self.B is None else self.B
+        B = switches("B", B, (n_inputs, n, n), "input, to, from")
+        if self.C is None:
+            C = switches("C", np.zeros((n, len(B))), (n, len(B)), "to, input")
         D = self.D
         if D is not None:
             D = switches("D", D, (n, n, n), "gating region, to, from")
@@ -456,7 +456,8 @@ class TaskDCM:
         >>> example.model.simulate(example.parameters, example.data, seed=1, snr=3.0).n_scans
         360
         """
-        if snr is not None and not (np.isscalar(snr) and np.isfinite(snr) and snr > 0):
+        number = isinstance(snr, Real) and not isinstance(snr, bool | np.bool_)
+        if snr is not None and not (number and np.isfinite(snr) and snr > 0):
             raise ValueError(f"snr must be a positive number or None, got {snr!r}")
         clean = np.asarray(self.predict(parameters, design))
         if not np.isfinite(clean).all():
