@@ -1,0 +1,19 @@
+"""Figures, one a file: each function returns what it drew and never shows it."""
+
+from bayesdcm.plot.comparison import plot_comparison
+from bayesdcm.plot.connectivity import plot_connectivity
+from bayesdcm.plot.data_fit import plot_fit
+from bayesdcm.plot.free_energy import plot_free_energy
+from bayesdcm.plot.network import plot_network
+from bayesdcm.plot.posterior import plot_posterior
+from bayesdcm.plot.residuals import plot_residuals
+
+__all__ = [
+    "plot_comparison",
+    "plot_connectivity",
+    "plot_fit",
+    "plot_free_energy",
+    "plot_network",
+    "plot_posterior",
+    "plot_residuals",
+]

@@ -1,0 +1,102 @@
+"""Table of `compare_posteriors` as a figure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+
+from bayesdcm.plot.style import MUTED, colour, tidy
+
+COLUMNS = ("parameter", "fit", "shift", "sd_ratio", "distance")
+MARKERS = ("o", "s", "D", "^", "v", "P")
+
+
+def plot_comparison(
+    table: pd.DataFrame, *, limit: int = 20, figure: Figure | SubFigure | None = None
+) -> Figure | SubFigure:
+    """Draw how far posteriors lie from a reference, the worst parameter on top.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        What `bayesdcm.compare_posteriors` returned.
+    limit : int
+        Most parameters to draw.
+    figure : matplotlib.figure.Figure or SubFigure, optional
+        Where to draw. None: a new figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure or matplotlib.figure.SubFigure
+        Left the shift of the means, in standard deviations of the reference; right the ratio of
+        the standard deviations.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `table` is not such a table, or `limit` is below 1.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> row = {"parameter": "decay", "fit": "laplace", "shift": 0.1, "sd_ratio": 0.9, "distance": 0.1}
+    >>> len(plot_comparison(pd.DataFrame([row])).axes)
+    2
+    """  # noqa: E501
+    _check(table, limit)
+    labels = list(table["parameter"].unique()[:limit])
+    shown = table[table["parameter"].isin(labels)]
+    names = list(table["fit"].unique())
+    reference = table.attrs.get("reference", "the reference")
+    if figure is None:
+        size = (8.5, 0.26 * len(labels) + 1.6)
+        figure = plt.figure(figsize=size, layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    for i, name in enumerate(names):
+        rows = shown[shown["fit"] == name]
+        heights = [labels.index(label) for label in rows["parameter"]]
+        for ax, column in ((left, "shift"), (right, "sd_ratio")):
+            ax.scatter(rows[column], heights, color=colour(i), marker=MARKERS[i % len(MARKERS)],
+                       s=32, label=name, zorder=3)  # fmt: skip
+    _finish(left, right, labels, reference)
+    title = f"Compared with {reference}, the worst agreement on top"
+    figure.suptitle(title, x=0.01, ha="left", fontsize="medium")
+    handles, texts = left.get_legend_handles_labels()
+    figure.legend(handles, texts, loc="outside upper right", ncols=len(texts), frameon=False)
+    return figure
+
+
+def _check(table: Any, limit: int) -> None:
+    if not isinstance(table, pd.DataFrame):
+        raise TypeError(
+            f"table must be what compare_posteriors returned, got {type(table).__name__}"
+        )
+    missing = [name for name in COLUMNS if name not in table]
+    if missing or table.empty:
+        found = f"lacks {', '.join(map(repr, missing))}" if missing else "is empty"
+        raise ValueError(f"table must be what compare_posteriors returned, but it {found}")
+    if limit < 1:
+        raise ValueError(f"limit must be at least 1, got {limit}")
+
+
+def _finish(left: Axes, right: Axes, labels: list[str], reference: str) -> None:
+    for ax, centre in ((left, 0.0), (right, 1.0)):
+        ax.axvline(centre, color=MUTED, linewidth=1)
+        for height in range(len(labels)):
+            ax.axhline(height, color="#e6e6e6", linewidth=0.6, zorder=0)
+        tidy(ax)
+        ax.spines["left"].set_visible(False)
+        ax.tick_params(axis="y", length=0)
+    left.set_yticks(range(len(labels)), labels, fontsize="small")
+    left.set_ylim(len(labels) - 0.4, -0.6)
+    left.set_xlabel(f"difference of means\n(standard deviations of {reference})")
+    right.set_xlabel(f"standard deviation\n(relative to that of {reference})")
+    reach = max(np.abs(left.get_xlim()).max(), 0.2)
+    left.set_xlim(-reach, reach)
+    low, high = right.get_xlim()
+    right.set_xlim(min(low, 0.8), max(high, 1.2))

@@ -1,0 +1,233 @@
+"""Matrix of connections with posterior probabilities."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch, Rectangle
+
+from bayesdcm.plot.quantities import Quantity, quantity, unit_of
+from bayesdcm.plot.style import DIVERGING, INK, MUTED, PALE, probability_text, signed
+
+TITLES = {
+    "A": "Endogenous connections A",
+    "B": "Modulation B",
+    "C": "Driving inputs C",
+    "D": "Gating D",
+    "effective_connectivity": "Effective connectivity without input",
+    "modulated_connectivity": "Effective connectivity",
+    "input_effect": "Driving inputs",
+}
+AXES_WORDS = {"to": "to region", "from": "from region", "input": "input", "gating": "gating region"}
+# Share of white mixed into cells whose sign is uncertain.
+FADE = 0.7
+HATCH = "#dedede"
+
+
+def plot_connectivity(
+    fit: Any, parameter: str = "A", *, probability: float = 0.95, ax: Any = None
+) -> Axes | Figure:
+    """Draw a matrix of connections: posterior means, with the probability of their sign.
+
+    Cells whose sign has a lower posterior probability than `probability` are faded; connections
+    that the model does not have are hatched. No probability is written where the prior allows
+    one sign only.
+
+    Parameters
+    ----------
+    fit : bayesdcm.Fit
+        A fit of a model with regions, by any method.
+    parameter : str
+        A matrix of the posterior: ``"A"``, ``"C"``, ``"effective_connectivity"``,
+        ``"input_effect"``; or one with a panel for each input (or gating region) that has an
+        effect: ``"B"``, ``"modulated_connectivity"``, ``"D"``.
+    probability : float
+        Posterior probability from which a cell is drawn in full colour.
+    ax : matplotlib.axes.Axes or sequence of them, optional
+        Where to draw, one for each panel. None: a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes or matplotlib.figure.Figure
+        The axes of a matrix; the figure where there is a panel for each input.
+
+    Raises
+    ------
+    ValueError
+        If the fit has no such matrix, or the number of axes is not that of the panels.
+    """
+    found = quantity(fit, parameter)
+    if len(found.dims) not in (2, 3):
+        raise ValueError(
+            f"parameter must be a matrix such as 'A' or 'effective_connectivity', got "
+            f"{parameter!r}, which has {len(found.dims)} axes; plot_posterior shows any parameter"
+        )
+    panels = _panels(fit, found)
+    axes, created = _axes(ax, len(panels), found)
+    bound = _bound(found)
+    for panel_axes, (title, index) in zip(axes, panels, strict=True):
+        _draw(panel_axes, fit, found, index, bound, probability)
+        panel_axes.set_title(title, loc="left", fontsize="medium")
+    figure = axes[0].figure
+    mappable = ScalarMappable(Normalize(-bound, bound), DIVERGING)
+    bar = figure.colorbar(mappable, ax=list(axes), shrink=0.85)
+    bar.set_label(_colour_label(fit, found))
+    _legend(axes, found, probability, created)
+    if len(found.dims) == 2:
+        return axes[0]
+    if created:
+        figure.suptitle(f"{TITLES.get(parameter, parameter)} ({fit.method})", fontsize="large")
+    return figure
+
+
+def _panels(fit: Any, found: Quantity) -> list[tuple[str, tuple]]:
+    """Title and index of each matrix to draw."""
+    if len(found.dims) == 2:
+        return [(f"{TITLES.get(found.name, found.name)} ({fit.method})", ())]
+    names = found.names[found.dims[0]]
+    if found.name == "modulated_connectivity":
+        kept, words = _modulating(fit), "with "
+    else:
+        kept, words = found.free.any((1, 2)), "by "
+    if not kept.any():
+        raise ValueError(f"parameter {found.name!r} has no free entry in this model; try 'A'")
+    return [(f"{words}{names[i]}", (int(i),)) for i in np.flatnonzero(kept)]
+
+
+def _modulating(fit: Any) -> np.ndarray:
+    return quantity(fit, "B").free.any((1, 2))
+
+
+def _axes(ax: Any, n_panels: int, found: Quantity) -> tuple[list[Axes], bool]:
+    if ax is not None:
+        axes = list(np.ravel(np.asarray(ax, dtype=object)))
+        if len(axes) != n_panels:
+            raise ValueError(f"ax must hold {n_panels} axes, one a panel, got {len(axes)}")
+        return axes, False
+    n_rows, n_columns = found.mean.shape[-2:]
+    width = n_panels * max(0.82 * n_columns + 1.2, 2.6) + 1.6
+    size = (width, max(0.82 * n_rows, 1.6) + 2.0)
+    figure, axes = plt.subplots(1, n_panels, figsize=size, layout="constrained", squeeze=False)
+    return list(axes[0]), True
+
+
+def _bound(found: Quantity) -> float:
+    shown = np.abs(found.mean[found.free | _fixed(found)])
+    return float(shown.max()) if shown.size and shown.max() > 0 else 1.0
+
+
+def _fixed(found: Quantity) -> np.ndarray:
+    """Constants that act: self-connections (a connection that is absent acts nowhere)."""
+    shape = found.mean.shape
+    fixed = np.zeros(shape, bool)
+    if found.dims[-2:] == ("to", "from") and found.name not in ("B", "D", "A_backward"):
+        fixed[..., np.arange(shape[-1]), np.arange(shape[-1])] = True
+    return fixed & ~found.free
+
+
+def _draw(
+    ax: Axes, fit: Any, found: Quantity, index: tuple, bound: float, threshold: float
+) -> None:
+    mean, free = found.mean[index], found.free[index]
+    fixed = _fixed(found)[index]
+    n_rows, n_columns = mean.shape
+    colours = mpl.colormaps[DIVERGING](Normalize(-bound, bound)(mean))
+    certain = ~found.sign_open[index] | (found.probability[index] >= threshold)
+    fade = np.where(certain, 0.0, FADE)[..., None]
+    colours[..., :3] = (1 - fade) * colours[..., :3] + fade
+    # Hatched below: the image leaves absent connections out.
+    colours[~(free | fixed), 3] = 0
+    ax.imshow(colours, extent=(-0.5, n_columns - 0.5, n_rows - 0.5, -0.5))
+    size = 10 if max(mean.shape) <= 4 else 8.5
+    for i, j in np.ndindex(n_rows, n_columns):
+        if free[i, j] or fixed[i, j]:
+            note = "fixed" if fixed[i, j] else ""
+            if free[i, j] and found.sign_open[(*index, i, j)]:
+                note = probability_text(found.probability[(*index, i, j)])
+            _write(ax, (j, i), mean[i, j], note, colours[i, j], bool(certain[i, j]), size)
+        else:
+            _hatch(ax, i, j)
+    _label_axes(ax, found)
+
+
+def _write(
+    ax: Axes,
+    place: tuple[int, int],
+    value: float,
+    note: str,
+    background: np.ndarray,
+    certain: bool,
+    size: float,
+) -> None:
+    luminance = background[:3] @ [0.299, 0.587, 0.114]
+    ink = "white" if luminance < 0.5 else (INK if certain else MUTED)
+    x, y = place
+    weight = "bold" if certain else "normal"
+    shift = -0.13 if note else 0.0
+    common = {"ha": "center", "va": "center", "color": ink}
+    ax.text(x, y + shift, signed(value), fontsize=size, fontweight=weight, **common)
+    if note:
+        ax.text(x, y + 0.23, note, fontsize=0.78 * size, **common)
+
+
+def _hatch(ax: Axes, row: int, column: int) -> None:
+    corner = (column - 0.5, row - 0.5)
+    ax.add_patch(
+        Rectangle(corner, 1, 1, facecolor=PALE, edgecolor=HATCH, hatch="////", linewidth=0)
+    )
+
+
+def _label_axes(ax: Axes, found: Quantity) -> None:
+    rows, columns = found.dims[-2:]
+    for axis, dim in ((ax.yaxis, rows), (ax.xaxis, columns)):
+        names = found.names[dim]
+        axis.set_ticks(range(len(names)), names)
+        axis.set_label_text(AXES_WORDS.get(dim, dim))
+    longest = max(map(len, found.names[columns]))
+    if longest > 9:
+        plt.setp(ax.get_xticklabels(), rotation=40, ha="right", rotation_mode="anchor")
+    ax.tick_params(length=0)
+    n_rows, n_columns = found.mean.shape[-2:]
+    ax.set_xticks(np.arange(n_columns + 1) - 0.5, minor=True)
+    ax.set_yticks(np.arange(n_rows + 1) - 0.5, minor=True)
+    ax.grid(which="minor", color="white", linewidth=2)
+    ax.tick_params(which="minor", length=0)
+    ax.spines[:].set_visible(False)
+
+
+def _colour_label(fit: Any, found: Quantity) -> str:
+    off, diagonal = unit_of(fit, found.name), unit_of(fit, found.name, (0, 0))
+    squares = found.dims[-2:] == ("to", "from")
+    if (
+        squares
+        and off != diagonal
+        and found.free[..., *np.diag_indices(found.mean.shape[-1])].any()
+    ):
+        return f"posterior mean ({off};\ndiagonal: {diagonal})"
+    return f"posterior mean ({off})" if off else "posterior mean"
+
+
+def _legend(axes: list[Axes], found: Quantity, threshold: float, outside: bool) -> None:
+    handles = []
+    if (found.free & found.sign_open & (found.probability < threshold)).any():
+        handles.append(
+            Patch(
+                facecolor="#f3dcd2", edgecolor="none", label=f"sign uncertain (P < {threshold:g})"
+            )
+        )
+    if (~found.free & ~_fixed(found)).any():
+        handles.append(Patch(facecolor=PALE, edgecolor=HATCH, hatch="////", label="no connection"))
+    if not handles:
+        return
+    style = {"fontsize": "small", "frameon": False, "ncols": 2}
+    if outside:
+        axes[0].figure.legend(handles=handles, loc="outside lower left", **style)
+    else:
+        axes[0].legend(handles=handles, loc="upper left", bbox_to_anchor=(0, -0.25), **style)

@@ -1,0 +1,100 @@
+"""What an optimisation gained: free energy of variational Laplace, evidence bound of SVI."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+
+from bayesdcm.plot.style import INK, colour, tidy
+
+
+def plot_free_energy(fit: Any, *, ax: Axes | None = None) -> Axes:
+    """Draw the free energy by iteration, or the evidence lower bound by step of SVI.
+
+    Parameters
+    ----------
+    fit : bayesdcm.Fit
+        A fit by ``"laplace"`` (steps that lowered the free energy, and were taken back, are
+        marked) or by ``"svi"`` (noisy estimates and their running mean).
+    ax : matplotlib.axes.Axes, optional
+        Where to draw. None: a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The axes.
+
+    Raises
+    ------
+    ValueError
+        If the fit was made by NUTS, which has no free energy.
+    """
+    draw = {"free_energy": _draw_laplace, "elbo": _draw_bound}
+    found = [name for name in draw if name in fit.trace]
+    if not found:
+        raise ValueError(
+            f"a fit by {fit.method!r} has no free energy; plot_posterior shows its draws, "
+            "fit.diagnose() judges its chains, and fit.trace['lp'] holds the log joint density"
+        )
+    if ax is None:
+        _, ax = plt.subplots(figsize=(6.4, 3.4), layout="constrained")
+    draw[found[0]](ax, fit)
+    tidy(ax)
+    return ax
+
+
+def _draw_laplace(ax: Axes, fit: Any) -> None:
+    values = np.asarray(fit.trace["free_energy"], float)
+    accepted = np.asarray(fit.trace["accepted"]) > 0.5
+    steps = np.arange(1, len(values) + 1)
+    best = np.fmax.accumulate(np.where(accepted, values, np.nan))
+    ax.plot(
+        steps, best, color=colour(0), linewidth=1.5, drawstyle="steps-post", label="best so far"
+    )
+    ax.plot(steps[accepted], values[accepted], "o", color=colour(0), ms=5, label="step taken")
+    # Far below the first step, or where the model diverged, a cross would squeeze the rest.
+    lowest = values[accepted].min() - 0.15 * np.ptp(values[accepted])
+    visible = ~accepted & (values >= lowest)
+    hidden = ~accepted & ~visible
+    if visible.any():
+        ax.plot(steps[visible], values[visible], "x", color=colour(1), ms=7, mew=2,
+                label="step taken back")  # fmt: skip
+    if hidden.any():
+        ax.set_ylim(bottom=lowest)
+        ax.plot(steps[hidden], np.full(hidden.sum(), lowest), "v", color=colour(1), ms=7,
+                clip_on=False, label="step taken back, below the axis")  # fmt: skip
+    ax.set(xlabel="iteration", ylabel="free energy (nats)")
+    ax.set_title("Variational Laplace", loc="left", fontsize="medium")
+    ax.set_title(_ending(fit), loc="right", fontsize="small", color=INK)
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.legend(frameon=False, fontsize="small", loc="lower right")
+
+
+def _ending(fit: Any) -> str:
+    state = "converged" if fit.status.get("converged", True) else "not converged"
+    return f"{state} at {fit.log_evidence:.1f} nats"
+
+
+def _draw_bound(ax: Axes, fit: Any) -> None:
+    values = np.asarray(fit.trace["elbo"], float)
+    steps = np.arange(1, len(values) + 1)
+    window = max(len(values) // 40, 1)
+    ax.plot(steps, values, color=colour(5), linewidth=0.6, label="estimate")
+    if len(values) > window:
+        mean = np.convolve(values, np.ones(window) / window, mode="valid")
+        label = f"mean of {window} steps"
+        ax.plot(steps[window - 1 :], mean, color=colour(0), linewidth=1.6, label=label)
+    # The first steps may be orders of magnitude off.
+    settled = values[len(values) // 4 :]
+    settled = settled[np.isfinite(settled)]
+    if settled.size:
+        low, high = np.quantile(settled, [0.01, 1.0])
+        margin = max(high - low, 1.0)
+        ax.set_ylim(low - margin, high + 0.2 * margin)
+    ax.set(xlabel="step", ylabel="evidence lower bound (nats)")
+    ax.set_title("Stochastic variational inference", loc="left", fontsize="medium")
+    ax.set_title(_ending(fit), loc="right", fontsize="small", color=INK)
+    ax.legend(frameon=False, fontsize="small", loc="lower right")

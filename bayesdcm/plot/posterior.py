@@ -1,0 +1,153 @@
+"""Posterior densities of chosen parameters, several fits on one another, with the prior."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+from numpy.typing import NDArray
+
+from bayesdcm.compare.posteriors import compare_posteriors
+from bayesdcm.plot.quantities import CONSTANT, entries, flat_draws, unit_of
+from bayesdcm.plot.style import PRIOR, colour, tidy
+
+N_DEFAULT = 8
+N_POINTS = 300
+# Lines are told apart without colour, too.
+STYLES = ("-", "--", "-.", ":")
+
+
+def plot_posterior(
+    fits: Any,
+    parameters: Sequence[str] | None = None,
+    *,
+    prior: bool = True,
+    figure: Figure | SubFigure | None = None,
+) -> Figure | SubFigure:
+    """Draw posterior densities of parameters, one fit over the other, and the prior.
+
+    Parameters
+    ----------
+    fits : bayesdcm.Fit or mapping of str to Fit
+        One fit, or several of the same model by name.
+    parameters : sequence of str, optional
+        Labels such as ``"A[V5, V1]"`` or ``"effective_connectivity[V5, V1]"``. None: of several
+        fits the eight parameters that differ most, of one the first eight that are free.
+    prior : bool
+        Whether to draw the prior, as a grey area.
+    figure : matplotlib.figure.Figure or SubFigure, optional
+        Where to draw. None: a new figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure or matplotlib.figure.SubFigure
+        One panel for each parameter.
+
+    Raises
+    ------
+    TypeError
+        If `fits` holds something else.
+    ValueError
+        If a label is not known or names a constant; the message lists the free parameters.
+    """
+    named = _named(fits)
+    first = next(iter(named.values()))
+    if isinstance(parameters, str):
+        parameters = [parameters]
+    labels = list(parameters) if parameters is not None else _default(named)
+    _check(labels, named)
+    n_columns = min(len(labels), 4 if len(labels) > 6 or len(labels) == 4 else 3)
+    n_rows = -(-len(labels) // n_columns)
+    if figure is None:
+        size = (max(2.5 * n_columns + 0.3, 4.5), 1.9 * n_rows + 0.7)
+        figure = plt.figure(figsize=size, layout="constrained")
+    axes = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
+    for ax, label in zip(axes, labels, strict=False):
+        _draw(ax, named, label, prior)
+        ax.set_title(label, loc="left", fontsize="medium", fontweight="bold")
+        name, index = entries(first)[label]
+        ax.set_xlabel(unit_of(first, name, index), fontsize="small")
+    for ax in axes[len(labels) :]:
+        ax.set_axis_off()
+    handles, names = axes[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside upper right", ncols=len(names), frameon=False)
+    figure.suptitle("Posterior densities", x=0.01, ha="left", fontsize="medium")
+    return figure
+
+
+def _named(fits: Any) -> dict[str, Any]:
+    named = dict(fits) if isinstance(fits, Mapping) else {getattr(fits, "method", ""): fits}
+    if not named:
+        raise ValueError("fits must hold at least one fit, got an empty dict")
+    for name, fit in named.items():
+        if not hasattr(fit, "idata"):
+            raise TypeError(
+                f"fits must be a Fit or a dict of them by name, got {type(fit).__name__} "
+                f"for {name!r}"
+            )
+    return named
+
+
+def _default(named: Mapping[str, Any]) -> list[str]:
+    if len(named) == 1:
+        return list(next(iter(named.values())).summary().index[:N_DEFAULT])
+    return list(compare_posteriors(named)["parameter"].unique()[:N_DEFAULT])
+
+
+def _check(labels: Sequence[str], named: Mapping[str, Any]) -> None:
+    if not labels:
+        raise ValueError("parameters must name at least one parameter, got an empty list")
+    for name, fit in named.items():
+        known = entries(fit)
+        for label in labels:
+            if label in known and np.ptp(_draws(fit, "posterior", label)) > CONSTANT:
+                continue
+            wrong = "is constant in" if label in known else "is not a parameter of"
+            raise ValueError(
+                f"parameters: {label!r} {wrong} the fit {name!r}; its free parameters are "
+                f"{', '.join(fit.summary().index)}"
+            )
+
+
+def _draws(fit: Any, group: str, label: str) -> NDArray:
+    name, index = entries(fit)[label]
+    return flat_draws(getattr(fit.idata, group)[name])[(slice(None), *index)]
+
+
+def _draw(ax: Axes, named: Mapping[str, Any], label: str, prior: bool) -> None:
+    draws = {name: _draws(fit, "posterior", label) for name, fit in named.items()}
+    before = _draws(next(iter(named.values())), "prior", label) if prior else None
+    x = _range(list(draws.values()), before)
+    if before is not None:
+        density = _density(before, x)
+        ax.fill_between(x, density, color=PRIOR, alpha=0.45, linewidth=0, label="prior")
+    for i, (name, values) in enumerate(draws.items()):
+        style = STYLES[i % len(STYLES)]
+        density = _density(values, x)
+        ax.plot(x, density, color=colour(i), linestyle=style, linewidth=1.8, label=name)
+    ax.set(yticks=[], ylim=(0, None), xlim=(x[0], x[-1]))
+    ax.tick_params(labelsize="small")
+    tidy(ax)
+    ax.spines["left"].set_visible(False)
+
+
+def _range(samples: list[NDArray], prior: NDArray | None) -> NDArray:
+    """Where the posteriors have their mass, and towards the prior's, at most as much again."""
+    low = min(np.quantile(values, 0.002) for values in samples)
+    high = max(np.quantile(values, 0.998) for values in samples)
+    width = high - low
+    start, end = low - 0.3 * width, high + 0.3 * width
+    if prior is not None:
+        start = min(start, max(np.quantile(prior, 0.02), low - width))
+        end = max(end, min(np.quantile(prior, 0.98), high + width))
+    return np.linspace(start, end, N_POINTS)
+
+
+def _density(values: NDArray, x: NDArray) -> NDArray:
+    from scipy.stats import gaussian_kde
+
+    return gaussian_kde(values)(x)
