@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpyro
 from jax.core import eval_jaxpr
 from jax.interpreters.partial_eval import dce_jaxpr
-from numpyro.distributions import biject_to
+from numpyro.distributions import biject_to, constraints
 from numpyro.distributions.util import sum_rightmost
 from numpyro.infer.util import helpful_support_errors
 
@@ -193,10 +193,11 @@ def _site(record: dict[str, Any]) -> Site:
         raise ValueError(
             f"site {name!r} has infer={{'role': {role!r}}}; the only role known is 'precision'"
         )
-    real = unconstrained == shape and isinstance(
-        transform, numpyro.distributions.transforms.IdentityTransform
-    )
-    return Site(name, unconstrained, shape, role == "precision", bool(normal and real))
+    support = distribution.support
+    while hasattr(support, "base_constraint"):
+        support = support.base_constraint
+    real = support in (constraints.real, constraints.real_vector)
+    return Site(name, unconstrained, shape, role == "precision", normal and real)
 
 
 def evaluate(program: Program, sites: Layout, vector: jax.Array) -> Evaluation:
@@ -326,7 +327,7 @@ def prior_centre(program: Program, sites: Layout) -> jax.Array:
         return dict(found)
 
     values = jax.jit(centre)()
-    return jnp.concatenate([jnp.ravel(values[site.name]) for site in sites.sites])
+    return jnp.concatenate([jnp.ravel(values[site.name]).astype(float) for site in sites.sites])
 
 
 def _centre(distribution: Any) -> jax.Array:

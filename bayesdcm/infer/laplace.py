@@ -241,12 +241,20 @@ def _score_precisions(
 ) -> _Hyper:
     """Fisher scoring on the log-precisions; covariances keep the values before the last update."""
     noise = problem.noise
+    n, n_hyper = len(prior_precision), len(start)
+
+    def conditional(scales: jax.Array) -> jax.Array:
+        return inverse(jnp.tensordot(scales, forms.curvature, 1) + prior_precision)
+
+    if n_hyper == 0:
+        covariance, nothing = conditional(noise.scales(start)[0]), jnp.zeros((0, 0))
+        zero = jnp.zeros(())
+        return _Hyper(start, zero.astype(int), zero == 0, covariance, nothing, zero, start)
 
     def body(state: _Hyper) -> _Hyper:
         h = state.log_precision
         scales, soft = noise.scales(h)
-        information = jnp.tensordot(scales, forms.curvature, 1)
-        covariance = inverse(information + prior_precision)
+        covariance = conditional(scales)
         fit = soft * (forms.squared + (covariance * forms.curvature).sum((1, 2)))
         traces, pairs = noise.traces(scales, soft)
         gradient = (traces - fit) / 2
@@ -268,7 +276,6 @@ def _score_precisions(
             h,
         )
 
-    n, n_hyper = len(prior_precision), len(start)
     initial = _Hyper(
         start,
         jnp.zeros((), int),

@@ -131,8 +131,11 @@ def noise_of(
     Noise
         Structure of the noise.
     """
-    design = jax.jacfwd(log_precisions)(at)
-    offset = log_precisions(at) - design @ at
+    offset = log_precisions(at)
+    design = jnp.zeros((len(offset), 0))
+    if at.size:
+        design = jax.jacfwd(log_precisions)(at)
+        offset = offset - design @ at
     return Noise([fn for fn, _ in observations], [v for _, v in observations], offset, design)
 
 
