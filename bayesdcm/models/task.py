@@ -301,7 +301,8 @@ class TaskDCM:
             ).to_event(1),
             infer={"role": "precision"},
         )
-        prediction = self.response(parameters, prepared.grid)
+        # Compiled as one: handlers and samplers also run programs one operation at a time.
+        prediction = _compiled_response(self, parameters, prepared.grid)
         numpyro.sample(
             self.observed_site,
             gaussian(prediction, log_precision, confounds=prepared.confounds),
