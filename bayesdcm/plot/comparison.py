@@ -56,6 +56,7 @@ def plot_comparison(
     if figure is None:
         size = (8.5, 0.26 * len(labels) + 1.6)
         figure = plt.figure(figsize=size, layout="constrained")
+        figure.get_layout_engine().set(wspace=0.06)
     left, right = figure.subplots(1, 2, sharey=True)
     for i, name in enumerate(names):
         rows = shown[shown["fit"] == name]

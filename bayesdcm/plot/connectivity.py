@@ -205,11 +205,7 @@ def _label_axes(ax: Axes, found: Quantity) -> None:
 def _colour_label(fit: Any, found: Quantity) -> str:
     off, diagonal = unit_of(fit, found.name), unit_of(fit, found.name, (0, 0))
     squares = found.dims[-2:] == ("to", "from")
-    if (
-        squares
-        and off != diagonal
-        and found.free[..., *np.diag_indices(found.mean.shape[-1])].any()
-    ):
+    if squares and off != diagonal and np.diagonal(found.free, axis1=-2, axis2=-1).any():
         return f"posterior mean ({off};\ndiagonal: {diagonal})"
     return f"posterior mean ({off})" if off else "posterior mean"
 
@@ -217,11 +213,8 @@ def _colour_label(fit: Any, found: Quantity) -> str:
 def _legend(axes: list[Axes], found: Quantity, threshold: float, outside: bool) -> None:
     handles = []
     if (found.free & found.sign_open & (found.probability < threshold)).any():
-        handles.append(
-            Patch(
-                facecolor="#f3dcd2", edgecolor="none", label=f"sign uncertain (P < {threshold:g})"
-            )
-        )
+        label = f"sign uncertain (P < {threshold:g})"
+        handles.append(Patch(facecolor="#f3dcd2", edgecolor="none", label=label))
     if (~found.free & ~_fixed(found)).any():
         handles.append(Patch(facecolor=PALE, edgecolor=HATCH, hatch="////", label="no connection"))
     if not handles:

@@ -51,9 +51,7 @@ def _draw_laplace(ax: Axes, fit: Any) -> None:
     accepted = np.asarray(fit.trace["accepted"]) > 0.5
     steps = np.arange(1, len(values) + 1)
     best = np.fmax.accumulate(np.where(accepted, values, np.nan))
-    ax.plot(
-        steps, best, color=colour(0), linewidth=1.5, drawstyle="steps-post", label="best so far"
-    )
+    ax.step(steps, best, where="post", color=colour(0), linewidth=1.5, label="best so far")
     ax.plot(steps[accepted], values[accepted], "o", color=colour(0), ms=5, label="step taken")
     # Far below the first step, or where the model diverged, a cross would squeeze the rest.
     lowest = values[accepted].min() - 0.15 * np.ptp(values[accepted])

@@ -106,7 +106,7 @@ def plot_network(fit: Any, *, minimum_probability: float = 0.0, ax: Axes | None 
 
 
 def _changes(fit: Any) -> dict[tuple[int, int], tuple[str, ...]]:
-    """What inputs and gating regions add to each connection, in words, by (to, from)."""
+    """Write what inputs and gating regions add to each connection, by (to, from)."""
     posterior = fit.idata.posterior
     found: dict[tuple[int, int], list[str]] = {}
     if "modulated_connectivity" in posterior:
@@ -188,7 +188,7 @@ def _drives(
 
 
 def _trim(start: NDArray, end: NDArray, radius: float, bend: float) -> tuple[NDArray, NDArray]:
-    """Ends of a bent arrow on the borders of two circles."""
+    """Find the ends of a bent arrow on the borders of two circles."""
     middle = _middle(start, end, bend)
     first, last = middle - start, middle - end
     gap = radius + 0.02
@@ -303,7 +303,7 @@ def _cost(box: NDArray, others: NDArray, taken: list[NDArray], rank: int) -> flo
 
 
 def _inch(ax: Axes) -> float:
-    """An inch on paper, in units of the axes."""
+    """Measure an inch on paper in units of the axes."""
     # Lays the axes out, so that their size is the one that they will have.
     ax.figure.canvas.figure.draw_without_rendering()
     extent = ax.get_window_extent()

@@ -122,7 +122,7 @@ def axis_names(array: Any, dim: str) -> list[str]:
 
 
 def unit_of(fit: Any, name: str, index: tuple[int, ...] = ()) -> str:
-    """Unit of an entry of a task-fMRI model's array, empty for programs of another kind.
+    """Name the unit of an entry of a task-fMRI model's array; empty for other programs.
 
     Parameters
     ----------

@@ -11,6 +11,7 @@ POSITIVE, NEGATIVE = "#C1440E", "#0072B2"
 DIVERGING = "RdBu_r"
 INK, MUTED, PALE = "#222222", "#767676", "#f2f2f2"
 PRIOR = "#9a9a9a"
+NBSP = "\N{NO-BREAK SPACE}"
 
 
 def colour(index: int) -> str:
@@ -25,7 +26,7 @@ def colour(index: int) -> str:
 
 
 def signed(value: float, digits: int = 2) -> str:
-    """A number with its sign, typeset, zero without one.
+    """Typeset a number with its sign, zero without one.
 
     Examples
     --------
@@ -39,16 +40,16 @@ def signed(value: float, digits: int = 2) -> str:
 
 
 def probability_text(probability: float) -> str:
-    """A posterior probability in two digits that never claims certainty.
+    r"""Typeset a posterior probability in two digits, never claiming certainty.
 
     Examples
     --------
     >>> probability_text(0.934), probability_text(1.0)
-    ('P = 0.93', 'P > 0.99')
+    ('P\xa0=\xa00.93', 'P\xa0>\xa00.99')
     """
     if probability > 0.99:
-        return "P > 0.99"
-    return f"P = {probability:.2f}"
+        return f"P{NBSP}>{NBSP}0.99"
+    return f"P{NBSP}={NBSP}{probability:.2f}"
 
 
 def tidy(ax: Any) -> None:

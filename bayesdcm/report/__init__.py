@@ -1,0 +1,5 @@
+"""One self-contained HTML page on a study: what was fitted, whether to trust it, what came out."""
+
+from bayesdcm.report.page import write_report
+
+__all__ = ["write_report"]

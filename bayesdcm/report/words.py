@@ -1,0 +1,204 @@
+"""What a report says in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bayesdcm.plot.quantities import flat_draws, quantity, sign_probability
+from bayesdcm.plot.style import probability_text, signed
+
+METHODS = {
+    "laplace": "variational Laplace",
+    "svi": "stochastic variational inference",
+    "nuts": "NUTS (Hamiltonian Monte Carlo)",
+}
+# Sign probability from which a finding is stated.
+CERTAIN = 0.95
+
+Citation = tuple[str, str]
+DCM: Citation = (
+    "Friston KJ, Harrison L, Penny W (2003). Dynamic causal modelling. NeuroImage 19:1273-1302.",
+    "https://doi.org/10.1016/S1053-8119(03)00202-7",
+)
+GUIDE: Citation = (
+    "Zeidman P et al. (2019). A guide to group effective connectivity analysis, part 1: first "
+    "level analysis with DCM for fMRI. NeuroImage 200:174-190.",
+    "https://doi.org/10.1016/j.neuroimage.2019.06.031",
+)
+NUMPYRO: Citation = (
+    "Phan D, Pradhan N, Jankowiak M (2019). Composable effects for flexible and accelerated "
+    "probabilistic programming in NumPyro. arXiv:1912.11554.",
+    "https://arxiv.org/abs/1912.11554",
+)
+METHOD_CITATIONS: dict[str, tuple[Citation, ...]] = {
+    "laplace": (
+        (
+            "Friston K, Mattout J, Trujillo-Barreto N, Ashburner J, Penny W (2007). Variational "
+            "free energy and the Laplace approximation. NeuroImage 34:220-234.",
+            "https://doi.org/10.1016/j.neuroimage.2006.08.035",
+        ),
+    ),
+    "svi": (
+        (
+            "Hoffman MD, Blei DM, Wang C, Paisley J (2013). Stochastic variational inference. "
+            "Journal of Machine Learning Research 14:1303-1347.",
+            "https://jmlr.org/papers/v14/hoffman13a.html",
+        ),
+    ),
+    "nuts": (
+        (
+            "Hoffman MD, Gelman A (2014). The No-U-Turn Sampler. Journal of Machine Learning "
+            "Research 15:1593-1623.",
+            "https://jmlr.org/papers/v15/hoffman14a.html",
+        ),
+        (
+            "Vehtari A, Gelman A, Simpson D, Carpenter B, Bürkner P-C (2021). Rank-normalization, "
+            "folding, and localization: an improved R-hat. Bayesian Analysis 16:667-718.",
+            "https://doi.org/10.1214/20-BA1221",
+        ),
+    ),
+}
+
+
+def citations(fits: Mapping[str, Any]) -> list[Citation]:
+    """List what to cite for these fits: text and address."""
+    found: list[Citation] = []
+    if any(is_dcm(fit) for fit in fits.values()):
+        found += [DCM, GUIDE]
+    for method in dict.fromkeys(fit.method for fit in fits.values()):
+        found += METHOD_CITATIONS.get(method, ())
+    return [*found, NUMPYRO]
+
+
+def is_dcm(fit: Any) -> bool:
+    """Tell whether a fit has regions with connections between them."""
+    return "effective_connectivity" in fit.idata.posterior
+
+
+def listed(items: list[str]) -> str:
+    """Join words as a sentence does.
+
+    Examples
+    --------
+    >>> listed(["V1", "V5", "SPC"])
+    'V1, V5 and SPC'
+    """
+    if len(items) < 2:
+        return "".join(items)
+    return f"{', '.join(items[:-1])} and {items[-1]}"
+
+
+def subject(fits: Mapping[str, Any]) -> str:
+    """Say what was fitted to what, and how."""
+    fit = next(iter(fits.values()))
+    how = listed([METHODS.get(m, m) for m in dict.fromkeys(f.method for f in fits.values())])
+    observed = fit.idata.observed_data
+    if not is_dcm(fit):
+        sizes = [f"{name} ({' x '.join(map(str, observed[name].shape))})" for name in observed]
+        return f"{_capital(fit.description)}, fitted to {listed(sizes)} by {how}."
+    signal = next(iter(observed.data_vars.values()))
+    regions = [str(name) for name in signal["region"].values]
+    times = signal["time"].values
+    inputs = [str(name) for name in fit.idata.posterior["C"]["input"].values]
+    return (
+        f"Effective connectivity among {_counted(regions, 'region')} ({', '.join(regions)}) "
+        f"under {_counted(inputs, 'input')} ({', '.join(inputs)}), fitted to {len(times)} scans, "
+        f"one every {times[1] - times[0]:g} s, by {how}."
+    )
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _counted(items: list[str], noun: str) -> str:
+    return f"{len(items)} {noun}{'s' * (len(items) != 1)}"
+
+
+def verdict(name: str, fit: Any, diagnosis: Any) -> str:
+    """Say in one sentence whether a fit converged and how many problems were found."""
+    facts, method = diagnosis.facts, METHODS.get(fit.method, fit.method)
+    if "r_hat" in facts:
+        state = (
+            f"R-hat at most {facts['r_hat']:.3f}, effective sample size at least "
+            f"{min(facts['ess_bulk'], facts['ess_tail']):.0f}, {facts['divergences']} divergences"
+        )
+    else:
+        state = "converged" if facts.get("converged") else "did not converge"
+        if fit.log_evidence is not None:
+            kind = "free energy" if fit.method == "laplace" else "evidence lower bound"
+            state += f", {kind} {fit.log_evidence:.1f} nats"
+    if facts.get("pareto_k") is not None:
+        state += f", Pareto k-hat {facts['pareto_k']:.2f}"
+    count = len(diagnosis.problems)
+    found = "no problem found" if not count else f"{count} problem{'s' * (count > 1)} found"
+    label = method if name in (fit.method, "") else f"{name} ({method})"
+    return f"{_capital(label)}: {state}; {found}."
+
+
+def agreement(table: pd.DataFrame) -> list[str]:
+    """Say how far each fit lies from the reference, one sentence a fit."""
+    reference = table.attrs.get("reference", "the reference")
+    sentences = []
+    for name, rows in table.groupby("fit", sort=False):
+        worst = rows.loc[rows["shift"].abs().idxmax()]
+        sentences.append(
+            f"Against {reference}, {name} has its means at most {abs(worst['shift']):.2f} "
+            f"posterior standard deviations off ({worst['parameter']}); its standard deviations "
+            f"are {rows['sd_ratio'].min():.2f} to {rows['sd_ratio'].max():.2f} times as large."
+        )
+    return sentences
+
+
+def findings(fit: Any) -> list[str]:
+    """State the connections and modulations whose sign is probable, strongest first."""
+    if not is_dcm(fit):
+        return []
+    sentences = []
+    found = quantity(fit, "effective_connectivity")
+    names = found.names["to"]
+    sure = found.free & (found.probability >= CERTAIN) & ~np.eye(len(names), dtype=bool)
+    order = sorted(np.argwhere(sure), key=lambda at: -abs(found.mean[tuple(at)]))
+    words = [
+        f"{names[j]} to {names[i]} {signed(found.mean[i, j])} Hz "
+        f"({probability_text(found.probability[i, j])})"
+        for i, j in order
+    ]
+    if words:
+        sentences.append(f"Without input: {listed(words)}.")
+    return sentences + _modulations(fit, names)
+
+
+def label_note(fit: Any) -> str:
+    """Explain the labels and units of the parameters of a task-fMRI model."""
+    if not fit.description.startswith("TaskDCM"):
+        return ""
+    rates = "Connections between regions are in Hz, self-connections are log scalings of 0.5 Hz, "
+    if "two-state" in fit.description:
+        rates = "Connections are log scalings of 1/8 Hz, "
+    return (
+        "Labels read A[to, from], B[input, to, from] and C[to, input]. "
+        f"{rates}driving inputs are in 1/16 Hz, haemodynamic parameters log scalings. "
+    )
+
+
+def _modulations(fit: Any, names: list[str]) -> list[str]:
+    posterior = fit.idata.posterior
+    if "modulated_connectivity" not in posterior:
+        return []
+    free, inputs = quantity(fit, "B").free, posterior["modulated_connectivity"]["input"].values
+    base = flat_draws(posterior["effective_connectivity"])
+    draws = flat_draws(posterior["modulated_connectivity"]) - base[:, None]
+    change, probability = draws.mean(0), sign_probability(draws)
+    sure = free & (probability >= CERTAIN)
+    order = sorted(np.argwhere(sure), key=lambda at: -abs(change[tuple(at)]))
+    words = [
+        f"{inputs[k]} changes {names[j]} to {names[i]} by {signed(change[k, i, j])} Hz "
+        f"({probability_text(probability[k, i, j])})"
+        for k, i, j in order
+    ]
+    return [f"With input: {listed(words)}."] if words else []
