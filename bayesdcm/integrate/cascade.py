@@ -151,8 +151,14 @@ def propagators(generator: Cascade, grid: TimeGrid) -> Cascade:
     return result
 
 
-def trajectory(steps: Cascade, grid: TimeGrid, x0: jax.Array, h0: jax.Array) -> tuple:
-    """States at every point of a grid.
+def trajectory(
+    steps: Cascade,
+    grid: TimeGrid,
+    x0: jax.Array,
+    h0: jax.Array,
+    readout: jax.Array | None = None,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """States at every point of a grid, and linear functions of them on every step.
 
     Parameters
     ----------
@@ -164,6 +170,8 @@ def trajectory(steps: Cascade, grid: TimeGrid, x0: jax.Array, h0: jax.Array) -> 
         Initial neuronal states, the leading constant included, shape (m,).
     h0 : jax.Array
         Initial filter states, shape (regions, k).
+    readout : jax.Array, optional
+        Rows for each propagator, shape (propagators, rows, regions, m).
 
     Returns
     -------
@@ -171,14 +179,22 @@ def trajectory(steps: Cascade, grid: TimeGrid, x0: jax.Array, h0: jax.Array) -> 
         Neuronal states, shape (steps + 1, m).
     h : jax.Array
         Filter states, shape (steps + 1, regions, k).
+    read : jax.Array
+        Rows of `readout` applied to the neuronal states at the start of each step, shape
+        (steps, rows, regions); no rows where there is no `readout`.
     """
+    if readout is None:
+        readout = jnp.zeros((len(grid.propagator_bins), 0, len(h0), len(x0)))
 
     def advance(state: tuple, index: jax.Array) -> tuple:
         x, h = state
         step = jax.tree.map(lambda block: block[index], steps)
+        # Gathering the rows here, not for all steps at once, keeps reverse mode free of a
+        # scatter over the whole run.
+        read = (readout[index] * x).sum(-1)
         h = (step.coupling * x).sum(-1) + (step.filter * h[:, None, :]).sum(-1)
         x = (step.neuronal * x).sum(-1)
-        return (x, h), (x, h)
+        return (x, h), (x, h, read)
 
-    _, (x, h) = jax.lax.scan(advance, (x0, h0), grid.step)
-    return jnp.concatenate([x0[None], x]), jnp.concatenate([h0[None], h])
+    _, (x, h, read) = jax.lax.scan(advance, (x0, h0), grid.step)
+    return jnp.concatenate([x0[None], x]), jnp.concatenate([h0[None], h]), read

@@ -12,11 +12,11 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from bayesdcm.integrate import power_series
 from bayesdcm.integrate.cascade import Cascade, propagators, trajectory
 from bayesdcm.integrate.grid import TimeGrid
 from bayesdcm.neural.base import Parameters
 from bayesdcm.observe import balloon
+from bayesdcm.observe.venous import venous_response
 
 TAYLOR_ORDER = 8
 # Longest step of the nonlinear part, s; order and step together keep the error near 1e-5 of the
@@ -79,7 +79,7 @@ def linearised_response(
     generator = _generator(neuronal, drive, linearised_filter(parameters))
     x0 = jnp.zeros(neuronal.shape[-1]).at[0].set(1.0)
     h0 = jnp.zeros((len(drive), 4))
-    _, h = trajectory(propagators(generator, grid), grid, x0, h0)
+    _, h, _ = trajectory(propagators(generator, grid), grid, x0, h0)
     return signal_from_logarithms(h, parameters, grid)
 
 
@@ -125,111 +125,45 @@ def balloon_response(
     generator = _generator(neuronal, drive, flow_filter(parameters, n_regions))
     x0 = jnp.zeros(neuronal.shape[-1]).at[0].set(1.0)
     steps = propagators(generator, grid)
-    x, h = trajectory(steps, grid, x0, jnp.zeros((n_regions, 2)))
-    flow = _flow_series(x[:-1], h[:-1], neuronal, drive, parameters, grid)
+    readout = _activity_derivatives(neuronal, drive)[grid.propagator_input]
+    _, h, activity = trajectory(steps, grid, x0, jnp.zeros((n_regions, 2)), readout)
+    flow = _flow_series(activity, h[:-1], balloon.decay_rate(parameters["decay"]))
     duration = (grid.bin_width * grid.propagator_bins)[grid.step][:, None]
     tau = balloon.transit_time(parameters["transit"])
-    v = _volume(flow, duration, tau)
-    q = _deoxyhaemoglobin(flow, v, duration, tau)
+    v, q = venous_response(flow, duration, tau)
     return balloon.bold_signal(
         at_samples(v, grid), at_samples(q, grid), parameters["epsilon"]
     )
 
 
-def _flow_series(
-    x: jax.Array,
-    h: jax.Array,
-    neuronal: jax.Array,
-    drive: jax.Array,
-    parameters: Parameters,
-    grid: TimeGrid,
-) -> power_series.Series:
-    """Taylor coefficients of blood flow at the start of every step, each (steps, regions).
+def _activity_derivatives(neuronal: jax.Array, drive: jax.Array) -> jax.Array:
+    """Rows that read the driving activity and its time derivatives off the neuronal states.
 
-    f'' = (activity) - (decay) f' - 0.32 (f - 1), and derivatives of the activity follow from
-    powers of the neuronal generator.
+    Shape (distinct inputs, TAYLOR_ORDER - 2, regions, m): derivative j is ``drive M^j x``.
     """
-    decay = balloon.decay_rate(parameters["decay"])
+    rows = [jnp.broadcast_to(drive, (len(neuronal), *drive.shape))]
+    for _ in range(TAYLOR_ORDER - 3):
+        rows.append((rows[-1][..., :, None] * neuronal[:, None, :, :]).sum(-2))
+    return jnp.stack(rows, axis=1)
+
+
+def _flow_series(activity: jax.Array, h: jax.Array, decay: jax.Array) -> jax.Array:
+    """Taylor coefficients of blood flow at the start of every step, (steps, order, regions).
+
+    From ``f'' = activity - decay f' - 0.32 (f - 1)``, differentiated as often as needed.
+    """
     derivatives = [1 + h[..., 1], h[..., 0]]
-    row = jnp.broadcast_to(drive, (len(neuronal), *drive.shape))
-    config = grid.propagator_input[grid.step]
     for order in range(TAYLOR_ORDER - 2):
-        activity = (row[config] * x[:, None, :]).sum(-1)
         offset = 1.0 if order == 0 else 0.0
         derivatives.append(
-            activity
+            activity[:, order]
             - decay * derivatives[-1]
             - balloon.AUTOREGULATION * (derivatives[-2] - offset)
         )
-        row = (row[..., :, None] * neuronal[:, None, :, :]).sum(-2)
     series, factorial = [], 1.0
     for order, derivative in enumerate(derivatives):
         factorial *= max(order, 1)
         series.append(derivative / factorial)
     low = series[0] < LOWEST_FLOW
     floored = [jnp.where(low, LOWEST_FLOW, series[0])]
-    return floored + [jnp.where(low, 0.0, c) for c in series[1:]]
-
-
-def _volume(flow: power_series.Series, duration: jax.Array, tau: jax.Array) -> jax.Array:
-    """Venous volume at every point from ``tau v' = f - v^(1/alpha)``, (steps + 1, regions)."""
-
-    def advance(v: jax.Array, step: tuple) -> tuple:
-        *coefficients, width = step
-        v = power_series.evaluate(_volume_series(v, coefficients, tau)[0], width)
-        return v, v
-
-    start = jnp.ones_like(tau)
-    _, v = jax.lax.scan(advance, start, (*flow, duration))
-    return jnp.concatenate([start[None], v])
-
-
-def _volume_series(v: jax.Array, flow: power_series.Series, tau: jax.Array) -> tuple:
-    """Taylor coefficients of volume and of the outflow ``v^(1/alpha)``."""
-    exponent = 1 / balloon.GRUBB_EXPONENT
-    volume, outflow = [v], [v**exponent]
-    for k in range(len(flow)):
-        if k:
-            outflow.append(power_series.power_term(volume, outflow, exponent, k))
-        volume.append((flow[k] - outflow[k]) / (tau * (k + 1)))
-    return volume, outflow
-
-
-def _deoxyhaemoglobin(
-    flow: power_series.Series, v: jax.Array, duration: jax.Array, tau: jax.Array
-) -> jax.Array:
-    """Deoxyhaemoglobin at every point, (steps + 1, regions).
-
-    ``tau q' = g - r q`` is linear in q, with delivery ``g = f E(f) / E0`` and clearance
-    ``r = v^(1/alpha) / v``: the map over a step is affine, and its two coefficients are found
-    for all steps at once.
-    """
-    volume, outflow = _volume_series(v[:-1], flow, tau)
-    clearance: power_series.Series = []
-    for k in range(len(flow)):
-        clearance.append(power_series.quotient_term(outflow, volume, clearance, k))
-    delivery = _delivery(flow)
-    gain, offset = [jnp.ones_like(clearance[0])], [jnp.zeros_like(clearance[0])]
-    for k in range(len(flow)):
-        gain.append(-power_series.product_term(clearance, gain, k) / (tau * (k + 1)))
-        lost = power_series.product_term(clearance, offset, k)
-        offset.append((delivery[k] - lost) / (tau * (k + 1)))
-
-    def advance(q: jax.Array, step: tuple) -> tuple:
-        q = step[0] * q + step[1]
-        return q, q
-
-    affine = (power_series.evaluate(gain, duration), power_series.evaluate(offset, duration))
-    start = jnp.ones_like(tau)
-    _, q = jax.lax.scan(advance, start, affine)
-    return jnp.concatenate([start[None], q])
-
-
-def _delivery(flow: power_series.Series) -> power_series.Series:
-    """Series of ``f E(f) / E0`` with the extraction ``E(f) = 1 - (1 - E0)^(1/f)``."""
-    logarithm = jnp.log(1 - balloon.RESTING_EXTRACTION)
-    unextracted = power_series.exponential([logarithm * c for c in power_series.reciprocal(flow)])
-    return [
-        (flow[k] - power_series.product_term(flow, unextracted, k)) / balloon.RESTING_EXTRACTION
-        for k in range(len(flow))
-    ]
+    return jnp.stack(floored + [jnp.where(low, 0.0, c) for c in series[1:]], axis=1)

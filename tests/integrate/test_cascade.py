@@ -59,7 +59,7 @@ def test_trajectory_is_a_product_of_dense_exponentials():
     x0 = np.array([1.0, 0.2, -0.1, 0.4])
     h0 = np.arange(6.0).reshape(REGIONS, FILTERS) / 10
     steps = jax.jit(propagators)(base._replace(neuronal=neuronal), grid)
-    x, h = trajectory(steps, grid, x0, h0)
+    x, h, _ = trajectory(steps, grid, x0, h0)
 
     state, bin_ = np.concatenate([x0, h0.ravel()]), 0
     index = np.asarray(grid.step)
