@@ -1,0 +1,160 @@
+"""SPM's inversions, linear models with a closed-form posterior, and the folder of references."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pytest
+from scipy.stats import multivariate_normal
+
+from bayesdcm.infer import fitting
+from bayesdcm.infer.problem import make_problem
+from bayesdcm.observe import gaussian
+
+
+@pytest.fixture(scope="session")
+def spm():
+    with np.load(Path(__file__).parents[1] / "data" / "spm_inversions.npz") as arrays:
+        return dict(arrays)
+
+
+@pytest.fixture(scope="session")
+def references():
+    """The folder that BAYESDCM_REFERENCE names, with recordings that are not ours to publish."""
+    folder = os.environ.get("BAYESDCM_REFERENCE", "")
+    if not folder:
+        pytest.skip("BAYESDCM_REFERENCE is not set: see tests/data/README.md")
+    if not Path(folder).is_dir():
+        pytest.skip(f"BAYESDCM_REFERENCE: there is no folder {folder!r}")
+    return Path(folder)
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A linear model ``y = X b + confounds + noise``, one or two observed sites.
+
+    It follows the protocol of the package's own models: equal models share compiled code, so that
+    fits of further data sets of the same shape cost next to nothing. Data are a dict of ``X``,
+    ``y``, ``prior_mean``, ``prior_sd``, ``log_precision``, and, as they are wanted, ``confounds``,
+    ``X_second`` and ``y_second``. With `learned`, the log-precision is a site with prior
+    N(log_precision, 1).
+    """
+
+    learned: bool = False
+
+    observed_site = "y"
+
+    def program(self, data):
+        return lambda: self.sample(self.prepare(data))
+
+    def prepare(self, data):
+        return {name: jnp.asarray(value, float) for name, value in data.items()}
+
+    def sample(self, data):
+        b = numpyro.sample("b", dist.Normal(data["prior_mean"], data["prior_sd"]).to_event(1))
+        h = data["log_precision"]
+        if self.learned:
+            h = numpyro.sample("h", dist.Normal(h, 1.0), infer={"role": "precision"})
+        confounds = data.get("confounds")
+        numpyro.sample("y", gaussian(data["X"] @ b, h, confounds=confounds), obs=data["y"])
+        if "y_second" in data:
+            numpyro.sample("second", gaussian(data["X_second"] @ b, h), obs=data["y_second"])
+
+    def labels(self, data):
+        return {"b": [f"b[{name}]" for name in self.coords(data)["effect"]], "h": ["h"]}
+
+    def dims(self):
+        return {"b": ("effect",), "y": ("time",)}
+
+    def coords(self, data):
+        return {"effect": np.array(["one", "two", "three"][: len(data["prior_mean"])])}
+
+    def constants(self, data):
+        return {"design": np.asarray(data["X"])}
+
+    def restore(self, values, data):
+        return values
+
+
+@pytest.fixture(scope="session")
+def linear():
+    """The class of linear models, to be called with `learned`."""
+    return Linear
+
+
+@pytest.fixture(scope="session")
+def linear_data():
+    """A function that makes data for `linear`: correlated effects, unequal priors."""
+
+    def make(seed=0, n=30, effects=2, extended=False, snr=1.0):
+        rng = np.random.default_rng(seed)
+        X = rng.normal(size=(n, effects))
+        X[:, 1] += X[:, 0]
+        b = np.array([0.7, -0.4, 0.5][:effects]) * snr
+        data = {
+            "X": X,
+            "y": X @ b + rng.normal(size=n) / 2,
+            "prior_mean": np.array([0.2, 0.0, -0.1][:effects]),
+            "prior_sd": np.array([1.0, 0.5, 2.0][:effects]),
+            "log_precision": np.log(4.0),
+        }
+        if extended:
+            drift = np.stack([np.ones(n), np.linspace(-1, 1, n) ** 2], axis=1)
+            data |= {"confounds": drift, "y": data["y"] + drift @ np.array([5.0, -3.0])}
+            data["X_second"] = rng.normal(size=(12, effects))
+            data["y_second"] = data["X_second"] @ b + rng.normal(size=12) / 2
+        return data
+
+    return make
+
+
+def joint_gaussian(data, log_precision):
+    """Mean and covariance of all data given the log-precision, with X and y stacked."""
+    X, y, noise = data["X"], data["y"], np.eye(len(data["y"])) * np.exp(-log_precision)
+    if "confounds" in data:
+        # SPM's prior on the coefficients of confounds, N(0, 1e8).
+        noise = noise + data["confounds"] @ data["confounds"].T * 1e8
+    if "y_second" in data:
+        second = np.eye(len(data["y_second"])) * np.exp(-log_precision)
+        zero = np.zeros((len(noise), len(second)))
+        noise = np.block([[noise, zero], [zero.T, second]])
+        X, y = np.concatenate([X, data["X_second"]]), np.concatenate([y, data["y_second"]])
+    return X, y, noise
+
+
+@pytest.fixture(scope="session")
+def exact():
+    """A function that returns posterior mean, covariance and log evidence in closed form."""
+
+    def posterior(data, log_precision=None):
+        h = data["log_precision"] if log_precision is None else log_precision
+        X, y, noise = joint_gaussian(data, h)
+        prior = np.diag(data["prior_sd"] ** 2)
+        marginal = X @ prior @ X.T + noise
+        gain = np.linalg.solve(marginal, X @ prior).T
+        mean = data["prior_mean"] + gain @ (y - X @ data["prior_mean"])
+        covariance = prior - gain @ X @ prior
+        evidence = multivariate_normal(X @ data["prior_mean"], marginal, allow_singular=False)
+        return mean, (covariance + covariance.T) / 2, float(evidence.logpdf(y))
+
+    return posterior
+
+
+@pytest.fixture(scope="session")
+def compiled_laplace():
+    """The compiled inversion: a function of a model, data and starts, without the result's class.
+
+    For tests of the arrays that the iterations return, start by start.
+    """
+
+    def run(model, data, starts, max_iterations=128):
+        problem = make_problem(model, data)
+        return fitting._run_laplace(
+            problem.source, problem.sites, max_iterations, problem.prepared, jnp.asarray(starts)
+        )
+
+    return run
