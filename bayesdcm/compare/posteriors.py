@@ -68,9 +68,7 @@ def compare_posteriors(fits: Mapping[str, Any], reference: str | None = None) ->
         )
     standard = fits[reference].summary()
     tables = [
-        _against(name, fit.summary(), standard)
-        for name, fit in fits.items()
-        if name != reference
+        _against(name, fit.summary(), standard) for name, fit in fits.items() if name != reference
     ]
     table = pd.concat(tables, ignore_index=True)
     if table.empty:

@@ -254,9 +254,7 @@ def evaluate(program: Program, sites: Layout, vector: jax.Array) -> Evaluation:
         elif name in precision:
             values[name] = site["value"]
             densities[precision[name]] += _log_density(site) + jacobian[name]
-    return Evaluation(
-        densities[False], densities[True], likelihood, values, observations, foreign
-    )
+    return Evaluation(densities[False], densities[True], likelihood, values, observations, foreign)
 
 
 def _log_density(site: dict[str, Any]) -> jax.Array:

@@ -52,7 +52,8 @@ def fit(
         Whether to show progress of long work.
     **options
         Of the method. Laplace: ``starts`` (1; a number, or flat points, shape (starts, size)),
-        ``max_iterations`` (128), ``draws`` (1000, for predictions and diagnostics). SVI:
+        ``max_iterations`` (128), ``derivatives`` ("exact", or "one_sided" for SPM's
+        differences), ``draws`` (1000, for predictions and diagnostics). SVI:
         ``guide`` ("full_rank", "mean_field", "low_rank", "laplace", "flow"), ``steps`` (1000),
         ``learning_rate`` (0.02), ``particles`` (4), ``rank``, ``draws`` (1000). NUTS:
         ``chains`` (4), ``warmup`` (200), ``draws`` (750), ``target_accept`` (0.8),
@@ -87,9 +88,7 @@ def fit(
         "nuts": _fit_nuts,
     }
     if method not in methods:
-        raise ValueError(
-            f"method must be one of {', '.join(map(repr, methods))}, got {method!r}"
-        )
+        raise ValueError(f"method must be one of {', '.join(map(repr, methods))}, got {method!r}")
     if not isinstance(seed, int | np.integer) or isinstance(seed, bool):
         raise TypeError(f"seed must be an integer, got {seed!r}")
     run = methods[method]
@@ -119,7 +118,12 @@ def _check_options(method: str, run: Callable[..., Fit], options: Mapping[str, A
 
 
 OPTIONS: dict[str, dict[str, type]] = {
-    "_fit_laplace": {"starts": object, "max_iterations": int, "draws": int},
+    "_fit_laplace": {
+        "starts": object,
+        "max_iterations": int,
+        "derivatives": str,
+        "draws": int,
+    },
     "_fit_svi": {
         "guide": str,
         "steps": int,
@@ -145,12 +149,12 @@ OPTIONS: dict[str, dict[str, type]] = {
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
 def _run_laplace(
-    source: Any, sites: Layout, max_iterations: int, prepared: Any, starts: jax.Array
+    source: Any, sites: Layout, settings: tuple[int, str], prepared: Any, starts: jax.Array
 ) -> LaplaceResult:
     program = source.bind(prepared)
 
     def one(start: jax.Array) -> LaplaceResult:
-        return variational_laplace(program, sites, start, max_iterations)
+        return variational_laplace(program, sites, start, *settings)
 
     if len(starts) == 1:
         return jax.tree.map(lambda leaf: leaf[None], one(starts[0]))
@@ -192,7 +196,12 @@ def _require_gaussian(problem: Problem) -> None:
         )
 
 
-def laplace_posterior(problem: Problem, starts: jax.Array, max_iterations: int) -> dict[str, Any]:
+def laplace_posterior(
+    problem: Problem,
+    starts: jax.Array,
+    max_iterations: int = 128,
+    derivatives: str = "exact",
+) -> dict[str, Any]:
     """Run variational Laplace from all starts and keep the best.
 
     Parameters
@@ -203,6 +212,8 @@ def laplace_posterior(problem: Problem, starts: jax.Array, max_iterations: int) 
         Flat starting points, shape (starts, size).
     max_iterations : int
         Iterations at most.
+    derivatives : {"exact", "one_sided"}
+        Of the prediction.
 
     Returns
     -------
@@ -212,7 +223,7 @@ def laplace_posterior(problem: Problem, starts: jax.Array, max_iterations: int) 
     """
     with single_threaded_linear_algebra():
         found = _run_laplace(
-            problem.source, problem.sites, max_iterations, problem.prepared, starts
+            problem.source, problem.sites, (max_iterations, derivatives), problem.prepared, starts
         )
         found = jax.tree.map(np.asarray, found)
     energies = np.where(found.failed, -np.inf, found.free_energy)
@@ -242,11 +253,14 @@ def _fit_laplace(
     progress: bool,
     starts: Any = 1,
     max_iterations: int = 128,
+    derivatives: str = "exact",
     draws: int = 1000,
 ) -> Fit:
     del progress
     _require_gaussian(problem)
-    found = laplace_posterior(problem, _starts(problem, starts, seed), max_iterations)
+    if derivatives not in ("exact", "one_sided"):
+        raise ValueError(f"derivatives must be 'exact' or 'one_sided', got {derivatives!r}")
+    found = laplace_posterior(problem, _starts(problem, starts, seed), max_iterations, derivatives)
     result = found["result"]
     n = int(result.n_iterations)
     status = {
@@ -276,7 +290,7 @@ def _fit_laplace(
 def _gaussian_start(problem: Problem, seed: int) -> tuple[NDArray, NDArray]:
     """Gaussian approximation to start from: variational Laplace, else the prior's moments."""
     if not problem.sites.foreign:
-        found = laplace_posterior(problem, _starts(problem, 1, seed), 128)
+        found = laplace_posterior(problem, _starts(problem, 1, seed))
         return found["mean"], found["covariance"]
     draws = np.asarray(prior_sample(problem, PLAIN_START_DRAWS, seed))
     return draws.mean(0), np.diag(draws.var(0))
@@ -284,9 +298,7 @@ def _gaussian_start(problem: Problem, seed: int) -> tuple[NDArray, NDArray]:
 
 def _fit_svi(problem: Problem, *, seed: int, progress: bool, **options: Any) -> Fit:
     centre, covariance = _gaussian_start(problem, seed)
-    found = svi.approximate(
-        problem, centre, covariance, seed=seed, progress=progress, **options
-    )
+    found = svi.approximate(problem, centre, covariance, seed=seed, progress=progress, **options)
     posterior = FlatPosterior(draws=found.draws[None], log_q=found.log_q[None], seed=seed)
     status = {"converged": found.converged, "guide": options.get("guide", "full_rank")}
     return Fit("svi", found.elbo, found.trace, status, problem, posterior, problem.description)
@@ -294,9 +306,7 @@ def _fit_svi(problem: Problem, *, seed: int, progress: bool, **options: Any) -> 
 
 def _fit_nuts(problem: Problem, *, seed: int, progress: bool, **options: Any) -> Fit:
     centre, covariance = _gaussian_start(problem, seed)
-    found = nuts.sample(
-        problem, centre, covariance, seed=seed, progress=progress, **options
-    )
+    found = nuts.sample(problem, centre, covariance, seed=seed, progress=progress, **options)
     posterior = FlatPosterior(draws=found.position, statistics=found.statistics, seed=seed)
     status = {"converged": True, "complete": found.complete}
     trace = {name: found.statistics[name] for name in ("lp", "n_steps", "diverging")}

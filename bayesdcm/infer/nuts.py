@@ -235,8 +235,7 @@ def sample(
 def _batched(chain_method: str) -> bool:
     if chain_method not in ("auto", "parallel", "vectorized"):
         raise ValueError(
-            "chain_method must be 'auto', 'parallel' or 'vectorized', "
-            f"got {chain_method!r}"
+            f"chain_method must be 'auto', 'parallel' or 'vectorized', got {chain_method!r}"
         )
     on_cpu = jax.default_backend() == "cpu"
     return chain_method == "vectorized" or (chain_method == "auto" and not on_cpu)

@@ -79,6 +79,11 @@ def _predictive(
     return jax.lax.map(one, (draws, keys), batch_size=BATCH)
 
 
+def _keys(seed: int, n: int) -> jax.Array:
+    """Keys of the generator that compiles fastest; threefry would take seconds a program."""
+    return jax.random.split(jax.random.key(seed, impl="rbg"), n)
+
+
 def _pointwise(fn: GaussianObservation, value: jax.Array, fitted: jax.Array) -> jax.Array:
     """Log-likelihood of each data point given the drawn confounds.
 
@@ -114,11 +119,13 @@ def predictive(problem: Problem, draws: jax.Array, seed: int) -> dict[str, dict[
         replicated data ``NAME`` (confounds and noise drawn), the noise-free ``NAME_prediction``
         and, with confounds, ``NAME_fitted``. ``likelihood``: pointwise log-likelihoods.
     """
-    keys = jax.random.split(jax.random.key(seed), len(draws))
+    n_draws = len(draws)
+    # A last, shorter batch would be compiled as a program of its own.
+    padded = np.concatenate([draws, np.repeat(draws[-1:], -n_draws % BATCH, axis=0)])
     found = _predictive(
-        problem.source, problem.sites, problem.prepared, jnp.asarray(draws), keys
+        problem.source, problem.sites, problem.prepared, padded, _keys(seed, len(padded))
     )
-    return jax.tree.map(np.asarray, found)
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[:n_draws], found)
 
 
 def observed_values(problem: Problem) -> dict[str, NDArray]:
@@ -135,24 +142,32 @@ def observed_values(problem: Problem) -> dict[str, NDArray]:
     return {name: np.asarray(value) for name, value in small().items()}
 
 
-def prior_draws(program: Program, sites: Layout, key: jax.Array) -> jax.Array:
-    """One flat, unconstrained draw from the prior."""
-    trace = numpyro.handlers.trace(numpyro.handlers.seed(program, key)).get_trace()
-    parts = []
-    for site in sites.sites:
-        record = trace[site.name]
-        parts.append(jnp.ravel(biject_to(record["fn"].support).inv(record["value"])))
-    return jnp.concatenate(parts)
+def _prior_draw(program: Program, sites: Layout, keys: jax.Array) -> jax.Array:
+    """One flat, unconstrained draw from the prior; one key a site, since splitting compiles."""
+    flat: dict[str, jax.Array] = {}
+
+    def substitution(site: dict[str, Any]) -> jax.Array | None:
+        if site["type"] != "sample" or site["is_observed"]:
+            return None
+        value = site["fn"].sample(keys[len(flat)])
+        flat[site["name"]] = biject_to(site["fn"].support).inv(value)
+        return value
+
+    substituted = numpyro.handlers.substitute(program, substitute_fn=substitution)
+    with numpyro.handlers.block():
+        numpyro.handlers.seed(substituted, jax.random.key(0))()
+    return jnp.concatenate([jnp.ravel(flat[site.name]) for site in sites.sites])
 
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _prior(source: Any, sites: Layout, prepared: Any, keys: jax.Array) -> jax.Array:
     program = source.bind(prepared)
-    small = Outputs(lambda key: (prior_draws(program, sites, key),), keys[0]).select(0)
+    small = Outputs(lambda key: (_prior_draw(program, sites, key),), keys[0]).select(0)
     return jax.vmap(small)(keys)
 
 
 def prior_sample(problem: Problem, n_draws: int, seed: int) -> jax.Array:
     """Flat, unconstrained draws from the prior, shape (draws, size)."""
-    keys = jax.random.split(jax.random.key(seed), n_draws)
+    n_sites = len(problem.sites.sites)
+    keys = _keys(seed, n_draws * n_sites).reshape(n_draws, n_sites)
     return _prior(problem.source, problem.sites, problem.prepared, keys)

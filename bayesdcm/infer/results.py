@@ -190,9 +190,7 @@ class Fit:
         if self._exact:
             matrix = self._posterior.gaussian[1]
         else:
-            matrix = np.atleast_2d(
-                np.cov(self._entries.reshape(-1, len(labels)), rowvar=False)
-            )
+            matrix = np.atleast_2d(np.cov(self._entries.reshape(-1, len(labels)), rowvar=False))
         return pd.DataFrame(matrix, index=labels, columns=labels)
 
     @cached_property

@@ -85,9 +85,7 @@ def _guide(name: str, program: Any, size: int, rank: int | None) -> autoguide.Au
     if name == "full_rank":
         return autoguide.AutoMultivariateNormal(program, init_scale=1.0, **common)
     if name == "low_rank":
-        return autoguide.AutoLowRankMultivariateNormal(
-            program, init_scale=1.0, rank=rank, **common
-        )
+        return autoguide.AutoLowRankMultivariateNormal(program, init_scale=1.0, rank=rank, **common)
     if name == "laplace":
         return autoguide.AutoLaplaceApproximation(program, **common)
     return autoguide.AutoIAFNormal(program, num_flows=2, hidden_dims=[32], **common)
@@ -110,9 +108,7 @@ def _svi(
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
-def _start(
-    source: Any, sites: Layout, settings: tuple, key: jax.Array, *rest: Any
-) -> Any:
+def _start(source: Any, sites: Layout, settings: tuple, key: jax.Array, *rest: Any) -> Any:
     svi, _ = _svi(source, sites, settings, *rest)
     return svi.init(key)
 
@@ -229,9 +225,7 @@ def approximate(
     given = (problem.prepared, jnp.asarray(centre), _coordinates(covariance, guide))
     key, sampling = jax.random.split(jax.random.key(seed))
     losses = []
-    bar = tqdm(
-        total=n_blocks * BLOCK, desc="SVI", unit="step", disable=not progress, leave=False
-    )
+    bar = tqdm(total=n_blocks * BLOCK, desc="SVI", unit="step", disable=not progress, leave=False)
     state = _start(*static, key, *given)
     with bar:
         try:

@@ -350,9 +350,7 @@ class TaskDCM:
         shape = (len(self.neural.states), self.n_regions)
         return self.neural.flow(x.reshape(shape).T, u, parameters).T.ravel()
 
-    def _gated_response(
-        self, parameters: Mapping[str, jax.Array], grid: TimeGrid
-    ) -> jax.Array:
+    def _gated_response(self, parameters: Mapping[str, jax.Array], grid: TimeGrid) -> jax.Array:
         n_neuronal = len(self.neural.states)
 
         def flow(state: jax.Array, u: jax.Array) -> jax.Array:

@@ -131,9 +131,7 @@ def balloon_response(
     duration = (grid.bin_width * grid.propagator_bins)[grid.step][:, None]
     tau = balloon.transit_time(parameters["transit"])
     v, q = venous_response(flow, duration, tau)
-    return balloon.bold_signal(
-        at_samples(v, grid), at_samples(q, grid), parameters["epsilon"]
-    )
+    return balloon.bold_signal(at_samples(v, grid), at_samples(q, grid), parameters["epsilon"])
 
 
 def _activity_derivatives(neuronal: jax.Array, drive: jax.Array) -> jax.Array:
