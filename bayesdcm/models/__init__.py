@@ -1,5 +1,6 @@
 """Models that users name: generative programs assembled from the other rooms."""
 
+from bayesdcm.models.examples import Example, load_example
 from bayesdcm.models.task import TaskDCM
 
-__all__ = ["TaskDCM"]
+__all__ = ["Example", "TaskDCM", "load_example"]
