@@ -2,6 +2,7 @@ __version__: str
 
 __all__ = [
     "BoldData",
+    "BoldDesign",
     "Fit",
     "TaskDCM",
     "compare",
@@ -22,6 +23,7 @@ __all__ = [
 from . import compare, data, infer, integrate, models, neural, observe, plot
 from .compare.posteriors import compare_posteriors
 from .data.bold import BoldData
+from .data.design import BoldDesign
 from .infer.fitting import fit
 from .infer.results import Fit
 from .infer.storage import load_fit
