@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
-# Style, spelling, order of the rooms, types. Seconds.
+# Style, spelling, order of the rooms. Seconds.
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 ruff check .
 ruff format --check .
 lint-imports
 codespell
-basedpyright --level error
