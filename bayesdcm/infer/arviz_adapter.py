@@ -19,7 +19,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)
     import arviz as az
 
-DATA_TREE = not hasattr(az, "InferenceData")
+DATA_TREE = int(az.__version__.partition(".")[0]) >= 1
 
 
 def assemble(groups: Mapping[str, xr.Dataset]) -> Any:
