@@ -1,0 +1,210 @@
+"""The shell command: what it prints where, what it writes, and its exit codes."""
+
+import os
+import signal
+import subprocess
+import sys
+import types
+
+import pytest
+from typer.testing import CliRunner
+
+import bayesdcm
+from bayesdcm import cli
+
+
+@pytest.fixture
+def run():
+    """Run the command in this process; gives exit code, stdout and stderr."""
+
+    def call(*arguments):
+        return CliRunner().invoke(cli.app, [str(a) for a in arguments])
+
+    return call
+
+
+@pytest.fixture
+def fitted(study, monkeypatch):
+    """Answer `fit` with a fit made before, and remember how it was asked."""
+    asked = []
+
+    def answer(model, data, method="laplace", **options):
+        asked.append((model, method, options))
+        return study.fits[method]
+
+    monkeypatch.setattr("bayesdcm.infer.fitting.fit", answer)
+    return asked
+
+
+def test_help_and_version_in_a_fresh_process():
+    code = (
+        "import sys; from bayesdcm.cli import app\n"
+        "try: app([sys.argv[1]])\n"
+        "finally: print(sorted({'jax', 'numpyro', 'arviz', 'matplotlib'} & set(sys.modules)))"
+    )
+    for flag, expected in (("--help", "demo"), ("--version", f"bayesdcm {bayesdcm.__version__}")):
+        done = subprocess.run(
+            [sys.executable, "-c", code, flag], capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == 0, done.stderr
+        assert expected in done.stdout and done.stdout.strip().endswith("[]")
+
+
+def test_fit_prints_saves_and_reports(run, study, tmp_path):
+    out, report = tmp_path / "fit.nc", tmp_path / "fit.html"
+    done = run("fit", study.path, "--draws", 100, "--out", out, "--report", report)
+    assert done.exit_code == 0, done.output
+    assert f"free energy: {study.laplace.log_evidence:.2f} nats" in done.stdout
+    assert "A[V5, V1]" in done.stdout and "Diagnosis" in done.stdout
+    assert "SPM's free energy in the file is -321.50 nats" in done.stdout
+    assert "Fitting by variational Laplace" in done.stderr
+    assert "Fitting" not in done.stdout
+    assert bayesdcm.load_fit(out).log_evidence == pytest.approx(study.laplace.log_evidence)
+    assert "DCM_study.mat" in report.read_text(encoding="utf-8")
+
+
+def test_options_reach_the_method(run, study, fitted):
+    done = run(
+        "fit", study.path, "--method", "nuts", "--integrator", "nonlinear", "--seed", 3,
+        "--chains", 2, "--draws", 50, "--warmup", 25, "--target-accept", 0.9, "--quiet",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    (model, method, options), *_ = fitted
+    assert (model.integrator, method) == ("nonlinear", "nuts")
+    assert options == {
+        "seed": 3, "progress": False, "chains": 2, "draws": 50, "warmup": 25, "target_accept": 0.9,
+    }  # fmt: skip
+    assert done.stderr == ""
+    assert "r_hat" in done.stdout
+    done = run("fit", study.path, "--method", "svi", "--guide", "mean_field", "--steps", 50)
+    assert fitted[1][2]["guide"] == "mean_field" and fitted[1][2]["steps"] == 50
+    assert "evidence lower bound" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--method", "magic"],
+        ["--chains", "2"],
+        ["--method", "nuts", "--guide", "flow"],
+        ["--method", "nuts", "--draws", "0"],
+        ["--no-such-option"],
+    ],
+)
+def test_wrong_usage_is_2(run, study, fitted, arguments):
+    assert run("fit", study.path, *arguments).exit_code == 2
+    assert fitted == []
+
+
+def test_no_command_is_wrong_usage_and_shows_help(run):
+    done = run()
+    assert done.exit_code == 2 and "demo" in done.output
+
+
+def assert_one_line(done, *parts):
+    lines = done.stderr.strip().splitlines()
+    assert done.exit_code == 1
+    assert lines[-1].startswith("bayesdcm: error: ")
+    for part in parts:
+        assert part in lines[-1]
+    assert "Traceback" not in done.output
+
+
+def test_errors_of_files_are_one_line_and_1(run, tmp_path):
+    assert_one_line(run("fit", tmp_path / "absent.mat"), "there is no file")
+    (tmp_path / "DCM.mat").write_bytes(b"nothing")
+    assert_one_line(run("fit", tmp_path / "DCM.mat"), "not a MATLAB file")
+    assert_one_line(run("show", tmp_path / "absent.nc"), "there is no file")
+    assert_one_line(run("show", tmp_path / "DCM.mat"), "Fit.save")
+
+
+def test_places_that_cannot_be_written_are_found_before_the_work(run, study, fitted, tmp_path):
+    for option in ("--out", "--report"):
+        done = run("fit", study.path, option, tmp_path / "absent" / "result")
+        assert_one_line(done, "absent", "does not exist")
+        assert_one_line(run("fit", study.path, option, tmp_path), "is a folder")
+    (tmp_path / "file").write_text("")
+    assert_one_line(run("demo", "--out", tmp_path / "file"), "cannot be made")
+    assert fitted == []
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write")
+def test_a_folder_without_permission(run, study, fitted, tmp_path):
+    tmp_path.chmod(0o500)
+    assert_one_line(run("fit", study.path, "--out", tmp_path / "a.nc"), "cannot be written")
+    tmp_path.chmod(0o700)
+
+
+def test_warnings_are_one_line_on_stderr(run, study, fitted, monkeypatch):
+    import warnings
+
+    def warn(*_, **__):
+        warnings.warn("check\nthe delays", stacklevel=1)
+        return study.laplace
+
+    monkeypatch.setattr("bayesdcm.infer.fitting.fit", warn)
+    assert "bayesdcm: warning: check the delays\n" in run("fit", study.path).stderr
+    assert run("fit", study.path, "--quiet").stderr == ""
+
+
+def test_interrupted_before_anything_was_drawn(run, study, monkeypatch, tmp_path):
+    def interrupt(*_, **__):
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr("bayesdcm.infer.fitting.fit", interrupt)
+    done = run("fit", study.path, "--out", tmp_path / "a.nc")
+    assert done.exit_code == 130
+    assert "bayesdcm: interrupted" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_interrupted_runs_save_what_is_finished(run, study, monkeypatch, tmp_path):
+    def stop_early(*_, **__):
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            signal.pause()
+        except KeyboardInterrupt:
+            return study.nuts
+
+    monkeypatch.setattr("bayesdcm.infer.fitting.fit", stop_early)
+    out = tmp_path / "a.nc"
+    done = run("fit", study.path, "--method", "nuts", "--out", out)
+    assert done.exit_code == 130
+    assert "A[V5, V1]" in done.stdout
+    assert bayesdcm.load_fit(out).method == "nuts"
+
+
+def test_show_prints_and_compares(run, saved, monkeypatch):
+    reports = []
+    monkeypatch.setattr(cli, "_write_report", lambda fits, path, *_: reports.append((fits, path)))
+    one = run("show", saved["nuts"])
+    assert one.exit_code == 0
+    assert "r_hat" in one.stdout and "Diagnosis" in one.stdout and "Compared" not in one.stdout
+    both = run("show", saved["laplace"], saved["nuts"], "--report", "both.html")
+    assert both.exit_code == 0, both.output
+    assert "Compared with nuts, the worst agreement first" in both.stdout
+    assert "sd_ratio" in both.stdout
+    assert both.stderr == "Report: both.html\n"
+    ((fits, path),) = reports
+    assert (list(fits), path.name) == (["laplace", "nuts"], "both.html")
+
+
+def test_demo(run, study, fitted, monkeypatch, tmp_path):
+    example = types.SimpleNamespace(
+        model=study.model, data=study.data, parameters=study.true, name="small",
+        description="A small example.",
+    )  # fmt: skip
+    module = types.ModuleType("bayesdcm.models.examples")
+    module.load_example = lambda name: example
+    monkeypatch.setitem(sys.modules, "bayesdcm.models.examples", module)
+    out = tmp_path / "new" / "folder"
+    done = run("demo", "--out", out, "--seed", 5)
+    assert done.exit_code == 0, done.output
+    assert [(method, options["seed"]) for _, method, options in fitted] == [
+        ("laplace", 5), ("nuts", 5),
+    ]  # fmt: skip
+    assert sorted(path.name for path in out.iterdir()) == ["laplace.nc", "nuts.nc", "report.html"]
+    assert "Variational Laplace against NUTS" in done.stdout
+    assert "true parameters lie in the 90 % interval" in done.stdout
+    assert done.stdout.splitlines()[-1] == f"Report: {out / 'report.html'}"
+    assert "A small example." in done.stderr

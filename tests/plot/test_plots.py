@@ -1,0 +1,284 @@
+"""Every figure: it returns what it says, draws what it claims, and shows nothing."""
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from bayesdcm import plot
+from bayesdcm.compare import compare_posteriors
+from bayesdcm.plot.quantities import unit_of
+from bayesdcm.plot.style import probability_text, signed
+
+METHODS = ("laplace", "svi", "nuts")
+
+
+def texts(drawn):
+    """Everything written in a figure, no-break spaces as spaces."""
+    figure = drawn if isinstance(drawn, Figure) else drawn.figure
+    found = [item.get_text().replace("\xa0", " ") for item in figure.findobj(mpl.text.Text)]
+    return [text for text in found if text]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_else_changes(monkeypatch):
+    monkeypatch.setattr(plt, "show", lambda *_, **__: pytest.fail("a plot was shown"))
+    before = dict(mpl.rcParams)
+    yield
+    assert dict(mpl.rcParams) == before
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_figure_of_every_method(loaded, method):
+    fit = loaded[method]
+    for parameter in ("A", "C", "effective_connectivity", "input_effect"):
+        assert isinstance(plot.plot_connectivity(fit, parameter), Axes)
+    for parameter in ("B", "modulated_connectivity"):
+        assert isinstance(plot.plot_connectivity(fit, parameter), Figure)
+    assert isinstance(plot.plot_network(fit), Axes)
+    for draw in (plot.plot_fit, plot.plot_residuals, plot.plot_posterior):
+        assert isinstance(draw(fit), Figure)
+    plt.close("all")
+
+
+def test_connectivity_writes_means_probabilities_and_absent_connections(study):
+    ax = plot.plot_connectivity(study.laplace, "A")
+    mean, draws = study.laplace.mean["A"], np.asarray(study.laplace.idata.posterior["A"])
+    found = texts(ax)
+    assert signed(draws.mean((0, 1))[1, 0]) in found
+    probability = max((draws[..., 1, 0] > 0).mean(), (draws[..., 1, 0] < 0).mean())
+    assert probability_text(probability).replace("\xa0", " ") in found
+    assert abs(draws.mean((0, 1))[1, 0] - mean[1, 0]) < 0.05
+    hatched = [patch for patch in ax.patches if patch.get_hatch()]
+    # V5 to V1, the one connection that is absent: row 0, column 1.
+    assert [patch.get_xy() for patch in hatched] == [(0.5, -0.5)]
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["V1", "V5"]
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("from region", "to region")
+    assert "posterior mean (Hz;\ndiagonal: log scaling of 0.5 Hz)" in found
+
+
+def test_connectivity_centres_colours_on_zero_and_fades_the_uncertain(study):
+    sure = plot.plot_connectivity(study.laplace, "A", probability=0.0)
+    strict = plot.plot_connectivity(study.laplace, "A", probability=1.01)
+    bar = next(ax for ax in sure.figure.axes if ax is not sure)
+    low, high = bar.get_ylim()
+    assert low == -high
+    pale, full = strict.images[0].get_array(), sure.images[0].get_array()
+    assert pale[1, 0, :3].sum() > full[1, 0, :3].sum()
+    assert any("sign uncertain" in text for text in texts(strict))
+    assert not any("sign uncertain" in text for text in texts(sure))
+
+
+def test_connectivity_writes_no_probability_where_the_prior_fixes_the_sign(study):
+    found = texts(plot.plot_connectivity(study.laplace, "effective_connectivity"))
+    # Of three connections two are self-connections, which are negative by construction.
+    assert sum(text.startswith("P ") for text in found) == 1
+
+
+def test_modulations_have_a_panel_for_each_input_that_modulates(study):
+    figure = plot.plot_connectivity(study.laplace, "B")
+    titles = [ax.get_title(loc="left") for ax in figure.axes]
+    assert [title for title in titles if title] == ["by Motion"]
+    figure, axes = plt.subplots()
+    assert plot.plot_connectivity(study.laplace, "B", ax=axes) is figure
+
+
+def test_connectivity_draws_into_given_axes(study):
+    _, ax = plt.subplots()
+    assert plot.plot_connectivity(study.laplace, ax=ax) is ax
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"parameter": "E"}, "must be one of 'A'"),
+        ({"parameter": "transit"}, "must be a matrix"),
+        ({"parameter": "A", "ax": "two"}, "must hold 1 axes"),
+    ],
+)
+def test_connectivity_says_what_is_wrong(study, arguments, message):
+    if "ax" in arguments:
+        arguments = arguments | {"ax": plt.subplots(1, 2)[1]}
+    with pytest.raises(ValueError, match=message):
+        plot.plot_connectivity(study.laplace, **arguments)
+
+
+def test_fits_without_regions_have_no_network(program_fit):
+    with pytest.raises(ValueError, match="effective_connectivity"):
+        plot.plot_network(program_fit)
+
+
+def test_network_names_regions_inputs_and_strengths(study):
+    ax = plot.plot_network(study.laplace)
+    found = texts(ax)
+    rate = np.asarray(study.laplace.idata.posterior["effective_connectivity"]).mean((0, 1))
+    drive = np.asarray(study.laplace.idata.posterior["input_effect"]).mean((0, 1))
+    for text in ("V1", "V5", "Photic", signed(rate[1, 0]), signed(rate[0, 0]), signed(drive[0, 0])):
+        assert text in found
+    assert any(text.startswith("Motion +") for text in found)
+    arrows = [p for p in ax.patches if isinstance(p, mpl.patches.FancyArrowPatch)]
+    assert len(arrows) == 2  # V1 to V5, Photic to V1
+    assert ax.get_title(loc="left") == "Effective connectivity in Hz (laplace)"
+
+
+def test_network_leaves_improbable_connections_out_unless_modulated(study):
+    ax = plot.plot_network(study.laplace, minimum_probability=1.01)
+    arrows = [p for p in ax.patches if isinstance(p, mpl.patches.FancyArrowPatch)]
+    assert len(arrows) == 2
+
+
+def test_fit_draws_data_band_and_inputs(study):
+    figure = plot.plot_fit(study.laplace)
+    first, second, inputs = figure.axes
+    data, mean = first.lines
+    np.testing.assert_allclose(data.get_ydata(), study.data.signal[:, 0])
+    np.testing.assert_allclose(data.get_xdata(), study.data.times)
+    predicted = study.laplace.predict().to_numpy()
+    np.testing.assert_allclose(mean.get_ydata(), predicted[:, 0])
+    assert second.get_title(loc="left") == "V5"
+    assert [label.get_text() for label in inputs.get_yticklabels()] == ["Photic", "Motion"]
+    assert inputs.get_xlabel() == "time (s)"
+    assert "fit, 90 % credible band" in texts(figure)
+
+
+def test_fit_bands_hold_the_share_of_draws_that_they_say(study):
+    figure = plot.plot_fit(study.nuts, interval=0.5)
+    band = figure.axes[0].collections[0].get_paths()[0].get_extents()
+    draws = np.asarray(study.nuts.idata.posterior_predictive["signal_fitted"])
+    low, high = np.quantile(draws.reshape(-1, 60, 2)[:, :, 0], [0.25, 0.75], axis=0)
+    np.testing.assert_allclose([band.ymin, band.ymax], [low.min(), high.max()])
+
+
+def test_residuals_are_what_the_fit_leaves(study):
+    figure = plot.plot_residuals(study.laplace, n_lags=10)
+    assert len(figure.axes) == 4
+    expected = study.data.signal[:, 0] - study.laplace.predict().to_numpy()[:, 0]
+    np.testing.assert_allclose(figure.axes[0].lines[1].get_ydata(), expected, atol=1e-9)
+    points = figure.axes[1].collections[-1].get_offsets()
+    centred = expected - expected.mean()
+    assert points[0, 1] == pytest.approx(centred[1:] @ centred[:-1] / (centred @ centred))
+    assert len(points) == 10
+    with pytest.raises(ValueError, match="n_lags must be from 1 to 30"):
+        plot.plot_residuals(study.laplace, n_lags=31)
+
+
+def test_fit_and_residuals_of_any_gaussian_program(program_fit, program_svi):
+    assert isinstance(plot.plot_fit(program_svi), Figure)
+    assert len(plot.plot_fit(program_fit).axes) == 1
+    assert plot.plot_residuals(program_fit).axes[0].get_xlabel() == "data point"
+    assert "slope[1]" in texts(plot.plot_posterior(program_fit))
+
+
+def test_posteriors_of_several_fits_with_their_prior(study):
+    fits = {"laplace": study.laplace, "nuts": study.nuts}
+    figure = plot.plot_posterior(fits, ["A[V5, V1]", "transit_time[V1]"])
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["A[V5, V1]", "transit_time[V1]"]
+    assert [ax.get_xlabel() for ax in figure.axes] == ["Hz", "s"]
+    line = figure.axes[0].lines[0]
+    x, density = line.get_data()
+    assert np.trapezoid(density, x) == pytest.approx(1, abs=0.02)
+    assert x[density.argmax()] == pytest.approx(study.laplace.mean["A"][1, 0], abs=0.1)
+    assert {"prior", "laplace", "nuts"} <= set(texts(figure))
+    without = plot.plot_posterior(fits, "A[V5, V1]", prior=False)
+    assert "prior" not in texts(without) and len(without.axes[0].lines) == 2
+
+
+def test_posteriors_default_to_the_worst_and_to_the_first(study):
+    fits = {"laplace": study.laplace, "nuts": study.nuts}
+    titles = [ax.get_title(loc="left") for ax in plot.plot_posterior(fits).axes]
+    assert titles == list(compare_posteriors(fits)["parameter"][:8])
+    titles = [ax.get_title(loc="left") for ax in plot.plot_posterior(study.nuts).axes]
+    assert titles == list(study.nuts.summary().index[:8])
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (["A[V9, V1]"], r"'A\[V9, V1\]' is not a parameter .* A\[V5, V1\]"),
+        (["A[V1, V5]"], "is constant"),
+        ([], "at least one"),
+    ],
+)
+def test_unknown_labels_list_the_known(study, labels, message):
+    with pytest.raises(ValueError, match=message):
+        plot.plot_posterior(study.laplace, labels)
+
+
+def test_posteriors_take_fits_only():
+    with pytest.raises(TypeError, match="got int for 'a'"):
+        plot.plot_posterior({"a": 1})
+    with pytest.raises(ValueError, match="empty"):
+        plot.plot_posterior({})
+
+
+def test_free_energy_by_iteration(study, loaded):
+    ax = plot.plot_free_energy(loaded["laplace"])
+    trace = study.laplace.trace
+    taken = ax.lines[1]
+    expected = trace["free_energy"][trace["accepted"] > 0.5]
+    np.testing.assert_allclose(taken.get_ydata(), expected)
+    assert ax.get_ylabel() == "free energy (nats)"
+    assert f"{study.laplace.log_evidence:.1f} nats" in ax.get_title(loc="right")
+
+
+def test_free_energy_marks_steps_taken_back(study, loaded):
+    fit = loaded["laplace"]
+    fit.trace = {
+        "free_energy": np.array([-50.0, -40.0, -45.0, np.nan, -30.0]),
+        "accepted": np.array([1.0, 1.0, 0.0, 0.0, 1.0]),
+    }
+    ax = plot.plot_free_energy(fit)
+    by_label = {line.get_label(): line for line in ax.lines}
+    assert by_label["step taken back"].get_xdata().tolist() == [3]
+    assert by_label["step taken back, below the axis"].get_xdata().tolist() == [4]
+    np.testing.assert_array_equal(by_label["best so far"].get_ydata(), [-50, -40, -40, -40, -30])
+
+
+def test_evidence_bound_of_svi(program_svi):
+    ax = plot.plot_free_energy(program_svi)
+    np.testing.assert_array_equal(ax.lines[0].get_ydata(), program_svi.trace["elbo"])
+    assert ax.get_ylabel() == "evidence lower bound (nats)"
+
+
+def test_nuts_has_no_free_energy(study):
+    with pytest.raises(ValueError, match="'nuts' has no free energy; plot_posterior"):
+        plot.plot_free_energy(study.nuts)
+
+
+def test_comparison_has_the_worst_on_top(study):
+    table = compare_posteriors(study.fits)
+    figure = plot.plot_comparison(table, limit=5)
+    left, right = figure.axes
+    labels = [label.get_text() for label in left.get_yticklabels()]
+    assert labels == list(table["parameter"].unique()[:5])
+    assert left.get_ylim()[0] > left.get_ylim()[1]
+    shifts = left.collections[0].get_offsets()[:, 0]
+    first = table[table["fit"] == table["fit"].iloc[0]]
+    expected = first.set_index("parameter")["shift"]
+    for label, shift in zip([*labels], [*expected[labels]], strict=True):
+        assert shift in shifts, label
+    assert "nuts" in left.get_xlabel() and "relative" in right.get_xlabel()
+
+
+def test_comparison_takes_its_table_only(study):
+    with pytest.raises(TypeError, match="got dict"):
+        plot.plot_comparison({})
+    with pytest.raises(ValueError, match="lacks 'parameter'"):
+        plot.plot_comparison(pd.DataFrame({"shift": [1.0]}))
+    with pytest.raises(ValueError, match="limit must be at least 1"):
+        plot.plot_comparison(compare_posteriors(study.fits), limit=0)
+
+
+def test_units():
+    class Known:
+        description = "TaskDCM(2 regions, two-state)"
+
+    assert unit_of(Known(), "A", (0, 1)) == "log scaling of 1/8 Hz"
+    Known.description = "TaskDCM(2 regions)"
+    assert unit_of(Known(), "B", (0, 1, 1)) == "log scaling of 0.5 Hz"
+    assert unit_of(Known(), "B", (0, 0, 1)) == "Hz"
+    Known.description = "program regression"
+    assert unit_of(Known(), "A", (0, 1)) == ""
