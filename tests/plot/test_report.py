@@ -125,4 +125,4 @@ def test_wrong_arguments(tmp_path):
     [([], ""), (["a"], "a"), (["a", "b"], "a and b"), (list("abc"), "a, b and c")],
 )
 def test_listed(items, text):
-    assert listed(items) == text
+    assert listed(list(items)) == text
