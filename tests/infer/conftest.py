@@ -9,7 +9,6 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
-from scipy.stats import multivariate_normal
 
 from bayesdcm.infer import fitting
 from bayesdcm.infer.problem import make_problem
@@ -39,7 +38,7 @@ class Linear:
 
     It follows the protocol of the package's own models: equal models share compiled code, so that
     fits of further data sets of the same shape cost next to nothing. Data are a dict of ``X``,
-    ``y``, ``prior_mean``, ``prior_sd``, ``log_precision``, and, as they are wanted, ``confounds``,
+    ``y``, ``prior_mean``, ``prior_log_sd``, ``log_precision`` and, where wanted, ``confounds``,
     ``X_second`` and ``y_second``. With `learned`, the log-precision is a site with prior
     N(log_precision, 1).
     """
@@ -55,7 +54,8 @@ class Linear:
         return {name: jnp.asarray(value, float) for name, value in data.items()}
 
     def sample(self, data):
-        b = numpyro.sample("b", dist.Normal(data["prior_mean"], data["prior_sd"]).to_event(1))
+        prior = dist.Normal(data["prior_mean"], jnp.exp(data["prior_log_sd"]))
+        b = numpyro.sample("b", prior.to_event(1))
         h = data["log_precision"]
         if self.learned:
             h = numpyro.sample("h", dist.Normal(h, 1.0), infer={"role": "precision"})
@@ -99,7 +99,7 @@ def linear_data():
             "X": X,
             "y": X @ b + rng.normal(size=n) / 2,
             "prior_mean": np.array([0.2, 0.0, -0.1][:effects]),
-            "prior_sd": np.array([1.0, 0.5, 2.0][:effects]),
+            "prior_log_sd": np.log([1.0, 0.5, 2.0][:effects]),
             "log_precision": np.log(4.0),
         }
         if extended:
@@ -112,34 +112,31 @@ def linear_data():
     return make
 
 
-def joint_gaussian(data, log_precision):
-    """Mean and covariance of all data given the log-precision, with X and y stacked."""
-    X, y, noise = data["X"], data["y"], np.eye(len(data["y"])) * np.exp(-log_precision)
-    if "confounds" in data:
-        # SPM's prior on the coefficients of confounds, N(0, 1e8).
-        noise = noise + data["confounds"] @ data["confounds"].T * 1e8
-    if "y_second" in data:
-        second = np.eye(len(data["y_second"])) * np.exp(-log_precision)
-        zero = np.zeros((len(noise), len(second)))
-        noise = np.block([[noise, zero], [zero.T, second]])
-        X, y = np.concatenate([X, data["X_second"]]), np.concatenate([y, data["y_second"]])
-    return X, y, noise
-
-
 @pytest.fixture(scope="session")
 def exact():
     """A function that returns posterior mean, covariance and log evidence in closed form."""
 
     def posterior(data, log_precision=None):
         h = data["log_precision"] if log_precision is None else log_precision
-        X, y, noise = joint_gaussian(data, h)
-        prior = np.diag(data["prior_sd"] ** 2)
-        marginal = X @ prior @ X.T + noise
-        gain = np.linalg.solve(marginal, X @ prior).T
-        mean = data["prior_mean"] + gain @ (y - X @ data["prior_mean"])
-        covariance = prior - gain @ X @ prior
-        evidence = multivariate_normal(X @ data["prior_mean"], marginal, allow_singular=False)
-        return mean, (covariance + covariance.T) / 2, float(evidence.logpdf(y))
+        X, y, mean = data["X"], data["y"], data["prior_mean"]
+        effects, prior = len(mean), np.exp(-2 * data["prior_log_sd"])
+        if "confounds" in data:
+            # Confounds are effects with SPM's prior, N(0, 1e8).
+            X = np.concatenate([X, data["confounds"]], axis=1)
+            prior = np.r_[prior, [1e-8] * data["confounds"].shape[1]]
+            mean = np.r_[mean, np.zeros(data["confounds"].shape[1])]
+        if "y_second" in data:
+            other = np.zeros((len(data["y_second"]), X.shape[1]))
+            other[:, :effects] = data["X_second"]
+            X, y = np.concatenate([X, other]), np.concatenate([y, data["y_second"]])
+        weight, residual = np.exp(h), y - X @ mean
+        covariance = np.linalg.inv(weight * X.T @ X + np.diag(prior))
+        slope = weight * X.T @ residual
+        evidence = len(y) * (h - np.log(2 * np.pi)) + np.log(prior).sum()
+        evidence += np.linalg.slogdet(covariance)[1]
+        evidence += slope @ covariance @ slope - weight * residual @ residual
+        moved = mean + covariance @ slope
+        return moved[:effects], covariance[:effects, :effects], evidence / 2
 
     return posterior
 

@@ -1,0 +1,247 @@
+"""Every method against posteriors that are known in closed form or by quadrature."""
+
+from functools import partial
+
+import arviz as az
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pytest
+from scipy import stats
+from scipy.integrate import trapezoid
+from scipy.special import gammaln
+
+import bayesdcm
+from bayesdcm.observe import gaussian
+
+LINEAR = pytest.mark.parametrize("extended", [False, True], ids=["plain", "two sites, confounds"])
+SLOW = partial(pytest.param, marks=pytest.mark.slow)
+
+
+def z_scores(draws, mean):
+    """Errors of the means of draws (chains, draws, n) in Monte-Carlo standard errors."""
+    flat = draws.reshape(-1, draws.shape[-1])
+    ess = [float(az.ess(np.ascontiguousarray(draws[..., i]))) for i in range(draws.shape[-1])]
+    return (flat.mean(0) - mean) * np.sqrt(ess) / flat.std(0)
+
+
+def flat_draws(fit, *names):
+    """Draws of sites side by side, (chains, draws, entries)."""
+    values = [np.asarray(fit.idata.posterior[name]) for name in names]
+    return np.concatenate([v.reshape(*v.shape[:2], -1) for v in values], axis=-1)
+
+
+def assert_sampled(draws, mean, sd):
+    """Draws agree with exact moments within Monte-Carlo error."""
+    assert np.abs(z_scores(draws, mean)).max() < 4
+    # The square's own Monte-Carlo error is that of a mean.
+    assert np.abs(z_scores((draws - mean) ** 2, np.asarray(sd) ** 2)).max() < 4
+
+
+# A linear model with known noise
+
+
+# SPM's stopping rule (gains below 0.1 nat predicted, four times) leaves means and, above all, the
+# coefficients of confounds short of the optimum by up to a tenth of a standard deviation, and F by
+# thousandths of a nat. The covariance of a linear model does not depend on where it is taken.
+
+
+@pytest.mark.parametrize("seed", range(8))
+@LINEAR
+def test_laplace_is_exact_for_linear_models(linear, linear_data, exact, extended, seed):
+    data = linear_data(seed, extended=extended)
+    mean, covariance, evidence = exact(data)
+    sd = np.sqrt(np.diag(covariance))
+    fit = bayesdcm.fit(linear(), data)
+    assert fit.status["converged"]
+    np.testing.assert_allclose(fit.covariance, covariance, atol=1e-6)
+    np.testing.assert_allclose(fit.sd["b"], sd, atol=1e-6)
+    assert (np.abs(fit.mean["b"] - mean) / sd).max() < (0.05 if extended else 2e-3)
+    assert evidence - (0.01 if extended else 1e-5) < fit.log_evidence < evidence + 1e-6
+
+
+def test_laplace_stays_at_the_exact_posterior(linear, linear_data, exact):
+    data = linear_data()
+    mean, covariance, evidence = exact(data)
+    fit = bayesdcm.fit(linear(), data, starts=mean[None])
+    np.testing.assert_allclose(fit.mean["b"], mean, atol=1e-6)
+    np.testing.assert_allclose(fit.covariance, covariance, atol=1e-6)
+    assert fit.log_evidence == pytest.approx(evidence, abs=1e-6)
+
+
+def assert_approximated(fit, mean, covariance, evidence):
+    sd = np.sqrt(np.diag(covariance))
+    assert fit.log_evidence == pytest.approx(evidence, abs=0.1)
+    assert (np.abs(fit.mean["b"] - mean) / sd).max() < 0.1
+    np.testing.assert_allclose(fit.sd["b"], sd, rtol=0.06)
+    correlation = np.corrcoef(flat_draws(fit, "b")[0].T)[0, 1]
+    assert correlation == pytest.approx(covariance[0, 1] / sd[0] / sd[1], abs=0.06)
+    assert fit.status["converged"]
+
+
+@pytest.mark.parametrize("guide", ["full_rank", "laplace", SLOW("low_rank"), SLOW("flow")])
+def test_guides_that_know_correlations(linear, linear_data, exact, guide):
+    data = linear_data()
+    # Low rank does not start from the Gaussian approximation's correlations, and has to find them.
+    steps = 3000 if guide == "low_rank" else 600
+    fit = bayesdcm.fit(linear(), data, "svi", guide=guide, steps=steps, draws=4000, progress=False)
+    assert fit.status["guide"] == guide
+    assert_approximated(fit, *exact(data))
+
+
+@pytest.mark.slow
+def test_svi_with_two_sites_and_confounds(linear, linear_data, exact):
+    data = linear_data(extended=True)
+    fit = bayesdcm.fit(linear(), data, "svi", steps=600, draws=4000, progress=False)
+    assert_approximated(fit, *exact(data))
+
+
+@pytest.mark.slow
+def test_independent_normals_take_the_diagonal_of_the_precision(linear, linear_data, exact):
+    data = linear_data()
+    mean, covariance, evidence = exact(data)
+    fit = bayesdcm.fit(
+        linear(), data, "svi", guide="mean_field", steps=600, draws=4000, progress=False
+    )
+    precision = np.linalg.inv(covariance)
+    sd = 1 / np.sqrt(np.diag(precision))
+    assert sd[0] < 0.9 * np.sqrt(covariance[0, 0]), "the example must be correlated"
+    assert (np.abs(fit.mean["b"] - mean) / sd).max() < 0.1
+    np.testing.assert_allclose(fit.sd["b"], sd, rtol=0.06)
+    # The best bound of a factorised normal falls short by half a log-determinant of correlations.
+    gap = (np.linalg.slogdet(covariance)[1] + np.log(np.diag(precision)).sum()) / 2
+    assert gap > 0.1
+    assert fit.log_evidence == pytest.approx(evidence - gap, abs=0.1)
+
+
+@pytest.mark.parametrize("extended", [False, SLOW(True, id="two sites, confounds")])
+def test_nuts_samples_linear_posteriors(linear, linear_data, exact, extended):
+    data = linear_data(extended=extended)
+    mean, covariance, _ = exact(data)
+    fit = bayesdcm.fit(linear(), data, "nuts", progress=False)
+    draws = flat_draws(fit, "b")
+    assert draws.shape == (4, 750, 2)
+    assert_sampled(draws, mean, np.sqrt(np.diag(covariance)))
+    products = ((draws - mean)[..., 0] * (draws - mean)[..., 1])[..., None]
+    assert np.abs(z_scores(products, covariance[:1, 1])).max() < 4
+    assert fit.log_evidence is None
+    assert fit.summary()["r_hat"].max() < 1.01
+
+
+# A linear model with noise to be learned, against quadrature over the log-precision
+
+
+@pytest.fixture(scope="module")
+def learned(linear_data, exact):
+    """Data, and the exact evidence and moments of (b, h)."""
+    data = linear_data(4)
+    h = np.linspace(-4, 6, 4001) + data["log_precision"]
+    found = [exact(data, value) for value in h]
+    log_joint = np.array([f[2] for f in found]) + stats.norm(data["log_precision"], 1).logpdf(h)
+    evidence = np.log(trapezoid(np.exp(log_joint - log_joint.max()), h)) + log_joint.max()
+    weight = np.exp(log_joint - evidence)
+    means, variances = np.array([f[0] for f in found]), np.array([np.diag(f[1]) for f in found])
+    b = trapezoid(weight[:, None] * means, h, axis=0)
+    second = trapezoid(weight[:, None] * (variances + means**2), h, axis=0)
+    mean_h = trapezoid(weight * h, h)
+    sd_h = np.sqrt(trapezoid(weight * (h - mean_h) ** 2, h))
+    return data, evidence, np.r_[b, mean_h], np.r_[np.sqrt(second - b**2), sd_h]
+
+
+def test_laplace_with_learned_noise(linear, learned):
+    data, evidence, mean, sd = learned
+    fit = bayesdcm.fit(linear(learned=True), data)
+    # Variational Laplace factorises parameters and precision: close, not exact.
+    assert fit.log_evidence == pytest.approx(evidence, abs=0.1)
+    assert (np.abs(fit.mean["b"] - mean[:2]) / sd[:2]).max() < 0.05
+    np.testing.assert_allclose(fit.sd["b"], sd[:2], rtol=0.05)
+    assert fit.mean["h"] == pytest.approx(mean[2], abs=0.2 * sd[2])
+    assert fit.sd["h"] == pytest.approx(sd[2], rel=0.1)
+    assert list(fit.covariance) == ["b[one]", "b[two]", "h"]
+
+
+def test_nuts_with_learned_noise(linear, learned):
+    data, _, mean, sd = learned
+    fit = bayesdcm.fit(linear(learned=True), data, "nuts", progress=False)
+    assert_sampled(flat_draws(fit, "b", "h"), mean, sd)
+
+
+# Priors that are not normal, observations that are not Gaussian
+
+
+COUNTS = np.array([3, 5, 2, 4, 6, 3, 1, 4])
+LENGTHS = np.array([0.3, -0.2, 0.5, 0.1])
+
+
+def skewed_program(data):
+    """A Poisson rate with a Gamma prior, and a positive location: both posteriors are known."""
+    rate = numpyro.sample("rate", dist.Gamma(2.0, 1.0))
+    numpyro.sample("counts", dist.Poisson(rate).expand([len(data)]).to_event(1), obs=data)
+    size = numpyro.sample("size", dist.HalfNormal(1.0))
+    numpyro.sample("lengths", gaussian(size + 0 * LENGTHS, 0.0), obs=jnp.asarray(LENGTHS))
+
+
+def skewed_posterior():
+    """Posteriors of rate and size, and the log evidence."""
+    total, n = COUNTS.sum(), len(LENGTHS)
+    rate = stats.gamma(2 + total, scale=1 / (1 + len(COUNTS)))
+    sd = 1 / np.sqrt(1 + n)
+    mean = LENGTHS.sum() * sd**2
+    size = stats.truncnorm(-mean / sd, np.inf, loc=mean, scale=sd)
+    counted = gammaln(2 + total) - (2 + total) * np.log(9) - gammaln(COUNTS + 1).sum()
+    joint = stats.multivariate_normal(np.zeros(n), np.eye(n) + 1).logpdf(LENGTHS)
+    return rate, size, counted + joint + np.log(2) + stats.norm.logcdf(mean / sd)
+
+
+def test_nuts_with_bounded_parameters_and_counts():
+    fit = bayesdcm.fit(skewed_program, COUNTS, "nuts", draws=1500, progress=False)
+    rate, size, _ = skewed_posterior()
+    assert_sampled(
+        flat_draws(fit, "rate", "size"), [rate.mean(), size.mean()], [rate.std(), size.std()]
+    )
+    assert (flat_draws(fit, "rate", "size") > 0).all()
+    assert fit.idata.log_likelihood["counts"].shape == (4, 1500, 8)
+    replicated = np.asarray(fit.idata.posterior_predictive["counts"])
+    assert replicated.dtype.kind == "i"
+    # Mean and variance of the negative binomial predictive distribution.
+    assert replicated.mean() == pytest.approx(rate.mean(), rel=0.02)
+    assert replicated.var() == pytest.approx(rate.mean() + rate.var(), rel=0.05)
+
+
+@pytest.mark.slow
+def test_svi_with_bounded_parameters_and_counts():
+    fit = bayesdcm.fit(skewed_program, COUNTS, "svi", steps=3000, draws=4000, progress=False)
+    rate, size, evidence = skewed_posterior()
+    # The guide is normal in the logarithms. The best one for a Gamma(a, b) has the exact mean, a/b,
+    # and a standard deviation of 1/sqrt(a) in the logarithm.
+    assert fit.mean["rate"] == pytest.approx(rate.mean(), rel=0.02)
+    logarithm = np.log(flat_draws(fit, "rate"))
+    assert logarithm.std() == pytest.approx(1 / np.sqrt(2 + COUNTS.sum()), rel=0.06)
+    # For the truncated normal it was found numerically: mean 0.407, sd 0.302.
+    assert fit.mean["size"] == pytest.approx(0.407, abs=0.05)
+    assert fit.sd["size"] == pytest.approx(0.302, abs=0.05)
+    assert evidence - 0.2 < fit.log_evidence < evidence
+
+
+def test_laplace_names_the_observation_that_is_not_gaussian():
+    with pytest.raises(ValueError, match="'laplace' needs Gaussian observations, but 'counts'"):
+        bayesdcm.fit(skewed_program, COUNTS)
+
+
+def test_laplace_works_in_unbounded_coordinates():
+    def program(data):
+        size = numpyro.sample("size", dist.HalfNormal(1.0))
+        numpyro.sample("y", gaussian(size + 0 * data, 2.0), obs=data)
+
+    data = np.array([1.4, 1.9, 1.6, 1.8])
+    fit = bayesdcm.fit(program, data)
+    precision = 1 + 4 * np.exp(2)
+    sd = 1 / np.sqrt(precision)
+    # Normal in the logarithm: the moments are those of the draws.
+    assert fit.mean["size"] == pytest.approx(data.sum() * np.exp(2) / precision, abs=0.05 * sd)
+    assert fit.sd["size"] == pytest.approx(sd, rel=0.06)
+    evidence = stats.multivariate_normal(np.zeros(4), np.eye(4) / np.exp(2) + 1).logpdf(
+        data
+    ) + np.log(2)
+    assert fit.log_evidence == pytest.approx(evidence, abs=0.02)
