@@ -30,6 +30,13 @@ from bayesdcm.infer.quadratic import (
     noise_of,
     quadratic_forms,
 )
+from bayesdcm.infer.regularised import (
+    half_log_determinant,
+    inverse,
+    negative_semidefinite,
+    one_sided_jacobian,
+    regularised_step,
+)
 from bayesdcm.observe.gaussian import CONFOUND_PRECISION
 
 INITIAL_STEP = -4.0
@@ -39,8 +46,6 @@ HYPERPARAMETER_TOLERANCE = 1e-2
 TOLERANCE = 0.1
 RECOVERY_ATTEMPTS = 4
 HUGE = 1e32
-JITTER = float(np.exp(-32))
-DIFFERENCE = float(np.exp(-8))
 
 
 class LaplaceResult(NamedTuple):
@@ -119,90 +124,6 @@ class _Problem(NamedTuple):
     hyperprior: Callable
 
 
-def inverse(matrix: jax.Array) -> jax.Array:
-    """Inverse of a positive definite matrix with SPM's jitter, ``max(n ulp(norm), exp(-32))``."""
-    norm = jnp.abs(matrix).sum(-1).max()
-    spacing = 2.0 ** (jnp.floor(jnp.log2(norm)) - 52)
-    jitter = jnp.maximum(len(matrix) * spacing, JITTER)
-    identity = jnp.eye(len(matrix))
-    factor = jnp.linalg.cholesky(matrix + jitter * identity)
-    half = jax.scipy.linalg.solve_triangular(factor, identity, lower=True)
-    return half.T @ half
-
-
-def log_determinant(eigenvalues: jax.Array) -> jax.Array:
-    """Log of the absolute determinant, without eigenvalues that are numerically 0 or infinite."""
-    size = jnp.abs(eigenvalues)
-    counted = (size > 1e-16) & (size < 1e16)
-    return jnp.where(counted, jnp.log(jnp.where(counted, size, 1.0)), 0.0).sum()
-
-
-def regularised_step(curvature: jax.Array, gradient: jax.Array, log_step: jax.Array) -> jax.Array:
-    """Step ``(exp(t H) - 1) / H g`` with ``t = exp(v - logdet(H) / n)``.
-
-    Parameters
-    ----------
-    curvature : jax.Array
-        Symmetric curvature H of the objective, negative definite near an optimum, (n, n).
-    gradient : jax.Array
-        Gradient g, (n,).
-    log_step : jax.Array
-        Regularisation v, from -4 (short steps) to 4 (Newton steps).
-
-    Returns
-    -------
-    jax.Array
-        The step, (n,).
-
-    Examples
-    --------
-    >>> import jax.numpy as jnp
-    >>> step = regularised_step(-jnp.eye(1), jnp.ones(1), jnp.asarray(4.0))
-    >>> round(float(step[0]), 6)
-    1.0
-    """
-    values, vectors = jnp.linalg.eigh(curvature)
-    t = jnp.exp(log_step - log_determinant(values) / len(gradient))
-    newton = t > jnp.exp(16.0)
-    safe = jnp.where(values == 0, 1.0, values)
-    # The exponential is bounded where the curvature has the wrong sign.
-    growth = jnp.where(values == 0, t, jnp.expm1(jnp.minimum(t * values, 700.0)) / safe)
-    growth = jnp.where(newton, jnp.where(values == 0, 0.0, -1 / safe), growth)
-    return vectors @ (growth * (vectors.T @ gradient))
-
-
-def _negative_semidefinite(curvature: jax.Array) -> jax.Array:
-    """Nearest curvature of a concave log-prior; unchanged where the prior is log-concave."""
-    values, vectors = jnp.linalg.eigh(curvature)
-    concave = (values <= 0).all()
-    clipped = (vectors * jnp.minimum(values, 0.0)) @ vectors.T
-    return jnp.where(concave, curvature, clipped)
-
-
-def one_sided_jacobian(function: Callable, point: jax.Array) -> tuple:
-    """Jacobian by SPM's one-sided differences with a step of exp(-8), and the auxiliary output.
-
-    Parameters
-    ----------
-    function : callable
-        Returns a list of arrays, and an auxiliary output.
-    point : jax.Array
-        Where, shape (n,).
-
-    Returns
-    -------
-    tuple
-        Arrays with a last axis of length n, and the auxiliary output at `point`.
-    """
-    value, auxiliary = function(point)
-    moved = jax.vmap(lambda step: function(point + step)[0])(DIFFERENCE * jnp.eye(len(point)))
-    jacobian = [
-        jnp.moveaxis((after - before) / DIFFERENCE, 0, -1)
-        for after, before in zip(moved, value, strict=True)
-    ]
-    return jacobian, auxiliary
-
-
 def _problem(program: Program, sites: Layout, start: jax.Array, derivatives: str) -> _Problem:
     n = sites.n_parameters
 
@@ -234,7 +155,7 @@ def _problem(program: Program, sites: Layout, start: jax.Array, derivatives: str
 
         slope = jax.grad(value)
         curvature = jax.jacfwd(slope)(parameters)
-        return value(parameters), slope(parameters), _negative_semidefinite(curvature)
+        return value(parameters), slope(parameters), negative_semidefinite(curvature)
 
     def hyperprior(parameters: jax.Array, hyper: jax.Array) -> tuple:
         def value(h: jax.Array) -> jax.Array:
@@ -316,11 +237,6 @@ def _score_precisions(
     )
 
 
-def _half_log_determinant(matrix: jax.Array) -> jax.Array:
-    """Half the log-determinant of a positive definite matrix."""
-    return jnp.log(jnp.diagonal(jnp.linalg.cholesky(matrix))).sum()
-
-
 def _assess(
     problem: _Problem,
     position: jax.Array,
@@ -349,12 +265,12 @@ def _assess(
         log_prior
         + n_parameters * np.log(2 * np.pi) / 2
         + (n_confounds * np.log(CONFOUND_PRECISION) - CONFOUND_PRECISION * (confounds**2).sum()) / 2
-        + _half_log_determinant(hyper.covariance)
+        + half_log_determinant(hyper.covariance)
     )
     precision_term = (
         hyper.log_hyperprior
         + len(hyper.used) * np.log(2 * np.pi) / 2
-        + _half_log_determinant(hyper.log_precision_covariance)
+        + half_log_determinant(hyper.log_precision_covariance)
     )
     prior_slope = jnp.concatenate([slope, -CONFOUND_PRECISION * confounds])
     return _Point(

@@ -79,9 +79,9 @@ def _predictive(
     return jax.lax.map(one, (draws, keys), batch_size=BATCH)
 
 
-def _keys(seed: int, n: int) -> jax.Array:
+def _keys(seed: int, n: int, generator: str = "rbg") -> jax.Array:
     """Keys of the generator that compiles fastest; threefry would take seconds a program."""
-    return jax.random.split(jax.random.key(seed, impl="rbg"), n)
+    return jax.random.split(jax.random.key(seed, impl=generator), n)
 
 
 def _pointwise(fn: GaussianObservation, value: jax.Array, fitted: jax.Array) -> jax.Array:
@@ -122,9 +122,10 @@ def predictive(problem: Problem, draws: jax.Array, seed: int) -> dict[str, dict[
     n_draws = len(draws)
     # A last, shorter batch would be compiled as a program of its own.
     padded = np.concatenate([draws, np.repeat(draws[-1:], -n_draws % BATCH, axis=0)])
-    found = _predictive(
-        problem.source, problem.sites, problem.prepared, padded, _keys(seed, len(padded))
-    )
+    # JAX draws from some distributions (Poisson) with the threefry generator only.
+    generator = "threefry2x32" if problem.sites.foreign else "rbg"
+    keys = _keys(seed, len(padded), generator)
+    found = _predictive(problem.source, problem.sites, problem.prepared, padded, keys)
     return jax.tree.map(lambda leaf: np.asarray(leaf)[:n_draws], found)
 
 

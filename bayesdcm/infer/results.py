@@ -78,17 +78,21 @@ class Fit:
     Made by `bayesdcm.fit` and `bayesdcm.load_fit`. Draws, predictions and diagnostics are
     worked out when first asked for.
 
-    Attributes
+    Parameters
     ----------
     method : str
         ``"laplace"``, ``"svi"`` or ``"nuts"``.
     log_evidence : float or None
         Free energy in nats for variational Laplace, the evidence lower bound for SVI, None for
         NUTS.
-    trace : dict of ndarray
+    trace : mapping of ndarray
         What the method did, per iteration.
-    status : dict
+    status : mapping
         ``converged`` and other facts about the run.
+    problem : Problem or None
+        The program bound to data; None for a fit read from disk.
+    posterior : FlatPosterior or None
+        The posterior over the flat vector; None for a fit read from disk.
     description : str
         The model in one line.
     """

@@ -85,6 +85,32 @@ def squarings_for(duration: float) -> int:
     return max(math.ceil(math.log2(LARGEST_RATE * duration / TAYLOR_NORM)), 0)
 
 
+def bins_after_onset(delays: NDArray[np.float64], bin_width: float) -> NDArray[np.int64]:
+    """Delays in whole bins, at least one, halves rounded away from zero as SPM does.
+
+    Parameters
+    ----------
+    delays : ndarray
+        Delays after the onset of a scan, s.
+    bin_width : float
+        Width of a bin, s.
+
+    Returns
+    -------
+    ndarray
+        In the shape of `delays`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> bins_after_onset(np.array([0.0, 0.25]), 0.1).tolist()
+    [1, 3]
+    """
+    # np.round would go to the even neighbour; and a delay given as a multiple of the bin width
+    # may sit a rounding error below the half.
+    return np.maximum(np.floor(np.asarray(delays) / bin_width + 0.5 + 1e-9), 1).astype(int)
+
+
 def sample_bins(
     n_bins: int, bin_width: float, n_scans: int, delays: NDArray[np.float64]
 ) -> NDArray[np.int64]:
@@ -118,9 +144,7 @@ def sample_bins(
     """
     # Exact integer ceiling: in floating point k * (n_bins / n_scans) can land just above a bin.
     starts = -(-np.arange(n_scans) * n_bins // n_scans)
-    # Halves are rounded away from zero (np.round would go to the even neighbour). A delay given
-    # as a multiple of the bin width may sit a rounding error below the half.
-    offsets = np.maximum(np.floor(np.asarray(delays) / bin_width + 0.5 + 1e-9), 1).astype(int)
+    offsets = bins_after_onset(delays, bin_width)
     bins = starts[:, None] + offsets[None, :] - 1
     if bins.max() >= n_bins:
         raise ValueError(

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
+from numpy.typing import ArrayLike
 
 from bayesdcm.neural.base import Prior
 
@@ -84,3 +85,52 @@ def entry_labels(prior: Prior, names: Mapping[str, Sequence[str]]) -> list[str]:
         for entry, free in zip(entries, prior.free.ravel(), strict=True)
         if free
     ]
+
+
+def complete_parameters(
+    priors: Sequence[Prior], parameters: Mapping[str, ArrayLike]
+) -> dict[str, jax.Array]:
+    """Check full parameter arrays by name and shape.
+
+    Parameters
+    ----------
+    priors : sequence of Prior
+        What the model takes.
+    parameters : mapping
+        Full arrays by name; ``B`` and ``D`` may be absent where nothing in them is free, and
+        other names are ignored.
+
+    Returns
+    -------
+    dict of jax.Array
+        The model's parameters.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is missing or has the wrong shape.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> prior = Prior("decay", (), np.zeros(()), np.ones(()), "log scaling")
+    >>> complete_parameters([prior], {"decay": 0.0, "other": 1.0})["decay"].shape
+    ()
+    """
+    complete = {}
+    for prior in priors:
+        if prior.name not in parameters:
+            if prior.name in ("B", "D") and not prior.free.any():
+                continue
+            raise ValueError(
+                f"parameters lacks {prior.name!r}; the model needs "
+                f"{', '.join(repr(p.name) for p in priors)}"
+            )
+        value = jnp.asarray(parameters[prior.name], float)
+        if value.shape != prior.mean.shape:
+            raise ValueError(
+                f"parameters[{prior.name!r}] must have shape {prior.mean.shape} "
+                f"({', '.join(prior.dims) or 'a scalar'}), got {value.shape}"
+            )
+        complete[prior.name] = value
+    return complete

@@ -14,37 +14,25 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from bayesdcm.data.bold import BoldData
-from bayesdcm.integrate.expansion import (
-    affine_generators,
-    bilinear_generators,
-    expand,
-    gated_trajectory,
+from bayesdcm.integrate.grid import TimeGrid
+from bayesdcm.models.bold_response import (
+    INTEGRATORS,
+    bold_response,
+    bold_time_grid,
+    physical_quantities,
 )
-from bayesdcm.integrate.grid import TimeGrid, time_grid
-from bayesdcm.integrate.runge_kutta import runge_kutta
-from bayesdcm.models.priors import entry_labels, sample_prior
+from bayesdcm.models.priors import complete_parameters, sample_prior
+from bayesdcm.models.regional import RegionalModel
 from bayesdcm.models.structure import square, switches
 from bayesdcm.neural import Bilinear, NeuralModel, Prior, TwoState
-from bayesdcm.neural.bilinear import INPUT_SCALE, coupling, effective_connectivity
-from bayesdcm.neural.two_state import RATE_SCALE
 from bayesdcm.observe import balloon
 from bayesdcm.observe.gaussian import ConfoundBasis, confound_basis, gaussian
-from bayesdcm.observe.haemodynamics import (
-    LONGEST_STEP,
-    balloon_response,
-    linearised_filter,
-    linearised_response,
-    signal_from_logarithms,
-)
 
-INTEGRATORS = ("nonlinear", "bilinear")
 LOG_PRECISION_MEAN = 6.0
 LOG_PRECISION_VARIANCE = 1 / 128
-# Longest step, s, where gating makes the neuronal equation nonlinear and Runge-Kutta is used.
-GATED_STEP = 0.125
 
 Parameters = Mapping[str, ArrayLike]
 
@@ -68,7 +56,7 @@ class Prepared(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class TaskDCM:
+class TaskDCM(RegionalModel):
     """Dynamic causal model of task fMRI.
 
     Neuronal states obey a bilinear (or, with `D`, quadratic; or two-state) equation, drive the
@@ -131,8 +119,6 @@ class TaskDCM:
     two_state: bool = False
     integrator: str = "nonlinear"
     backwards: bool = field(default=False, kw_only=True)
-
-    observed_site = "signal"
 
     def __post_init__(self) -> None:
         A = square("A", self.A)
@@ -223,7 +209,18 @@ class TaskDCM:
     # The program
 
     def prepare(self, data: BoldData) -> Prepared:
-        """Arrays that the program needs of `data`: the time grid, scaled signal, confounds."""
+        """Arrays that the program needs of a data set.
+
+        Parameters
+        ----------
+        data : BoldData
+            The data set.
+
+        Returns
+        -------
+        Prepared
+            The time grid, scaled signal and confounds.
+        """
         self.check(data)
         return Prepared(
             jax.tree.map(jnp.asarray, self.time_grid(data)),
@@ -232,7 +229,20 @@ class TaskDCM:
         )
 
     def check(self, design: Any) -> None:
-        """Raise ValueError where a data set (or design) does not fit the structure."""
+        """Raise an error where a data set (or design) does not fit the structure.
+
+        Parameters
+        ----------
+        design : BoldData or BoldDesign
+            What the model is to be used on.
+
+        Raises
+        ------
+        TypeError
+            If it is neither.
+        ValueError
+            If the numbers of regions or inputs disagree, or there is no input.
+        """
         if not hasattr(design, "repetition_time"):
             raise TypeError(f"data must be BoldData, got {type(design).__name__}")
         if design.n_regions != self.n_regions:
@@ -250,19 +260,6 @@ class TaskDCM:
                 f"data has {design.n_inputs} inputs, but the model has {self.n_inputs}; B needs "
                 "one slice and C one column for each input"
             )
-
-    def time_grid(self, design: Any) -> TimeGrid:
-        """Steps and sample points of the model's integrator for a data set or design."""
-        dt, delays = design.input_dt, np.asarray(design.slice_delays)
-        make = partial(time_grid, design.inputs, dt, design.n_scans, delays)
-        if self.integrator == "bilinear":
-            if self.D is None:
-                return make()
-            updates = max(round(design.repetition_time), 1) * design.n_scans
-            bins = -(-np.arange(updates) * len(design.inputs) // updates)
-            first = max(int(np.floor(delays[0] / dt + 0.5 + 1e-9)), 1)
-            return make(updates=bins + first - 1)
-        return make(max_step=LONGEST_STEP if self.neural.affine else GATED_STEP)
 
     def program(self, data: BoldData) -> Callable[[], None]:
         """The generative model of a data set as a NumPyro program without arguments.
@@ -291,9 +288,16 @@ class TaskDCM:
         return partial(self.sample, self.prepare(data))
 
     def sample(self, prepared: Prepared) -> None:
-        """The program itself, on prepared data; sites in the order of `priors`."""
+        """The program itself; sites in the order of `priors`.
+
+        Parameters
+        ----------
+        prepared : Prepared
+            From `prepare`; may be traced, so that one compiled program serves many data sets.
+        """
         parameters = {prior.name: sample_prior(prior) for prior in self.priors}
-        self._record_physical(parameters)
+        for name, value in physical_quantities(self.neural, parameters).items():
+            numpyro.deterministic(name, value)
         log_precision = numpyro.sample(
             "log_precision",
             dist.Normal(
@@ -309,63 +313,39 @@ class TaskDCM:
             obs=prepared.signal,
         )
 
-    def _record_physical(self, parameters: Mapping[str, jax.Array]) -> None:
-        """Deterministic sites in physical units."""
-        rest = jnp.zeros(self.n_regions)
-        one_by_one = jnp.eye(self.n_inputs)
-
-        def rates(u: jax.Array) -> jax.Array:
-            total = coupling(rest, u, parameters)
-            return RATE_SCALE * jnp.exp(total) if self.two_state else effective_connectivity(total)
-
-        numpyro.deterministic("effective_connectivity", rates(jnp.zeros(self.n_inputs)))
-        if self.B.any():
-            numpyro.deterministic("modulated_connectivity", jax.vmap(rates)(one_by_one))
-        numpyro.deterministic("input_effect", parameters["C"] * INPUT_SCALE)
-        numpyro.deterministic("transit_time", balloon.transit_time(parameters["transit"]))
-        numpyro.deterministic("decay_rate", balloon.decay_rate(parameters["decay"]))
-
     # Prediction
 
+    def time_grid(self, design: Any) -> TimeGrid:
+        """Steps and sample points of the model's integrator.
+
+        Parameters
+        ----------
+        design : BoldData or BoldDesign
+            Inputs and timing.
+
+        Returns
+        -------
+        TimeGrid
+            What depends on data but not on parameters.
+        """
+        return bold_time_grid(self.neural, self.integrator, design)
+
     def response(self, parameters: Mapping[str, jax.Array], grid: TimeGrid) -> jax.Array:
-        """Percent signal change on a prepared grid, shape (scans, regions)."""
-        if self.integrator == "nonlinear" and not self.neural.affine:
-            return self._gated_response(parameters, grid)
-        n_states = self.n_regions * len(self.neural.states)
-        flow = partial(self._flow, parameters)
-        drive = jnp.eye(self.n_regions, n_states + 1, 1)
-        if self.integrator == "nonlinear":
-            generators = affine_generators(flow, n_states, grid.inputs)
-            return balloon_response(generators, drive, parameters, grid)
-        expansion = expand(flow, n_states, self.n_inputs)
-        if self.D is not None:
-            filters = linearised_filter(parameters)
-            h = gated_trajectory(flow, expansion, drive, filters, grid)
-            return signal_from_logarithms(h, parameters, grid)
-        generators = bilinear_generators(expansion, grid.inputs)
-        return linearised_response(generators, drive, parameters, grid)
+        """Percent signal change on a prepared grid.
 
-    def _flow(self, parameters: Mapping[str, jax.Array], x: jax.Array, u: jax.Array) -> jax.Array:
-        """Neuronal flow on flat states, population by population as in SPM."""
-        shape = (len(self.neural.states), self.n_regions)
-        return self.neural.flow(x.reshape(shape).T, u, parameters).T.ravel()
+        Parameters
+        ----------
+        parameters : mapping
+            Full arrays, all of them present.
+        grid : TimeGrid
+            From `time_grid`.
 
-    def _gated_response(self, parameters: Mapping[str, jax.Array], grid: TimeGrid) -> jax.Array:
-        n_neuronal = len(self.neural.states)
-
-        def flow(state: jax.Array, u: jax.Array) -> jax.Array:
-            x, h = state[:, :n_neuronal], state[:, n_neuronal:]
-            return jnp.concatenate(
-                [
-                    self.neural.flow(x, u, parameters),
-                    balloon.haemodynamic_flow(x[:, self.neural.output], h, parameters),
-                ],
-                axis=1,
-            )
-
-        start = jnp.zeros((self.n_regions, n_neuronal + 4))
-        states = runge_kutta(flow, start, grid)
-        return signal_from_logarithms(states[:, :, n_neuronal:], parameters, grid)
+        Returns
+        -------
+        jax.Array
+            Shape (scans, regions).
+        """
+        return bold_response(self.neural, self.integrator, parameters, grid)
 
     def predict(self, parameters: Parameters, data: Any) -> jax.Array:
         """Noise-free prediction, in percent signal change, confounds left out.
@@ -398,27 +378,9 @@ class TaskDCM:
         (360, 3)
         """
         self.check(data)
-        return _compiled_response(self, self._complete(parameters), self.time_grid(data))
-
-    def _complete(self, parameters: Parameters) -> dict[str, jax.Array]:
-        """Check parameters by name and shape; absent optional matrices are left out."""
-        complete = {}
-        for prior in self.priors:
-            if prior.name not in parameters:
-                if prior.name in ("B", "D") and not prior.free.any():
-                    continue
-                raise ValueError(
-                    f"parameters lacks {prior.name!r}; the model needs "
-                    f"{', '.join(repr(p.name) for p in self.priors)}"
-                )
-            value = jnp.asarray(parameters[prior.name], float)
-            if value.shape != prior.mean.shape:
-                raise ValueError(
-                    f"parameters[{prior.name!r}] must have shape {prior.mean.shape} "
-                    f"({', '.join(prior.dims) or 'a scalar'}), got {value.shape}"
-                )
-            complete[prior.name] = value
-        return complete
+        return _compiled_response(
+            self, complete_parameters(self.priors, parameters), self.time_grid(data)
+        )
 
     def simulate(
         self, parameters: Parameters, design: Any, seed: int, snr: float | None = None
@@ -527,58 +489,6 @@ class TaskDCM:
                 )
             changes[name] = kept
         return replace(self, **changes)
-
-    # Names, for results
-
-    def names(self, data: BoldData) -> dict[str, list[str]]:
-        """Names along each kind of axis: regions, inputs."""
-        regions, inputs = list(data.region_names), list(data.input_names)
-        return {"region": regions, "to": regions, "from": regions, "gating": regions,
-                "input": inputs}  # fmt: skip
-
-    def labels(self, data: BoldData) -> dict[str, list[str]]:
-        """Labels of the entries of every sampled site, such as ``A[V5, V1]``."""
-        names = self.names(data)
-        table = {}
-        for prior in self.priors:
-            site = prior.name if prior.free.all() else f"{prior.name}_free"
-            if prior.free.any():
-                table[site] = entry_labels(prior, names)
-        table["log_precision"] = [f"log_precision[{name}]" for name in names["region"]]
-        return table
-
-    def dims(self) -> dict[str, tuple[str, ...]]:
-        """Names of the axes of every site that results hold."""
-        table = {prior.name: prior.dims for prior in self.priors}
-        return table | {
-            "log_precision": ("region",),
-            "effective_connectivity": ("to", "from"),
-            "modulated_connectivity": ("input", "to", "from"),
-            "input_effect": ("to", "input"),
-            "transit_time": ("region",),
-            "decay_rate": (),
-            self.observed_site: ("time", "region"),
-            "inputs": ("microtime", "input"),
-            "confounds": ("time", "confound"),
-        }
-
-    def coords(self, data: BoldData) -> dict[str, NDArray]:
-        """Coordinates of the axes: names, and scan onsets in s."""
-        names = {name: np.asarray(values) for name, values in self.names(data).items()}
-        microtime = np.arange(len(data.inputs)) * data.input_dt
-        return names | {"time": np.asarray(data.times), "microtime": microtime}
-
-    def constants(self, data: BoldData) -> dict[str, NDArray]:
-        """Constants of a data set that results hold: inputs, confounds, scale."""
-        return {
-            "inputs": np.asarray(data.inputs),
-            "confounds": np.asarray(data.confounds),
-            "scale": np.asarray(data.scale),
-        }
-
-    def restore(self, scaled: NDArray, data: BoldData) -> NDArray:
-        """From the scaled, centred signal that is modelled to the units of `data`."""
-        return scaled / data.scale + np.asarray(data.signal).mean(axis=0)
 
 
 @partial(jax.jit, static_argnums=0)

@@ -58,6 +58,9 @@ class NeuralModel(ABC):
     when the input is held (`affine`), and give `flow` and `priors`.
     """
 
+    B: NDArray[np.float64]
+    C: NDArray[np.float64]
+    D: NDArray[np.float64] | None
     states: ClassVar[tuple[str, ...]]
     output: ClassVar[int] = 0
 

@@ -81,6 +81,8 @@ class GaussianObservation(dist.Distribution):
         (components, n), or full matrices, shape (components, n, n).
     confounds : ConfoundBasis
         Confounds of every column.
+    validate_args : bool, optional
+        Taken for NumPyro's sake; shapes are checked by `gaussian`.
 
     See Also
     --------
@@ -134,7 +136,18 @@ class GaussianObservation(dist.Distribution):
         return self.confounds.scale.shape[0] > 0
 
     def residual(self, value: jax.Array) -> jax.Array:
-        """Observed minus predicted, shape (times, columns)."""
+        """Observed minus predicted.
+
+        Parameters
+        ----------
+        value : jax.Array
+            Observed array.
+
+        Returns
+        -------
+        jax.Array
+            Shape (times, columns).
+        """
         return jnp.reshape(value, self.columns.shape) - self.columns
 
     def confound_matrix(self) -> jax.Array:
@@ -212,9 +225,19 @@ class GaussianObservation(dist.Distribution):
         return jnp.moveaxis(solved.reshape(-1, *flat.shape[:-1]), 0, -1).reshape(noise.shape)
 
     def whitened_residual(self, value: jax.Array) -> jax.Array:
-        """Residual with unit precision, confounds taken out, shape (times, columns).
+        """Residual with unit precision, confounds taken out.
 
         Its squares sum to the least that any coefficients of the confounds leave.
+
+        Parameters
+        ----------
+        value : jax.Array
+            Observed array.
+
+        Returns
+        -------
+        jax.Array
+            Shape (times, columns).
         """
         residual = self.residual(value)
         if self.components is None:

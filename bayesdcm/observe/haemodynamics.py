@@ -118,8 +118,22 @@ def balloon_response(
 ) -> jax.Array:
     """BOLD of the published, nonlinear Balloon model.
 
-    Parameters and result as in `linearised_response`; steps of `grid` must not exceed
-    `LONGEST_STEP`.
+    Parameters
+    ----------
+    neuronal : jax.Array
+        Generator of the neuronal states for each distinct input, with a leading constant,
+        shape (distinct inputs, m, m), 1/s.
+    drive : jax.Array
+        Which combination of neuronal states drives each region, shape (regions, m).
+    parameters : mapping
+        ``transit`` (regions,), ``decay`` (), ``epsilon`` ().
+    grid : TimeGrid
+        Steps, none longer than `LONGEST_STEP`, and sample points.
+
+    Returns
+    -------
+    jax.Array
+        Percent signal change, shape (scans, regions).
     """
     n_regions = len(drive)
     generator = _generator(neuronal, drive, flow_filter(parameters, n_regions))
