@@ -96,14 +96,12 @@ def exponential(generator: Cascade, duration: jax.Array, squarings: int) -> Casc
     m1 = jax.tree.map(lambda block: block * (duration / 2**squarings), generator)
     m2 = _compose(m1, m1)
     m3 = _compose(m2, m1)
-    m4 = _compose(m2, m2)
     identity = _identity(m1)
-    c = [1 / math.factorial(i) for i in range(13)]
-    # Paterson-Stockmeyer: degree 12 with five products.
-    result = _combine(c[8:13], [identity, m1, m2, m3, m4])
-    for i in (4, 0):
-        low = _combine(c[i : i + 4], [identity, m1, m2, m3])
-        result = _combine([1.0, 1.0], [low, _compose(m4, result)])
+    # Paterson-Stockmeyer: degree 6 with three products. A higher degree would need fewer
+    # squarings, but those are a loop, and products here are code that takes long to compile.
+    c = [1 / math.factorial(i) for i in range(7)]
+    high = _combine(c[3:7], [identity, m1, m2, m3])
+    result = _combine([*c[:3], 1.0], [identity, m1, m2, _compose(m3, high)])
     return jax.lax.fori_loop(0, squarings, lambda _, power: _compose(power, power), result)
 
 

@@ -13,8 +13,8 @@ STEP_BLOCK = 32
 PROPAGATOR_BLOCK = 4
 INPUT_BLOCK = 2
 
-# The Taylor polynomial of degree 12 of exp is exact to 1e-15 up to this norm.
-TAYLOR_NORM = 0.4
+# The Taylor polynomial of degree 6 of exp is exact to 1e-15 up to this norm.
+TAYLOR_NORM = 0.025
 # A bound on the rates (1-norm of the generator, 1/s) of any trajectory worth computing.
 LARGEST_RATE = 8.0
 
@@ -65,7 +65,7 @@ class TimeGrid(NamedTuple):
 
 
 def squarings_for(duration: float) -> int:
-    """Squarings with which a Taylor polynomial of degree 12 gives the exponential over a time.
+    """Squarings with which a Taylor polynomial of degree 6 gives the exponential over a time.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def squarings_for(duration: float) -> int:
     Examples
     --------
     >>> squarings_for(0.2)
-    2
+    6
     """
     return max(math.ceil(math.log2(LARGEST_RATE * duration / TAYLOR_NORM)), 0)
 
