@@ -10,8 +10,6 @@ import numpyro
 import numpyro.distributions as dist
 import pytest
 
-from bayesdcm.infer import fitting
-from bayesdcm.infer.problem import make_problem
 from bayesdcm.observe import gaussian
 
 
@@ -139,19 +137,3 @@ def exact():
         return moved[:effects], covariance[:effects, :effects], evidence / 2
 
     return posterior
-
-
-@pytest.fixture(scope="session")
-def compiled_laplace():
-    """The compiled inversion: a function of a model, data and starts, without the result's class.
-
-    For tests of the arrays that the iterations return, start by start.
-    """
-
-    def run(model, data, starts, max_iterations=128):
-        problem = make_problem(model, data)
-        return fitting._run_laplace(
-            problem.source, problem.sites, max_iterations, problem.prepared, jnp.asarray(starts)
-        )
-
-    return run

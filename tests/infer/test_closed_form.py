@@ -177,7 +177,8 @@ LENGTHS = np.array([0.3, -0.2, 0.5, 0.1])
 def skewed_program(data):
     """A Poisson rate with a Gamma prior, and a positive location: both posteriors are known."""
     rate = numpyro.sample("rate", dist.Gamma(2.0, 1.0))
-    numpyro.sample("counts", dist.Poisson(rate).expand([len(data)]).to_event(1), obs=data)
+    with numpyro.plate("trial", len(data)):
+        numpyro.sample("counts", dist.Poisson(rate), obs=data)
     size = numpyro.sample("size", dist.HalfNormal(1.0))
     numpyro.sample("lengths", gaussian(size + 0 * LENGTHS, 0.0), obs=jnp.asarray(LENGTHS))
 
