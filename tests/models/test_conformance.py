@@ -34,8 +34,13 @@ def design(make_design):
 
 # Compiling is what these tests cost: less optimised programs take half of it.
 quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-# Derivatives of these differ from those of others by a line or two, and take ten seconds.
-SLOW = {("two-state", "nonlinear"), ("two-state backwards", "nonlinear")}
+# Programs of these differ from those of others by a line or two, and take ten seconds to compile.
+SLOW = {
+    ("two-state", "nonlinear"),
+    ("two-state gated", "bilinear"),
+    ("two-state backwards", "nonlinear"),
+    ("two-state backwards", "bilinear"),
+}
 
 
 def make_model(kind, integrator):
@@ -69,10 +74,15 @@ def test_predictions_are_finite(case, design):
     assert 0.1 < np.abs(prediction).max() < 10
 
 
-def test_derivatives_agree(request, case, design):
-    kind, integrator = request.node.callspec.params["case"], case[0].integrator
-    if (kind, integrator) in SLOW and not request.config.getoption("--runslow"):
+def skip_if_slow(request):
+    parameters = request.node.callspec.params
+    slow = (parameters["case"], parameters["integrator"]) in SLOW
+    if slow and not request.config.getoption("--runslow"):
         pytest.skip("slow: give --runslow")
+
+
+def test_derivatives_agree(request, case, design):
+    skip_if_slow(request)
     model, point, direction, _ = case
     weight = jnp.asarray(np.random.default_rng(5).normal(size=(12, 2)))
 
@@ -97,7 +107,8 @@ def test_derivatives_agree(request, case, design):
     np.testing.assert_allclose(forward, central, rtol=0, atol=1e-9 * np.abs(forward).max())
 
 
-def test_vmap_is_a_loop(case, design):
+def test_vmap_is_a_loop(request, case, design):
+    skip_if_slow(request)
     model, point, direction, prediction = case
     other = jax.tree.map(lambda p, d: p + 0.05 * d, point, direction)
     stack = jax.tree.map(lambda *values: jnp.stack(values), point, other)
