@@ -303,18 +303,24 @@ def _vectorized(
 
 
 def _collect(kept: list[list[tuple]], draws: int, complete: bool) -> Draws:
-    shortest = min(len(blocks) for blocks in kept)
+    """Chains of equal length; of a run that was stopped, those that keep the most draws."""
+    lengths = sorted((len(blocks) for blocks in kept), reverse=True)
+    n_chains = 1 + int(np.argmax([(i + 1) * length for i, length in enumerate(lengths)]))
+    shortest = lengths[n_chains - 1]
     if shortest == 0:
         raise KeyboardInterrupt("stopped before any chain had finished warming up")
     if not complete:
         logger.warning(
-            "NUTS was stopped: %d of %d draws of each chain are kept",
+            "NUTS was stopped: %d of %d draws of %d of %d chains are kept",
             min(shortest * BLOCK, draws),
             draws,
+            n_chains,
+            len(kept),
         )
     chains = [
         jax.tree.map(lambda *parts: np.concatenate(parts)[:draws], *blocks[:shortest])
         for blocks in kept
+        if len(blocks) >= shortest
     ]
     position, found = jax.tree.map(lambda *parts: np.stack(parts), *chains)
     statistics = {
