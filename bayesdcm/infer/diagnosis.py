@@ -209,9 +209,12 @@ def _check_explained(fit: Any, problems: list[str], facts: dict[str, Any]) -> No
         fitted = np.asarray(group[f"{name}_fitted"].mean(("chain", "draw")))
         residual = np.asarray(observed[name]) - fitted
         signal, noise = prediction.var(axis=0), residual.var(axis=0)
-        explained = np.atleast_1d(signal / (signal + noise))
-        facts["explained_variance"] = explained
-        total = float(signal.sum() / (signal.sum() + noise.sum()))
+        whole = np.atleast_1d(signal + noise)
+        if not whole.any():
+            # A single data point, or data without variance.
+            continue
+        facts["explained_variance"] = np.atleast_1d(signal) / np.where(whole > 0, whole, 1.0)
+        total = float(signal.sum() / whole.sum())
         if total < EXPLAINED_LIMIT:
             problems.append(
                 f"The model explains little of the data: {100 * total:.0f} % of the variance of "
