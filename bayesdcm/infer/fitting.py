@@ -300,7 +300,11 @@ def _fit_svi(problem: Problem, *, seed: int, progress: bool, **options: Any) -> 
     centre, covariance = _gaussian_start(problem, seed)
     found = svi.approximate(problem, centre, covariance, seed=seed, progress=progress, **options)
     posterior = FlatPosterior(draws=found.draws[None], log_q=found.log_q[None], seed=seed)
-    status = {"converged": found.converged, "guide": options.get("guide", "full_rank")}
+    status = {
+        "converged": found.converged,
+        "complete": found.complete,
+        "guide": options.get("guide", "full_rank"),
+    }
     return Fit("svi", found.elbo, found.trace, status, problem, posterior, problem.description)
 
 

@@ -54,6 +54,8 @@ class Approximation(NamedTuple):
         ``elbo`` (steps,), one noisy estimate a step.
     converged : bool
         Whether the last quarter of the trace shows no drift.
+    complete : bool
+        Whether all steps were done.
     """
 
     draws: NDArray
@@ -61,6 +63,7 @@ class Approximation(NamedTuple):
     elbo: float
     trace: dict[str, NDArray]
     converged: bool
+    complete: bool
 
 
 def _flat_program(
@@ -242,7 +245,8 @@ def approximate(
     elbo = -np.concatenate(losses)
     finite = np.isfinite(joint)
     bound = float((joint - log_q)[finite].mean()) if finite.any() else float("nan")
-    return Approximation(flat, log_q, bound, {"elbo": elbo}, _settled(elbo))
+    complete = len(losses) == n_blocks
+    return Approximation(flat, log_q, bound, {"elbo": elbo}, _settled(elbo), complete)
 
 
 def _coordinates(covariance: NDArray, guide: str) -> jax.Array:
