@@ -154,8 +154,8 @@ def gated_trajectory(
     # The step's duration is bounded by the doublings that the grid needs.
     squarings = len(grid.halvings) + len(grid.bits)
 
-    def advance(state: tuple, index: jax.Array) -> tuple:
-        x, h = state
+    def advance(state: tuple, step: tuple) -> tuple:
+        (x, h), (held, duration) = state, step
         gate = x[1 : 1 + n_regions]
         extra = _augmented(
             (curvature * gate).sum(-1), (expansion.jacobian[:, :n_regions] * gate).sum(-1)
@@ -163,16 +163,17 @@ def gated_trajectory(
         doubled = drive.at[:, 0].add(gate)
         entry = jnp.zeros(filters.shape[-1]).at[0].set(1.0)
         generator = Cascade(
-            generators[grid.propagator_input[index]] + extra,
+            generators[held] + extra,
             entry[None, :, None] * doubled[:, None, :],
             filters,
         )
-        step = exponential(generator, grid.bin_width * grid.propagator_bins[index], squarings)
-        h = (step.coupling * x).sum(-1) + (step.filter * h[:, None, :]).sum(-1)
-        return ((step.neuronal * x).sum(-1), h), h
+        power = exponential(generator, duration, squarings)
+        h = (power.coupling * x).sum(-1) + (power.filter * h[:, None, :]).sum(-1)
+        return ((power.neuronal * x).sum(-1), h), h
 
     start = (jnp.zeros(size).at[0].set(1.0), jnp.zeros((n_regions, filters.shape[-1])))
-    _, h = jax.lax.scan(advance, start, grid.step)
+    durations = grid.bin_width * grid.propagator_bins[grid.step]
+    _, h = jax.lax.scan(advance, start, (grid.propagator_input[grid.step], durations))
     return jnp.concatenate([start[1][None], h])
 
 

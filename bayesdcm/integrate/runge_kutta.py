@@ -44,9 +44,8 @@ def runge_kutta(
     0.386741
     """
 
-    def advance(x: jax.Array, index: jax.Array) -> tuple:
-        u = grid.inputs[grid.propagator_input[index]]
-        width = grid.bin_width * grid.propagator_bins[index] / substeps
+    def advance(x: jax.Array, held: tuple) -> tuple:
+        u, width = held
 
         def substep(_: int, x: jax.Array) -> jax.Array:
             k1 = flow(x, u)
@@ -59,5 +58,7 @@ def runge_kutta(
         x = substep(0, x) if substeps == 1 else jax.lax.fori_loop(0, substeps, substep, x)
         return x, x
 
-    _, x = jax.lax.scan(advance, x0, grid.step)
+    inputs = grid.inputs[grid.propagator_input[grid.step]]
+    widths = grid.bin_width * grid.propagator_bins[grid.step] / substeps
+    _, x = jax.lax.scan(advance, x0, (inputs, widths))
     return jnp.concatenate([x0[None], x])
