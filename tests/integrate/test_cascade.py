@@ -15,6 +15,7 @@ from bayesdcm.integrate import (
     time_grid,
 )
 from bayesdcm.integrate.cascade import Cascade, exponential, propagators, trajectory
+from bayesdcm.integrate.grid import LARGEST_RATE, squarings_for
 
 REGIONS, FILTERS, STATES = 2, 3, 4
 
@@ -42,12 +43,13 @@ def dense(cascade):
     return matrix
 
 
-@pytest.mark.parametrize(("duration", "squarings"), [(0.05, 1), (0.4, 4), (2.0, 6)])
-def test_exponential(duration, squarings):
+@pytest.mark.parametrize("duration", [0.05, 0.4, 2.0])
+def test_exponential(duration):
     cascade = random_cascade()
-    made = exponential(cascade, jnp.asarray(duration), squarings)
+    assert np.linalg.norm(dense(cascade), 1) < 2 * LARGEST_RATE
+    made = exponential(cascade, jnp.asarray(duration), squarings_for(2 * duration))
     expected = scipy.linalg.expm(dense(cascade) * duration)
-    np.testing.assert_allclose(dense(made), expected, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(dense(made), expected, rtol=0, atol=1e-11 * np.abs(expected).max())
 
 
 def test_trajectory_is_a_product_of_dense_exponentials():
@@ -97,6 +99,7 @@ def test_runge_kutta_has_order_four():
     inputs, x0 = np.repeat([1.0, 2.0], 40)[:, None], jnp.array([1.0, 0.0])
     grid = time_grid(inputs, 0.05, 2, np.array([2.0]), max_step=0.4)
     solve = jax.jit(runge_kutta, static_argnums=(0, 3))
+    np.testing.assert_allclose(runge_kutta(flow, x0, grid), solve(flow, x0, grid, 1), atol=1e-14)
     reference = solve(flow, x0, grid, 64)
     errors = [np.abs(solve(flow, x0, grid, n) - reference).max() for n in (1, 2, 4)]
     orders = np.log2(np.array(errors[:-1]) / errors[1:])
