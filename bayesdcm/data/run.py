@@ -74,7 +74,7 @@ class Run:
     @property
     def times(self) -> NDArray[np.float64]:
         """Onsets of the scans, in s, shape (scans,)."""
-        return np.arange(self.n_scans) * self.repetition_time
+        return np.arange(self.n_scans, dtype=np.float64) * self.repetition_time
 
     def centred_inputs(self) -> Self:
         """Return the same run with every input centred over microtime (SPM's option "centre").

@@ -87,10 +87,11 @@ def load_example(name: str) -> Example:
     with files("bayesdcm.data").joinpath("examples", f"{name}.npz").open("rb") as stream:
         with np.load(stream, allow_pickle=False) as file:
             arrays = dict(file)
+    switches = _group(arrays, "structure")
     return Example(
         name=name,
         description=_DESCRIPTIONS[name],
-        model=TaskDCM(**_group(arrays, "structure")),
+        model=TaskDCM(A=switches["A"], B=switches["B"], C=switches["C"]),
         data=_read_data(arrays),
         parameters=_group(arrays, "parameters"),
     )
