@@ -87,59 +87,71 @@ def fit(
         "svi": _fit_svi,
         "nuts": _fit_nuts,
     }
-    if method not in methods:
+    if not isinstance(method, str) or method not in methods:
         raise ValueError(f"method must be one of {', '.join(map(repr, methods))}, got {method!r}")
     if not isinstance(seed, int | np.integer) or isinstance(seed, bool):
         raise TypeError(f"seed must be an integer, got {seed!r}")
+    if not 0 <= seed < 2**63:
+        raise ValueError(f"seed must be at least 0 and less than 2**63, got {seed}")
+    if not isinstance(progress, bool | np.bool_):
+        raise TypeError(f"progress must be True or False, got {progress!r}")
     run = methods[method]
-    _check_options(method, run, options)
+    _check_options(method, options)
     return run(make_problem(model, data), seed=int(seed), progress=bool(progress), **options)
 
 
-def _check_options(method: str, run: Callable[..., Fit], options: Mapping[str, Any]) -> None:
-    allowed = OPTIONS[run.__name__]
+def _check_options(method: str, options: Mapping[str, Any]) -> None:
+    """Refuse options before anything is compiled."""
+    allowed = OPTIONS[method]
     for name, value in options.items():
         if name not in allowed:
             raise ValueError(
                 f"{name!r} is not an option of method {method!r}; it takes "
                 f"{', '.join(sorted(allowed))}"
             )
-        kind = allowed[name]
-        if kind is int and not (
-            isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= 1
-        ):
-            raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
-        if kind is float and not (
-            isinstance(value, int | float) and np.isfinite(value) and value > 0
-        ):
-            raise ValueError(f"{name} must be a positive number, got {value!r}")
-        if kind is bool and not isinstance(value, bool | np.bool_):
-            raise TypeError(f"{name} must be True or False, got {value!r}")
+        _check_option(name, value, allowed[name])
 
 
-OPTIONS: dict[str, dict[str, type]] = {
-    "_fit_laplace": {
+def _check_option(name: str, value: Any, kind: Any) -> None:
+    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    if kind is int and not (number and isinstance(value, int | np.integer) and value >= 1):
+        raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
+    if kind is float and not (number and np.isfinite(value) and value > 0):
+        raise ValueError(f"{name} must be a positive number, got {value!r}")
+    if name == "target_accept" and not value < 1:
+        raise ValueError(f"target_accept must be between 0 and 1, got {value!r}")
+    if kind is bool and not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+    if isinstance(kind, tuple) and not (isinstance(value, str) and value in kind):
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, kind))}, got {value!r}")
+    if name == "rank" and value is not None:
+        _check_option(name, value, int)
+
+
+# What each method takes: a type, or the names to choose from; `starts` is checked with the model.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "laplace": {
         "starts": object,
         "max_iterations": int,
-        "derivatives": str,
+        "derivatives": ("exact", "one_sided"),
         "draws": int,
     },
-    "_fit_svi": {
-        "guide": str,
+    "svi": {
+        "guide": svi.GUIDES,
         "steps": int,
         "learning_rate": float,
         "particles": int,
-        "rank": object,
+        "rank": None,
         "draws": int,
     },
-    "_fit_nuts": {
+    "nuts": {
         "chains": int,
         "warmup": int,
         "draws": int,
         "target_accept": float,
         "max_tree_depth": int,
         "adapt_metric": bool,
-        "chain_method": str,
+        "chain_method": ("auto", "parallel", "vectorized"),
     },
 }
 
@@ -179,12 +191,19 @@ def _starts(problem: Problem, starts: Any, seed: int) -> jax.Array:
         n = problem.sites.n_parameters
         others = others.at[:, n:].set(centre[n:])
         return jnp.concatenate([centre[None], others])
-    points = np.asarray(starts, float)
-    if points.ndim != 2 or points.shape[1] != problem.sites.size:
+    try:
+        points = np.asarray(starts, float)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"starts must be a number or an array of numbers, got {starts!r}"
+        ) from error
+    if points.ndim != 2 or not len(points) or points.shape[1] != problem.sites.size:
         raise ValueError(
             f"starts must be a number or an array of shape (starts, {problem.sites.size}), "
             f"got shape {points.shape}"
         )
+    if not np.isfinite(points).all():
+        raise ValueError("starts must be finite, got NaN or infinity")
     return jnp.asarray(points)
 
 
@@ -258,8 +277,6 @@ def _fit_laplace(
 ) -> Fit:
     del progress
     _require_gaussian(problem)
-    if derivatives not in ("exact", "one_sided"):
-        raise ValueError(f"derivatives must be 'exact' or 'one_sided', got {derivatives!r}")
     found = laplace_posterior(problem, _starts(problem, starts, seed), max_iterations, derivatives)
     result = found["result"]
     n = int(result.n_iterations)
