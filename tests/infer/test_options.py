@@ -1,0 +1,143 @@
+"""Options and names that `fit` refuses, before it compiles anything."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import bayesdcm
+
+INTEGERS = {
+    "laplace": ["max_iterations", "draws"],
+    "svi": ["steps", "particles", "rank", "draws"],
+    "nuts": ["chains", "warmup", "draws", "max_tree_depth"],
+}
+NUMBERS = {"laplace": [], "svi": ["learning_rate"], "nuts": ["target_accept"]}
+CHOICES = {"laplace": ["derivatives"], "svi": ["guide"], "nuts": ["chain_method"]}
+SWITCHES = {"laplace": [], "svi": [], "nuts": ["adapt_metric"]}
+METHODS = tuple(INTEGERS)
+
+junk = st.one_of(
+    st.text(max_size=5),
+    st.binary(max_size=3),
+    st.lists(st.integers(), max_size=2),
+    st.dictionaries(st.text(max_size=2), st.integers(), max_size=1),
+    st.just(np.zeros(2)),
+    st.complex_numbers(),
+    st.builds(object),
+)
+not_positive_integers = st.one_of(
+    junk, st.integers(max_value=0), st.floats(), st.booleans(), st.just(np.int64(-1))
+)
+not_positive_numbers = st.one_of(
+    junk,
+    st.integers(max_value=0),
+    st.floats(max_value=0),
+    st.sampled_from([float("nan"), float("inf")]),
+    st.booleans(),
+)
+not_switches = st.one_of(junk, st.integers(), st.floats(), st.none())
+
+
+def never_run(data):
+    raise AssertionError("the program must not be run")
+
+
+def refused(**arguments):
+    """The text of the error that `fit` raises without touching the program."""
+    with pytest.raises((TypeError, ValueError)) as caught:
+        bayesdcm.fit(never_run, np.zeros(3), **arguments)
+    return str(caught.value)
+
+
+def malformed(table, values):
+    """Method, option and value out of a table of options."""
+    pairs = [(method, name) for method, names in table.items() for name in names]
+    return st.tuples(st.sampled_from(pairs), values)
+
+
+@settings(max_examples=300)
+@given(
+    st.one_of(
+        malformed(INTEGERS, not_positive_integers),
+        malformed(NUMBERS, not_positive_numbers),
+        malformed(CHOICES, st.one_of(junk, st.integers(), st.none())),
+        malformed(SWITCHES, not_switches),
+    )
+)
+def test_malformed_options_are_named(case):
+    (method, name), value = case
+    text = refused(method=method, **{name: value})
+    assert text.startswith(f"{name} must be "), text
+    assert "got" in text
+
+
+@settings(max_examples=100)
+@given(st.one_of(junk, st.none(), st.integers(), st.floats()))
+def test_unknown_methods_are_named(method):
+    text = refused(method=method)
+    assert text.startswith("method must be one of 'laplace', 'svi', 'nuts', got")
+
+
+@settings(max_examples=100)
+@given(st.sampled_from(METHODS), st.text(st.characters(categories=["Ll"]), min_size=1))
+def test_unknown_options_are_named(method, name):
+    known = INTEGERS[method] + NUMBERS[method] + CHOICES[method] + SWITCHES[method]
+    name = f"{name}_of_mine"
+    text = refused(method=method, **{name: 1})
+    assert text.startswith(f"{name!r} is not an option of method {method!r}; it takes ")
+    assert all(option in text for option in known)
+
+
+@settings(max_examples=100)
+@given(
+    st.sampled_from(METHODS),
+    st.one_of(junk, st.none(), st.booleans(), st.floats(), st.integers(max_value=-1)),
+)
+def test_malformed_seeds_are_named(method, seed):
+    assert refused(method=method, seed=seed).startswith("seed must be ")
+
+
+def test_seeds_that_jax_cannot_hold_are_named():
+    assert refused(seed=2**63) == f"seed must be at least 0 and less than 2**63, got {2**63}"
+
+
+@pytest.mark.parametrize("value", [1, "yes", None])
+def test_progress_is_a_switch(value):
+    assert refused(progress=value) == f"progress must be True or False, got {value!r}"
+
+
+def test_an_acceptance_rate_is_below_one():
+    text = "target_accept must be between 0 and 1, got 1.0"
+    assert refused(method="nuts", target_accept=1.0) == text
+
+
+def test_numbers_of_numpy_are_numbers(linear, linear_data):
+    fit = bayesdcm.fit(linear(), linear_data(), seed=np.int32(1), draws=np.int64(10))
+    assert fit.idata.posterior.sizes["draw"] == 10
+    text = refused(method="svi", learning_rate=np.float32(0.1), steps=np.int16(0))
+    assert text.startswith("steps must be")
+
+
+@pytest.mark.parametrize(
+    ("starts", "error", "text"),
+    [
+        (0, ValueError, "starts must be at least 1, got 0"),
+        (True, ValueError, r"shape \(starts, 2\), got shape \(\)"),
+        (np.zeros(2), ValueError, r"shape \(starts, 2\), got shape \(2,\)"),
+        (np.zeros((3, 5)), ValueError, r"shape \(starts, 2\), got shape \(3, 5\)"),
+        (np.zeros((0, 2)), ValueError, r"shape \(starts, 2\), got shape \(0, 2\)"),
+        ([[0.0, np.nan]], ValueError, "starts must be finite"),
+        ("many", TypeError, "starts must be a number or an array of numbers, got 'many'"),
+        ([[0.0], [1.0, 2.0]], TypeError, "starts must be a number or an array of numbers"),
+    ],
+)
+def test_malformed_starts_are_named(linear, linear_data, starts, error, text):
+    with pytest.raises(error, match=text):
+        bayesdcm.fit(linear(), linear_data(), starts=starts)
+
+
+@pytest.mark.parametrize("model", [3, None, "model", float, [1], np.zeros(2)])
+def test_what_is_no_model_is_named(model):
+    with pytest.raises(TypeError, match="model must be a model such as TaskDCM"):
+        bayesdcm.fit(model, np.zeros(3))
