@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pandas as pd
@@ -43,8 +43,8 @@ def save_fit(fit: Fit, path: str | Path) -> Path:
     if not path.parent.is_dir():
         raise FileNotFoundError(f"path: the folder {str(path.parent)!r} does not exist")
     groups = arviz_adapter.groups_of(fit.idata) | {GROUP: _own_group(fit)}
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    os.close(handle)
+    # A name of its own, rather than a private temporary file: the mode follows the user's umask.
+    name = path.with_name(f".{path.name}.{uuid4().hex}.part")
     try:
         for i, (group, data) in enumerate(groups.items()):
             encoding = {
@@ -58,7 +58,7 @@ def save_fit(fit: Fit, path: str | Path) -> Path:
             )  # fmt: skip
         os.replace(name, path)
     except BaseException:
-        os.unlink(name)
+        name.unlink(missing_ok=True)
         raise
     return path
 
