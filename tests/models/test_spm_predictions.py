@@ -132,7 +132,7 @@ def test_operators(spm, spm_parameters, operators, case):
         for suffix, matrix in zip(suffixes, stack, strict=True):
             key = f"{prefix}{name}{suffix}"
             if key in spm:
-                np.testing.assert_allclose(matrix, spm[key], rtol=0, atol=1e-7)
+                np.testing.assert_allclose(matrix, spm[key], rtol=0, atol=1e-9)
     assert f"{prefix}M0" in spm
 
 
