@@ -100,7 +100,7 @@ def demo(
     out: Annotated[
         Path, typer.Option("--out", metavar="DIR", help="Folder for the results.")
     ] = Path("bayesdcm_demo"),
-    seed: Seed = 0,
+    seed: Seed = 1,
     quiet: Quiet = False,
 ) -> None:
     """Fit the bundled example by variational Laplace and by NUTS, and compare the two."""
