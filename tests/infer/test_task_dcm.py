@@ -93,3 +93,116 @@ def test_another_data_set_of_the_same_shape_compiles_nothing(fit, model, data, c
     assert again.log_evidence == fit.log_evidence
     for name in NAMES:
         np.testing.assert_array_equal(again.mean[name], fit.mean[name])
+
+
+# What the result shows. The data are scaled down to a range of 4 to be modelled.
+
+
+def test_sites_carry_the_names_of_regions_and_inputs(fit, data):
+    posterior = fit.idata.posterior
+    dims = {
+        "A": ("to", "from"),
+        "B": ("input", "to", "from"),
+        "C": ("to", "input"),
+        "transit": ("region",),
+        "decay": (),
+        "epsilon": (),
+        "log_precision": ("region",),
+        "effective_connectivity": ("to", "from"),
+        "modulated_connectivity": ("input", "to", "from"),
+        "input_effect": ("to", "input"),
+        "transit_time": ("region",),
+        "decay_rate": (),
+    }
+    assert set(posterior.data_vars) == set(dims)
+    for name, axes in dims.items():
+        assert posterior[name].dims == ("chain", "draw", *axes), name
+    regions, inputs = ["V1", "V5", "SPC"], ["Photic", "Motion"]
+    for axis, names in dict(to=regions, region=regions, input=inputs).items():
+        assert posterior[axis].values.tolist() == names
+    assert posterior["from"].values.tolist() == regions
+    np.testing.assert_allclose(fit.idata.observed_data["time"], data.times)
+    assert dict(posterior.sizes)["draw"] == 1000
+    constants = fit.idata.constant_data
+    np.testing.assert_array_equal(constants["inputs"], data.inputs)
+    assert float(constants["scale"]) == pytest.approx(data.scale)
+
+
+def test_labels_are_of_free_parameters_only(fit, model):
+    table = fit.summary()
+    n_free = int(sum(switches.sum() for switches in (model.A, model.B, model.C))) + 3 + 2 + 3
+    assert len(table) == n_free == len(fit.covariance)
+    off = np.argwhere(model.A == 0)
+    names = ["V1", "V5", "SPC"]
+    assert len(off)
+    for to, source in off:
+        assert f"A[{names[to]}, {names[source]}]" not in table.index
+    to, source = 1, 0
+    row = table.loc["A[V5, V1]"]
+    assert row["mean"] == pytest.approx(fit.mean["A"][to, source])
+    assert row["sd"] == pytest.approx(fit.sd["A"][to, source])
+    assert {"transit[SPC]", "decay", "epsilon", "log_precision[V1]"} <= set(table.index)
+
+
+def test_constants_have_no_spread(fit, model):
+    for name in "ABC":
+        off = getattr(model, name) == 0
+        assert (fit.sd[name][off] == 0).all() and (fit.mean[name][off] == 0).all()
+        draws = np.asarray(fit.idata.posterior[name])
+        assert (draws[..., off] == 0).all()
+
+
+def test_physical_units(fit):
+    posterior = fit.idata.posterior
+    A = np.asarray(posterior["A"])
+    hertz = np.where(np.eye(3, dtype=bool), -0.5 * np.exp(A), A)
+    np.testing.assert_allclose(posterior["effective_connectivity"], hertz, atol=1e-12)
+    np.testing.assert_allclose(posterior["input_effect"], posterior["C"] / 16)
+    np.testing.assert_allclose(posterior["transit_time"], 2 * np.exp(posterior["transit"]))
+    np.testing.assert_allclose(posterior["decay_rate"], 0.64 * np.exp(posterior["decay"]))
+
+
+def test_predictions_are_in_the_units_of_the_data(fit, model, data):
+    assert np.ptp(data.signal) == pytest.approx(6.13, abs=0.01) and data.scale < 1
+    # Baseline and unit of a recording do not matter to the model, and come back in what users see.
+    large = bayesdcm.fit(model, data.replace(signal=40 / 6.1327701 * data.signal + 1000))
+    observed = np.asarray(large.idata.observed_data["signal"])
+    assert np.ptp(observed) == pytest.approx(40, abs=1e-3)
+    np.testing.assert_allclose(observed, 40 / 6.1327701 * data.signal + 1000, atol=1e-9)
+    np.testing.assert_allclose(large.mean["A"], fit.mean["A"], atol=1e-5)
+    predictive = large.idata.posterior_predictive
+    for name in ("signal", "signal_prediction", "signal_fitted"):
+        assert predictive[name].dims == ("chain", "draw", "time", "region")
+        # The confound-free prediction is not centred: its mean is that of the response.
+        offset = float(predictive[name].mean()) - 1000
+        assert abs(offset) < (20 if name == "signal_prediction" else 0.2), name
+    residual = observed - np.asarray(large.predict())
+    noise = np.exp(-large.mean["log_precision"] / 2) / (data.scale * 6.1327701 / 40)
+    np.testing.assert_allclose(residual.std(axis=0), noise, rtol=0.1)
+    assert residual.std() < 0.5 * observed.std()
+    assert np.ptp(np.asarray(large.predict())) == pytest.approx(40, rel=0.25)
+    replicated = np.asarray(predictive["signal"])[0]
+    spread = (replicated - np.asarray(predictive["signal_fitted"])[0]).std(axis=(0, 1))
+    np.testing.assert_allclose(spread, noise, rtol=0.1)
+    # Intervals of replicated data cover the data.
+    low, high = np.quantile(replicated, [0.05, 0.95], axis=0)
+    assert np.mean((observed > low) & (observed < high)) == pytest.approx(0.9, abs=0.05)
+
+
+def test_the_fit_is_sound_and_survives_a_file(fit, tmp_path):
+    found = fit.diagnose()
+    assert found.ok, str(found)
+    assert found.facts["explained_variance"].shape == (3,)
+    loaded = bayesdcm.load_fit(fit.save(tmp_path / "fit.nc"))
+    assert loaded.log_evidence == fit.log_evidence
+    for name in (*NAMES, "log_precision"):
+        np.testing.assert_array_equal(loaded.mean[name], fit.mean[name])
+        np.testing.assert_array_equal(loaded.sd[name], fit.sd[name])
+        np.testing.assert_array_equal(loaded.idata.posterior[name], fit.idata.posterior[name])
+    assert loaded.summary().equals(fit.summary())
+    assert loaded.covariance.equals(fit.covariance)
+    assert loaded.status == fit.status
+    assert str(loaded.diagnose()) == str(found)
+    assert loaded.idata.posterior["to"].values.tolist() == ["V1", "V5", "SPC"]
+    # No draw is stored twice, and the whole stays of moderate size.
+    assert (tmp_path / "fit.nc").stat().st_size < 30e6
