@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 # Enough for R-hat below 1.01 on the bundled example, and for two minutes on two cores.
-DEMO_NUTS = {"chains": 4, "warmup": 150, "draws": 500}
+DEMO_NUTS = {"chains": 4, "warmup": 150, "draws": 500, "target_accept": 0.8}
 
 app = typer.Typer(
     help="Dynamic causal modelling as probabilistic programming.",

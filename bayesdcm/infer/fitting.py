@@ -56,7 +56,7 @@ def fit(
         differences), ``draws`` (1000, for predictions and diagnostics). SVI:
         ``guide`` ("full_rank", "mean_field", "low_rank", "laplace", "flow"), ``steps`` (1000),
         ``learning_rate`` (0.02), ``particles`` (4), ``rank``, ``draws`` (1000). NUTS:
-        ``chains`` (4), ``warmup`` (200), ``draws`` (750), ``target_accept`` (0.8),
+        ``chains`` (4), ``warmup`` (200), ``draws`` (750), ``target_accept`` (0.9),
         ``max_tree_depth`` (10), ``adapt_metric`` (False), ``chain_method`` ("auto",
         "parallel", "vectorized").
 

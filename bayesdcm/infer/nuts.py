@@ -176,7 +176,7 @@ def sample(
     chains: int = 4,
     warmup: int = 200,
     draws: int = 750,
-    target_accept: float = 0.8,
+    target_accept: float = 0.9,
     max_tree_depth: int = 10,
     adapt_metric: bool = False,
     chain_method: str = "auto",
