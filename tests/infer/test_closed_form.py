@@ -80,11 +80,11 @@ def assert_approximated(fit, mean, covariance, evidence):
     assert fit.status["converged"]
 
 
-@pytest.mark.parametrize("guide", ["full_rank", "laplace", SLOW("low_rank"), SLOW("flow")])
+@pytest.mark.parametrize("guide", ["full_rank", SLOW("laplace"), SLOW("low_rank"), SLOW("flow")])
 def test_guides_that_know_correlations(linear, linear_data, exact, guide):
     data = linear_data()
     # Low rank does not start from the Gaussian approximation's correlations, and has to find them.
-    steps = 3000 if guide == "low_rank" else 600
+    steps = 3000 if guide == "low_rank" else 300
     fit = bayesdcm.fit(linear(), data, "svi", guide=guide, steps=steps, draws=4000, progress=False)
     assert fit.status["guide"] == guide
     assert_approximated(fit, *exact(data))
@@ -93,7 +93,7 @@ def test_guides_that_know_correlations(linear, linear_data, exact, guide):
 @pytest.mark.slow
 def test_svi_with_two_sites_and_confounds(linear, linear_data, exact):
     data = linear_data(extended=True)
-    fit = bayesdcm.fit(linear(), data, "svi", steps=600, draws=4000, progress=False)
+    fit = bayesdcm.fit(linear(), data, "svi", steps=300, draws=4000, progress=False)
     assert_approximated(fit, *exact(data))
 
 
@@ -102,7 +102,7 @@ def test_independent_normals_take_the_diagonal_of_the_precision(linear, linear_d
     data = linear_data()
     mean, covariance, evidence = exact(data)
     fit = bayesdcm.fit(
-        linear(), data, "svi", guide="mean_field", steps=600, draws=4000, progress=False
+        linear(), data, "svi", guide="mean_field", steps=300, draws=4000, progress=False
     )
     precision = np.linalg.inv(covariance)
     sd = 1 / np.sqrt(np.diag(precision))
@@ -161,6 +161,7 @@ def test_laplace_with_learned_noise(linear, learned):
     assert list(fit.covariance) == ["b[one]", "b[two]", "h"]
 
 
+@pytest.mark.slow
 def test_nuts_with_learned_noise(linear, learned):
     data, _, mean, sd = learned
     fit = bayesdcm.fit(linear(learned=True), data, "nuts", progress=False)

@@ -148,6 +148,7 @@ def test_energy_that_mixes_slowly(sampled):
     assert found.facts["energy"] < 0.3
 
 
+@pytest.mark.slow
 def test_one_chain_of_the_sampler(linear, data):
     settings = {"warmup": 50, "draws": 50, "progress": False, "chain_method": "vectorized"}
     fit = bayesdcm.fit(linear(), data, "nuts", chains=1, **settings)

@@ -97,6 +97,7 @@ def test_draws_need_not_be_whole_blocks(linear, data):
     assert fit.idata.sample_stats["energy"].shape == (4, 60)
 
 
+@pytest.mark.slow
 def test_adapting_the_metric_gives_the_same_posterior(linear, data, exact):
     fit = sample(linear, data, chain_method="vectorized", adapt_metric=True, warmup=300, draws=500)
     mean, covariance, _ = exact(data)
@@ -113,6 +114,7 @@ def funnel(data):
     numpyro.sample("y", gaussian(x[:1], -4.0), obs=data)
 
 
+@pytest.mark.slow
 def test_divergences_are_counted_and_told(caplog):
     with caplog.at_level("WARNING", "bayesdcm"):
         fit = bayesdcm.fit(

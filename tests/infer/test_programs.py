@@ -105,6 +105,7 @@ def assert_recovered(fit):
     assert fit.idata.posterior_predictive["signal"].shape[2:] == (60, 1)
 
 
+@pytest.mark.slow
 def test_a_program_of_ones_own_by_laplace(own_program, data):
     fit = bayesdcm.fit(own_program, data)
     assert fit.status["converged"]

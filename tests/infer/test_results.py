@@ -14,7 +14,7 @@ from bayesdcm.infer import arviz_adapter
 
 SETTINGS = {
     "laplace": {},
-    "svi": {"steps": 300, "draws": 300, "progress": False},
+    "svi": {"steps": 300, "draws": 4000, "progress": False},
     "nuts": {"warmup": 100, "draws": 250, "chains": 2, "progress": False},
 }
 GROUPS = [
@@ -80,7 +80,7 @@ def test_the_summary_has_a_row_for_every_parameter(fit):
 def test_groups_dims_and_coordinates(fit, data):
     groups = arviz_adapter.groups_of(fit.idata)
     assert list(groups) == GROUPS
-    chains, draws = {"laplace": (1, 1000), "svi": (1, 300), "nuts": (2, 250)}[fit.method]
+    chains, draws = {"laplace": (1, 1000), "svi": (1, 4000), "nuts": (2, 250)}[fit.method]
     assert dict(fit.idata.posterior.sizes) == {"chain": chains, "draw": draws, "effect": 2}
     assert fit.idata.posterior["effect"].values.tolist() == ["one", "two"]
     assert fit.idata.prior["b"].dims == ("chain", "draw", "effect")

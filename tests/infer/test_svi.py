@@ -9,7 +9,7 @@ from bayesdcm.infer import svi
 
 
 def approximate(linear, data, **options):
-    settings = {"steps": 300, "draws": 200, "progress": False} | options
+    settings = {"steps": 300, "draws": 4000, "progress": False} | options
     return bayesdcm.fit(linear(), data, "svi", **settings)
 
 
@@ -40,7 +40,7 @@ def test_the_same_seed_gives_the_same_numbers(linear, data, fit):
 
 
 def test_draws_carry_the_density_of_the_guide(fit):
-    assert fit.idata.posterior["b"].shape == (1, 200, 2)
+    assert fit.idata.posterior["b"].shape == (1, 4000, 2)
     stats = fit.idata.sample_stats
     gap = np.asarray(stats["lp"] - stats["log_q"])
     # The bound is the mean of what importance weights measure.
@@ -68,7 +68,7 @@ def test_interruption_keeps_the_steps_done(linear, data, fit, monkeypatch, caplo
     assert "SVI was stopped after 150 of 300 steps" in caplog.text
     np.testing.assert_array_equal(stopped.trace["elbo"], fit.trace["elbo"][:150])
     assert np.isfinite(stopped.log_evidence)
-    assert stopped.idata.posterior["b"].shape == (1, 200, 2)
+    assert stopped.idata.posterior["b"].shape == (1, 4000, 2)
     assert not stopped.status["complete"]
     assert "The run was stopped before its end" in str(stopped.diagnose())
 

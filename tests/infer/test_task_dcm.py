@@ -176,17 +176,16 @@ def test_predictions_are_in_the_units_of_the_data(fit, model, data):
         # The confound-free prediction is not centred: its mean is that of the response.
         offset = float(predictive[name].mean()) - observed.mean()
         assert abs(offset) < (10 if name == "signal_prediction" else 0.2), name
-    residual = observed - np.asarray(large.predict())
-    noise = np.exp(-large.mean["log_precision"] / 2) / (data.scale * 6.1327701 / 40)
-    np.testing.assert_allclose(residual.std(axis=0), noise, rtol=0.1)
-    assert residual.std() < 0.5 * observed.std()
-    assert np.ptp(np.asarray(large.predict())) == pytest.approx(40, rel=0.25)
-    replicated = np.asarray(predictive["signal"])[0]
-    spread = (replicated - np.asarray(predictive["signal_fitted"])[0]).std(axis=(0, 1))
-    np.testing.assert_allclose(spread, noise, rtol=0.1)
-    # Intervals of replicated data cover the data.
-    low, high = np.quantile(replicated, [0.05, 0.95], axis=0)
-    assert np.mean((observed > low) & (observed < high)) == pytest.approx(0.9, abs=0.05)
+    # Baseline, size and shape of the fitted signal are those of the data.
+    fitted = np.asarray(large.predict())
+    assert 25 < np.ptp(fitted) < 42
+    np.testing.assert_allclose(fitted.mean(axis=0), observed.mean(axis=0), atol=0.1)
+    correlation = np.corrcoef(fitted.ravel(), observed.ravel())[0, 1]
+    assert correlation > 0.9
+    # Noise of replicated data is what the log-precisions say, for a range of 4 as for one of 40.
+    replicated = np.asarray(predictive["signal"]) - np.asarray(predictive["signal_fitted"])
+    noise = 10 * np.exp(-large.mean["log_precision"] / 2)
+    np.testing.assert_allclose(replicated[0].std(axis=(0, 1)), noise, rtol=0.02)
 
 
 def test_the_fit_is_sound_and_survives_a_file(fit, tmp_path):
