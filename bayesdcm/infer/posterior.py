@@ -17,6 +17,7 @@ from bayesdcm.infer.problem import Problem
 from bayesdcm.observe.gaussian import GaussianObservation
 
 BATCH = 32
+PART = 128
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -120,13 +121,19 @@ def predictive(problem: Problem, draws: jax.Array, seed: int) -> dict[str, dict[
         and, with confounds, ``NAME_fitted``. ``likelihood``: pointwise log-likelihoods.
     """
     n_draws = len(draws)
-    # A last, shorter batch would be compiled as a program of its own.
-    padded = np.concatenate([draws, np.repeat(draws[-1:], -n_draws % BATCH, axis=0)])
+    # Parts of one size, the last one padded: compiled once, however many draws there are.
+    padded = np.concatenate([draws, np.repeat(draws[-1:], -n_draws % PART, axis=0)])
     # JAX draws from some distributions (Poisson) with the threefry generator only.
     generator = "threefry2x32" if problem.sites.foreign else "rbg"
     keys = _keys(seed, len(padded), generator)
-    found = _predictive(problem.source, problem.sites, problem.prepared, padded, keys)
-    return jax.tree.map(lambda leaf: np.asarray(leaf)[:n_draws], found)
+    parts = []
+    for start in range(0, len(padded), PART):
+        part = slice(start, start + PART)
+        found = _predictive(
+            problem.source, problem.sites, problem.prepared, padded[part], keys[part]
+        )
+        parts.append(jax.tree.map(np.asarray, found))
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:n_draws], *parts)
 
 
 def observed_values(problem: Problem) -> dict[str, NDArray]:
