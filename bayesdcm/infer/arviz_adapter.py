@@ -162,8 +162,9 @@ def pareto_k(log_weights: NDArray) -> float:
     Examples
     --------
     >>> import numpy as np
-    >>> pareto_k(np.random.default_rng(0).normal(size=500) * 0.1) < 0.7
-    True
+    >>> light, heavy = np.random.default_rng(0).exponential(size=(2, 2000)) * [[0.2], [1.5]]
+    >>> pareto_k(light) < 0.7, pareto_k(heavy) > 1
+    (True, True)
     """
     finite = np.asarray(log_weights)[np.isfinite(log_weights)]
     finite = finite - finite.max()
@@ -175,7 +176,8 @@ def pareto_k(log_weights: NDArray) -> float:
         if DATA_TREE:
             from arviz_stats.base import array_stats
 
-            _, shape = array_stats.psislw(finite)
+            # ArviZ 1.x takes log-likelihoods, the negative of the log weights.
+            _, shape = array_stats.psislw(-finite)
         else:
             _, shape = az.psislw(finite)
     return float(np.asarray(shape))
