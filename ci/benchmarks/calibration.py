@@ -43,7 +43,9 @@ N_SCANS, REPETITION_TIME, INPUT_DT = 100, 2.0, 0.25
 RANKS = 40
 BINS = 10
 LEVELS = (0.5, 0.8, 0.95)
-WARMUP, THIN = 100, 5
+WARMUP, THIN = 150, 5
+# Draws of the prior include data that say little; their trajectories are cut at this depth.
+MAX_TREE_DEPTH = 7
 
 
 def problem() -> Problem:
@@ -97,7 +99,7 @@ def infer(bound: Problem, truth: np.ndarray, seed: int, with_nuts: bool) -> dict
         begin = time.process_time()
         draws = nuts.sample(
             bound, mean, covariance, seed=seed, progress=False,
-            chains=1, warmup=WARMUP, draws=THIN * (RANKS - 1),
+            chains=1, warmup=WARMUP, draws=THIN * (RANKS - 1), max_tree_depth=MAX_TREE_DEPTH,
         )  # fmt: skip
         thinned = draws.position[0, THIN - 1 :: THIN]
         result |= {

@@ -86,7 +86,8 @@ def test_the_same_seed_gives_the_same_numbers(linear, data):
     runs = [sample(linear, data, chain_method="vectorized", seed=s) for s in (3, 3, 4)]
     draws = [np.asarray(run.idata.posterior["b"]) for run in runs]
     np.testing.assert_array_equal(draws[0], draws[1])
-    assert not np.isclose(draws[0], draws[2]).any()
+    # Single numbers of independent draws may be close; all of them are not.
+    assert np.abs(draws[0] - draws[2]).mean() > 0.5 * draws[0].std(axis=(0, 1)).min()
     replicated = [np.asarray(run.idata.posterior_predictive["y"]) for run in runs]
     np.testing.assert_array_equal(replicated[0], replicated[1])
 
