@@ -51,7 +51,8 @@ def fit(
     progress : bool
         Whether to show progress of long work.
     **options
-        Of the method. Laplace: ``starts`` (1; a number, or flat points, shape (starts, size)),
+        Of the method. All: ``starts`` (1; a number, or flat points, shape (starts, size)) of
+        variational Laplace, whose best optimum counts; SVI and NUTS start from it. Laplace:
         ``max_iterations`` (128), ``derivatives`` ("exact", or "one_sided" for SPM's
         differences), ``draws`` (1000, for predictions and diagnostics). SVI:
         ``guide`` ("full_rank", "mean_field", "low_rank", "laplace", "flow"), ``steps`` (1000),
@@ -137,6 +138,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "draws": int,
     },
     "svi": {
+        "starts": object,
         "guide": svi.GUIDES,
         "steps": int,
         "learning_rate": float,
@@ -145,6 +147,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "draws": int,
     },
     "nuts": {
+        "starts": object,
         "chains": int,
         "warmup": int,
         "draws": int,
@@ -304,17 +307,19 @@ def _fit_laplace(
 # Methods that start from variational Laplace
 
 
-def _gaussian_start(problem: Problem, seed: int) -> tuple[NDArray, NDArray]:
+def _gaussian_start(problem: Problem, starts: Any, seed: int) -> tuple[NDArray, NDArray]:
     """Gaussian approximation to start from: variational Laplace, else the prior's moments."""
     if not problem.sites.foreign:
-        found = laplace_posterior(problem, _starts(problem, 1, seed))
+        found = laplace_posterior(problem, _starts(problem, starts, seed))
         return found["mean"], found["covariance"]
     draws = np.asarray(prior_sample(problem, PLAIN_START_DRAWS, seed))
     return draws.mean(0), np.diag(draws.var(0))
 
 
-def _fit_svi(problem: Problem, *, seed: int, progress: bool, **options: Any) -> Fit:
-    centre, covariance = _gaussian_start(problem, seed)
+def _fit_svi(
+    problem: Problem, *, seed: int, progress: bool, starts: Any = 1, **options: Any
+) -> Fit:
+    centre, covariance = _gaussian_start(problem, starts, seed)
     found = svi.approximate(problem, centre, covariance, seed=seed, progress=progress, **options)
     posterior = FlatPosterior(draws=found.draws[None], log_q=found.log_q[None], seed=seed)
     status = {
@@ -325,8 +330,10 @@ def _fit_svi(problem: Problem, *, seed: int, progress: bool, **options: Any) -> 
     return Fit("svi", found.elbo, found.trace, status, problem, posterior, problem.description)
 
 
-def _fit_nuts(problem: Problem, *, seed: int, progress: bool, **options: Any) -> Fit:
-    centre, covariance = _gaussian_start(problem, seed)
+def _fit_nuts(
+    problem: Problem, *, seed: int, progress: bool, starts: Any = 1, **options: Any
+) -> Fit:
+    centre, covariance = _gaussian_start(problem, starts, seed)
     found = nuts.sample(problem, centre, covariance, seed=seed, progress=progress, **options)
     posterior = FlatPosterior(draws=found.position, statistics=found.statistics, seed=seed)
     status = {"converged": True, "complete": found.complete}

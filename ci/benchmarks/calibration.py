@@ -11,6 +11,9 @@ just as often (Talts et al. 2018, https://arxiv.org/abs/1804.06788).
 Draws of the prior at which the model diverges are drawn again: the likelihood is zero there, so
 this is the prior restricted to where the model makes sense, for simulation and inference alike.
 Data are simulated without confounds: their prior is flat, so posteriors do not depend on them.
+Laplace starts at the prior mean. At this signal-to-noise ratio some posteriors have poor local
+optima far from the truth, where the noise found is much stronger than the prior expects; NUTS then
+starts from the best of many runs of Laplace. (The rule sees data only, never the truth.)
 The rank of the truth in a Gaussian posterior is its exact quantile. NUTS runs one chain, thinned to
 39 draws, so that ranks take 40 values and intervals of 50, 80 and 95 % hold whole numbers of them.
 """
@@ -38,6 +41,7 @@ from bayesdcm.infer.density import evaluate
 from bayesdcm.infer.fitting import _starts, laplace_posterior
 from bayesdcm.infer.posterior import prior_sample
 from bayesdcm.infer.problem import Problem, make_problem
+from bayesdcm.models.task import LOG_PRECISION_MEAN, LOG_PRECISION_VARIANCE
 
 N_SCANS, REPETITION_TIME, INPUT_DT = 100, 2.0, 0.25
 RANKS = 40
@@ -46,6 +50,8 @@ LEVELS = (0.5, 0.8, 0.95)
 WARMUP, THIN = 150, 5
 # Draws of the prior include data that say little; their trajectories are cut at this depth.
 MAX_TREE_DEPTH = 7
+# A log-precision so many prior standard deviations below its prior mean calls for more starts.
+SURPRISE, STARTS, ROUNDS = 10, 32, 3
 
 
 def problem() -> Problem:
@@ -85,6 +91,12 @@ def simulate(whole: Problem, n: int, seed: int) -> tuple[np.ndarray, np.ndarray,
     return np.asarray(candidates)[kept], signals[kept], int((~finite[: kept[-1] + 1]).sum())
 
 
+def surprising(mean: np.ndarray) -> bool:
+    """Whether the noise found is much stronger than the prior expects."""
+    lowest = LOG_PRECISION_MEAN - SURPRISE * np.sqrt(LOG_PRECISION_VARIANCE)
+    return bool((mean[-2:] < lowest).any())
+
+
 def infer(bound: Problem, truth: np.ndarray, seed: int, with_nuts: bool) -> dict[str, Any]:
     """Quantiles of the truth under both posteriors, and what they cost."""
     begin = time.process_time()
@@ -97,6 +109,14 @@ def infer(bound: Problem, truth: np.ndarray, seed: int, with_nuts: bool) -> dict
     }
     if with_nuts:
         begin = time.process_time()
+        rounds = 0
+        while surprising(found["mean"]) and rounds < ROUNDS:
+            points = _starts(bound, STARTS, seed + 10_000 * rounds)
+            again = laplace_posterior(bound, points, 128)
+            found = max(found, again, key=lambda f: f["result"].free_energy)
+            rounds += 1
+        mean, covariance = found["mean"], found["covariance"]
+        result |= {"rounds": rounds, "surprising": surprising(mean)}
         draws = nuts.sample(
             bound, mean, covariance, seed=seed, progress=False,
             chains=1, warmup=WARMUP, draws=THIN * (RANKS - 1), max_tree_depth=MAX_TREE_DEPTH,
@@ -218,6 +238,10 @@ def main() -> None:
     print(f"variational Laplace converged in {collect('converged').sum()} of {n}")
     if n_nuts:
         print(f"NUTS: {(collect('diverging') > 0).sum()} of {n_nuts} with divergent trajectories")
+        print(
+            f"{(collect('rounds') > 0).sum()} of them started from the best of {STARTS} runs of "
+            f"Laplace or more, {collect('surprising').sum()} without finding a better optimum"
+        )
     costs = [
         {
             "method": name,
