@@ -1,67 +1,55 @@
 """The Gaussian observation: precision components and confounds, one distribution for all methods.
 
 Confounds are integrated out analytically under a prior N(0, 1e8) on their coefficients, the one
-that SPM uses in place of a flat prior: likelihoods stay proper and free energies comparable.
+that SPM uses for fMRI in place of a flat prior: likelihoods stay proper and free energies
+comparable.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
+from jax.scipy.linalg import solve_triangular
 from numpy.typing import ArrayLike
 from numpyro.distributions import constraints
+
+from bayesdcm.observe.temporal_precision import (
+    ConfoundBasis,
+    TemporalPrecision,
+    checked_confounds,
+    confound_basis,
+    temporal_precision,
+)
 
 CONFOUND_PRECISION = 1e-8
 # Added to every component's scale, as in SPM: the precision never vanishes altogether.
 SMALLEST_SCALE = float(np.exp(-32))
 
 
-class ConfoundBasis(NamedTuple):
-    """Confounds as orthonormal columns and their singular values.
+class _Dense(NamedTuple):
+    """Noise with a full precision: repeated over the second axis of the residual.
 
-    Attributes
-    ----------
-    basis : (times, k)
-        Orthonormal columns that span the confounds.
-    scale : (k,)
-        Singular values of the confounds.
+    `precision` (m, m), or its diagonal (m,); `design` of the confounds, (m, q).
     """
 
-    basis: jax.Array
-    scale: jax.Array
+    precision: jax.Array
+    design: jax.Array
 
+    def matrix(self) -> jax.Array:
+        return jnp.diag(self.precision) if self.precision.ndim == 1 else self.precision
 
-def confound_basis(confounds: ArrayLike | None, n_times: int) -> ConfoundBasis:
-    """Orthonormal form of confounds, worked out once for a data set.
+    def root(self) -> jax.Array:
+        return jnp.linalg.cholesky(self.matrix()).T
 
-    Parameters
-    ----------
-    confounds : array_like or None
-        Shape (times, k); None for none.
-    n_times : int
-        Number of times.
-
-    Returns
-    -------
-    ConfoundBasis
-        With k columns, or none.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> confound_basis(np.ones((4, 1)), 4).scale.round(6).tolist()
-    [2.0]
-    """
-    if confounds is None:
-        return ConfoundBasis(np.zeros((n_times, 0)), np.zeros(0))
-    # Data that jit passes in are decomposed where they are used; all others only once.
-    xp = jnp if isinstance(confounds, jax.core.Tracer) else np
-    basis, scale, _ = xp.linalg.svd(xp.asarray(confounds), full_matrices=False)
-    return ConfoundBasis(basis, scale)
+    def log_determinant(self) -> jax.Array:
+        if self.precision.ndim == 1:
+            return jnp.log(self.precision).sum()
+        return 2 * jnp.log(jnp.diagonal(self.root())).sum()
 
 
 class GaussianObservation(dist.Distribution):
@@ -76,11 +64,14 @@ class GaussianObservation(dist.Distribution):
         Noise-free prediction, shape (times,) or (times, columns).
     log_precision : jax.Array
         Log-precisions, shape (components,).
-    components : jax.Array or None
+    components : jax.Array, TemporalPrecision or None
         Precision components over the flattened prediction (C order): their diagonals, shape
-        (components, n), or full matrices, shape (components, n, n).
+        (components, n), or full matrices, shape (components, n, n); or temporal components that
+        the columns share.
     confounds : ConfoundBasis
         Confounds of every column.
+    confound_precision : float
+        Prior precision of the confounds' coefficients.
     validate_args : bool, optional
         Taken for NumPyro's sake; shapes are checked by `gaussian`.
 
@@ -99,13 +90,15 @@ class GaussianObservation(dist.Distribution):
         "components",
         "confounds",
     )
+    pytree_aux_fields = ("confound_precision",)
 
     def __init__(
         self,
         prediction: jax.Array,
         log_precision: jax.Array,
-        components: jax.Array | None,
+        components: jax.Array | TemporalPrecision | None,
         confounds: ConfoundBasis,
+        confound_precision: float = CONFOUND_PRECISION,
         *,
         validate_args: bool | None = None,
     ) -> None:
@@ -113,6 +106,7 @@ class GaussianObservation(dist.Distribution):
         self.log_precision = log_precision
         self.components = components
         self.confounds = confounds
+        self.confound_precision = confound_precision
         super().__init__(event_shape=jnp.shape(prediction), validate_args=False)
 
     @constraints.dependent_property
@@ -134,6 +128,33 @@ class GaussianObservation(dist.Distribution):
     def has_confounds(self) -> bool:
         """Whether there is at least one confound."""
         return self.confounds.scale.shape[0] > 0
+
+    @property
+    def temporal(self) -> TemporalPrecision | None:
+        """Temporal components, where it has them."""
+        return self.components if isinstance(self.components, TemporalPrecision) else None
+
+    @property
+    def white(self) -> bool:
+        """Whether columns are white once they are whitened by a matrix without parameters."""
+        return self.components is None or (self.temporal is not None and self.temporal.single)
+
+    @property
+    def whitened_confounds(self) -> ConfoundBasis:
+        """Confounds of `whiten`-ed columns."""
+        return self.confounds if self.temporal is None else self.temporal.whitened
+
+    def whiten(self, columns: jax.Array) -> jax.Array:
+        """Columns, shape (times, ...), times the root of a single temporal component."""
+        if self.temporal is None:
+            return columns
+        return jnp.tensordot(self.temporal.root, columns, 1)
+
+    def unwhiten(self, columns: jax.Array) -> jax.Array:
+        """Columns, shape (times, k), of which `whiten` makes these."""
+        if self.temporal is None:
+            return columns
+        return solve_triangular(self.temporal.root, columns)
 
     def residual(self, value: jax.Array) -> jax.Array:
         """Observed minus predicted.
@@ -159,70 +180,104 @@ class GaussianObservation(dist.Distribution):
         return matrix.reshape(times * columns, columns * n_confounds)
 
     def precision(self) -> jax.Array:
-        """Precision of the flattened noise: its diagonal (n,), or the matrix (n, n)."""
+        """Precision of the noise.
+
+        Returns
+        -------
+        jax.Array
+            Of the flattened noise: its diagonal (n,), or the matrix (n, n). With temporal
+            components, that of one column, (times, times).
+        """
         if self.components is None:
             return jnp.broadcast_to(self.scales, self.columns.shape).ravel()
-        return jnp.tensordot(self.scales, self.components, 1)
+        components = self.components if self.temporal is None else self.temporal.components
+        return jnp.tensordot(self.scales, components, 1)
+
+    def weigh(self, residual: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """The precision times a residual, and the diagonal of the precision.
+
+        Parameters
+        ----------
+        residual : jax.Array
+            Shape (times, columns).
+
+        Returns
+        -------
+        tuple of jax.Array
+            Both of shape (times, columns).
+        """
+        precision = self.precision()
+        if precision.ndim == 1:
+            diagonal = precision.reshape(residual.shape)
+            return diagonal * residual, diagonal
+        weighed = (precision @ residual.reshape(len(precision), -1)).reshape(residual.shape)
+        diagonal = jnp.diagonal(precision)
+        if self.temporal is None:
+            return weighed, diagonal.reshape(residual.shape)
+        return weighed, jnp.broadcast_to(diagonal[:, None], residual.shape)
+
+    def _dense(self) -> _Dense:
+        if self.temporal is None:
+            return _Dense(self.precision(), self.confound_matrix())
+        return _Dense(self.precision(), self.confounds.basis * self.confounds.scale)
 
     def log_prob(self, value: jax.Array) -> jax.Array:
         """Log-density with the confounds integrated out; -inf where a prediction diverged."""
-        log_density = (
-            self._log_prob_columns(value)
-            if self.components is None
-            else self._log_prob_components(value)
-        )
+        log_density = self._log_prob_white(value) if self.white else self._log_prob_dense(value)
         return jnp.where(jnp.isfinite(log_density), log_density, -jnp.inf)
 
-    def _log_prob_columns(self, value: jax.Array) -> jax.Array:
-        residual = self.residual(value)
-        basis, scale = self.confounds
+    def _log_prob_white(self, value: jax.Array) -> jax.Array:
+        residual = self.whiten(self.residual(value))
+        basis, scale = self.whitened_confounds
         inside = basis.T @ residual
         outside = residual - basis @ inside
         weight = jnp.broadcast_to(self.scales, residual.shape[1:])
-        inflation = 1 + weight * scale[:, None] ** 2 / CONFOUND_PRECISION
+        inflation = 1 + weight * scale[:, None] ** 2 / self.confound_precision
         quadratic = (weight * (outside**2).sum(0)).sum() + (weight * inside**2 / inflation).sum()
         log_determinant = residual.shape[0] * jnp.log(weight).sum() - jnp.log(inflation).sum()
+        if self.temporal is not None:
+            log_determinant += residual.shape[1] * self.temporal.log_determinant
         return (log_determinant - quadratic - residual.size * jnp.log(2 * jnp.pi)) / 2
 
-    def _log_prob_components(self, value: jax.Array) -> jax.Array:
-        residual = self.residual(value).ravel()
-        precision = self.precision()
-        if precision.ndim == 1:
-            log_determinant = jnp.log(precision).sum()
-            precision = jnp.diag(precision)
-        else:
-            factor = jnp.linalg.cholesky(precision)
-            log_determinant = 2 * jnp.log(jnp.diagonal(factor)).sum()
-        weighted = precision @ residual
-        quadratic = residual @ weighted
+    def _log_prob_dense(self, value: jax.Array) -> jax.Array:
+        dense = self._dense()
+        residual = self.residual(value).reshape(len(dense.precision), -1)
+        log_determinant = dense.log_determinant()
+        weighted = dense.matrix() @ residual
+        quadratic = (residual * weighted).sum()
         if self.has_confounds:
-            design = self.confound_matrix()
-            information = design.T @ precision @ design
-            information = information + CONFOUND_PRECISION * jnp.eye(len(information))
-            factor = jnp.linalg.cholesky(information)
-            projected = jax.scipy.linalg.solve_triangular(factor, design.T @ weighted, lower=True)
+            factor = jnp.linalg.cholesky(self._information(dense))
+            projected = solve_triangular(factor, dense.design.T @ weighted, lower=True)
             quadratic = quadratic - (projected**2).sum()
-            log_determinant += len(information) * jnp.log(CONFOUND_PRECISION)
+            log_determinant += len(factor) * jnp.log(self.confound_precision)
             log_determinant -= 2 * jnp.log(jnp.diagonal(factor)).sum()
+        log_determinant *= residual.shape[1]
         return (log_determinant - quadratic - residual.size * jnp.log(2 * jnp.pi)) / 2
+
+    def _information(self, dense: _Dense) -> jax.Array:
+        """Posterior precision of the confounds' coefficients."""
+        information = dense.design.T @ dense.matrix() @ dense.design
+        return information + self.confound_precision * jnp.eye(len(information))
 
     def sample(self, key: jax.Array, sample_shape: tuple[int, ...] = ()) -> jax.Array:
         """Prediction plus noise; confounds, having no proper prior, are left out."""
         noise = jax.random.normal(key, (*sample_shape, *self.columns.shape))
-        if self.components is None:
+        if self.white:
             noise = noise / jnp.sqrt(jnp.broadcast_to(self.scales, self.columns.shape))
+            if self.temporal is not None:
+                noise = _over_samples(self.unwhiten, noise)
         else:
             noise = self._correlated(noise)
         return self.prediction + noise.reshape(*sample_shape, *self.event_shape)
 
     def _correlated(self, noise: jax.Array) -> jax.Array:
-        precision = self.precision()
-        flat = noise.reshape(*noise.shape[:-2], -1)
-        if precision.ndim == 1:
-            return (flat / jnp.sqrt(precision)).reshape(noise.shape)
-        factor = jnp.linalg.cholesky(precision)
-        solved = jnp.linalg.solve(factor.T, jnp.moveaxis(flat, -1, 0).reshape(len(factor), -1))
-        return jnp.moveaxis(solved.reshape(-1, *flat.shape[:-1]), 0, -1).reshape(noise.shape)
+        dense = self._dense()
+        rows = len(dense.precision)
+        shaped = noise.reshape(*noise.shape[:-2], rows, -1)
+        if dense.precision.ndim == 1:
+            return (shaped / jnp.sqrt(dense.precision)[:, None]).reshape(noise.shape)
+        root = dense.root()
+        return _over_samples(lambda flat: solve_triangular(root, flat), shaped).reshape(noise.shape)
 
     def whitened_residual(self, value: jax.Array) -> jax.Array:
         """Residual with unit precision, confounds taken out.
@@ -240,16 +295,15 @@ class GaussianObservation(dist.Distribution):
             Shape (times, columns).
         """
         residual = self.residual(value)
-        if self.components is None:
+        if self.white:
             # The same weight at all times: weighting and projecting commute.
-            basis = self.confounds.basis
+            basis, residual = self.whitened_confounds.basis, self.whiten(residual)
             return (residual - basis @ (basis.T @ residual)) * jnp.sqrt(self.scales)
-        precision = self.precision()
-        precision = jnp.diag(precision) if precision.ndim == 1 else precision
-        root = jnp.linalg.cholesky(precision).T
-        whitened = root @ residual.ravel()
+        dense = self._dense()
+        root = dense.root()
+        whitened = root @ residual.reshape(len(root), -1)
         if self.has_confounds:
-            basis, _ = jnp.linalg.qr(root @ self.confound_matrix())
+            basis, _ = jnp.linalg.qr(root @ dense.design)
             whitened = whitened - basis @ (basis.T @ whitened)
         return whitened.reshape(residual.shape)
 
@@ -271,31 +325,37 @@ class GaussianObservation(dist.Distribution):
         if not self.has_confounds:
             return self.prediction
         residual = self.residual(value)
-        if self.components is None:
-            basis, scale = self.confounds
+        if self.white:
+            basis, scale = self.whitened_confounds
             weight = jnp.broadcast_to(self.scales, residual.shape[1:])
-            shrink = 1 + CONFOUND_PRECISION / (weight * scale[:, None] ** 2)
-            inside = (basis.T @ residual) / shrink
+            shrink = 1 + self.confound_precision / (weight * scale[:, None] ** 2)
+            inside = (basis.T @ self.whiten(residual)) / shrink
             if key is not None:
                 inside += jax.random.normal(key, inside.shape) / jnp.sqrt(weight * shrink)
-            return self.prediction + (basis @ inside).reshape(self.event_shape)
-        precision = self.precision()
-        precision = jnp.diag(precision) if precision.ndim == 1 else precision
-        design = self.confound_matrix()
-        information = design.T @ precision @ design
-        information = information + CONFOUND_PRECISION * jnp.eye(len(information))
-        mean = jnp.linalg.solve(information, design.T @ (precision @ residual.ravel()))
+            return self.prediction + self.unwhiten(basis @ inside).reshape(self.event_shape)
+        dense = self._dense()
+        information = self._information(dense)
+        weighted = dense.matrix() @ residual.reshape(len(dense.precision), -1)
+        mean = jnp.linalg.solve(information, dense.design.T @ weighted)
         if key is not None:
             factor = jnp.linalg.cholesky(information)
             mean = mean + jnp.linalg.solve(factor.T, jax.random.normal(key, mean.shape))
-        return self.prediction + (design @ mean).reshape(self.event_shape)
+        return self.prediction + (dense.design @ mean).reshape(self.event_shape)
+
+
+def _over_samples(function: Callable, noise: jax.Array) -> jax.Array:
+    """A linear map of the columns (times, columns) of many samples, (..., times, columns)."""
+    rows = noise.shape[-2]
+    columns = jnp.moveaxis(noise, -2, 0)
+    return jnp.moveaxis(function(columns.reshape(rows, -1)).reshape(columns.shape), 0, -2)
 
 
 def gaussian(
     prediction: jax.Array,
     log_precision: jax.Array,
-    components: ArrayLike | None = None,
+    components: ArrayLike | TemporalPrecision | None = None,
     confounds: ArrayLike | ConfoundBasis | None = None,
+    confound_precision: float = CONFOUND_PRECISION,
 ) -> GaussianObservation:
     """Distribution of data about a prediction, for ``numpyro.sample(..., obs=data)``.
 
@@ -307,13 +367,18 @@ def gaussian(
         Log-precisions of the noise, shape (components,) or (). Give the values of sites marked
         ``infer={"role": "precision"}`` (or an affine function of them), so that variational
         Laplace treats them as hyperparameters.
-    components : array_like, optional
-        Precision components over the flattened prediction (C order): their diagonals,
-        shape (components, n), or full matrices (components, n, n). None: one component a
-        column, the identity on that column; a single log-precision then serves all columns.
+    components : array_like or TemporalPrecision, optional
+        Precision components. Shape (components, times, times): temporal components, the same for
+        every column, whose noises are independent. Or over the flattened prediction (C order):
+        their diagonals, shape (components, n), or full matrices (components, n, n).
+        None: one component a column, the identity on that column; a single log-precision then
+        serves all columns. `temporal_precision` decomposes temporal components beforehand.
     confounds : array_like, optional
         Effects of no interest, shape (times, k), added to every column with coefficients that
         are integrated out.
+    confound_precision : float
+        Prior precision of their coefficients: 1e-8 as SPM has it for fMRI; for evoked responses
+        SPM has exp(-16).
 
     Returns
     -------
@@ -323,7 +388,8 @@ def gaussian(
     Raises
     ------
     ValueError
-        If shapes disagree.
+        If shapes disagree, a single temporal component is not positive definite, or
+        `confound_precision` is not positive.
 
     References
     ----------
@@ -341,29 +407,56 @@ def gaussian(
         raise ValueError(
             f"prediction must have shape (times,) or (times, columns), got {prediction.shape}"
         )
+    confound_precision = float(confound_precision)
+    if not 0 < confound_precision < np.inf:
+        raise ValueError(f"confound_precision must be positive, got {confound_precision}")
     log_precision = jnp.atleast_1d(jnp.asarray(log_precision))
-    n_columns = 1 if prediction.ndim == 1 else prediction.shape[1]
-    if components is not None:
+    components = _checked_components(prediction, log_precision, components)
+    times = prediction.shape[0]
+    if isinstance(components, TemporalPrecision):
+        if confounds is not None:
+            raise ValueError(
+                "confounds must be given to temporal_precision, not to gaussian, where "
+                "components come from it"
+            )
+        confounds = components.confounds
+    elif not isinstance(confounds, ConfoundBasis):
+        confounds = confound_basis(checked_confounds(confounds, times), times)
+    if _is_temporal(prediction, components):
+        components = temporal_precision(components, confounds)
+    elif components is not None and not isinstance(components, TemporalPrecision):
         components = jnp.asarray(components)
-        expected = (len(log_precision),) + (prediction.size,) * (components.ndim - 1)
-        if components.ndim not in (2, 3) or components.shape != expected:
+    return GaussianObservation(prediction, log_precision, components, confounds, confound_precision)
+
+
+def _is_temporal(prediction: jax.Array, components: ArrayLike | None) -> bool:
+    times = prediction.shape[0]
+    return isinstance(components, np.ndarray | jax.Array) and components.shape[1:] == (times, times)
+
+
+def _checked_components(
+    prediction: jax.Array, log_precision: jax.Array, components: ArrayLike | None
+) -> ArrayLike | TemporalPrecision | None:
+    count, times, size = len(log_precision), prediction.shape[0], prediction.size
+    n_columns = size // times if times else 0
+    if components is None:
+        if count not in (1, n_columns):
             raise ValueError(
-                f"components must have shape ({len(log_precision)}, {prediction.size}) or "
-                f"({len(log_precision)}, {prediction.size}, {prediction.size}) for "
-                f"{len(log_precision)} log-precisions and a prediction of "
-                f"{prediction.shape}, got {components.shape}"
+                f"log_precision must have one entry, or one for each of the {n_columns} columns "
+                f"of the prediction, got {count}; give components for another structure"
             )
-    elif len(log_precision) not in (1, n_columns):
+        return None
+    prepared = isinstance(components, TemporalPrecision)
+    if not prepared and not isinstance(components, jax.Array):
+        components = np.asarray(components)
+    shape = components.components.shape if prepared else components.shape
+    allowed = [(count, times, times)]
+    if not prepared:
+        allowed += [(count, size), (count, size, size)]
+    if shape not in allowed:
         raise ValueError(
-            f"log_precision must have one entry, or one for each of the {n_columns} columns of "
-            f"the prediction, got {len(log_precision)}; give components for another structure"
+            f"components must have shape ({count}, {size}), ({count}, {size}, {size}) or "
+            f"({count}, {times}, {times}) for {count} log-precisions and a prediction of "
+            f"{prediction.shape}, got {shape}"
         )
-    if not isinstance(confounds, ConfoundBasis):
-        shape = (prediction.shape[0], 0) if confounds is None else jnp.shape(confounds)
-        if len(shape) != 2 or shape[0] != prediction.shape[0]:
-            raise ValueError(
-                f"confounds must have shape (times, k), one row for each of the "
-                f"{prediction.shape[0]} times, got {shape}"
-            )
-        confounds = confound_basis(confounds, prediction.shape[0])
-    return GaussianObservation(prediction, log_precision, components, confounds)
+    return components

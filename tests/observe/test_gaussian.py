@@ -1,18 +1,19 @@
 """The Gaussian observation against dense multivariate normal densities and least squares."""
 
-import importlib
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
-from bayesdcm.observe import confound_basis, gaussian
+from bayesdcm.observe import confound_basis, gaussian, temporal_precision
 
 TIMES, COLUMNS = 7, 2
 SIZE = TIMES * COLUMNS
 CONFOUND_VARIANCE = 1e8
+
+
+KINDS = ["columns", "one for all", "diagonal", "dense", "temporal 1", "temporal 2"]
 
 
 @pytest.fixture(scope="module")
@@ -31,12 +32,18 @@ def components(kind, rng):
     if kind == "diagonal":
         Q = rng.uniform(0, 1, (3, SIZE))
         return Q, log_precision, np.diag(np.exp(log_precision) @ Q)
+    if kind.startswith("temporal"):
+        # Columns run fastest in the flattened array.
+        count = int(kind.split()[1])
+        roots = rng.normal(size=(count, TIMES, TIMES))
+        Q, log_precision = roots @ roots.transpose(0, 2, 1) / TIMES, log_precision[:count]
+        return Q, log_precision, np.kron(np.tensordot(np.exp(log_precision), Q, 1), np.eye(COLUMNS))
     roots = rng.normal(size=(3, SIZE, SIZE))
     Q = roots @ roots.transpose(0, 2, 1) / SIZE
     return Q, log_precision, np.tensordot(np.exp(log_precision), Q, 1)
 
 
-@pytest.fixture(scope="module", params=["columns", "one for all", "diagonal", "dense"])
+@pytest.fixture(scope="module", params=KINDS)
 def noise(request, rng):
     return components(request.param, np.random.default_rng(8))
 
@@ -67,22 +74,20 @@ def design_matrix(confounds):
     return np.kron(confounds, np.eye(COLUMNS))
 
 
-def make(prediction, noise, confounds):
+def make(prediction, noise, confounds, **options):
     Q, log_precision, _ = noise
-    return gaussian(jnp.asarray(prediction), jnp.asarray(log_precision), Q, confounds)
+    return gaussian(jnp.asarray(prediction), jnp.asarray(log_precision), Q, confounds, **options)
 
 
-def test_log_density(monkeypatch, prediction, value, noise, confounds):
+def test_log_density(prediction, value, noise, confounds):
     # With the confounds' own precision of 1e-8, scipy calls the dense covariance singular.
     prior_precision = 1e-4
-    module = importlib.import_module("bayesdcm.observe.gaussian")
-    monkeypatch.setattr(module, "CONFOUND_PRECISION", prior_precision)
     covariance = np.linalg.inv(noise[2])
     if confounds is not None:
         X = design_matrix(confounds)
         covariance = covariance + X @ X.T / prior_precision
     expected = multivariate_normal(prediction.ravel(), covariance).logpdf(value.ravel())
-    observation = make(prediction, noise, confounds)
+    observation = make(prediction, noise, confounds, confound_precision=prior_precision)
     assert float(observation.log_prob(value)) == pytest.approx(expected, abs=1e-7)
 
 
@@ -173,11 +178,51 @@ def test_a_basis_serves_as_its_confounds(prediction, value):
     assert float(traced) == pytest.approx(float(given[0]), abs=1e-9)
 
 
+@pytest.mark.parametrize("kind", ["temporal 1", "temporal 2"])
+def test_temporal_precision_may_be_decomposed_beforehand(prediction, value, some_confounds, kind):
+    noise = components(kind, np.random.default_rng(8))
+    expected = make(prediction, noise, some_confounds)
+    prepared = temporal_precision(noise[0], some_confounds)
+    made = jax.jit(lambda Q: gaussian(prediction, noise[1], Q).log_prob(value))
+    traced = jax.jit(lambda Q, X: gaussian(prediction, noise[1], Q, X).log_prob(value))
+    for found in (made(prepared), traced(noise[0], some_confounds)):
+        assert float(found) == pytest.approx(float(expected.log_prob(value)), abs=1e-9)
+    again = gaussian(prediction, noise[1], prepared)
+    for name in ("fitted", "whitened_residual"):
+        np.testing.assert_allclose(
+            getattr(again, name)(value), getattr(expected, name)(value), atol=1e-9
+        )
+
+
+def test_temporal_components_of_many_columns_need_little_memory():
+    # The matrix over all data would have 20 000 rows and columns, 3 GB.
+    times, columns = 100, 200
+    Q = 1.25 * np.eye(times) - 0.5 * np.eye(times, k=1) - 0.5 * np.eye(times, k=-1)
+    value = np.random.default_rng(0).normal(size=(times, columns))
+    observation = gaussian(jnp.zeros((times, columns)), jnp.array([1.0]), Q[None])
+    density = multivariate_normal(np.zeros(times), np.linalg.inv(np.e * Q)).logpdf(value.T).sum()
+    assert float(observation.log_prob(value)) == pytest.approx(density, abs=1e-8)
+    assert observation.sample(jax.random.key(0)).shape == (times, columns)
+
+
+def test_evaluation_of_one_temporal_component_decomposes_nothing(prediction, value, some_confounds):
+    noise = components("temporal 1", np.random.default_rng(8))
+
+    def density(prediction, log_precision):
+        Q, X = noise[0], some_confounds
+        return gaussian(prediction, log_precision, Q, X).log_prob(value)
+
+    text = str(jax.make_jaxpr(jax.grad(density, (0, 1)))(prediction, noise[1]))
+    assert "dot_general" in text
+    for operation in ("cholesky", "eigh", "svd", "triangular_solve", "lu"):
+        assert f" {operation}[" not in text
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_diverged_predictions_have_no_density(prediction, value, bad):
     broken = prediction.copy()
     broken[3, 1] = bad
-    for Q in (None, np.ones((1, SIZE))):
+    for Q in (None, np.ones((1, SIZE)), np.eye(TIMES)[None]):
         log_precision = jnp.zeros(1)
         assert float(gaussian(broken, log_precision, Q).log_prob(value)) == -np.inf
 
@@ -203,6 +248,17 @@ def test_gradients_are_those_of_finite_differences(prediction, value, noise, con
         ({"components": np.ones((2, SIZE))}, "components must have shape"),
         ({"components": np.ones((1, SIZE, 3))}, "components must have shape"),
         ({"components": np.ones(SIZE)}, "components must have shape"),
+        ({"components": np.ones((2, TIMES, TIMES))}, r"got \(2, 7, 7\)"),
+        (
+            {"components": np.ones((1, TIMES, TIMES))},
+            "must be positive definite where there is one",
+        ),
+        ({"components": temporal_precision(np.eye(6)[None])}, r"got \(1, 6, 6\)"),
+        (
+            {"components": temporal_precision(np.eye(7)[None]), "confounds": np.ones((7, 1))},
+            "confounds must be given to temporal_precision",
+        ),
+        ({"confound_precision": 0.0}, "confound_precision must be positive, got 0.0"),
         ({"confounds": np.ones((6, 1))}, "confounds must have shape .* the 7 times"),
         ({"confounds": np.ones(TIMES)}, r"confounds must have shape \(times, k\)"),
     ],

@@ -1,0 +1,163 @@
+"""Confounds and temporal precision, in the form that a likelihood needs: decomposed once.
+
+With one temporal component Q = R'R, data times R are white whatever the log-precision, so a
+density needs a product with R and no decomposition.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import ArrayLike
+
+
+class ConfoundBasis(NamedTuple):
+    """Confounds as orthonormal columns and their singular values.
+
+    Attributes
+    ----------
+    basis : (times, k)
+        Orthonormal columns that span the confounds.
+    scale : (k,)
+        Singular values of the confounds.
+    """
+
+    basis: jax.Array
+    scale: jax.Array
+
+
+def _namespace(*arrays: Any) -> Any:
+    """JAX for arrays that jit passes in, which are worked on where they are used; else NumPy."""
+    leaves = jax.tree.leaves(arrays)
+    return jnp if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves) else np
+
+
+def confound_basis(confounds: ArrayLike | None, n_times: int) -> ConfoundBasis:
+    """Orthonormal form of confounds, worked out once for a data set.
+
+    Parameters
+    ----------
+    confounds : array_like or None
+        Shape (times, k); None for none.
+    n_times : int
+        Number of times.
+
+    Returns
+    -------
+    ConfoundBasis
+        With k columns, or none.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> confound_basis(np.ones((4, 1)), 4).scale.round(6).tolist()
+    [2.0]
+    """
+    if confounds is None:
+        return ConfoundBasis(np.zeros((n_times, 0)), np.zeros(0))
+    xp = _namespace(confounds)
+    basis, scale, _ = xp.linalg.svd(xp.asarray(confounds), full_matrices=False)
+    return ConfoundBasis(basis, scale)
+
+
+class TemporalPrecision(NamedTuple):
+    """Temporal precision components that all columns share, with the confounds of each column.
+
+    Made by `temporal_precision`.
+
+    Attributes
+    ----------
+    components : (k, times, times)
+        Precision components Q_i.
+    root : (times, times)
+        Upper triangular R with R'R = Q, where there is one component; (0, 0) otherwise.
+    log_determinant : ()
+        Log-determinant of the only component; zero otherwise.
+    confounds : ConfoundBasis
+        Confounds of every column.
+    whitened : ConfoundBasis
+        R times the confounds; the confounds themselves where there are several components.
+    """
+
+    components: jax.Array
+    root: jax.Array
+    log_determinant: jax.Array
+    confounds: ConfoundBasis
+    whitened: ConfoundBasis
+
+    @property
+    def single(self) -> bool:
+        """Whether there is one component only."""
+        return self.components.shape[0] == 1
+
+
+def temporal_precision(
+    components: ArrayLike, confounds: ArrayLike | ConfoundBasis | None = None
+) -> TemporalPrecision:
+    """Temporal precision components and confounds, decomposed once.
+
+    `bayesdcm.observe.gaussian` calls this itself; call it beforehand where the components are
+    arguments of compiled code, such as the prepared data of a model.
+
+    Parameters
+    ----------
+    components : array_like
+        Symmetric precision components, shape (k, times, times).
+    confounds : array_like or ConfoundBasis, optional
+        Effects of no interest, shape (times, q).
+
+    Returns
+    -------
+    TemporalPrecision
+        A tree of arrays, to be given to `bayesdcm.observe.gaussian` as `components`.
+
+    Raises
+    ------
+    ValueError
+        If shapes disagree, or the only component is not positive definite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> round(float(temporal_precision(2 * np.eye(3)[None]).log_determinant), 4)
+    2.0794
+    """
+    shape = jnp.shape(components)
+    if len(shape) != 3 or shape[1] != shape[2] or not shape[0]:
+        raise ValueError(f"components must have shape (k, times, times), got {shape}")
+    if not isinstance(confounds, ConfoundBasis):
+        confounds = confound_basis(checked_confounds(confounds, shape[1]), shape[1])
+    xp = _namespace(components, confounds)
+    components = xp.asarray(components, float)
+    if shape[0] > 1:
+        nothing = np.zeros((0, 0))
+        return TemporalPrecision(components, nothing, np.zeros(()), confounds, confounds)
+    root = _upper_root(components[0])
+    whitened = confound_basis(root @ (confounds.basis * confounds.scale), shape[1])
+    log_determinant = 2 * xp.log(xp.diagonal(root)).sum()
+    return TemporalPrecision(components, root, log_determinant, confounds, whitened)
+
+
+def checked_confounds(confounds: ArrayLike | None, n_times: int) -> ArrayLike | None:
+    """The same confounds; an error where they do not have one row for each time."""
+    shape = (n_times, 0) if confounds is None else jnp.shape(confounds)
+    if len(shape) != 2 or shape[0] != n_times:
+        raise ValueError(
+            f"confounds must have shape (times, k), one row for each of the {n_times} times, "
+            f"got {shape}"
+        )
+    return confounds
+
+
+def _upper_root(component: Any) -> Any:
+    xp = _namespace(component)
+    try:
+        return xp.linalg.cholesky(component).T
+    except np.linalg.LinAlgError as error:
+        raise ValueError(
+            "components must be positive definite where there is one only, got a matrix with "
+            f"eigenvalues down to {np.linalg.eigvalsh(component).min():.3g}"
+        ) from error
