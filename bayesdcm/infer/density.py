@@ -1,7 +1,12 @@
 """A NumPyro program as functions of one flat, unconstrained vector.
 
-Every method works on the same vector: the sites that are neither observed nor marked
-``infer={"role": "precision"}`` come first, in program order, then the precision sites.
+Every method works on the same vector. Sites without a role come first, in program order, then
+those marked ``infer={"role": "observer"}``, then those marked ``infer={"role": "precision"}``:
+- observer sites are parameters that turn hidden states into observations (a dipole's position
+  and moment, a gain). Variational Laplace takes several cheap steps in them for each step in the
+  others; to all other methods they are parameters like any;
+- precision sites are log-precisions of the noise, which variational Laplace treats as
+  hyperparameters.
 """
 
 from __future__ import annotations
@@ -23,6 +28,9 @@ from bayesdcm.observe.gaussian import GaussianObservation
 
 Program = Callable[[], Any]
 
+# In the order of the flat vector.
+ROLES = ("parameter", "observer", "precision")
+
 
 class Site(NamedTuple):
     """A sampled site.
@@ -35,8 +43,8 @@ class Site(NamedTuple):
         Shape in unconstrained coordinates.
     constrained_shape : tuple of int
         Shape of its value.
-    precision : bool
-        Whether it is a log-precision of the noise.
+    role : {"parameter", "observer", "precision"}
+        What it is: log-precisions of the noise are precision sites.
     gaussian : bool
         Whether unconstrained coordinates are the value itself and the prior is normal, so that
         a Gaussian posterior is one of the value.
@@ -45,8 +53,13 @@ class Site(NamedTuple):
     name: str
     shape: tuple[int, ...]
     constrained_shape: tuple[int, ...]
-    precision: bool
+    role: str
     gaussian: bool
+
+    @property
+    def precision(self) -> bool:
+        """Whether it is a log-precision of the noise."""
+        return self.role == "precision"
 
     @property
     def size(self) -> int:
@@ -91,7 +104,7 @@ class Layout:
     Parameters
     ----------
     sites : tuple of Site
-        Parameter sites, then precision sites.
+        Parameter sites, then observer sites, then precision sites.
     observed : tuple of str
         Names of observed sites.
     foreign : tuple of str
@@ -111,6 +124,16 @@ class Layout:
     def n_parameters(self) -> int:
         """Number of coordinates that are not log-precisions."""
         return sum(site.size for site in self.sites if not site.precision)
+
+    @property
+    def n_observer(self) -> int:
+        """Number of coordinates of observer sites, the last of the parameters."""
+        return sum(site.size for site in self.sites if site.role == "observer")
+
+    def of_roles(self, *roles: str) -> Layout:
+        """The same without the sites of other roles."""
+        sites = tuple(site for site in self.sites if site.role in roles)
+        return Layout(sites, self.observed, self.foreign)
 
     def unflatten(self, vector: jax.Array) -> dict[str, jax.Array]:
         """Split a flat vector into unconstrained arrays by site."""
@@ -167,7 +190,7 @@ def layout(program: Program) -> Layout:
             "the program observes nothing; give obs= to a numpyro.sample site of the data"
         )
     foreign = [n for n, s in observed.items() if not isinstance(s["fn"], GaussianObservation)]
-    latent.sort(key=lambda site: site.precision)
+    latent.sort(key=lambda site: ROLES.index(site.role))
     return Layout(tuple(latent), tuple(observed), tuple(foreign))
 
 
@@ -188,19 +211,23 @@ def _site(record: dict[str, Any]) -> Site:
     with helpful_support_errors(record):
         transform = biject_to(distribution.support)
     unconstrained = tuple(transform.inverse_shape(shape))
-    role = record["infer"].get("role")
-    if role not in (None, "precision"):
+    role = record["infer"].get("role") or ROLES[0]
+    if role not in ROLES:
         raise ValueError(
-            f"site {name!r} has infer={{'role': {role!r}}}; the only role known is 'precision'"
+            f"site {name!r} has infer={{'role': {role!r}}}; a role is 'observer' (of parameters "
+            "that turn states into observations) or 'precision' (of log-precisions of the "
+            "noise), and all other sites go without"
         )
     support = distribution.support
     while hasattr(support, "base_constraint"):
         support = support.base_constraint
     real = support in (constraints.real, constraints.real_vector)
-    return Site(name, unconstrained, shape, role == "precision", normal and real)
+    return Site(name, unconstrained, shape, role, normal and real)
 
 
-def evaluate(program: Program, sites: Layout, vector: jax.Array) -> Evaluation:
+def evaluate(
+    program: Program, sites: Layout, vector: jax.Array | dict[str, jax.Array]
+) -> Evaluation:
     """Evaluate a program at a flat, unconstrained point.
 
     Parameters
@@ -209,15 +236,15 @@ def evaluate(program: Program, sites: Layout, vector: jax.Array) -> Evaluation:
         A NumPyro program without arguments.
     sites : Layout
         From `layout`.
-    vector : jax.Array
-        Shape (sites.size,).
+    vector : jax.Array or dict of jax.Array
+        Shape (sites.size,), or unconstrained arrays by site.
 
     Returns
     -------
     Evaluation
         Unused parts cost nothing under ``jit``.
     """
-    unconstrained = sites.unflatten(vector)
+    unconstrained = vector if isinstance(vector, dict) else sites.unflatten(vector)
     jacobian: dict[str, jax.Array] = {}
 
     def substitution(site: dict[str, Any]) -> jax.Array | None:
@@ -285,19 +312,22 @@ class Outputs:
         leaves = [len(jax.tree.leaves(shape)) for shape in shapes]
         self._stops = [sum(leaves[: i + 1]) for i in range(len(leaves))]
 
-    def select(self, index: int) -> Callable:
-        """Output `index` as a function of the arguments."""
+    def operations(self, index: int) -> tuple[Any, list]:
+        """The operations of output `index`, a jaxpr of all arguments, and its constants."""
         stop = self._stops[index]
         start = self._stops[index - 1] if index else 0
         jaxpr = self._closed.jaxpr
         keep = [start <= i < stop for i in range(len(jaxpr.outvars))]
-        small, used = dce_jaxpr(jaxpr, keep, instantiate=True)
-        del used
+        return dce_jaxpr(jaxpr, keep, instantiate=True)[0], self._closed.consts
+
+    def select(self, index: int) -> Callable:
+        """Output `index` as a function of the arguments."""
+        small, consts = self.operations(index)
         tree = jax.tree.structure(self._shapes[index])
 
         def selected(*arguments: jax.Array) -> Any:
             flat = jax.tree.leaves(arguments)
-            return jax.tree.unflatten(tree, eval_jaxpr(small, self._closed.consts, *flat))
+            return jax.tree.unflatten(tree, eval_jaxpr(small, consts, *flat))
 
         return selected
 

@@ -37,7 +37,6 @@ from bayesdcm.infer.regularised import (
     one_sided_jacobian,
     regularised_step,
 )
-from bayesdcm.observe.gaussian import CONFOUND_PRECISION
 
 INITIAL_STEP = -4.0
 LARGEST_STEP = 4.0
@@ -250,11 +249,11 @@ def _assess(
     parameters, confounds = position[:n_parameters], position[n_parameters:]
     forms = quadratic_forms(noise, jacobian, residual, confounds)
     log_prior, slope, prior_curvature = problem.prior(parameters)
-    n_confounds = len(confounds)
+    confound_precision = noise.confound_precision
     prior_precision = jnp.zeros((len(position),) * 2)
     prior_precision = prior_precision.at[:n_parameters, :n_parameters].set(-prior_curvature)
     index = jnp.arange(n_parameters, len(position))
-    prior_precision = prior_precision.at[index, index].set(CONFOUND_PRECISION)
+    prior_precision = prior_precision.at[index, index].set(confound_precision)
 
     hyper = _score_precisions(problem, forms, prior_precision, parameters, log_precision)
     scales, _ = noise.scales(hyper.used)
@@ -264,7 +263,7 @@ def _assess(
     parameter_term = (
         log_prior
         + n_parameters * np.log(2 * np.pi) / 2
-        + (n_confounds * np.log(CONFOUND_PRECISION) - CONFOUND_PRECISION * (confounds**2).sum()) / 2
+        + (jnp.log(confound_precision) - confound_precision * confounds**2).sum() / 2
         + half_log_determinant(hyper.covariance)
     )
     precision_term = (
@@ -272,7 +271,7 @@ def _assess(
         + len(hyper.used) * np.log(2 * np.pi) / 2
         + half_log_determinant(hyper.log_precision_covariance)
     )
-    prior_slope = jnp.concatenate([slope, -CONFOUND_PRECISION * confounds])
+    prior_slope = jnp.concatenate([slope, -confound_precision * confounds])
     return _Point(
         position,
         hyper.log_precision,

@@ -91,13 +91,9 @@ def _pointwise(fn: GaussianObservation, value: jax.Array, fitted: jax.Array) -> 
     Points that dense components correlate have no likelihood of their own: theirs is given
     conditional on all the others.
     """
-    precision = fn.precision()
-    residual = (value - fitted).ravel()
-    if precision.ndim == 2:
-        diagonal = jnp.diagonal(precision)
-        residual = precision @ residual / diagonal
-        precision = diagonal
-    log_density = (jnp.log(precision / (2 * jnp.pi)) - precision * residual**2) / 2
+    residual = (value - fitted).reshape(fn.columns.shape)
+    weighed, diagonal = fn.weigh(residual)
+    log_density = (jnp.log(diagonal / (2 * jnp.pi)) - weighed**2 / diagonal) / 2
     return log_density.reshape(fn.event_shape)
 
 

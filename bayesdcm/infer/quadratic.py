@@ -2,7 +2,8 @@
 
 With e the residual, J the Jacobian of the prediction beside the confounds, and Q_i a precision
 component, an iteration uses e'Q_i e, J'Q_i e and J'Q_i J only, and these do not change while the
-log-precisions are updated.
+log-precisions are updated. Confounds enter as the orthogonal columns of their singular value
+decomposition, after whitening where one temporal component serves all data.
 """
 
 from __future__ import annotations
@@ -68,6 +69,23 @@ class Noise(NamedTuple):
         soft = jnp.exp(self.offset + self.design @ log_precision)
         return SMALLEST_SCALE + soft, soft
 
+    @property
+    def confound_precision(self) -> jax.Array:
+        """Prior precisions of the confounds' coefficients."""
+        return jnp.concatenate(
+            [jnp.full(_n_confounds(fn), fn.confound_precision) for fn in self.observations]
+        )
+
+    @property
+    def orthogonal_confounds(self) -> bool:
+        """Whether the confounds' block of the curvature is diagonal."""
+        return all(fn.white for fn in self.observations)
+
+    @property
+    def single_confounds(self) -> bool:
+        """Whether no column has more than one confound."""
+        return all(fn.confounds.scale.shape[0] < 2 for fn in self.observations)
+
     def _split(self, values: jax.Array) -> list[jax.Array]:
         return jnp.split(values, np.cumsum(self.counts)[:-1])
 
@@ -94,20 +112,30 @@ class Noise(NamedTuple):
         found = []
         for fn, value in zip(self.observations, self.values, strict=True):
             basis, scale = fn.confounds
-            coefficients = basis.T @ jnp.reshape(value, fn.columns.shape) / scale[:, None]
+            coefficients = basis.T @ jnp.reshape(value, fn.columns.shape)
+            if fn.white and fn.temporal is not None:
+                explained = fn.whiten(basis @ coefficients)
+                basis, scale = fn.whitened_confounds
+                coefficients = basis.T @ explained
+            # Confounds that depend on others have no coefficient of their own.
+            distinct = scale > 1e-10 * scale.max(initial=0.0)
+            safe = jnp.where(distinct, scale, 1.0)
+            coefficients = jnp.where(distinct[:, None], coefficients / safe[:, None], 0.0)
             found.append(coefficients.T.ravel())
         return jnp.concatenate(found)
 
 
 def _n_components(fn: GaussianObservation) -> int:
-    return fn.columns.shape[1] if fn.components is None else fn.components.shape[0]
+    return fn.log_precision.shape[0]
+
+
+def _n_confounds(fn: GaussianObservation) -> int:
+    return fn.columns.shape[1] * fn.confounds.scale.shape[0]
 
 
 def component_log_precisions(observations: list[GaussianObservation]) -> jax.Array:
     """Log-precisions of all components, site by site, shape (components,)."""
-    return jnp.concatenate(
-        [jnp.broadcast_to(fn.log_precision, (_n_components(fn),)) for fn in observations]
-    )
+    return jnp.concatenate([fn.log_precision for fn in observations])
 
 
 def noise_of(
@@ -140,28 +168,36 @@ def noise_of(
 
 
 def _log_determinant(fn: GaussianObservation, scales: jax.Array) -> jax.Array:
-    if fn.components is None:
-        return fn.columns.shape[0] * jnp.log(scales).sum()
-    precision = jnp.tensordot(scales, fn.components, 1)
+    times, columns = fn.columns.shape
+    if fn.white:
+        constant = 0.0 if fn.temporal is None else columns * fn.temporal.log_determinant
+        return times * (columns // len(scales)) * jnp.log(scales).sum() + constant
+    precision = jnp.tensordot(scales, _matrices(fn), 1)
     if precision.ndim == 1:
         return jnp.log(precision).sum()
-    return jnp.linalg.slogdet(precision)[1]
+    return fn.columns.size // len(precision) * jnp.linalg.slogdet(precision)[1]
+
+
+def _matrices(fn: GaussianObservation) -> jax.Array:
+    """Components as arrays."""
+    return fn.components if fn.temporal is None else fn.temporal.components
 
 
 def _traces(
     fn: GaussianObservation, scales: jax.Array, soft: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    if fn.components is None:
-        share = soft / scales
-        times = fn.columns.shape[0]
-        return times * share, times * jnp.diag(share**2)
-    precision = jnp.tensordot(scales, fn.components, 1)
+    if fn.white:
+        share, count = soft / scales, fn.columns.size // len(scales)
+        return count * share, count * jnp.diag(share**2)
+    components = _matrices(fn)
+    precision = jnp.tensordot(scales, components, 1)
     if precision.ndim == 1:
-        share = soft[:, None] * fn.components / precision
+        share = soft[:, None] * components / precision
         return share.sum(1), share @ share.T
-    covariance = jnp.linalg.inv(precision)
-    share = soft[:, None, None] * (fn.components @ covariance)
-    return jnp.trace(share, axis1=1, axis2=2), jnp.einsum("iab,jba->ij", share, share)
+    covariance, repeats = jnp.linalg.inv(precision), fn.columns.size // len(precision)
+    share = soft[:, None, None] * (components @ covariance)
+    pairs = jnp.einsum("iab,jba->ij", share, share)
+    return repeats * jnp.trace(share, axis1=1, axis2=2), repeats * pairs
 
 
 def quadratic_forms(
@@ -192,11 +228,10 @@ def quadratic_forms(
     n = n_parameters + len(confounds)
     parts, start = [], n_parameters
     for fn, J, e in zip(noise.observations, jacobian, residual, strict=True):
-        size = fn.columns.shape[1] * fn.confounds.scale.shape[0]
+        size = _n_confounds(fn)
         own = confounds[start - n_parameters : start - n_parameters + size]
-        forms = _columns if fn.components is None else _components
         index = jnp.concatenate([jnp.arange(n_parameters), jnp.arange(start, start + size)])
-        curvature, gradient, squared = forms(fn, J, e, own)
+        curvature, gradient, squared = _forms_of(fn)(fn, J, e, own)
         parts.append(
             Quadratic(
                 jnp.zeros((len(squared), n, n)).at[:, index[:, None], index].set(curvature),
@@ -206,6 +241,51 @@ def quadratic_forms(
         )
         start += size
     return jax.tree.map(lambda *blocks: jnp.concatenate(blocks), *parts)
+
+
+def _forms_of(fn: GaussianObservation) -> Callable:
+    if fn.white:
+        return _shared if len(fn.log_precision) == 1 else _columns
+    return _components if fn.temporal is None else _temporal
+
+
+def _shared(
+    fn: GaussianObservation, jacobian: jax.Array, residual: jax.Array, coefficients: jax.Array
+) -> tuple:
+    """One component for all columns, which are white once they are whitened."""
+    basis, scale = fn.whitened_confounds
+    columns, n_parameters = jacobian.shape[1:]
+    scaled = basis * scale
+    error = fn.whiten(residual) - scaled @ coefficients.reshape(columns, -1).T
+    J = fn.whiten(jacobian)
+    flat = J.reshape(-1, n_parameters)
+    crossed = jnp.tensordot(scaled, J, (0, 0)).transpose(2, 1, 0).reshape(n_parameters, -1)
+    own = jnp.diag(jnp.tile(scale**2, columns))
+    curvature = jnp.block([[flat.T @ flat, crossed], [crossed.T, own]])
+    gradient = jnp.concatenate([error.ravel() @ flat, (error.T @ scaled).ravel()])
+    return curvature[None], gradient[None], (error**2).sum()[None]
+
+
+def _temporal(
+    fn: GaussianObservation, jacobian: jax.Array, residual: jax.Array, coefficients: jax.Array
+) -> tuple:
+    """Several temporal components, the same for all columns."""
+    components = fn.temporal.components
+    columns, n_parameters = jacobian.shape[1:]
+    scaled = fn.confounds.basis * fn.confounds.scale
+    error = residual - scaled @ coefficients.reshape(columns, -1).T
+    weighed_design = components @ scaled
+    weighed = jnp.tensordot(components, jacobian, 1).reshape(len(components), -1, n_parameters)
+    weighed_error = components @ error
+    flat = jacobian.reshape(-1, n_parameters)
+    crossed = jnp.einsum("tcp,itq->ipcq", jacobian, weighed_design)
+    crossed = crossed.reshape(len(components), n_parameters, -1)
+    own = jax.vmap(lambda block: jnp.kron(jnp.eye(columns), block))(scaled.T @ weighed_design)
+    curvature = jnp.block([[flat.T @ weighed, crossed], [jnp.swapaxes(crossed, 1, 2), own]])
+    by_confounds = (jnp.swapaxes(weighed_error, 1, 2) @ scaled).reshape(len(components), -1)
+    by_parameters = weighed_error.reshape(len(components), -1) @ flat
+    gradient = jnp.concatenate([by_parameters, by_confounds], axis=1)
+    return curvature, gradient, (weighed_error * error).sum((1, 2))
 
 
 def _columns(

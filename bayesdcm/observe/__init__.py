@@ -8,10 +8,12 @@ from bayesdcm.observe.gaussian import (
     gaussian,
 )
 from bayesdcm.observe.haemodynamics import balloon_response, linearised_response
+from bayesdcm.observe.temporal_precision import TemporalPrecision, temporal_precision
 
 __all__ = [
     "ConfoundBasis",
     "GaussianObservation",
+    "TemporalPrecision",
     "balloon_response",
     "bold_signal",
     "confound_basis",
@@ -19,4 +21,5 @@ __all__ = [
     "haemodynamic_flow",
     "haemodynamic_priors",
     "linearised_response",
+    "temporal_precision",
 ]
