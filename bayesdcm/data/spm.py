@@ -6,17 +6,17 @@ import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bayesdcm.data.bold import BoldData
+from bayesdcm.data.spm_container import existing_file, load_dcm
 from bayesdcm.data.spm_estimates import SpmEstimates, read_estimates
 from bayesdcm.data.spm_fields import dense, flag, is_empty, n_columns, names_of
 
-__all__ = ["SpmFile", "read_spm_file"]
+__all__ = ["SpmFile", "parse_task", "read_spm_file"]
 
 # Switches that change the generative model into one that the task-fMRI model does not cover.
 _UNSUPPORTED = {
@@ -101,65 +101,31 @@ def read_spm_file(path: str | os.PathLike[str]) -> SpmFile:
     Traceback (most recent call last):
     FileNotFoundError: path: there is no file 'DCM_absent.mat'. Check the folder and the name.
     """
-    if not isinstance(path, (str, os.PathLike)):
-        raise TypeError(
-            f"path must be a string or path-like, got {type(path).__name__}. "
-            "Give the location of a DCM_*.mat file."
-        )
-    file = Path(path)
-    if not file.exists():
-        raise FileNotFoundError(f"path: there is no file '{file}'. Check the folder and the name.")
+    file = existing_file(path)
     try:
-        return _parse(_load_dcm(file))
+        return parse_task(load_dcm(file))
     except (ValueError, TypeError) as error:
         raise ValueError(f"path: '{file}' cannot be used. {error}") from error
 
 
-def _load_dcm(file: Path) -> Mapping[str, Any]:
-    _check_header(file)
-    # Slow to import, and needed by those only who read SPM's files.
-    import pymatreader
+def parse_task(dcm: Mapping[str, Any]) -> SpmFile:
+    """Content of a DCM for task fMRI, in this package's layout.
 
-    with warnings.catch_warnings():
-        # Function handles in DCM.M are of no use here.
-        warnings.filterwarnings("ignore", message="Complex objects")
-        try:
-            variables = pymatreader.read_mat(file, variable_names=["DCM"])
-        except ImportError:
-            raise
-        except Exception as error:  # damaged files raise errors of a dozen kinds
-            raise ValueError(
-                f"It is damaged or cut off: {type(error).__name__}: {error}. Expected a complete "
-                "MATLAB file. Copy or save it again."
-            ) from error
-    dcm = variables.get("DCM")
-    if dcm is None:
-        present = [entry[0] for entry in pymatreader.whosmat(file)]
-        raise ValueError(
-            f"It holds the variables {present}, but no 'DCM'. Give a file that SPM wrote as "
-            "DCM_*.mat; of a group file (GCM), save each DCM to a file of its own."
-        )
-    if not isinstance(dcm, Mapping):
-        raise ValueError(
-            f"Its variable 'DCM' is a {type(dcm).__name__}; expected one structure. Save one DCM "
-            "per file."
-        )
-    return dcm
+    Parameters
+    ----------
+    dcm : mapping
+        The structure, by field.
 
+    Returns
+    -------
+    SpmFile
+        Structure, data and, where estimated, estimates.
 
-def _check_header(file: Path) -> None:
-    if file.is_dir():
-        raise ValueError("It is a folder; expected a file. Give a DCM_*.mat file in it.")
-    with file.open("rb") as stream:
-        header = stream.read(128)
-    if not header.startswith(b"MATLAB") or len(header) < 128:
-        raise ValueError(
-            "It is not a MATLAB file of version 5, 7 or 7.3 (these begin with the word 'MATLAB'). "
-            "Give a DCM_*.mat file as SPM wrote it."
-        )
-
-
-def _parse(dcm: Mapping[str, Any]) -> SpmFile:
+    Raises
+    ------
+    ValueError
+        If it is for another modality or of a kind that the task-fMRI model does not cover.
+    """
     options = dcm.get("options")
     options = options if isinstance(options, Mapping) else {}
     _check_kind(dcm, options)

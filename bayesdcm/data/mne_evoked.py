@@ -1,0 +1,243 @@
+"""Fields of `EvokedData` from MNE-Python's evoked responses: channels, projections, reference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import mne
+import numpy as np
+from mne.io.constants import FIFF
+from mne.proj import make_projector
+from numpy.typing import NDArray
+
+from bayesdcm.data.evoked_validation import CHANNEL_UNITS
+from bayesdcm.data.mne_head import head_from_forward, head_from_sphere
+from bayesdcm.data.mne_template import mni_to_head
+from bayesdcm.data.validation import describe
+
+__all__ = ["evoked_fields"]
+
+
+def evoked_fields(
+    evokeds: mne.Evoked | Sequence[mne.Evoked] | Mapping[str, mne.Evoked],
+    *,
+    forward: mne.Forward | None,
+    noise_cov: mne.Covariance | None,
+    picks: str | Sequence[str] | None,
+    sphere: Any,
+    orientation: str | None,
+    trans: Any,
+    subject: str | None,
+    subjects_dir: Any,
+) -> dict[str, Any]:
+    """Fields of `EvokedData`, by name, for the whole epoch.
+
+    Parameters
+    ----------
+    evokeds : mne.Evoked, list of mne.Evoked, or dict of mne.Evoked
+        One response a condition.
+    forward, noise_cov, picks, sphere, orientation, trans, subject, subjects_dir
+        As for `EvokedData.from_mne`.
+
+    Returns
+    -------
+    dict
+        Signal, times, names and types of channels, names of conditions, noise covariance, head
+        and measurement info.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `EvokedData.from_mne`.
+    """
+    if forward is not None and sphere is not None:
+        raise ValueError(
+            "forward and sphere both came; expected one head model. Leave one of them out."
+        )
+    if orientation is not None and forward is None:
+        raise ValueError(
+            f"orientation is {orientation!r}, but there is no forward; expected both. Give "
+            "forward, or leave orientation out."
+        )
+    responses, names = _responses(evokeds)
+    responses = _good_channels(responses)
+    picked = _picked(responses[0].info, picks)
+    info = responses[0].info
+    operator = _operator(info)
+    everything = np.stack([response.data.T for response in responses])
+    # Signals have been projected; that and the reference leave projected signals as they are.
+    signal = everything @ operator.T
+    types = info.get_channel_types()
+    covariance = None
+    if noise_cov is not None:
+        covariance = _covariance(noise_cov, info, operator, picked)
+    head = None
+    if forward is not None or sphere is not None:
+        rows = operator[picked]
+        transform = mni_to_head(info, forward, trans, subject, subjects_dir)
+        # "mean over electrodes" is part of the operator; the flag keeps it on record.
+        referenced = "eeg" in [types[i] for i in picked]
+        if forward is not None:
+            head = head_from_forward(forward, info, rows, orientation, referenced, transform)
+        else:
+            head = head_from_sphere(sphere, info, rows, referenced, transform)
+    return {
+        "signal": signal[:, :, picked],
+        "times": responses[0].times,
+        "channel_names": [info["ch_names"][i] for i in picked],
+        "channel_types": [types[i] for i in picked],
+        "condition_names": names,
+        "noise_cov": covariance,
+        "head": head,
+        "info": mne.pick_info(info, picked),
+    }
+
+
+def _responses(evokeds: Any) -> tuple[list[mne.Evoked], list[str] | None]:
+    """Copies of the responses, and the conditions' names."""
+    keys = None
+    if isinstance(evokeds, mne.Evoked):
+        evokeds = [evokeds]
+    elif isinstance(evokeds, Mapping):
+        keys, evokeds = [str(key) for key in evokeds], list(evokeds.values())
+    if not isinstance(evokeds, (list, tuple)):
+        raise TypeError(
+            f"evokeds must be an mne.Evoked, or a list or dict of them, got {describe(evokeds)}. "
+            "Average epochs first: epochs['standard'].average()."
+        )
+    if not evokeds:
+        raise ValueError("evokeds is empty; expected one response a condition. Give at least one.")
+    for position, evoked in enumerate(evokeds):
+        if not isinstance(evoked, mne.Evoked):
+            raise TypeError(
+                f"evokeds must hold mne.Evoked, got {describe(evoked)} at position {position}. "
+                "Average epochs first: epochs['standard'].average()."
+            )
+    _check_agreement(evokeds)
+    comments = [evoked.comment or "" for evoked in evokeds]
+    names = keys if keys is not None else comments if all(c.strip() for c in comments) else None
+    return [evoked.copy() for evoked in evokeds], names
+
+
+def _check_agreement(evokeds: Sequence[mne.Evoked]) -> None:
+    first = evokeds[0]
+    for position, evoked in enumerate(evokeds[1:], start=1):
+        if evoked.ch_names != first.ch_names:
+            differ = sorted(set(evoked.ch_names) ^ set(first.ch_names))
+            raise ValueError(
+                f"evokeds differ in their channels at position {position} ({differ[:5]} in one "
+                "only, or another order); expected the same. Use mne.equalize_channels."
+            )
+        if evoked.times.shape != first.times.shape or not np.allclose(
+            evoked.times, first.times, rtol=0, atol=1e-3 / first.info["sfreq"]
+        ):
+            raise ValueError(
+                f"evokeds differ in their times at position {position}: {evoked.times.size} from "
+                f"{evoked.times[0]:g} to {evoked.times[-1]:g} s, and {first.times.size} from "
+                f"{first.times[0]:g} to {first.times[-1]:g} s; expected the same. Crop or resample "
+                "them alike."
+            )
+
+
+def _good_channels(responses: list[mne.Evoked]) -> list[mne.Evoked]:
+    """Projected responses, average-referenced on record, without bad and auxiliary channels."""
+    bads = sorted({bad for response in responses for bad in response.info["bads"]})
+    types = responses[0].info.get_channel_types()
+    names = responses[0].ch_names
+    keep = [
+        name
+        for name, kind in zip(names, types, strict=True)
+        if kind in CHANNEL_UNITS and name not in bads
+    ]
+    if not keep:
+        raise ValueError(
+            f"evokeds has no good channels of the types {_measured_types()}, but "
+            f"{sorted(set(types))} ({len(bads)} bad); expected EEG, MEG or intracranial channels. "
+            "Check info['bads'] and the types of channels."
+        )
+    for response in responses:
+        response.info["bads"] = bads
+        response.apply_proj(verbose=False)
+        response.pick(keep, verbose=False)
+        n_electrodes = response.get_channel_types().count("eeg")
+        if n_electrodes > 1 and not _is_average_referenced(response.info):
+            response.set_eeg_reference("average", projection=False, ch_type="eeg", verbose=False)
+    return responses
+
+
+def _measured_types() -> list[str]:
+    return [kind for kind in CHANNEL_UNITS if kind not in ("source", "other", "lfp")]
+
+
+def _is_average_referenced(info: mne.Info) -> bool:
+    return any(projection["kind"] == FIFF.FIFFV_PROJ_ITEM_EEG_AVREF for projection in info["projs"])
+
+
+def _picked(info: mne.Info, picks: str | Sequence[str] | None) -> list[int]:
+    """Indices of the channels wanted, in the order of the data for types, as named for names."""
+    if picks is None:
+        return list(range(len(info["ch_names"])))
+    types = info.get_channel_types()
+    wanted = [picks] if isinstance(picks, str) else picks
+    if not isinstance(wanted, (list, tuple, np.ndarray)) or not all(
+        isinstance(pick, str) for pick in wanted
+    ):
+        raise TypeError(
+            f"picks must be a type of channel or a list of types or of names, got "
+            f"{describe(picks)}. Give strings, e.g. picks='eeg'."
+        )
+    indices: list[int] = []
+    for pick in wanted:
+        kinds = {"meg": ("mag", "grad"), "data": tuple(CHANNEL_UNITS)}.get(pick, (pick,))
+        found = [i for i, kind in enumerate(types) if kind in kinds]
+        found = found or [i for i, name in enumerate(info["ch_names"]) if name == pick]
+        if not found:
+            raise ValueError(
+                f"picks has {pick!r}; expected types among {sorted(set(types))}, or names of good "
+                "channels. Check the spelling and info['bads']."
+            )
+        indices += [i for i in found if i not in indices]
+    if not indices:
+        raise ValueError("picks is empty; expected one channel or more. Leave it out for all.")
+    return indices
+
+
+def _operator(info: mne.Info) -> NDArray[np.float64]:
+    """What was done to the good channels, (channels, channels): projection, then reference."""
+    names = info["ch_names"]
+    projector, _, _ = make_projector(info["projs"], names)
+    operator = np.array(projector, dtype=float)
+    # Rounding must not couple sensors that no projection couples.
+    operator[np.abs(operator) < 1e-12] = 0.0
+    electrodes = np.array(info.get_channel_types()) == "eeg"
+    if electrodes.sum() > 1:
+        mean = np.outer(electrodes, electrodes) / electrodes.sum()
+        operator = operator - mean @ operator
+    return operator
+
+
+def _covariance(
+    noise_cov: Any, info: mne.Info, operator: NDArray[np.float64], picked: list[int]
+) -> NDArray[np.float64]:
+    if not isinstance(noise_cov, mne.Covariance):
+        raise TypeError(
+            f"noise_cov must be an mne.Covariance, got {describe(noise_cov)}. Use "
+            "mne.compute_covariance, or construct EvokedData with an array."
+        )
+    names = info["ch_names"]
+    rows = operator[picked]
+    # Channels that have no part in those picked need no noise covariance.
+    needed = np.flatnonzero(np.abs(rows).max(axis=0) > 0)
+    absent = [names[i] for i in needed if names[i] not in noise_cov["names"]]
+    if absent:
+        raise ValueError(
+            f"noise_cov lacks {len(absent)} channel(s), {absent[:5]}; expected all that are "
+            "picked and, for the average reference, all good electrodes. Estimate it from the same "
+            "recording, or pick other channels."
+        )
+    where = [noise_cov["names"].index(names[i]) for i in needed]
+    data = noise_cov.data
+    whole = np.diag(data[where]) if data.ndim == 1 else data[np.ix_(where, where)]
+    projected = rows[:, needed] @ whole @ rows[:, needed].T
+    return (projected + projected.T) / 2

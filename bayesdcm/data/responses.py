@@ -1,0 +1,257 @@
+"""What evoked responses have in common with every series of conditions, times and channels."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesdcm.data.evoked_selection import (
+    html_table,
+    info_at_rate,
+    nearest_samples,
+    one_line,
+    selected_channels,
+)
+from bayesdcm.data.head import HeadModel
+
+if TYPE_CHECKING:
+    import mne
+
+__all__ = ["Responses"]
+
+
+class Responses:
+    """Base of `EvokedData`, which holds the fields: sizes, selection and description."""
+
+    signal: NDArray[np.float64]
+    times: NDArray[np.float64]
+    channel_names: tuple[str, ...] | None
+    channel_types: tuple[str, ...] | None
+    condition_names: tuple[str, ...] | None
+    design: NDArray[np.float64] | None
+    effect_names: tuple[str, ...] | None
+    noise_cov: NDArray[np.float64] | None
+    head: HeadModel | None
+    info: mne.Info | None
+
+    @property
+    def n_conditions(self) -> int:
+        """Number of conditions."""
+        return self.signal.shape[0]
+
+    @property
+    def n_times(self) -> int:
+        """Number of samples of each response."""
+        return self.signal.shape[1]
+
+    @property
+    def n_channels(self) -> int:
+        """Number of channels."""
+        return self.signal.shape[2]
+
+    @property
+    def n_effects(self) -> int:
+        """Number of condition-specific effects; 0 where conditions do not differ."""
+        return self.design.shape[1]  # type: ignore[union-attr]
+
+    @property
+    def sampling_rate(self) -> float:
+        """Samples per second, in Hz."""
+        return (self.n_times - 1) / float(self.times[-1] - self.times[0])
+
+    def crop(self, tmin: float | None = None, tmax: float | None = None) -> Self:
+        """Return the responses within a window.
+
+        Parameters
+        ----------
+        tmin, tmax : float, optional
+            First and last time, in s; the nearest samples are taken, as in SPM. By default the
+            first and the last there are.
+
+        Returns
+        -------
+        same class
+            A new object.
+
+        Raises
+        ------
+        ValueError
+            If the window is not within the response, or holds fewer than two samples.
+
+        Examples
+        --------
+        >>> from bayesdcm.data import EvokedData
+        >>> data = EvokedData(np.random.default_rng(0).normal(size=(1, 101, 1)), np.arange(101) / 1e3)
+        >>> data.crop(0.01, 0.05).n_times
+        41
+        """  # noqa: E501
+        window = nearest_samples(self.times, tmin, tmax)
+        return self.replace(signal=self.signal[:, window], times=self.times[window])
+
+    def decimate(self, step: int) -> Self:
+        """Return every so manieth sample, from the first on, without filtering.
+
+        Parameters
+        ----------
+        step : int
+            Every how many samples to keep. Filter before, or fast activity appears as slow.
+
+        Returns
+        -------
+        same class
+            A new object.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `step` is not a whole number from 1 on that leaves two samples.
+
+        Examples
+        --------
+        >>> from bayesdcm.data import EvokedData
+        >>> data = EvokedData(np.random.default_rng(0).normal(size=(1, 101, 1)), np.arange(101) / 1e3)
+        >>> data.decimate(4).sampling_rate
+        250.0
+        """  # noqa: E501
+        if not isinstance(step, (int, np.integer)) or isinstance(step, bool):
+            raise TypeError(f"decimate must be a whole number, got {step!r}. Give 1, 2, 3, ...")
+        if not 1 <= step < self.n_times:
+            raise ValueError(
+                f"decimate is {step}; expected a whole number from 1 to {self.n_times - 1}, which "
+                "leaves two samples or more. Choose a smaller one."
+            )
+        if step == 1:
+            return self
+        return self.replace(
+            signal=self.signal[:, ::step],
+            times=self.times[::step],
+            info=info_at_rate(self.info, self.sampling_rate / step),
+        )
+
+    def pick(self, channels: str | Sequence[str]) -> Self:
+        """Return some of the channels; the reference of electrodes stays what it is.
+
+        Parameters
+        ----------
+        channels : str or sequence of str
+            A type of channel, or names of channels in the order wanted.
+
+        Returns
+        -------
+        same class
+            A new object.
+
+        Raises
+        ------
+        ValueError
+            If there are no such channels.
+
+        Examples
+        --------
+        >>> from bayesdcm.data import EvokedData
+        >>> signal = np.random.default_rng(0).normal(size=(1, 50, 3))
+        >>> from bayesdcm.data import EvokedData
+        >>> data = EvokedData(signal, np.arange(50) / 250, ["Fz", "Cz", "Pz"], "eeg")
+        >>> data.pick(["Pz", "Fz"]).channel_names
+        ('Pz', 'Fz')
+        """
+        names, types = self.channel_names or (), self.channel_types or ()
+        indices = selected_channels(channels, names, types)
+        info = self.info
+        if info is not None:
+            import mne
+
+            info = mne.pick_info(info, indices)
+        return self.replace(
+            signal=self.signal[:, :, indices],
+            channel_names=[names[i] for i in indices],
+            channel_types=[types[i] for i in indices],
+            noise_cov=None if self.noise_cov is None else self.noise_cov[np.ix_(indices, indices)],
+            head=None if self.head is None else self.head.pick(indices),
+            info=info,
+        )
+
+    def replace(self, **changes: Any) -> Self:
+        """Return the same data with some fields replaced, checked anew.
+
+        Parameters
+        ----------
+        **changes
+            Fields and their new values; None asks for the default.
+
+        Returns
+        -------
+        same class
+            A new object.
+
+        Raises
+        ------
+        TypeError
+            If a field does not exist.
+        ValueError
+            If the fields no longer agree with one another.
+
+        Examples
+        --------
+        >>> from bayesdcm.data import EvokedData
+        >>> data = EvokedData(np.random.default_rng(0).normal(size=(1, 50, 1)), np.arange(50) / 250)
+        >>> data.replace(channel_names=["Cz"]).channel_names
+        ('Cz',)
+        """
+        fields = [field.name for field in dataclasses.fields(self)]  # type: ignore[arg-type]
+        unknown = [name for name in changes if name not in fields]
+        if unknown:
+            raise TypeError(
+                f"replace got unknown field(s) {unknown}; EvokedData has {fields}. Check the names."
+            )
+        return dataclasses.replace(self, **changes)  # type: ignore[type-var]
+
+    def to_mne(self) -> dict[str, mne.Evoked]:
+        """Responses as MNE-Python's, by condition, for its plots.
+
+        Returns
+        -------
+        dict of mne.Evoked
+            One for each condition, of its name.
+
+        Raises
+        ------
+        ValueError
+            If there is no measurement info.
+
+        Examples
+        --------
+        >>> import mne
+        >>> from bayesdcm.data import EvokedData
+        >>> info = mne.create_info(["F3", "F4", "Cz"], 250.0, "eeg")
+        >>> noise = np.random.default_rng(0).normal(scale=1e-6, size=(1, 50, 3))
+        >>> from bayesdcm.data import EvokedData
+        >>> data = EvokedData(noise, np.arange(50) / 250, info["ch_names"], "eeg", info=info)
+        >>> list(data.to_mne())
+        ['condition 1']
+        """
+        if self.info is None:
+            raise ValueError(
+                "info is None, so there are no positions of sensors to hand on; expected data "
+                "with an mne.Info. Use EvokedData.from_mne, or data.replace(info=...)."
+            )
+        import mne
+
+        return {
+            name: mne.EvokedArray(
+                signal.T, self.info.copy(), tmin=self.times[0], comment=name, verbose=False
+            )
+            for name, signal in zip(self.condition_names or (), self.signal, strict=True)
+        }
+
+    def __repr__(self) -> str:
+        """One line: sizes, names and times."""
+        return one_line(self)
+
+    def _repr_html_(self) -> str:
+        """Table for notebooks."""
+        return html_table(self)

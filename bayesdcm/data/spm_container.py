@@ -1,0 +1,131 @@
+"""MATLAB file of an SPM model, and the kind of data it is for."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bayesdcm.data.spm_fields import is_empty
+
+__all__ = ["existing_file", "is_electrophysiological", "load_dcm"]
+
+
+def existing_file(path: str | os.PathLike[str]) -> Path:
+    """Path of a file that exists.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The argument.
+
+    Returns
+    -------
+    Path
+        The path.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    TypeError
+        If `path` is not a path.
+    """
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(
+            f"path must be a string or path-like, got {type(path).__name__}. "
+            "Give the location of a DCM_*.mat file."
+        )
+    file = Path(path)
+    if not file.exists():
+        raise FileNotFoundError(f"path: there is no file '{file}'. Check the folder and the name.")
+    return file
+
+
+def is_electrophysiological(dcm: Mapping[str, Any]) -> bool:
+    """Whether a DCM is one for EEG, MEG or local field potentials.
+
+    Parameters
+    ----------
+    dcm : mapping
+        The structure, by field.
+
+    Returns
+    -------
+    bool
+        True where it names a kind of analysis, or has sensors' data and sources but no signals of
+        a scanner.
+
+    Examples
+    --------
+    >>> is_electrophysiological({"options": {"analysis": "ERP"}})
+    True
+    """
+    options = dcm.get("options")
+    analysis = options.get("analysis") if isinstance(options, Mapping) else None
+    if isinstance(analysis, str) and analysis.strip():
+        return True
+    return isinstance(dcm.get("A"), (list, Mapping)) and is_empty(dcm.get("a"))
+
+
+def load_dcm(file: Path) -> Mapping[str, Any]:
+    """Structure DCM of a MATLAB file of version 5 (to 7) or 7.3.
+
+    Parameters
+    ----------
+    file : Path
+        The file.
+
+    Returns
+    -------
+    mapping
+        Fields by name, with arrays without dimensions of length one.
+
+    Raises
+    ------
+    ValueError
+        If it is damaged, is not a MATLAB file, or does not hold one DCM.
+    """
+    _check_header(file)
+    # Slow to import, and needed by those only who read SPM's files.
+    import pymatreader
+
+    with warnings.catch_warnings():
+        # Function handles in DCM.M are of no use here.
+        warnings.filterwarnings("ignore", message="Complex objects")
+        try:
+            variables = pymatreader.read_mat(file, variable_names=["DCM"])
+        except ImportError:
+            raise
+        except Exception as error:  # damaged files raise errors of a dozen kinds
+            raise ValueError(
+                f"It is damaged or cut off: {type(error).__name__}: {error}. Expected a complete "
+                "MATLAB file. Copy or save it again."
+            ) from error
+    dcm = variables.get("DCM")
+    if dcm is None:
+        present = [entry[0] for entry in pymatreader.whosmat(file)]
+        raise ValueError(
+            f"It holds the variables {present}, but no 'DCM'. Give a file that SPM wrote as "
+            "DCM_*.mat; of a group file (GCM), save each DCM to a file of its own."
+        )
+    if not isinstance(dcm, Mapping):
+        raise ValueError(
+            f"Its variable 'DCM' is a {type(dcm).__name__}; expected one structure. Save one DCM "
+            "per file."
+        )
+    return dcm
+
+
+def _check_header(file: Path) -> None:
+    if file.is_dir():
+        raise ValueError("It is a folder; expected a file. Give a DCM_*.mat file in it.")
+    with file.open("rb") as stream:
+        header = stream.read(128)
+    if not header.startswith(b"MATLAB") or len(header) < 128:
+        raise ValueError(
+            "It is not a MATLAB file of version 5, 7 or 7.3 (these begin with the word 'MATLAB'). "
+            "Give a DCM_*.mat file as SPM wrote it."
+        )
