@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesdcm.infer import nuts, svi
+from bayesdcm.infer.conditional import conditional_laplace
 from bayesdcm.infer.density import Layout, prior_centre
 from bayesdcm.infer.laplace import LaplaceResult, variational_laplace
 from bayesdcm.infer.posterior import prior_sample
@@ -53,10 +54,10 @@ def fit(
     **options
         Of the method. All: ``starts`` (1; a number, or flat points, shape (starts, size)) of
         variational Laplace, whose best optimum counts; SVI and NUTS start from it. Laplace:
-        ``max_iterations`` (128), ``derivatives`` ("exact", or "one_sided" for SPM's
-        differences), ``draws`` (1000, for predictions and diagnostics). SVI:
-        ``guide`` ("full_rank", "mean_field", "low_rank", "laplace", "flow"), ``steps`` (1000),
-        ``learning_rate`` (0.02), ``particles`` (4), ``rank``, ``draws`` (1000). NUTS:
+        ``max_iterations`` (128; 64 for programs with observer sites), ``derivatives`` ("exact",
+        or "one_sided" for SPM's differences), ``draws`` (1000, for predictions and diagnostics).
+        SVI: ``guide`` ("full_rank", "mean_field", "low_rank", "laplace", "flow"), ``steps``
+        (1000), ``learning_rate`` (0.02), ``particles`` (4), ``rank``, ``draws`` (1000). NUTS:
         ``chains`` (4), ``warmup`` (200), ``draws`` (750), ``target_accept`` (0.9),
         ``max_tree_depth`` (10), ``adapt_metric`` (False), ``chain_method`` ("auto",
         "parallel", "vectorized").
@@ -162,14 +163,20 @@ OPTIONS: dict[str, dict[str, Any]] = {
 # Variational Laplace
 
 
+def _has_stages(sites: Layout) -> bool:
+    """Whether there are states to hold while the observer takes steps."""
+    return 0 < sites.n_observer < sites.n_parameters
+
+
 @partial(jax.jit, static_argnums=(0, 1, 2))
 def _run_laplace(
     source: Any, sites: Layout, settings: tuple[int, str], prepared: Any, starts: jax.Array
 ) -> LaplaceResult:
     program = source.bind(prepared)
+    invert = conditional_laplace if _has_stages(sites) else variational_laplace
 
     def one(start: jax.Array) -> LaplaceResult:
-        return variational_laplace(program, sites, start, *settings)
+        return invert(program, sites, start, *settings)
 
     if len(starts) == 1:
         return jax.tree.map(lambda leaf: leaf[None], one(starts[0]))
@@ -221,7 +228,7 @@ def _require_gaussian(problem: Problem) -> None:
 def laplace_posterior(
     problem: Problem,
     starts: jax.Array,
-    max_iterations: int = 128,
+    max_iterations: int | None = None,
     derivatives: str = "exact",
 ) -> dict[str, Any]:
     """Run variational Laplace from all starts and keep the best.
@@ -232,8 +239,8 @@ def laplace_posterior(
         The program bound to data.
     starts : jax.Array
         Flat starting points, shape (starts, size).
-    max_iterations : int
-        Iterations at most.
+    max_iterations : int, optional
+        Iterations at most; as in SPM when None: 64 with observer sites, 128 without.
     derivatives : {"exact", "one_sided"}
         Of the prediction.
 
@@ -243,6 +250,8 @@ def laplace_posterior(
         ``result`` (LaplaceResult as NumPy arrays), ``mean``, ``covariance`` over the flat
         vector, ``free_energies`` of all starts.
     """
+    if max_iterations is None:
+        max_iterations = 64 if _has_stages(problem.sites) else 128
     with single_threaded_linear_algebra():
         found = _run_laplace(
             problem.source, problem.sites, (max_iterations, derivatives), problem.prepared, starts
@@ -274,7 +283,7 @@ def _fit_laplace(
     seed: int,
     progress: bool,
     starts: Any = 1,
-    max_iterations: int = 128,
+    max_iterations: int | None = None,
     derivatives: str = "exact",
     draws: int = 1000,
 ) -> Fit:

@@ -14,13 +14,22 @@ DIFFERENCE = float(np.exp(-8))
 
 def inverse(matrix: jax.Array) -> jax.Array:
     """Inverse of a positive definite matrix with SPM's jitter, ``max(n ulp(norm), exp(-32))``."""
-    norm = jnp.abs(matrix).sum(-1).max()
-    spacing = 2.0 ** (jnp.floor(jnp.log2(norm)) - 52)
-    jitter = jnp.maximum(len(matrix) * spacing, JITTER)
     identity = jnp.eye(len(matrix))
-    factor = jnp.linalg.cholesky(matrix + jitter * identity)
+    factor = jnp.linalg.cholesky(matrix + _jitter(matrix) * identity)
     half = jax.scipy.linalg.solve_triangular(factor, identity, lower=True)
     return half.T @ half
+
+
+def _jitter(matrix: jax.Array) -> jax.Array:
+    norm = jnp.abs(matrix).sum(-1).max()
+    spacing = 2.0 ** (jnp.floor(jnp.log2(norm)) - 52)
+    return jnp.maximum(len(matrix) * spacing, JITTER)
+
+
+def indefinite_inverse(matrix: jax.Array) -> jax.Array:
+    """Inverse with SPM's jitter of a small matrix that need not be positive definite."""
+    jittered = matrix + _jitter(matrix) * jnp.eye(len(matrix))
+    return 1 / jittered if len(matrix) == 1 else jnp.linalg.inv(jittered)
 
 
 def log_determinant(eigenvalues: jax.Array) -> jax.Array:
@@ -55,13 +64,69 @@ def regularised_step(curvature: jax.Array, gradient: jax.Array, log_step: jax.Ar
     1.0
     """
     values, vectors = jnp.linalg.eigh(curvature)
-    t = jnp.exp(log_step - log_determinant(values) / len(gradient))
+    growth = _growth(values, log_step - log_determinant(values) / len(gradient))
+    return vectors @ (growth * (vectors.T @ gradient))
+
+
+def _growth(values: jax.Array, log_time: jax.Array) -> jax.Array:
+    """Steps along eigenvectors for a gradient of one, ``(exp(t value) - 1) / value``."""
+    t = jnp.exp(log_time)
     newton = t > jnp.exp(16.0)
     safe = jnp.where(values == 0, 1.0, values)
     # The exponential is bounded where the curvature has the wrong sign.
     growth = jnp.where(values == 0, t, jnp.expm1(jnp.minimum(t * values, 700.0)) / safe)
-    growth = jnp.where(newton, jnp.where(values == 0, 0.0, -1 / safe), growth)
-    return vectors @ (growth * (vectors.T @ gradient))
+    return jnp.where(newton, jnp.where(values == 0, 0.0, -1 / safe), growth)
+
+
+def diagonal_step(
+    curvature: jax.Array, gradient: jax.Array, log_step: jax.Array, absolute: bool = False
+) -> jax.Array:
+    """The step where the curvature is diagonal.
+
+    SPM takes the log-determinant of a diagonal matrix over its positive entries alone. Of a
+    curvature that is negative, it is therefore zero and not the sum of logarithms, and the step
+    is longer than that of a matrix with the least entry beside the diagonal.
+
+    Parameters
+    ----------
+    curvature : jax.Array
+        Diagonal of the curvature, (n,).
+    gradient : jax.Array
+        Gradient, (n,).
+    log_step : jax.Array
+        Regularisation.
+    absolute : bool
+        Take the log-determinant over all entries, for the eigenvalues of a matrix that is not
+        diagonal itself.
+
+    Returns
+    -------
+    jax.Array
+        The step, (n,).
+    """
+    counted = curvature if absolute else jnp.where(curvature > 0, curvature, 1.0)
+    return _growth(curvature, log_step - log_determinant(counted) / len(gradient)) * gradient
+
+
+def ascent_step(curvature: jax.Array, gradient: jax.Array, log_step: jax.Array) -> jax.Array:
+    """`regularised_step`, or `diagonal_step` where the curvature is exactly diagonal.
+
+    Parameters
+    ----------
+    curvature, gradient, log_step : jax.Array
+        As those of `regularised_step`.
+
+    Returns
+    -------
+    jax.Array
+        The step, (n,).
+    """
+    diagonal = jnp.diagonal(curvature)
+    plain = diagonal_step(diagonal, gradient, log_step)
+    if len(gradient) == 1:
+        return plain
+    exactly = (curvature == jnp.diag(diagonal)).all()
+    return jnp.where(exactly, plain, regularised_step(curvature, gradient, log_step))
 
 
 def negative_semidefinite(curvature: jax.Array) -> jax.Array:

@@ -1,0 +1,497 @@
+"""Variational Laplace for programs with observer sites: steps in the observer within steps.
+
+The scheme is that of SPM for evoked responses (``spm_nlsi_N``). Parameters of hidden states (p)
+take one step an iteration. Before it, up to eight steps are taken in the observer parameters (g),
+the coefficients of confounds (u) and the log-precisions of the noise (h), for which the states and
+their derivatives are known already: a program is cut into the part that observer sites do not
+enter, which costs nearly everything and is evaluated once an iteration, and the rest.
+
+The free energy has the covariance of p, g and u together; steps in one neglect the others.
+
+References
+----------
+.. [1] Kiebel, David and Friston (2006), NeuroImage 30:1273.
+       https://doi.org/10.1016/j.neuroimage.2005.12.055
+.. [2] David, Kiebel, Harrison, Mattout, Kilner and Friston (2006), NeuroImage 30:1255.
+       https://doi.org/10.1016/j.neuroimage.2005.10.045
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.interpreters.partial_eval import dce_jaxpr
+
+from bayesdcm.infer.density import Layout, Outputs, Program, evaluate
+from bayesdcm.infer.laplace import INITIAL_STEP, LARGEST_STEP, TOLERANCE, LaplaceResult
+from bayesdcm.infer.quadratic import (
+    Noise,
+    Quadratic,
+    component_log_precisions,
+    noise_of,
+    quadratic_forms,
+)
+from bayesdcm.infer.regularised import (
+    DIFFERENCE,
+    ascent_step,
+    diagonal_step,
+    half_log_determinant,
+    indefinite_inverse,
+    inverse,
+    negative_semidefinite,
+)
+from bayesdcm.infer.stages import CONSTANT, OBSERVATION, STATES, Stages
+
+MAX_ITERATIONS = 64
+OBSERVER_STEPS = 8
+# Steps in the observer are short at first: g and p would run after each other.
+OBSERVER_LOG_STEPS = (-4.0, 2.0)
+SHORT_STEPS_BEFORE = 7
+HYPERPARAMETER_STEPS = 4
+LARGEST_HYPERPARAMETER_STEP = 2.0
+INNER_TOLERANCE = float(np.exp(-2))
+COVARIANCE_FLOOR = float(np.exp(-16))
+# The first points are kept whatever their free energy.
+KEPT_POINTS = 3
+
+
+class _Problem(NamedTuple):
+    """Functions of a program that the iterations call; `constant` is worked out beforehand."""
+
+    noise: Noise
+    stages: Stages
+    constant: list
+    log_prior: Callable
+    prior_precision: Callable
+    hyperprior: Callable
+    one_sided: bool
+
+
+class _Known(NamedTuple):
+    """States, and all that an iteration knows while the observer changes."""
+
+    parameters: jax.Array
+    states: list
+    tangents: list
+    discrete: list
+    prior_precision: jax.Array
+    observer_log_step: jax.Array
+
+
+class _Assessment(NamedTuple):
+    """What the free energy and the next step are made of, before the last update of g, u, h."""
+
+    covariance: jax.Array
+    log_precision_covariance: jax.Array
+    accuracy: jax.Array
+    log_priors: jax.Array
+    gradient: jax.Array
+    curvature: jax.Array
+
+
+class _Point(NamedTuple):
+    parameters: jax.Array
+    observer: jax.Array
+    confounds: jax.Array
+    log_precision: jax.Array
+
+
+class _Best(NamedTuple):
+    point: _Point
+    assessment: _Assessment
+    free_energy: jax.Array
+
+
+class _Inner(NamedTuple):
+    point: _Point
+    assessment: _Assessment
+    steps: jax.Array
+    hyper_steps: jax.Array
+    done: jax.Array
+
+
+class _State(NamedTuple):
+    iteration: jax.Array
+    point: _Point
+    log_step: jax.Array
+    best: _Best
+    last: _Assessment
+    flags: jax.Array
+    failed: jax.Array
+    recoveries: jax.Array
+    trace: dict[str, jax.Array]
+
+
+def _problem(program: Program, sites: Layout, start: _Point, one_sided: bool) -> _Problem:
+    blocks = [sites.of_roles(role) for role in ("parameter", "observer", "precision")]
+    vectors = (start.parameters, start.observer, start.log_precision)
+
+    def whole(*given: jax.Array) -> tuple:
+        # One vector would tie the states to the observer.
+        values: dict[str, jax.Array] = {}
+        for block, vector in zip(blocks, given, strict=True):
+            values |= block.unflatten(vector)
+        result = evaluate(program, sites, values)
+        found = [fn for fn, _ in result.observations.values()]
+        return (
+            [fn.columns for fn in found],
+            result.log_prior,
+            result.log_hyperprior,
+            component_log_precisions(found),
+        )
+
+    parts = Outputs(whole, *vectors)
+    stages = Stages(*parts.operations(0), (STATES, OBSERVATION, CONSTANT))
+    n = len(start.parameters)
+
+    def log_prior(z: jax.Array) -> jax.Array:
+        return parts.select(1)(z[:n], z[n:], start.log_precision)
+
+    def hyperprior(point: _Point) -> tuple:
+        def value(h: jax.Array) -> jax.Array:
+            return parts.select(2)(point.parameters, point.observer, h)
+
+        slope = jax.grad(value)
+        h = point.log_precision
+        return value(h), slope(h), jax.jacfwd(slope)(h)
+
+    observations = list(evaluate(program, sites, jnp.concatenate(vectors)).observations.values())
+    noise = noise_of(
+        observations,
+        lambda h: parts.select(3)(start.parameters, start.observer, h),
+        start.log_precision,
+    )
+    centre = jnp.concatenate(vectors[:2])
+    return _Problem(
+        noise,
+        stages,
+        stages.constant(start.log_precision),
+        log_prior,
+        _prior_precision(log_prior, noise, centre),
+        hyperprior,
+        one_sided,
+    )
+
+
+def _prior_precision(log_prior: Callable, noise: Noise, centre: jax.Array) -> Callable:
+    """Prior precision of p, g and u at a point; of normal priors it is worked out once."""
+    curvature = jax.jacfwd(jax.grad(log_prior))
+
+    def precision(z: jax.Array) -> jax.Array:
+        confounds = jnp.diag(noise.confound_precision)
+        return jax.scipy.linalg.block_diag(-negative_semidefinite(curvature(z)), confounds)
+
+    traced = jax.make_jaxpr(curvature)(centre).jaxpr
+    if any(dce_jaxpr(traced, [True])[1]):
+        return precision
+    constant = precision(centre)
+    return lambda z: constant
+
+
+def _differentiate(problem: _Problem, parameters: jax.Array) -> tuple[list, list, list]:
+    """States, their derivatives along each parameter (first axis), and discrete states."""
+
+    def states(p: jax.Array) -> tuple[list, list]:
+        return problem.stages.states(problem.constant, p)
+
+    directions = jnp.eye(len(parameters))
+    if problem.one_sided:
+        found, discrete = states(parameters)
+        moved = jax.vmap(lambda step: states(parameters + step)[0])(DIFFERENCE * directions)
+        tangents = [(after - at) / DIFFERENCE for after, at in zip(moved, found, strict=True)]
+        return found, tangents, discrete
+
+    def along(direction: jax.Array) -> tuple:
+        return jax.jvp(states, (parameters,), (direction,), has_aux=True)
+
+    return jax.vmap(along, out_axes=(None, 0, None))(directions)
+
+
+def _observe(problem: _Problem, known: _Known, observer: jax.Array) -> tuple[list, list]:
+    """Predictions and their derivatives by p and g (last axis), one a site."""
+
+    def predict(states: list, g: jax.Array) -> list:
+        return problem.stages.observation(problem.constant, states, known.discrete, g)
+
+    def along(tangents: list) -> tuple:
+        return jax.jvp(lambda x: predict(x, observer), (known.states,), (tangents,))
+
+    if known.states:
+        found, by_parameters = jax.vmap(along, out_axes=(None, -1))(known.tangents)
+    else:
+        found = predict([], observer)
+        by_parameters = [jnp.zeros((*y.shape, len(known.parameters))) for y in found]
+    if problem.one_sided:
+        steps = DIFFERENCE * jnp.eye(len(observer))
+        moved = jax.vmap(lambda step: predict(known.states, observer + step), out_axes=-1)(steps)
+        by_observer = [
+            (after - at[..., None]) / DIFFERENCE for after, at in zip(moved, found, strict=True)
+        ]
+    else:
+        by_observer = jax.jacfwd(lambda g: predict(known.states, g))(observer)
+    both = zip(by_parameters, by_observer, strict=True)
+    return found, [jnp.concatenate(pair, axis=-1) for pair in both]
+
+
+class _Hyper(NamedTuple):
+    log_precision: jax.Array
+    steps: jax.Array
+    done: jax.Array
+    covariance: jax.Array
+    log_precision_covariance: jax.Array
+    log_hyperprior: jax.Array
+    used: jax.Array
+
+
+def _score_precisions(
+    problem: _Problem, forms: Quadratic, prior_precision: jax.Array, point: _Point
+) -> _Hyper:
+    """Fisher scoring on the log-precisions; covariances keep the values before the last update."""
+    noise, h = problem.noise, point.log_precision
+    floor = COVARIANCE_FLOOR * jnp.eye(len(prior_precision))
+
+    def conditional(scales: jax.Array) -> jax.Array:
+        return inverse(jnp.tensordot(scales, forms.curvature, 1) + prior_precision) + floor
+
+    zero, count = jnp.zeros(()), jnp.zeros((), int)
+    nothing = jnp.zeros((len(h), len(h)))
+    if len(h) == 0:
+        covariance = conditional(noise.scales(h)[0])
+        return _Hyper(h, count, zero == 0, covariance, nothing, zero, h)
+
+    def body(state: _Hyper) -> _Hyper:
+        at = state.log_precision
+        scales, soft = noise.scales(at)
+        covariance = conditional(scales)
+        fit = soft * (forms.squared + (covariance * forms.curvature).sum((1, 2)))
+        traces, pairs = noise.traces(scales, soft)
+        gradient = (traces - fit) / 2
+        curvature = -pairs / 2 + jnp.diag(gradient)
+        log_hyperprior, slope, prior_curvature = problem.hyperprior(
+            point._replace(log_precision=at)
+        )
+        gradient = noise.design.T @ gradient + slope
+        curvature = noise.design.T @ curvature @ noise.design + prior_curvature
+        step = ascent_step(curvature, gradient, jnp.asarray(LARGEST_STEP))
+        limit = LARGEST_HYPERPARAMETER_STEP
+        return _Hyper(
+            at + jnp.clip(step, -limit, limit),
+            state.steps + 1,
+            gradient @ step < INNER_TOLERANCE,
+            covariance,
+            indefinite_inverse(-curvature),
+            log_hyperprior,
+            at,
+        )
+
+    initial = _Hyper(h, count, jnp.zeros((), bool), jnp.zeros_like(floor), nothing, zero, h)
+    return jax.lax.while_loop(lambda s: ~s.done & (s.steps < HYPERPARAMETER_STEPS), body, initial)
+
+
+def _confound_step(noise: Noise, curvature: jax.Array, gradient: jax.Array) -> jax.Array:
+    log_step = jnp.asarray(LARGEST_STEP)
+    if len(gradient) == 0:
+        return gradient
+    if noise.orthogonal_confounds:
+        # In SPM's coordinates the curvature is diagonal for a single confound only.
+        several = not noise.single_confounds
+        return diagonal_step(jnp.diagonal(curvature), gradient, log_step, absolute=several)
+    return ascent_step(curvature, gradient, log_step)
+
+
+def _inner_step(problem: _Problem, known: _Known, inner: _Inner) -> _Inner:
+    """One update of log-precisions, confounds and observer; none sees that of the others."""
+    noise, point = problem.noise, inner.point
+    n, stop = len(known.parameters), len(known.parameters) + len(point.observer)
+    predicted, jacobian = _observe(problem, known, point.observer)
+    residual = [
+        jnp.reshape(value, y.shape) - y for value, y in zip(noise.values, predicted, strict=True)
+    ]
+    forms = quadratic_forms(noise, jacobian, residual, point.confounds)
+    hyper = _score_precisions(problem, forms, known.prior_precision, point)
+    scales, _ = noise.scales(hyper.used)
+    gradient = scales @ forms.gradient
+    curvature = -jnp.tensordot(scales, forms.curvature, 1) - known.prior_precision
+    log_prior, slope = jax.value_and_grad(problem.log_prior)(
+        jnp.concatenate([point.parameters, point.observer])
+    )
+    precision = noise.confound_precision
+    u_gradient = gradient[stop:] - precision * point.confounds
+    u_step = _confound_step(noise, curvature[stop:, stop:], u_gradient)
+    g_gradient = gradient[n:stop] + slope[n:]
+    g_step = ascent_step(curvature[n:stop, n:stop], g_gradient, known.observer_log_step)
+    constants = noise.n_data * np.log(2 * np.pi)
+    log_priors = (
+        log_prior
+        + hyper.log_hyperprior
+        + (stop + len(hyper.used)) * np.log(2 * np.pi) / 2
+        + (jnp.log(precision) - precision * point.confounds**2).sum() / 2
+    )
+    assessment = _Assessment(
+        hyper.covariance,
+        hyper.log_precision_covariance,
+        (noise.log_determinant(scales) - scales @ forms.squared - constants) / 2,
+        log_priors,
+        gradient[:n] + slope[:n],
+        curvature[:n, :n],
+    )
+    moved = _Point(
+        point.parameters,
+        point.observer + g_step,
+        point.confounds + u_step,
+        hyper.log_precision,
+    )
+    done = (inner.steps > 0) & (g_gradient @ g_step < INNER_TOLERANCE)
+    return _Inner(moved, assessment, inner.steps + 1, hyper.steps, done)
+
+
+def _free_energy(assessment: _Assessment) -> jax.Array:
+    volume = half_log_determinant(assessment.covariance)
+    if assessment.log_precision_covariance.size:
+        volume += jnp.linalg.slogdet(assessment.log_precision_covariance)[1] / 2
+    return assessment.accuracy + assessment.log_priors + volume
+
+
+def _iterate(problem: _Problem, state: _State) -> _State:
+    start = state.point
+    states, tangents, discrete = _differentiate(problem, start.parameters)
+    parts = [*states, *tangents]
+    finite = jnp.stack([jnp.isfinite(part).all() for part in parts]).all() if parts else True
+    short, long = OBSERVER_LOG_STEPS
+    known = _Known(
+        start.parameters,
+        states,
+        tangents,
+        discrete,
+        problem.prior_precision(jnp.concatenate([start.parameters, start.observer])),
+        jnp.where(state.iteration < SHORT_STEPS_BEFORE, short, long),
+    )
+    zero = jnp.zeros((), int)
+    # Where states are not finite, there is no inner step, and the last assessment stands.
+    inner = jax.lax.while_loop(
+        lambda s: ~s.done & (s.steps < OBSERVER_STEPS),
+        lambda s: _inner_step(problem, known, s),
+        _Inner(start, state.last, zero, zero, ~jnp.asarray(finite)),
+    )
+    free_energy = _free_energy(inner.assessment)
+    comparable = finite & jnp.isfinite(free_energy)
+    accepted = comparable & (
+        (free_energy > state.best.free_energy) | (state.iteration < KEPT_POINTS)
+    )
+    found = _Best(inner.point, inner.assessment, free_energy)
+    best = jax.tree.map(lambda new, old: jnp.where(accepted, new, old), found, state.best)
+    log_step = jnp.where(
+        accepted,
+        jnp.minimum(state.log_step + 0.5, LARGEST_STEP),
+        jnp.minimum(state.log_step - 2.0, INITIAL_STEP),
+    )
+    gradient = best.assessment.gradient
+    step = ascent_step(best.assessment.curvature, gradient, log_step)
+    change = gradient @ step
+    k = state.iteration
+    entries = {
+        "free_energy": jnp.where(comparable, free_energy, jnp.nan),
+        "predicted_change": change,
+        "log_step": log_step,
+        "accepted": accepted.astype(float),
+        "observer_steps": inner.steps.astype(float),
+        "precision_steps": inner.hyper_steps.astype(float),
+    }
+    return _State(
+        k + 1,
+        best.point._replace(parameters=best.point.parameters + step),
+        log_step,
+        best,
+        inner.assessment,
+        jnp.concatenate([(change < TOLERANCE)[None], state.flags[:-1]]),
+        ~jnp.isfinite(best.free_energy),
+        state.recoveries + ~finite,
+        {name: state.trace[name].at[k].set(entries[name]) for name in state.trace},
+    )
+
+
+def _initial(problem: _Problem, start: _Point, max_iterations: int) -> _State:
+    point = start._replace(confounds=problem.noise.initial_confounds())
+    n, n_hyper = len(point.parameters), len(point.log_precision)
+    size = n + len(point.observer) + len(point.confounds)
+    nothing = _Assessment(
+        jnp.eye(size),
+        jnp.eye(n_hyper),
+        jnp.asarray(-jnp.inf),
+        jnp.zeros(()),
+        jnp.zeros(n),
+        -jnp.eye(n),
+    )
+    names = ("free_energy", "predicted_change", "log_step", "accepted", "observer_steps",
+             "precision_steps")  # fmt: skip
+    return _State(
+        jnp.zeros((), int),
+        point,
+        jnp.asarray(INITIAL_STEP),
+        _Best(point, nothing, jnp.asarray(-jnp.inf)),
+        nothing,
+        jnp.zeros(4, bool),
+        jnp.zeros((), bool),
+        jnp.zeros((), int),
+        {name: jnp.full(max_iterations, jnp.nan) for name in names},
+    )
+
+
+def conditional_laplace(
+    program: Program,
+    sites: Layout,
+    start: jax.Array,
+    max_iterations: int = MAX_ITERATIONS,
+    derivatives: str = "exact",
+) -> LaplaceResult:
+    """Invert a program with observer sites; a pure function, to be compiled.
+
+    Parameters
+    ----------
+    program : callable
+        A NumPyro program without arguments, whose observations are Gaussian.
+    sites : Layout
+        Its sites, at least one of which is an observer site and one has no role.
+    start : jax.Array
+        Where to start, flat and unconstrained, shape (sites.size,).
+    max_iterations : int
+        Iterations at most; 64 as in SPM.
+    derivatives : {"exact", "one_sided"}
+        Of states by parameters and of predictions by observer sites: exact, or SPM's one-sided
+        differences with a step of exp(-8).
+
+    Returns
+    -------
+    LaplaceResult
+        Posterior of parameters and observer sites together, free energy and record.
+    """
+    n, n_parameters = sites.n_parameters - sites.n_observer, sites.n_parameters
+    vectors = start[:n], start[n:n_parameters], start[n_parameters:]
+    point = _Point(*vectors[:2], jnp.zeros(0), vectors[2])
+    problem = _problem(program, sites, point, derivatives == "one_sided")
+
+    def running(state: _State) -> jax.Array:
+        return ~state.flags.all() & ~state.failed & (state.iteration < max_iterations)
+
+    state: Any = jax.lax.while_loop(
+        running, lambda s: _iterate(problem, s), _initial(problem, point, max_iterations)
+    )
+    found, assessment = state.best.point, state.best.assessment
+    return LaplaceResult(
+        jnp.concatenate([found.parameters, found.observer]),
+        assessment.covariance[:n_parameters, :n_parameters],
+        found.log_precision,
+        assessment.log_precision_covariance,
+        state.best.free_energy,
+        assessment.accuracy,
+        assessment.accuracy - state.best.free_energy,
+        state.iteration,
+        state.flags.all(),
+        state.failed,
+        state.recoveries,
+        state.trace,
+    )
