@@ -85,7 +85,7 @@ def mni_to_head(
             "Neither trans nor digitised fiducials tell where MNI coordinates lie in the head, so "
             "they are taken for head coordinates, which is wrong by centimetres. Give trans and "
             "subject, or set a montage with fiducials, where positions in MNI space matter.",
-            stacklevel=5,
+            stacklevel=4,
         )
         return _MILLIMETRE
     path = Path(mne.__file__).parent / "data" / _TEMPLATE / f"{_TEMPLATE}-fiducials.fif"

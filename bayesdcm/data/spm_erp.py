@@ -1,0 +1,369 @@
+"""Reader of SPM's files of dynamic causal models for evoked responses (DCM_*.mat)."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesdcm.data.evoked import EvokedData
+from bayesdcm.data.spm_container import existing_file, is_electrophysiological, load_dcm
+from bayesdcm.data.spm_erp_data import SpmErpData, read_erp_data
+from bayesdcm.data.spm_erp_estimates import SpmErpEstimates, read_erp_estimates
+from bayesdcm.data.spm_erp_layout import cells
+from bayesdcm.data.spm_fields import dense, flag, is_empty, names_of
+from bayesdcm.data.validation import check_names
+
+__all__ = ["SpmErpFile", "parse_erp", "read_spm_erp_file"]
+
+_NEURAL = {"ERP": "erp", "CMC": "cmc", "LFP": "lfp", "NMDA": "nmda"}
+_OBSERVATIONS = {"ECD": "ecd", "IMG": "img", "LFP": "lfp"}
+# Settings that change the priors or the input, which this package does not have.
+_DIFFERENCES = {
+    "lock": "coupled effects of trials",
+    "symmetry": "symmetric dipoles",
+    "symm": "symmetric dipoles",
+    "multiC": "inputs that differ between conditions",
+    "CVA": "channel modes that separate conditions",
+    "sus": "a sustained input",
+}
+# SPM's defaults: log-precision of the noise (mean, variance), modes, onset and width in ms.
+_NOISE_PRIOR = {"hE": 6.0, "hC": 1 / 128}
+_N_MODES, _ONSET, _DURATION = 8, 60.0, 32.0
+
+
+@dataclass(frozen=True, eq=False)
+class SpmErpFile:
+    """Content of one SPM file of a DCM for evoked responses, in this package's layout.
+
+    Attributes
+    ----------
+    forward, backward, lateral : ndarray of int, shape (to, from)
+        Which connections exist (0/1). For the canonical microcircuit, `lateral` are SPM's
+        modulatory connections.
+    modulation : ndarray of int, shape (effect, to, from)
+        Which connections each condition-specific effect changes (0/1).
+    inputs : ndarray of int, shape (source, input)
+        Which sources each input drives (0/1).
+    neural : {"erp", "cmc", "lfp", "nmda"}
+        Neural model.
+    observation : {"ecd", "img", "lfp"}
+        How channels see sources.
+    source_names : tuple of str
+        Names of the sources.
+    positions : ndarray, shape (sources, 3), or None
+        Prior positions of the sources, MNI coordinates in mm.
+    position_variance : float
+        Prior variance of dipoles' positions, in mm^2; 0 where they are fixed.
+    onset, duration : ndarray, shape (inputs,)
+        Prior mean of the time at which each input peaks, and of its standard deviation, in s.
+    n_modes : int
+        Number of channel modes asked for.
+    modes : ndarray, shape (channels, modes), or None
+        Channel modes by which SPM reduced the data; None where the model was not estimated.
+    n_confounds : int
+        Number of cosines over time that SPM removed as drifts.
+    confounds : ndarray, shape (times, cosines), or None
+        These cosines.
+    hanning : bool
+        Whether SPM multiplied responses by a Hanning window.
+    residual_forming : ndarray, shape (times, times), or None
+        Matrix by which SPM multiplied responses to remove drifts (and window them). Responses in
+        the file have been multiplied by it.
+    scale : float or None
+        Number by which SPM divided responses before it estimated the model.
+    data : EvokedData
+        Responses in the units stored (SPM's: mostly microvolts and femtotesla), before division by
+        `scale`, and after multiplication by `residual_forming`.
+    head_model : mapping or None
+        SPM's description of the lead field (``DCM.M.dipfit``), unchanged; SPM mostly keeps the lead
+        field itself in the file of the data.
+    options : mapping
+        SPM's options, unchanged.
+    estimates : SpmErpEstimates or None
+        What SPM estimated; None where the model was not estimated.
+    """
+
+    forward: NDArray[np.int64]
+    backward: NDArray[np.int64]
+    lateral: NDArray[np.int64]
+    modulation: NDArray[np.int64]
+    inputs: NDArray[np.int64]
+    neural: str
+    observation: str
+    source_names: tuple[str, ...]
+    positions: NDArray[np.float64] | None
+    position_variance: float
+    onset: NDArray[np.float64]
+    duration: NDArray[np.float64]
+    n_modes: int
+    modes: NDArray[np.float64] | None
+    n_confounds: int
+    confounds: NDArray[np.float64] | None
+    hanning: bool
+    residual_forming: NDArray[np.float64] | None
+    scale: float | None
+    data: EvokedData
+    head_model: Mapping[str, Any] | None
+    options: Mapping[str, Any]
+    estimates: SpmErpEstimates | None
+
+    @property
+    def keywords(self) -> dict[str, Any]:
+        """Arguments of the model of evoked responses that fits `data`, by name.
+
+        ``hanning`` is False where the data in the file have been windowed already.
+        """
+        names = (
+            *("forward", "backward", "lateral", "modulation", "inputs", "neural", "observation"),
+            *("source_names", "positions", "position_variance", "onset", "duration"),
+            *("n_modes", "modes", "n_confounds"),
+        )
+        keywords = {name: getattr(self, name) for name in names}
+        return keywords | {"hanning": self.hanning and self.residual_forming is None}
+
+
+def read_spm_erp_file(path: str | os.PathLike[str]) -> SpmErpFile:
+    """Content of a DCM_*.mat file for evoked responses, in this package's layout.
+
+    MATLAB files of version 5 (to 7) and 7.3 are read.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file.
+
+    Returns
+    -------
+    SpmErpFile
+        Structure, settings, data and, where estimated, estimates.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    TypeError
+        If `path` is not a path.
+    ValueError
+        If the file is damaged, is not a MATLAB file, does not hold a DCM, or holds one for another
+        modality or with another neural or spatial model than this package has.
+
+    Warns
+    -----
+    UserWarning
+        If SPM used settings that this package does not have, or its estimates are laid out in an
+        unknown way.
+
+    Examples
+    --------
+    >>> read_spm_erp_file("DCM_absent.mat")
+    Traceback (most recent call last):
+    FileNotFoundError: path: there is no file 'DCM_absent.mat'. Check the folder and the name.
+    """
+    file = existing_file(path)
+    try:
+        return parse_erp(load_dcm(file))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"path: '{file}' cannot be used. {error}") from error
+
+
+def parse_erp(dcm: Mapping[str, Any]) -> SpmErpFile:
+    """Content of a DCM for evoked responses, in this package's layout.
+
+    Parameters
+    ----------
+    dcm : mapping
+        The structure, by field.
+
+    Returns
+    -------
+    SpmErpFile
+        Structure, settings, data and, where estimated, estimates.
+
+    Raises
+    ------
+    ValueError
+        If it is for another modality, or with a model that this package does not have.
+    """
+    options = dcm.get("options")
+    options = options if isinstance(options, Mapping) else {}
+    _check_kind(dcm, options)
+    neural = _known("model", options.get("model"), _NEURAL)
+    observation = _known("spatial", options.get("spatial"), _OBSERVATIONS)
+    _warn_of_differences(dcm, options)
+    structure = _structure(dcm)
+    n, n_inputs = structure["inputs"].shape
+    data = read_erp_data(dcm, options)
+    _check_effects(structure["modulation"], data.evoked.n_effects)
+    sizes = (n, n_inputs, data.evoked.n_effects)
+    names = check_names("DCM.Sname", names_of(dcm.get("Sname")), n, "source", "DCM.A")
+    return SpmErpFile(
+        **structure,
+        **_timing(options, n_inputs),
+        **_from_data(data),
+        neural=neural,
+        observation=observation,
+        source_names=names,
+        positions=_positions(dcm.get("Lpos"), n, observation),
+        position_variance=_position_variance(dcm, options),
+        n_modes=int(_number(options, "Nmodes", _N_MODES)),
+        head_model=_head_model(dcm),
+        options=options,
+        estimates=read_erp_estimates(
+            dcm, neural, observation, sizes, data.evoked.n_conditions, data.evoked.n_times
+        ),
+    )
+
+
+def _from_data(data: SpmErpData) -> dict[str, Any]:
+    names = ("modes", "n_confounds", "confounds", "hanning", "residual_forming", "scale")
+    return {name: getattr(data, name) for name in names} | {"data": data.evoked}
+
+
+def _check_kind(dcm: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+    analysis = options.get("analysis")
+    if not is_electrophysiological(dcm):
+        raise ValueError(
+            "It holds no kind of analysis (DCM.options.analysis), as files of DCMs for fMRI; "
+            "expected a DCM for evoked responses, 'ERP'. Use the reader of that kind of data."
+        )
+    if isinstance(analysis, str) and analysis.strip().upper() not in ("ERP", ""):
+        raise ValueError(
+            f"It holds a DCM of kind '{analysis}' (DCM.options.analysis); expected a DCM for "
+            "evoked responses, 'ERP'. Use the reader of that kind of data."
+        )
+    missing = [name for name in ("A", "C", "xY") if is_empty(dcm.get(name))]
+    if "xY" not in missing and (not isinstance(dcm["xY"], Mapping) or is_empty(dcm["xY"].get("y"))):
+        missing.append("xY.y")
+    if missing:
+        raise ValueError(
+            f"Its DCM lacks {', '.join('DCM.' + name for name in missing)}; expected connections "
+            "(A), inputs (C) and responses (xY). Specify the model and its data in SPM first."
+        )
+
+
+def _known(option: str, value: object, known: Mapping[str, str]) -> str:
+    if not isinstance(value, str) or value.strip().upper() not in known:
+        shown = f"'{value}'" if isinstance(value, str) else type(value).__name__
+        raise ValueError(
+            f"DCM.options.{option} is {shown}; expected one of {', '.join(known)}, which this "
+            "package has. Specify the model with one of these."
+        )
+    return known[value.strip().upper()]
+
+
+def _warn_of_differences(dcm: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+    for name, meaning in _DIFFERENCES.items():
+        if flag(options, name):
+            warnings.warn(
+                f"The file asks for {meaning} (DCM.options.{name}), which this package does not "
+                "have, so estimates will differ.",
+                stacklevel=4,
+            )
+    model = dcm.get("M")
+    for name, default in _NOISE_PRIOR.items():
+        value = model.get(name) if isinstance(model, Mapping) else None
+        if not is_empty(value) and not np.allclose(np.asarray(value, dtype=float), default):
+            warnings.warn(
+                f"The file sets SPM's prior of the noise DCM.M.{name} to {value}; this package "
+                f"uses SPM's default, {default:g}, so estimates will differ.",
+                stacklevel=4,
+            )
+
+
+def _structure(dcm: Mapping[str, Any]) -> dict[str, NDArray[np.int64]]:
+    A = dcm["A"]
+    first = A[0] if isinstance(A, (list, np.ndarray)) and len(np.shape(A[0])) == 2 else None
+    n = 1 if first is None else np.shape(first)[0]
+    connections = cells("DCM.A", A, (n, n))
+    if len(connections) != 3:
+        raise ValueError(
+            f"DCM.A has {len(connections)} matrices; expected three, of forward, backward and "
+            "lateral connections. Specify DCM.A{1} to DCM.A{3}."
+        )
+    C = dcm["C"]
+    if len(getattr(C, "shape", ())) > 2:
+        raise ValueError(
+            f"DCM.C has shape {C.shape}; expected (sources, inputs). Specify the model without "
+            "options.multiC."
+        )
+    n_inputs = max(int(np.prod(getattr(C, "shape", ()), dtype=int)) // n, 1)
+    kinds = ("forward", "backward", "lateral")
+    structure = {
+        kind: _switches(f"DCM.A{{{i + 1}}}", connections[i]) for i, kind in enumerate(kinds)
+    }
+    return structure | {
+        "modulation": _switches("DCM.B", cells("DCM.B", dcm.get("B"), (n, n))),
+        "inputs": _switches("DCM.C", dense("DCM.C", C, (n, n_inputs))),
+    }
+
+
+def _switches(name: str, values: NDArray[np.float64]) -> NDArray[np.int64]:
+    """SPM takes any entry other than 0 for a connection."""
+    if not np.isfinite(values).all():
+        raise ValueError(
+            f"{name} has entries that are not finite; expected switches, 0 or 1. Specify it anew."
+        )
+    switches = np.ascontiguousarray(values != 0).astype(np.int64)
+    switches.setflags(write=False)
+    return switches
+
+
+def _check_effects(modulation: NDArray[np.int64], n_effects: int) -> None:
+    if len(modulation) != n_effects:
+        raise ValueError(
+            f"DCM.B has {len(modulation)} matrices, but DCM.xU.X has {n_effects} column(s); "
+            "expected one matrix for each effect. Specify both alike."
+        )
+
+
+def _timing(options: Mapping[str, Any], n_inputs: int) -> dict[str, NDArray[np.float64]]:
+    timing = {}
+    for name, option, default in (("onset", "onset", _ONSET), ("duration", "dur", _DURATION)):
+        value = options.get(option)
+        value = np.full(n_inputs, default) if is_empty(value) else value
+        if np.size(value) == 1:
+            value = np.full(n_inputs, float(np.ravel(value)[0]))
+        # SPM holds these in ms.
+        seconds = dense(f"DCM.options.{option}", value, (n_inputs,)) / 1000
+        seconds.setflags(write=False)
+        timing[name] = seconds
+    return timing
+
+
+def _positions(value: object, n: int, observation: str) -> NDArray[np.float64] | None:
+    if is_empty(value):
+        if observation == "lfp":
+            return None
+        raise ValueError(
+            "Its DCM lacks DCM.Lpos, the sources' positions; expected 3 x sources, in mm. Specify "
+            "them in SPM first."
+        )
+    positions = np.ascontiguousarray(dense("DCM.Lpos", value, (3, n)).T)
+    positions.setflags(write=False)
+    return positions
+
+
+def _position_variance(dcm: Mapping[str, Any], options: Mapping[str, Any]) -> float:
+    model = dcm.get("M")
+    variances = model.get("gC") if isinstance(model, Mapping) else None
+    stored = variances.get("Lpos") if isinstance(variances, Mapping) else None
+    if not is_empty(stored):
+        return float(np.max(dense("DCM.M.gC.Lpos", stored, np.shape(stored))))
+    return _number(options, "location", 0.0)
+
+
+def _number(options: Mapping[str, Any], name: str, default: float) -> float:
+    value = options.get(name)
+    return default if is_empty(value) else float(dense(f"DCM.options.{name}", value, ()))
+
+
+def _head_model(dcm: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    model = dcm.get("M")
+    found = model.get("dipfit") if isinstance(model, Mapping) else None
+    return found if isinstance(found, Mapping) else None

@@ -1,0 +1,166 @@
+"""Responses in an SPM file of a DCM for evoked responses, and what SPM did to them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesdcm.data.evoked import EvokedData
+from bayesdcm.data.spm_fields import dense, flag, is_empty, n_columns, names_of
+
+__all__ = ["SpmErpData", "read_erp_data"]
+
+_CHANNEL_TYPES = {"EEG": "eeg", "MEG": "mag", "MEGMAG": "mag", "MEGPLANAR": "grad", "LFP": "lfp"}
+_MILLISECONDS = 1000.0
+
+
+@dataclass(frozen=True, eq=False)
+class SpmErpData:
+    """Responses with what SPM did to them; fields as in `bayesdcm.data.spm_erp.SpmErpFile`.
+
+    Attributes
+    ----------
+    evoked : EvokedData
+        Responses in the units stored, not divided by `scale`.
+    modes : ndarray, shape (channels, modes), or None
+        Channel modes.
+    n_confounds : int
+        Number of cosines removed.
+    confounds : ndarray, shape (times, cosines), or None
+        These cosines.
+    hanning : bool
+        Whether a Hanning window was asked for.
+    residual_forming : ndarray, shape (times, times), or None
+        Matrix that removed them.
+    scale : float or None
+        By which SPM divided responses.
+    """
+
+    evoked: EvokedData
+    modes: NDArray[np.float64] | None
+    n_confounds: int
+    confounds: NDArray[np.float64] | None
+    hanning: bool
+    residual_forming: NDArray[np.float64] | None
+    scale: float | None
+
+
+def read_erp_data(dcm: Mapping[str, Any], options: Mapping[str, Any]) -> SpmErpData:
+    """Responses of a DCM structure with what SPM did to them.
+
+    Parameters
+    ----------
+    dcm : mapping
+        The structure, by field; ``xY.y`` is present.
+    options : mapping
+        SPM's options.
+
+    Returns
+    -------
+    SpmErpData
+        The responses.
+
+    Raises
+    ------
+    ValueError
+        If shapes disagree or responses cannot be used.
+    """
+    xY = dcm["xY"]
+    stored = _responses(xY)
+    n_conditions, n_times, n_channels = stored.shape
+    modes = _modes(dcm.get("M"), n_channels)
+    scale = None if is_empty(xY.get("scale")) else float(dense("DCM.xY.scale", xY["scale"], ()))
+    design, effects = _design(dcm.get("xU"), n_conditions)
+    codes = names_of(xY.get("code"))
+    modality = xY.get("modality")
+    evoked = EvokedData(
+        _unscaled(stored, modes, scale),
+        _times(xY, n_times),
+        channel_names=names_of(xY.get("name")),  # type: ignore[arg-type]
+        channel_types=_CHANNEL_TYPES.get(str(modality), "other"),  # type: ignore[arg-type]
+        condition_names=None  # type: ignore[arg-type]
+        if codes is None
+        else codes,
+        design=design,
+        effect_names=effects,  # type: ignore[arg-type]
+    )
+    X0 = xY.get("X0")
+    R = xY.get("R")
+    confounds = None if is_empty(X0) else dense("DCM.xY.X0", X0, (n_times, n_columns(X0)))
+    default = 0 if confounds is None or not confounds.any() else confounds.shape[1]
+    order = options.get("h")
+    return SpmErpData(
+        evoked=evoked,
+        modes=modes,
+        n_confounds=default if is_empty(order) else int(dense("DCM.options.h", order, ())),
+        confounds=_read_only(confounds),
+        hanning=flag(options, "han"),
+        residual_forming=None
+        if is_empty(R)
+        else _read_only(dense("DCM.xY.R", R, (n_times, n_times))),
+        scale=scale,
+    )
+
+
+def _responses(xY: Mapping[str, Any]) -> NDArray[np.float64]:
+    value = xY["y"]
+    conditions = value if isinstance(value, list) else [value]
+    # One column where a single channel lost its dimension.
+    columns = n_columns(conditions[0])
+    first = dense("DCM.xY.y{1}", conditions[0], (None, columns))
+    return np.stack(
+        [dense(f"DCM.xY.y{{{i + 1}}}", entry, first.shape) for i, entry in enumerate(conditions)]
+    )
+
+
+def _times(xY: Mapping[str, Any], n_times: int) -> NDArray[np.float64]:
+    """Times in s from the stimulus; SPM holds them in ms."""
+    if not is_empty(xY.get("pst")):
+        return dense("DCM.xY.pst", xY["pst"], (n_times,)) / _MILLISECONDS
+    if is_empty(xY.get("dt")):
+        raise ValueError(
+            "Its DCM lacks DCM.xY.pst and DCM.xY.dt; expected times of the samples. Specify the "
+            "data in SPM first."
+        )
+    return float(dense("DCM.xY.dt", xY["dt"], ())) * np.arange(n_times)
+
+
+def _design(xU: object, n_conditions: int) -> tuple[NDArray[np.float64], list[str] | None]:
+    X = xU.get("X") if isinstance(xU, Mapping) else None
+    if is_empty(X):
+        return np.zeros((n_conditions, 0)), None
+    n_effects = int(np.prod(np.shape(X), dtype=int)) // n_conditions
+    design = dense("DCM.xU.X", X, (n_conditions, max(n_effects, 1)))
+    names = names_of(xU.get("name"))  # type: ignore[union-attr]
+    return design, names if names is not None and len(names) == n_effects else None
+
+
+def _modes(model: object, n_channels: int) -> NDArray[np.float64] | None:
+    U = model.get("U") if isinstance(model, Mapping) else None
+    if is_empty(U):
+        return None
+    return _read_only(dense("DCM.M.U", U, (n_channels, n_columns(U))))
+
+
+def _unscaled(
+    stored: NDArray[np.float64], modes: NDArray[np.float64] | None, scale: float | None
+) -> NDArray[np.float64]:
+    """Responses before SPM divided them by their standard deviation in channel modes."""
+    if scale is None:
+        return stored
+    # Versions of SPM differ in whether they keep the divided responses.
+    if modes is not None and not np.isclose((stored @ modes).std(ddof=1), 1.0, rtol=1e-6):
+        return stored
+    return stored * scale
+
+
+def _read_only(values: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
+    if values is None:
+        return None
+    array = np.ascontiguousarray(values)
+    array.setflags(write=False)
+    return array

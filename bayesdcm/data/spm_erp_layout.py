@@ -1,0 +1,239 @@
+"""Fields of SPM's parameter structures for evoked responses: their order and their shapes.
+
+SPM stacks a structure's fields into one vector, cell by cell and column by column; posterior
+covariances are in this order. Readers of MATLAB files drop dimensions of length one; here they come
+back. Symbols are SPM's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesdcm.data.spm_fields import dense, is_empty
+
+__all__ = ["ORDERS", "cells", "entries", "neural_fields", "read_fields", "spatial_fields"]
+
+Length = int | None
+"""Length of an axis; None stands for any."""
+
+ORDERS = {
+    "erp": ("T", "G", "S", "A", "B", "C", "H", "D", "R"),
+    "cmc": ("M", "A", "B", "N", "C", "T", "G", "D", "S", "R"),
+    "lfp": ("R", "T", "G", "H", "A", "B", "C", "D", "I"),
+    "nmda": ("S", "T", "G", "A", "B", "C", "SA", "GE", "GI", "R", "D", "U", "CV"),
+}
+"""Fields of each neural model, in the order of SPM's parameter vector."""
+
+# Fields that are cell arrays of matrices.
+_CELLS = ("A", "B", "N")
+
+
+def neural_fields(
+    neural: str, n: int, n_inputs: int, n_effects: int
+) -> dict[str, tuple[Length, ...]]:
+    """Shapes of a neural model's fields, in the order of SPM's parameter vector.
+
+    Parameters
+    ----------
+    neural : {"erp", "cmc", "lfp", "nmda"}
+        The neural model.
+    n, n_inputs, n_effects : int
+        Numbers of sources, inputs and condition-specific effects.
+
+    Returns
+    -------
+    dict
+        Shapes by symbol: cell arrays have their cells along the first axis, rows are vectors, and
+        None stands for any length.
+
+    Examples
+    --------
+    >>> neural_fields("nmda", 3, 1, 2)["B"]
+    (2, 3, 3)
+    """
+    effects = (n_effects, n, n)
+    common: dict[str, tuple[Length, ...]] = {
+        "A": (4 if neural == "cmc" else 3, n, n),
+        "B": effects,
+        "C": (n, n_inputs),
+        "D": (n, n),
+        "R": (n_inputs, 2),
+        "T": (n, 2),
+    }
+    own: dict[str, dict[str, tuple[Length, ...]]] = {
+        "erp": {"G": (n, 2), "S": (2,), "H": (4,)},
+        "cmc": {"M": (n, n), "N": effects, "T": (None,), "G": (n, None), "S": ()},
+        "lfp": {"R": (2,), "G": (n,), "H": (n, 5), "I": ()},
+        "nmda": {
+            "S": (),
+            "T": (n,),
+            "G": (n,),
+            "SA": (3, 3),
+            "GE": (3, 3),
+            "GI": (3, 3),
+            "D": (2,),
+            "U": (),
+            "CV": (),
+        },
+    }
+    shapes = common | own[neural]
+    return {symbol: shapes[symbol] for symbol in ORDERS[neural]}
+
+
+def spatial_fields(observation: str, n: int) -> dict[str, tuple[Length, ...]]:
+    """Shapes of the fields of the observation, in the order of SPM's parameter vector.
+
+    Parameters
+    ----------
+    observation : {"ecd", "img", "lfp"}
+        How channels see sources.
+    n : int
+        Number of sources.
+
+    Returns
+    -------
+    dict
+        Shapes by symbol, as in SPM: positions ``Lpos`` (3, sources), gains ``L`` (axes or modes,
+        sources) or (channels,), and contributions of states ``J`` (states,).
+
+    Examples
+    --------
+    >>> spatial_fields("ecd", 5)["Lpos"]
+    (3, 5)
+    """
+    positions = (3, n if observation == "ecd" else 0)
+    gains: dict[str, tuple[Length, ...]] = {"ecd": (3, n), "img": (None, n), "lfp": (None,)}
+    return {"Lpos": positions, "L": gains[observation], "J": (None,)}
+
+
+def cells(name: str, value: Any, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Matrices of a cell array, stacked along a new first axis.
+
+    Parameters
+    ----------
+    name : str
+        The field, for the messages.
+    value : object
+        The field as read: a list, or the one matrix of a cell array that had one.
+    shape : tuple of int
+        Shape of each matrix.
+
+    Returns
+    -------
+    ndarray of float64, shape (cells, *shape)
+        The matrices; none for an empty field.
+
+    Raises
+    ------
+    ValueError
+        If a cell does not hold a matrix of this shape.
+
+    Examples
+    --------
+    >>> cells("DCM.B", [np.eye(2), np.zeros((2, 2))], (2, 2)).shape
+    (2, 2, 2)
+    """
+    if is_empty(value):
+        return np.zeros((0, *shape))
+    if isinstance(value, np.ndarray) and value.dtype != object and value.size == np.prod(shape):
+        value = [value]
+    # Cells that hold one number each may come as a vector of them.
+    entries = list(value) if isinstance(value, (list, np.ndarray)) else [value]
+    return np.stack([dense(f"{name}{{{i + 1}}}", entry, shape) for i, entry in enumerate(entries)])
+
+
+def read_fields(
+    name: str, structure: Any, shapes: Mapping[str, tuple[Length, ...]]
+) -> dict[str, NDArray[np.float64]]:
+    """Fields of a parameter structure, in the order of SPM's parameter vector.
+
+    Parameters
+    ----------
+    name : str
+        The structure, for the messages.
+    structure : object
+        The structure as read.
+    shapes : mapping
+        Shapes by symbol, in SPM's order, as `neural_fields` or `spatial_fields` gives them.
+
+    Returns
+    -------
+    dict of ndarray
+        Read-only arrays by symbol.
+
+    Raises
+    ------
+    ValueError
+        If fields are missing or unknown, or have another shape.
+
+    Examples
+    --------
+    >>> read_fields("DCM.Eg", {"J": 1.0, "L": [[2.0]]}, {"L": (1, 1), "J": (None,)})
+    Traceback (most recent call last):
+    ValueError: DCM.Eg.L must hold real numbers, got list [[2.0]]. Save it as a numeric array.
+    """
+    if not isinstance(structure, Mapping):
+        raise ValueError(f"{name} is not a structure")
+    if set(structure) != set(shapes):
+        raise ValueError(f"{name} has the fields {sorted(structure)}, not {sorted(shapes)}")
+    order = list(structure)
+    if order == sorted(order):
+        # HDF5 sorts names and loses MATLAB's order.
+        order = list(shapes)
+    fields = {}
+    for symbol in order:
+        full = f"{name}.{symbol}"
+        value, shape = structure[symbol], shapes[symbol]
+        if symbol in _CELLS:
+            array = cells(full, value, shape[1:])  # type: ignore[arg-type]
+            if len(array) != shape[0]:
+                raise ValueError(f"{full} has {len(array)} cells, not {shape[0]}")
+        else:
+            array = dense(full, value, _completed(value, shape))
+        array = np.ascontiguousarray(array).reshape(array.shape)
+        array.setflags(write=False)
+        fields[symbol] = array
+    return fields
+
+
+def _completed(value: Any, shape: tuple[Length, ...]) -> tuple[int, ...]:
+    """Shape with its one unknown length worked out from the number of entries."""
+    known = int(np.prod([length for length in shape if length is not None], dtype=int))
+    size = int(np.prod(getattr(value, "shape", ()), dtype=int))
+    return tuple(size // max(known, 1) if length is None else length for length in shape)
+
+
+def entries(fields: Mapping[str, NDArray[np.float64]]) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    """Symbol and index of every entry, in the order of SPM's parameter vector.
+
+    Parameters
+    ----------
+    fields : mapping
+        Arrays by symbol, in SPM's order, as `read_fields` gives them.
+
+    Returns
+    -------
+    tuple of (str, tuple of int)
+        ``fields[symbol][index]`` is the entry.
+
+    Examples
+    --------
+    >>> entries({"T": np.zeros((2, 2)), "S": np.zeros(())})
+    (('T', (0, 0)), ('T', (1, 0)), ('T', (0, 1)), ('T', (1, 1)), ('S', ()))
+    """
+    found = []
+    for symbol, array in fields.items():
+        n_cells = array.shape[:1] if symbol in _CELLS else ()
+        inner = array.shape[len(n_cells) :]
+        for cell in product(*map(range, n_cells)):
+            found += [(symbol, (*cell, *index)) for index in _column_major(inner)]
+    return tuple(found)
+
+
+def _column_major(shape: Sequence[int]) -> list[tuple[int, ...]]:
+    return [index[::-1] for index in product(*(range(length) for length in shape[::-1]))]

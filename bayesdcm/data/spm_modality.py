@@ -1,0 +1,53 @@
+"""Reader of SPM's files of dynamic causal models, whatever kind of data they are for."""
+
+from __future__ import annotations
+
+import os
+
+from bayesdcm.data.spm import SpmFile, parse_task
+from bayesdcm.data.spm_container import existing_file, is_electrophysiological, load_dcm
+from bayesdcm.data.spm_erp import SpmErpFile, parse_erp
+
+__all__ = ["read_spm_model_file"]
+
+
+def read_spm_model_file(path: str | os.PathLike[str]) -> SpmFile | SpmErpFile:
+    """Content of a DCM_*.mat file for task fMRI or for evoked responses.
+
+    Parameters
+    ----------
+    path : str or path-like
+        MATLAB file of version 5 (to 7) or 7.3.
+
+    Returns
+    -------
+    SpmFile or SpmErpFile
+        For task fMRI, and for evoked responses in EEG, MEG or local field potentials.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    TypeError
+        If `path` is not a path.
+    ValueError
+        If the file is damaged, is not a MATLAB file, does not hold a DCM, or holds one of another
+        kind.
+
+    Warns
+    -----
+    UserWarning
+        As `bayesdcm.data.spm.read_spm_file` and `bayesdcm.data.spm_erp.read_spm_erp_file`.
+
+    Examples
+    --------
+    >>> read_spm_model_file("DCM_absent.mat")
+    Traceback (most recent call last):
+    FileNotFoundError: path: there is no file 'DCM_absent.mat'. Check the folder and the name.
+    """
+    file = existing_file(path)
+    try:
+        dcm = load_dcm(file)
+        return parse_erp(dcm) if is_electrophysiological(dcm) else parse_task(dcm)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"path: '{file}' cannot be used. {error}") from error
