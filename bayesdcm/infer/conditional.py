@@ -30,7 +30,6 @@ from bayesdcm.infer.density import Layout, Outputs, Program, evaluate
 from bayesdcm.infer.laplace import INITIAL_STEP, LARGEST_STEP, TOLERANCE, LaplaceResult
 from bayesdcm.infer.quadratic import (
     Noise,
-    Quadratic,
     component_log_precisions,
     noise_of,
     quadratic_forms,
@@ -38,12 +37,13 @@ from bayesdcm.infer.quadratic import (
 from bayesdcm.infer.regularised import (
     DIFFERENCE,
     ascent_step,
+    bordered_inverse,
     diagonal_step,
     half_log_determinant,
-    indefinite_inverse,
     inverse,
     negative_semidefinite,
 )
+from bayesdcm.infer.scoring import Rules, score_precisions
 from bayesdcm.infer.stages import CONSTANT, OBSERVATION, STATES, Stages
 
 MAX_ITERATIONS = 64
@@ -51,9 +51,8 @@ OBSERVER_STEPS = 8
 # Steps in the observer are short at first: g and p would run after each other.
 OBSERVER_LOG_STEPS = (-4.0, 2.0)
 SHORT_STEPS_BEFORE = 7
-HYPERPARAMETER_STEPS = 4
-LARGEST_HYPERPARAMETER_STEP = 2.0
 INNER_TOLERANCE = float(np.exp(-2))
+RULES = Rules(steps=4, largest=2.0, tolerance=INNER_TOLERANCE, limited=False)
 COVARIANCE_FLOOR = float(np.exp(-16))
 # The first points are kept whatever their free energy.
 KEPT_POINTS = 3
@@ -212,7 +211,7 @@ def _differentiate(problem: _Problem, parameters: jax.Array) -> tuple[list, list
 
 
 def _observe(problem: _Problem, known: _Known, observer: jax.Array) -> tuple[list, list]:
-    """Predictions and their derivatives by p and g (last axis), one a site."""
+    """Predictions and their derivatives by p and g (first axis), one a site."""
 
     def predict(states: list, g: jax.Array) -> list:
         return problem.stages.observation(problem.constant, states, known.discrete, g)
@@ -221,75 +220,32 @@ def _observe(problem: _Problem, known: _Known, observer: jax.Array) -> tuple[lis
         return jax.jvp(lambda x: predict(x, observer), (known.states,), (tangents,))
 
     if known.states:
-        found, by_parameters = jax.vmap(along, out_axes=(None, -1))(known.tangents)
+        found, by_parameters = jax.vmap(along, out_axes=(None, 0))(known.tangents)
     else:
         found = predict([], observer)
-        by_parameters = [jnp.zeros((*y.shape, len(known.parameters))) for y in found]
+        by_parameters = [jnp.zeros((len(known.parameters), *y.shape)) for y in found]
     if problem.one_sided:
         steps = DIFFERENCE * jnp.eye(len(observer))
-        moved = jax.vmap(lambda step: predict(known.states, observer + step), out_axes=-1)(steps)
-        by_observer = [
-            (after - at[..., None]) / DIFFERENCE for after, at in zip(moved, found, strict=True)
-        ]
+        moved = jax.vmap(lambda step: predict(known.states, observer + step))(steps)
+        by_observer = [(after - at) / DIFFERENCE for after, at in zip(moved, found, strict=True)]
     else:
         by_observer = jax.jacfwd(lambda g: predict(known.states, g))(observer)
+        by_observer = [jnp.moveaxis(part, -1, 0) for part in by_observer]
     both = zip(by_parameters, by_observer, strict=True)
-    return found, [jnp.concatenate(pair, axis=-1) for pair in both]
+    return found, [jnp.concatenate(pair) for pair in both]
 
 
-class _Hyper(NamedTuple):
-    log_precision: jax.Array
-    steps: jax.Array
-    done: jax.Array
-    covariance: jax.Array
-    log_precision_covariance: jax.Array
-    log_hyperprior: jax.Array
-    used: jax.Array
+def _conditional(problem: _Problem, known: _Known, n: int) -> Callable:
+    """Covariance of the `n` parameters of p and g, and of u, for a curvature of the likelihood."""
 
+    def covariance(curvature: jax.Array) -> jax.Array:
+        precision = curvature + known.prior_precision
+        floor = COVARIANCE_FLOOR * jnp.eye(len(precision))
+        if problem.noise.orthogonal_confounds and n < len(precision):
+            return bordered_inverse(precision, n) + floor
+        return inverse(precision) + floor
 
-def _score_precisions(
-    problem: _Problem, forms: Quadratic, prior_precision: jax.Array, point: _Point
-) -> _Hyper:
-    """Fisher scoring on the log-precisions; covariances keep the values before the last update."""
-    noise, h = problem.noise, point.log_precision
-    floor = COVARIANCE_FLOOR * jnp.eye(len(prior_precision))
-
-    def conditional(scales: jax.Array) -> jax.Array:
-        return inverse(jnp.tensordot(scales, forms.curvature, 1) + prior_precision) + floor
-
-    zero, count = jnp.zeros(()), jnp.zeros((), int)
-    nothing = jnp.zeros((len(h), len(h)))
-    if len(h) == 0:
-        covariance = conditional(noise.scales(h)[0])
-        return _Hyper(h, count, zero == 0, covariance, nothing, zero, h)
-
-    def body(state: _Hyper) -> _Hyper:
-        at = state.log_precision
-        scales, soft = noise.scales(at)
-        covariance = conditional(scales)
-        fit = soft * (forms.squared + (covariance * forms.curvature).sum((1, 2)))
-        traces, pairs = noise.traces(scales, soft)
-        gradient = (traces - fit) / 2
-        curvature = -pairs / 2 + jnp.diag(gradient)
-        log_hyperprior, slope, prior_curvature = problem.hyperprior(
-            point._replace(log_precision=at)
-        )
-        gradient = noise.design.T @ gradient + slope
-        curvature = noise.design.T @ curvature @ noise.design + prior_curvature
-        step = ascent_step(curvature, gradient, jnp.asarray(LARGEST_STEP))
-        limit = LARGEST_HYPERPARAMETER_STEP
-        return _Hyper(
-            at + jnp.clip(step, -limit, limit),
-            state.steps + 1,
-            gradient @ step < INNER_TOLERANCE,
-            covariance,
-            indefinite_inverse(-curvature),
-            log_hyperprior,
-            at,
-        )
-
-    initial = _Hyper(h, count, jnp.zeros((), bool), jnp.zeros_like(floor), nothing, zero, h)
-    return jax.lax.while_loop(lambda s: ~s.done & (s.steps < HYPERPARAMETER_STEPS), body, initial)
+    return covariance
 
 
 def _confound_step(noise: Noise, curvature: jax.Array, gradient: jax.Array) -> jax.Array:
@@ -312,7 +268,14 @@ def _inner_step(problem: _Problem, known: _Known, inner: _Inner) -> _Inner:
         jnp.reshape(value, y.shape) - y for value, y in zip(noise.values, predicted, strict=True)
     ]
     forms = quadratic_forms(noise, jacobian, residual, point.confounds)
-    hyper = _score_precisions(problem, forms, known.prior_precision, point)
+    hyper = score_precisions(
+        noise,
+        forms,
+        _conditional(problem, known, stop),
+        lambda h: problem.hyperprior(point._replace(log_precision=h)),
+        point.log_precision,
+        RULES,
+    )
     scales, _ = noise.scales(hyper.used)
     gradient = scales @ forms.gradient
     curvature = -jnp.tensordot(scales, forms.curvature, 1) - known.prior_precision

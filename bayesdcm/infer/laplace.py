@@ -25,7 +25,6 @@ import numpy as np
 from bayesdcm.infer.density import Layout, Outputs, Program, evaluate
 from bayesdcm.infer.quadratic import (
     Noise,
-    Quadratic,
     component_log_precisions,
     noise_of,
     quadratic_forms,
@@ -37,11 +36,10 @@ from bayesdcm.infer.regularised import (
     one_sided_jacobian,
     regularised_step,
 )
+from bayesdcm.infer.scoring import LARGEST_STEP, Rules, score_precisions
 
 INITIAL_STEP = -4.0
-LARGEST_STEP = 4.0
-HYPERPARAMETER_STEPS = 8
-HYPERPARAMETER_TOLERANCE = 1e-2
+RULES = Rules(steps=8, largest=1.0, tolerance=1e-2, limited=True)
 TOLERANCE = 0.1
 RECOVERY_ATTEMPTS = 4
 HUGE = 1e32
@@ -146,7 +144,8 @@ def _problem(program: Program, sites: Layout, start: jax.Array, derivatives: str
 
         if derivatives == "one_sided":
             return one_sided_jacobian(predictions, parameters)
-        return jax.jacfwd(predictions, has_aux=True)(parameters)
+        jacobian, residual = jax.jacfwd(predictions, has_aux=True)(parameters)
+        return [jnp.moveaxis(part, -1, 0) for part in jacobian], residual
 
     def prior(parameters: jax.Array) -> tuple:
         def value(p: jax.Array) -> jax.Array:
@@ -168,74 +167,6 @@ def _problem(program: Program, sites: Layout, start: jax.Array, derivatives: str
     return _Problem(noise, data, prior, hyperprior)
 
 
-class _Hyper(NamedTuple):
-    log_precision: jax.Array
-    iteration: jax.Array
-    done: jax.Array
-    covariance: jax.Array
-    log_precision_covariance: jax.Array
-    log_hyperprior: jax.Array
-    used: jax.Array
-
-
-def _score_precisions(
-    problem: _Problem,
-    forms: Quadratic,
-    prior_precision: jax.Array,
-    parameters: jax.Array,
-    start: jax.Array,
-) -> _Hyper:
-    """Fisher scoring on the log-precisions; covariances keep the values before the last update."""
-    noise = problem.noise
-    n, n_hyper = len(prior_precision), len(start)
-
-    def conditional(scales: jax.Array) -> jax.Array:
-        return inverse(jnp.tensordot(scales, forms.curvature, 1) + prior_precision)
-
-    if n_hyper == 0:
-        covariance, nothing = conditional(noise.scales(start)[0]), jnp.zeros((0, 0))
-        zero = jnp.zeros(())
-        return _Hyper(start, zero.astype(int), zero == 0, covariance, nothing, zero, start)
-
-    def body(state: _Hyper) -> _Hyper:
-        h = state.log_precision
-        scales, soft = noise.scales(h)
-        covariance = conditional(scales)
-        fit = soft * (forms.squared + (covariance * forms.curvature).sum((1, 2)))
-        traces, pairs = noise.traces(scales, soft)
-        gradient = (traces - fit) / 2
-        curvature = -pairs / 2 + jnp.diag(gradient)
-        gradient = noise.design.T @ gradient
-        curvature = noise.design.T @ curvature @ noise.design
-        log_hyperprior, slope, hyper_curvature = problem.hyperprior(parameters, h)
-        gradient = gradient + slope
-        curvature = curvature + hyper_curvature
-        step = regularised_step(curvature, gradient, jnp.asarray(LARGEST_STEP))
-        step = jnp.clip(step, -1.0, 1.0)
-        return _Hyper(
-            h + step,
-            state.iteration + 1,
-            gradient @ step < HYPERPARAMETER_TOLERANCE,
-            covariance,
-            inverse(-curvature),
-            log_hyperprior,
-            h,
-        )
-
-    initial = _Hyper(
-        start,
-        jnp.zeros((), int),
-        jnp.zeros((), bool),
-        jnp.zeros((n, n)),
-        jnp.zeros((n_hyper, n_hyper)),
-        jnp.zeros(()),
-        start,
-    )
-    return jax.lax.while_loop(
-        lambda s: ~s.done & (s.iteration < HYPERPARAMETER_STEPS), body, initial
-    )
-
-
 def _assess(
     problem: _Problem,
     position: jax.Array,
@@ -255,7 +186,14 @@ def _assess(
     index = jnp.arange(n_parameters, len(position))
     prior_precision = prior_precision.at[index, index].set(confound_precision)
 
-    hyper = _score_precisions(problem, forms, prior_precision, parameters, log_precision)
+    hyper = score_precisions(
+        noise,
+        forms,
+        lambda curvature: inverse(curvature + prior_precision),
+        lambda h: problem.hyperprior(parameters, h),
+        log_precision,
+        RULES,
+    )
     scales, _ = noise.scales(hyper.used)
     accuracy = (
         noise.log_determinant(scales) - scales @ forms.squared - noise.n_data * np.log(2 * np.pi)

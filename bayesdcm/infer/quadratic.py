@@ -213,7 +213,7 @@ def quadratic_forms(
     noise : Noise
         Structure of the noise.
     jacobian : list of jax.Array
-        Of the predictions by the parameters, one a site, (times, columns, parameters).
+        Of the predictions by the parameters, one a site, (parameters, times, columns).
     residual : list of jax.Array
         Observed minus predicted, confounds not yet taken out, (times, columns).
     confounds : jax.Array
@@ -224,23 +224,31 @@ def quadratic_forms(
     Quadratic
         With n the number of parameters plus all confound coefficients.
     """
-    n_parameters = jacobian[0].shape[-1]
+    n_parameters = jacobian[0].shape[0]
     n = n_parameters + len(confounds)
     parts, start = [], n_parameters
     for fn, J, e in zip(noise.observations, jacobian, residual, strict=True):
         size = _n_confounds(fn)
         own = confounds[start - n_parameters : start - n_parameters + size]
-        index = jnp.concatenate([jnp.arange(n_parameters), jnp.arange(start, start + size)])
-        curvature, gradient, squared = _forms_of(fn)(fn, J, e, own)
-        parts.append(
-            Quadratic(
-                jnp.zeros((len(squared), n, n)).at[:, index[:, None], index].set(curvature),
-                jnp.zeros((len(squared), n)).at[:, index].set(gradient),
-                squared,
-            )
-        )
+        forms = Quadratic(*_forms_of(fn)(fn, J, e, own))
+        parts.append(_widened(forms, n_parameters, start - n_parameters, n - start - size))
         start += size
     return jax.tree.map(lambda *blocks: jnp.concatenate(blocks), *parts)
+
+
+def _widened(forms: Quadratic, n_parameters: int, before: int, after: int) -> Quadratic:
+    """Forms with rows and columns of zeros for the confounds of other sites."""
+    if before == after == 0:
+        return forms
+
+    def widen(array: jax.Array, axis: int) -> jax.Array:
+        parameters, confounds = jnp.split(array, [n_parameters], axis=axis)
+        padding = [(0, 0)] * array.ndim
+        padding[axis] = (before, after)
+        return jnp.concatenate([parameters, jnp.pad(confounds, padding)], axis=axis)
+
+    curvature = widen(widen(forms.curvature, 1), 2)
+    return Quadratic(curvature, widen(forms.gradient, 1), forms.squared)
 
 
 def _forms_of(fn: GaussianObservation) -> Callable:
@@ -249,55 +257,16 @@ def _forms_of(fn: GaussianObservation) -> Callable:
     return _components if fn.temporal is None else _temporal
 
 
-def _shared(
-    fn: GaussianObservation, jacobian: jax.Array, residual: jax.Array, coefficients: jax.Array
-) -> tuple:
-    """One component for all columns, which are white once they are whitened."""
-    basis, scale = fn.whitened_confounds
-    columns, n_parameters = jacobian.shape[1:]
-    scaled = basis * scale
-    error = fn.whiten(residual) - scaled @ coefficients.reshape(columns, -1).T
-    J = fn.whiten(jacobian)
-    flat = J.reshape(-1, n_parameters)
-    crossed = jnp.tensordot(scaled, J, (0, 0)).transpose(2, 1, 0).reshape(n_parameters, -1)
-    own = jnp.diag(jnp.tile(scale**2, columns))
-    curvature = jnp.block([[flat.T @ flat, crossed], [crossed.T, own]])
-    gradient = jnp.concatenate([error.ravel() @ flat, (error.T @ scaled).ravel()])
-    return curvature[None], gradient[None], (error**2).sum()[None]
-
-
-def _temporal(
-    fn: GaussianObservation, jacobian: jax.Array, residual: jax.Array, coefficients: jax.Array
-) -> tuple:
-    """Several temporal components, the same for all columns."""
-    components = fn.temporal.components
-    columns, n_parameters = jacobian.shape[1:]
-    scaled = fn.confounds.basis * fn.confounds.scale
-    error = residual - scaled @ coefficients.reshape(columns, -1).T
-    weighed_design = components @ scaled
-    weighed = jnp.tensordot(components, jacobian, 1).reshape(len(components), -1, n_parameters)
-    weighed_error = components @ error
-    flat = jacobian.reshape(-1, n_parameters)
-    crossed = jnp.einsum("tcp,itq->ipcq", jacobian, weighed_design)
-    crossed = crossed.reshape(len(components), n_parameters, -1)
-    own = jax.vmap(lambda block: jnp.kron(jnp.eye(columns), block))(scaled.T @ weighed_design)
-    curvature = jnp.block([[flat.T @ weighed, crossed], [jnp.swapaxes(crossed, 1, 2), own]])
-    by_confounds = (jnp.swapaxes(weighed_error, 1, 2) @ scaled).reshape(len(components), -1)
-    by_parameters = weighed_error.reshape(len(components), -1) @ flat
-    gradient = jnp.concatenate([by_parameters, by_confounds], axis=1)
-    return curvature, gradient, (weighed_error * error).sum((1, 2))
-
-
 def _columns(
     fn: GaussianObservation, jacobian: jax.Array, residual: jax.Array, coefficients: jax.Array
 ) -> tuple:
     """One component a column: the confounds of a column meet no other."""
     scaled = fn.confounds.basis * fn.confounds.scale
-    columns, n_parameters = jacobian.shape[1:]
+    n_parameters, _, columns = jacobian.shape
     n_confounds = scaled.shape[1]
     own = coefficients.reshape(columns, n_confounds)
     error = residual - scaled @ own.T
-    J = jnp.moveaxis(jacobian, 1, 0)
+    J = jacobian.transpose(2, 1, 0)
     by_parameters = jnp.swapaxes(J, 1, 2) @ J
     crossed = jnp.swapaxes(J, 1, 2) @ scaled
     size = n_parameters + columns * n_confounds
@@ -314,12 +283,52 @@ def _columns(
     return curvature, gradient, (error**2).sum(0)
 
 
+def _shared(
+    fn: GaussianObservation, jacobian: jax.Array, residual: jax.Array, coefficients: jax.Array
+) -> tuple:
+    """One component for all columns, which are white once they are whitened."""
+    basis, scale = fn.whitened_confounds
+    n_parameters, _, columns = jacobian.shape
+    scaled = basis * scale
+    error = fn.whiten(residual) - scaled @ coefficients.reshape(columns, -1).T
+    J = fn.whiten(jacobian)
+    flat = J.reshape(n_parameters, -1)
+    crossed = jnp.einsum("ptc,tq->pcq", J, scaled).reshape(n_parameters, -1)
+    own = jnp.diag(jnp.tile(scale**2, columns))
+    curvature = jnp.block([[flat @ flat.T, crossed], [crossed.T, own]])
+    gradient = jnp.concatenate([flat @ error.ravel(), (error.T @ scaled).ravel()])
+    return curvature[None], gradient[None], (error**2).sum()[None]
+
+
+def _temporal(
+    fn: GaussianObservation, jacobian: jax.Array, residual: jax.Array, coefficients: jax.Array
+) -> tuple:
+    """Several temporal components, the same for all columns."""
+    components = fn.temporal.components
+    n_parameters, _, columns = jacobian.shape
+    scaled = fn.confounds.basis * fn.confounds.scale
+    error = residual - scaled @ coefficients.reshape(columns, -1).T
+    weighed_design = components @ scaled
+    weighed_error = components @ error
+    weighed = jnp.einsum("ist,ptc->ipsc", components, jacobian)
+    weighed = weighed.reshape(len(components), n_parameters, -1)
+    flat = jacobian.reshape(n_parameters, -1)
+    crossed = jnp.einsum("ptc,itq->ipcq", jacobian, weighed_design)
+    crossed = crossed.reshape(len(components), n_parameters, -1)
+    own = jax.vmap(lambda block: jnp.kron(jnp.eye(columns), block))(scaled.T @ weighed_design)
+    curvature = jnp.block([[weighed @ flat.T, crossed], [jnp.swapaxes(crossed, 1, 2), own]])
+    by_confounds = (jnp.swapaxes(weighed_error, 1, 2) @ scaled).reshape(len(components), -1)
+    by_parameters = weighed_error.reshape(len(components), -1) @ flat.T
+    gradient = jnp.concatenate([by_parameters, by_confounds], axis=1)
+    return curvature, gradient, (weighed_error * error).sum((1, 2))
+
+
 def _components(
     fn: GaussianObservation, jacobian: jax.Array, residual: jax.Array, coefficients: jax.Array
 ) -> tuple:
     """Any components, over the flattened residual."""
     design = fn.confound_matrix()
-    J = jnp.concatenate([jacobian.reshape(-1, jacobian.shape[-1]), design], axis=1)
+    J = jnp.concatenate([jacobian.reshape(len(jacobian), -1).T, design], axis=1)
     error = residual.ravel() - design @ coefficients
     if fn.components.ndim == 2:
         weighted = fn.components[:, :, None] * J

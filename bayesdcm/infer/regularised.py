@@ -14,10 +14,25 @@ DIFFERENCE = float(np.exp(-8))
 
 def inverse(matrix: jax.Array) -> jax.Array:
     """Inverse of a positive definite matrix with SPM's jitter, ``max(n ulp(norm), exp(-32))``."""
-    identity = jnp.eye(len(matrix))
-    factor = jnp.linalg.cholesky(matrix + _jitter(matrix) * identity)
-    half = jax.scipy.linalg.solve_triangular(factor, identity, lower=True)
+    return _plain_inverse(matrix + _jitter(matrix) * jnp.eye(len(matrix)))
+
+
+def _plain_inverse(matrix: jax.Array) -> jax.Array:
+    factor = jnp.linalg.cholesky(matrix)
+    half = jax.scipy.linalg.solve_triangular(factor, jnp.eye(len(matrix)), lower=True)
     return half.T @ half
+
+
+def bordered_inverse(matrix: jax.Array, n: int) -> jax.Array:
+    """`inverse` of a matrix that is diagonal but for its first `n` rows and columns."""
+    jittered = matrix + _jitter(matrix) * jnp.eye(len(matrix))
+    diagonal = jnp.diagonal(jittered)[n:]
+    crossed = jittered[:n, n:]
+    gain = crossed / diagonal
+    first = _plain_inverse(jittered[:n, :n] - gain @ crossed.T)
+    beside = -first @ gain
+    last = jnp.diag(1 / diagonal) - gain.T @ beside
+    return jnp.block([[first, beside], [beside.T, last]])
 
 
 def _jitter(matrix: jax.Array) -> jax.Array:
@@ -155,12 +170,9 @@ def one_sided_jacobian(function: Callable, point: jax.Array) -> tuple:
     Returns
     -------
     tuple
-        Arrays with a last axis of length n, and the auxiliary output at `point`.
+        Arrays with a first axis of length n, and the auxiliary output at `point`.
     """
     value, auxiliary = function(point)
     moved = jax.vmap(lambda step: function(point + step)[0])(DIFFERENCE * jnp.eye(len(point)))
-    jacobian = [
-        jnp.moveaxis((after - before) / DIFFERENCE, 0, -1)
-        for after, before in zip(moved, value, strict=True)
-    ]
+    jacobian = [(after - before) / DIFFERENCE for after, before in zip(moved, value, strict=True)]
     return jacobian, auxiliary

@@ -145,10 +145,8 @@ class GaussianObservation(dist.Distribution):
         return self.confounds if self.temporal is None else self.temporal.whitened
 
     def whiten(self, columns: jax.Array) -> jax.Array:
-        """Columns, shape (times, ...), times the root of a single temporal component."""
-        if self.temporal is None:
-            return columns
-        return jnp.tensordot(self.temporal.root, columns, 1)
+        """The root of a single temporal component times columns, shape (..., times, columns)."""
+        return columns if self.temporal is None else self.temporal.whiten(columns)
 
     def unwhiten(self, columns: jax.Array) -> jax.Array:
         """Columns, shape (times, k), of which `whiten` makes these."""

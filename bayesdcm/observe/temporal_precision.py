@@ -11,7 +11,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
+
+# Beyond some diagonals a matrix product is faster.
+MOST_BANDS = 4
 
 
 class ConfoundBasis(NamedTuple):
@@ -74,6 +77,9 @@ class TemporalPrecision(NamedTuple):
         Precision components Q_i.
     root : (times, times)
         Upper triangular R with R'R = Q, where there is one component; (0, 0) otherwise.
+    bands : (b, times)
+        Diagonals of R from the main one up, ``bands[k, t] = R[t, t + k]``, where R has no others
+        and they are few; (0, times) otherwise.
     log_determinant : ()
         Log-determinant of the only component; zero otherwise.
     confounds : ConfoundBasis
@@ -84,6 +90,7 @@ class TemporalPrecision(NamedTuple):
 
     components: jax.Array
     root: jax.Array
+    bands: jax.Array
     log_determinant: jax.Array
     confounds: ConfoundBasis
     whitened: ConfoundBasis
@@ -92,6 +99,19 @@ class TemporalPrecision(NamedTuple):
     def single(self) -> bool:
         """Whether there is one component only."""
         return self.components.shape[0] == 1
+
+    def whiten(self, series: jax.Array) -> jax.Array:
+        """R times columns of time, shape (..., times, columns), where there is one component."""
+        if not self.bands.shape[0]:
+            return self.root @ series
+        # Components that join neighbours only need no matrix product.
+        times = series.shape[-2]
+        whitened = self.bands[0, :, None] * series
+        for k, band in enumerate(self.bands[1:], start=1):
+            later = jax.lax.slice_in_dim(series, k, times, axis=-2)
+            padding = [(0, 0)] * (series.ndim - 2) + [(0, k), (0, 0)]
+            whitened += band[:, None] * jnp.pad(later, padding)
+        return whitened
 
 
 def temporal_precision(
@@ -134,11 +154,12 @@ def temporal_precision(
     components = xp.asarray(components, float)
     if shape[0] > 1:
         nothing = np.zeros((0, 0))
-        return TemporalPrecision(components, nothing, np.zeros(()), confounds, confounds)
+        bands = np.zeros((0, shape[1]))
+        return TemporalPrecision(components, nothing, bands, np.zeros(()), confounds, confounds)
     root = _upper_root(components[0])
     whitened = confound_basis(root @ (confounds.basis * confounds.scale), shape[1])
     log_determinant = 2 * xp.log(xp.diagonal(root)).sum()
-    return TemporalPrecision(components, root, log_determinant, confounds, whitened)
+    return TemporalPrecision(components, root, _bands(root), log_determinant, confounds, whitened)
 
 
 def checked_confounds(confounds: ArrayLike | None, n_times: int) -> ArrayLike | None:
@@ -150,6 +171,17 @@ def checked_confounds(confounds: ArrayLike | None, n_times: int) -> ArrayLike | 
             f"got {shape}"
         )
     return confounds
+
+
+def _bands(root: Any) -> NDArray:
+    """Diagonals of an upper triangular matrix if they are few."""
+    times = len(root)
+    if isinstance(root, np.ndarray) and not np.triu(root, MOST_BANDS).any():
+        count = min(MOST_BANDS, times)
+        padded = [np.r_[np.diagonal(root, k), np.zeros(k)] for k in range(count)]
+        kept = [band for k, band in enumerate(padded) if np.triu(root, k).any()]
+        return np.stack(kept)
+    return np.zeros((0, times))
 
 
 def _upper_root(component: Any) -> Any:

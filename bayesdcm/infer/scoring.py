@@ -1,0 +1,136 @@
+"""Fisher scoring on the log-precisions of the noise, the innermost loop of variational Laplace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from bayesdcm.infer.quadratic import Noise, Quadratic
+from bayesdcm.infer.regularised import ascent_step, indefinite_inverse
+
+LARGEST_STEP = 4.0
+
+
+class Rules(NamedTuple):
+    """Where the loop stops.
+
+    Attributes
+    ----------
+    steps : int
+        Updates at most.
+    largest : float
+        Largest change of a log-precision in one of them.
+    tolerance : float
+        Predicted gain in nats below which no further update is made.
+    limited : bool
+        Whether that gain is the one of the limited step.
+    """
+
+    steps: int
+    largest: float
+    tolerance: float
+    limited: bool
+
+
+class Scored(NamedTuple):
+    """Log-precisions after the last update, and what belongs to their values before it.
+
+    Attributes
+    ----------
+    log_precision : (precisions,)
+        After the last update.
+    steps : ()
+        Number of updates.
+    done : ()
+        Whether the predicted gain was small.
+    covariance : (n, n)
+        Of parameters and confounds, before the last update.
+    log_precision_covariance : (precisions, precisions)
+        Of the log-precisions.
+    log_hyperprior : ()
+        Their log prior density.
+    used : (precisions,)
+        Log-precisions before the last update.
+    """
+
+    log_precision: jax.Array
+    steps: jax.Array
+    done: jax.Array
+    covariance: jax.Array
+    log_precision_covariance: jax.Array
+    log_hyperprior: jax.Array
+    used: jax.Array
+
+
+def score_precisions(
+    noise: Noise,
+    forms: Quadratic,
+    conditional: Callable,
+    hyperprior: Callable,
+    start: jax.Array,
+    rules: Rules,
+) -> Scored:
+    """Update the log-precisions; covariances keep the values before the last update.
+
+    Parameters
+    ----------
+    noise : Noise
+        Structure of the noise.
+    forms : Quadratic
+        Quadratic forms of the residual and the Jacobian.
+    conditional : callable
+        Covariance of parameters and confounds for the curvature of the likelihood, (n, n).
+    hyperprior : callable
+        Log-density, gradient and curvature of the prior of the log-precisions.
+    start : jax.Array
+        Log-precisions to start from.
+    rules : Rules
+        Where to stop.
+
+    Returns
+    -------
+    Scored
+        Log-precisions and covariances.
+    """
+
+    def covariance_of(scales: jax.Array) -> jax.Array:
+        return conditional(jnp.tensordot(scales, forms.curvature, 1))
+
+    zero, count = jnp.zeros(()), jnp.zeros((), int)
+    nothing = jnp.zeros((len(start), len(start)))
+    if len(start) == 0:
+        covariance = covariance_of(noise.scales(start)[0])
+        return Scored(start, count, zero == 0, covariance, nothing, zero, start)
+
+    def body(state: Scored) -> Scored:
+        h = state.log_precision
+        scales, soft = noise.scales(h)
+        covariance = covariance_of(scales)
+        fit = soft * (forms.squared + (covariance * forms.curvature).sum((1, 2)))
+        traces, pairs = noise.traces(scales, soft)
+        gradient = (traces - fit) / 2
+        curvature = -pairs / 2 + jnp.diag(gradient)
+        gradient = noise.design.T @ gradient
+        curvature = noise.design.T @ curvature @ noise.design
+        log_hyperprior, slope, prior_curvature = hyperprior(h)
+        gradient = gradient + slope
+        curvature = curvature + prior_curvature
+        step = ascent_step(curvature, gradient, jnp.asarray(LARGEST_STEP))
+        limited = jnp.clip(step, -rules.largest, rules.largest)
+        gain = gradient @ (limited if rules.limited else step)
+        return Scored(
+            h + limited,
+            state.steps + 1,
+            gain < rules.tolerance,
+            covariance,
+            indefinite_inverse(-curvature),
+            log_hyperprior,
+            h,
+        )
+
+    unknown = jnp.zeros(forms.curvature.shape[1:])
+    initial = Scored(start, count, jnp.zeros((), bool), unknown, nothing, zero, start)
+    return jax.lax.while_loop(lambda s: ~s.done & (s.steps < rules.steps), body, initial)
