@@ -10,7 +10,7 @@ order exist.
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -90,7 +90,8 @@ def eeg_sphere_lead_field(
         )
     weights = shell_weights(radii, conductivities, n_terms)
     scaled = _from_centre(positions, centre) / radii[-1]
-    field = _series(scaled, jnp.asarray(directions / length), jnp.asarray(weights))
+    directions, weights = jnp.asarray(directions / length), jnp.asarray(weights)
+    field = _at_each(lambda x: _series(x, directions, weights), scaled)
     return field - field.mean(-2, keepdims=True) if average_reference else field
 
 
@@ -170,7 +171,6 @@ def series_terms(eccentricity: float, tolerance: float = 1e-10) -> int:
     return max(16, int(n[rest < tolerance][0]))
 
 
-@partial(jnp.vectorize, signature="(a),(c,a),(t)->(c,a)")
 def _series(x: jax.Array, directions: jax.Array, weights: jax.Array) -> jax.Array:
     """Sum of w_n grad S_n at position x: ``e sum_n w_n D_n - x sum_n w_(n+1) D_n``."""
     cosine, square = directions @ x, x @ x
@@ -256,11 +256,11 @@ def meg_sphere_lead_field(
     summed = np.zeros((len(points), used.sum()))
     summed[np.nonzero(used)[0], np.arange(used.sum())] = weights[used]
     x = _from_centre(positions, centre)
-    field = _sarvas(x, jnp.asarray(points[used]), jnp.asarray(normals[used]))
+    used_points, used_normals = jnp.asarray(points[used]), jnp.asarray(normals[used])
+    field = _at_each(lambda one: _sarvas(one, used_points, used_normals), x)
     return MAGNETIC_CONSTANT / (4 * np.pi) * jnp.einsum("cp,...pa->...ca", summed, field)
 
 
-@partial(jnp.vectorize, signature="(a),(p,a),(p,a)->(p,a)")
 def _sarvas(x: jax.Array, points: jax.Array, normals: jax.Array) -> jax.Array:
     """Sarvas' field along the normals, 4 pi / mu_0 T/(A m), as a row vector on the moment."""
     radius = jnp.sqrt((points**2).sum(-1))
@@ -281,6 +281,12 @@ def _from_centre(positions: ArrayLike, centre: NDArray) -> jax.Array:
     if positions.ndim < 1 or positions.shape[-1] != 3:
         raise ValueError(f"positions must have shape (..., 3), got {positions.shape}")
     return positions - jnp.broadcast_to(centre, positions.shape)
+
+
+def _at_each(field: Callable[[jax.Array], jax.Array], positions: jax.Array) -> jax.Array:
+    """Apply a function of one position to all, whatever their leading axes."""
+    found = jax.vmap(field)(positions.reshape(-1, 3))
+    return found.reshape(*positions.shape[:-1], *found.shape[1:])
 
 
 def _check_points(name: str, points: ArrayLike, ndim: int) -> NDArray[np.float64]:

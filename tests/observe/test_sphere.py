@@ -113,7 +113,7 @@ def test_derivatives_exist_everywhere(electrodes, coils, kind, place, strict_ran
 
 
 @pytest.mark.parametrize("kind", ["eeg", "meg"])
-def test_many_positions_are_one_at_a_time(electrodes, coils, kind):
+def test_many_positions_are_one_at_a_time(electrodes, coils, kind, strict_ranks):
     field = jax.jit(fields(electrodes, coils)[kind])
     x = np.random.default_rng(2).uniform(-0.04, 0.04, (2, 3, 3))
     together, mapped = field(x), jax.vmap(jax.vmap(field))(jnp.asarray(x))

@@ -1,0 +1,176 @@
+"""Lead fields of dipoles and patches in a head model, from positions in MNI coordinates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from numpy.typing import NDArray
+
+from bayesdcm.data.head import GridHead, HeadModel, SphereHead, SurfaceHead
+from bayesdcm.observe.forward_grid import expanded_lead_field, local_expansion
+from bayesdcm.observe.patches import N_PATCH_MODES, PATCH_RADIUS, patch_lead_fields
+from bayesdcm.observe.sphere import eeg_sphere_lead_field, meg_sphere_lead_field, series_terms
+
+# How far from its prior position a dipole may get before the series in spheres has fewer terms
+# than its accuracy needs, m. Prior standard deviations of positions are 1 or 2 mm.
+LARGEST_SHIFT = 0.01
+
+
+def dipole_lead_field(
+    head: HeadModel, prior_positions: ArrayLike
+) -> Callable[[ArrayLike], jax.Array]:
+    """Lead field of dipoles in a head, as a function of their positions.
+
+    What does not depend on positions (weights of series, interpolation in a grid) is worked out
+    here, once.
+
+    Parameters
+    ----------
+    head : SphereHead or GridHead
+        Where the lead field comes from: a formula, or interpolation between the grid's points.
+    prior_positions : array_like
+        Shape (sources, 3), MNI mm. The function holds near them (within some 6 mm).
+
+    Returns
+    -------
+    callable
+        From positions, shape (..., sources, 3), MNI mm, to lead fields, shape
+        (..., sources, channels, 3), in the unit of the head (V/(A m) for electrodes; T/(A m) and
+        T/m/(A m) for magnetometers and gradiometers), along the axes of head coordinates. Pure
+        and differentiable.
+
+    Raises
+    ------
+    TypeError
+        If the head is of another class.
+    ValueError
+        If a prior position lies outside the head's conductor or grid.
+
+    Examples
+    --------
+    >>> from bayesdcm.data.head import SphereHead
+    >>> head = SphereHead([[0.0, 0.0, 0.09], [0.0, 0.09, 0.0]])
+    >>> dipole_lead_field(head, [[0.0, 0.0, 50.0]])([[1.0, 0.0, 50.0]]).shape
+    (1, 2, 3)
+    """
+    if isinstance(head, SurfaceHead):
+        raise TypeError(
+            "head is a SurfaceHead, whose dipoles stand on the cortex: it has no lead field at "
+            "other positions or in other directions. Use patches (observation 'img'), or a sphere "
+            "or a volume forward solution for dipoles (observation 'ecd')."
+        )
+    if not isinstance(head, SphereHead | GridHead):
+        raise TypeError(
+            f"head must be a SphereHead or a GridHead for dipoles, got {type(head).__name__}"
+        )
+    transform = np.asarray(head.mni_to_head)
+    priors = head.to_head(prior_positions)
+    from_head = _in_sphere(head, priors) if isinstance(head, SphereHead) else _in_grid(head, priors)
+
+    def lead_field(positions: ArrayLike) -> jax.Array:
+        rotated = jnp.asarray(positions, float) @ transform[:3, :3].T
+        return from_head(rotated + jnp.broadcast_to(transform[:3, 3], rotated.shape))
+
+    return lead_field
+
+
+def patches(
+    head: HeadModel,
+    prior_positions: ArrayLike,
+    radius: float = PATCH_RADIUS,
+    n_modes: int = N_PATCH_MODES,
+) -> NDArray[np.float64]:
+    """Lead fields of the cortical patches about positions in MNI coordinates.
+
+    Parameters
+    ----------
+    head : SurfaceHead
+        With the lead field of every vertex.
+    prior_positions : array_like
+        Shape (sources, 3), MNI mm.
+    radius : float
+        Of a patch, m; SPM's 16 mm by default, counted in the head and not in the template.
+    n_modes : int
+        Modes of each patch; SPM's 6 by default.
+
+    Returns
+    -------
+    ndarray
+        Shape (sources, channels, n_modes); see `patch_lead_fields`.
+
+    Raises
+    ------
+    TypeError
+        If the head has no cortical surface.
+    ValueError
+        If a position is far from the surface.
+
+    Examples
+    --------
+    >>> from bayesdcm.data.head import SurfaceHead
+    >>> vertices = np.random.default_rng(0).uniform(-0.01, 0.01, (30, 3))
+    >>> head = SurfaceHead(vertices, np.ones((30, 3)), vertices.T)
+    >>> patches(head, [[0.0, 0.0, 0.0]], n_modes=3).shape
+    (1, 3, 3)
+    """
+    if not isinstance(head, SurfaceHead):
+        raise TypeError(
+            f"head must be a SurfaceHead for patches, got {type(head).__name__}; give a surface "
+            "forward solution with fixed orientation, or use dipoles (observation 'ecd')"
+        )
+    return patch_lead_fields(
+        head.positions, head.gain, head.to_head(prior_positions), radius, n_modes
+    )
+
+
+def _in_grid(head: GridHead, priors: NDArray) -> Callable[[jax.Array], jax.Array]:
+    expansion = local_expansion(head.positions, head.gain, priors)
+    return lambda positions: expanded_lead_field(expansion, positions)
+
+
+def _in_sphere(head: SphereHead, priors: NDArray) -> Callable[[jax.Array], jax.Array]:
+    radii, centre = np.asarray(head.radii), np.asarray(head.centre)
+    distance = np.linalg.norm(priors - centre, axis=1)
+    if (distance >= radii[0]).any():
+        index = int(distance.argmax())
+        raise ValueError(
+            f"source {index} lies {1000 * distance[index]:.1f} mm from the centre of the spheres, "
+            f"outside the innermost one of {1000 * radii[0]:.1f} mm; move the source, or check "
+            "the spheres and the transformation from MNI to head coordinates"
+        )
+    # Up to the surface of the innermost sphere, if positions may get there.
+    reach = min(distance.max() + LARGEST_SHIFT, (radii[0] + distance.max()) / 2)
+    n_terms = series_terms(reach / radii[-1])
+    types = np.asarray(head.sensor_types)
+    electric, magnetic = np.flatnonzero(types == "eeg"), np.flatnonzero(types != "eeg")
+    order = np.argsort(np.r_[electric, magnetic])
+    projection = None if head.projection is None else jnp.asarray(head.projection)
+
+    def lead_field(positions: jax.Array) -> jax.Array:
+        parts = []
+        if electric.size:
+            parts.append(
+                eeg_sphere_lead_field(
+                    positions,
+                    head.sensors[electric],
+                    radii,
+                    head.conductivities,
+                    centre,
+                    n_terms,
+                    head.average_reference,
+                )
+            )
+        if magnetic.size:
+            coils = (head.coil_points, head.coil_normals, head.coil_weights)
+            selected = [np.asarray(array)[magnetic] for array in coils]
+            parts.append(meg_sphere_lead_field(positions, *selected, centre))
+        sensors = jnp.concatenate(parts, axis=-2)[..., order, :]
+        if projection is None:
+            return sensors
+        return jnp.einsum("ks,...sa->...ka", projection, sensors)
+
+    return lead_field
