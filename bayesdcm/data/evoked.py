@@ -183,7 +183,8 @@ class EvokedData(Responses):
         sphere : mne.bem.ConductorModel or "auto", optional
             Sphere model for a `SphereHead`, instead of `forward`; "auto" fits one to the digitised
             head shape, with MNE-Python's defaults for its shells. Coils are integrated as
-            MNE-Python does it for forward solutions (its accuracy "accurate").
+            MNE-Python does it for forward solutions (its accuracy "accurate"); electrodes are taken
+            to the outermost sphere along the radius, which MNE-Python does not do.
         orientation : {"free", "fixed"}, optional
             Whether dipoles of `forward` may point anywhere (`GridHead`) or stand upright on the
             surface (`SurfaceHead`); by default "fixed" for surfaces and "free" for others.

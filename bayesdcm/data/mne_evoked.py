@@ -12,7 +12,7 @@ from mne.proj import make_projector
 from numpy.typing import NDArray
 
 from bayesdcm.data.evoked_validation import CHANNEL_UNITS
-from bayesdcm.data.mne_head import head_from_forward, head_from_sphere
+from bayesdcm.data.mne_head import check_forward, head_from_forward, head_from_sphere
 from bayesdcm.data.mne_template import mni_to_head
 from bayesdcm.data.validation import describe
 
@@ -60,15 +60,18 @@ def evoked_fields(
             f"orientation is {orientation!r}, but there is no forward; expected both. Give "
             "forward, or leave orientation out."
         )
+    if forward is not None:
+        check_forward(forward, orientation)
     responses, names = _responses(evokeds)
     responses = _good_channels(responses)
     picked = _picked(responses[0].info, picks)
     info = responses[0].info
-    operator = _operator(info)
-    everything = np.stack([response.data.T for response in responses])
-    # Signals have been projected; that and the reference leave projected signals as they are.
-    signal = everything @ operator.T
     types = info.get_channel_types()
+    reference = _reference(types)
+    # Signals have been projected; the reference is taken once more, as a channel that was bad in
+    # one condition only may have had a part in it, and does nothing otherwise.
+    signal = np.stack([response.data.T for response in responses]) @ reference.T
+    operator = reference @ _projector(info)
     covariance = None
     if noise_cov is not None:
         covariance = _covariance(noise_cov, info, operator, picked)
@@ -203,18 +206,18 @@ def _picked(info: mne.Info, picks: str | Sequence[str] | None) -> list[int]:
     return indices
 
 
-def _operator(info: mne.Info) -> NDArray[np.float64]:
-    """What was done to the good channels, (channels, channels): projection, then reference."""
-    names = info["ch_names"]
-    projector, _, _ = make_projector(info["projs"], names)
-    operator = np.array(projector, dtype=float)
+def _projector(info: mne.Info) -> NDArray[np.float64]:
+    """Signal-space projection of the good channels, (channels, channels)."""
+    projector, _, _ = make_projector(info["projs"], info["ch_names"])
     # Rounding must not couple sensors that no projection couples.
-    operator[np.abs(operator) < 1e-12] = 0.0
-    electrodes = np.array(info.get_channel_types()) == "eeg"
-    if electrodes.sum() > 1:
-        mean = np.outer(electrodes, electrodes) / electrodes.sum()
-        operator = operator - mean @ operator
-    return operator
+    return np.where(np.abs(projector) < 1e-12, 0.0, projector)
+
+
+def _reference(types: list[str]) -> NDArray[np.float64]:
+    """Average reference of the good electrodes, (channels, channels)."""
+    electrodes = np.array(types) == "eeg"
+    mean = np.outer(electrodes, electrodes) / max(electrodes.sum(), 1)
+    return np.eye(len(types)) - mean * (electrodes.sum() > 1)
 
 
 def _covariance(

@@ -13,9 +13,36 @@ from numpy.typing import NDArray
 from bayesdcm.data.head import GridHead, SphereHead, SurfaceHead
 from bayesdcm.data.validation import describe
 
-__all__ = ["head_from_forward", "head_from_sphere"]
+__all__ = ["check_forward", "head_from_forward", "head_from_sphere"]
 
 _ORIENTATIONS = ("free", "fixed")
+
+
+def check_forward(forward: object, orientation: object) -> None:
+    """Raise an error where these are no forward solution and orientation.
+
+    Parameters
+    ----------
+    forward : object
+        To be an mne.Forward.
+    orientation : object
+        To be "free", "fixed" or None.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they are not.
+    """
+    if not isinstance(forward, mne.Forward):
+        raise TypeError(
+            f"forward must be an mne.Forward, got {describe(forward)}. Use "
+            "mne.make_forward_solution or mne.read_forward_solution."
+        )
+    if orientation not in (*_ORIENTATIONS, None):
+        raise ValueError(
+            f"orientation is {orientation!r}; expected 'free' or 'fixed'. Leave it out for that "
+            "of the source space."
+        )
 
 
 def head_from_forward(
@@ -51,19 +78,9 @@ def head_from_forward(
 
     Raises
     ------
-    TypeError, ValueError
-        If `forward` is of another class, lacks channels or cannot have that orientation.
+    ValueError
+        If `forward` lacks channels or cannot have that orientation.
     """
-    if not isinstance(forward, mne.Forward):
-        raise TypeError(
-            f"forward must be an mne.Forward, got {describe(forward)}. Use "
-            "mne.make_forward_solution or mne.read_forward_solution."
-        )
-    if orientation not in (*_ORIENTATIONS, None):
-        raise ValueError(
-            f"orientation is {orientation!r}; expected 'free' or 'fixed'. Leave it out for that "
-            "of the source space."
-        )
     on_surface = all(space["type"] == "surf" for space in forward["src"])
     orientation = orientation or ("fixed" if on_surface else "free")
     if orientation == "fixed" and not on_surface:
@@ -102,7 +119,7 @@ def _oriented(forward: Any, orientation: str) -> Any:
         return mne.convert_forward_solution(
             forward, surf_ori=fixed, force_fixed=fixed, copy=True, verbose=False
         )
-    except ValueError as error:
+    except (ValueError, KeyError) as error:
         raise ValueError(
             f"forward cannot be converted to orientation {orientation!r} ({error}). Compute it "
             "with free orientation."
