@@ -52,8 +52,8 @@ def delayed(
     x0: jax.Array,
     inputs: jax.Array,
     delays: jax.Array,
-    step: float,
-    longest: float,
+    step: float | jax.Array,
+    memory: int,
     every: int = 1,
 ) -> jax.Array:
     """States of a system with delays between its states.
@@ -68,12 +68,12 @@ def delayed(
     inputs : jax.Array
         At times 0, step / 2, step, ..., shape (2 steps + 1, inputs).
     delays : jax.Array
-        With which state i sees state j, s, shape (n, n): 0, or from `step` to `longest`. Others
-        give NaN, which a likelihood takes for -inf.
+        With which state i sees state j, s, shape (n, n): 0, or from `step` to `memory` steps.
+        Others give NaN, which a likelihood takes for -inf.
     step : float
         Step, s.
-    longest : float
-        Delay up to which past states are kept, s.
+    memory : int
+        Longest delay, in steps.
     every : int
         Steps between the states that are returned; it divides their number.
 
@@ -87,15 +87,14 @@ def delayed(
     --------
     >>> import jax.numpy as jnp
     >>> x = delayed(lambda x, u: -x, jnp.ones(1), jnp.zeros((201, 1)),
-    ...             jnp.ones((1, 1)), step=0.01, longest=1.0, every=100)
+    ...             jnp.ones((1, 1)), step=0.01, memory=100, every=100)
     >>> round(abs(float(x[0, 0])), 9)
     0.0
     """
-    n, points = len(x0), int(-(-longest // step)) + 3
-    now = delays == 0
-    possible = (now | ((delays >= step * (1 - 1e-9)) & (delays <= longest * (1 + 1e-9)))).all()
+    n, points = len(x0), memory + 3
+    now, ago = delays == 0, delays / step
+    possible = (now | ((ago > 1 - 1e-9) & (ago < memory + 1e-9))).all()
     x0 = jnp.where(possible, x0, jnp.nan)
-    ago = delays / step
 
     def rate(x: jax.Array, history: _History, fraction: float, u: jax.Array) -> jax.Array:
         # Row i holds all states as state i sees them.

@@ -17,7 +17,7 @@ from bayesdcm.neural.base import Prior
 FREE = "_free"
 
 
-def sample_prior(prior: Prior) -> jax.Array:
+def sample_prior(prior: Prior, role: str | None = None) -> jax.Array:
     """Sample the free entries of a parameter and return the full array.
 
     An array whose entries are all free is a site of its own name. Otherwise the free entries
@@ -28,6 +28,8 @@ def sample_prior(prior: Prior) -> jax.Array:
     ----------
     prior : Prior
         Means and variances of all entries.
+    role : str, optional
+        Role of the site in variational Laplace: ``"observer"`` for spatial parameters.
 
     Returns
     -------
@@ -44,13 +46,14 @@ def sample_prior(prior: Prior) -> jax.Array:
     ((2,), (2, 2))
     """
     free, mean, variance = prior.free, np.asarray(prior.mean), np.asarray(prior.variance)
-    if free.all():
+    infer = {} if role is None else {"role": role}
+    if free.size and free.all():
         distribution = dist.Normal(mean, np.sqrt(variance))
-        return numpyro.sample(prior.name, distribution.to_event(mean.ndim))
+        return numpyro.sample(prior.name, distribution.to_event(mean.ndim), infer=infer)
     full = jnp.asarray(mean)
     if free.any():
         distribution = dist.Normal(mean[free], np.sqrt(variance[free])).to_event(1)
-        entries = numpyro.sample(prior.name + FREE, distribution)
+        entries = numpyro.sample(prior.name + FREE, distribution, infer=infer)
         full = full.at[np.nonzero(free)].set(entries)
     return numpyro.deterministic(prior.name, full)
 

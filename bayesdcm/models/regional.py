@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from typing import ClassVar
-
 import numpy as np
 from numpy.typing import NDArray
 
 from bayesdcm.data.bold import BoldData
-from bayesdcm.models.priors import FREE, entry_labels
-from bayesdcm.neural import Prior
+from bayesdcm.models.base import Model
 
 
-class RegionalModel(ABC):
+class RegionalModel(Model):
     """What results need of a model of BOLD signals beside its program.
 
     Subclasses give `priors`; the observed site is the signal, (time, region).
     """
-
-    observed_site: ClassVar[str] = "signal"
-
-    @property
-    @abstractmethod
-    def priors(self) -> tuple[Prior, ...]:
-        """Priors of all parameters but the noise precision."""
 
     def names(self, data: BoldData) -> dict[str, list[str]]:
         """Names along each kind of axis: regions, inputs.
@@ -38,22 +27,15 @@ class RegionalModel(ABC):
         along = dict.fromkeys(("region", "to", "from", "gating"), regions)
         return along | {"input": list(data.input_names)}
 
-    def labels(self, data: BoldData) -> dict[str, list[str]]:
-        """Labels of the entries of every sampled site, such as ``A[V5, V1]``.
+    def precision_labels(self, data: BoldData) -> list[str]:
+        """Labels of the log-precisions, one a region.
 
         Parameters
         ----------
         data : BoldData
             The data set.
         """
-        names = self.names(data)
-        table = {}
-        for prior in self.priors:
-            site = prior.name if prior.free.all() else prior.name + FREE
-            if prior.free.any():
-                table[site] = entry_labels(prior, names)
-        table["log_precision"] = [f"log_precision[{name}]" for name in names["region"]]
-        return table
+        return [f"log_precision[{name}]" for name in data.region_names]
 
     def dims(self) -> dict[str, tuple[str, ...]]:
         """Names of the axes of every site that results hold."""

@@ -1,0 +1,277 @@
+"""What `EvokedDCM` accepts: structures, options, and data that fit them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from numbers import Real
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesdcm.data.evoked import EvokedData
+from bayesdcm.data.head import SurfaceHead
+from bayesdcm.models.structure import square, switches
+
+if TYPE_CHECKING:
+    from bayesdcm.models.evoked import EvokedDCM
+
+FLAGS = ("hanning", "temporal_correlation", "one_sided")
+
+
+def check_evoked_model(
+    model: EvokedDCM, neural: Mapping[str, Any], observations: Sequence[str], integrators: Sequence
+) -> dict[str, Any]:
+    """Check all fields of a model and fill the defaults.
+
+    Parameters
+    ----------
+    model : EvokedDCM
+        As constructed.
+    neural : mapping
+        Known neural models by name.
+    observations, integrators : sequence of str
+        Known names.
+
+    Returns
+    -------
+    dict
+        Values of the fields.
+    """
+    checked = _connections(model)
+    n = len(checked["forward"])
+    for name, known in (
+        ("neural", neural),
+        ("observation", observations),
+        ("integrator", integrators),
+    ):
+        value = getattr(model, name)
+        if not isinstance(value, str) or value not in known:
+            raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}")
+    for name in FLAGS:
+        if not isinstance(getattr(model, name), bool | np.bool_):
+            raise TypeError(f"{name} must be True or False, got {getattr(model, name)!r}")
+        checked[name] = bool(getattr(model, name))
+    for name, least in (("n_modes", 1), ("n_confounds", 0)):
+        checked[name] = _whole(name, getattr(model, name), least)
+    n_inputs = checked["inputs"].shape[1]
+    checked["onset"] = _times("onset", model.onset, n_inputs, signed=True)
+    checked["duration"] = _times("duration", model.duration, n_inputs, signed=False)
+    checked["source_names"] = _names(model.source_names, n)
+    variance = model.position_variance
+    if not isinstance(variance, Real) or isinstance(variance, bool) or not variance >= 0:
+        raise ValueError(f"position_variance must be a number of at least 0, got {variance!r}")
+    checked["position_variance"] = float(variance)
+    return checked | _spatial(model, n)
+
+
+def _connections(model: EvokedDCM) -> dict[str, NDArray]:
+    kinds = ("forward", "backward", "lateral")
+    given = {kind: square(kind, getattr(model, kind)) for kind in kinds if _is_given(model, kind)}
+    if given:
+        sizes = {kind: len(matrix) for kind, matrix in given.items()}
+        if len(set(sizes.values())) > 1:
+            raise ValueError(
+                f"forward, backward and lateral must have one shape, got {sizes} sources; give "
+                "every matrix one row and one column a source"
+            )
+        n = next(iter(sizes.values()))
+    elif _is_given(model, "inputs"):
+        n = len(np.atleast_1d(np.asarray(model.inputs)))
+    else:
+        raise ValueError(
+            "forward, backward, lateral and inputs are all None, so the number of sources is "
+            "unknown; give at least one, for a single source inputs=[1]"
+        )
+    checked = {kind: given.get(kind, _off((n, n))) for kind in kinds}
+    for kind in kinds:
+        if np.diagonal(checked[kind]).any():
+            raise ValueError(
+                f"{kind} has {int(np.diagonal(checked[kind]).sum())} connection(s) of a source "
+                "with itself; expected zeros on the diagonal. Connections within sources belong "
+                "to the neural model, and modulation may change their gain"
+            )
+    checked["modulation"] = _modulation(model.modulation, n)
+    checked["inputs"] = _inputs(model.inputs, n)
+    return checked
+
+
+def _is_given(model: EvokedDCM, name: str) -> bool:
+    return getattr(model, name) is not None
+
+
+def _off(shape: tuple[int, ...]) -> NDArray:
+    array = np.zeros(shape)
+    array.flags.writeable = False
+    return array
+
+
+def _modulation(value: Any, n: int) -> NDArray:
+    if value is None:
+        return _off((0, n, n))
+    try:
+        ndim = np.ndim(value)
+    except ValueError:
+        ndim = 3
+    value = np.asarray(value)[None] if ndim == 2 else value
+    return switches("modulation", value, (None, n, n), "effect, to, from")
+
+
+def _inputs(value: Any, n: int) -> NDArray:
+    if value is None:
+        value = np.zeros((n, 1))
+        value[0] = 1
+    elif np.ndim(value) == 1:
+        value = np.asarray(value)[:, None]
+    return switches("inputs", value, (n, None), "source, input")
+
+
+def _whole(name: str, value: Any, least: int) -> int:
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not whole or value < least:
+        raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+    return int(value)
+
+
+def _numbers(name: str, value: Any, shape: tuple[int | None, ...], axes: str) -> NDArray:
+    try:
+        array = np.array(value, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name} must be an array of numbers ({axes}), got {value!r}") from error
+    fits = array.ndim == len(shape) and all(
+        want in (None, got) for got, want in zip(array.shape, shape, strict=True)
+    )
+    if not fits:
+        expected = ", ".join("any" if want is None else str(want) for want in shape)
+        raise ValueError(
+            f"{name} must have shape ({expected}) with axes ({axes}), got {array.shape}"
+        )
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} must be finite, got NaN or infinity")
+    array.flags.writeable = False
+    return array
+
+
+def _times(name: str, value: Any, n_inputs: int, signed: bool) -> NDArray:
+    if np.ndim(value) == 0:
+        value = np.full(n_inputs, value)
+    array = _numbers(name, value, (n_inputs,), "input; s")
+    if not signed and (array <= 0).any():
+        raise ValueError(f"{name} must be above 0 s, got {array.min():g}")
+    if (np.abs(array) > 5).any():
+        raise ValueError(
+            f"{name} is {np.abs(array).max():g} s; expected seconds of peristimulus time. Divide "
+            "milliseconds by 1000"
+        )
+    return array
+
+
+def _names(value: Any, n: int) -> tuple[str, ...]:
+    if value is None:
+        return tuple(f"source {i + 1}" for i in range(n))
+    if isinstance(value, str) or not all(isinstance(name, str) for name in value):
+        raise TypeError(f"source_names must be a list of strings, got {value!r}")
+    names = tuple(value)
+    if len(names) != n or len(set(names)) != n or "" in names:
+        raise ValueError(
+            f"source_names must be {n} different names, one a source, got {list(names)}"
+        )
+    return names
+
+
+def _spatial(model: EvokedDCM, n: int) -> dict[str, NDArray | None]:
+    kind = model.observation
+    checked: dict[str, NDArray | None] = {"lead_field": None, "positions": None, "modes": None}
+    shapes = {
+        "fixed": ((None, n), "channel, source"),
+        "ecd": ((n, None, 3), "source, channel, x y z"),
+        "img": ((n, None, None), "source, channel, patch mode"),
+    }
+    if model.lead_field is not None:
+        if kind not in shapes:
+            raise ValueError(f"observation={kind!r} takes no lead_field; leave it out")
+        checked["lead_field"] = _numbers("lead_field", model.lead_field, *shapes[kind])
+    elif kind == "fixed":
+        raise ValueError(
+            f"observation='fixed' needs lead_field, shape (channel, {n}); got None. Use "
+            "observation='lfp' for one channel in each source"
+        )
+    positions = model.positions
+    if positions is not None:
+        positions = _numbers("positions", positions, (n, 3), "source, x y z; mm")
+        if 0 < np.abs(positions).max() < 1:
+            raise ValueError(
+                f"positions lie within {np.abs(positions).max():.3g} mm of the origin; expected "
+                "MNI coordinates in mm. Multiply metres by 1000"
+            )
+        checked["positions"] = positions
+    elif kind in ("ecd", "img") and model.lead_field is None:
+        raise ValueError(
+            f"observation={kind!r} needs positions, shape ({n}, 3), MNI coordinates in mm of "
+            "each source (or lead_field); got None"
+        )
+    if model.position_variance > 0 and (kind != "ecd" or model.lead_field is not None):
+        raise ValueError(
+            "position_variance must be 0 unless dipoles (observation='ecd') lie in a head model, "
+            f"got {model.position_variance}"
+        )
+    if model.modes is not None:
+        checked["modes"] = _numbers("modes", model.modes, (None, None), "channel, mode")
+    return checked
+
+
+def check_evoked_data(model: EvokedDCM, data: Any) -> None:
+    """Raise an error where a data set does not fit a model.
+
+    Parameters
+    ----------
+    model : EvokedDCM
+        The model.
+    data : object
+        What came as data.
+    """
+    if not isinstance(data, EvokedData):
+        raise TypeError(f"data must be EvokedData, got {type(data).__name__}")
+    if model.n_effects != data.n_effects:
+        raise ValueError(
+            f"data has {data.n_effects} condition-specific effect(s) in its design, but the "
+            f"model's modulation has {model.n_effects}; modulation needs one (to, from) matrix "
+            "for each effect, and data.design one column for each matrix"
+        )
+    kind, n = model.observation, model.n_sources
+    if kind == "lfp" and data.n_channels != n:
+        raise ValueError(
+            f"data has {data.n_channels} channels, but the model has {n} sources, and "
+            "observation='lfp' has one channel in each source"
+        )
+    computed = kind in ("ecd", "img") and model.lead_field is None
+    if computed and data.head is None:
+        raise ValueError(
+            f"data.head is None, but observation={kind!r} needs a head model; build the data "
+            "with EvokedData.from_mne(..., forward=...) or sphere='auto', or give head"
+        )
+    if computed and kind == "img" and not isinstance(data.head, SurfaceHead):
+        raise ValueError(
+            f"observation='img' needs the lead field of a cortical surface, but data.head is "
+            f"{data.head!r}; give a surface forward to EvokedData.from_mne, orientation='fixed'"
+        )
+    if computed and kind == "ecd" and isinstance(data.head, SurfaceHead):
+        raise ValueError(
+            "observation='ecd' needs dipoles of free orientation, but data.head is "
+            f"{data.head!r}; give orientation='free' to EvokedData.from_mne, or a sphere"
+        )
+    axes = {"lead_field": 0 if kind == "fixed" else 1, "modes": 0}
+    for name, axis in axes.items():
+        value = getattr(model, name)
+        if value is not None and value.shape[axis] != data.n_channels:
+            raise ValueError(
+                f"{name} is for {value.shape[axis]} channels, but data has {data.n_channels}; it "
+                "needs one entry for each channel, in the order of data.channel_names"
+            )
+
+
+def check_snr(snr: Any) -> None:
+    """Raise an error unless `snr` is a positive number."""
+    number = isinstance(snr, Real) and not isinstance(snr, bool | np.bool_)
+    if not (number and np.isfinite(snr) and snr > 0):
+        raise ValueError(f"snr must be a positive number or None, got {snr!r}")

@@ -1,0 +1,170 @@
+"""States of the sources of evoked responses, by either integrator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bayesdcm.integrate.delayed import delayed
+from bayesdcm.integrate.evoked_input import stimulus_input
+from bayesdcm.integrate.local_linear import (
+    balanced_norm,
+    halvings_for,
+    local_linear,
+    step_operator,
+)
+from bayesdcm.neural import SourceModel
+from bayesdcm.neural.source import from_vector, to_vector
+
+if TYPE_CHECKING:
+    from bayesdcm.models.evoked import EvokedDCM, Prepared
+
+INTEGRATORS = ("local_linear", "delayed")
+# Steps of the delay equations, and how long past states are kept, s.
+LONGEST_STEP = 0.0005
+LONGEST_DELAY = 0.1
+
+
+def evoked_states(
+    model: EvokedDCM, parameters: Mapping[str, jax.Array], prepared: Prepared
+) -> jax.Array:
+    """States of all sources relative to rest.
+
+    Parameters
+    ----------
+    model : EvokedDCM
+        The model.
+    parameters : mapping
+        Full neural parameter arrays by name.
+    prepared : Prepared
+        Times, design and settings of the integrator.
+
+    Returns
+    -------
+    jax.Array
+        Shape (conditions, times, sources, states).
+    """
+    source = model.source_model
+    start = to_vector(jnp.asarray(source.rest()))
+    solve = _solve_delayed if model.integrator == "delayed" else _solve_local_linear
+
+    def condition(effects: jax.Array) -> jax.Array:
+        moved = solve(model, source.condition(parameters, effects), start, prepared)
+        return jax.vmap(lambda x: from_vector(x - start, model.n_sources))(moved)
+
+    return jax.vmap(condition)(prepared.design)
+
+
+def _input(model: EvokedDCM, parameters: Mapping[str, jax.Array], times: jax.Array) -> jax.Array:
+    timing = parameters.get("input_timing", jnp.zeros((model.n_inputs, 2)))
+    return stimulus_input(times, model.onset, model.duration, timing)
+
+
+def _linear_operators(
+    model: EvokedDCM, parameters: Mapping[str, jax.Array], x: jax.Array, u: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Jacobian and delay operator; where the flow is delayed itself, the delayed Jacobian."""
+    source = model.source_model
+    jacobian = source.jacobian(x, u, parameters, one_sided=model.one_sided)
+    delay = source.delay_operator(jacobian, parameters)
+    if source.delay_in_flow:
+        return delay @ jacobian, jnp.eye(len(jacobian))
+    return jacobian, delay
+
+
+def _solve_local_linear(
+    model: EvokedDCM, parameters: Mapping[str, jax.Array], start: jax.Array, prepared: Prepared
+) -> jax.Array:
+    source, n = model.source_model, model.n_sources
+    inputs = _input(model, parameters, prepared.times + prepared.start)
+    jacobian, delay = _linear_operators(model, parameters, from_vector(start, n), inputs[0])
+    operator = step_operator(jacobian, delay, prepared.dt, prepared.halvings)
+
+    def flow(x: jax.Array, u: jax.Array) -> jax.Array:
+        states = from_vector(x, n)
+        rate = to_vector(source.flow(states, u, parameters))
+        if source.delay_in_flow:
+            here = source.jacobian(states, u, parameters)
+            rate = source.delay_operator(here, parameters) @ rate
+        return rate
+
+    return local_linear(flow, start, inputs, operator)
+
+
+def _solve_delayed(
+    model: EvokedDCM, parameters: Mapping[str, jax.Array], start: jax.Array, prepared: Prepared
+) -> jax.Array:
+    source, n, substeps = model.source_model, model.n_sources, prepared.substeps
+    half_steps = jnp.arange(2 * substeps * len(prepared.times) + 1)
+    step = prepared.dt / substeps
+    inputs = _input(model, parameters, half_steps * step / 2 + prepared.start)
+
+    def flow(x: jax.Array, u: jax.Array) -> jax.Array:
+        return to_vector(source.flow(from_vector(x, n), u, parameters))
+
+    delays = source.delays(parameters)
+    return delayed(flow, start, inputs, delays, step, prepared.memory, every=substeps)
+
+
+@lru_cache(maxsize=64)
+def prior_halvings(model: EvokedDCM, dt: float, design: bytes, shape: tuple[int, int]) -> int:
+    """Halvings that the step operator needs at the prior mean, the worst condition counting.
+
+    Parameters
+    ----------
+    model : EvokedDCM
+        The model.
+    dt : float
+        Time between samples, s.
+    design, shape : bytes, tuple of int
+        The design's numbers, hashable, and its shape (conditions, effects).
+
+    Returns
+    -------
+    int
+        For `bayesdcm.integrate.local_linear.phi`.
+    """
+    source = model.source_model
+    parameters = {prior.name: jnp.asarray(prior.mean) for prior in source.priors()}
+    start, u = jnp.asarray(source.rest()), jnp.zeros(model.n_inputs)
+
+    @jax.jit
+    def norm(effects: jax.Array) -> jax.Array:
+        changed = source.condition(parameters, effects)
+        jacobian, delay = _linear_operators(model, changed, start, u)
+        return balanced_norm(dt * delay @ jacobian)
+
+    rows = np.frombuffer(design).reshape(shape)
+    return halvings_for(max(float(norm(row)) for row in rows))
+
+
+def connection_strength(
+    source: SourceModel, parameters: Mapping[str, jax.Array], design: jax.Array
+) -> jax.Array:
+    """Strength of every connection in every condition, 0 where there is none.
+
+    Parameters
+    ----------
+    source : SourceModel
+        The neural model.
+    parameters : mapping
+        Full neural parameter arrays by name.
+    design : jax.Array
+        Shape (conditions, effects).
+
+    Returns
+    -------
+    jax.Array
+        Shape (conditions, kinds, to, from), relative to the prior mean of the baseline.
+    """
+    free = next(prior for prior in source.priors() if prior.name == "A").free
+
+    def condition(effects: jax.Array) -> jax.Array:
+        return jnp.where(free, jnp.exp(source.condition(parameters, effects)["A"]), 0.0)
+
+    return jax.vmap(condition)(design)
