@@ -10,7 +10,7 @@ from typing import Any
 
 from bayesdcm.data.spm_fields import is_empty
 
-__all__ = ["existing_file", "is_electrophysiological", "load_dcm"]
+__all__ = ["existing_file", "is_electrophysiological", "keeps_order", "load_dcm"]
 
 
 def existing_file(path: str | os.PathLike[str]) -> Path:
@@ -68,6 +68,23 @@ def is_electrophysiological(dcm: Mapping[str, Any]) -> bool:
     if isinstance(analysis, str) and analysis.strip():
         return True
     return isinstance(dcm.get("A"), (list, Mapping)) and is_empty(dcm.get("a"))
+
+
+def keeps_order(file: Path) -> bool:
+    """Whether structures of a MATLAB file are read with their fields in MATLAB's order.
+
+    Parameters
+    ----------
+    file : Path
+        A MATLAB file.
+
+    Returns
+    -------
+    bool
+        False for version 7.3, whose HDF5 groups have no order.
+    """
+    with file.open("rb") as stream:
+        return not stream.read(10).startswith(b"MATLAB 7.3")
 
 
 def load_dcm(file: Path) -> Mapping[str, Any]:

@@ -12,7 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesdcm.data.evoked import EvokedData
-from bayesdcm.data.spm_container import existing_file, is_electrophysiological, load_dcm
+from bayesdcm.data.spm_container import (
+    existing_file,
+    is_electrophysiological,
+    keeps_order,
+    load_dcm,
+)
 from bayesdcm.data.spm_erp_data import SpmErpData, read_erp_data
 from bayesdcm.data.spm_erp_estimates import SpmErpEstimates, read_erp_estimates
 from bayesdcm.data.spm_erp_layout import cells
@@ -167,18 +172,20 @@ def read_spm_erp_file(path: str | os.PathLike[str]) -> SpmErpFile:
     """
     file = existing_file(path)
     try:
-        return parse_erp(load_dcm(file))
+        return parse_erp(load_dcm(file), ordered=keeps_order(file))
     except (ValueError, TypeError) as error:
         raise ValueError(f"path: '{file}' cannot be used. {error}") from error
 
 
-def parse_erp(dcm: Mapping[str, Any]) -> SpmErpFile:
+def parse_erp(dcm: Mapping[str, Any], *, ordered: bool = True) -> SpmErpFile:
     """Content of a DCM for evoked responses, in this package's layout.
 
     Parameters
     ----------
     dcm : mapping
         The structure, by field.
+    ordered : bool, default True
+        Whether fields of structures are in MATLAB's order.
 
     Returns
     -------
@@ -215,7 +222,13 @@ def parse_erp(dcm: Mapping[str, Any]) -> SpmErpFile:
         head_model=_head_model(dcm),
         options=options,
         estimates=read_erp_estimates(
-            dcm, neural, observation, sizes, data.evoked.n_conditions, data.evoked.n_times
+            dcm,
+            neural,
+            observation,
+            sizes,
+            data.evoked.n_conditions,
+            data.evoked.n_times,
+            ordered,
         ),
     )
 

@@ -86,6 +86,7 @@ def read_erp_estimates(
     sizes: tuple[int, int, int],
     n_conditions: int,
     n_times: int,
+    ordered: bool,
 ) -> SpmErpEstimates | None:
     """Estimates in a DCM structure, or None where it was not estimated.
 
@@ -101,6 +102,8 @@ def read_erp_estimates(
         Numbers of sources, inputs and effects.
     n_conditions, n_times : int
         Numbers of conditions and samples.
+    ordered : bool
+        Whether fields of structures are in MATLAB's order.
 
     Returns
     -------
@@ -115,13 +118,13 @@ def read_erp_estimates(
 
     Examples
     --------
-    >>> read_erp_estimates({"A": 1}, "erp", "lfp", (1, 1, 0), 1, 100) is None
+    >>> read_erp_estimates({"A": 1}, "erp", "lfp", (1, 1, 0), 1, 9, True) is None
     True
     """
     if any(is_empty(dcm.get(name)) for name in ("Ep", "Cp", "Eg", "Cg", "F")):
         return None
     try:
-        return _convert(dcm, neural, observation, sizes, n_conditions, n_times)
+        return _convert(dcm, neural, observation, sizes, n_conditions, n_times, ordered)
     except (ValueError, TypeError, KeyError) as error:
         warnings.warn(
             f"The file has estimates, but not in the layout of SPM12 and later ({error!s:.300}); "
@@ -138,12 +141,13 @@ def _convert(
     sizes: tuple[int, int, int],
     n_conditions: int,
     n_times: int,
+    ordered: bool,
 ) -> SpmErpEstimates:
     n, n_inputs, n_effects = sizes
     shapes = neural_fields(neural, n, n_inputs, n_effects)
     spatial_shapes = spatial_fields(observation, n)
-    mean = read_fields("DCM.Ep", dcm["Ep"], shapes)
-    spatial_mean = read_fields("DCM.Eg", dcm["Eg"], spatial_shapes)
+    mean = read_fields("DCM.Ep", dcm["Ep"], shapes, ordered=ordered)
+    spatial_mean = read_fields("DCM.Eg", dcm["Eg"], spatial_shapes, ordered=ordered)
     parameters, spatial_parameters = entries(mean), entries(spatial_mean)
     model = dcm.get("M")
     model = model if isinstance(model, Mapping) else {}
@@ -151,7 +155,9 @@ def _convert(
     def prior(name: str, form: Mapping[str, Any]) -> dict[str, NDArray[np.float64]] | None:
         # Priors with covariances are full matrices, which no table of variances can hold.
         value = model.get(name)
-        return read_fields(f"DCM.M.{name}", value, form) if isinstance(value, Mapping) else None
+        if not isinstance(value, Mapping):
+            return None
+        return read_fields(f"DCM.M.{name}", value, form, ordered=ordered)
 
     def series(name: str) -> NDArray[np.float64] | None:
         return _series(f"DCM.{name}", dcm.get(name), n_conditions, n_times)

@@ -140,15 +140,18 @@ def cells(name: str, value: Any, shape: tuple[int, ...]) -> NDArray[np.float64]:
     """
     if is_empty(value):
         return np.zeros((0, *shape))
-    if isinstance(value, np.ndarray) and value.dtype != object and value.size == np.prod(shape):
-        value = [value]
     # Cells that hold one number each may come as a vector of them.
-    entries = list(value) if isinstance(value, (list, np.ndarray)) else [value]
+    split = isinstance(value, list) or (np.prod(shape) == 1 and np.ndim(value) == 1)
+    entries = list(value) if split else [value]
     return np.stack([dense(f"{name}{{{i + 1}}}", entry, shape) for i, entry in enumerate(entries)])
 
 
 def read_fields(
-    name: str, structure: Any, shapes: Mapping[str, tuple[Length, ...]]
+    name: str,
+    structure: Any,
+    shapes: Mapping[str, tuple[Length, ...]],
+    *,
+    ordered: bool = True,
 ) -> dict[str, NDArray[np.float64]]:
     """Fields of a parameter structure, in the order of SPM's parameter vector.
 
@@ -160,6 +163,9 @@ def read_fields(
         The structure as read.
     shapes : mapping
         Shapes by symbol, in SPM's order, as `neural_fields` or `spatial_fields` gives them.
+    ordered : bool, default True
+        Whether fields of `structure` are in the order of SPM's vector; that of `shapes` is taken
+        otherwise.
 
     Returns
     -------
@@ -181,18 +187,16 @@ def read_fields(
         raise ValueError(f"{name} is not a structure")
     if set(structure) != set(shapes):
         raise ValueError(f"{name} has the fields {sorted(structure)}, not {sorted(shapes)}")
-    order = list(structure)
-    if order == sorted(order):
-        # HDF5 sorts names and loses MATLAB's order.
-        order = list(shapes)
     fields = {}
-    for symbol in order:
+    for symbol in structure if ordered else shapes:
         full = f"{name}.{symbol}"
         value, shape = structure[symbol], shapes[symbol]
         if symbol in _CELLS:
             array = cells(full, value, shape[1:])  # type: ignore[arg-type]
             if len(array) != shape[0]:
                 raise ValueError(f"{full} has {len(array)} cells, not {shape[0]}")
+        elif 0 in shape and is_empty(value):
+            array = np.zeros(_completed(value, shape))
         else:
             array = dense(full, value, _completed(value, shape))
         array = np.ascontiguousarray(array).reshape(array.shape)

@@ -5,7 +5,12 @@ from __future__ import annotations
 import os
 
 from bayesdcm.data.spm import SpmFile, parse_task
-from bayesdcm.data.spm_container import existing_file, is_electrophysiological, load_dcm
+from bayesdcm.data.spm_container import (
+    existing_file,
+    is_electrophysiological,
+    keeps_order,
+    load_dcm,
+)
 from bayesdcm.data.spm_erp import SpmErpFile, parse_erp
 
 __all__ = ["read_spm_model_file"]
@@ -48,6 +53,8 @@ def read_spm_model_file(path: str | os.PathLike[str]) -> SpmFile | SpmErpFile:
     file = existing_file(path)
     try:
         dcm = load_dcm(file)
-        return parse_erp(dcm) if is_electrophysiological(dcm) else parse_task(dcm)
+        if is_electrophysiological(dcm):
+            return parse_erp(dcm, ordered=keeps_order(file))
+        return parse_task(dcm)
     except (ValueError, TypeError) as error:
         raise ValueError(f"path: '{file}' cannot be used. {error}") from error
