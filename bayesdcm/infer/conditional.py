@@ -199,15 +199,25 @@ def _differentiate(problem: _Problem, parameters: jax.Array) -> tuple[list, list
 
     directions = jnp.eye(len(parameters))
     if problem.one_sided:
-        found, discrete = states(parameters)
-        moved = jax.vmap(lambda step: states(parameters + step)[0])(DIFFERENCE * directions)
-        tangents = [(after - at) / DIFFERENCE for after, at in zip(moved, found, strict=True)]
+        found, tangents = _differences(lambda p: states(p)[0], parameters)
+        discrete = states(parameters)[1]
         return found, tangents, discrete
 
     def along(direction: jax.Array) -> tuple:
         return jax.jvp(states, (parameters,), (direction,), has_aux=True)
 
     return jax.vmap(along, out_axes=(None, 0, None))(directions)
+
+
+def _differences(function: Callable, point: jax.Array) -> tuple[list, list]:
+    """Values, and one-sided differences along each coordinate (first axis).
+
+    All points are evaluated by the same operations: what a coordinate does not change has a
+    difference of exactly zero, on which the length of SPM's steps depends.
+    """
+    steps = DIFFERENCE * jnp.eye(len(point) + 1, len(point), -1)
+    values = jax.vmap(lambda step: function(point + step))(steps)
+    return [v[0] for v in values], [(v[1:] - v[0]) / DIFFERENCE for v in values]
 
 
 def _observe(problem: _Problem, known: _Known, observer: jax.Array) -> tuple[list, list]:
@@ -225,9 +235,7 @@ def _observe(problem: _Problem, known: _Known, observer: jax.Array) -> tuple[lis
         found = predict([], observer)
         by_parameters = [jnp.zeros((len(known.parameters), *y.shape)) for y in found]
     if problem.one_sided:
-        steps = DIFFERENCE * jnp.eye(len(observer))
-        moved = jax.vmap(lambda step: predict(known.states, observer + step))(steps)
-        by_observer = [(after - at) / DIFFERENCE for after, at in zip(moved, found, strict=True)]
+        found, by_observer = _differences(lambda g: predict(known.states, g), observer)
     else:
         by_observer = jax.jacfwd(lambda g: predict(known.states, g))(observer)
         by_observer = [jnp.moveaxis(part, -1, 0) for part in by_observer]
