@@ -1,6 +1,13 @@
-"""Observation: haemodynamics, BOLD, and the Gaussian likelihood with confounds."""
+"""Observation: haemodynamics and BOLD, lead fields of EEG and MEG, the Gaussian likelihood."""
 
 from bayesdcm.observe.balloon import bold_signal, haemodynamic_flow, haemodynamic_priors
+from bayesdcm.observe.channel_modes import average_reference, channel_modes
+from bayesdcm.observe.evoked_preparation import (
+    dct_basis,
+    feature_scale,
+    residual_matrix,
+    window_samples,
+)
 from bayesdcm.observe.gaussian import (
     ConfoundBasis,
     GaussianObservation,
@@ -8,18 +15,42 @@ from bayesdcm.observe.gaussian import (
     gaussian,
 )
 from bayesdcm.observe.haemodynamics import balloon_response, linearised_response
+from bayesdcm.observe.lead_field import dipole_lead_field, patches
+from bayesdcm.observe.source_field import (
+    field_derivatives,
+    power_of_ten,
+    sensor_prediction,
+    source_field,
+    state_field,
+)
+from bayesdcm.observe.sphere import eeg_sphere_lead_field, meg_sphere_lead_field
 from bayesdcm.observe.temporal_precision import TemporalPrecision, temporal_precision
 
 __all__ = [
     "ConfoundBasis",
     "GaussianObservation",
     "TemporalPrecision",
+    "average_reference",
     "balloon_response",
     "bold_signal",
+    "channel_modes",
     "confound_basis",
+    "dct_basis",
+    "dipole_lead_field",
+    "eeg_sphere_lead_field",
+    "feature_scale",
+    "field_derivatives",
     "gaussian",
     "haemodynamic_flow",
     "haemodynamic_priors",
     "linearised_response",
+    "meg_sphere_lead_field",
+    "patches",
+    "power_of_ten",
+    "residual_matrix",
+    "sensor_prediction",
+    "source_field",
+    "state_field",
     "temporal_precision",
+    "window_samples",
 ]

@@ -77,6 +77,7 @@ def convert_inversion(spm):
     if "leadfield_raw" in spm:
         table["lead_field"] = lead_fields(spm["leadfield_raw"])
         table["lead_field_scale"] = spm["leadfield_scale"]
+        table["electrodes"] = spm["elec"]
     return table
 
 

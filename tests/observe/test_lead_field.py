@@ -19,6 +19,8 @@ TO_HEAD = np.array(
 POSITIONS = np.array([[-42.0, -22.0, 7.0], [20.0, 30.0, 10.0], [-5.0, 12.0, 20.0]])
 IN_HEAD = POSITIONS @ TO_HEAD[:3, :3].T + TO_HEAD[:3, 3]
 
+INVERSION = "inversion_erp_5src_ecd"
+
 
 def unit(points):
     return points / np.linalg.norm(points, axis=-1, keepdims=True)
@@ -97,20 +99,26 @@ def test_derivatives_count_millimetres(electrodes):
     np.testing.assert_allclose(forward[..., 1, 0], numeric, rtol=1e-5, atol=1e-7)
 
 
-def test_spm_head(observer):
+@pytest.mark.parametrize(
+    ("electrodes", "positions", "lead_field"),
+    [
+        ("ecd/electrodes", "ecd_n5__r1/position", "ecd_n5__r1/lead_field"),
+        tuple(f"{INVERSION}/{name}" for name in ("electrodes", "position", "lead_field")),
+    ],
+)
+def test_spm_head(observer, electrodes, positions, lead_field):
     """SPM's spheres, given in metres, give its lead fields in V/(A m): a million times larger."""
     transform = observer["ecd/mni_to_head"].copy()
     transform[:3] /= 1000
     head = SphereHead(
-        observer["ecd/electrodes"] / 1000,
+        observer[electrodes] / 1000,
         radii=observer["ecd/radii"] / 1000,
         conductivities=observer["ecd/conductivities"],
         average_reference=True,
         mni_to_head=transform,
     )
-    positions = observer["ecd_n5__r1/position"]
-    found = dipole_lead_field(head, positions)(positions)
-    expected = 1e6 * observer["ecd_n5__r1/lead_field"]
+    found = dipole_lead_field(head, observer[positions])(observer[positions])
+    expected = 1e6 * observer[lead_field]
     assert np.abs(found - expected).max() < 2e-9 * np.abs(expected).max()
 
 
