@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from bayesdcm.infer import arviz_adapter
+from bayesdcm.infer.convergence import R_HAT_LIMIT
 
-R_HAT_LIMIT = 1.01
 ESS_LIMIT = 400
 PARETO_LIMIT = 0.7
 CONFLICT_LIMIT = 5.0

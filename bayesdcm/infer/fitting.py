@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from bayesdcm.infer import nuts, svi
 from bayesdcm.infer.conditional import conditional_laplace
+from bayesdcm.infer.convergence import R_HAT_LIMIT, split_r_hat
 from bayesdcm.infer.density import Layout, prior_centre
 from bayesdcm.infer.laplace import LaplaceResult, variational_laplace
 from bayesdcm.infer.posterior import prior_sample
@@ -99,7 +100,18 @@ def fit(
         raise TypeError(f"progress must be True or False, got {progress!r}")
     run = methods[method]
     _check_options(method, options)
-    return run(make_problem(model, data), seed=int(seed), progress=bool(progress), **options)
+    result = run(make_problem(model, data), seed=int(seed), progress=bool(progress), **options)
+    result.status |= {"seed": int(seed), "options": _plain(options)}
+    return result
+
+
+def _plain(value: Any) -> Any:
+    """Options as JSON has them."""
+    if isinstance(value, Mapping):
+        return {name: _plain(entry) for name, entry in value.items()}
+    if isinstance(value, np.generic | np.ndarray | jax.Array | list | tuple):
+        return np.asarray(value).tolist()
+    return value
 
 
 def _check_options(method: str, options: Mapping[str, Any]) -> None:
@@ -345,10 +357,16 @@ def _fit_nuts(
     centre, covariance = _gaussian_start(problem, starts, seed)
     found = nuts.sample(problem, centre, covariance, seed=seed, progress=progress, **options)
     posterior = FlatPosterior(draws=found.position, statistics=found.statistics, seed=seed)
-    status = {"converged": True, "complete": found.complete}
+    diverging = int(found.statistics["diverging"].sum())
+    r_hat = float(split_r_hat(found.position).max())
+    status = {
+        "converged": found.complete and not diverging and r_hat <= R_HAT_LIMIT,
+        "complete": found.complete,
+        "r_hat": r_hat,
+        "divergences": diverging,
+    }
     trace = {name: found.statistics[name] for name in ("lp", "n_steps", "diverging")}
     result = Fit("nuts", None, trace, status, problem, posterior, problem.description)
-    diverging = int(found.statistics["diverging"].sum())
     if diverging:
         logger.warning("NUTS: %d trajectories diverged; see fit.diagnose()", diverging)
     return result

@@ -77,6 +77,9 @@ class Linear:
     def restore(self, values, data):
         return values
 
+    def arrange(self, values, data):
+        return values
+
 
 @pytest.fixture(scope="session")
 def linear():

@@ -92,6 +92,9 @@ class Generic:
     def restore(self, values, data):
         return values
 
+    def arrange(self, values, data):
+        return values
+
 
 def confounds(n):
     """A constant and half a cosine, orthonormal."""

@@ -10,6 +10,8 @@ import pytest
 from tqdm.auto import tqdm
 
 import bayesdcm
+from bayesdcm.infer import arviz_adapter
+from bayesdcm.infer.convergence import split_r_hat
 from bayesdcm.observe import gaussian
 
 STATISTICS = {
@@ -68,6 +70,28 @@ def test_statistics_of_every_draw(fit):
     assert steps.mean() < 8
     assert fit.status["complete"]
     assert set(fit.trace) == {"lp", "n_steps", "diverging"}
+
+
+def test_convergence_is_told_by_the_draws(fit, linear, data):
+    status = fit.status
+    assert status["divergences"] == 0
+    assert status["r_hat"] == pytest.approx(fit.summary()["r_hat"].max(), abs=1e-9)
+    assert status["converged"] == (status["r_hat"] <= 1.01)
+    # Five draws a chain are not enough for halves of chains to agree.
+    short = sample(linear, data, chain_method="vectorized", warmup=1, draws=5)
+    assert short.status["r_hat"] > 1.01
+    assert not short.status["converged"] and "not converged" in repr(short)
+
+
+@pytest.mark.parametrize("draws", [40, 41])
+def test_r_hat_is_that_of_arviz(draws):
+    values = np.random.default_rng(0).normal(size=(3, draws, 3))
+    values[0, :, 0] += 1.0
+    values[..., 1] = np.cumsum(values[..., 1], axis=1)
+    expected = arviz_adapter.convergence(values)["r_hat"]
+    np.testing.assert_allclose(split_r_hat(values), expected, rtol=1e-12)
+    assert (split_r_hat(np.zeros((2, 10, 1))) == np.inf).all()
+    assert (split_r_hat(values[:, :3]) == np.inf).all()
 
 
 def test_the_log_density_is_the_joint_one(fit, data, exact):

@@ -1,5 +1,7 @@
 """Options and names that `fit` refuses, before it compiles anything."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -117,6 +119,15 @@ def test_numbers_of_numpy_are_numbers(linear, linear_data):
     assert fit.idata.posterior.sizes["draw"] == 10
     text = refused(method="svi", learning_rate=np.float32(0.1), steps=np.int16(0))
     assert text.startswith("steps must be")
+
+
+def test_seed_and_options_are_recorded(linear, linear_data):
+    starts = np.array([[0.2, 0.0], [1.0, -1.0]])
+    fit = bayesdcm.fit(linear(), linear_data(), seed=np.int64(7), starts=starts, draws=np.int32(9))
+    assert fit.status["seed"] == 7
+    assert fit.status["options"] == {"starts": starts.tolist(), "draws": 9}
+    assert json.loads(json.dumps(fit.status)) == fit.status
+    assert bayesdcm.fit(linear(), linear_data()).status["options"] == {}
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,11 @@ def unknown_role(data):
         (discrete, TypeError, r"site 'kind' is discrete \(Bernoulli"),
         (unobserved, ValueError, "the program observes nothing; give obs="),
         (unsampled, ValueError, "the program samples no parameter"),
-        (unknown_role, ValueError, "'mean' has infer={'role': 'noise'}"),
+        (
+            unknown_role,
+            ValueError,
+            "'mean' has infer={'role': 'noise'}; a role is 'observer' .* or",
+        ),
     ],
 )
 def test_programs_that_cannot_be_fitted(program, error, text, method):
