@@ -83,6 +83,8 @@ class Problem:
         Constants of the data set that results hold, by name.
     restore : callable
         From modelled to original units, for the observed site named `restored`.
+    arrange : callable
+        The same without the change of units: from modelled to results' axes.
     restored : str or None
         The observed site that is rescaled before modelling.
     description : str
@@ -97,6 +99,7 @@ class Problem:
     coords: Mapping[str, NDArray]
     constants: Mapping[str, NDArray]
     restore: Callable[[NDArray], NDArray]
+    arrange: Callable[[NDArray], NDArray]
     restored: str | None
     description: str
 
@@ -137,7 +140,7 @@ def make_problem(model: Any, data: Any) -> Problem:
     sites = layout(source.bind(None))
     labels = {site.name: _plain_labels(site.name, site.constrained_shape) for site in sites.sites}
     name = getattr(model, "__name__", type(model).__name__)
-    return Problem(source, None, sites, labels, {}, {}, {}, _as_is, None, f"program {name}")
+    return Problem(source, None, sites, labels, {}, {}, {}, _as_is, _as_is, None, f"program {name}")
 
 
 def _as_is(values: NDArray) -> NDArray:
@@ -157,6 +160,7 @@ def _model_problem(model: Any, data: Any) -> Problem:
         model.coords(data),
         model.constants(data),
         partial(_restore, model, data),
+        partial(_arrange, model, data),
         model.observed_site,
         repr(model),
     )
@@ -164,6 +168,10 @@ def _model_problem(model: Any, data: Any) -> Problem:
 
 def _restore(model: Any, data: Any, values: NDArray) -> NDArray:
     return model.restore(values, data)
+
+
+def _arrange(model: Any, data: Any, values: NDArray) -> NDArray:
+    return model.arrange(values, data)
 
 
 def _plain_labels(name: str, shape: tuple[int, ...]) -> list[str]:

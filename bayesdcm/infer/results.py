@@ -229,10 +229,14 @@ class Fit:
             name: problem.restore(value) if _is_restored(problem, name) else value
             for name, value in observed_values(problem).items()
         }
+        likelihood = {
+            name: problem.arrange(value) if _is_restored(problem, name) else value
+            for name, value in stacked(found["likelihood"]).items()
+        }
         groups = {
             "posterior": (_shown(self._draws_by_site), ("chain", "draw")),
             "posterior_predictive": (restored, ("chain", "draw")),
-            "log_likelihood": (stacked(found["likelihood"]), ("chain", "draw")),
+            "log_likelihood": (likelihood, ("chain", "draw")),
             "sample_stats": (statistics, ("chain", "draw")),
             "prior": (_shown(prior_values), ("chain", "draw")),
             "observed_data": (observed, ()),

@@ -15,7 +15,12 @@ import numpyro.distributions as dist
 from numpy.typing import ArrayLike, NDArray
 
 from bayesdcm.data.evoked import EvokedData
-from bayesdcm.models.evoked_checks import check_evoked_data, check_evoked_model, check_snr
+from bayesdcm.models.evoked_checks import (
+    check_evoked_data,
+    check_evoked_model,
+    check_snr,
+    restricted,
+)
 from bayesdcm.models.evoked_observation import (
     OBSERVATIONS,
     ChannelSpace,
@@ -26,15 +31,13 @@ from bayesdcm.models.evoked_observation import (
 )
 from bayesdcm.models.evoked_response import (
     INTEGRATORS,
-    LONGEST_DELAY,
-    LONGEST_STEP,
+    Prepared,
     connection_strength,
     evoked_states,
-    prior_halvings,
+    prepare_evoked,
 )
 from bayesdcm.models.priors import complete_parameters, sample_prior
 from bayesdcm.models.source_names import SourceNames
-from bayesdcm.models.structure import switches
 from bayesdcm.neural import CMC, ERP, LFP, NMDA, Prior, SourceModel
 from bayesdcm.observe.gaussian import gaussian
 
@@ -45,44 +48,6 @@ LOG_PRECISION_VARIANCE = 1 / 128
 CONFOUND_PRECISION = float(np.exp(-16))
 
 Parameters = Mapping[str, ArrayLike]
-
-
-@partial(
-    jax.tree_util.register_dataclass,
-    data_fields=["times", "start", "dt", "design", "signal", "space"],
-    meta_fields=["halvings", "substeps", "memory"],
-)
-@dataclass(frozen=True)
-class Prepared:
-    """What a program needs of a data set: a pytree that compiled code takes.
-
-    Attributes
-    ----------
-    times : (times,)
-        Times from the start of integration, s.
-    start : ()
-        When integration starts, s from the stimulus.
-    dt : ()
-        Time between samples, s.
-    design : (conditions, effects)
-        Condition-specific effects.
-    signal : (times, conditions * modes)
-        Data in channel modes, prepared as SPM does.
-    space : ModelledSpace
-        Lead fields, modes, confounds, temporal precision.
-    halvings, substeps, memory : int
-        Settings of the integrators.
-    """
-
-    times: jax.Array
-    start: jax.Array
-    dt: jax.Array
-    design: jax.Array
-    signal: jax.Array
-    space: ModelledSpace
-    halvings: int
-    substeps: int
-    memory: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -295,22 +260,7 @@ class EvokedDCM(SourceNames):
             Times, design, data in modes, lead fields.
         """
         self.check(data)
-        space, dt = self.channel_space(data), 1 / data.sampling_rate
-        design = np.asarray(data.design)
-        substeps = int(np.ceil(dt / LONGEST_STEP - 1e-9))
-        return Prepared(
-            # As in SPM, the first sample comes one step after the start of integration, which
-            # is thought to be at the time of the first sample.
-            times=jnp.arange(1, data.n_times + 1) * dt,
-            start=jnp.asarray(data.times[0]),
-            dt=jnp.asarray(dt),
-            design=jnp.asarray(design),
-            signal=jnp.asarray(space.signal),
-            space=space.arrays(),
-            halvings=prior_halvings(self, dt, design.tobytes(), design.shape),
-            substeps=substeps,
-            memory=int(np.ceil(LONGEST_DELAY / (dt / substeps))),
-        )
+        return prepare_evoked(self, data)
 
     def program(self, data: EvokedData) -> Callable[[], None]:
         """The generative model of a data set as a NumPyro program without arguments.
@@ -538,21 +488,8 @@ class EvokedDCM(SourceNames):
         changes = {}
         for name, value in given.items():
             if value is not None:
-                changes[name] = _restricted(name, getattr(self, name), value)
+                changes[name] = restricted(name, getattr(self, name), value)
         return replace(self, **changes)
-
-
-def _restricted(name: str, own: NDArray, value: ArrayLike) -> NDArray:
-    kept = np.zeros_like(own) if np.ndim(value) == 0 and value == 0 else np.asarray(value)
-    if kept.ndim == own.ndim - 1:
-        kept = kept.reshape(own.shape) if kept.size == own.size else kept
-    kept = switches(name, kept, own.shape, "as in the model")
-    if (kept > own).any():
-        raise ValueError(
-            f"{name} switches on {int((kept > own).sum())} connection(s) that the model has off; "
-            "restrict can only switch off"
-        )
-    return kept
 
 
 @partial(jax.jit, static_argnums=(0, 3))

@@ -7,7 +7,7 @@ from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from bayesdcm.data.evoked import EvokedData
 from bayesdcm.data.head import SurfaceHead
@@ -275,3 +275,32 @@ def check_snr(snr: Any) -> None:
     number = isinstance(snr, Real) and not isinstance(snr, bool | np.bool_)
     if not (number and np.isfinite(snr) and snr > 0):
         raise ValueError(f"snr must be a positive number or None, got {snr!r}")
+
+
+def restricted(name: str, own: NDArray, value: ArrayLike) -> NDArray:
+    """Check switches that turn connections off.
+
+    Parameters
+    ----------
+    name : str
+        Name of the argument.
+    own : ndarray
+        The model's switches.
+    value : array_like
+        Which of them to keep; 0 for none.
+
+    Returns
+    -------
+    ndarray
+        Switches in the shape of the model's own.
+    """
+    kept = np.zeros_like(own) if np.ndim(value) == 0 and value == 0 else np.asarray(value)
+    if kept.ndim == own.ndim - 1:
+        kept = kept.reshape(own.shape) if kept.size == own.size else kept
+    kept = switches(name, kept, own.shape, "as in the model")
+    if (kept > own).any():
+        raise ValueError(
+            f"{name} switches on {int((kept > own).sum())} connection(s) that the model has off; "
+            "restrict can only switch off"
+        )
+    return kept

@@ -198,6 +198,8 @@ def _channel_space(model: EvokedDCM, data: EvokedData) -> ChannelSpace:
     filtered = np.einsum("ts,csk->ctk", residual, data.signal)
     whitener = _whitener(data)
     lead = _lead(model, data)
+    dipole_scale = _dipole_scale(model, lead)
+    lead = dipole_scale * lead
     derivatives = whitener @ field_derivatives(
         "fixed" if lead.ndim == 2 else "img", matrix=lead, patches=lead
     )
@@ -209,8 +211,8 @@ def _channel_space(model: EvokedDCM, data: EvokedData) -> ChannelSpace:
     scale = feature_scale(features)
     back = np.linalg.pinv(modes) @ np.linalg.pinv(whitener).T
     modelled = ModelledSpace(
-        lead=_projected(model, data, lead, projection),
-        to_modes=projection.T * _dipole_scale(model, lead),
+        lead=_projected(model, data, lead, projection, dipole_scale),
+        to_modes=projection.T * dipole_scale,
         transform=np.eye(4) if data.head is None else np.asarray(data.head.mni_to_head),
         noise=_noise(model, confounds[:, : model.n_confounds]),
         head=_held(model, data),
@@ -261,13 +263,14 @@ def _dipole_scale(model: EvokedDCM, lead: NDArray) -> float:
     return power_of_ten(lead) if model.observation == "ecd" else 1.0
 
 
-def _projected(model: EvokedDCM, data: EvokedData, lead: NDArray, projection: NDArray) -> Any:
+def _projected(
+    model: EvokedDCM, data: EvokedData, lead: NDArray, projection: NDArray, dipole_scale: float
+) -> Any:
     if lead.ndim == 2:
         return projection.T @ lead
-    scaled = projection * _dipole_scale(model, lead)
     if model.position_variance > 0 and isinstance(data.head, GridHead):
-        return _expansion(data.head, model.positions, scaled)
-    return np.einsum("sca,cm->sma", lead, scaled)
+        return _expansion(data.head, model.positions, projection * dipole_scale)
+    return np.einsum("sca,cm->sma", lead, projection)
 
 
 def _expansion(head: GridHead, positions: NDArray, scaled: NDArray) -> tuple[NDArray, ...]:

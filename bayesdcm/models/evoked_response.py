@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bayesdcm.data.evoked import EvokedData
 from bayesdcm.integrate.delayed import delayed
 from bayesdcm.integrate.evoked_input import stimulus_input
 from bayesdcm.integrate.local_linear import (
@@ -18,16 +20,88 @@ from bayesdcm.integrate.local_linear import (
     local_linear,
     step_operator,
 )
+from bayesdcm.models.evoked_observation import ModelledSpace, channel_space
 from bayesdcm.neural import SourceModel
 from bayesdcm.neural.source import from_vector, to_vector
 
 if TYPE_CHECKING:
-    from bayesdcm.models.evoked import EvokedDCM, Prepared
+    from bayesdcm.models.evoked import EvokedDCM
 
 INTEGRATORS = ("local_linear", "delayed")
 # Steps of the delay equations, and how long past states are kept, s.
 LONGEST_STEP = 0.0005
 LONGEST_DELAY = 0.1
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["times", "start", "dt", "design", "signal", "space"],
+    meta_fields=["halvings", "substeps", "memory"],
+)
+@dataclass(frozen=True)
+class Prepared:
+    """What a program needs of a data set: a pytree that compiled code takes.
+
+    Attributes
+    ----------
+    times : (times,)
+        Times from the start of integration, s.
+    start : ()
+        When integration starts, s from the stimulus.
+    dt : ()
+        Time between samples, s.
+    design : (conditions, effects)
+        Condition-specific effects.
+    signal : (times, conditions * modes)
+        Data in channel modes, prepared as SPM does.
+    space : ModelledSpace
+        Lead fields, modes, confounds, temporal precision.
+    halvings, substeps, memory : int
+        Settings of the integrators.
+    """
+
+    times: jax.Array
+    start: jax.Array
+    dt: jax.Array
+    design: jax.Array
+    signal: jax.Array
+    space: ModelledSpace
+    halvings: int
+    substeps: int
+    memory: int
+
+
+def prepare_evoked(model: EvokedDCM, data: EvokedData) -> Prepared:
+    """Arrays that the program of a model needs of a data set.
+
+    Parameters
+    ----------
+    model : EvokedDCM
+        The model.
+    data : EvokedData
+        A data set that fits it.
+
+    Returns
+    -------
+    Prepared
+        Times, design, data in modes, lead fields.
+    """
+    space, dt = channel_space(model, data), 1 / data.sampling_rate
+    design = np.asarray(data.design)
+    substeps = int(np.ceil(dt / LONGEST_STEP - 1e-9))
+    return Prepared(
+        # As in SPM, the first sample comes one step after the start of integration, which
+        # is thought to be at the time of the first sample.
+        times=jnp.arange(1, data.n_times + 1) * dt,
+        start=jnp.asarray(data.times[0]),
+        dt=jnp.asarray(dt),
+        design=jnp.asarray(design),
+        signal=jnp.asarray(space.signal),
+        space=space.arrays(),
+        halvings=prior_halvings(model, dt, design.tobytes(), design.shape),
+        substeps=substeps,
+        memory=int(np.ceil(LONGEST_DELAY / (dt / substeps))),
+    )
 
 
 def evoked_states(

@@ -94,3 +94,21 @@ class RegionalModel(Model):
             In the shape of `scaled`.
         """
         return scaled / data.scale + np.asarray(data.signal).mean(axis=0)
+
+    def arrange(self, values: NDArray, data: BoldData) -> NDArray:
+        """From the axes of what is modelled to those of results, which are the same.
+
+        Parameters
+        ----------
+        values : ndarray
+            Shape (..., scans, regions).
+        data : BoldData
+            The data set; not used.
+
+        Returns
+        -------
+        ndarray
+            `values`.
+        """
+        del data
+        return values

@@ -148,5 +148,22 @@ class SourceNames(Model):
         ndarray
             Shape (..., conditions, times, modes).
         """
-        apart = scaled.reshape(*scaled.shape[:-1], data.n_conditions, -1)
-        return np.moveaxis(apart, -2, -3) / self.channel_space(data).scale
+        return self.arrange(scaled, data) / self.channel_space(data).scale
+
+    def arrange(self, values: NDArray, data: EvokedData) -> NDArray:
+        """From the axes of what is modelled to those of results.
+
+        Parameters
+        ----------
+        values : ndarray
+            Shape (..., times, conditions * modes).
+        data : EvokedData
+            The data set.
+
+        Returns
+        -------
+        ndarray
+            Shape (..., conditions, times, modes).
+        """
+        apart = values.reshape(*values.shape[:-1], data.n_conditions, -1)
+        return np.moveaxis(apart, -2, -3)
