@@ -2,6 +2,21 @@
 
 from bayesdcm.neural.base import NeuralModel, Prior
 from bayesdcm.neural.bilinear import Bilinear
+from bayesdcm.neural.cmc import CMC
+from bayesdcm.neural.erp import ERP
+from bayesdcm.neural.lfp import LFP
+from bayesdcm.neural.nmda import NMDA
+from bayesdcm.neural.source import SourceModel
 from bayesdcm.neural.two_state import TwoState
 
-__all__ = ["Bilinear", "NeuralModel", "Prior", "TwoState"]
+__all__ = [
+    "CMC",
+    "ERP",
+    "LFP",
+    "NMDA",
+    "Bilinear",
+    "NeuralModel",
+    "Prior",
+    "SourceModel",
+    "TwoState",
+]

@@ -23,12 +23,15 @@ class Prior:
     name : str
         Name of the parameter, the literature's letter where there is one.
     dims : tuple of str
-        Names of the array's axes: ``"to"``, ``"from"``, ``"input"``, ``"region"``, ``"gating"``.
+        Names of the array's axes: ``"to"``, ``"from"``, ``"input"``, ``"region"``, ``"gating"``
+        in fMRI; `SourceModel.axes` names the entries of those that only evoked responses have.
     mean, variance : ndarray
         Prior mean and variance of every entry, in the shape of the array. An entry of zero
         variance is a constant.
     unit : str
         Unit of the entries.
+    symbol : str
+        SPM's name of the field where it differs from `name`, for reading SPM's files; may be empty.
 
     Examples
     --------
@@ -43,6 +46,7 @@ class Prior:
     mean: NDArray[np.float64]
     variance: NDArray[np.float64]
     unit: str
+    symbol: str = ""
 
     @property
     def free(self) -> NDArray[np.bool_]:

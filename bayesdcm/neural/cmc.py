@@ -1,0 +1,223 @@
+"""The canonical microcircuit (CMC): four populations per source."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bayesdcm.neural.base import Parameters, Prior
+from bayesdcm.neural.delayed_jacobian import delayed_jacobian
+from bayesdcm.neural.source import SourceModel, delay_matrix, scaling
+from bayesdcm.neural.synapse import synapse
+
+EXTRINSIC = np.array([200.0, 100.0, 200.0, 100.0])
+INTRINSIC = 200 * np.array([4.0, 4.0, 8.0, 4.0, 4.0, 2.0, 4.0, 4.0, 2.0, 1.0])
+TIME_CONSTANTS = np.array([0.002, 0.002, 0.016, 0.028])
+SLOPE = 2 / 3
+MODULATION = -32.0
+DELAY_WITHIN, DELAY_BETWEEN = 0.001, 0.008
+# A pair of connections in both directions, each stronger than this, is divided by five.
+PRESENT, RECIPROCAL = float(np.exp(-8)), 1 / 5
+SHIFT = float(np.exp(-16))
+ABSENT = -32.0
+
+
+@dataclass(frozen=True, eq=False)
+class CMC(SourceModel):
+    """Spiny stellate, superficial pyramidal, inhibitory and deep pyramidal cells; eight states.
+
+    Voltages follow their synaptic currents, and these ``tau i' = d - 2 i - v / tau``, where the
+    drive ``d`` of a population is the sum of firing rates that reach it, times coupling. Forward
+    connections run from superficial to stellate and deep cells and excite; backward ones from
+    deep to superficial and inhibitory cells and inhibit. `lateral` connections are modulatory:
+    they scale the self-inhibition of superficial cells by the activity of deep cells elsewhere.
+    The Jacobian is that at rest, as in SPM, and delays are accounted for to all orders.
+
+    Parameters
+    ----------
+    forward, backward, lateral : ndarray
+        Switches of the connections between sources, shape (to, from), 0 or 1; `lateral` switches
+        modulatory connections, which may be diagonal.
+    modulation : ndarray
+        Switches of the connections that experimental effects change, shape (effect, to, from).
+    inputs : ndarray
+        Switches of the driving inputs, shape (to, input).
+
+    References
+    ----------
+    .. [1] Bastos et al. (2012), Neuron 76:695. https://doi.org/10.1016/j.neuron.2012.10.038
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> off = np.zeros((1, 1))
+    >>> CMC(off, off, off, np.zeros((0, 1, 1)), np.ones((1, 1))).rest().shape
+    (1, 8)
+    """
+
+    states: ClassVar[tuple[str, ...]] = (
+        "stellate voltage",
+        "stellate current",
+        "superficial voltage",
+        "superficial current",
+        "inhibitory voltage",
+        "inhibitory current",
+        "deep voltage",
+        "deep current",
+    )
+    populations: ClassVar[Mapping[str, int]] = {
+        "stellate": 0,
+        "superficial": 2,
+        "inhibitory": 4,
+        "deep": 6,
+    }
+    kinds: ClassVar[tuple[str, ...]] = (
+        "forward to stellate",
+        "forward to deep",
+        "backward to superficial",
+        "backward to inhibitory",
+    )
+    axes: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "population": ("stellate", "superficial", "inhibitory", "deep"),
+        "intrinsic connection": (
+            "superficial to superficial",
+            "superficial to stellate",
+            "inhibitory to stellate",
+            "inhibitory to inhibitory",
+        ),
+        "timing": ("onset", "dispersion"),
+        "state": states,
+    }
+    input_gain: ClassVar[float] = 32.0
+    modulated_gain: ClassVar[str] = "intrinsic"
+    contributing: ClassVar[tuple[int, tuple[int, ...]]] = (2, (0, 6))
+
+    def dynamics(self, x: jax.Array, drive: jax.Array, parameters: Parameters) -> jax.Array:
+        """Rate of change of the states, see `SourceModel.dynamics`."""
+        tau = TIME_CONSTANTS * jnp.exp(parameters["time_constant"])
+        g1, g2, g3, g4, g5, g6, g7, g8, g9, g10 = INTRINSIC
+        scale = jnp.exp(parameters["intrinsic"])
+        g7, g2, g3, g4 = (np.array([g7, g2, g3, g4]) * scale).T
+        A = self._strengths(parameters["A"])
+
+        voltage, current = x[:, 0::2], x[:, 1::2]
+        slope = SLOPE * jnp.exp(parameters["activation"])
+        # The logistic function less 1/2, exactly zero at rest.
+        ss, sp, ii, dp = (jnp.tanh(slope * voltage / 2) / 2).T
+        g7 = g7 * jnp.exp(MODULATION * parameters["modulatory"] @ dp)
+        afferent = jnp.stack(
+            [
+                A[0] @ sp + drive - g1 * ss - g3 * ii - g2 * sp,
+                g8 * ss - g7 * sp - A[2] @ dp,
+                g5 * ss + g6 * dp - g4 * ii - A[3] @ dp,
+                A[1] @ sp - g10 * dp - g9 * ii,
+            ],
+            axis=-1,
+        )
+        acceleration = synapse(voltage, current, afferent, jnp.ones(()), tau)
+        return jnp.stack([current, acceleration], axis=-1).reshape(x.shape)
+
+    @staticmethod
+    def _strengths(A: jax.Array) -> jax.Array:
+        """Extrinsic coupling of each kind; none for a single source."""
+        if A.shape[-1] == 1:
+            return jnp.zeros_like(A)
+        strengths = EXTRINSIC[:, None, None] * jnp.exp(A)
+        present = strengths > PRESENT
+        reciprocal = present & present.swapaxes(-1, -2)
+        return strengths * jnp.where(reciprocal, RECIPROCAL, 1.0)
+
+    def jacobian(
+        self, x: jax.Array, u: jax.Array, parameters: Parameters, one_sided: bool = False
+    ) -> jax.Array:
+        """Jacobian at rest without input, wherever `x` and `u` are; see `SourceModel.jacobian`."""
+        return super().jacobian(jnp.zeros_like(x), jnp.zeros_like(u), parameters, one_sided)
+
+    def delays(self, parameters: Parameters) -> jax.Array:
+        """``exp(D)`` ms, of the diagonal, within a source; ``8 exp(D)`` ms between sources.
+
+        A voltage follows its own current without delay.
+        """
+        scale = jnp.exp(parameters["delay"])
+        k = len(self.states)
+        delayed = 1 - np.eye(k)
+        delayed[np.arange(0, k, 2), np.arange(1, k, 2)] = 0
+        within = DELAY_WITHIN * delayed[:, :, None] * jnp.diagonal(scale)
+        return delay_matrix(DELAY_BETWEEN * scale, within)
+
+    def delay_operator(self, jacobian: jax.Array, parameters: Parameters) -> jax.Array:
+        """Operator ``Q J^-1`` with the Jacobian Q of the delayed dynamics, `delayed_jacobian`.
+
+        Parameters
+        ----------
+        jacobian : jax.Array
+            From `jacobian`, shape (n, n), 1/s.
+        parameters : mapping
+            Full parameter arrays by name.
+
+        Returns
+        -------
+        jax.Array
+            Shape (n, n).
+        """
+        sources = len(parameters["delay"])
+        state = np.repeat(np.arange(len(self.states)), sources)
+        voltages, currents = np.flatnonzero(state % 2 == 0), np.flatnonzero(state % 2)
+        jacobian = jnp.asarray(jacobian)
+        Q = delayed_jacobian(
+            jacobian, self.delays(parameters), tuple(currents.tolist()), tuple(voltages.tolist())
+        )
+        return jnp.linalg.solve((jacobian + SHIFT * jnp.eye(len(jacobian))).T, Q.T).T
+
+    def condition(self, parameters: Parameters, effects: jax.Array) -> dict[str, jax.Array]:
+        """Parameters of one condition, the modulatory connections too.
+
+        Parameters
+        ----------
+        parameters : mapping
+            Full parameter arrays by name, ``B`` and ``modulatory_effect`` (effect, to, from)
+            among them.
+        effects : jax.Array
+            Row of the design, shape (effects,).
+
+        Returns
+        -------
+        dict of str to jax.Array
+            The same names.
+        """
+        change = (effects[:, None, None] * parameters["modulatory_effect"]).sum(0)
+        changed = super().condition(parameters, effects)
+        return {**changed, "modulatory": parameters["modulatory"] + change}
+
+    def priors(self) -> tuple[Prior, ...]:
+        """SPM's priors, in SPM's order."""
+        n, zeros = self.sources, np.zeros_like(self.modulation)
+        extrinsic = ((self.forward + self.backward + np.eye(n)) > 0).astype(float)
+        effects = self.modulation * extrinsic / 8
+        dims, unit = ("effect", "to", "from"), "change of log scaling"
+        masks = [self.forward, self.forward, self.backward, self.backward]
+        pair, square = ("to", "from"), np.zeros((n, n))
+        return (
+            Prior("modulatory", pair, square, self.lateral / 32, "-32 per unit activity", "M"),
+            *self._connections(ABSENT, masks, 16),
+            Prior("B", dims, zeros, effects * (1 - self.lateral), unit, "B"),
+            Prior(
+                "modulatory_effect",
+                dims,
+                zeros,
+                effects * self.lateral,
+                "change, -32 per unit activity",
+                "N",
+            ),
+            self._driving(ABSENT),
+            scaling("time_constant", ("population",), (4,), 32, "T"),
+            scaling("intrinsic", ("source", "intrinsic connection"), (n, 4), 32, "G"),
+            Prior("delay", pair, square, extrinsic / 64, "log scaling", "D"),
+            scaling("activation", (), (), 64, "S"),
+            self._timing(),
+        )

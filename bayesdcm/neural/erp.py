@@ -1,0 +1,143 @@
+"""The neural mass model of evoked responses with three populations (ERP)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bayesdcm.neural.base import Parameters, Prior
+from bayesdcm.neural.source import SourceModel, delay_matrix, scaling
+from bayesdcm.neural.synapse import firing_rate, synapse
+
+EXTRINSIC = np.array([32.0, 16.0, 4.0])
+INTRINSIC = 128 * np.array([1.0, 4 / 5, 1 / 4, 1 / 4])
+TIME_CONSTANTS = np.array([0.008, 0.016])
+GAINS = np.array([4.0, 32.0])
+ACTIVATION = np.array([2 / 3, 1 / 3])
+DELAY_WITHIN, DELAY_BETWEEN = 0.002, 0.016
+ABSENT = -4.0
+
+
+@dataclass(frozen=True, eq=False)
+class ERP(SourceModel):
+    """Stellate cells, pyramidal cells and inhibitory interneurons; nine states per source.
+
+    Voltages follow their synaptic currents, and these ``tau i' = h d - 2 i - v / tau``, where the
+    drive ``d`` of a population is the sum of firing rates that reach it, times coupling. Forward
+    connections end on stellate cells, backward ones on the two others, lateral ones on all
+    three. A connection that is absent has a strength of exp(-4) of the prior mean, not zero, as
+    in SPM; a single source has none.
+
+    Parameters
+    ----------
+    forward, backward, lateral : ndarray
+        Switches of the connections between sources, shape (to, from), 0 or 1.
+    modulation : ndarray
+        Switches of the connections that experimental effects change, shape (effect, to, from).
+    inputs : ndarray
+        Switches of the driving inputs, shape (to, input).
+
+    References
+    ----------
+    .. [1] David et al. (2006), NeuroImage 30:1255.
+           https://doi.org/10.1016/j.neuroimage.2005.10.045
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> off = np.zeros((1, 1))
+    >>> ERP(off, off, off, np.zeros((0, 1, 1)), np.ones((1, 1))).rest().shape
+    (1, 9)
+    """
+
+    states: ClassVar[tuple[str, ...]] = (
+        "stellate voltage",
+        "pyramidal excitatory voltage",
+        "pyramidal inhibitory voltage",
+        "stellate current",
+        "pyramidal excitatory current",
+        "pyramidal inhibitory current",
+        "interneuron voltage",
+        "interneuron current",
+        "pyramidal voltage",
+    )
+    populations: ClassVar[Mapping[str, int]] = {"stellate": 0, "interneuron": 6, "pyramidal": 8}
+    axes: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "synapse": ("excitatory", "inhibitory"),
+        "shape": ("slope", "threshold"),
+        "intrinsic connection": (
+            "pyramidal to stellate",
+            "stellate to pyramidal",
+            "pyramidal to interneuron",
+            "interneuron to pyramidal",
+        ),
+        "timing": ("onset", "dispersion"),
+        "state": states,
+    }
+    input_gain: ClassVar[float] = 2.0
+    modulated_gain: ClassVar[str] = "synaptic_gain"
+    contributing: ClassVar[tuple[int, tuple[int, ...]]] = (8, (0, 6))
+
+    def dynamics(self, x: jax.Array, drive: jax.Array, parameters: Parameters) -> jax.Array:
+        """Rate of change of the states, see `SourceModel.dynamics`."""
+        tau_e, tau_i = (TIME_CONSTANTS * jnp.exp(parameters["time_constant"])).T
+        gain_e, gain_i = (GAINS * jnp.exp(parameters["synaptic_gain"])).T
+        g1, g2, g3, g4 = INTRINSIC * jnp.exp(parameters["intrinsic"])
+        present = 0.0 if len(x) == 1 else 1.0
+        A = present * EXTRINSIC[:, None, None] * jnp.exp(parameters["A"])
+
+        v1, v2, v3, i1, i2, i3, v4, i4, v = x.T
+        stellate, pyramidal, interneuron = firing_rate(
+            jnp.stack([v1, v, v4]), ACTIVATION * jnp.exp(parameters["activation"])
+        )
+        bottom_up = (A[0] + A[2]) @ pyramidal
+        top_down = (A[1] + A[2]) @ pyramidal
+        to_stellate = bottom_up + g1 * pyramidal + drive
+        to_pyramidal = top_down + g2 * stellate
+        to_interneuron = top_down + g3 * pyramidal
+        rates = [
+            i1,
+            i2,
+            i3,
+            synapse(v1, i1, to_stellate, gain_e, tau_e),
+            synapse(v2, i2, to_pyramidal, gain_e, tau_e),
+            synapse(v3, i3, g4 * interneuron, gain_i, tau_i),
+            i4,
+            synapse(v4, i4, to_interneuron, gain_e, tau_e),
+            i2 - i3,
+        ]
+        return jnp.stack(rates, axis=-1)
+
+    def delays(self, parameters: Parameters) -> jax.Array:
+        """2 ms between states of a source, ``16 exp(D)`` ms between sources."""
+        k = len(self.states)
+        within = DELAY_WITHIN * (1 - np.eye(k))
+        return delay_matrix(DELAY_BETWEEN * jnp.exp(parameters["delay"]), within)
+
+    def priors(self) -> tuple[Prior, ...]:
+        """SPM's priors, in SPM's order."""
+        n = self.sources
+        variance = self._union(modulated=True) * (1 - np.eye(n)) / 16
+        return (
+            scaling("time_constant", ("source", "synapse"), (n, 2), 16, "T"),
+            scaling("synaptic_gain", ("source", "synapse"), (n, 2), 16, "G"),
+            scaling("activation", ("shape",), (2,), 16, "S"),
+            *self._connections(ABSENT, [self.forward, self.backward, self.lateral], 16),
+            Prior(
+                "B",
+                ("effect", "to", "from"),
+                np.zeros_like(self.modulation),
+                self.modulation / 8,
+                "change of log scaling",
+                "B",
+            ),
+            self._driving(ABSENT),
+            scaling("intrinsic", ("intrinsic connection",), (4,), 16, "H"),
+            Prior("delay", ("to", "from"), np.zeros((n, n)), variance, "log scaling", "D"),
+            self._timing(),
+        )

@@ -1,0 +1,157 @@
+"""The neural mass model of local field potentials (LFP), with slow adaptation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bayesdcm.neural.base import Parameters, Prior
+from bayesdcm.neural.source import SourceModel, delay_matrix, scaling
+from bayesdcm.neural.synapse import firing_rate, synapse
+
+EXTRINSIC = np.array([32.0, 16.0, 4.0])
+INTRINSIC = 128 * np.array([1.0, 1.0, 1 / 2, 1 / 2, 1 / 32])
+GAIN_EXCITATORY, GAIN_INHIBITORY = 8.0, 32.0
+TIME_EXCITATORY, TIME_INHIBITORY, TIME_ADAPTATION = 0.004, 0.016, 0.512
+ADAPTATION = 4.0
+ACTIVATION = np.array([1.0, 2.0])
+DELAY_WITHIN, DELAY_BETWEEN = 0.002, 0.004
+# SPM takes the logarithm of the switches, plus this.
+SMALLEST = 2.0**-52
+
+
+@dataclass(frozen=True, eq=False)
+class LFP(SourceModel):
+    """Stellate cells, pyramidal cells and interneurons that inhibit themselves; thirteen states.
+
+    As `bayesdcm.neural.ERP`, with recurrent inhibition of the interneurons and a slow potassium
+    current that moves the threshold of stellate cells. Absent connections are absent. SPM
+    multiplies flow and Jacobian by the delay operator at every state (`delay_in_flow`); its
+    Jacobian is exact, so that `jacobian` takes no account of ``one_sided``.
+
+    Parameters
+    ----------
+    forward, backward, lateral : ndarray
+        Switches of the connections between sources, shape (to, from), 0 or 1.
+    modulation : ndarray
+        Switches of the connections that experimental effects change, shape (effect, to, from).
+    inputs : ndarray
+        Switches of the driving inputs, shape (to, input).
+
+    References
+    ----------
+    .. [1] Moran et al. (2007), NeuroImage 37:706.
+           https://doi.org/10.1016/j.neuroimage.2007.05.032
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> off = np.zeros((1, 1))
+    >>> LFP(off, off, off, np.zeros((0, 1, 1)), np.ones((1, 1))).rest().shape
+    (1, 13)
+    """
+
+    states: ClassVar[tuple[str, ...]] = (
+        "stellate voltage",
+        "pyramidal excitatory voltage",
+        "pyramidal inhibitory voltage",
+        "stellate current",
+        "pyramidal excitatory current",
+        "pyramidal inhibitory current",
+        "interneuron excitatory voltage",
+        "interneuron excitatory current",
+        "pyramidal voltage",
+        "interneuron inhibitory voltage",
+        "interneuron inhibitory current",
+        "interneuron voltage",
+        "slow potassium",
+    )
+    populations: ClassVar[Mapping[str, int]] = {"stellate": 0, "interneuron": 11, "pyramidal": 8}
+    axes: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "synapse": ("excitatory", "inhibitory"),
+        "shape": ("slope", "threshold"),
+        "intrinsic connection": (
+            "pyramidal to stellate",
+            "stellate to pyramidal",
+            "pyramidal to interneuron",
+            "interneuron to pyramidal",
+            "interneuron to interneuron",
+        ),
+        "state": states,
+    }
+    delay_in_flow: ClassVar[bool] = True
+    input_gain: ClassVar[float] = 1.0
+    modulated_gain: ClassVar[str] = "synaptic_gain"
+    contributing: ClassVar[tuple[int, tuple[int, ...]]] = (8, (0, 6))
+
+    def dynamics(self, x: jax.Array, drive: jax.Array, parameters: Parameters) -> jax.Array:
+        """Rate of change of the states, see `SourceModel.dynamics`."""
+        scale_e, scale_i = jnp.exp(parameters["time_constant"]).T
+        tau_e, tau_i = TIME_EXCITATORY * scale_e, TIME_EXCITATORY + TIME_INHIBITORY * scale_i
+        gain_e = GAIN_EXCITATORY * jnp.exp(parameters["synaptic_gain"])
+        gain_i = jnp.full((), GAIN_INHIBITORY)
+        g1, g2, g3, g4, g5 = (INTRINSIC * jnp.exp(parameters["intrinsic"])).T
+        off_diagonal = 1 - np.eye(len(x))
+        A = EXTRINSIC[:, None, None] * off_diagonal * jnp.exp(parameters["A"])
+
+        v1, v2, v3, i1, i2, i3, v4, i4, v5, v6, i6, v7, slow = x.T
+        stellate, pyramidal, interneuron = firing_rate(
+            jnp.stack([v1 - slow, v5, v7]), ACTIVATION * jnp.exp(parameters["activation"])
+        )
+        bottom_up = (A[0] + A[2]) @ pyramidal
+        top_down = (A[1] + A[2]) @ pyramidal
+        # SPM scales what other sources send to the interneurons as it scales inhibition.
+        from_elsewhere = gain_i / tau_i * top_down
+        rates = [
+            i1,
+            i2,
+            i3,
+            synapse(v1, i1, bottom_up + g1 * pyramidal + drive, gain_e, tau_e),
+            synapse(v2, i2, top_down + g2 * stellate, gain_e, tau_e),
+            synapse(v3, i3, g4 * interneuron, gain_i, tau_i),
+            i4,
+            synapse(v4, i4, g3 * pyramidal, gain_e, tau_e) + from_elsewhere,
+            i2 - i3,
+            i6,
+            synapse(v6, i6, g5 * interneuron, gain_i, tau_i),
+            i4 - i6,
+            (ADAPTATION * stellate - slow) / TIME_ADAPTATION,
+        ]
+        return jnp.stack(rates, axis=-1)
+
+    def jacobian(
+        self, x: jax.Array, u: jax.Array, parameters: Parameters, one_sided: bool = False
+    ) -> jax.Array:
+        """Exact Jacobian, without delays, also where `one_sided`; see `SourceModel.jacobian`."""
+        return super().jacobian(x, u, parameters)
+
+    def delays(self, parameters: Parameters) -> jax.Array:
+        """``2 exp(intrinsic_delay)`` ms within and ``4 exp(D)`` ms between sources."""
+        within = DELAY_WITHIN * jnp.exp(parameters["intrinsic_delay"])
+        within = within * (1 - np.eye(len(self.states)))
+        return delay_matrix(DELAY_BETWEEN * jnp.exp(parameters["delay"]), within)
+
+    def priors(self) -> tuple[Prior, ...]:
+        """SPM's priors, in SPM's order."""
+        n, dims = self.sources, ("effect", "to", "from")
+        variance = self._union(modulated=True) / 16
+        mask = np.stack([self.forward, self.backward, self.lateral])
+        zeros, unit = np.zeros_like(self.modulation), "change of log scaling"
+        return (
+            scaling("activation", ("shape",), (2,), 8, "R"),
+            scaling("time_constant", ("source", "synapse"), (n, 2), 8, "T"),
+            scaling("synaptic_gain", ("source",), (n,), 16, "G"),
+            scaling("intrinsic", ("source", "intrinsic connection"), (n, 5), 16, "H"),
+            Prior(
+                "A", ("kind", "to", "from"), np.log(mask + SMALLEST), mask / 2, "log scaling", "A"
+            ),
+            Prior("B", dims, zeros, self.modulation / 2, unit, "B"),
+            self._driving(-32.0),
+            Prior("delay", ("to", "from"), np.zeros((n, n)), variance, "log scaling", "D"),
+            scaling("intrinsic_delay", (), (), 32, "I"),
+        )

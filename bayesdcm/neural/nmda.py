@@ -1,0 +1,197 @@
+"""The conductance-based neural mass model with NMDA receptors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bayesdcm.neural.base import Parameters, Prior
+from bayesdcm.neural.source import SourceModel, delay_matrix, differentiate, scaling, to_vector
+
+EXTRINSIC = np.array([1 / 2, 1 / 4, 1 / 4])
+CAPACITANCE = 8e-3
+RATE_EXCITATORY, RATE_INHIBITORY, RATE_NMDA = 250.0, 62.5, 10.0
+# Reversal potentials and threshold, mV.
+LEAK, EXCITATORY, INHIBITORY, NMDA_REVERSAL = -70.0, 60.0, -90.0, 10.0
+THRESHOLD = -40.0
+# Variance of the voltage, and its covariances with the two conductances.
+VARIANCE, COVARIANCES = 75.0, (0.2, 0.8)
+BACKGROUND = 1 / 8
+START_CONDUCTANCE = 1 / 8
+DELAY_WITHIN, DELAY_BETWEEN = 0.002, 0.016
+ABSENT = -32.0
+# Targets (rows: stellate, interneuron, pyramidal) of forward, backward and lateral connections by
+# AMPA and by NMDA receptors; then intrinsic excitation and inhibition, (to, from).
+SA = np.array([[1.0, 0, 1], [0, 1, 1], [0, 0, 0]])
+SN = np.array([[0.0, 0, 0], [0, 1, 0], [0, 1, 0]])
+GE = np.array([[0.0, 0, 1 / 2], [0, 0, 1], [1 / 2, 0, 0]])
+GI = np.array([[0.0, 1 / 4, 0], [0, 0, 0], [0, 1, 0]])
+
+
+def firing_probability(z: jax.Array) -> jax.Array:
+    """Approximate normal distribution function, ``1/2 + sign(z) sqrt(1 - exp(-2 z^2/pi)) / 2``.
+
+    Parameters
+    ----------
+    z : jax.Array
+        Standardised distance from the threshold, any shape.
+
+    Returns
+    -------
+    jax.Array
+        In the shape of `z`.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> firing_probability(jnp.array([0.0, 100.0])).tolist()
+    [0.5, 1.0]
+    """
+    # Written as z sqrt((1 - exp(-2 z^2/pi)) / z^2), which has derivatives at the threshold.
+    square = z**2
+    small = square < 1e-8
+    safe = jnp.where(small, 1.0, square)
+    ratio = jnp.where(small, 2 / np.pi * (1 - square / np.pi), -jnp.expm1(-2 / np.pi * safe) / safe)
+    return (1 + z * jnp.sqrt(ratio)) / 2
+
+
+@dataclass(frozen=True, eq=False)
+class NMDA(SourceModel):
+    """Stellate cells, interneurons and pyramidal cells with conductances; twelve states.
+
+    Each population has a voltage and three conductances g, which follow the firing that reaches
+    it, ``g' = k (firing - g)``::
+
+        C V' = (V_L - V) + g_E (V_E - V) + g_I (V_I - V) + g_N (V_N - V) b(V) + input - s
+
+    with ``b(V)`` the share of NMDA receptors that magnesium does not block, and ``s`` the effect
+    of the fluctuations that the model keeps fixed. The input drives stellate cells. The Jacobian
+    leaves out the NMDA current and has the identity in its rows and columns: that is what SPM
+    integrates with.
+
+    Parameters
+    ----------
+    forward, backward, lateral : ndarray
+        Switches of the connections between sources, shape (to, from), 0 or 1.
+    modulation : ndarray
+        Switches of the connections that experimental effects change, shape (effect, to, from).
+    inputs : ndarray
+        Switches of the driving inputs, shape (to, input).
+
+    References
+    ----------
+    .. [1] Moran et al. (2011), NeuroImage 55:1694.
+           https://doi.org/10.1016/j.neuroimage.2010.12.046
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> off = np.zeros((1, 1))
+    >>> NMDA(off, off, off, np.zeros((0, 1, 1)), np.ones((1, 1))).rest()[0, :4].tolist()
+    [-70.0, -70.0, -70.0, 0.125]
+    """
+
+    states: ClassVar[tuple[str, ...]] = tuple(
+        f"{population} {kind}"
+        for kind in ("voltage", "AMPA conductance", "GABA conductance", "NMDA conductance")
+        for population in ("stellate", "interneuron", "pyramidal")
+    )
+    populations: ClassVar[Mapping[str, int]] = {"stellate": 0, "interneuron": 1, "pyramidal": 2}
+    axes: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "delay": ("intrinsic", "extrinsic"),
+        "timing": ("onset", "dispersion"),
+        "state": states,
+    }
+    input_gain: ClassVar[float] = 1.0
+    modulated_gain: ClassVar[str] = "intrinsic"
+    contributing: ClassVar[tuple[int, tuple[int, ...]]] = (2, (0, 1))
+
+    def _currents(
+        self, V: jax.Array, g_E: jax.Array, g_I: jax.Array, drive: jax.Array, p: Parameters
+    ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+        """Current without NMDA receptors, targets of the conductances; (sources, populations)."""
+        variance = VARIANCE * jnp.exp(p["activation"])
+        m = firing_probability((V - THRESHOLD) / jnp.sqrt(variance))
+        afferent = EXTRINSIC * (jnp.exp(p["A"]) @ m[:, 2]).T
+        background = BACKGROUND * jnp.exp(p["background"])
+        excitation = jnp.exp(p["intrinsic"])[:, None] * (m @ GE.T) + afferent @ SA.T + background
+        nmda = excitation + background + afferent @ SN.T
+        spread = sum(COVARIANCES) * jnp.exp(p["activation"])
+        current = (LEAK - V) + g_E * (EXCITATORY - V) + g_I * (INHIBITORY - V) - spread
+        return current.at[:, 0].add(drive), excitation, m @ GI.T, nmda
+
+    def dynamics(self, x: jax.Array, drive: jax.Array, parameters: Parameters) -> jax.Array:
+        """Rate of change of the states, see `SourceModel.dynamics`."""
+        V, g_E, g_I, g_N = jnp.split(x, 4, axis=-1)
+        current, excitation, inhibition, nmda = self._currents(V, g_E, g_I, drive, parameters)
+        unblocked = 1.50265 / (1 + 0.33 * jnp.exp(-0.06 * V))
+        current = current + g_N * (NMDA_REVERSAL - V) * unblocked
+        rate_e = RATE_EXCITATORY * jnp.exp(-parameters["time_constant"])[:, None]
+        rates = [
+            current / self._capacitance(parameters),
+            (excitation - g_E) * rate_e,
+            (inhibition - g_I) * RATE_INHIBITORY,
+            (nmda - g_N) * RATE_NMDA,
+        ]
+        return jnp.concatenate(rates, axis=-1)
+
+    @staticmethod
+    def _capacitance(parameters: Parameters) -> jax.Array:
+        return CAPACITANCE * jnp.exp(parameters["capacitance"])
+
+    def rest(self) -> np.ndarray:
+        """Voltages of -70 mV and conductances of 1/8, shape (sources, 12)."""
+        start = np.repeat([LEAK, *[START_CONDUCTANCE] * 3], 3)
+        return np.tile(start, (self.sources, 1))
+
+    def jacobian(
+        self, x: jax.Array, u: jax.Array, parameters: Parameters, one_sided: bool = False
+    ) -> jax.Array:
+        """Jacobian without the NMDA current, the identity in its place; `SourceModel.jacobian`."""
+        drive, n = self.drive(u, parameters), len(x)
+        rate_e = RATE_EXCITATORY * jnp.exp(-parameters["time_constant"])[:, None]
+
+        def flow(vector: jax.Array) -> jax.Array:
+            V, g_E, g_I = vector.reshape(3, 3, n).swapaxes(1, 2)
+            current, excitation, inhibition, _ = self._currents(V, g_E, g_I, drive, parameters)
+            rates = [
+                current / self._capacitance(parameters),
+                (excitation - g_E) * rate_e,
+                (inhibition - g_I) * RATE_INHIBITORY,
+            ]
+            return to_vector(jnp.concatenate(rates, axis=-1))
+
+        k = 9 * n
+        block = differentiate(flow, to_vector(x[:, :9]), one_sided)
+        return jnp.eye(12 * n).at[:k, :k].set(block)
+
+    def delays(self, parameters: Parameters) -> jax.Array:
+        """2 ms between populations of a source and 16 ms between sources, scaled."""
+        within, between = jnp.exp(parameters["delay"])
+        other_population = np.kron(np.ones((4, 4)), 1 - np.eye(3))
+        n = len(parameters["time_constant"])
+        return delay_matrix(
+            DELAY_BETWEEN * between * jnp.ones((n, n)), DELAY_WITHIN * within * other_population
+        )
+
+    def priors(self) -> tuple[Prior, ...]:
+        """SPM's priors, in SPM's order; SA, GE and GI, which SPM fixes, are constants here."""
+        n, zeros = self.sources, np.zeros_like(self.modulation)
+        dims, unit = ("effect", "to", "from"), "change of log scaling"
+        return (
+            scaling("activation", (), (), 16, "S"),
+            scaling("time_constant", ("source",), (n,), 16, "T"),
+            scaling("intrinsic", ("source",), (n,), 16, "G"),
+            *self._connections(ABSENT, [self.forward, self.backward, self.lateral], 8),
+            Prior("B", dims, zeros, self.modulation / 8, unit, "B"),
+            self._driving(ABSENT),
+            self._timing(),
+            scaling("delay", ("delay",), (2,), 64, "D"),
+            scaling("background", (), (), 16, "U"),
+            scaling("capacitance", (), (), 16, "CV"),
+        )
