@@ -145,11 +145,33 @@ class GaussianObservation(dist.Distribution):
         return self.confounds if self.temporal is None else self.temporal.whitened
 
     def whiten(self, columns: jax.Array) -> jax.Array:
-        """The root of a single temporal component times columns, shape (..., times, columns)."""
+        """The root of a single temporal component times columns; other columns as they are.
+
+        Parameters
+        ----------
+        columns : jax.Array
+            Shape (..., times, columns).
+
+        Returns
+        -------
+        jax.Array
+            The same shape.
+        """
         return columns if self.temporal is None else self.temporal.whiten(columns)
 
     def unwhiten(self, columns: jax.Array) -> jax.Array:
-        """Columns, shape (times, k), of which `whiten` makes these."""
+        """Columns of which `whiten` makes these.
+
+        Parameters
+        ----------
+        columns : jax.Array
+            Shape (times, columns).
+
+        Returns
+        -------
+        jax.Array
+            The same shape.
+        """
         if self.temporal is None:
             return columns
         return solve_triangular(self.temporal.root, columns)

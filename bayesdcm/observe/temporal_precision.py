@@ -101,7 +101,18 @@ class TemporalPrecision(NamedTuple):
         return self.components.shape[0] == 1
 
     def whiten(self, series: jax.Array) -> jax.Array:
-        """R times columns of time, shape (..., times, columns), where there is one component."""
+        """R times columns, where there is one component.
+
+        Parameters
+        ----------
+        series : jax.Array
+            Shape (..., times, columns).
+
+        Returns
+        -------
+        jax.Array
+            The same shape.
+        """
         if not self.bands.shape[0]:
             return self.root @ series
         # Components that join neighbours only need no matrix product.
