@@ -3,6 +3,8 @@ __version__: str
 __all__ = [
     "BoldData",
     "BoldDesign",
+    "EvokedDCM",
+    "EvokedData",
     "Fit",
     "TaskDCM",
     "compare",
@@ -24,9 +26,11 @@ from . import compare, data, infer, integrate, models, neural, observe, plot
 from .compare.posteriors import compare_posteriors
 from .data.bold import BoldData
 from .data.design import BoldDesign
+from .data.evoked import EvokedData
 from .infer.fitting import fit
 from .infer.results import Fit
 from .infer.storage import load_fit
+from .models.evoked import EvokedDCM
 from .models.examples import load_example
 from .models.spm import read_spm_dcm
 from .models.task import TaskDCM

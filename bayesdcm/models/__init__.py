@@ -1,6 +1,7 @@
 """Models that users name: generative programs assembled from the other rooms."""
 
+from bayesdcm.models.evoked import EvokedDCM
 from bayesdcm.models.examples import Example, load_example
 from bayesdcm.models.task import TaskDCM
 
-__all__ = ["Example", "TaskDCM", "load_example"]
+__all__ = ["EvokedDCM", "Example", "TaskDCM", "load_example"]

@@ -47,11 +47,11 @@ N_SCANS, REPETITION_TIME, INPUT_DT = 100, 2.0, 0.25
 RANKS = 40
 BINS = 10
 LEVELS = (0.5, 0.8, 0.95)
-WARMUP, THIN = 150, 5
+WARMUP, THIN = 200, 6
 # Draws of the prior include data that say little; their trajectories are cut at this depth.
 MAX_TREE_DEPTH = 7
 # A log-precision so many prior standard deviations below its prior mean calls for more starts.
-SURPRISE, STARTS, ROUNDS = 10, 32, 3
+SURPRISE, STARTS, ROUNDS = 10, 32, 12
 
 
 def problem() -> Problem:
