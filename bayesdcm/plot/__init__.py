@@ -7,13 +7,19 @@ from bayesdcm.plot.free_energy import plot_free_energy
 from bayesdcm.plot.network import plot_network
 from bayesdcm.plot.posterior import plot_posterior
 from bayesdcm.plot.residuals import plot_residuals
+from bayesdcm.plot.source_activity import plot_source_activity
+from bayesdcm.plot.strengths import plot_connection_strengths
+from bayesdcm.plot.topographies import plot_topographies
 
 __all__ = [
     "plot_comparison",
+    "plot_connection_strengths",
     "plot_connectivity",
     "plot_fit",
     "plot_free_energy",
     "plot_network",
     "plot_posterior",
     "plot_residuals",
+    "plot_source_activity",
+    "plot_topographies",
 ]

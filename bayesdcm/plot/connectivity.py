@@ -13,7 +13,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
-from bayesdcm.plot.quantities import Quantity, quantity, unit_of
+from bayesdcm.plot.quantities import Quantity, is_evoked, quantity, unit_of
 from bayesdcm.plot.style import DIVERGING, INK, MUTED, PALE, probability_text, signed
 
 TITLES = {
@@ -25,7 +25,20 @@ TITLES = {
     "modulated_connectivity": "Effective connectivity",
     "input_effect": "Driving inputs",
 }
+EVOKED_TITLES = {
+    "A": "Connections A",
+    "B": "Condition effects B",
+    "C": "Driving inputs C",
+    "delay": "Conduction delays",
+    "modulatory": "Modulatory connections",
+    "modulatory_effect": "Condition effects on modulatory connections",
+}
+EVOKED_AXES = {"to": "to source", "from": "from source"}
 AXES_WORDS = {"to": "to region", "from": "from region", "input": "input", "gating": "gating region"}
+# Matrices whose diagonal acts where it is a constant, too: self-connections of regions.
+SELF_CONNECTED = ("A", "effective_connectivity", "modulated_connectivity")
+# Most panels beside one another.
+BESIDE = 3
 # Share of white mixed into cells whose sign is uncertain.
 FADE = 0.7
 HATCH = "#dedede"
@@ -43,11 +56,13 @@ def plot_connectivity(
     Parameters
     ----------
     fit : bayesdcm.Fit
-        A fit of a model with regions, by any method.
+        A fit of a model with regions or sources, by any method.
     parameter : str
         A matrix of the posterior: ``"A"``, ``"C"``, ``"effective_connectivity"``,
         ``"input_effect"``; or one with a panel for each input (or gating region) that has an
-        effect: ``"B"``, ``"modulated_connectivity"``, ``"D"``.
+        effect: ``"B"``, ``"modulated_connectivity"``, ``"D"``. Of evoked responses: ``"A"``, a
+        panel for each kind of connection; ``"B"``, a panel for each condition effect; ``"C"``,
+        ``"delay"``; for strengths there is `plot_connection_strengths`.
     probability : float
         Posterior probability from which a cell is drawn in full colour.
     ax : matplotlib.axes.Axes or sequence of them, optional
@@ -64,11 +79,8 @@ def plot_connectivity(
         If the fit has no such matrix, or the number of axes is not that of the panels.
     """
     found = quantity(fit, parameter)
-    if len(found.dims) not in (2, 3):
-        raise ValueError(
-            f"parameter must be a matrix such as 'A' or 'effective_connectivity', got "
-            f"{parameter!r}, which has {len(found.dims)} axes; plot_posterior shows any parameter"
-        )
+    if len(found.dims) not in (2, 3) or found.dims[-2] != "to":
+        _refuse(fit, found)
     panels = _panels(fit, found)
     axes, created = _axes(ax, len(panels), found)
     bound = _bound(found)
@@ -83,19 +95,36 @@ def plot_connectivity(
     if len(found.dims) == 2:
         return axes[0]
     if created:
-        figure.suptitle(f"{TITLES.get(parameter, parameter)} ({fit.method})", fontsize="large")
+        figure.suptitle(_title(fit, parameter), fontsize="large")
     return figure
+
+
+def _refuse(fit: Any, found: Quantity) -> None:
+    known = "'A', 'B' or 'C'" if is_evoked(fit) else "'A' or 'effective_connectivity'"
+    better = "plot_posterior shows any parameter"
+    if found.name == "connection_strength":
+        better = "plot_connection_strengths shows it"
+    raise ValueError(
+        f"parameter must be a matrix such as {known}, got {found.name!r}, which has the axes "
+        f"({', '.join(found.dims)}); {better}"
+    )
+
+
+def _title(fit: Any, name: str) -> str:
+    titles = EVOKED_TITLES if is_evoked(fit) else TITLES
+    return f"{titles.get(name, name)} ({fit.method})"
 
 
 def _panels(fit: Any, found: Quantity) -> list[tuple[str, tuple]]:
     """Title and index of each matrix to draw."""
     if len(found.dims) == 2:
-        return [(f"{TITLES.get(found.name, found.name)} ({fit.method})", ())]
+        return [(_title(fit, found.name), ())]
     names = found.names[found.dims[0]]
     if found.name == "modulated_connectivity":
         kept, words = _modulating(fit), "with "
     else:
-        kept, words = found.free.any((1, 2)), "by "
+        kept = found.free.any((1, 2))
+        words = "" if found.dims[0] == "kind" else "by "
     if not kept.any():
         raise ValueError(f"parameter {found.name!r} has no free entry in this model; try 'A'")
     return [(f"{words}{names[i]}", (int(i),)) for i in np.flatnonzero(kept)]
@@ -112,10 +141,14 @@ def _axes(ax: Any, n_panels: int, found: Quantity) -> tuple[list[Axes], bool]:
             raise ValueError(f"ax must hold {n_panels} axes, one a panel, got {len(axes)}")
         return axes, False
     n_rows, n_columns = found.mean.shape[-2:]
-    width = n_panels * max(0.82 * n_columns + 1.2, 2.6) + 1.6
-    size = (width, max(0.82 * n_rows, 1.6) + 2.0)
-    figure, axes = plt.subplots(1, n_panels, figsize=size, layout="constrained", squeeze=False)
-    return list(axes[0]), True
+    beside = n_panels if n_panels <= BESIDE else -(-n_panels // -(-n_panels // BESIDE))
+    below = -(-n_panels // beside)
+    width = beside * max(0.82 * n_columns + 1.2, 2.6) + 1.6
+    size = (width, below * max(0.82 * n_rows + 0.9, 2.5) + 1.1)
+    figure, axes = plt.subplots(below, beside, figsize=size, layout="constrained", squeeze=False)
+    for empty in axes.ravel()[n_panels:]:
+        empty.set_axis_off()
+    return list(axes.ravel()[:n_panels]), True
 
 
 def _bound(found: Quantity) -> float:
@@ -127,9 +160,15 @@ def _fixed(found: Quantity) -> np.ndarray:
     """Constants that act: self-connections (a connection that is absent acts nowhere)."""
     shape = found.mean.shape
     fixed = np.zeros(shape, bool)
-    if found.dims[-2:] == ("to", "from") and found.name not in ("B", "D", "A_backward"):
+    if found.dims[-2:] == ("to", "from") and _self_connected(found):
         fixed[..., np.arange(shape[-1]), np.arange(shape[-1])] = True
     return fixed & ~found.free
+
+
+def _self_connected(found: Quantity) -> bool:
+    """Whether the diagonal acts even where it is a constant."""
+    # Sources have connections of several kinds, none of them to themselves.
+    return found.name in SELF_CONNECTED and found.dims[0] != "kind"
 
 
 def _draw(
@@ -154,7 +193,7 @@ def _draw(
             _write(ax, (j, i), mean[i, j], note, colours[i, j], bool(certain[i, j]), size)
         else:
             _hatch(ax, i, j)
-    _label_axes(ax, found)
+    _label_axes(ax, found, is_evoked(fit))
 
 
 def _write(
@@ -184,12 +223,13 @@ def _hatch(ax: Axes, row: int, column: int) -> None:
     )
 
 
-def _label_axes(ax: Axes, found: Quantity) -> None:
+def _label_axes(ax: Axes, found: Quantity, evoked: bool) -> None:
     rows, columns = found.dims[-2:]
+    words = AXES_WORDS | (EVOKED_AXES if evoked else {})
     for axis, dim in ((ax.yaxis, rows), (ax.xaxis, columns)):
         names = found.names[dim]
         axis.set_ticks(range(len(names)), names)
-        axis.set_label_text(AXES_WORDS.get(dim, dim))
+        axis.set_label_text(words.get(dim, dim))
     longest = max(map(len, found.names[columns]))
     if longest > 9:
         plt.setp(ax.get_xticklabels(), rotation=40, ha="right", rotation_mode="anchor")

@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from numpy.typing import NDArray
 
-from bayesdcm.plot.quantities import axis_names
+from bayesdcm.plot.evoked_fit import draw_evoked_fit
+from bayesdcm.plot.quantities import axis_names, is_evoked
 from bayesdcm.plot.series import Series, fitted_series
 from bayesdcm.plot.style import INK, MUTED, colour, tidy
 
@@ -19,6 +20,8 @@ def plot_fit(
     fit: Any, *, interval: float = 0.9, figure: Figure | SubFigure | None = None
 ) -> Figure | SubFigure:
     """Draw the data and the posterior of the noise-free signal, a panel for each region.
+
+    Of evoked responses there is a row for each channel mode and a column for each condition.
 
     Parameters
     ----------
@@ -32,13 +35,16 @@ def plot_fit(
     Returns
     -------
     matplotlib.figure.Figure or matplotlib.figure.SubFigure
-        One panel for each region, and below them the inputs, where there are some.
+        One panel for each region, and below them the inputs, where there are some; for evoked
+        responses a panel for each mode and condition.
 
     Raises
     ------
     ValueError
         If the fit has no such observation.
     """
+    if is_evoked(fit):
+        return draw_evoked_fit(fit, interval, figure)
     series = fitted_series(fit, interval)
     inputs = _inputs(fit)
     n = len(series.names)

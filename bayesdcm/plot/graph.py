@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.patches import Circle, FancyArrowPatch
+from matplotlib.patches import Circle, FancyArrowPatch, PathPatch
 from matplotlib.path import Path
 from numpy.typing import NDArray
 
@@ -40,6 +40,12 @@ class Link:
         Sideways bend to the right, as a share of the length; 0 for straight arrows.
     side : int
         The side of a straight arrow, 1 right and -1 left, where its label stands if there is room.
+    text : str
+        Label of the strength; empty for its number with a sign.
+    tint : str
+        Colour; empty for that of the sign.
+    line : str or tuple
+        Style of the line, as Matplotlib takes it.
     """
 
     start: NDArray
@@ -49,6 +55,14 @@ class Link:
     notes: tuple[str, ...] = ()
     bend: float = BEND
     side: int = 1
+    text: str = ""
+    tint: str = ""
+    line: Any = "-"
+
+    @property
+    def label(self) -> str:
+        """The strength as it is written beside the arrow."""
+        return self.text or signed(self.value)
 
     @property
     def sideways(self) -> NDArray:
@@ -63,6 +77,18 @@ class Link:
             (1 - share) ** 2 * self.start + 2 * share * (1 - share) * middle + share**2 * self.end
         )
 
+    def between(self, first: float, last: float) -> Path:
+        """The part of the curve between two shares of the way."""
+        middle = control_point(self.start, self.end, self.bend)
+        # Where tangents at both ends meet: the curve's polar form.
+        meeting = (
+            (1 - first) * (1 - last) * self.start
+            + (first * (1 - last) + last * (1 - first)) * middle
+            + first * last * self.end
+        )
+        points = [self.at(first), meeting, self.at(last)]
+        return Path(points, [Path.MOVETO, Path.CURVE3, Path.CURVE3])
+
 
 def control_point(start: NDArray, end: NDArray, bend: float) -> NDArray:
     """Control point of a quadratic curve that bends to the right."""
@@ -70,9 +96,11 @@ def control_point(start: NDArray, end: NDArray, bend: float) -> NDArray:
     return (start + end) / 2 + bend * np.array([along[1], -along[0]])
 
 
-def between_circles(start: NDArray, end: NDArray, radius: float) -> tuple[NDArray, NDArray]:
+def between_circles(
+    start: NDArray, end: NDArray, radius: float, bend: float = BEND
+) -> tuple[NDArray, NDArray]:
     """Find the ends of a bent arrow on the borders of two circles."""
-    middle = control_point(start, end, BEND)
+    middle = control_point(start, end, bend)
     first, last = middle - start, middle - end
     gap = radius + 0.02
     return start + gap * first / np.linalg.norm(first), end + gap * last / np.linalg.norm(last)
@@ -127,12 +155,19 @@ class Sketch:
         """Width of a line of text, in units of the axes."""
         return len(text) * CHARACTER * self.size * self.point
 
-    def draw_node(self, place: NDArray, radius: float, name: str, own: float) -> None:
-        """Draw a region with its self-connection."""
+    def draw_node(self, place: NDArray, radius: float, name: str, own: float | None) -> None:
+        """Draw a region with its self-connection, or a source without one."""
         self.ax.add_patch(
             Circle(place, radius, facecolor="white", edgecolor=INK, linewidth=1.5, zorder=3)
         )
         self.taken.append(box_around(place, 2.1 * radius, 2.1 * radius))
+        if own is None:
+            # A long name in lines of a word each.
+            wide = self.width_of(name) > 1.5 * radius
+            text = name.replace(" ", "\n") if wide else name
+            self._text(place, text, INK, self.size + (0 if wide else 2), zorder=6,
+                       fontweight="bold", linespacing=1.0)  # fmt: skip
+            return
         upper, lower = place + [0, 0.22 * radius], place - [0, 0.32 * radius]
         self._text(upper, name, INK, self.size + 2, zorder=6, fontweight="bold")
         self._text(lower, signed(own), INK, self.size - 1, zorder=6)
@@ -157,18 +192,24 @@ class Sketch:
         """Draw an arrow: width by strength, colour by sign, opacity by probability."""
         width = NARROWEST + (WIDEST - NARROWEST) * abs(link.value) / strongest
         sure = np.clip((link.probability - 0.5) / 0.5, 0.0, 1.0)
-        path = Path(
-            [link.start, control_point(link.start, link.end, link.bend), link.end],
-            [Path.MOVETO, Path.CURVE3, Path.CURVE3],
-        )
         head = 7 + 1.3 * width
+        solid = link.between(0.0, 1.0)
+        if link.line != "-":
+            # A dashed line ends in a solid head.
+            share = max(1 - head * self.point / np.linalg.norm(link.end - link.start), 0.5)
+            style = {"linewidth": width, "linestyle": link.line, "edgecolor": link.tint}
+            line = PathPatch(link.between(0.0, share), facecolor="none", zorder=2, **style)
+            self.ax.add_patch(line)
+            solid = link.between(share, 1.0)
+        tint = link.tint or (POSITIVE if link.value >= 0 else NEGATIVE)
         self.ax.add_patch(
             FancyArrowPatch(
-                path=path,
+                path=solid,
                 arrowstyle=f"-|>,head_length={head / 10:.2f},head_width={head / 26:.2f}",
                 mutation_scale=10,
                 linewidth=width,
-                color=POSITIVE if link.value >= 0 else NEGATIVE,
+                edgecolor=tint,
+                facecolor=tint,
                 alpha=FAINTEST + (1 - FAINTEST) * sure**2,
                 capstyle="butt",
                 joinstyle="miter",
@@ -191,7 +232,7 @@ class Sketch:
         points = [np.array([link.at(t) for t in np.linspace(0, 1, 40)]) for link in links]
         for i, link in enumerate(links):
             others = np.concatenate([*points[:i], *points[i + 1 :], np.empty((0, 2))])
-            lines = (signed(link.value), *link.notes)
+            lines = (link.label, *link.notes)
             height = 1.35 * self.size * self.point
             boxes = self._candidates(link, max(map(self.width_of, lines)), height * len(lines))
             costs = [self._cost(box, others, rank) for rank, box in enumerate(boxes)]

@@ -11,7 +11,15 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from bayesdcm.plot.graph import CHANGE, Link, Sketch, between_circles
-from bayesdcm.plot.quantities import Quantity, axis_names, flat_draws, quantity, sign_probability
+from bayesdcm.plot.quantities import (
+    Quantity,
+    axis_names,
+    flat_draws,
+    is_evoked,
+    quantity,
+    sign_probability,
+)
+from bayesdcm.plot.source_network import draw_source_network
 from bayesdcm.plot.style import MUTED, NEGATIVE, POSITIVE, probability_text, signed
 
 INPUT_RADIUS = 1.62
@@ -24,18 +32,22 @@ MANY = 24
 def plot_network(
     fit: Any, *, minimum_probability: float | None = None, ax: Axes | None = None
 ) -> Axes:
-    """Draw the model as a graph with the strengths that were found, in Hz.
+    """Draw the model as a graph with the strengths that were found.
 
-    Arrows run from the influencing to the influenced region; their width is the strength without
-    input, their colour its sign, their opacity the posterior probability of that sign. Under the
-    strength stands what each input (or gating region) adds to it. Self-connections stand inside
-    the regions. Of more than 24 arrows only those are labelled whose labels have room;
+    Arrows run from the influencing to the influenced region; their width is the strength in Hz
+    without input, their colour its sign, their opacity the posterior probability of that sign.
+    Under the strength stands what each input (or gating region) adds to it. Self-connections stand
+    inside the regions. Of more than 24 arrows only those are labelled whose labels have room;
     `plot_connectivity` shows all.
+
+    Of evoked responses, forward, backward and lateral connections differ in colour and line; their
+    width is the strength without condition effects in percent of its prior mean, and under it
+    stands by what factor each effect changes it (all connections are drawn).
 
     Parameters
     ----------
     fit : bayesdcm.Fit
-        A fit of a model with regions, by any method.
+        A fit of a model with regions or sources, by any method.
     minimum_probability : float, optional
         Connections between regions whose sign is less probable than this, and that nothing
         modulates, are left out. None: 0, or 0.95 where there are more than 24 connections.
@@ -50,8 +62,10 @@ def plot_network(
     Raises
     ------
     ValueError
-        If the fit is not of a model with regions.
+        If the fit is not of a model with regions or sources.
     """
+    if is_evoked(fit):
+        return draw_source_network(fit, ax)
     found = quantity(fit, "effective_connectivity")
     regions = found.names["to"]
     n = len(regions)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure, SubFigure
 from numpy.typing import NDArray
 
 from bayesdcm.compare.posteriors import compare_posteriors
-from bayesdcm.plot.quantities import CONSTANT, entries, flat_draws, unit_of
+from bayesdcm.plot.quantities import CONSTANT, entries, flat_draws, is_evoked, unit_of
 from bayesdcm.plot.style import PRIOR, colour, tidy
 
 N_DEFAULT = 8
@@ -36,7 +36,8 @@ def plot_posterior(
         One fit, or several of the same model by name.
     parameters : sequence of str, optional
         Labels such as ``"A[V5, V1]"`` or ``"effective_connectivity[V5, V1]"``. None: of several
-        fits the eight parameters that differ most, of one the first eight that are free.
+        fits the eight parameters that differ most, of one the first eight that are free (of
+        evoked responses ``B`` and ``A`` first).
     prior : bool
         Whether to draw the prior, as a grey area.
     figure : matplotlib.figure.Figure or SubFigure, optional
@@ -94,7 +95,13 @@ def _named(fits: Any) -> dict[str, Any]:
 
 def _default(named: Mapping[str, Any]) -> list[str]:
     if len(named) == 1:
-        return list(next(iter(named.values())).summary().index[:N_DEFAULT])
+        fit = next(iter(named.values()))
+        labels = list(fit.summary().index)
+        if is_evoked(fit):
+            # Time constants come first, but changes and strengths of connections are asked for.
+            order = {"B": 0, "A": 1}
+            labels.sort(key=lambda label: order.get(label.partition("[")[0], 2))
+        return labels[:N_DEFAULT]
     return list(compare_posteriors(named)["parameter"].unique()[:N_DEFAULT])
 
 

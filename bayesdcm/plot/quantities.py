@@ -26,6 +26,19 @@ SCALING_UNITS = {
     "epsilon": "log scaling",
     "log_precision": "log precision",
 }
+# Of models of evoked responses; everything else of theirs is a log scaling.
+EVOKED_UNITS = {
+    "B": "change of log scaling",
+    "modulatory": "−32 per unit activity",
+    "modulatory_effect": "change, −32 per unit activity",
+    "position": "mm",
+    "moment": "a.u.",
+    "gain": "a.u.",
+    "patch_weight": "a.u.",
+    "contribution": "relative weight",
+    "log_precision": "log precision",
+    "connection_strength": "relative to the prior mean",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,8 +134,13 @@ def axis_names(array: Any, dim: str) -> list[str]:
     return [str(value) for value in values]
 
 
+def is_evoked(fit: Any) -> bool:
+    """Tell whether a fit is one of evoked responses: sources, conditions and channel modes."""
+    return "connection_strength" in fit.idata.posterior
+
+
 def unit_of(fit: Any, name: str, index: tuple[int, ...] = ()) -> str:
-    """Name the unit of an entry of a task-fMRI model's array; empty for other programs.
+    """Name the unit of an entry of a model's array; empty for users' programs.
 
     Parameters
     ----------
@@ -138,6 +156,10 @@ def unit_of(fit: Any, name: str, index: tuple[int, ...] = ()) -> str:
     str
         Such as ``"Hz"``.
     """
+    if is_evoked(fit):
+        if name == "input_timing":
+            return "128 ms" if index[-1:] == (0,) else "log scaling of the standard deviation"
+        return EVOKED_UNITS.get(name, "log scaling")
     if not fit.description.startswith("TaskDCM"):
         return ""
     if name in ("A", "B", "D"):

@@ -10,6 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from numpy.typing import NDArray
 
+from bayesdcm.plot.evoked_residuals import draw_evoked_residuals
+from bayesdcm.plot.quantities import is_evoked
 from bayesdcm.plot.series import fitted_series
 from bayesdcm.plot.style import INK, MUTED, colour, tidy
 
@@ -24,26 +26,30 @@ def plot_residuals(
 
     Autocorrelations outside the grey band (95 % of those of white noise) say that the model, which
     takes the noise as white, misses structure in time: its posterior is then too narrow.
+    Evoked responses have a row for each channel mode and a line for each condition; there the
+    noise may be serially correlated, and the band is that of data which the model would generate.
 
     Parameters
     ----------
     fit : bayesdcm.Fit
         A fit by any method with a Gaussian observation of this package.
     n_lags : int
-        Longest lag of the autocorrelation, in scans.
+        Longest lag of the autocorrelation, in scans or samples.
     figure : matplotlib.figure.Figure or SubFigure, optional
         Where to draw. None: a new figure.
 
     Returns
     -------
     matplotlib.figure.Figure or matplotlib.figure.SubFigure
-        Two panels for each region.
+        Two panels for each region or channel mode.
 
     Raises
     ------
     ValueError
         If the fit has no such observation, or `n_lags` is not between 1 and half the data points.
     """
+    if is_evoked(fit):
+        return draw_evoked_residuals(fit, n_lags, figure)
     series = fitted_series(fit)
     residuals = series.observed - series.mean
     if not 1 <= n_lags <= len(residuals) // 2:

@@ -1,0 +1,145 @@
+"""Activity of the populations of every source, in each condition."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+from numpy.typing import NDArray
+
+from bayesdcm.plot.evoked_fit import label_panels, mark_stimulus, panels
+from bayesdcm.plot.evoked_series import check_evoked, finite
+from bayesdcm.plot.quantities import flat_draws
+from bayesdcm.plot.style import colour, tidy
+
+if TYPE_CHECKING:
+    from bayesdcm.data.evoked import EvokedData
+
+STYLES = ("-", "--", "-.", ":")
+
+
+def plot_source_activity(
+    fit: Any,
+    model: Any,
+    data: EvokedData,
+    populations: Sequence[str] | None = None,
+    *,
+    n_draws: int = 100,
+    interval: float = 0.9,
+    figure: Figure | SubFigure | None = None,
+) -> Figure | SubFigure:
+    """Draw the voltage of each population in each source, relative to rest, by condition.
+
+    Parameters
+    ----------
+    fit : bayesdcm.Fit
+        A fit of `EvokedDCM`, by any method; one read from disk serves.
+    model : EvokedDCM
+        The model that was fitted.
+    data : EvokedData
+        The data it was fitted to; only times and design matter.
+    populations : sequence of str, optional
+        Populations to draw, such as ``["pyramidal"]``. None: all of the neural model.
+    n_draws : int
+        Posterior draws, evenly chosen, that are taken through the model.
+    interval : float
+        Probability inside the credible bands.
+    figure : matplotlib.figure.Figure or SubFigure, optional
+        Where to draw. None: a new figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure or matplotlib.figure.SubFigure
+        A row of panels for each source and a column for each population, with one scale a
+        column.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the fit is of another model, a population is not known, `n_draws` is below 2, or the
+        model diverges at every draw.
+    """
+    check_evoked(fit)
+    _check_model(fit, model, data, n_draws)
+    chosen = _populations(model, populations)
+    draws = finite(_activity(fit, model, data, n_draws))
+    tail = (1 - interval) / 2
+    low, high = np.quantile(draws, [tail, 1 - tail], axis=0)
+    names = list(model.source_names)
+    axes, figure = panels(figure, len(names), len(chosen), sharey="col")
+    time = 1e3 * np.asarray(data.times)
+    for row, column in np.ndindex(*axes.shape):
+        at = (slice(None), slice(None), row, list(chosen.values())[column])
+        bands = (low[at], draws.mean(0)[at], high[at])
+        _draw(axes[row, column], time, bands, list(data.condition_names))
+    label_panels(axes, list(chosen), names)
+    axes[0, 0].set_xlim(time[0], time[-1])
+    figure.supxlabel("time after the stimulus (ms)", fontsize="medium")
+    figure.supylabel("voltage relative to rest (mV)", fontsize="medium")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper right", ncols=len(labels), frameon=False,
+                  fontsize="small")  # fmt: skip
+    title = f"Source activity ({fit.method}): mean and {100 * interval:g} % credible band"
+    figure.suptitle(title, x=0.01, ha="left", fontsize="medium")
+    return figure
+
+
+def _check_model(fit: Any, model: Any, data: Any, n_draws: int) -> None:
+    if not hasattr(model, "source_activity"):
+        raise TypeError(f"model must be the EvokedDCM that was fitted, got {type(model).__name__}")
+    if repr(model) != fit.description:
+        raise ValueError(f"model must be the one that was fitted, {fit.description}; got {model!r}")
+    model.check(data)
+    observed = fit.idata.observed_data["signal"]
+    conditions = [str(name) for name in observed["condition"].values]
+    if list(data.condition_names) != conditions or data.n_times != observed.sizes["time"]:
+        raise ValueError(
+            f"data must be those that were fitted: conditions {', '.join(conditions)} and "
+            f"{observed.sizes['time']} times; got {data!r}"
+        )
+    if n_draws < 2:
+        raise ValueError(f"n_draws must be at least 2, got {n_draws}")
+
+
+def _populations(model: Any, wanted: Sequence[str] | None) -> dict[str, int]:
+    """Index of the voltage of each population to draw."""
+    known = dict(model.source_model.populations)
+    wanted = [wanted] if isinstance(wanted, str) else wanted
+    names = list(known) if wanted is None else list(wanted)
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        raise ValueError(f"populations must be among {', '.join(known)}, got {wanted}")
+    return {name: known[name] for name in names}
+
+
+def _activity(fit: Any, model: Any, data: EvokedData, n_draws: int) -> NDArray:
+    """Shape (draws, conditions, times, sources, states)."""
+    import jax
+
+    posterior = fit.idata.posterior
+    names = [prior.name for prior in model.source_model.priors()]
+    draws = {name: flat_draws(posterior[name]) for name in names}
+    total = len(draws[names[0]])
+    kept = np.linspace(0, total - 1, min(n_draws, total)).round().astype(int)
+    taken = {name: values[kept] for name, values in draws.items()}
+    # Lead fields are worked out once for a data set, outside compiled code.
+    model.prepare(data)
+    # One draw after the other is compiled once, and needs little memory.
+    run = jax.jit(lambda each: jax.lax.map(lambda p: model.source_activity(p, data), each))
+    return np.asarray(run(taken))
+
+
+def _draw(
+    ax: Axes, time: NDArray, bands: tuple[NDArray, NDArray, NDArray], conditions: list[str]
+) -> None:
+    mark_stimulus(ax, time)
+    low, mean, high = bands
+    for i, name in enumerate(conditions):
+        ax.fill_between(time, low[i], high[i], color=colour(i), alpha=0.25, linewidth=0)
+        style = STYLES[i % len(STYLES)]
+        ax.plot(time, mean[i], color=colour(i), linestyle=style, linewidth=1.3, label=name)
+    ax.tick_params(labelsize="small")
+    tidy(ax)

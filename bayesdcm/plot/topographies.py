@@ -1,0 +1,180 @@
+"""Maps of observed and predicted responses over the sensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure, SubFigure
+from numpy.typing import ArrayLike, NDArray
+
+from bayesdcm.plot.evoked_series import evoked_series
+from bayesdcm.plot.quantities import axis_names
+from bayesdcm.plot.style import DIVERGING
+
+if TYPE_CHECKING:
+    import mne
+
+# Unit and its size in SI units, by type of channel.
+UNITS = {"eeg": ("µV", 1e-6), "mag": ("fT", 1e-15)}
+N_TIMES = 4
+# Peaks closer than this, s, are one.
+SEPARATION = 0.03
+
+
+def plot_topographies(
+    fit: Any,
+    info: mne.Info,
+    times: ArrayLike | None = None,
+    *,
+    channel_type: str | None = None,
+    figure: Figure | SubFigure | None = None,
+) -> Figure | SubFigure:
+    """Draw maps over the scalp or the helmet, observed above predicted, at chosen times.
+
+    Observed are all channels, without the drifts that the fit removed. Predicted is the posterior
+    mean in channel modes, taken back to the channels; what the modes do not span is missing from
+    it.
+
+    Parameters
+    ----------
+    fit : bayesdcm.Fit
+        A fit of `EvokedDCM` to electrodes or magnetometers, by any method.
+    info : mne.Info
+        Where the sensors are, such as ``data.info``; channels that were not fitted are left out.
+    times : array_like, optional
+        Times to draw, in s after the stimulus, shape (n,); the nearest samples are taken. None:
+        up to four peaks of the observed field power.
+    channel_type : {"eeg", "mag"}, optional
+        Which channels to draw. None: the type that was fitted.
+    figure : matplotlib.figure.Figure or SubFigure, optional
+        Where to draw. None: a new figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure or matplotlib.figure.SubFigure
+        Two rows of maps for each condition, with one colour scale.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the fit is of another model, `info` lacks the channels or their positions, the type of
+        channel is not one of these, or a time lies outside the response.
+    """
+    series = evoked_series(fit)
+    constants = fit.idata.constant_data
+    names = axis_names(constants["channels"], "channel")
+    kind, rows, picked = _pick(info, names, channel_type)
+    unit, size = UNITS[kind]
+    observed = constants["channels"].transpose("condition", "time", "channel").to_numpy()
+    back = constants["modes_to_channels"].transpose("mode", "channel").to_numpy()
+    predicted = series.mean @ back
+    maps = np.stack([observed, predicted])[..., rows] / size
+    chosen = _chosen(times, series.time / 1e3, maps[0])
+    shown = maps[:, :, chosen]
+    n_conditions, n_times = len(series.conditions), len(chosen)
+    if figure is None:
+        size_inches = (1.55 * n_times + 2.1, 3.1 * n_conditions + 0.6)
+        figure = plt.figure(figsize=size_inches, layout="constrained")
+    axes = figure.subplots(2 * n_conditions, n_times, squeeze=False)
+    bound = float(np.abs(shown).max())
+    for row, column in np.ndindex(*axes.shape):
+        values = shown[row % 2, row // 2, column]
+        _draw(axes[row, column], values, picked, bound)
+    for ax, index in zip(axes[0], chosen, strict=True):
+        ax.set_title(f"{series.time[index]:.0f} ms", fontsize="medium")
+    for row, ax in enumerate(axes[:, 0]):
+        condition, what = series.conditions[row // 2], ("observed", "predicted")[row % 2]
+        ax.set_ylabel(what, fontsize="medium")
+        if row % 2 == 0:
+            ax.annotate(condition, (0, 0), (-22, -4), "axes fraction", "offset points", va="center",
+                        ha="right", rotation=90, fontweight="bold")  # fmt: skip
+    mappable = ScalarMappable(Normalize(-bound, bound), DIVERGING)
+    bar = figure.colorbar(mappable, ax=list(axes.ravel()), shrink=0.5, pad=0.03)
+    bar.set_label(f"signal ({unit})")
+    figure.suptitle(f"Topographies ({fit.method})", x=0.01, ha="left", fontsize="medium")
+    return figure
+
+
+def _pick(
+    info: mne.Info, names: list[str], channel_type: str | None
+) -> tuple[str, NDArray[np.intp], mne.Info]:
+    """Type of the channels to draw, their places in the fit, and the info of them only."""
+    import mne
+
+    if not isinstance(info, mne.Info):
+        raise TypeError(
+            f"info must be an mne.Info, such as data.info of data from EvokedData.from_mne, got "
+            f"{type(info).__name__}"
+        )
+    missing = [name for name in names if name not in info["ch_names"]]
+    if missing:
+        raise ValueError(
+            f"info lacks {len(missing)} of the {len(names)} channels of the fit, the first "
+            f"{missing[0]!r}; expected the info of the recording that was fitted"
+        )
+    types = dict(zip(info["ch_names"], info.get_channel_types(), strict=True))
+    found = list(dict.fromkeys(types[name] for name in names if types[name] in UNITS))
+    if channel_type is None and len(found) != 1:
+        given = ", ".join(sorted({types[name] for name in names}))
+        how = "choose one by channel_type" if found else "maps need electrodes or magnetometers"
+        raise ValueError(f"the fit has channels of type {given}; {how}")
+    kind = found[0] if channel_type is None else channel_type
+    if kind not in found:
+        raise ValueError(
+            f"channel_type must be one of {', '.join(map(repr, found)) or 'eeg, mag'} that the "
+            f"fit has, got {kind!r}"
+        )
+    rows = np.flatnonzero([types[name] == kind for name in names])
+    order = [info["ch_names"].index(names[row]) for row in rows]
+    picked = mne.pick_info(info, order, verbose="error")
+    if not np.isfinite([channel["loc"][:3] for channel in picked["chs"]]).all():
+        raise ValueError(
+            "info has channels without a position; set a montage (info.set_montage) first"
+        )
+    return kind, rows, picked
+
+
+def _chosen(times: ArrayLike | None, time: NDArray, observed: NDArray) -> NDArray[np.intp]:
+    """Samples to draw."""
+    if times is None:
+        return _peaks(time, np.sqrt((observed**2).mean((0, 2))))
+    wanted = np.atleast_1d(np.asarray(times, float))
+    step = time[1] - time[0]
+    outside = (wanted < time[0] - step) | (wanted > time[-1] + step)
+    if wanted.ndim != 1 or not wanted.size or outside.any():
+        raise ValueError(
+            f"times must be seconds from {time[0]:g} to {time[-1]:g}, one or more, got {times}"
+        )
+    return np.abs(time[:, None] - wanted).argmin(0)
+
+
+def _peaks(time: NDArray, power: NDArray) -> NDArray[np.intp]:
+    """The highest peaks of the field power in their order; at least its maximum."""
+    from scipy.signal import find_peaks
+
+    distance = max(int(SEPARATION / (time[1] - time[0])), 1)
+    found, _ = find_peaks(power, distance=distance)
+    if not found.size:
+        return np.array([power.argmax()])
+    highest: Sequence[int] = found[np.argsort(-power[found])[:N_TIMES]]
+    return np.sort(highest)
+
+
+def _draw(ax: Any, values: NDArray, info: mne.Info, bound: float) -> None:
+    import mne
+
+    mne.viz.plot_topomap(
+        values,
+        info,
+        axes=ax,
+        show=False,
+        cmap=DIVERGING,
+        vlim=(-bound, bound),
+        contours=4,
+        sensors="k,",
+    )
