@@ -28,7 +28,7 @@ class Diagnosis:
     problems : list of str
         What is wrong and what to do about it, one sentence or two each; empty if nothing is.
     facts : mapping
-        The numbers behind it: ``converged``, ``explained_variance`` (by region),
+        The numbers behind it: ``converged``, ``explained_variance`` (by region or channel mode),
         ``pareto_k``, ``r_hat``, ``ess_bulk``, ``ess_tail``, ``divergences``, ``energy``,
         ``largest_prior_shift``, as far as they apply.
 
@@ -208,7 +208,9 @@ def _check_explained(fit: Any, problems: list[str], facts: dict[str, Any]) -> No
         prediction = np.asarray(group[f"{name}_prediction"].mean(("chain", "draw")))
         fitted = np.asarray(group[f"{name}_fitted"].mean(("chain", "draw")))
         residual = np.asarray(observed[name]) - fitted
-        signal, noise = prediction.var(axis=0), residual.var(axis=0)
+        # By column: region or channel mode, over times and conditions.
+        axes = tuple(range(max(residual.ndim - 1, 1)))
+        signal, noise = prediction.var(axis=axes), residual.var(axis=axes)
         whole = np.atleast_1d(signal + noise)
         if not whole.any():
             # A single data point, or data without variance.
@@ -219,5 +221,6 @@ def _check_explained(fit: Any, problems: list[str], facts: dict[str, Any]) -> No
             problems.append(
                 f"The model explains little of the data: {100 * total:.0f} % of the variance of "
                 f"{name} (at least {100 * EXPLAINED_LIMIT:.0f} % is usual). Check that the "
-                "inputs match the data in time, and that the driving inputs reach the regions."
+                "inputs match the data in time, and that they reach the regions or sources that "
+                "respond."
             )
