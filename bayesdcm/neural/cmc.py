@@ -108,7 +108,7 @@ class CMC(SourceModel):
         voltage, current = x[:, 0::2], x[:, 1::2]
         slope = SLOPE * jnp.exp(parameters["activation"])
         # The logistic function less 1/2, exactly zero at rest.
-        ss, sp, ii, dp = (jnp.tanh(slope * voltage / 2) / 2).T
+        ss, sp, ii, dp = (jax.nn.sigmoid(slope * voltage) - 1 / 2).T
         g7 = g7 * jnp.exp(MODULATION * parameters["modulatory"] @ dp)
         afferent = jnp.stack(
             [

@@ -17,7 +17,7 @@ DRAWS = ("r0", "r1", "r2")
 # SPM adds 1e-14 or so to what it inverts in the delay operator of LFP.
 TOLERANCE = {"erp": 1e-13, "cmc": 1e-13, "lfp": 1e-11, "nmda": 1e-13}
 # What SPM's one-sided differences leave of double precision, relative to the largest entry.
-JACOBIAN_TOLERANCE = {"erp": 1e-11, "cmc": 1e-12, "lfp": 1e-11, "nmda": 1e-12}
+JACOBIAN_TOLERANCE = {"erp": 1e-11, "cmc": 1e-14, "lfp": 1e-11, "nmda": 1e-12}
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,9 @@ def test_delay_operator(case):
     if model.delay_in_flow:
         pytest.skip("SPM returns it inside of flow and Jacobian, which are tested above")
     operator = each_draw(model.delay_operator, reference["J"], parameters)
-    assert_close(operator, reference["D"], 1e-10)
+    # Less the identity, which dwarfs the rest in NMDA.
+    identity = np.eye(operator.shape[-1])
+    assert_close(operator - identity, reference["D"] - identity, 1e-10)
 
 
 def test_rest(case, spm):
