@@ -260,7 +260,9 @@ class EvokedDCM(SourceNames):
             Times, design, data in modes, lead fields.
         """
         self.check(data)
-        return prepare_evoked(self, data)
+        # Data are constants, also where a caller's function of parameters is being traced.
+        with jax.ensure_compile_time_eval():
+            return prepare_evoked(self, data)
 
     def program(self, data: EvokedData) -> Callable[[], None]:
         """The generative model of a data set as a NumPyro program without arguments.
