@@ -1,0 +1,402 @@
+"""Bayesian model reduction: evidence and posterior of nested models from one fit of the full one.
+
+Models that differ only in their priors have the same likelihood. Where prior and posterior of the
+larger one are Gaussian, evidence and posterior of the smaller one follow in closed form, without
+the data.
+
+References
+----------
+.. [1] Friston and Penny (2011), NeuroImage 56:2089.
+       https://doi.org/10.1016/j.neuroimage.2011.03.062
+.. [2] Friston et al. (2016), NeuroImage 128:413.
+       https://doi.org/10.1016/j.neuroimage.2015.11.015
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtr
+
+from bayesdcm.infer.prior_moments import prior_moments
+from bayesdcm.infer.problem import FREE, Problem
+from bayesdcm.infer.results import Fit, FlatPosterior
+
+# Added to matrices before they are inverted, and least relative size of a direction of the prior
+# that counts; both as in SPM.
+JITTER = 1e-8
+TOLERANCE = 1e-6
+# Prior variances for which the jitter is small enough, and so are the jittered precisions.
+USUAL_VARIANCE = (1e-3, 1e3)
+# Of the normal distribution at 95 %.
+QUANTILE = 1.6448536269514722
+
+
+class Reduced(NamedTuple):
+    """A Gaussian posterior under another prior.
+
+    Attributes
+    ----------
+    change : ()
+        Log-evidence of the reduced model minus that of the full one, nats.
+    mean : (size,)
+        Posterior mean.
+    covariance : (size, size)
+        Posterior covariance.
+    """
+
+    change: jax.Array
+    mean: jax.Array
+    covariance: jax.Array
+
+
+def reduce_gaussian(
+    mean: ArrayLike,
+    covariance: ArrayLike,
+    prior_mean: ArrayLike,
+    prior_covariance: ArrayLike,
+    reduced_mean: ArrayLike,
+    reduced_covariance: ArrayLike,
+    tolerance: float = TOLERANCE,
+) -> Reduced:
+    """Log-evidence and posterior of a model with another prior, from the full model's.
+
+    The steps are those of SPM (``spm_log_evidence_reduce``). A pure function of arrays of fixed
+    shape: `jax.vmap` over the reduced priors scores many models at once.
+
+    Parameters
+    ----------
+    mean, covariance : array_like
+        Posterior of the full model, shapes (size,) and (size, size).
+    prior_mean, prior_covariance : array_like
+        Its prior, same shapes.
+    reduced_mean, reduced_covariance : array_like
+        Prior of the reduced model, same shapes. Zero variance switches a parameter off.
+    tolerance : float
+        Directions of the full prior of which the squared variance is smaller than this, relative
+        to the mean square, keep their reduced prior mean; 1e-6 as in SPM.
+
+    Returns
+    -------
+    Reduced
+        Change of log-evidence, mean and covariance.
+
+    References
+    ----------
+    .. [1] Friston and Penny (2011), NeuroImage 56:2089.
+           https://doi.org/10.1016/j.neuroimage.2011.03.062
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> one = np.eye(1)
+    >>> reduced = reduce_gaussian([0.0], 0.25 * one, [0.0], one, [0.0], 0 * one)
+    >>> round(float(reduced.change), 3)  # log 2: what one did not need is gone
+    0.693
+    """
+    q, p, r = (jnp.asarray(m, float) for m in (mean, prior_mean, reduced_mean))
+    basis, kept = _directions(jnp.asarray(prior_covariance, float), tolerance)
+
+    def projected(matrix: ArrayLike) -> jax.Array:
+        return basis.T @ jnp.asarray(matrix, float) @ basis
+
+    def inverse(matrix: jax.Array) -> jax.Array:
+        """Inverse in the directions that count, the identity in others."""
+        within = jnp.where(jnp.outer(kept, kept), matrix, 0.0) + jnp.diag(~kept * 1.0)
+        found = jnp.linalg.inv(within + JITTER * jnp.diag(kept * 1.0))
+        return (found + found.T) / 2
+
+    q, p, fixed = (jnp.where(kept, basis.T @ m, 0.0) for m in (q, p, r))
+    Q = inverse(projected(covariance))
+    P = inverse(projected(prior_covariance))
+    R = inverse(projected(reduced_covariance))
+    S = inverse(Q + R - P)
+    information = Q @ q + R @ fixed - P @ p
+    log_determinant = sum(jnp.linalg.slogdet(M)[1] for M in (Q, R, S, inverse(P)))
+    quadratic = q @ Q @ q + fixed @ R @ fixed - p @ P @ p - information @ S @ information
+    used = basis * kept
+    return Reduced(
+        (log_determinant - quadratic) / 2,
+        used @ (S @ information) + r - used @ (used.T @ r),
+        used @ S @ used.T,
+    )
+
+
+def _directions(covariance: jax.Array, tolerance: float) -> tuple[jax.Array, jax.Array]:
+    """Orthonormal directions of a covariance, and which of them count."""
+    values, vectors = jnp.linalg.eigh(covariance)
+    squared = values**2
+    number = (covariance != 0).any(0).sum()
+    return vectors, (squared * number > tolerance * squared.sum()) & (values > 0)
+
+
+@dataclass(frozen=True, eq=False)
+class ReducedFit:
+    """Posterior and evidence of a model nested in a fitted one; made by `reduce`.
+
+    Parameters
+    ----------
+    log_evidence : float
+        Log-evidence, nats; comparable with that of the full fit.
+    change : float
+        Log-evidence minus that of the full fit.
+    off : mapping of str to float
+        Parameters that were switched off, with the values at which they are fixed.
+    mean, sd : mapping of str to ndarray
+        Posterior means and standard deviations by site, as those of `bayesdcm.Fit`.
+    covariance : pandas.DataFrame
+        Posterior covariance of the full model's free parameters, labelled; zero for those that
+        are off.
+    centre : pandas.Series
+        Posterior means of the same parameters, labelled.
+    description : str
+        The full model in one line.
+    method : str
+        How it was made, as `bayesdcm.Fit` says.
+    """
+
+    log_evidence: float
+    change: float
+    off: Mapping[str, float]
+    mean: Mapping[str, NDArray]
+    sd: Mapping[str, NDArray]
+    covariance: pd.DataFrame = field(repr=False)
+    centre: pd.Series = field(repr=False)
+    description: str
+    method: str = "reduction"
+
+    def __repr__(self) -> str:
+        return (
+            f"ReducedFit({len(self.off)} parameters off, log evidence {self.log_evidence:.2f} "
+            f"({self.change:+.2f}); {self.description})"
+        )
+
+    def summary(self) -> pd.DataFrame:
+        """Posterior of every parameter that is still free, one row each.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns ``mean``, ``sd``, ``eti_5%``, ``eti_95%`` (equal-tailed interval) and
+            ``probability`` (that the parameter has the sign of its mean).
+        """
+        sd = np.sqrt(np.diagonal(self.covariance))
+        table = pd.DataFrame({"mean": self.centre, "sd": sd})[sd > 0]
+        table.index.name = "parameter"
+        table["eti_5%"] = table["mean"] - QUANTILE * table["sd"]
+        table["eti_95%"] = table["mean"] + QUANTILE * table["sd"]
+        table["probability"] = ndtr(table["mean"].abs() / table["sd"])
+        return table
+
+
+def reduce(
+    fit: Fit,
+    off: str | Iterable[str] | Mapping[str, float] = (),
+    *,
+    priors: Mapping[str, tuple[float, float]] | None = None,
+) -> ReducedFit:
+    """Evidence and posterior of a nested model, from the fit of the full one, in milliseconds.
+
+    Parameters
+    ----------
+    fit : Fit
+        Made by ``fit(..., method="laplace")`` in this session, with normal priors.
+    off : str, sequence of str, or mapping of str to float
+        What to switch off: labels as in ``fit.summary()``, such as ``"B[deviant, STG, A1]"``, or
+        names of sites, such as ``"B"``, for all of their entries. They are fixed at the values of
+        a mapping; otherwise at 0, and connections whose strength is a logarithm at the value that
+        the model has for absent ones. Other logarithms need a value: 0 is no absence.
+    priors : mapping of str to tuple of float, optional
+        Normal priors (mean, variance) that labels or sites have in the reduced model instead.
+
+    Returns
+    -------
+    ReducedFit
+        With ``log_evidence``, ``mean``, ``sd``, ``covariance`` and ``summary()``.
+
+    Raises
+    ------
+    TypeError
+        If `fit` is not a fit, or `off` and `priors` do not hold labels.
+    ValueError
+        If a label is unknown or named twice, the fit was not made by variational Laplace or was
+        read from disk, its priors are not normal, a value is missing or not finite, or the new
+        priors are so much wider than the old ones that no posterior follows.
+
+    References
+    ----------
+    .. [1] Friston et al. (2016), NeuroImage 128:413.
+           https://doi.org/10.1016/j.neuroimage.2015.11.015
+
+    Examples
+    --------
+    >>> import numpyro, numpyro.distributions as dist, bayesdcm
+    >>> def program(data):
+    ...     slope = numpyro.sample("slope", dist.Normal(0, 1))
+    ...     numpyro.sample("y", bayesdcm.observe.gaussian(slope * np.arange(3.0), 0.0), obs=data)
+    >>> full = bayesdcm.fit(program, np.array([0.1, -0.2, 0.1]))
+    >>> bool(reduce(full, off=["slope"]).log_evidence > full.log_evidence)
+    True
+    """
+    problem = _problem_of(fit)
+    prior_mean, prior_covariance = prior_moments(problem)
+    changed = _changes(problem, off, priors or {})
+    index = np.array(sorted(changed), int)
+    reduced_mean, reduced_covariance = prior_mean.copy(), prior_covariance.copy()
+    reduced_covariance[index] = 0.0
+    reduced_covariance[:, index] = 0.0
+    for i, (mean, variance) in changed.items():
+        reduced_mean[i], reduced_covariance[i, i] = mean, variance
+    centre, covariance = fit._posterior.gaussian
+
+    variance = np.diagonal(prior_covariance)
+    least, most = USUAL_VARIANCE
+    # The jitter is meant for parameters of order one; others are put in units of their prior.
+    unit = np.where((variance >= least) & (variance <= most), 1.0, np.sqrt(variance))
+    square = np.outer(unit, unit)
+    found = reduce_gaussian(
+        centre / unit,
+        covariance / square,
+        prior_mean / unit,
+        prior_covariance / square,
+        reduced_mean / unit,
+        reduced_covariance / square,
+        tolerance=0.0,
+    )
+    fixed = [i for i in index if changed[i][1] == 0]
+    centre, covariance = np.array(found.mean) * unit, np.array(found.covariance) * square
+    centre[fixed] = reduced_mean[fixed]
+    covariance[fixed] = 0.0
+    covariance[:, fixed] = 0.0
+    if not np.isfinite(centre).all() or (np.linalg.eigvalsh(covariance)[0] < -JITTER):
+        raise ValueError(
+            "priors are so much wider than those of the fit that no posterior follows from it; "
+            "fit the model with these priors, and reduce that"
+        )
+    return _labelled(fit, problem, float(found.change), fixed, centre, covariance)
+
+
+def _problem_of(fit: Fit) -> Problem:
+    if not isinstance(fit, Fit):
+        raise TypeError(f"fit must be a Fit, as bayesdcm.fit returns it, got {type(fit).__name__}")
+    if fit.method != "laplace":
+        raise ValueError(
+            f"fit must have a Gaussian posterior, made with method='laplace'; this one was made "
+            f"with method={fit.method!r}"
+        )
+    if fit._problem is None:
+        raise ValueError(
+            "fit was read from disk, and a saved fit does not hold its priors; fit the model "
+            "again, which takes as long as variational Laplace takes"
+        )
+    return fit._problem
+
+
+def _changes(
+    problem: Problem,
+    off: str | Iterable[str] | Mapping[str, float],
+    priors: Mapping[str, tuple[float, float]],
+) -> dict[int, tuple[float, float]]:
+    """Mean and variance of the new priors by position in the flat vector."""
+    absent = _absent(problem)
+    if isinstance(off, str):
+        off = [off]
+    wanted: list[tuple[str, str, tuple[float, float]]] = []
+    for name in off:
+        if isinstance(off, Mapping):
+            wanted.append(("off", name, (_number("off", name, off[name]), 0.0)))
+            continue
+        value = absent.get(name.partition("[")[0], 0.0) if isinstance(name, str) else 0.0
+        if value is None:
+            raise ValueError(
+                f"off names {name!r}, the logarithm of a scaling: at 0 it is at its prior mean and "
+                f"not absent; to fix it there, or elsewhere, give the value, off={{{name!r}: 0.0}}"
+            )
+        wanted.append(("off", name, (value, 0.0)))
+    for name, moments in priors.items():
+        if not isinstance(moments, tuple | list) or len(moments) != 2:
+            raise ValueError(f"priors[{name!r}] must be (mean, variance), got {moments!r}")
+        mean, variance = (_number("priors", name, value) for value in moments)
+        if variance < 0:
+            raise ValueError(f"priors[{name!r}] must have a variance of at least 0, got {variance}")
+        wanted.append(("priors", name, (mean, variance)))
+    positions = _positions(problem)
+    changes: dict[int, tuple[float, float]] = {}
+    for argument, name, moments in wanted:
+        if not isinstance(name, str):
+            raise TypeError(f"{argument} must hold labels such as 'B[1, 0]', got {name!r}")
+        if name not in positions:
+            raise ValueError(
+                f"{argument} names {name!r}, which is no free parameter of the fit; expected one "
+                f"of {', '.join(map(repr, positions))}"
+            )
+        for i in positions[name]:
+            if i in changes:
+                raise ValueError(
+                    f"{problem.flat_labels[i]!r} is named twice in off and priors; name it once"
+                )
+            changes[i] = moments
+    return changes
+
+
+def _number(argument: str, name: str, value: float) -> float:
+    if not np.isscalar(value) or not np.isreal(value) or not np.isfinite(value):
+        raise ValueError(f"{argument}[{name!r}] must hold finite numbers, got {value!r}")
+    return float(value)
+
+
+def _absent(problem: Problem) -> dict[str, float | None]:
+    """By site of a model that holds log scalings, where absent entries are; None if unknown."""
+    found: dict[str, float | None] = {}
+    for prior in getattr(getattr(problem.source, "model", None), "priors", ()):
+        if not prior.unit.startswith("log scaling") or not prior.free.any():
+            continue
+        free, constant = prior.mean[prior.free], prior.mean[~prior.free]
+        known = constant.size and constant.min() < free.min()
+        for name in (prior.name, prior.name + FREE):
+            found[name] = float(constant.min()) if known else None
+    return found
+
+
+def _positions(problem: Problem) -> dict[str, list[int]]:
+    """Positions in the flat vector by label, and by name of a site."""
+    positions: dict[str, list[int]] = {}
+    start = 0
+    for site in problem.sites.sites:
+        stretch = range(start, start + site.size)
+        start += site.size
+        for name in (site.name, site.name.removesuffix(FREE)):
+            positions[name] = list(stretch)
+        for i, label in zip(stretch, problem.labels[site.name], strict=True):
+            positions[label] = [i]
+    return positions
+
+
+def _labelled(
+    fit: Fit,
+    problem: Problem,
+    change: float,
+    fixed: list[int],
+    centre: NDArray,
+    covariance: NDArray,
+) -> ReducedFit:
+    labels = problem.flat_labels
+    posterior = FlatPosterior(gaussian=(centre, covariance))
+    moments = Fit("laplace", None, {}, {}, problem, posterior, fit.description)
+    return ReducedFit(
+        fit.log_evidence + change,
+        change,
+        {labels[i]: float(centre[i]) for i in fixed},
+        moments.mean,
+        moments.sd,
+        pd.DataFrame(covariance, index=labels, columns=labels),
+        pd.Series(centre, index=labels),
+        fit.description,
+    )

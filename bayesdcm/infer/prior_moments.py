@@ -1,0 +1,83 @@
+"""Mean and covariance of a program's prior, where it is Gaussian."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesdcm.infer.density import Layout, Outputs, evaluate
+from bayesdcm.infer.problem import Problem
+
+# How far precisions at two points may differ, relative to the prior standard deviations.
+SAME = 1e-9
+
+
+def prior_moments(problem: Problem) -> tuple[NDArray, NDArray]:
+    """Prior mean and covariance over the flat vector of a program.
+
+    They are read off the slope and the curvature of the log prior, so that it does not matter how
+    the program writes its prior down: as independent sites, a multivariate normal, or normals
+    about each other.
+
+    Parameters
+    ----------
+    problem : Problem
+        The program bound to data.
+
+    Returns
+    -------
+    tuple of ndarray
+        Mean, shape (size,), and covariance, shape (size, size).
+
+    Raises
+    ------
+    ValueError
+        If the prior is not Gaussian.
+
+    Examples
+    --------
+    >>> import numpyro, numpyro.distributions as dist
+    >>> from bayesdcm.infer.problem import make_problem
+    >>> def program(data):
+    ...     x = numpyro.sample("x", dist.Normal(3.0, 2.0))
+    ...     numpyro.sample("y", dist.Normal(x, 1.0), obs=data)
+    >>> [array.tolist() for array in prior_moments(make_problem(program, 0.0))]
+    [[3.0], [[4.0]]]
+    """
+    others = [site.name for site in problem.sites.sites if not site.gaussian]
+    if others:
+        raise ValueError(
+            f"the prior of {others[0]!r} is not normal; reduction of models needs normal priors"
+        )
+    points = np.zeros((2, problem.sites.size))
+    points[1] = 1 + np.arange(problem.sites.size) % 3
+    slopes, curvatures = (
+        np.asarray(v) for v in _derivatives(problem.source, problem.sites, problem.prepared, points)
+    )
+    precision = -curvatures[0]
+    scale = np.sqrt(np.abs(np.outer(np.diagonal(precision), np.diagonal(precision))))
+    if not (np.abs(curvatures[1] - curvatures[0]) <= SAME * scale).all():
+        raise ValueError(
+            "the prior is not Gaussian: a site's standard deviation depends on another site; "
+            "reduction of models needs priors that are normal together"
+        )
+    covariance = np.linalg.inv(precision)
+    return covariance @ slopes[0], (covariance + covariance.T) / 2
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _derivatives(source: Any, sites: Layout, prepared: Any, points: jax.Array) -> tuple:
+    """Slopes and curvatures of the log prior at flat points; the likelihood is left out."""
+    program = source.bind(prepared)
+
+    def log_prior(vector: jax.Array) -> tuple[jax.Array]:
+        result = evaluate(program, sites, vector)
+        return (result.log_prior + result.log_hyperprior,)
+
+    slope = jax.grad(Outputs(log_prior, jnp.asarray(points[0])).select(0))
+    return jax.vmap(slope)(points), jax.vmap(jax.jacfwd(slope))(points)
