@@ -200,13 +200,21 @@ def _entry(array: Any, name: str, index: tuple[int, ...]) -> str:
     return f"{name}[{', '.join(names)}]"
 
 
+def _finite_mean(array: Any) -> np.ndarray:
+    """Posterior mean over the draws at which the model does not diverge."""
+    values = array.transpose("chain", "draw", ...).to_numpy()
+    values = values.reshape(-1, *values.shape[2:])
+    finite = np.isfinite(values.reshape(len(values), -1)).all(1)
+    return values[finite].mean(0) if finite.any() else values.mean(0)
+
+
 def _check_explained(fit: Any, problems: list[str], facts: dict[str, Any]) -> None:
     group, observed = fit.idata.posterior_predictive, fit.idata.observed_data
     for name in observed.data_vars:
         if f"{name}_prediction" not in group:
             continue
-        prediction = np.asarray(group[f"{name}_prediction"].mean(("chain", "draw")))
-        fitted = np.asarray(group[f"{name}_fitted"].mean(("chain", "draw")))
+        prediction = _finite_mean(group[f"{name}_prediction"])
+        fitted = _finite_mean(group[f"{name}_fitted"])
         residual = np.asarray(observed[name]) - fitted
         # By column: region or channel mode, over times and conditions.
         axes = tuple(range(max(residual.ndim - 1, 1)))

@@ -86,7 +86,8 @@ def sign_probability(draws: NDArray) -> NDArray:
 def flat_draws(array: Any) -> NDArray:
     """Draws of all chains one after the other, shape (draws, ...)."""
     values = array.transpose("chain", "draw", ...).to_numpy()
-    return values.reshape(-1, *values.shape[2:])
+    # No -1: an array may be empty, such as effects of a single condition.
+    return values.reshape(values.shape[0] * values.shape[1], *values.shape[2:])
 
 
 def quantity(fit: Any, name: str) -> Quantity:

@@ -179,8 +179,8 @@ def _explain(ax: Axes, fit: Any, found: Strengths, driven: bool) -> None:
         handles.append(Line2D([], [], color=MUTED, lw=2.5, label="input"))
     if any(entry.modulated for entry in found.entries):
         within = {_within_word(entry) for entry in found.entries if entry.within}
-        label = "factor by which a condition effect changes it"
-        label += f" ({within.pop()}: within the source)" if within else ""
+        label = "factor of a condition effect"
+        label += f" ({within.pop()}: in the source)" if within else ""
         handles.append(Line2D([], [], lw=0, marker="s", color=CHANGE, label=label))
     ax.legend(
         handles=handles, loc="upper left", bbox_to_anchor=(0, 0), fontsize="small", frameon=False,

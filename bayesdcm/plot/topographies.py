@@ -89,10 +89,7 @@ def plot_topographies(
         ax.set_title(f"{series.time[index]:.0f} ms", fontsize="medium")
     for row, ax in enumerate(axes[:, 0]):
         condition, what = series.conditions[row // 2], ("observed", "predicted")[row % 2]
-        ax.set_ylabel(what, fontsize="medium")
-        if row % 2 == 0:
-            ax.annotate(condition, (0, 0), (-22, -4), "axes fraction", "offset points", va="center",
-                        ha="right", rotation=90, fontweight="bold")  # fmt: skip
+        ax.set_ylabel(f"{condition}\n{what}", fontsize="medium")
     mappable = ScalarMappable(Normalize(-bound, bound), DIVERGING)
     bar = figure.colorbar(mappable, ax=list(axes.ravel()), shrink=0.5, pad=0.03)
     bar.set_label(f"signal ({unit})")

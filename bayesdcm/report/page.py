@@ -15,7 +15,7 @@ import pandas as pd
 
 from bayesdcm import __version__, plot
 from bayesdcm.compare.posteriors import compare_posteriors
-from bayesdcm.plot.quantities import quantity
+from bayesdcm.plot.quantities import is_evoked, quantity
 from bayesdcm.report import words
 from bayesdcm.report.svg import inline_svg
 
@@ -128,7 +128,7 @@ def _content(
         ],
         "agreement": [] if comparison is None else words.agreement(comparison),
         "findings": words.findings(best),
-        "best": best.method,
+        "findings_note": words.findings_note(best),
         "notes": notes,
         "figures": _figures(fits, best, comparison),
         "summaries": [(name, _table(fit.summary(), "parameter")) for name, fit in fits.items()],
@@ -148,28 +148,39 @@ def _figures(
 ) -> list[tuple[str, str, str]]:
     """Draw all figures: heading, explanation, SVG."""
     drawn: list[tuple[str, str, str]] = []
+    modes, first = "", "The first parameters of the model."
+    noise = (
+        "Autocorrelation outside the grey band means that noise is not white, as the model takes "
+        "it to be."
+    )
+    if is_evoked(best):
+        modes = " Channel modes are patterns over the channels in which the model predicts signal."
+        first = "Condition effects and connections."
+        noise = (
+            "Autocorrelation outside the grey band means that noise is not correlated over time "
+            "as the model takes it to be."
+        )
 
     def add(heading: str, text: str, draw: Callable[..., Any], *arguments: Any) -> None:
         svg = inline_svg(draw(*arguments), f"figure{len(drawn)}", heading)
         drawn.append((heading, text, svg))
 
-    if words.is_dcm(best):
+    if is_evoked(best):
+        _add_sources(best, add)
+    elif words.is_dcm(best):
         _add_connections(best, add)
-    add("Data and fit", "Posterior of the noise-free signal, confounds included.",
+    add("Data and fit", f"Posterior of the noise-free signal, confounds included.{modes}",
         plot.plot_fit, best)  # fmt: skip
     add(
         "Posterior densities",
-        "The parameters that differ most between the fits."
-        if len(fits) > 1
-        else "The first parameters of the model.",
+        "The parameters that differ most between the fits." if len(fits) > 1 else first,
         plot.plot_posterior,
         fits,
     )
     if comparison is not None:
         add("Agreement of the fits", "Each parameter against the reference.",
             plot.plot_comparison, comparison)  # fmt: skip
-    add("Residuals", "Autocorrelation outside the grey band means that noise is not white, as "
-        "the model takes it to be.", plot.plot_residuals, best)  # fmt: skip
+    add("Residuals", noise, plot.plot_residuals, best)
     for name, fit in fits.items():
         if fit.method != "nuts":
             add(f"Convergence of {name}", "", plot.plot_free_energy, fit)
@@ -184,6 +195,14 @@ def _add_connections(best: Any, add: Callable[..., None]) -> None:
     if quantity(best, "B").free.any():
         add("Modulations", "What each input adds while it is on.",
             plot.plot_connectivity, best, "B")  # fmt: skip
+
+
+def _add_sources(best: Any, add: Callable[..., None]) -> None:
+    add("Network", "Arrows run from the influencing to the influenced source.",
+        plot.plot_network, best)  # fmt: skip
+    add("Connection strengths", "On the left in each condition; on the right what conditions "
+        "change. P is the posterior probability of the direction of the change.",
+        plot.plot_connection_strengths, best)  # fmt: skip
 
 
 def _table(table: pd.DataFrame, index_name: str = "parameter") -> dict[str, Any]:

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bayesdcm.plot.quantities import flat_draws, quantity, sign_probability
-from bayesdcm.plot.style import probability_text, signed
+from bayesdcm.plot.changes import Strengths, neural_name, percent_interval, strengths
+from bayesdcm.plot.quantities import flat_draws, is_evoked, quantity, sign_probability
+from bayesdcm.plot.style import NBSP, probability_text, signed
 
 METHODS = {
     "laplace": "variational Laplace",
@@ -29,6 +30,33 @@ GUIDE: Citation = (
     "level analysis with DCM for fMRI. NeuroImage 200:174-190.",
     "https://doi.org/10.1016/j.neuroimage.2019.06.031",
 )
+EVOKED: Citation = (
+    "David O, Kiebel SJ, Harrison LM, Mattout J, Kilner JM, Friston KJ (2006). Dynamic causal "
+    "modeling of evoked responses in EEG and MEG. NeuroImage 30:1255-1272.",
+    "https://doi.org/10.1016/j.neuroimage.2005.10.045",
+)
+DIPOLES: Citation = (
+    "Kiebel SJ, David O, Friston KJ (2006). Dynamic causal modelling of evoked responses in "
+    "EEG/MEG with lead field parameterization. NeuroImage 30:1273-1284.",
+    "https://doi.org/10.1016/j.neuroimage.2005.12.055",
+)
+NEURAL_CITATIONS: dict[str, Citation] = {
+    "CMC": (
+        "Bastos AM, Usrey WM, Adams RA, Mangun GR, Fries P, Friston KJ (2012). Canonical "
+        "microcircuits for predictive coding. Neuron 76:695-711.",
+        "https://doi.org/10.1016/j.neuron.2012.10.038",
+    ),
+    "LFP": (
+        "Moran RJ, Kiebel SJ, Stephan KE, Reilly RB, Daunizeau J, Friston KJ (2007). A neural "
+        "mass model of spectral responses in electrophysiology. NeuroImage 37:706-720.",
+        "https://doi.org/10.1016/j.neuroimage.2007.05.032",
+    ),
+    "NMDA": (
+        "Moran RJ, Stephan KE, Dolan RJ, Friston KJ (2011). Consistent spectral predictors for "
+        "dynamic causal models of steady-state responses. NeuroImage 55:1694-1708.",
+        "https://doi.org/10.1016/j.neuroimage.2010.12.046",
+    ),
+}
 NUMPYRO: Citation = (
     "Phan D, Pradhan N, Jankowiak M (2019). Composable effects for flexible and accelerated "
     "probabilistic programming in NumPyro. arXiv:1912.11554.",
@@ -69,6 +97,13 @@ def citations(fits: Mapping[str, Any]) -> list[Citation]:
     found: list[Citation] = []
     if any(is_dcm(fit) for fit in fits.values()):
         found += [DCM, GUIDE]
+    evoked = [fit for fit in fits.values() if is_evoked(fit)]
+    if evoked:
+        found.append(EVOKED)
+        if any("observation='ecd'" in fit.description for fit in evoked):
+            found.append(DIPOLES)
+        names = dict.fromkeys(neural_name(fit) for fit in evoked)
+        found += [NEURAL_CITATIONS[name] for name in names if name in NEURAL_CITATIONS]
     for method in dict.fromkeys(fit.method for fit in fits.values()):
         found += METHOD_CITATIONS.get(method, ())
     return [*found, NUMPYRO]
@@ -97,6 +132,8 @@ def subject(fits: Mapping[str, Any]) -> str:
     fit = next(iter(fits.values()))
     how = listed([METHODS.get(m, m) for m in dict.fromkeys(f.method for f in fits.values())])
     observed = fit.idata.observed_data
+    if is_evoked(fit):
+        return f"{_evoked_subject(fit)}, by {how}."
     if not is_dcm(fit):
         sizes = [f"{name} ({' x '.join(map(str, observed[name].shape))})" for name in observed]
         return f"{_capital(fit.description)}, fitted to {listed(sizes)} by {how}."
@@ -108,6 +145,21 @@ def subject(fits: Mapping[str, Any]) -> str:
         f"Effective connectivity among {_counted(regions, 'region')} ({', '.join(regions)}) "
         f"under {_counted(inputs, 'input')} ({', '.join(inputs)}), fitted to {len(times)} scans, "
         f"one every {times[1] - times[0]:g} s, by {how}."
+    )
+
+
+def _evoked_subject(fit: Any) -> str:
+    signal, found = fit.idata.observed_data["signal"], strengths(fit)
+    times = 1e3 * signal["time"].values
+    n_channels = fit.idata.constant_data.sizes["channel"]
+    seen = f"{n_channels} channel{'s' * (n_channels != 1)}"
+    if signal.sizes["mode"] != n_channels:
+        seen = f"{signal.sizes['mode']} modes of {seen}"
+    return (
+        f"Connections among {_counted(found.sources, 'source')} ({', '.join(found.sources)}) that "
+        f"explain evoked responses in {_counted(found.conditions, 'condition')} "
+        f"({', '.join(found.conditions)}), fitted to {seen} from {times[0]:.0f} to "
+        f"{times[-1]:.0f} ms after the stimulus ({len(times)} samples)"
     )
 
 
@@ -156,6 +208,8 @@ def agreement(table: pd.DataFrame) -> list[str]:
 
 def findings(fit: Any) -> list[str]:
     """State the connections and modulations whose sign is probable, strongest first."""
+    if is_evoked(fit):
+        return _evoked_findings(strengths(fit))
     if not is_dcm(fit):
         return []
     sentences = []
@@ -173,8 +227,28 @@ def findings(fit: Any) -> list[str]:
     return sentences + _modulations(fit, names)
 
 
+def findings_note(fit: Any) -> str:
+    """Explain the numbers of the findings."""
+    if is_evoked(fit):
+        return (
+            f"Posterior medians by {fit.method} with 90 % intervals; P is the posterior "
+            f"probability of the direction of the change. Listed where it is at least {CERTAIN:g}."
+        )
+    return (
+        f"Posterior means by {fit.method}; P is the posterior probability of the sign. Listed "
+        f"where it is at least {CERTAIN:g}."
+    )
+
+
 def label_note(fit: Any) -> str:
-    """Explain the labels and units of the parameters of a task-fMRI model."""
+    """Explain the labels and units of the parameters of a model."""
+    if is_evoked(fit):
+        return (
+            "Labels read A[kind, to, from], B[effect, to, from] and C[to, input]. Neural "
+            "parameters are logarithms of factors on the prior mean (0 is a factor of 1, 0.69 of "
+            "2); B is added to A where a condition has the effect, its diagonal to the gain of a "
+            "source. Onsets are in 128 ms, positions in mm, dipole moments in arbitrary units. "
+        )
     if not fit.description.startswith("TaskDCM"):
         return ""
     rates = "Connections between regions are in Hz, self-connections are log scalings of 0.5 Hz, "
@@ -184,6 +258,28 @@ def label_note(fit: Any) -> str:
         "Labels read A[to, from], B[input, to, from] and C[to, input]. "
         f"{rates}driving inputs are in 1/16 Hz, haemodynamic parameters log scalings. "
     )
+
+
+def _evoked_findings(found: Strengths) -> list[str]:
+    """State what condition effects change, the largest changes first; a sentence an effect."""
+    sentences = []
+    for k, effect in enumerate(found.effects):
+        sure = {}
+        for entry in found.entries:
+            draws = entry.unit_change[:, k]
+            probability = float(sign_probability(np.log(draws)))
+            if np.ptp(draws) == 0 or probability < CERTAIN:
+                continue
+            middle, low, high = percent_interval(draws)
+            where = found.name(entry).replace("→", "to")
+            # An effect is the same for all kinds of connection between two sources.
+            what = f"{entry.kind} in {where}" if entry.within else where
+            text = f"{what} to {middle:.0f}{NBSP}% [{low:.0f}, {high:.0f}] of the baseline"
+            sure[f"{text} ({probability_text(probability)})"] = abs(np.log(middle / 100))
+        if sure:
+            order = sorted(sure, key=lambda text: -sure[text])
+            sentences.append(f"Effect {effect} changes {listed(order)}.")
+    return sentences
 
 
 def _modulations(fit: Any, names: list[str]) -> list[str]:

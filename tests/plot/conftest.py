@@ -132,3 +132,29 @@ def program_svi():
     """A fit of it by SVI."""
     data = np.random.default_rng(0).normal(size=40)
     return bayesdcm.fit(line, data, "svi", steps=100, progress=False, draws=100)
+
+
+@pytest.fixture(scope="session")
+def evoked(tmp_path_factory):
+    """Two sources seen by an electrode in each, a standard and a deviant, fitted once."""
+    model = bayesdcm.models.EvokedDCM(
+        [[0, 0], [1, 0]], [[0, 1], [0, 0]], modulation=[[1, 0], [1, 0]], observation="lfp",
+        source_names=["A1", "STG"],
+    )  # fmt: skip
+    flat = np.random.default_rng(0).normal(size=(2, 40, 2))
+    design = bayesdcm.data.EvokedData(
+        flat, 0.006 * np.arange(40), channel_names=["left", "right"],
+        condition_names=["standard", "deviant"],
+    )  # fmt: skip
+    true = {prior.name: np.array(prior.mean) for prior in model.priors}
+    true["B"] = np.array([[[0.3, 0.0], [0.6, 0.0]]])
+    data = model.simulate(true, design, seed=1, snr=5.0)
+    fit = bayesdcm.fit(model, data, draws=50, progress=False)
+    path = fit.save(tmp_path_factory.mktemp("evoked") / "evoked.nc")
+    return SimpleNamespace(model=model, data=data, true=true, fit=fit, path=path)
+
+
+@pytest.fixture
+def evoked_fit(evoked):
+    """The fit as it is read from its file, a new one for each test."""
+    return bayesdcm.load_fit(evoked.path)
