@@ -260,9 +260,7 @@ class EvokedDCM(SourceNames):
             Times, design, data in modes, lead fields.
         """
         self.check(data)
-        # Data are constants, also where a caller's function of parameters is being traced.
-        with jax.ensure_compile_time_eval():
-            return prepare_evoked(self, data)
+        return prepare_evoked(self, data)
 
     def program(self, data: EvokedData) -> Callable[[], None]:
         """The generative model of a data set as a NumPyro program without arguments.
@@ -301,8 +299,7 @@ class EvokedDCM(SourceNames):
             dist.Normal(LOG_PRECISION_MEAN, np.sqrt(LOG_PRECISION_VARIANCE)),
             infer={"role": "precision"},
         )
-        # Compiled as one, and apart from the observer: variational Laplace differentiates the
-        # states once and then moves the spatial parameters.
+        # Compiled apart from the observer, which variational Laplace moves while states stay.
         states = _compiled_states(self, neural, prepared, True)
         signal = self._observe(states, spatial, prepared.space)
         numpyro.sample(

@@ -77,7 +77,7 @@ def _connections(model: EvokedDCM) -> dict[str, NDArray]:
             )
         n = next(iter(sizes.values()))
     elif _is_given(model, "inputs"):
-        n = len(np.atleast_1d(np.asarray(model.inputs)))
+        n = 1 if _ndim(model.inputs) == 0 else len(model.inputs)
     else:
         raise ValueError(
             "forward, backward, lateral and inputs are all None, so the number of sources is "
@@ -109,19 +109,23 @@ def _off(shape: tuple[int, ...]) -> NDArray:
 def _modulation(value: Any, n: int) -> NDArray:
     if value is None:
         return _off((0, n, n))
-    try:
-        ndim = np.ndim(value)
-    except ValueError:
-        ndim = 3
-    value = np.asarray(value)[None] if ndim == 2 else value
+    value = np.asarray(value)[None] if _ndim(value) == 2 else value
     return switches("modulation", value, (None, n, n), "effect, to, from")
+
+
+def _ndim(value: Any) -> int | None:
+    """Number of axes, None for a ragged array, of which `switches` tells."""
+    try:
+        return np.ndim(value)
+    except ValueError:
+        return None
 
 
 def _inputs(value: Any, n: int) -> NDArray:
     if value is None:
         value = np.zeros((n, 1))
         value[0] = 1
-    elif np.ndim(value) == 1:
+    elif _ndim(value) == 1:
         value = np.asarray(value)[:, None]
     return switches("inputs", value, (n, None), "source, input")
 
@@ -295,8 +299,9 @@ def restricted(name: str, own: NDArray, value: ArrayLike) -> NDArray:
         Switches in the shape of the model's own.
     """
     kept = np.zeros_like(own) if np.ndim(value) == 0 and value == 0 else np.asarray(value)
-    if kept.ndim == own.ndim - 1:
-        kept = kept.reshape(own.shape) if kept.size == own.size else kept
+    # One effect or one input may come without that axis.
+    if name in ("modulation", "inputs") and kept.ndim == own.ndim - 1 and kept.size == own.size:
+        kept = kept.reshape(own.shape)
     kept = switches(name, kept, own.shape, "as in the model")
     if (kept > own).any():
         raise ValueError(

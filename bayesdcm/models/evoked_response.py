@@ -71,6 +71,8 @@ class Prepared:
     memory: int
 
 
+# Data are constants, also where a caller's function of parameters is being traced.
+@jax.ensure_compile_time_eval()
 def prepare_evoked(model: EvokedDCM, data: EvokedData) -> Prepared:
     """Arrays that the program of a model needs of a data set.
 
