@@ -37,6 +37,14 @@ EVOKED_AXES = {"to": "to source", "from": "from source"}
 AXES_WORDS = {"to": "to region", "from": "from region", "input": "input", "gating": "gating region"}
 # Matrices whose diagonal acts where it is a constant, too: self-connections of regions.
 SELF_CONNECTED = ("A", "effective_connectivity", "modulated_connectivity")
+# What hatched cells lack.
+ABSENT = {
+    "B": "not modulated",
+    "D": "not gated",
+    "modulatory_effect": "not modulated",
+    "C": "no input",
+    "input_effect": "no input",
+}
 # Most panels beside one another.
 BESIDE = 3
 # Share of white mixed into cells whose sign is uncertain.
@@ -256,7 +264,8 @@ def _legend(axes: list[Axes], found: Quantity, threshold: float, outside: bool) 
         label = f"sign uncertain (P < {threshold:g})"
         handles.append(Patch(facecolor="#f3dcd2", edgecolor="none", label=label))
     if (~found.free & ~_fixed(found)).any():
-        handles.append(Patch(facecolor=PALE, edgecolor=HATCH, hatch="////", label="no connection"))
+        absent = ABSENT.get(found.name, "no connection")
+        handles.append(Patch(facecolor=PALE, edgecolor=HATCH, hatch="////", label=absent))
     if not handles:
         return
     style = {"fontsize": "small", "frameon": False, "ncols": 2}

@@ -69,7 +69,7 @@ def draw_source_network(fit: Any, ax: Axes | None) -> Axes:
         sketch.draw_node(places[row], radius, source, None)
         if row in gains:
             lines = [f"{_within_word(gains[row])}: {x}" for x in _change_lines(found, gains[row])]
-            sketch.write_under(places[row] - [0, radius], tuple(lines))
+            sketch.write_under(_beside(sketch, places[row], radius, lines), tuple(lines))
     arrows = _arrows(found)
     links = _links(found, arrows, places, radius)
     drives = _drives(fit, sketch, places, angles, radius)
@@ -109,6 +109,16 @@ def _links(found: Strengths, arrows: list[_Arrow], places: NDArray, radius: floa
                  line=style)
         )  # fmt: skip
     return links
+
+
+def _beside(sketch: Sketch, place: NDArray, radius: float, lines: list[str]) -> NDArray:
+    """Where to write on the outer side of a source, out of the way of arrows between sources."""
+    side = -1 if place[0] < -0.01 else 1
+    reach = 0.8 * radius + 0.55 * max(map(sketch.width_of, lines), default=0.0)
+    # Inputs come straight from outside: beside that of the topmost, below those of others in the
+    # upper half, above those in the lower.
+    below = place[1] >= 0 and abs(place[0]) > 0.01
+    return place + [side * reach, (-0.5 if below else 1.0) * radius]
 
 
 def _within_word(entry: Strength) -> str:

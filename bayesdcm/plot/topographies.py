@@ -165,6 +165,8 @@ def _peaks(time: NDArray, power: NDArray) -> NDArray[np.intp]:
 def _draw(ax: Any, values: NDArray, info: mne.Info, bound: float) -> None:
     import mne
 
+    # None at zero, where it would follow the noise.
+    levels = bound * np.array([-0.75, -0.5, -0.25, 0.25, 0.5, 0.75])
     mne.viz.plot_topomap(
         values,
         info,
@@ -172,6 +174,6 @@ def _draw(ax: Any, values: NDArray, info: mne.Info, bound: float) -> None:
         show=False,
         cmap=DIVERGING,
         vlim=(-bound, bound),
-        contours=4,
+        contours=levels,
         sensors="k,",
     )
