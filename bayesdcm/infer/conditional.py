@@ -24,9 +24,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.interpreters.partial_eval import dce_jaxpr
 
 from bayesdcm.infer.density import Layout, Outputs, Program, evaluate
+from bayesdcm.infer.dependence import depends
 from bayesdcm.infer.laplace import INITIAL_STEP, LARGEST_STEP, TOLERANCE, LaplaceResult
 from bayesdcm.infer.quadratic import (
     Noise,
@@ -184,8 +184,7 @@ def _prior_precision(log_prior: Callable, noise: Noise, centre: jax.Array) -> Ca
         confounds = jnp.diag(noise.confound_precision)
         return jax.scipy.linalg.block_diag(-negative_semidefinite(curvature(z)), confounds)
 
-    traced = jax.make_jaxpr(curvature)(centre).jaxpr
-    if any(dce_jaxpr(traced, [True])[1]):
+    if depends(curvature, (centre,)):
         return precision
     constant = precision(centre)
     return lambda z: constant

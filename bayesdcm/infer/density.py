@@ -332,7 +332,9 @@ class Outputs:
         return selected
 
 
-def log_joint(program: Program, sites: Layout, vector: jax.Array) -> jax.Array:
+def log_joint(
+    program: Program, sites: Layout, vector: jax.Array | dict[str, jax.Array]
+) -> jax.Array:
     """Log joint density of parameters (unconstrained) and data, ()."""
     result = evaluate(program, sites, vector)
     return result.log_prior + result.log_hyperprior + result.log_likelihood

@@ -2,7 +2,8 @@
 
 The sampler is NumPyro's. It runs in coordinates in which the variational-Laplace posterior is a
 standard normal, which is the same as a dense metric from its covariance: trajectories then need
-few steps. Chains advance in blocks, so that progress can be shown and a run that is stopped
+few steps. Observer sites that are normal given all others are integrated out, and drawn at each
+iteration. Chains advance in blocks, so that progress can be shown and a run that is stopped
 keeps its finished draws; on a CPU they run on as many threads as there are cores, on a GPU as
 one batch.
 
@@ -28,6 +29,7 @@ from numpy.typing import NDArray
 from numpyro.infer.hmc import hmc
 from tqdm.auto import tqdm
 
+from bayesdcm.infer.collapsed import Marginal, Split, collapsible, marginal
 from bayesdcm.infer.density import Layout, log_joint
 from bayesdcm.infer.problem import Problem
 
@@ -36,7 +38,7 @@ logger = logging.getLogger("bayesdcm")
 BLOCK = 25
 # Starts are drawn from the Gaussian approximation widened by this factor.
 DISPERSION = 1.5
-STATISTICS = ("potential_energy", "energy", "num_steps", "accept_prob", "diverging")
+STATISTICS = ("energy", "num_steps", "accept_prob", "diverging")
 
 
 class Draws(NamedTuple):
@@ -71,12 +73,15 @@ class Settings(NamedTuple):
         Longest trajectory, 2**depth - 1 steps.
     adapt_metric : bool
         Whether to adapt a dense metric on top of the Gaussian approximation.
+    collapsed : tuple of str
+        Sites that are integrated out, and drawn after each iteration.
     """
 
     warmup: int
     target_accept: float
     max_tree_depth: int
     adapt_metric: bool
+    collapsed: tuple[str, ...]
 
 
 def _kernel(
@@ -86,11 +91,29 @@ def _kernel(
     prepared: Any,
     centre: jax.Array,
     factor: jax.Array,
-) -> tuple[Callable, Callable]:
+) -> tuple[Callable, Callable, Callable]:
+    """Functions that start a chain, advance it, and make a draw of all coordinates."""
     program = source.bind(prepared)
+    parts = Split(sites, settings.collapsed)
+    base = centre[parts.collapsed]
+
+    def others(z: jax.Array) -> jax.Array:
+        return centre[parts.others] + factor @ z
+
+    def rest(z: jax.Array) -> Marginal:
+        return marginal(program, parts, base, others(z))
 
     def potential(z: jax.Array) -> jax.Array:
-        return -log_joint(program, sites, centre + factor @ z)
+        if settings.collapsed:
+            return -rest(z).log_density
+        return -log_joint(program, sites, others(z))
+
+    def draw(state: Any) -> tuple[jax.Array, jax.Array]:
+        if not settings.collapsed:
+            return others(state.z), -state.potential_energy
+        noise = jax.random.normal(jax.random.fold_in(state.rng_key, 1), base.shape)
+        collapsed, log_density = rest(state.z).draw(noise)
+        return parts.join(collapsed, others(state.z)), log_density
 
     initialise, advance = hmc(potential, algo="NUTS")
 
@@ -108,7 +131,7 @@ def _kernel(
             rng_key=key,
         )
 
-    return start, advance
+    return start, advance, draw
 
 
 def _begin(
@@ -133,7 +156,7 @@ def _block(
     factor: jax.Array,
     state: Any,
 ) -> tuple[Any, tuple]:
-    start, advance = _kernel(source, sites, settings, prepared, centre, factor)
+    start, advance, draw = _kernel(source, sites, settings, prepared, centre, factor)
     # NumPyro's kernel learns its settings when a chain is initialised; the result is unused.
     start(state.z, state.rng_key)
 
@@ -141,7 +164,8 @@ def _block(
         state = advance(state)
         kept = {name: getattr(state, name) for name in STATISTICS}
         kept["step_size"] = state.adapt_state.step_size
-        return state, (centre + factor @ state.z, kept)
+        position, kept["lp"] = draw(state)
+        return state, (position, kept)
 
     return jax.lax.scan(step, state, length=BLOCK)
 
@@ -210,13 +234,19 @@ def sample(
     Draws
         Kept draws with their statistics; fewer where the run was interrupted.
     """
-    settings = Settings(-(-warmup // BLOCK) * BLOCK, target_accept, max_tree_depth, adapt_metric)
+    program = problem.source.bind(problem.prepared)
+    collapsed = collapsible(program, problem.sites, jnp.asarray(centre))
+    settings = Settings(
+        -(-warmup // BLOCK) * BLOCK, target_accept, max_tree_depth, adapt_metric, collapsed
+    )
     n_warmup, n_blocks = settings.warmup // BLOCK, -(-draws // BLOCK)
     static = (problem.source, problem.sites, settings)
-    given = (problem.prepared, jnp.asarray(centre), jnp.linalg.cholesky(jnp.asarray(covariance)))
+    others = Split(problem.sites, collapsed).others
+    factor = jnp.linalg.cholesky(jnp.asarray(covariance[np.ix_(others, others)]))
+    given = (problem.prepared, jnp.asarray(centre), factor)
     key = jax.random.key(seed)
     scatter, *keys = jax.random.split(key, 1 + chains)
-    z = DISPERSION * jax.random.normal(scatter, (chains, len(centre)))
+    z = DISPERSION * jax.random.normal(scatter, (chains, len(others)))
     keys = jnp.stack(keys)
     bar = tqdm(
         total=chains * (n_warmup + n_blocks) * BLOCK,
@@ -324,7 +354,7 @@ def _collect(kept: list[list[tuple]], draws: int, complete: bool) -> Draws:
     ]
     position, found = jax.tree.map(lambda *parts: np.stack(parts), *chains)
     statistics = {
-        "lp": -found["potential_energy"],
+        "lp": found["lp"],
         "energy": found["energy"],
         "n_steps": found["num_steps"],
         "tree_depth": np.floor(np.log2(found["num_steps"])).astype(int) + 1,

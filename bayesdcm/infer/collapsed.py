@@ -1,0 +1,192 @@
+"""Observer sites that the other parameters leave normal: integrated out, and drawn afterwards.
+
+Where predictions are linear in some observer parameters g (gains, dipole moments) and their prior
+is normal, the posterior of g given all other parameters is normal, and the log joint density is
+quadratic in g: its value, gradient and curvature at one point give the density of the others, the
+mean of g and its covariance. A sampler that moves in the others only never sees the curved ridge
+along which a gain and the amplitude of the states make up for each other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.linalg import solve_triangular
+from numpy.typing import NDArray
+
+from bayesdcm.infer.density import Layout, Outputs, Program, evaluate, log_joint
+from bayesdcm.infer.dependence import depends
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """A flat vector in two parts: collapsed coordinates, and all others.
+
+    Parameters
+    ----------
+    sites : Layout
+        Sites of a program.
+    names : tuple of str
+        The sites to collapse.
+    """
+
+    sites: Layout
+    names: tuple[str, ...]
+
+    def _chosen(self) -> NDArray:
+        sites = self.sites.sites
+        return np.concatenate([np.full(site.size, site.name in self.names) for site in sites])
+
+    @property
+    def collapsed(self) -> NDArray:
+        """Places of collapsed coordinates in the flat vector, increasing."""
+        return np.flatnonzero(self._chosen())
+
+    @property
+    def others(self) -> NDArray:
+        """Places of all other coordinates, increasing."""
+        return np.flatnonzero(~self._chosen())
+
+    def join(self, collapsed: jax.Array, others: jax.Array) -> jax.Array:
+        """The flat vector of which these are the parts."""
+        vector = jnp.zeros(self.sites.size)
+        return vector.at[self.others].set(others).at[self.collapsed].set(collapsed)
+
+    def unflatten(self, collapsed: jax.Array, others: jax.Array) -> dict[str, jax.Array]:
+        """Arrays by site; unlike those of the joined vector they depend on one part only."""
+        chosen = [site for site in self.sites.sites if site.name in self.names]
+        rest = [site for site in self.sites.sites if site.name not in self.names]
+        of = [
+            Layout(tuple(part), self.sites.observed, self.sites.foreign) for part in (chosen, rest)
+        ]
+        return of[0].unflatten(collapsed) | of[1].unflatten(others)
+
+
+class Marginal(NamedTuple):
+    """The density of the other parameters, and what is left of the collapsed ones.
+
+    Attributes
+    ----------
+    log_density : jax.Array
+        Log joint density of the others and the data, ().
+    mean : jax.Array
+        Of the collapsed coordinates given the others, (k,).
+    factor : jax.Array
+        Lower Cholesky factor of their precision, (k, k).
+    """
+
+    log_density: jax.Array
+    mean: jax.Array
+    factor: jax.Array
+
+    def draw(self, noise: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Collapsed coordinates of standard normal noise (k,), and the log joint density there."""
+        change = solve_triangular(self.factor, noise, lower=True, trans=1)
+        density = jnp.log(jnp.diagonal(self.factor)).sum() - noise @ noise / 2
+        return self.mean + change, self.log_density + density - len(noise) / 2 * np.log(2 * np.pi)
+
+
+def collapsible(program: Program, sites: Layout, point: jax.Array) -> tuple[str, ...]:
+    """Find observer sites in which, together, the log joint density is quadratic everywhere.
+
+    It is read off the operations of the program, not its numbers: no derivative may depend on
+    the sites. Of sites that are only so one at a time (a gain, and what it multiplies), the first
+    is taken.
+
+    Parameters
+    ----------
+    program : callable
+        A NumPyro program without arguments.
+    sites : Layout
+        From `layout`.
+    point : jax.Array
+        Any flat point; its shape counts.
+
+    Returns
+    -------
+    tuple of str
+        Names of sites; none where something else than a Gaussian of this package is observed.
+
+    Examples
+    --------
+    >>> import numpyro, numpyro.distributions as dist
+    >>> from bayesdcm.infer.density import layout
+    >>> from bayesdcm.observe import gaussian
+    >>> def program():
+    ...     rate = numpyro.sample("rate", dist.Normal(0, 1))
+    ...     gain = numpyro.sample("gain", dist.Normal(0, 1), infer={"role": "observer"})
+    ...     prediction = gain * jnp.exp(rate * jnp.arange(3.0))
+    ...     numpyro.sample("y", gaussian(prediction, 0.0), obs=jnp.ones(3))
+    >>> collapsible(program, layout(program), jnp.zeros(2))
+    ('gain',)
+    """
+    found: tuple[str, ...] = ()
+    if sites.foreign:
+        return found
+    for site in sites.sites:
+        candidate = (*found, site.name)
+        likely = site.role == "observer" and site.gaussian
+        if likely and _is_quadratic(program, sites, candidate, point):
+            found = candidate
+    return found
+
+
+def _is_quadratic(
+    program: Program, sites: Layout, names: tuple[str, ...], point: jax.Array
+) -> bool:
+    parts = Split(sites, names)
+
+    def whole(collapsed: jax.Array, others: jax.Array) -> tuple:
+        result = evaluate(program, sites, parts.unflatten(collapsed, others))
+        observations = [fn for fn, _ in result.observations.values()]
+        noise = [(fn.log_precision, fn.components, fn.confounds) for fn in observations]
+        predictions = [fn.columns for fn in observations]
+        return predictions, result.log_prior, (noise, result.log_hyperprior)
+
+    arguments = point[parts.collapsed], point[parts.others]
+    outputs = Outputs(whole, *arguments)
+    prediction, log_prior = outputs.select(0), outputs.select(1)
+    derivatives = (
+        jax.jacfwd(prediction),
+        jax.jacfwd(jax.grad(log_prior)),
+        outputs.select(2),
+    )
+    return not any(depends(function, arguments) for function in derivatives)
+
+
+def marginal(program: Program, parts: Split, base: jax.Array, others: jax.Array) -> Marginal:
+    """Integrate collapsed coordinates out.
+
+    Parameters
+    ----------
+    program : callable
+        A NumPyro program without arguments.
+    parts : Split
+        Of its flat vector, with sites that are `collapsible`.
+    base : jax.Array
+        Collapsed coordinates to expand about, (k,); any serve, those of large density best.
+    others : jax.Array
+        All other coordinates.
+
+    Returns
+    -------
+    Marginal
+        A log density of -inf where it is not finite.
+    """
+
+    def joint(collapsed: jax.Array) -> jax.Array:
+        return log_joint(program, parts.sites, parts.unflatten(collapsed, others))
+
+    (value, gradient), tangent = jax.linearize(jax.value_and_grad(joint), base)
+    curvature = jax.vmap(tangent)(jnp.eye(len(base)))[1]
+    factor = jnp.linalg.cholesky(-(curvature + curvature.T) / 2)
+    scaled = solve_triangular(factor, gradient, lower=True)
+    mean = base + solve_triangular(factor, scaled, lower=True, trans=1)
+    log_density = value + scaled @ scaled / 2 - jnp.log(jnp.diagonal(factor)).sum()
+    log_density += len(base) / 2 * np.log(2 * np.pi)
+    log_density = jnp.where(jnp.isfinite(log_density), log_density, -jnp.inf)
+    return Marginal(log_density, mean, factor)
