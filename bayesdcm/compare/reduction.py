@@ -137,6 +137,9 @@ def _directions(covariance: jax.Array, tolerance: float) -> tuple[jax.Array, jax
     return vectors, (squared * number > tolerance * squared.sum()) & (values > 0)
 
 
+_compiled = jax.jit(reduce_gaussian)
+
+
 @dataclass(frozen=True, eq=False)
 class ReducedFit:
     """Posterior and evidence of a model nested in a fitted one; made by `reduce`.
@@ -261,14 +264,14 @@ def reduce(
     # The jitter is meant for parameters of order one; others are put in units of their prior.
     unit = np.where((variance >= least) & (variance <= most), 1.0, np.sqrt(variance))
     square = np.outer(unit, unit)
-    found = reduce_gaussian(
+    found = _compiled(
         centre / unit,
         covariance / square,
         prior_mean / unit,
         prior_covariance / square,
         reduced_mean / unit,
         reduced_covariance / square,
-        tolerance=0.0,
+        0.0,
     )
     fixed = [i for i in index if changed[i][1] == 0]
     centre, covariance = np.array(found.mean) * unit, np.array(found.covariance) * square

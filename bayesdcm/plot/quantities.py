@@ -137,7 +137,7 @@ def axis_names(array: Any, dim: str) -> list[str]:
 
 def is_evoked(fit: Any) -> bool:
     """Tell whether a fit is one of evoked responses: sources, conditions and channel modes."""
-    return "connection_strength" in fit.idata.posterior
+    return fit.description.startswith("EvokedDCM")
 
 
 def unit_of(fit: Any, name: str, index: tuple[int, ...] = ()) -> str:
