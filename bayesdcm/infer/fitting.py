@@ -59,9 +59,10 @@ def fit(
         or "one_sided" for SPM's differences), ``draws`` (1000, for predictions and diagnostics).
         SVI: ``guide`` ("full_rank", "mean_field", "low_rank", "laplace", "flow"), ``steps``
         (1000), ``learning_rate`` (0.02), ``particles`` (4), ``rank``, ``draws`` (1000). NUTS:
-        ``chains`` (4), ``warmup`` (200), ``draws`` (750), ``target_accept`` (0.9),
-        ``max_tree_depth`` (10), ``adapt_metric`` (False), ``chain_method`` ("auto",
-        "parallel", "vectorized").
+        ``chains`` (4), ``warmup`` (200; 400 with a metric to adapt), ``draws`` (750),
+        ``target_accept`` (0.9), ``max_tree_depth`` (10), ``adapt_metric`` (False; True where
+        observer sites can be integrated out), ``chain_method`` ("auto", "parallel",
+        "vectorized").
 
     Returns
     -------

@@ -198,11 +198,11 @@ def sample(
     seed: int,
     progress: bool,
     chains: int = 4,
-    warmup: int = 200,
+    warmup: int | None = None,
     draws: int = 750,
     target_accept: float = 0.9,
     max_tree_depth: int = 10,
-    adapt_metric: bool = False,
+    adapt_metric: bool | None = None,
     chain_method: str = "auto",
 ) -> Draws:
     """Draw from the posterior of a problem.
@@ -217,15 +217,18 @@ def sample(
         Seed of starts and trajectories.
     progress : bool
         Whether to show a progress bar.
-    chains, warmup, draws : int
-        Chains, and iterations of each before and after adaptation ends; rounded up to blocks
-        of 25.
+    chains, draws : int
+        Chains, and kept iterations of each; rounded up to blocks of 25.
+    warmup : int, optional
+        Iterations of each chain before adaptation ends; rounded up likewise. None: 200, or 400
+        where a metric is adapted.
     target_accept : float
         Acceptance rate that the step size aims at.
     max_tree_depth : int
         Longest trajectory, ``2**depth - 1`` steps.
-    adapt_metric : bool
-        Adapt a dense metric on top of the Gaussian approximation; give more warm-up then.
+    adapt_metric : bool, optional
+        Adapt a dense metric on top of the Gaussian approximation. None: where sites are
+        integrated out, since the approximation was made with them.
     chain_method : {"auto", "parallel", "vectorized"}
         Threads (one chain each), or one batch. ``"auto"``: threads on a CPU, batch elsewhere.
 
@@ -236,6 +239,9 @@ def sample(
     """
     program = problem.source.bind(problem.prepared)
     collapsed = collapsible(program, problem.sites, jnp.asarray(centre))
+    adapt_metric = bool(collapsed) if adapt_metric is None else adapt_metric
+    if warmup is None:
+        warmup = 400 if adapt_metric else 200
     settings = Settings(
         -(-warmup // BLOCK) * BLOCK, target_accept, max_tree_depth, adapt_metric, collapsed
     )

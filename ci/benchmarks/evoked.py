@@ -23,7 +23,7 @@ from bayesdcm.data import SphereHead
 
 SOURCES = ("left A1", "right A1", "left STG", "right STG", "right IFG")
 POSITIONS = [[-42, -22, 7], [46, -14, 8], [-61, -32, 8], [59, -25, 8], [46, 20, 8]]
-NUTS = {"chains": 4, "warmup": 250, "draws": 500}
+NUTS = {"chains": 4}
 
 
 def electrodes(n: int, radius: float) -> np.ndarray:
