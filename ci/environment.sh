@@ -18,3 +18,8 @@ if ! cmp -s pyproject.toml .venv-test/installed-for.toml; then
 fi
 PATH="$PWD/.venv-test/bin:$PATH"
 export MPLBACKEND=Agg
+# Programs that were compiled once serve all tests and scripts. JAX locks the folder if it has a
+# largest size, so that processes never read what another is writing.
+export JAX_COMPILATION_CACHE_DIR="$PWD/.venv-test/compiled"
+export JAX_COMPILATION_CACHE_MAX_SIZE=2000000000
+export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0.3
