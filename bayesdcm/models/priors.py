@@ -100,8 +100,8 @@ def complete_parameters(
     priors : sequence of Prior
         What the model takes.
     parameters : mapping
-        Full arrays by name; ``B`` and ``D`` may be absent where nothing in them is free, and
-        other names are ignored.
+        Full arrays by name. Those in which nothing is free may be absent, as they are among the
+        means of a fit; other names are ignored.
 
     Returns
     -------
@@ -123,7 +123,8 @@ def complete_parameters(
     complete = {}
     for prior in priors:
         if prior.name not in parameters:
-            if prior.name in ("B", "D") and not prior.free.any():
+            if not prior.free.any():
+                complete[prior.name] = jnp.asarray(prior.mean, float)
                 continue
             raise ValueError(
                 f"parameters lacks {prior.name!r}; the model needs "

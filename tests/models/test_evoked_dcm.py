@@ -338,6 +338,15 @@ def test_parameters_are_checked(model, data, parameters):
         model.predict(parameters | {"A": np.zeros((2, 2))}, data)
 
 
+def test_what_is_fixed_may_be_left_out(model, data, parameters):
+    """As the means of a fit do."""
+    plain = model.restrict(modulation=0)
+    assert not next(prior for prior in plain.priors if prior.name == "B").free.any()
+    found = plain.predict({k: v for k, v in parameters.items() if k != "B"}, data)
+    expected = plain.predict(parameters | {"B": np.zeros((1, 2, 2))}, data)
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_predictions_are_traced_before_they_were_computed():
     """Lead fields and settings of the integrator are constants of a traced function."""
     head_data = make_data(12, head=sphere())
