@@ -6,8 +6,8 @@
 The files are an average with the condition "Left Auditory" and a noise covariance, as
 MNE-Python's sample data have them. Sources are equivalent dipoles in the left and right primary
 auditory cortex, in a sphere model. (The files that MNE-Python tests itself with have averages of
-three trials: most of their variance is noise that no sources explain.) All variance is that of whitened channels after a constant has
-been removed from each, between 0 and 0.25 s.
+three trials: most of their variance is noise that no sources explain.) All variance is that of
+whitened channels after a constant has been removed from each, between 0 and 0.25 s.
 
 Dipoles whose moments are free at every sample are what no dynamic model with the same positions
 can surpass: with a free direction at every sample they turn, with one direction for all samples
