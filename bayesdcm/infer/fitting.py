@@ -28,6 +28,7 @@ logger = logging.getLogger("bayesdcm")
 PLAIN_START_DRAWS = 500
 
 
+@single_threaded_linear_algebra()
 def fit(
     model: Any,
     data: Any,
@@ -265,11 +266,10 @@ def laplace_posterior(
     """
     if max_iterations is None:
         max_iterations = 64 if _has_stages(problem.sites) else 128
-    with single_threaded_linear_algebra():
-        found = _run_laplace(
-            problem.source, problem.sites, (max_iterations, derivatives), problem.prepared, starts
-        )
-        found = jax.tree.map(np.asarray, found)
+    found = _run_laplace(
+        problem.source, problem.sites, (max_iterations, derivatives), problem.prepared, starts
+    )
+    found = jax.tree.map(np.asarray, found)
     energies = np.where(found.failed, -np.inf, found.free_energy)
     if not np.isfinite(energies).any():
         raise ValueError(

@@ -14,6 +14,7 @@ from numpyro.distributions import biject_to
 
 from bayesdcm.infer.density import Layout, Outputs, Program, evaluate
 from bayesdcm.infer.problem import Problem
+from bayesdcm.infer.threads import single_threaded_linear_algebra
 from bayesdcm.observe.gaussian import GaussianObservation
 
 BATCH = 32
@@ -33,6 +34,7 @@ def _values(source: Any, sites: Layout, prepared: Any, draws: jax.Array) -> dict
     return jax.vmap(small)(draws)
 
 
+@single_threaded_linear_algebra()
 def site_values(problem: Problem, draws: jax.Array) -> dict[str, NDArray]:
     """Values of sampled and deterministic sites at flat draws.
 
@@ -97,6 +99,7 @@ def _pointwise(fn: GaussianObservation, value: jax.Array, fitted: jax.Array) -> 
     return log_density.reshape(fn.event_shape)
 
 
+@single_threaded_linear_algebra()
 def predictive(problem: Problem, draws: jax.Array, seed: int) -> dict[str, dict[str, NDArray]]:
     """Replicated data, predictions and likelihoods at flat draws.
 

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from numpy.typing import NDArray
 
+from bayesdcm.infer.threads import single_threaded_linear_algebra
 from bayesdcm.plot.evoked_fit import label_panels, mark_stimulus, panels
 from bayesdcm.plot.evoked_series import check_evoked, finite
 from bayesdcm.plot.quantities import flat_draws
@@ -129,7 +130,8 @@ def _activity(fit: Any, model: Any, data: EvokedData, n_draws: int) -> NDArray:
     model.prepare(data)
     # One draw after the other is compiled once, and needs little memory.
     run = jax.jit(lambda each: jax.lax.map(lambda p: model.source_activity(p, data), each))
-    return np.asarray(run(taken))
+    with single_threaded_linear_algebra():
+        return np.asarray(run(taken))
 
 
 def _draw(
