@@ -83,7 +83,8 @@ def plot_source_activity(
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper right", ncols=len(labels), frameon=False,
                   fontsize="small")  # fmt: skip
-    title = f"Source activity ({fit.method}): mean and {100 * interval:g} % credible band"
+    # In two lines, to stay clear of the legend where there is one population.
+    title = f"Source activity ({fit.method})\nmean and {100 * interval:g} % credible band"
     figure.suptitle(title, x=0.01, ha="left", fontsize="medium")
     return figure
 

@@ -233,6 +233,9 @@ def test_source_activity_of_a_loaded_fit(evoked, evoked_fit):
         evoked_fit, evoked.model, evoked.data, ["pyramidal"], n_draws=50
     )
     assert len(chosen.axes) == 2
+    chosen.canvas.draw()
+    title = chosen._suptitle.get_window_extent()
+    assert not title.overlaps(chosen.legends[0].get_window_extent())
 
 
 def test_source_activity_needs_the_model_and_data_of_the_fit(evoked, evoked_fit):
