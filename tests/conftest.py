@@ -51,6 +51,14 @@ def strict_ranks():
     jax.config.update("jax_numpy_rank_promotion", before)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _free_compiled_programs():
+    """Files of tests share few programs, and all of them together need gigabytes."""
+    yield
+    if "jax" in sys.modules:
+        sys.modules["jax"].clear_caches()
+
+
 @pytest.fixture(autouse=True)
 def _close_figures():
     yield
