@@ -32,7 +32,7 @@ def runge_kutta(
     Returns
     -------
     jax.Array
-        States, shape (steps + 1, *x0.shape).
+        States, shape ``(steps + 1, *x0.shape)``.
 
     Examples
     --------
