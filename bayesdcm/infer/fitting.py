@@ -21,6 +21,7 @@ from bayesdcm.infer.posterior import prior_sample
 from bayesdcm.infer.problem import Problem, make_problem
 from bayesdcm.infer.results import Fit, FlatPosterior
 from bayesdcm.infer.threads import single_threaded_linear_algebra
+from bayesdcm.integrate.step_derivative import many_directions
 
 logger = logging.getLogger("bayesdcm")
 
@@ -190,7 +191,8 @@ def _run_laplace(
     invert = conditional_laplace if _has_stages(sites) else variational_laplace
 
     def one(start: jax.Array) -> LaplaceResult:
-        return invert(program, sites, start, *settings)
+        with many_directions():
+            return invert(program, sites, start, *settings)
 
     if len(starts) == 1:
         return jax.tree.map(lambda leaf: leaf[None], one(starts[0]))

@@ -42,7 +42,7 @@ PADE = np.array(
 USUAL_NORM, LARGEST_NORM = 4.0, 16.0
 
 
-def _balance(matrix: jax.Array) -> jax.Array:
+def balance(matrix: jax.Array) -> jax.Array:
     """Scales d, powers of two, for which diag(1/d) matrix diag(d) has rows and columns alike.
 
     Currents are hundreds of times larger than voltages in these models; without balancing, the
@@ -62,7 +62,7 @@ def _balance(matrix: jax.Array) -> jax.Array:
 
 def balanced_norm(matrix: jax.Array) -> jax.Array:
     """Largest row sum of a matrix after balancing, ()."""
-    scale = _balance(matrix)
+    scale = balance(matrix)
     return jnp.abs(matrix * (scale[None, :] / scale[:, None])).sum(1).max()
 
 
@@ -126,7 +126,7 @@ def phi(matrix: jax.Array, halvings: int = 0) -> jax.Array:
     >>> round(float(phi(jnp.ones((1, 1)))[0, 0]), 10)
     1.7182818285
     """
-    scale = _balance(matrix)
+    scale = balance(matrix)
     similarity = scale[None, :] / scale[:, None]
     X = matrix * similarity / 2**halvings
     norm = jnp.abs(jax.lax.stop_gradient(X)).sum(1).max()
@@ -204,6 +204,7 @@ def local_linear(
     inputs: jax.Array,
     operator: jax.Array,
     substeps: int = 1,
+    change: Callable[[jax.Array], jax.Array] | None = None,
 ) -> jax.Array:
     """States after every step of local linearisation.
 
@@ -220,6 +221,10 @@ def local_linear(
         From `step_operator`, for a step of ``dt / substeps``, shape (n, n).
     substeps : int
         How often the operator is applied under each input.
+    change : callable, optional
+        From values of the flow, shape (steps * substeps, n), to zeros of the same shape whose
+        derivative is that of ``rates @ operator.T``; see `bayesdcm.integrate.step_derivative`.
+        The derivative of `operator` is not used then.
 
     Returns
     -------
@@ -239,10 +244,24 @@ def local_linear(
     >>> x[:, 0].round(4).tolist()
     [0.6321, 0.8647, 0.9502]
     """
+    inputs = jnp.repeat(inputs, substeps, axis=0)
+    rate, constants = jax.closure_convert(flow, x0, inputs[0])
+    held_operator = jax.lax.stop_gradient(operator)
 
-    def advance(x: jax.Array, u: jax.Array) -> tuple[jax.Array, jax.Array]:
-        for _ in range(substeps):
-            x = x + operator @ flow(x, u)
+    def without_derivatives(x0: jax.Array, inputs: jax.Array, *constants: jax.Array) -> jax.Array:
+        def advance(x: jax.Array, u: jax.Array) -> tuple[jax.Array, jax.Array]:
+            given = rate(x, u, *constants)
+            return x + held_operator @ given, given
+
+        return jax.lax.scan(advance, x0, inputs)[1]
+
+    # What changes with the operator is found for all steps at once, from where they are taken.
+    rates = without_derivatives(*jax.lax.stop_gradient((x0, inputs, *constants)))
+    changes = rates @ (operator - held_operator).T if change is None else change(rates)
+
+    def advance(x: jax.Array, given: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        u, moved = given
+        x = x + held_operator @ rate(x, u, *constants) + moved
         return x, x
 
-    return jax.lax.scan(advance, x0, inputs)[1]
+    return jax.lax.scan(advance, x0, (inputs, changes))[1][substeps - 1 :: substeps]

@@ -15,6 +15,7 @@ import numpyro.distributions as dist
 from numpy.typing import ArrayLike, NDArray
 
 from bayesdcm.data.evoked import EvokedData
+from bayesdcm.integrate.step_derivative import expects_many_directions
 from bayesdcm.models.evoked_checks import (
     check_evoked_data,
     check_evoked_model,
@@ -32,6 +33,7 @@ from bayesdcm.models.evoked_observation import (
 from bayesdcm.models.evoked_response import (
     INTEGRATORS,
     Prepared,
+    compiled_states,
     connection_strength,
     evoked_states,
     prepare_evoked,
@@ -300,7 +302,7 @@ class EvokedDCM(SourceNames):
             infer={"role": "precision"},
         )
         # Compiled apart from the observer, which variational Laplace moves while states stay.
-        states = _compiled_states(self, neural, prepared, True)
+        states = compiled_states(self, neural, prepared, True, expects_many_directions())
         signal = self._observe(states, spatial, prepared.space)
         numpyro.sample(
             self.observed_site,
@@ -345,7 +347,7 @@ class EvokedDCM(SourceNames):
         jax.Array
             Shape (conditions, times, sources, states).
         """
-        return evoked_states(self, parameters, prepared)
+        return evoked_states(self, parameters, prepared, expects_many_directions())
 
     def source_activity(self, parameters: Parameters, data: EvokedData) -> jax.Array:
         """Activity of every population in every source, relative to rest.
@@ -368,7 +370,7 @@ class EvokedDCM(SourceNames):
             If a parameter is missing or has the wrong shape.
         """
         complete = complete_parameters(self.source_model.priors(), parameters)
-        return _compiled_states(self, complete, self.prepare(data), False)
+        return compiled_states(self, complete, self.prepare(data), False)
 
     def predict(self, parameters: Parameters, data: EvokedData) -> jax.Array:
         """Noise-free prediction at the channels, in the units of the data.
@@ -395,7 +397,7 @@ class EvokedDCM(SourceNames):
         """
         complete = complete_parameters(self.priors, parameters)
         prepared, space = self.prepare(data), self.channel_space(data)
-        states = _compiled_states(self, complete, prepared, True)
+        states = compiled_states(self, complete, prepared, True)
         modes = self._observe(states, complete, prepared.space)
         apart = modes.reshape(modes.shape[0], data.n_conditions, -1)
         return jnp.moveaxis(apart, 0, 1) @ space.modes_to_channels / space.scale
@@ -489,12 +491,3 @@ class EvokedDCM(SourceNames):
             if value is not None:
                 changes[name] = restricted(name, getattr(self, name), value)
         return replace(self, **changes)
-
-
-@partial(jax.jit, static_argnums=(0, 3))
-def _compiled_states(
-    model: EvokedDCM, parameters: Mapping[str, jax.Array], prepared: Prepared, seen: bool
-) -> jax.Array:
-    """`EvokedDCM.states`, compiled once for a structure and a shape; those seen, or all."""
-    states = model.states(parameters, prepared)
-    return states[..., model._seen] if seen else states

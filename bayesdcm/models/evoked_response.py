@@ -20,6 +20,7 @@ from bayesdcm.integrate.local_linear import (
     local_linear,
     step_operator,
 )
+from bayesdcm.integrate.step_derivative import change_by_entries
 from bayesdcm.models.evoked_observation import ModelledSpace, channel_space
 from bayesdcm.neural import SourceModel
 from bayesdcm.neural.source import from_vector, to_vector
@@ -36,7 +37,7 @@ LONGEST_DELAY = 0.1
 @partial(
     jax.tree_util.register_dataclass,
     data_fields=["times", "start", "dt", "design", "signal", "space"],
-    meta_fields=["halvings", "substeps", "memory"],
+    meta_fields=["halvings", "entries", "substeps", "memory"],
 )
 @dataclass(frozen=True)
 class Prepared:
@@ -58,6 +59,9 @@ class Prepared:
         Lead fields, modes, confounds, temporal precision.
     halvings, substeps, memory : int
         Settings of the integrators.
+    entries : pair of tuples of int, or None
+        Entries of the Jacobian, and of its product with the delays, that may depend on
+        parameters; None where the delay operator is not a function of these alone.
     """
 
     times: jax.Array
@@ -67,6 +71,7 @@ class Prepared:
     signal: jax.Array
     space: ModelledSpace
     halvings: int
+    entries: tuple[tuple[int, ...], tuple[int, ...]] | None
     substeps: int
     memory: int
 
@@ -101,13 +106,17 @@ def prepare_evoked(model: EvokedDCM, data: EvokedData) -> Prepared:
         signal=jnp.asarray(space.signal),
         space=space.arrays(),
         halvings=prior_halvings(model, dt, design.tobytes(), design.shape),
+        entries=dependent_entries(model),
         substeps=substeps,
         memory=int(np.ceil(LONGEST_DELAY / (dt / substeps))),
     )
 
 
 def evoked_states(
-    model: EvokedDCM, parameters: Mapping[str, jax.Array], prepared: Prepared
+    model: EvokedDCM,
+    parameters: Mapping[str, jax.Array],
+    prepared: Prepared,
+    many_directions: bool = False,
 ) -> jax.Array:
     """States of all sources relative to rest.
 
@@ -119,6 +128,8 @@ def evoked_states(
         Full neural parameter arrays by name.
     prepared : Prepared
         Times, design and settings of the integrator.
+    many_directions : bool
+        Prepare for derivatives along many parameters at once, which costs others time.
 
     Returns
     -------
@@ -127,13 +138,41 @@ def evoked_states(
     """
     source = model.source_model
     start = to_vector(jnp.asarray(source.rest()))
-    solve = _solve_delayed if model.integrator == "delayed" else _solve_local_linear
+    solve = _solve_delayed
+    if model.integrator == "local_linear":
+        solve = partial(_solve_local_linear, many_directions=many_directions)
 
     def condition(effects: jax.Array) -> jax.Array:
         moved = solve(model, source.condition(parameters, effects), start, prepared)
         return jax.vmap(lambda x: from_vector(x - start, model.n_sources))(moved)
 
     return jax.vmap(condition)(prepared.design)
+
+
+@partial(jax.jit, static_argnums=(0, 3, 4))
+def compiled_states(
+    model: EvokedDCM,
+    parameters: Mapping[str, jax.Array],
+    prepared: Prepared,
+    seen: bool,
+    many_directions: bool = False,
+) -> jax.Array:
+    """`evoked_states`, compiled once for a structure and a shape.
+
+    Parameters
+    ----------
+    model, parameters, prepared, many_directions
+        See `evoked_states`.
+    seen : bool
+        Only the states that channels see.
+
+    Returns
+    -------
+    jax.Array
+        Shape (conditions, times, sources, states).
+    """
+    states = evoked_states(model, parameters, prepared, many_directions)
+    return states[..., model._seen] if seen else states
 
 
 def _input(model: EvokedDCM, parameters: Mapping[str, jax.Array], times: jax.Array) -> jax.Array:
@@ -154,7 +193,11 @@ def _linear_operators(
 
 
 def _solve_local_linear(
-    model: EvokedDCM, parameters: Mapping[str, jax.Array], start: jax.Array, prepared: Prepared
+    model: EvokedDCM,
+    parameters: Mapping[str, jax.Array],
+    start: jax.Array,
+    prepared: Prepared,
+    many_directions: bool,
 ) -> jax.Array:
     source, n = model.source_model, model.n_sources
     inputs = _input(model, parameters, prepared.times + prepared.start)
@@ -169,7 +212,16 @@ def _solve_local_linear(
             rate = source.delay_operator(here, parameters) @ rate
         return rate
 
-    return local_linear(flow, start, inputs, operator)
+    change = None
+    if many_directions and prepared.entries:
+
+        def change(rates: jax.Array) -> jax.Array:
+            delayed = jacobian * source.delays(parameters)
+            return change_by_entries(
+                jacobian, delayed, rates, prepared.dt, prepared.halvings, prepared.entries
+            )
+
+    return local_linear(flow, start, inputs, operator, change=change)
 
 
 def _solve_delayed(
@@ -217,6 +269,43 @@ def prior_halvings(model: EvokedDCM, dt: float, design: bytes, shape: tuple[int,
 
     rows = np.frombuffer(design).reshape(shape)
     return halvings_for(max(float(norm(row)) for row in rows))
+
+
+@lru_cache(maxsize=64)
+def dependent_entries(model: EvokedDCM) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+    """Entries of the Jacobian, and of its product with the delays, that depend on parameters.
+
+    Parameters
+    ----------
+    model : EvokedDCM
+        The model.
+
+    Returns
+    -------
+    pair of tuples of int, or None
+        Flat indices; None where the delay operator is not a function of these alone.
+    """
+    source = model.source_model
+    if model.integrator != "local_linear" or model.one_sided or not source.first_order_delays:
+        return None
+    start = jnp.asarray(source.rest())
+
+    @jax.jit
+    def at(parameters: dict[str, jax.Array], u: jax.Array) -> list[jax.Array]:
+        jacobian = source.jacobian(start, u, parameters)
+        return [jacobian, jacobian * source.delays(parameters)]
+
+    # Wherever an entry depends on a parameter, it differs between points drawn at random.
+    random = np.random.default_rng(0)
+    first, second = (
+        at(
+            {prior.name: random.normal(size=prior.mean.shape) for prior in source.priors()},
+            random.normal(size=model.n_inputs),
+        )
+        for _ in range(2)
+    )
+    a, b = (tuple(np.flatnonzero(x != y).tolist()) for x, y in zip(first, second, strict=True))
+    return a, b
 
 
 def connection_strength(

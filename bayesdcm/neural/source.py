@@ -237,6 +237,12 @@ class SourceModel(ABC):
     # States that sensors see: the one of unit weight, and those of unknown weight.
     contributing: ClassVar[tuple[int, tuple[int, ...]]]
 
+    @property
+    def first_order_delays(self) -> bool:
+        """Whether the flow is multiplied by one operator, which `first_order` gives."""
+        own = type(self).delay_operator is not SourceModel.delay_operator
+        return not (own or self.delay_in_flow)
+
     def __post_init__(self) -> None:
         n = len(np.atleast_1d(self.forward))
         shapes = {

@@ -91,7 +91,7 @@ def eeg_sphere_lead_field(
     weights = shell_weights(radii, conductivities, n_terms)
     scaled = _from_centre(positions, centre) / radii[-1]
     directions, weights = jnp.asarray(directions / length), jnp.asarray(weights)
-    field = _at_each(lambda x: _series(x, directions, weights), scaled)
+    field = _series_at_each(scaled, directions, weights)
     return field - field.mean(-2, keepdims=True) if average_reference else field
 
 
@@ -190,6 +190,11 @@ def _series(x: jax.Array, directions: jax.Array, weights: jax.Array) -> jax.Arra
     terms = (order, weights[1:], following[1:])
     (*_, along, across), _ = jax.lax.scan(add_term, start, terms)
     return along[:, None] * directions - across[:, None] * x[None, :]
+
+
+@jax.jit
+def _series_at_each(positions: jax.Array, directions: jax.Array, weights: jax.Array) -> jax.Array:
+    return _at_each(lambda x: _series(x, directions, weights), positions)
 
 
 def meg_sphere_lead_field(
