@@ -20,10 +20,16 @@ __all__ = [
     "observe",
     "plot",
     "read_spm_dcm",
+    "reduce",
+    "search_reduced",
+    "select_models",
 ]
 
 from . import compare, data, infer, integrate, models, neural, observe, plot
 from .compare.posteriors import compare_posteriors
+from .compare.reduction import reduce
+from .compare.search import search_reduced
+from .compare.selection import select_models
 from .data.bold import BoldData
 from .data.design import BoldDesign
 from .data.evoked import EvokedData

@@ -101,36 +101,75 @@ def reduce_gaussian(
     >>> round(float(reduced.change), 3)  # log 2: what one did not need is gone
     0.693
     """
-    q, p, r = (jnp.asarray(m, float) for m in (mean, prior_mean, reduced_mean))
-    basis, kept = _directions(jnp.asarray(prior_covariance, float), tolerance)
-
-    def projected(matrix: ArrayLike) -> jax.Array:
-        return basis.T @ jnp.asarray(matrix, float) @ basis
-
-    def inverse(matrix: jax.Array) -> jax.Array:
-        """Inverse in the directions that count, the identity in others."""
-        within = jnp.where(jnp.outer(kept, kept), matrix, 0.0) + jnp.diag(~kept * 1.0)
-        found = jnp.linalg.inv(within + JITTER * jnp.diag(kept * 1.0))
-        return (found + found.T) / 2
-
-    q, p, fixed = (jnp.where(kept, basis.T @ m, 0.0) for m in (q, p, r))
-    Q = inverse(projected(covariance))
-    P = inverse(projected(prior_covariance))
-    R = inverse(projected(reduced_covariance))
-    S = inverse(Q + R - P)
-    information = Q @ q + R @ fixed - P @ p
-    log_determinant = sum(jnp.linalg.slogdet(M)[1] for M in (Q, R, S, inverse(P)))
-    quadratic = q @ Q @ q + fixed @ R @ fixed - p @ P @ p - information @ S @ information
+    means = jnp.stack([jnp.asarray(m, float) for m in (mean, prior_mean, reduced_mean)])
+    covariances = (covariance, prior_covariance, reduced_covariance)
+    covariances = jnp.stack([jnp.asarray(m, float) for m in covariances])
+    basis, kept = reduced_directions(covariances[1], tolerance)
+    found = reduce_within(means @ basis, basis.T @ covariances @ basis, kept, JITTER)
     used = basis * kept
+    r = means[2]
     return Reduced(
-        (log_determinant - quadratic) / 2,
-        used @ (S @ information) + r - used @ (used.T @ r),
-        used @ S @ used.T,
+        found.change,
+        used @ found.mean + r - used @ (used.T @ r),
+        used @ found.covariance @ used.T,
     )
 
 
-def _directions(covariance: jax.Array, tolerance: float) -> tuple[jax.Array, jax.Array]:
-    """Orthonormal directions of a covariance, and which of them count."""
+def reduce_within(
+    means: jax.Array, covariances: jax.Array, used: jax.Array, jitter: float
+) -> Reduced:
+    """`reduce_gaussian` in some of the directions, the others left alone.
+
+    Parameters
+    ----------
+    means, covariances : jax.Array
+        Of the posterior, the prior and the reduced prior, shapes (3, size) and (3, size, size).
+    used : jax.Array
+        Directions that count, shape (size,), bool.
+    jitter : float
+        Added to matrices before they are inverted.
+
+    Returns
+    -------
+    Reduced
+        Mean and covariance are 0 and the identity in other directions.
+    """
+
+    # Where many models are reduced at once, XLA can hang on several calls of LAPACK side by side;
+    # hence they are stacked.
+    def inverse(matrices: jax.Array) -> jax.Array:
+        within = jnp.where(jnp.outer(used, used), matrices, 0.0) + jnp.diag(~used * 1.0)
+        found = jnp.linalg.inv(within + jitter * jnp.diag(used * 1.0))
+        return (found + found.mT) / 2
+
+    q, p, r = jnp.where(used, means, 0.0)
+    Q, P, R = inverse(covariances)
+    S, back = inverse(jnp.stack([Q + R - P, P]))
+    information = Q @ q + R @ r - P @ p
+    log_determinant = jnp.linalg.slogdet(jnp.stack([Q, R, S, back]))[1].sum()
+    quadratic = q @ Q @ q + r @ R @ r - p @ P @ p - information @ S @ information
+    return Reduced((log_determinant - quadratic) / 2, S @ information, S)
+
+
+def reduced_directions(
+    covariance: jax.Array, tolerance: float = TOLERANCE
+) -> tuple[jax.Array, jax.Array]:
+    """Orthonormal directions of a covariance, and which of them count.
+
+    Parameters
+    ----------
+    covariance : jax.Array
+        Shape (size, size).
+    tolerance : float
+        As in `reduce_gaussian`.
+
+    Returns
+    -------
+    directions : jax.Array
+        In columns, shape (size, size).
+    counts : jax.Array
+        Shape (size,), bool.
+    """
     values, vectors = jnp.linalg.eigh(covariance)
     squared = values**2
     number = (covariance != 0).any(0).sum()
@@ -248,21 +287,14 @@ def reduce(
     >>> bool(reduce(full, off=["slope"]).log_evidence > full.log_evidence)
     True
     """
-    problem = _problem_of(fit)
-    prior_mean, prior_covariance = prior_moments(problem)
-    changed = _changes(problem, off, priors or {})
+    problem, unit, centre, covariance, prior_mean, prior_covariance = gaussian_of(fit)
+    changed = prior_changes(problem, off, priors or {})
     index = np.array(sorted(changed), int)
     reduced_mean, reduced_covariance = prior_mean.copy(), prior_covariance.copy()
     reduced_covariance[index] = 0.0
     reduced_covariance[:, index] = 0.0
     for i, (mean, variance) in changed.items():
         reduced_mean[i], reduced_covariance[i, i] = mean, variance
-    centre, covariance = fit._posterior.gaussian
-
-    variance = np.diagonal(prior_covariance)
-    least, most = USUAL_VARIANCE
-    # The jitter is meant for parameters of order one; others are put in units of their prior.
-    unit = np.where((variance >= least) & (variance <= most), 1.0, np.sqrt(variance))
     square = np.outer(unit, unit)
     found = _compiled(
         centre / unit,
@@ -286,6 +318,48 @@ def reduce(
     return _labelled(fit, problem, float(found.change), fixed, centre, covariance)
 
 
+class GaussianFit(NamedTuple):
+    """What reduction needs of a fit by variational Laplace.
+
+    Attributes
+    ----------
+    problem : Problem
+        What was fitted.
+    unit : (size,)
+        Parameters over this are of order one, for which SPM's regularisation is meant.
+    mean, covariance, prior_mean, prior_covariance : (size,) or (size, size)
+        Posterior and prior of the free parameters.
+    """
+
+    problem: Problem
+    unit: NDArray[np.float64]
+    mean: NDArray[np.float64]
+    covariance: NDArray[np.float64]
+    prior_mean: NDArray[np.float64]
+    prior_covariance: NDArray[np.float64]
+
+
+def gaussian_of(fit: Fit) -> GaussianFit:
+    """Posterior and prior of a fit by variational Laplace; raises where there are none.
+
+    Parameters
+    ----------
+    fit : Fit
+        See `reduce`.
+
+    Returns
+    -------
+    GaussianFit
+        Moments in the order of ``fit.covariance``.
+    """
+    problem = _problem_of(fit)
+    prior_mean, prior_covariance = prior_moments(problem)
+    variance = np.diagonal(prior_covariance)
+    least, most = USUAL_VARIANCE
+    unit = np.where((variance >= least) & (variance <= most), 1.0, np.sqrt(variance))
+    return GaussianFit(problem, unit, *fit._posterior.gaussian, prior_mean, prior_covariance)
+
+
 def _problem_of(fit: Fit) -> Problem:
     if not isinstance(fit, Fit):
         raise TypeError(f"fit must be a Fit, as bayesdcm.fit returns it, got {type(fit).__name__}")
@@ -302,12 +376,25 @@ def _problem_of(fit: Fit) -> Problem:
     return fit._problem
 
 
-def _changes(
+def prior_changes(
     problem: Problem,
     off: str | Iterable[str] | Mapping[str, float],
     priors: Mapping[str, tuple[float, float]],
 ) -> dict[int, tuple[float, float]]:
-    """Mean and variance of the new priors by position in the flat vector."""
+    """Mean and variance of the new priors by position in the flat vector.
+
+    Parameters
+    ----------
+    problem : Problem
+        What was fitted.
+    off, priors
+        As in `reduce`.
+
+    Returns
+    -------
+    dict of int to tuple of float
+        Mean and variance, which is 0 for what is off.
+    """
     absent = _absent(problem)
     if isinstance(off, str):
         off = [off]

@@ -1,0 +1,383 @@
+"""Search over all models nested in a fitted one, and their average.
+
+Every reduced model is scored in closed form from the full posterior (`reduce_gaussian`), hundreds
+at once. Up to a number of candidates all patterns of switching them off are scored; with more, the
+least missed ones are tried together, switched off for good, and so on.
+
+References
+----------
+.. [1] Friston and Penny (2011), NeuroImage 56:2089.
+       https://doi.org/10.1016/j.neuroimage.2011.03.062
+.. [2] Rosa, Friston and Penny (2012), J Neurosci Methods 208:66.
+       https://doi.org/10.1016/j.jneumeth.2012.04.013
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import softmax
+
+from bayesdcm.compare.reduction import (
+    TOLERANCE,
+    ReducedFit,
+    gaussian_of,
+    prior_changes,
+    reduce,
+    reduce_gaussian,
+    reduce_within,
+    reduced_directions,
+)
+from bayesdcm.infer.problem import FREE
+from bayesdcm.infer.results import Fit
+
+# Candidates of which all patterns are scored, as in SPM.
+EXHAUSTIVE = 8
+MOST_EXHAUSTIVE = 16
+# Models that are this much worse than the best are left out of the average, nats.
+OCCAM_WINDOW = 8.0
+# Regularisation of scores, and the variance from which a direction counts, as in SPM.
+SCORE_JITTER = float(np.exp(-16))
+# A parameter is free if its prior variance exceeds the mean of the usual ones over this.
+VARIANCE_RANGE = 1024.0
+# Models scored by one call of compiled code.
+BATCH = 256
+
+
+class GaussianSearch(NamedTuple):
+    """Models nested in one with a Gaussian posterior, and their average.
+
+    Attributes
+    ----------
+    searched : (candidates,)
+        Indices of the parameters that the last set of models differs in.
+    off : (models, candidates)
+        Which of them each model switches off.
+    change : (models,)
+        Log-evidence of each model minus that of the full one, nats.
+    probability : (models,)
+        Posterior probability of each model.
+    kept : (size,)
+        Whether the search left a parameter on.
+    present : (size,)
+        Posterior probability that a parameter is there.
+    mean, variance : (size,)
+        Average over models.
+    """
+
+    searched: NDArray[np.int64]
+    off: NDArray[np.bool_]
+    change: NDArray[np.float64]
+    probability: NDArray[np.float64]
+    kept: NDArray[np.bool_]
+    present: NDArray[np.float64]
+    mean: NDArray[np.float64]
+    variance: NDArray[np.float64]
+
+
+class _Full(NamedTuple):
+    """Posterior and prior of the full model, and where parameters are when they are off."""
+
+    mean: jax.Array
+    covariance: jax.Array
+    prior_mean: jax.Array
+    prior_covariance: jax.Array
+    absent: jax.Array
+
+
+def _prior(full: _Full, on: jax.Array) -> tuple[jax.Array, jax.Array]:
+    mean = jnp.where(on, full.prior_mean, full.absent)
+    return mean, full.prior_covariance * jnp.outer(on, on)
+
+
+def _score(full: _Full, basis: jax.Array, counts: jax.Array, on: jax.Array) -> jax.Array:
+    """Change of log-evidence, from the directions of the prior that change alone."""
+    reduced_mean, reduced_covariance = _prior(full, on)
+    means = jnp.stack([full.mean, full.prior_mean, reduced_mean]) @ basis
+    covariances = jnp.stack([full.covariance, full.prior_covariance, reduced_covariance])
+    covariances = basis.T @ covariances @ basis
+    changed = (means[1] != means[2]) | (covariances[1] != covariances[2]).any(1)
+    used = counts & changed & (jnp.diagonal(covariances[1]) > SCORE_JITTER)
+    return reduce_within(means, covariances, used, SCORE_JITTER).change
+
+
+@jax.jit
+def _scores(full: _Full, basis: jax.Array, counts: jax.Array, on: jax.Array) -> jax.Array:
+    return jax.vmap(lambda pattern: _score(full, basis, counts, pattern))(on)
+
+
+@jax.jit
+def _posteriors(full: _Full, on: jax.Array, tolerance: jax.Array) -> tuple:
+    """Change of log-evidence, mean and variance of each model."""
+
+    def posterior(pattern: jax.Array) -> tuple:
+        found = reduce_gaussian(*full[:4], *_prior(full, pattern), tolerance)
+        return found.change, found.mean, jnp.diagonal(found.covariance)
+
+    return jax.vmap(posterior)(on)
+
+
+def _in_batches(function: Callable[..., Any], on: NDArray) -> tuple[NDArray, ...]:
+    """Apply a function of many models in calls of one shape."""
+    padded = np.concatenate([on, np.ones((-len(on) % BATCH, on.shape[1]), bool)])
+    parts = [function(batch) for batch in padded.reshape(-1, BATCH, on.shape[1])]
+    parts = [part if isinstance(part, tuple) else (part,) for part in parts]
+    return tuple(np.concatenate(found)[: len(on)] for found in zip(*parts, strict=True))
+
+
+def search_gaussian(
+    mean: ArrayLike,
+    covariance: ArrayLike,
+    prior_mean: ArrayLike,
+    prior_covariance: ArrayLike,
+    candidates: ArrayLike | None = None,
+    *,
+    absent: ArrayLike = 0.0,
+    exhaustive: int = EXHAUSTIVE,
+    tolerance: float = TOLERANCE,
+) -> GaussianSearch:
+    """Search the models nested in one with a Gaussian posterior, as SPM does.
+
+    Parameters
+    ----------
+    mean, covariance : array_like
+        Posterior of the full model, shapes (size,) and (size, size).
+    prior_mean, prior_covariance : array_like
+        Its prior, same shapes.
+    candidates : array_like of int, optional
+        Indices of the parameters that may be switched off; all by default. Those that the prior
+        fixes are left out.
+    absent : array_like
+        Values of parameters that are off, shape (size,) or (); 0 by default.
+    exhaustive : int
+        Number of parameters of which all patterns are scored; 8 as in SPM.
+    tolerance : float
+        As in `reduce_gaussian`.
+
+    Returns
+    -------
+    GaussianSearch
+        The last set of models with their probabilities, and the average over it.
+
+    References
+    ----------
+    .. [1] Friston and Penny (2011), NeuroImage 56:2089.
+           https://doi.org/10.1016/j.neuroimage.2011.03.062
+
+    Examples
+    --------
+    >>> found = search_gaussian([0.0, 2.0], 0.01 * np.eye(2), np.zeros(2), np.eye(2))
+    >>> found.present.round(2).tolist()
+    [0.09, 1.0]
+    """
+    arrays = (np.asarray(a, float) for a in (mean, covariance, prior_mean, prior_covariance))
+    full = _Full(*(jnp.asarray(a) for a in arrays), jnp.asarray(absent, float))
+    size = len(full.mean)
+    full = full._replace(absent=jnp.broadcast_to(full.absent, (size,)))
+    basis, counts = reduced_directions(full.prior_covariance, tolerance)
+    variance = np.diagonal(full.prior_covariance)
+    kept = variance > variance[variance < VARIANCE_RANGE].mean() / VARIANCE_RANGE
+    eligible = np.zeros(size, bool)
+    eligible[np.arange(size) if candidates is None else np.asarray(candidates, int)] = True
+    free = kept.copy()
+
+    def score(off: NDArray) -> NDArray:
+        """Scores of models that switch off columns of `searched`, or what is off already."""
+        on = np.repeat(kept[None], len(off), axis=0)
+        on[:, searched] &= ~off
+        # What the prior fixes is neither on nor off.
+        return _in_batches(lambda batch: _scores(full, basis, counts, batch), on | ~free)[0]
+
+    greedy = True
+    while greedy:
+        searched = np.flatnonzero(kept & eligible)
+        greedy = False
+        if not len(searched):
+            off, change = np.zeros((1, 0), bool), np.zeros(1)
+            break
+        most = max(len(searched) // 4, exhaustive)
+        crowded = len(searched) > most
+        if crowded:
+            single = score(np.eye(len(searched), dtype=bool))
+            searched = searched[np.argsort(-single, kind="stable")[:most]]
+            greedy = True
+        off = np.array([[True] * len(searched), [False] * len(searched)])
+        change = score(off)
+        if not (crowded and change[0] - change[1] > most):
+            searched = searched[:exhaustive]
+            off = np.array(list(product([True, False], repeat=len(searched))))
+            change = score(off)
+        removed = searched[off[change.argmax()]]
+        kept[removed] = False
+        greedy = greedy and len(removed) > 0
+
+    probability = softmax(change)
+    present = kept * 1.0
+    for column, j in enumerate(searched):
+        on, without = (probability[off[:, column] == state].mean() for state in (False, True))
+        present[j] = on / (on + without)
+    worth = change > change.max() - OCCAM_WINDOW
+    on = np.repeat(kept[None], worth.sum(), axis=0)
+    on[:, searched] &= ~off[worth]
+    limit = jnp.asarray(tolerance)
+    evidence, means, variances = _in_batches(lambda b: _posteriors(full, b, limit), on | ~free)
+    weight = softmax(evidence)
+    average = weight @ means
+    spread = weight @ (variances + means**2) - average**2
+    return GaussianSearch(
+        searched, off, change, probability, kept, present, average, np.maximum(spread, 0.0)
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class ReducedSearch:
+    """Models nested in a fitted one; made by `search_reduced`.
+
+    Parameters
+    ----------
+    models : pandas.DataFrame
+        One row a model of the last set searched, best first: a column for each parameter that
+        they differ in (True where it is on), ``change`` (of log-evidence against the full
+        model, nats) and ``probability``.
+    present : pandas.Series
+        Posterior probability that each parameter searched is there.
+    mean, sd : pandas.Series
+        Average over models of the posterior of every free parameter.
+    best : ReducedFit
+        The best model found.
+    description : str
+        The full model in one line.
+    """
+
+    models: pd.DataFrame
+    present: pd.Series
+    mean: pd.Series = field(repr=False)
+    sd: pd.Series = field(repr=False)
+    best: ReducedFit
+    description: str
+
+    def __repr__(self) -> str:
+        return (
+            f"ReducedSearch({len(self.present)} parameters, {len(self.best.off)} of them off in "
+            f"the best model, log evidence {self.best.change:+.2f}; {self.description})"
+        )
+
+    def summary(self) -> pd.DataFrame:
+        """Averaged posterior of every free parameter, one row each.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns ``mean`` and ``sd`` of the average over models, and ``present``, the posterior
+            probability that the parameter is there (missing for those that were not searched).
+        """
+        table = pd.DataFrame({"mean": self.mean, "sd": self.sd, "present": self.present})
+        table = table.reindex(self.mean.index)
+        table.index.name = "parameter"
+        return table
+
+
+def search_reduced(
+    fit: Fit,
+    among: str | Iterable[str] | Mapping[str, float] | None = None,
+    *,
+    exhaustive: int = EXHAUSTIVE,
+) -> ReducedSearch:
+    """Find which connections a fitted model needs, among all models nested in it.
+
+    Parameters
+    ----------
+    fit : Fit
+        Made by ``fit(..., method="laplace")`` in this session, with normal priors.
+    among : str, sequence of str, or mapping of str to float, optional
+        Parameters that may be switched off, by label or by site, with the value at which they are
+        off where it is not the obvious one; as `off` of `bayesdcm.compare.reduce`. The default
+        is the connections and their modulations, sites ``"A"`` and ``"B"``, as in SPM.
+    exhaustive : int
+        Number of parameters, 1 to 16, of which all patterns are scored. The default of 8 is
+        SPM's; with more candidates than that, a greedy search comes first.
+
+    Returns
+    -------
+    ReducedSearch
+        With ``models``, ``present``, ``best`` and ``summary()``.
+
+    Raises
+    ------
+    TypeError
+        If `fit` is not a fit, or `among` does not hold labels.
+    ValueError
+        If a label is unknown or named twice, the model has no sites A and B and `among` is not
+        given, `exhaustive` is out of range, or for the reasons of `reduce`.
+
+    References
+    ----------
+    .. [1] Friston and Penny (2011), NeuroImage 56:2089.
+           https://doi.org/10.1016/j.neuroimage.2011.03.062
+
+    Examples
+    --------
+    >>> import numpyro, numpyro.distributions as dist, bayesdcm
+    >>> def program(data):
+    ...     slope = numpyro.sample("slope", dist.Normal(0, 1))
+    ...     level = numpyro.sample("level", dist.Normal(0, 1))
+    ...     line = level + slope * np.arange(3.0)
+    ...     numpyro.sample("y", bayesdcm.observe.gaussian(line, 4.0), obs=data)
+    >>> full = bayesdcm.fit(program, np.array([1.1, 0.9, 1.0]), progress=False)
+    >>> found = search_reduced(full, among=["slope", "level"])
+    >>> sorted(found.best.off)
+    ['slope']
+    """
+    if isinstance(exhaustive, bool) or not isinstance(exhaustive, int | np.integer):
+        raise TypeError(f"exhaustive must be a whole number, got {exhaustive!r}")
+    if not 1 <= exhaustive <= MOST_EXHAUSTIVE:
+        raise ValueError(f"exhaustive must be from 1 to {MOST_EXHAUSTIVE}, got {exhaustive}")
+    gaussian = gaussian_of(fit)
+    problem, unit = gaussian.problem, gaussian.unit
+    if among is None:
+        names = {site.name.removesuffix(FREE) for site in problem.sites.sites}
+        among = [name for name in ("A", "B") if name in names]
+        if not among:
+            raise ValueError(
+                "among must be given: the model has no sites A or B, but "
+                f"{', '.join(map(repr, sorted(names)))}"
+            )
+    elif not isinstance(among, Iterable):
+        raise TypeError(f"among must hold labels such as 'A[V5, V1]', got {among!r}")
+    changes = prior_changes(problem, among, {})
+    candidates = np.array(sorted(changes), int)
+    absent = np.zeros(len(unit))
+    absent[candidates] = [changes[i][0] for i in candidates]
+    square = np.outer(unit, unit)
+    found = search_gaussian(
+        gaussian.mean / unit,
+        gaussian.covariance / square,
+        gaussian.prior_mean / unit,
+        gaussian.prior_covariance / square,
+        candidates,
+        absent=absent / unit,
+        exhaustive=int(exhaustive),
+        tolerance=0.0,
+    )
+    labels = np.array(problem.flat_labels, dtype=object)
+    models = pd.DataFrame(~found.off, columns=labels[found.searched])
+    models["change"], models["probability"] = found.change, found.probability
+    models = models.sort_values("change", ascending=False, ignore_index=True, kind="stable")
+    gone = [i for i in candidates if not found.kept[i]]
+    parameters = labels[: len(unit)]
+    return ReducedSearch(
+        models,
+        pd.Series(found.present[candidates], index=labels[candidates], name="present"),
+        pd.Series(found.mean * unit, index=parameters, name="mean"),
+        pd.Series(np.sqrt(found.variance) * unit, index=parameters, name="sd"),
+        reduce(fit, off={labels[i]: absent[i] for i in gone}),
+        fit.description,
+    )
