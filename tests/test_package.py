@@ -175,6 +175,18 @@ def test_the_readme_examples_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     examples = python_examples("README.md")
     assert examples
+    # Whether the examples run is asked here; the methods have tests of their own.
+    short = {
+        "laplace": {"max_iterations": 4},
+        "svi": {"steps": 50, "draws": 50},
+        "nuts": {"chains": 2, "warmup": 20, "draws": 20},
+    }
+    whole = bayesdcm.fit
+
+    def fit(*arguments, method="laplace", **options):
+        return whole(*arguments, method=method, **short[method], **options)
+
+    monkeypatch.setattr(bayesdcm, "fit", fit)
     # What the reader has recorded; what one example imports, the next has.
     names = {
         "standard": evoked_response("standard", 4e-6),
