@@ -17,15 +17,18 @@ hypothesis.settings.load_profile("bayesdcm")
 
 def pytest_addoption(parser):
     parser.addoption("--runslow", action="store_true", help="run the tests marked slow, too")
+    parser.addoption("--runall", action="store_true", help="run those marked exhaustive as well")
 
 
 def pytest_collection_modifyitems(config, items):
-    # The longest file would come last, and one of two workers would wait for it.
-    items.sort(key=lambda item: item.path.name != "test_package.py")
-    if config.getoption("--runslow") or "slow" in (config.getoption("-m") or ""):
-        return
+    chosen = config.getoption("-m") or ""
+    everything = config.getoption("--runall")
+    slow = everything or config.getoption("--runslow") or "slow" in chosen
+    exhaustive = everything or "exhaustive" in chosen
     for item in items:
-        if "slow" in item.keywords:
+        if "exhaustive" in item.keywords and not exhaustive:
+            item.add_marker(pytest.mark.skip(reason="exhaustive: give --runall"))
+        elif "slow" in item.keywords and not slow:
             item.add_marker(pytest.mark.skip(reason="slow: give --runslow"))
 
 

@@ -170,7 +170,7 @@ def evoked_response(comment, amplitude):
     return mne.EvokedArray(signal, info, times[0], comment=comment, verbose=False)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_readme_examples_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     examples = python_examples("README.md")

@@ -26,7 +26,10 @@ def compiled_quickly():
     jax.config.update("jax_disable_most_optimizations", False)
 
 
-@pytest.fixture(scope="module", params=["erp", "cmc", "lfp", "nmda"])
+OTHERS = [pytest.param(name, marks=pytest.mark.exhaustive) for name in ("cmc", "lfp", "nmda")]
+
+
+@pytest.fixture(scope="module", params=["erp", *OTHERS])
 def simulated(request):
     """A model of two sources that are both seen, and what it makes of a draw from its prior."""
     model = bayesdcm.EvokedDCM(

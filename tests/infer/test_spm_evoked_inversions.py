@@ -64,7 +64,12 @@ def disagreement(fit, case):
 
 # A compilation each, of some twenty seconds.
 @pytest.mark.parametrize(
-    "name", [CASES[0], *(pytest.param(name, marks=pytest.mark.slow) for name in CASES[1:])]
+    "name",
+    [
+        CASES[0],
+        pytest.param(CASES[1], marks=pytest.mark.exhaustive),
+        pytest.param(CASES[2], marks=pytest.mark.slow),
+    ],
 )
 def test_inversions_are_equal_with_derivatives_as_in_spm(spm, name):
     """Found: free energies apart by 1e-7, 2e-8 and 2e-6 nats; shifts below 2e-6 sds."""
@@ -83,10 +88,13 @@ def test_inversions_are_equal_with_derivatives_as_in_spm(spm, name):
 
 
 # The five sources are still on their way when both schemes stop at the limit of iterations.
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "evidence", "largest_shift"),
-    [(CASES[0], 0.01, 0.01), (CASES[1], 0.01, 0.01), (CASES[2], 0.5, 0.25)],
+    [
+        pytest.param(CASES[0], 0.01, 0.01, marks=pytest.mark.slow),
+        pytest.param(CASES[1], 0.01, 0.01, marks=pytest.mark.exhaustive),
+        pytest.param(CASES[2], 0.5, 0.25, marks=pytest.mark.exhaustive),
+    ],
 )
 def test_inversions_agree_with_exact_derivatives(spm, name, evidence, largest_shift):
     """Found: free energies higher by 0.005, 0.002 and 0.2 nats."""

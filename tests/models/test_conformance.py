@@ -77,7 +77,8 @@ def test_predictions_are_finite(case, design):
 def skip_if_slow(request):
     parameters = request.node.callspec.params
     slow = (parameters["case"], parameters["integrator"]) in SLOW
-    if slow and not request.config.getoption("--runslow"):
+    asked = ("--runslow", "--runall")
+    if slow and not any(request.config.getoption(option) for option in asked):
         pytest.skip("slow: give --runslow")
 
 

@@ -122,10 +122,10 @@ FAST = {
 
 
 def cases(*axes):
-    """All combinations, slow but where they begin one of the fast."""
+    """All combinations, for exhaustive runs but where they begin one of the fast."""
     fast = {each[: len(axes)] for each in FAST}
     return [
-        pytest.param(*case, marks=[] if case in fast else [pytest.mark.slow])
+        pytest.param(*case, marks=[] if case in fast else [pytest.mark.exhaustive])
         for case in itertools.product(*axes)
         # Delays know nothing of the head: dipoles in one are enough.
         if not {"ecd in a grid", "delayed"} <= set(case)

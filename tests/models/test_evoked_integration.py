@@ -37,7 +37,9 @@ def below(table, prefix):
 @pytest.fixture(
     scope="module",
     params=[
-        pytest.param((m, n), id=f"{m}-{n}", marks=[pytest.mark.slow] if f"{m}-{n}" in SLOW else [])
+        pytest.param(
+            (m, n), id=f"{m}-{n}", marks=[pytest.mark.exhaustive] if f"{m}-{n}" in SLOW else []
+        )
         for m in ("erp", "cmc")
         for n in DRAWS
     ],

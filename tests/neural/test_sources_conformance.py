@@ -73,7 +73,7 @@ def test_flow_compiled_as_not_compiled(model, points):
     same(model.flow(*arguments), jax.jit(model.flow)(*arguments), 1e-14)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_delayed_flow_compiled_as_not_compiled(model, points):
     function, arguments = partial(delayed_flow, model), first(points)
     same(function(*arguments), jax.jit(function)(*arguments))
