@@ -249,7 +249,7 @@ def reduce(
     Parameters
     ----------
     fit : Fit
-        Made by ``fit(..., method="laplace")`` in this session, with normal priors.
+        Made by ``fit(..., method="laplace")`` in this process, with normal priors.
     off : str, sequence of str, or mapping of str to float
         What to switch off: labels as in ``fit.summary()``, such as ``"B[deviant, STG, A1]"``, or
         names of sites, such as ``"B"``, for all of their entries. They are fixed at the values of
