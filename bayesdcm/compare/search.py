@@ -153,8 +153,9 @@ def search_gaussian(
     prior_mean, prior_covariance : array_like
         Its prior, same shapes.
     candidates : array_like of int, optional
-        Indices of the parameters that may be switched off; all by default. Those that the prior
-        fixes are left out.
+        Indices of the parameters that may be switched off. Those that the prior fixes are left
+        out. The default is SPM's: all whose prior variance is not a thousand times smaller than
+        is usual among them.
     absent : array_like
         Values of parameters that are off, shape (size,) or (); 0 by default.
     exhaustive : int
@@ -184,13 +185,18 @@ def search_gaussian(
     full = full._replace(absent=jnp.broadcast_to(full.absent, (size,)))
     basis, counts = reduced_directions(full.prior_covariance, tolerance)
     variance = np.diagonal(full.prior_covariance)
-    kept = variance > variance[variance < VARIANCE_RANGE].mean() / VARIANCE_RANGE
-    eligible = np.zeros(size, bool)
-    eligible[np.arange(size) if candidates is None else np.asarray(candidates, int)] = True
-    free = kept.copy()
+    if candidates is None:
+        usual = variance[variance < VARIANCE_RANGE]
+        free = variance > (usual.mean() / VARIANCE_RANGE if len(usual) else 0.0)
+        eligible = free
+    else:
+        free = variance > 0
+        eligible = np.zeros(size, bool)
+        eligible[np.asarray(candidates, int)] = True
+    kept = free.copy()
 
-    def score(off: NDArray) -> NDArray:
-        """Scores of models that switch off columns of `searched`, or what is off already."""
+    def score(searched: NDArray, off: NDArray) -> NDArray:
+        """Scores of models that switch off some of `searched`, besides what is off already."""
         on = np.repeat(kept[None], len(off), axis=0)
         on[:, searched] &= ~off
         # What the prior fixes is neither on nor off.
@@ -206,15 +212,15 @@ def search_gaussian(
         most = max(len(searched) // 4, exhaustive)
         crowded = len(searched) > most
         if crowded:
-            single = score(np.eye(len(searched), dtype=bool))
+            single = score(searched, np.eye(len(searched), dtype=bool))
             searched = searched[np.argsort(-single, kind="stable")[:most]]
             greedy = True
         off = np.array([[True] * len(searched), [False] * len(searched)])
-        change = score(off)
+        change = score(searched, off)
         if not (crowded and change[0] - change[1] > most):
             searched = searched[:exhaustive]
             off = np.array(list(product([True, False], repeat=len(searched))))
-            change = score(off)
+            change = score(searched, off)
         removed = searched[off[change.argmax()]]
         kept[removed] = False
         greedy = greedy and len(removed) > 0

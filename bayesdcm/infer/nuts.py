@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -290,17 +291,22 @@ def _threaded(
     # Tracing is not thread-safe in NumPyro: the first call compiles, the threads only run.
     states = [_begin_one(*static, *given, z[c], keys[c]) for c in range(len(z))]
     compiled = _block_one.lower(*static, *given, states[0]).compile()
-    stop = False
+    stop = threading.Event()
 
     def chain(c: int) -> None:
         state = states[c]
-        for block in range(n_warmup + n_blocks):
-            if stop:
-                return
-            state, result = jax.block_until_ready(compiled(*given, state))
-            if block >= n_warmup:
-                kept[c].append(jax.tree.map(np.asarray, result))
-            bar.update(BLOCK)
+        try:
+            for block in range(n_warmup + n_blocks):
+                if stop.is_set():
+                    return
+                state, result = jax.block_until_ready(compiled(*given, state))
+                if block >= n_warmup:
+                    kept[c].append(jax.tree.map(np.asarray, result))
+                bar.update(BLOCK)
+        except BaseException:
+            # Here, not where the result is asked for: this thread would first begin another chain.
+            stop.set()
+            raise
 
     workers = min(len(z), os.cpu_count() or 1)
     with ThreadPoolExecutor(workers) as pool:
@@ -309,7 +315,7 @@ def _threaded(
             for future in futures:
                 future.result()
         except KeyboardInterrupt:
-            stop = True
+            stop.set()
             return False
     return True
 

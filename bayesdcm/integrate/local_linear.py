@@ -248,20 +248,18 @@ def local_linear(
     rate, constants = jax.closure_convert(flow, x0, inputs[0])
     held_operator = jax.lax.stop_gradient(operator)
 
-    def without_derivatives(x0: jax.Array, inputs: jax.Array, *constants: jax.Array) -> jax.Array:
-        def advance(x: jax.Array, u: jax.Array) -> tuple[jax.Array, jax.Array]:
-            given = rate(x, u, *constants)
-            return x + held_operator @ given, given
-
-        return jax.lax.scan(advance, x0, inputs)[1]
+    def step(x: jax.Array, u: jax.Array, constants: list) -> tuple[jax.Array, jax.Array]:
+        given = rate(x, u, *constants)
+        return x + held_operator @ given, given
 
     # What changes with the operator is found for all steps at once, from where they are taken.
-    rates = without_derivatives(*jax.lax.stop_gradient((x0, inputs, *constants)))
+    start, held_inputs, held = jax.lax.stop_gradient((x0, inputs, constants))
+    rates = jax.lax.scan(lambda x, u: step(x, u, held), start, held_inputs)[1]
     changes = rates @ (operator - held_operator).T if change is None else change(rates)
 
     def advance(x: jax.Array, given: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         u, moved = given
-        x = x + held_operator @ rate(x, u, *constants) + moved
+        x = step(x, u, constants)[0] + moved
         return x, x
 
     return jax.lax.scan(advance, x0, (inputs, changes))[1][substeps - 1 :: substeps]

@@ -156,7 +156,8 @@ def _change_jvp(
 ) -> tuple[jax.Array, jax.Array]:
     jacobian, delayed, rates, dt = primals
     n = len(jacobian)
-    (rows, columns), (delayed_rows, delayed_columns) = (np.divmod(flat, n) for flat in entries)
+    flat = [np.array(positions, int) for positions in entries]
+    (rows, columns), (delayed_rows, delayed_columns) = (np.divmod(at, n) for at in flat)
     identity = jnp.eye(n)
     D = jnp.linalg.inv(identity + delayed)
     flow_jacobian = D @ (jacobian - SHIFT * identity)
@@ -169,9 +170,8 @@ def _change_jvp(
     by_delayed = -_outer(left[:, :, delayed_rows], right[:, delayed_columns])
     by_entry = jnp.concatenate([by_jacobian, by_delayed])
 
-    moved = jnp.concatenate([t.reshape(-1)[np.array(flat, int)] for t, flat in zip(
-        tangents[:2], entries, strict=True)])  # fmt: skip
-    change = moved @ by_entry.reshape(len(by_entry), -1)
+    moved = [t.reshape(-1)[at] for t, at in zip(tangents[:2], flat, strict=True)]
+    change = jnp.concatenate(moved) @ by_entry.reshape(len(by_entry), -1)
     return 0 * rates, change.reshape(n, -1).T
 
 

@@ -12,6 +12,7 @@ from scipy.special import softmax
 
 import bayesdcm
 from bayesdcm.compare import reduce_gaussian, search_gaussian, search_reduced
+from bayesdcm.compare.search import SCORE_JITTER
 from bayesdcm.infer.problem import make_problem
 from bayesdcm.infer.results import Fit, FlatPosterior
 from bayesdcm.observe import gaussian
@@ -64,8 +65,9 @@ def test_small_searches_score_every_model():
     found = search_gaussian(*full)
     patterns = [np.flatnonzero(off) for off in product([True, False], repeat=5)]
     expected = np.array([change(full, off) for off in patterns])
-    # Scores are regularised ten times as much as the evidences of single models.
-    assert_allclose(found.change, expected, rtol=3e-5, atol=1e-4)
+    # Regularisation widens the posterior, which moves the quadratic form of the mean by this much.
+    precise = np.linalg.solve(full[1], full[0])
+    assert_allclose(found.change, expected, rtol=0, atol=SCORE_JITTER * precise @ precise + 1e-5)
     assert_allclose(found.probability, softmax(expected), atol=1e-4)
     assert np.flatnonzero(~found.kept).tolist() == [1, 3]
     on = np.array([j not in off for off in patterns for j in range(5)]).reshape(-1, 5)
@@ -97,6 +99,18 @@ def test_only_candidates_are_switched_off():
     found = search_gaussian(*full, candidates=[1, 2])
     assert found.kept.tolist() == [True, False, True, True]
     assert sorted(found.searched) == [1, 2]
+
+
+def test_candidates_are_searched_however_different_their_priors():
+    full = posterior(3, 5, weak=[0])
+    scale = np.array([1e-3, 1.0, 30.0])
+    square = np.outer(scale, scale)
+    scaled = (full[0] * scale, full[1] * square, full[2], full[3] * square)
+    found = search_gaussian(*scaled, candidates=[0, 1, 2], tolerance=0.0)
+    assert sorted(found.searched) == [0, 1, 2]
+    assert found.kept.tolist() == [False, True, True]
+    usual = search_gaussian(*scaled, tolerance=0.0)
+    assert sorted(usual.searched) == [1, 2]
 
 
 def test_without_candidates_the_full_model_remains():
