@@ -28,6 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 from numpyro.infer.hmc import hmc
+from numpyro.infer.hmc_util import build_adaptation_schedule
 from tqdm.auto import tqdm
 
 from bayesdcm.infer.collapsed import Marginal, Split, collapsible, marginal
@@ -118,7 +119,7 @@ def _kernel(
 
     initialise, advance = hmc(potential, algo="NUTS")
 
-    def start(z: jax.Array, key: jax.Array) -> Any:
+    def start(z: jax.Array, key: jax.Array, *, forward_mode: bool = False) -> Any:
         return initialise(
             z,
             num_warmup=settings.warmup,
@@ -129,6 +130,7 @@ def _kernel(
             target_accept_prob=settings.target_accept,
             max_tree_depth=settings.max_tree_depth,
             find_heuristic_step_size=False,
+            forward_mode_differentiation=forward_mode,
             rng_key=key,
         )
 
@@ -145,7 +147,15 @@ def _begin(
     z: jax.Array,
     key: jax.Array,
 ) -> Any:
-    return _kernel(source, sites, settings, prepared, centre, factor)[0](z, key)
+    start, _, _ = _kernel(source, sites, settings, prepared, centre, factor)
+    # A single gradient, in the mode that compiles faster.
+    state = start(z, key, forward_mode=True)
+    if settings.adapt_metric:
+        return state
+    # NumPyro forgets the step size it has learnt wherever it may learn a new metric.
+    last = len(build_adaptation_schedule(settings.warmup)) - 1
+    one_window = state.adapt_state._replace(window_idx=jnp.array(last))
+    return state._replace(adapt_state=one_window)
 
 
 def _block(
