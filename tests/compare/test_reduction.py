@@ -228,6 +228,7 @@ def test_models_of_the_package():
     assert reduce(fit, off={label: 0.0}).sd["transit"][0] == 0
 
 
+@pytest.mark.slow
 def test_connections_of_evoked_responses_are_absent_where_the_model_has_them():
     signal = np.random.default_rng(0).normal(size=(2, 16, 2))
     data = bayesdcm.data.EvokedData(signal, np.arange(16) / 250)

@@ -76,6 +76,7 @@ def test_small_searches_score_every_model():
     assert_allclose(found.present, expected, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_greedy_search_finds_what_an_exhaustive_one_finds():
     weak = [0, 2, 3, 7, 9, 11]
     full = posterior(12, 1, weak=weak)

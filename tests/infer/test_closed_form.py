@@ -80,7 +80,8 @@ def assert_approximated(fit, mean, covariance, evidence):
     assert fit.status["converged"]
 
 
-@pytest.mark.parametrize("guide", ["full_rank", SLOW("laplace"), SLOW("low_rank"), SLOW("flow")])
+@pytest.mark.slow
+@pytest.mark.parametrize("guide", ["full_rank", "laplace", "low_rank", "flow"])
 def test_guides_that_know_correlations(linear, linear_data, exact, guide):
     data = linear_data()
     # Low rank does not start from the Gaussian approximation's correlations, and has to find them.
@@ -196,6 +197,7 @@ def skewed_posterior():
     return rate, size, counted + joint + np.log(2) + stats.norm.logcdf(mean / sd)
 
 
+@pytest.mark.slow
 def test_nuts_with_bounded_parameters_and_counts():
     fit = bayesdcm.fit(skewed_program, COUNTS, "nuts", draws=1500, progress=False)
     rate, size, _ = skewed_posterior()

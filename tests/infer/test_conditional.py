@@ -137,6 +137,7 @@ def test_the_generic_problem_agrees_with_spm(spm, fits, derivatives, evidence, p
     assert fit.status["accuracy"] == pytest.approx(accuracy, abs=1e-9 if path < 1e-8 else 1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", [{"whole": True}, {"noise": "dense"}], ids=str)
 def test_how_a_program_is_written_does_not_matter(spm, fits, variant):
     other, fit = bayesdcm.fit(Generic(**variant), spm), fits["exact"]
@@ -146,6 +147,7 @@ def test_how_a_program_is_written_does_not_matter(spm, fits, variant):
     np.testing.assert_allclose(other.covariance, fit.covariance, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_several_starts_and_data_sets_share_compiled_code(spm, fits):
     several = bayesdcm.fit(Generic(), spm, starts=3, seed=1)
     energies = several.trace["starts_free_energy"]
@@ -235,6 +237,7 @@ def test_linear_models_have_the_exact_posterior(problem, count):
     assert fit.log_evidence == pytest.approx(evidence, abs=5e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("infer", [OBSERVER, {}], ids=["observer", "plain"])
 def test_several_temporal_components_are_those_of_all_data(problem, infer):
     fits = [
@@ -262,6 +265,7 @@ def learned_program(problem):
     return program
 
 
+@pytest.mark.slow
 def test_sites_may_share_log_precisions(problem):
     def joint(y):
         b = numpyro.sample("b", normal(np.zeros(3), np.ones(3)))

@@ -141,7 +141,13 @@ OBSERVERS = {
 
 @pytest.mark.parametrize(
     ("observer", "confounds", "components"),
-    [("one row", 1, 1), ("a row each", 0, 1), ("mixed", 2, 1), ("mixed", 1, 2), ("one row", 3, 2)],
+    [
+        ("one row", 1, 1),
+        ("a row each", 0, 1),
+        pytest.param("mixed", 2, 1, marks=pytest.mark.slow),
+        pytest.param("mixed", 1, 2, marks=pytest.mark.slow),
+        ("one row", 3, 2),
+    ],
 )
 def test_equal_to_the_plain_version(observer, confounds, components):
     rng = np.random.default_rng(5)

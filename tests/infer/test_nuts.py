@@ -166,6 +166,7 @@ def test_divergences_are_counted_and_told(caplog):
         pytest.param("parallel", 6, 1, 50, id="in the first chain"),
     ],
 )
+@pytest.mark.parametrize("fit", ["parallel"], indirect=True)
 def test_interruption_keeps_finished_draws(
     linear, data, fit, chain_method, stop_at, chains, draws, monkeypatch, caplog
 ):

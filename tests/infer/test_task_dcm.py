@@ -98,6 +98,7 @@ def test_another_data_set_of_the_same_shape_compiles_nothing(fit, model, data, c
 # What the result shows. The data are scaled down to a range of 4 to be modelled.
 
 
+@pytest.mark.slow
 def test_sites_carry_the_names_of_regions_and_inputs(fit, data):
     posterior = fit.idata.posterior
     dims = {

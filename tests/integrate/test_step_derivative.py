@@ -77,6 +77,7 @@ def network(neural, sources=2):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("neural", "step"), [("erp", 0.008), pytest.param("nmda", 0.004, marks=pytest.mark.exhaustive)]
 )

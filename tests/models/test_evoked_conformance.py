@@ -112,20 +112,28 @@ def jitted(function, *arguments):
     return compiled(*arguments)
 
 
-# Each neural model, observation and integrator once: that serves for most changes.
-FAST = {
+# Each neural model, observation and integrator once; one of them serves for most changes.
+SOME = {
     ("erp", "ecd", "delayed"),
     ("cmc", "img", "local_linear"),
     ("lfp", "lfp", "local_linear"),
     ("nmda", "fixed", "local_linear"),
 }
+FAST = ("lfp", "lfp", "local_linear")
+
+
+def marks(case):
+    """When a combination is tested, which may be the beginning of one."""
+    if case == FAST[: len(case)]:
+        return []
+    some = case in {each[: len(case)] for each in SOME}
+    return [pytest.mark.slow if some else pytest.mark.exhaustive]
 
 
 def cases(*axes):
-    """All combinations, for exhaustive runs but where they begin one of the fast."""
-    fast = {each[: len(axes)] for each in FAST}
+    """All combinations."""
     return [
-        pytest.param(*case, marks=[] if case in fast else [pytest.mark.exhaustive])
+        pytest.param(*case, marks=marks(case))
         for case in itertools.product(*axes)
         # Delays know nothing of the head: dipoles in one are enough.
         if not {"ecd in a grid", "delayed"} <= set(case)

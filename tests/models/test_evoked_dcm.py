@@ -347,6 +347,7 @@ def test_what_is_fixed_may_be_left_out(model, data, parameters):
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.slow
 def test_predictions_are_traced_before_they_were_computed():
     """Lead fields and settings of the integrator are constants of a traced function."""
     head_data = make_data(12, head=sphere())

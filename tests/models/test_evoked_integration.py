@@ -14,8 +14,15 @@ DRAWS = {"one": ("r1",), "two": ("r0", "r1", "r2"), "mmn": ("r1", "r2")}
 # Every how many samples the file holds.
 EVERY = {"one": 4, "two": 2, "mmn": 8}
 
-# Compiled like the others, which are enough for most changes.
-SLOW = ("erp-one", "cmc-one", "cmc-mmn")
+# Compiled like the others; one of them is enough for most changes.
+SLOW = ("erp-mmn", "cmc-two")
+EXHAUSTIVE = ("erp-one", "cmc-one", "cmc-mmn")
+
+
+def marks(case):
+    if case in EXHAUSTIVE:
+        return [pytest.mark.exhaustive]
+    return [pytest.mark.slow] if case in SLOW else []
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +44,7 @@ def below(table, prefix):
 @pytest.fixture(
     scope="module",
     params=[
-        pytest.param(
-            (m, n), id=f"{m}-{n}", marks=[pytest.mark.exhaustive] if f"{m}-{n}" in SLOW else []
-        )
+        pytest.param((m, n), id=f"{m}-{n}", marks=marks(f"{m}-{n}"))
         for m in ("erp", "cmc")
         for n in DRAWS
     ],

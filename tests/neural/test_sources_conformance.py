@@ -60,6 +60,7 @@ def same(got, expected, tolerance=1e-11):
     np.testing.assert_allclose(got, expected, rtol=0, atol=tolerance * scale)
 
 
+@pytest.mark.slow
 def test_mapped_as_one_by_one(model, points):
     function = partial(delayed_flow, model)
     compiled = jax.jit(function)
@@ -79,6 +80,7 @@ def test_delayed_flow_compiled_as_not_compiled(model, points):
     same(function(*arguments), jax.jit(function)(*arguments))
 
 
+@pytest.mark.slow
 def test_derivatives_in_both_modes_agree_with_differences(model, points):
     rng, (x, u, parameters) = np.random.default_rng(6), first(points)
     weights = rng.standard_normal(x.size * (x.size + 1))

@@ -17,6 +17,9 @@ from bayesdcm.plot.quantities import unit_of
 from bayesdcm.plot.residuals import autocorrelation
 from bayesdcm.report import write_report
 
+# For the fits that are drawn.
+pytestmark = pytest.mark.slow
+
 DRAWN = [
     plot.plot_fit,
     plot.plot_residuals,

@@ -8,6 +8,9 @@ import pytest
 from bayesdcm.report import write_report
 from bayesdcm.report.words import listed
 
+# For the fits that are reported.
+pytestmark = pytest.mark.slow
+
 
 class Page(HTMLParser):
     """Tags, identifiers and text of a page."""
