@@ -87,35 +87,35 @@ def test_greedy_search_finds_what_an_exhaustive_one_finds():
 
 
 def test_parameters_that_are_off_take_the_values_given():
-    full = posterior(3, 2)
-    absent = np.array([full[0][0], 0.0, 0.0])
+    full = posterior(5, 2)
+    absent = np.array([full[0][0], 0.0, 0.0, 0.0, 0.0])
     found = search_gaussian(*full, absent=absent)
-    assert found.kept.tolist() == [False, True, True]
+    assert found.kept.tolist() == [False, True, True, True, True]
     assert found.present[0] < 0.5
     assert found.change.max() == pytest.approx(change(full, [0], absent), abs=1e-4)
 
 
 def test_only_candidates_are_switched_off():
-    full = posterior(4, 3, weak=[0, 1])
+    full = posterior(5, 3, weak=[0, 1])
     found = search_gaussian(*full, candidates=[1, 2])
-    assert found.kept.tolist() == [True, False, True, True]
+    assert found.kept.tolist() == [True, False, True, True, True]
     assert sorted(found.searched) == [1, 2]
 
 
 def test_candidates_are_searched_however_different_their_priors():
-    full = posterior(3, 5, weak=[0])
-    scale = np.array([1e-3, 1.0, 30.0])
+    full = posterior(5, 5, weak=[0])
+    scale = np.array([1e-3, 1.0, 30.0, 1.0, 1.0])
     square = np.outer(scale, scale)
     scaled = (full[0] * scale, full[1] * square, full[2], full[3] * square)
-    found = search_gaussian(*scaled, candidates=[0, 1, 2], tolerance=0.0)
-    assert sorted(found.searched) == [0, 1, 2]
-    assert found.kept.tolist() == [False, True, True]
+    found = search_gaussian(*scaled, candidates=range(5), tolerance=0.0)
+    assert sorted(found.searched) == [0, 1, 2, 3, 4]
+    assert found.kept.tolist() == [False, True, True, True, True]
     usual = search_gaussian(*scaled, tolerance=0.0)
-    assert sorted(usual.searched) == [1, 2]
+    assert sorted(usual.searched) == [1, 2, 3, 4]
 
 
 def test_without_candidates_the_full_model_remains():
-    full = posterior(3, 4)
+    full = posterior(5, 4)
     found = search_gaussian(*full, candidates=[])
     assert found.kept.all()
     assert_allclose(found.mean, full[0], atol=1e-6)

@@ -145,6 +145,7 @@ def test_labels_are_of_free_parameters_only(fit, model):
     assert {"transit[SPC]", "decay", "epsilon", "log_precision[V1]"} <= set(table.index)
 
 
+@pytest.mark.slow
 def test_constants_have_no_spread(fit, model):
     for name in "ABC":
         off = getattr(model, name) == 0

@@ -112,28 +112,20 @@ def jitted(function, *arguments):
     return compiled(*arguments)
 
 
-# Each neural model, observation and integrator once; one of them serves for most changes.
+# Each neural model, observation and integrator once.
 SOME = {
     ("erp", "ecd", "delayed"),
     ("cmc", "img", "local_linear"),
     ("lfp", "lfp", "local_linear"),
     ("nmda", "fixed", "local_linear"),
 }
-FAST = ("lfp", "lfp", "local_linear")
-
-
-def marks(case):
-    """When a combination is tested, which may be the beginning of one."""
-    if case == FAST[: len(case)]:
-        return []
-    some = case in {each[: len(case)] for each in SOME}
-    return [pytest.mark.slow if some else pytest.mark.exhaustive]
 
 
 def cases(*axes):
-    """All combinations."""
+    """All combinations, most of them for exhaustive runs."""
+    some = {each[: len(axes)] for each in SOME}
     return [
-        pytest.param(*case, marks=marks(case))
+        pytest.param(*case, marks=pytest.mark.slow if case in some else pytest.mark.exhaustive)
         for case in itertools.product(*axes)
         # Delays know nothing of the head: dipoles in one are enough.
         if not {"ecd in a grid", "delayed"} <= set(case)
