@@ -117,8 +117,13 @@ def test_a_program_of_ones_own_by_laplace(own_program, data):
     assert fit.diagnose().problems == []
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("method", ["svi", "nuts"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        pytest.param("svi", marks=pytest.mark.exhaustive),
+        pytest.param("nuts", marks=pytest.mark.slow),
+    ],
+)
 def test_a_program_of_ones_own_by_other_methods(own_program, data, method):
     fit = bayesdcm.fit(own_program, data, method, progress=False)
     assert_recovered(fit)

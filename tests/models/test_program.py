@@ -222,7 +222,7 @@ def test_predictive_draws_the_signal_where_it_is_not_observed(model, data, value
     np.testing.assert_allclose(draws.std(axis=0).mean(axis=0), sd, rtol=0.1)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_nuts_needs_nothing_but_the_program(program, values):
     init = numpyro.infer.init_to_value(values=values)
     kernel = NUTS(program, init_strategy=init, max_tree_depth=4)
