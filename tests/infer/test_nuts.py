@@ -61,7 +61,7 @@ def test_statistics_of_every_draw(fit):
         assert np.isfinite(values).all(), name
     assert stats["diverging"].dtype == bool
     assert ((stats["acceptance_rate"] >= 0) & (stats["acceptance_rate"] <= 1)).all()
-    # The rate aimed at, though warm-up is too short to learn a step size twice.
+    # The step size is learnt in one window: restarts would leave it too small, the rate too high.
     assert abs(float(stats["acceptance_rate"].mean()) - 0.9) < 0.04
     steps, depth = np.asarray(stats["n_steps"]), np.asarray(stats["tree_depth"])
     assert (steps >= 1).all() and (steps < 2**depth).all() and (steps >= 2 ** (depth - 1)).all()
