@@ -287,7 +287,7 @@ def reduce(
     >>> bool(reduce(full, off=["slope"]).log_evidence > full.log_evidence)
     True
     """
-    problem, unit, centre, covariance, prior_mean, prior_covariance = gaussian_of(fit)
+    problem, _, unit, centre, covariance, prior_mean, prior_covariance = gaussian_of(fit)
     changed = prior_changes(problem, off, priors or {})
     index = np.array(sorted(changed), int)
     reduced_mean, reduced_covariance = prior_mean.copy(), prior_covariance.copy()
@@ -325,6 +325,8 @@ class GaussianFit(NamedTuple):
     ----------
     problem : Problem
         What was fitted.
+    labels : list of str
+        Labels of the free parameters.
     unit : (size,)
         Parameters over this are of order one, for which SPM's regularisation is meant.
     mean, covariance, prior_mean, prior_covariance : (size,) or (size, size)
@@ -332,6 +334,7 @@ class GaussianFit(NamedTuple):
     """
 
     problem: Problem
+    labels: list[str]
     unit: NDArray[np.float64]
     mean: NDArray[np.float64]
     covariance: NDArray[np.float64]
@@ -357,7 +360,8 @@ def gaussian_of(fit: Fit) -> GaussianFit:
     variance = np.diagonal(prior_covariance)
     least, most = USUAL_VARIANCE
     unit = np.where((variance >= least) & (variance <= most), 1.0, np.sqrt(variance))
-    return GaussianFit(problem, unit, *fit._posterior.gaussian, prior_mean, prior_covariance)
+    moments = (*fit._posterior.gaussian, prior_mean, prior_covariance)
+    return GaussianFit(problem, problem.flat_labels, unit, *moments)
 
 
 def _problem_of(fit: Fit) -> Problem:
