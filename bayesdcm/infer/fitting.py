@@ -332,7 +332,16 @@ def _fit_laplace(
 
 
 def _gaussian_start(problem: Problem, starts: Any, seed: int) -> tuple[NDArray, NDArray]:
-    """Gaussian approximation to start from: variational Laplace, else the prior's moments."""
+    """Gaussian approximation to start from.
+
+    The model's own, where it has a method ``gaussian_start(prepared)`` that gives mean and
+    covariance over the flat vector; else variational Laplace, else the prior's moments.
+    """
+    own = getattr(getattr(problem.source, "model", None), "gaussian_start", None)
+    if own is not None:
+        if np.ndim(starts) or starts != 1:
+            raise ValueError(f"starts must be 1 for a model that has its own start, got {starts!r}")
+        return own(problem.prepared)
     if not problem.sites.foreign:
         found = laplace_posterior(problem, _starts(problem, starts, seed))
         return found["mean"], found["covariance"]
@@ -359,7 +368,9 @@ def _fit_nuts(
 ) -> Fit:
     centre, covariance = _gaussian_start(problem, starts, seed)
     found = nuts.sample(problem, centre, covariance, seed=seed, progress=progress, **options)
-    posterior = FlatPosterior(draws=found.position, statistics=found.statistics, seed=seed)
+    posterior = FlatPosterior(
+        draws=found.position, statistics=found.statistics, seed=seed, metric=covariance
+    )
     diverging = int(found.statistics["diverging"].sum())
     r_hat = float(split_r_hat(found.position).max())
     status = {
