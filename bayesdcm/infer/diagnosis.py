@@ -209,7 +209,11 @@ def _finite_mean(array: Any) -> np.ndarray:
 
 
 def _check_explained(fit: Any, problems: list[str], facts: dict[str, Any]) -> None:
-    group, observed = fit.idata.posterior_predictive, fit.idata.observed_data
+    group = getattr(fit.idata, "posterior_predictive", None)
+    # Programs whose likelihood is a factor alone observe nothing that could be explained.
+    if group is None:
+        return
+    observed = fit.idata.observed_data
     for name in observed.data_vars:
         if f"{name}_prediction" not in group:
             continue

@@ -75,7 +75,9 @@ def _predictive(
         for name in sites.foreign:
             fn, value = result.foreign[name]
             key, first = jax.random.split(key)
-            found["predictive"][name] = fn.sample(first)
+            # A factor (numpyro.factor) has a likelihood, but no data.
+            if jnp.size(value):
+                found["predictive"][name] = fn.sample(first)
             found["likelihood"][name] = fn.log_prob(value)
         return found
 
@@ -143,7 +145,8 @@ def observed_values(problem: Problem) -> dict[str, NDArray]:
     def observed() -> tuple:
         result = evaluate(program, sites, jnp.zeros(sites.size))
         gaussian = {name: value for name, (_, value) in result.observations.items()}
-        return (gaussian | {name: value for name, (_, value) in result.foreign.items()},)
+        foreign = {name: v for name, (_, v) in result.foreign.items() if jnp.size(v)}
+        return (gaussian | foreign,)
 
     small = Outputs(observed).select(0)
     return {name: np.asarray(value) for name, value in small().items()}
