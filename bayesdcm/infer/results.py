@@ -38,6 +38,9 @@ class FlatPosterior:
         How many draws to take from `gaussian`.
     seed : int
         Seed of everything drawn later.
+    metric : ndarray or None
+        Covariance of the Gaussian approximation that a sampler was preconditioned with,
+        (size, size).
     """
 
     draws: NDArray | None = None
@@ -46,6 +49,7 @@ class FlatPosterior:
     statistics: Mapping[str, NDArray] = field(default_factory=dict)
     n_draws: int = 1000
     seed: int = 0
+    metric: NDArray | None = None
 
     @cached_property
     def sample(self) -> NDArray:
