@@ -181,3 +181,68 @@ def pareto_k(log_weights: NDArray) -> float:
         else:
             _, shape = az.psislw(finite)
     return float(np.asarray(shape))
+
+
+def effective_sample_size(values: NDArray) -> float:
+    """How many independent draws the mean over chains is worth.
+
+    Parameters
+    ----------
+    values : ndarray
+        Shape (chains, draws).
+
+    Returns
+    -------
+    float
+        The effective sample size for the mean; larger than the number of draws where they are
+        negatively correlated.
+
+    References
+    ----------
+    .. [1] Vehtari et al. (2021), Bayesian Analysis 16:667. https://doi.org/10.1214/20-BA1221
+
+    Examples
+    --------
+    >>> effective_sample_size(np.random.default_rng(0).normal(size=(4, 500))) > 1500
+    True
+    """
+    data = xr.Dataset({"x": (("chain", "draw"), values)})
+    return float(az.ess(data, method="mean")["x"])
+
+
+def smoothed_weights(log_ratios: NDArray, effective: float = 1.0) -> tuple[NDArray, NDArray]:
+    """Importance weights whose largest values are smoothed by a generalised Pareto tail.
+
+    Parameters
+    ----------
+    log_ratios : ndarray
+        Log importance ratios, shape (points, draws); all finite.
+    effective : float
+        Effective draws over draws.
+
+    Returns
+    -------
+    tuple of ndarray
+        Log weights (points, draws), whose exponentials sum to one over draws, and the shapes of
+        the tails (points,).
+
+    References
+    ----------
+    .. [1] Vehtari et al. (2024), J Mach Learn Res 25:72. https://jmlr.org/papers/v25/19-556.html
+
+    Examples
+    --------
+    >>> weights, _ = smoothed_weights(np.random.default_rng(0).normal(size=(3, 400)))
+    >>> np.exp(weights).sum(1).round(6).tolist()
+    [1.0, 1.0, 1.0]
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if DATA_TREE:
+            from arviz_stats.base import array_stats
+
+            # ArviZ 1.x takes log-likelihoods, the negative of the log ratios.
+            weights, shapes = array_stats.psislw(-log_ratios, r_eff=effective)
+        else:
+            weights, shapes = az.psislw(log_ratios, reff=effective)
+    return np.asarray(weights), np.atleast_1d(np.asarray(shapes))

@@ -1,0 +1,158 @@
+"""What estimates of a log-evidence share: the result, densities of points, sample sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesdcm.infer import arviz_adapter
+from bayesdcm.infer.density import Layout, evaluate
+from bayesdcm.infer.problem import Problem
+from bayesdcm.infer.threads import single_threaded_linear_algebra
+
+# Points are evaluated in parts of one size, so that any number of them is compiled once.
+BATCH, PART = 32, 256
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A log-evidence with its standard error; serves as a number, too.
+
+    Parameters
+    ----------
+    log_evidence : float
+        Nats.
+    standard_error : float
+        Monte-Carlo standard error, nats; NaN for bounds, which have an unknown gap instead.
+    method : str
+        How it was estimated: ``"free_energy"``, ``"elbo"``, ``"bridge"``, ``"importance"`` or
+        ``"thermodynamic"``.
+    details : mapping
+        Numbers behind it, which differ between methods.
+    problems : tuple of str
+        Why the number is not to be trusted, a sentence each; empty if nothing was found.
+
+    Examples
+    --------
+    >>> float(Evidence(-3.5, 0.01, "bridge"))
+    -3.5
+    """
+
+    log_evidence: float
+    standard_error: float
+    method: str
+    details: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    problems: tuple[str, ...] = ()
+
+    def __float__(self) -> float:
+        return float(self.log_evidence)
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing was found that speaks against the number."""
+        return not self.problems
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _log_joints(
+    source: Any, sites: Layout, prior: bool, prepared: Any, points: jax.Array
+) -> jax.Array:
+    program = source.bind(prepared)
+
+    def one(vector: jax.Array) -> jax.Array:
+        result = evaluate(program, sites, vector)
+        log_prior = result.log_prior + result.log_hyperprior
+        return log_prior if prior else log_prior + result.log_likelihood
+
+    return jax.lax.map(one, points, batch_size=BATCH)
+
+
+@single_threaded_linear_algebra()
+def log_joints(problem: Problem, points: NDArray, *, prior: bool = False) -> NDArray[np.float64]:
+    """Log joint densities of data and flat points.
+
+    Parameters
+    ----------
+    problem : Problem
+        The program bound to data.
+    points : ndarray
+        Flat, unconstrained, shape (points, size).
+    prior : bool
+        Leave the likelihood out.
+
+    Returns
+    -------
+    ndarray
+        Nats, shape (points,); -inf where a density is not a number.
+
+    Examples
+    --------
+    >>> import numpyro, numpyro.distributions as dist
+    >>> from bayesdcm.infer.problem import make_problem
+    >>> def program(data):
+    ...     x = numpyro.sample("x", dist.Normal(0.0, 1.0))
+    ...     numpyro.sample("y", dist.Normal(x, 1.0), obs=data)
+    >>> log_joints(make_problem(program, 0.0), np.zeros((1, 1))).round(4).tolist()
+    [-1.8379]
+    """
+    count = len(points)
+    padded = np.concatenate([points, np.repeat(points[-1:], -count % PART, axis=0)])
+    parts = [
+        _log_joints(problem.source, problem.sites, prior, problem.prepared, jnp.asarray(part))
+        for part in padded.reshape(-1, PART, points.shape[1])
+    ]
+    found = np.concatenate([np.asarray(part) for part in parts])[:count]
+    return np.where(np.isnan(found), -np.inf, found)
+
+
+def effective_draws(values: NDArray) -> float:
+    """How many independent draws the mean of a chain's values is worth, at most as many as it has.
+
+    Parameters
+    ----------
+    values : ndarray
+        Shape (chains, draws).
+
+    Returns
+    -------
+    float
+        The effective sample size.
+
+    Examples
+    --------
+    >>> noise = np.random.default_rng(0).normal(size=(2, 500))
+    >>> effective_draws(noise) > 700 > effective_draws(np.cumsum(noise, axis=1))
+    True
+    """
+    if np.ptp(values) <= 1e-12 * max(np.abs(values).max(), 1e-300):
+        return float(values.size)
+    return float(min(arviz_adapter.effective_sample_size(values), values.size))
+
+
+def relative_variance(values: NDArray) -> float:
+    """Squared standard error of the mean of positive values of chains, relative to that mean.
+
+    Parameters
+    ----------
+    values : ndarray
+        Shape (chains, draws).
+
+    Returns
+    -------
+    float
+        Variance of the logarithm of the mean, to first order.
+
+    Examples
+    --------
+    >>> round(relative_variance(np.random.default_rng(0).uniform(size=(1, 3000))) * 3000, 1)
+    0.3
+    """
+    mean = values.mean()
+    return float(values.var(ddof=1) / mean**2 / effective_draws(values))

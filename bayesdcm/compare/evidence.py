@@ -1,0 +1,201 @@
+"""The log-evidence of a fitted model, by any of the methods that there are."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import logsumexp
+
+from bayesdcm.compare.bridge import bridge_sampling
+from bayesdcm.compare.estimate import Evidence, log_joints
+from bayesdcm.compare.thermodynamic import thermodynamic_integration
+from bayesdcm.infer import arviz_adapter
+from bayesdcm.infer.diagnosis import PARETO_LIMIT
+from bayesdcm.infer.results import Fit
+
+METHODS = ("free_energy", "bridge", "importance", "thermodynamic")
+# Kind of log-evidence that a fit comes with; NUTS comes with none.
+OWN = {"laplace": "free_energy", "svi": "elbo"}
+
+
+def log_evidence(fit: Fit, method: str | None = None, *, seed: int = 0, **options: Any) -> Evidence:
+    """Log-evidence of the model of a fit.
+
+    All methods estimate the same number, in nats: the density of the data, with parameters and
+    confounds integrated out. For posteriors that are normal, as those of linear models, they
+    agree.
+
+    Parameters
+    ----------
+    fit : Fit
+        Any fit. Methods other than the free energy need one that was made in this process.
+    method : {"free_energy", "bridge", "importance", "thermodynamic"}, optional
+        The free energy of variational Laplace, or the evidence lower bound of SVI; bridge
+        sampling of the draws of NUTS; importance sampling with the approximation of Laplace or
+        SVI as proposal; thermodynamic integration, which draws anew. None: bridge sampling for
+        NUTS, else the free energy.
+    seed : int
+        Seed of what is drawn.
+    **options
+        Bridge: ``proposals`` (as many as half the draws; draws of each proposal), ``warp``
+        (False; mirror skewed posteriors). Importance: ``draws`` (4000). Thermodynamic: ``path``
+        ("approximation", or "prior"), ``temperatures`` (8; 24 from the prior), ``power`` (2; 5),
+        ``chains`` (4), ``warmup`` (150), ``draws`` (250).
+
+    Returns
+    -------
+    Evidence
+        A number with its standard error. A warning is given, too, where it is not to be trusted.
+
+    Warns
+    -----
+    RuntimeWarning
+        With `Evidence.problems`, if there are any.
+
+    Raises
+    ------
+    TypeError
+        If `fit` is not a fit, or an option is unknown.
+    ValueError
+        If the method is unknown or does not suit the fit, or the fit was read from disk.
+
+    References
+    ----------
+    .. [1] Gronau et al. (2017), J Math Psychol 81:80. https://doi.org/10.1016/j.jmp.2017.09.005
+    .. [2] Friel and Pettitt (2008), J R Stat Soc B 70:589.
+           https://doi.org/10.1111/j.1467-9868.2007.00650.x
+
+    Examples
+    --------
+    >>> import numpyro, numpyro.distributions as dist, bayesdcm
+    >>> def program(data):
+    ...     mean = numpyro.sample("mean", dist.Normal(0, 1))
+    ...     numpyro.sample("y", bayesdcm.observe.gaussian(mean + 0 * data, 0.0), obs=data)
+    >>> round(float(log_evidence(bayesdcm.fit(program, np.zeros(1)))), 3)  # N(0; 0, 2)
+    -1.266
+    """
+    if not isinstance(fit, Fit):
+        raise TypeError(f"fit must be a Fit, got {type(fit).__name__}")
+    if method is None:
+        method = "free_energy" if fit.method in OWN else "bridge"
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(map(repr, METHODS))}, got {method!r}")
+    if method == "free_energy":
+        if options:
+            raise TypeError(f"method 'free_energy' takes no options, got {next(iter(options))!r}")
+        found = _own(fit)
+    else:
+        if fit._problem is None:
+            raise ValueError(
+                f"fit was read from disk, and method {method!r} needs its model: use a fit made in "
+                "this process, or save the log-evidence beside the fit"
+            )
+        run = {"bridge": _bridge, "importance": _importance, "thermodynamic": _thermodynamic}
+        found = run[method](fit, seed, **options)
+    if found.problems:
+        warnings.warn(
+            f"the log-evidence by {found.method} is not to be trusted: {' '.join(found.problems)}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return found
+
+
+def _own(fit: Fit) -> Evidence:
+    if fit.log_evidence is None:
+        raise ValueError(
+            f"fit is by {fit.method!r}, which gives no free energy; use method='bridge'"
+        )
+    kind = OWN.get(fit.method, "free_energy")
+    problems = () if fit.status.get("converged", True) else ("The fit has not converged.",)
+    return Evidence(float(fit.log_evidence), float("nan"), kind, {}, problems)
+
+
+def _bridge(fit: Fit, seed: int, **options: Any) -> Evidence:
+    if fit.method != "nuts":
+        raise ValueError(
+            f"method 'bridge' needs draws of the posterior, fit is by {fit.method!r}: use "
+            "method='importance', or fit(..., method='nuts')"
+        )
+    posterior = fit._posterior
+    joint = posterior.statistics.get("lp")
+    return bridge_sampling(
+        fit._problem, posterior.draws, joint, scale=posterior.metric, seed=seed, **options
+    )
+
+
+def _importance(fit: Fit, seed: int, draws: int = 4000) -> Evidence:
+    if fit.method not in OWN:
+        raise ValueError(
+            f"method 'importance' needs the density of an approximation, fit is by "
+            f"{fit.method!r}: use method='bridge'"
+        )
+    posterior = fit._posterior
+    if posterior.gaussian is None:
+        # An approximation of SVI is kept as draws.
+        points, density = posterior.sample[0], posterior.density[0]
+    else:
+        mean, covariance = posterior.gaussian
+        noise = np.random.default_rng(seed).normal(size=(draws, len(mean)))
+        factor = np.linalg.cholesky(covariance)
+        points = mean + noise @ factor.T
+        density = -0.5 * (noise**2).sum(1) - np.log(np.diagonal(factor)).sum()
+        density -= len(mean) / 2 * np.log(2 * np.pi)
+    return importance_sampling(log_joints(fit._problem, points) - density)
+
+
+def importance_sampling(log_weights: NDArray) -> Evidence:
+    """Log-evidence from log importance weights.
+
+    Parameters
+    ----------
+    log_weights : ndarray
+        Log joint density minus log density of the proposal at independent draws of that, shape
+        (draws,).
+
+    Returns
+    -------
+    Evidence
+        ``details`` has ``pareto_k``, the shape of the tail of the weights, ``effective_draws``
+        and ``bound``, the evidence lower bound of the proposal.
+
+    References
+    ----------
+    .. [1] Vehtari et al. (2024), J Mach Learn Res 25:72. https://jmlr.org/papers/v25/19-556.html
+
+    Examples
+    --------
+    >>> importance_sampling(np.full(100, -2.0)).log_evidence
+    -2.0
+    """
+    total = float(logsumexp(log_weights))
+    estimate = total - np.log(len(log_weights))
+    effective = float(np.exp(2 * total - logsumexp(2 * log_weights)))
+    error = float(np.sqrt(max(1 / effective - 1 / len(log_weights), 0.0)))
+    shape = arviz_adapter.pareto_k(log_weights)
+    problems = []
+    if shape > PARETO_LIMIT:
+        problems.append(
+            f"The weights have a heavy tail (Pareto k-hat {shape:.2f}, trustworthy below "
+            f"{PARETO_LIMIT}): the approximation differs from the posterior, and the standard "
+            "error is too small. Use fit(..., method='nuts') and bridge sampling."
+        )
+    details = {
+        "pareto_k": shape,
+        "effective_draws": effective,
+        "bound": float(np.mean(log_weights)),
+    }
+    return Evidence(float(estimate), error, "importance", details, tuple(problems))
+
+
+def _thermodynamic(fit: Fit, seed: int, **options: Any) -> Evidence:
+    posterior = fit._posterior
+    if posterior.gaussian is not None:
+        mean, covariance = posterior.gaussian
+    else:
+        flat = posterior.sample.reshape(-1, posterior.sample.shape[-1])
+        mean, covariance = flat.mean(0), np.atleast_2d(np.cov(flat, rowvar=False))
+    return thermodynamic_integration(fit._problem, mean, covariance, seed=seed, **options)
