@@ -1,0 +1,124 @@
+"""Covariates of a group: what users give, as a checked table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+GROUP_MEAN = "mean"
+
+
+def checked_design(
+    design: pd.DataFrame | Mapping[str, ArrayLike] | ArrayLike | None, subjects: Sequence[Any]
+) -> pd.DataFrame:
+    """Covariates of subjects, one row each, the group mean first.
+
+    Parameters
+    ----------
+    design : DataFrame, mapping, array_like or None
+        Covariates in columns; None for the group mean alone. A mapping may hold a number in place
+        of a column. A DataFrame whose index holds the names of subjects is put in their order.
+    subjects : sequence
+        Names of the subjects.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Shape (subjects, covariates), float, columns named.
+
+    Raises
+    ------
+    TypeError
+        If a covariate is not numeric.
+    ValueError
+        If numbers of rows and subjects differ, values are missing, names repeat, the first
+        covariate is not a constant 1, or covariates are linear combinations of each other.
+
+    Examples
+    --------
+    >>> checked_design({"mean": 1, "age": [-1, 0, 1]}, ["a", "b", "c"]).shape
+    (3, 2)
+    """
+    n = len(subjects)
+    table = _table(design, n)
+    if len(table) != n:
+        raise ValueError(f"design must have one row a subject, {n} in all; got {len(table)} rows")
+    table = _in_order(table, list(subjects))
+    if not table.columns.is_unique:
+        raise ValueError(f"names of covariates must differ, got {list(table.columns)}")
+    for name in table.columns:
+        kind = table[name].dtype
+        if not (pd.api.types.is_numeric_dtype(kind) or pd.api.types.is_bool_dtype(kind)):
+            raise TypeError(
+                f"design[{name!r}] must hold numbers, got {kind}; code groups as numbers, "
+                "such as -1 and 1"
+            )
+    values = table.to_numpy(float, na_value=np.nan)
+    missing = np.argwhere(~np.isfinite(values))
+    if len(missing):
+        row, column = missing[0]
+        raise ValueError(
+            f"design must be finite; {table.columns[column]!r} of subject {subjects[row]!r} is "
+            f"{values[row, column]}"
+        )
+    _check_columns(values, [str(name) for name in table.columns])
+    return pd.DataFrame(values, pd.Index(subjects, name="subject"), table.columns.astype(str))
+
+
+def _table(design: Any, n_subjects: int) -> pd.DataFrame:
+    if design is None:
+        return pd.DataFrame({GROUP_MEAN: np.ones(n_subjects)})
+    if isinstance(design, pd.DataFrame):
+        return design
+    if isinstance(design, Mapping):
+        columns = {name: np.asarray(values) for name, values in design.items()}
+        for name, values in columns.items():
+            if values.ndim > 1 or (values.ndim == 1 and len(values) != n_subjects):
+                raise ValueError(
+                    f"design[{name!r}] must hold one number a subject, {n_subjects} in all; got "
+                    f"shape {values.shape}"
+                )
+        return pd.DataFrame({k: np.broadcast_to(v, n_subjects) for k, v in columns.items()})
+    values = np.asarray(design)
+    if values.ndim == 1:
+        values = values[:, None]
+    if values.ndim != 2:
+        raise ValueError(f"design must have the shape (subjects, covariates), got {values.shape}")
+    names = [GROUP_MEAN, *(f"covariate {i}" for i in range(1, values.shape[1]))]
+    return pd.DataFrame(values, columns=names[: values.shape[1]])
+
+
+def _in_order(table: pd.DataFrame, subjects: list[Any]) -> pd.DataFrame:
+    """Rows in the order of the subjects, where rows have the names of subjects."""
+    plain = isinstance(table.index, pd.RangeIndex) or list(table.index) == subjects
+    numbered = subjects == list(range(len(subjects)))
+    if plain or numbered:
+        return table
+    if not table.index.is_unique or set(table.index) != set(subjects):
+        other = [name for name in table.index if name not in subjects] or list(table.index)
+        raise ValueError(
+            f"the index of design must hold the names of the subjects, {subjects}; got "
+            f"{other[0]!r} among others. Give design.reset_index(drop=True) if its rows are in "
+            "the order of the fits"
+        )
+    return table.loc[subjects]
+
+
+def _check_columns(values: np.ndarray, names: list[str]) -> None:
+    if not len(names):
+        raise ValueError("design has no column; the first covariate must be a constant 1")
+    if not (values[:, 0] == 1).all():
+        raise ValueError(
+            f"the first covariate of design must be 1 for every subject, the group mean; "
+            f"{names[0]!r} is {np.round(values[:, 0], 4).tolist()}. Put a constant first, such as "
+            "design={'mean': 1, ...}; code two groups as one covariate besides it"
+        )
+    if values.shape[1] > len(values) or np.linalg.matrix_rank(values) < values.shape[1]:
+        raise ValueError(
+            f"covariates {names} of {len(values)} subjects are linear combinations of each other; "
+            "leave out those that follow from others, or that are constant besides the first"
+        )

@@ -1,0 +1,373 @@
+"""Parametric empirical Bayes: effects on the parameters of all subjects, from their posteriors.
+
+Parameters of subject i have a normal prior about a linear model of covariates, with a covariance
+between subjects that is scaled by unknown log-precisions. Reduction of the subjects' models gives
+the evidence of any such prior in closed form, so that effects and log-precisions are found by
+variational Laplace without the data. The scheme is that of SPM (``spm_dcm_peb``).
+
+References
+----------
+.. [1] Friston et al. (2016), NeuroImage 128:413.
+       https://doi.org/10.1016/j.neuroimage.2015.11.015
+.. [2] Zeidman et al. (2019), NeuroImage 200:12.
+       https://doi.org/10.1016/j.neuroimage.2019.06.032
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from bayesdcm.compare.reduction import JITTER, TOLERANCE, Reduced, reduce_gaussian
+from bayesdcm.group.second_level import SecondLevel, Subjects, ascend
+from bayesdcm.infer.regularised import indefinite_inverse
+from bayesdcm.infer.threads import single_threaded_linear_algebra
+
+# Prior variance of effects over that of subjects' parameters, and the latter over the expected
+# variance between subjects; both as in SPM.
+ALPHA = 1.0
+BETA = 16.0
+MAX_ITERATIONS = 64
+# What posteriors of subjects gain of the precision of their prior, as in SPM.
+SHRINKAGE = 1 / 16
+# Least precision between subjects, relative to the expected one.
+FLOOR = float(np.exp(-8))
+
+
+class EmpiricalBayes(NamedTuple):
+    """Effects on the parameters of a group; (covariate, parameter) runs covariate by covariate.
+
+    Attributes
+    ----------
+    mean : (parameters, covariates)
+        Posterior mean of the effects.
+    covariance : (covariates x parameters, covariates x parameters)
+        Their covariance.
+    prior_mean : (parameters, covariates)
+        Prior mean of the effects.
+    prior_covariance : (covariates x parameters, covariates x parameters)
+        Their prior covariance.
+    log_precision, log_precision_covariance : (components,), (components, components)
+        Of the precision between subjects, relative to the expected one.
+    between_covariance : (parameters, parameters)
+        Covariance of parameters between subjects that covariates do not explain.
+    log_evidence : ()
+        Free energy of the group's model, nats.
+    complexity : ()
+        Part of it that effects and log-precisions cost, nats.
+    subject_mean : (subjects, parameters)
+        Prior mean of each subject's parameters under the group's model.
+    subject_precision : (parameters, parameters)
+        Precision of that prior; 0 in directions without prior variance.
+    n_iterations : ()
+        Iterations run.
+    converged : ()
+        Whether the free energy had stopped to change.
+    trace : (iterations,)
+        Free energy evaluated in each iteration.
+    """
+
+    mean: NDArray
+    covariance: NDArray
+    prior_mean: NDArray
+    prior_covariance: NDArray
+    log_precision: NDArray
+    log_precision_covariance: NDArray
+    between_covariance: NDArray
+    log_evidence: float
+    complexity: float
+    subject_mean: NDArray
+    subject_precision: NDArray
+    n_iterations: int
+    converged: bool
+    trace: NDArray
+
+
+def inverse(matrix: NDArray, jitter: float | None = None) -> NDArray:
+    """Inverse with SPM's jitter, of one matrix or of a stack.
+
+    Parameters
+    ----------
+    matrix : ndarray
+        Shape (..., size, size).
+    jitter : float, optional
+        What is added to the diagonal; as ``spm_inv`` does when None.
+
+    Returns
+    -------
+    ndarray
+        Symmetric, same shape.
+    """
+    size = matrix.shape[-1]
+    if jitter is None:
+        norm = np.abs(matrix).sum(-1).max(-1)[..., None, None]
+        jitter = np.maximum(size * np.spacing(norm), np.exp(-32))
+    found = np.linalg.inv(matrix + jitter * np.eye(size))
+    return (found + found.mT) / 2
+
+
+def likelihoods(
+    mean: NDArray,
+    covariance: NDArray,
+    prior_mean: NDArray,
+    prior_covariance: NDArray,
+    design: NDArray,
+    tolerance: float = TOLERANCE,
+) -> Subjects:
+    """What the scheme needs of subjects, from their posteriors and priors.
+
+    Parameters
+    ----------
+    mean, covariance, prior_mean, prior_covariance : ndarray
+        Shapes (subjects, parameters) and (subjects, parameters, parameters).
+    design : ndarray
+        What effects add up to prior means, shape (subjects, parameters, effects).
+    tolerance : float
+        As in `bayesdcm.compare.reduce_gaussian`.
+
+    Returns
+    -------
+    Subjects
+        Arrays of the same number of directions for all subjects.
+    """
+    bases = [prior_basis(c, tolerance) for c in prior_covariance]
+    rank = max(basis.shape[1] for basis in bases)
+    size = mean.shape[1]
+    found = []
+    for q, C, p, Cp, basis in zip(
+        mean, covariance, prior_mean, prior_covariance, bases, strict=True
+    ):
+        n = basis.shape[1]
+        directions, counts = np.zeros((size, rank)), np.arange(rank) < n
+        precision, information = np.zeros((rank, rank)), np.zeros(rank)
+        directions[:, :n] = basis
+        q, p = q @ basis, p @ basis
+        Q, P = inverse(basis.T @ np.stack([C, Cp]) @ basis, JITTER)
+        precision[:n, :n], information[:n] = Q - P, Q @ q - P @ p
+        determinants = np.linalg.slogdet(np.stack([Q, inverse(P, JITTER)]))[1].sum()
+        constant = (determinants - q @ Q @ q + p @ P @ p) / 2
+        found.append((directions, counts, precision, information, constant))
+    return Subjects(*(np.stack(parts) for parts in zip(*found, strict=True)), design)
+
+
+def prior_basis(covariance: NDArray, tolerance: float = TOLERANCE) -> NDArray:
+    """Directions of a covariance that count, as unit vectors where it is diagonal.
+
+    Parameters
+    ----------
+    covariance : ndarray
+        Shape (size, size).
+    tolerance : float
+        Least squared variance that counts, relative to the mean square.
+
+    Returns
+    -------
+    ndarray
+        Orthonormal columns, shape (size, rank).
+    """
+    if (covariance == np.diag(np.diagonal(covariance))).all():
+        values, vectors = np.diagonal(covariance), np.eye(len(covariance))
+    else:
+        values, vectors = np.linalg.eigh(covariance)
+    squared = values**2
+    number = (covariance != 0).any(0).sum()
+    return vectors[:, (squared * number > tolerance * squared.sum()) & (values > 0)]
+
+
+@single_threaded_linear_algebra()
+def empirical_bayes(
+    mean: ArrayLike,
+    covariance: ArrayLike,
+    prior_mean: ArrayLike,
+    prior_covariance: ArrayLike,
+    log_evidence: ArrayLike,
+    design: ArrayLike,
+    components: Sequence[ArrayLike] | None = None,
+    *,
+    group_prior: tuple[ArrayLike, ArrayLike] | None = None,
+    alpha: float = ALPHA,
+    beta: float = BETA,
+    tolerance: float = TOLERANCE,
+    max_iterations: int = MAX_ITERATIONS,
+) -> EmpiricalBayes:
+    """Effects of covariates on parameters of a group, from Gaussian posteriors of its subjects.
+
+    Parameters
+    ----------
+    mean, covariance : array_like
+        Posteriors of subjects over the parameters of interest, shapes (subjects, parameters) and
+        (subjects, parameters, parameters).
+    prior_mean, prior_covariance : array_like
+        The priors that they were inferred with, same shapes.
+    log_evidence : array_like
+        Log-evidences of the subjects' models, nats, shape (subjects,).
+    design : array_like
+        Covariates, shape (subjects, covariates); the first a constant.
+    components : sequence of array_like, optional
+        Sets of parameters, as indices, each of which has a log-precision of its own between
+        subjects. None: one for all.
+    group_prior : tuple of array_like, optional
+        Mean (parameters,) and covariance (parameters, parameters) of the parameters from which
+        the priors of the second level are made, where the subjects' own are narrower since they
+        were inferred under a group's model. By default the average of the subjects' priors.
+    alpha : float
+        Prior variance of the parameters over that of the effects; 1 as in SPM.
+    beta : float
+        Prior variance of the parameters over the variance expected between subjects; 16 as in SPM.
+    tolerance : float
+        As in `bayesdcm.compare.reduce_gaussian`.
+    max_iterations : int
+        Iterations at most; 64 as in SPM.
+
+    Returns
+    -------
+    EmpiricalBayes
+        Effects, variability between subjects, and free energy.
+
+    References
+    ----------
+    .. [1] Friston et al. (2016), NeuroImage 128:413.
+           https://doi.org/10.1016/j.neuroimage.2015.11.015
+
+    Examples
+    --------
+    >>> one = np.ones((3, 1, 1))
+    >>> found = empirical_bayes(
+    ...     [[0.4], [0.5], [0.6]], 0.01 * one, np.zeros((3, 1)), one, np.zeros(3), np.ones((3, 1))
+    ... )
+    >>> round(float(found.mean[0, 0]), 2)
+    0.5
+    """
+    mean, covariance, prior_mean, prior_covariance, log_evidence, design = (
+        np.asarray(a, float)
+        for a in (mean, covariance, prior_mean, prior_covariance, log_evidence, design)
+    )
+    if group_prior is None:
+        centre, spread = prior_mean.mean(0), prior_covariance.mean(0)
+    else:
+        centre, spread = (np.asarray(a, float) for a in group_prior)
+    basis = prior_basis(spread, tolerance)
+    (n_subjects, n_covariates), rank = design.shape, basis.shape[1]
+
+    def project(matrices: NDArray) -> NDArray:
+        return basis.T @ matrices @ basis
+
+    C, Cp = project(covariance), project(prior_covariance)
+    shrinking = Cp if group_prior is None else project(spread)
+    of_subjects = np.einsum("sc,ij->sicj", design, np.eye(rank))
+    subjects = likelihoods(
+        mean @ basis,
+        inverse(inverse(C) + SHRINKAGE * inverse(shrinking)),
+        prior_mean @ basis,
+        Cp,
+        of_subjects.reshape(n_subjects, rank, n_covariates * rank),
+        tolerance,
+    )
+    subjects = subjects._replace(constant=subjects.constant + log_evidence)
+    expected = inverse(project(spread / beta))
+    scale = np.diag(n_subjects / (design**2).sum(0))
+    first = np.eye(n_covariates)[0]
+    model = SecondLevel(
+        np.kron(first, centre @ basis),
+        inverse(np.kron(scale, project(spread / alpha))),
+        FLOOR * expected,
+        _components(components, spread / beta, expected, basis),
+    )
+    found = ascend(model, subjects, max_iterations)
+    last = found.last
+    back = np.kron(np.eye(n_covariates), basis)
+    effects, precisions = last.curvature
+    b, g = found.point
+    return EmpiricalBayes(
+        basis @ b.reshape(n_covariates, rank).T,
+        back @ inverse(-effects) @ back.T,
+        np.outer(centre, first),
+        np.kron(scale, spread / alpha),
+        g,
+        inverse(-precisions),
+        basis @ last.between @ basis.T,
+        float(last.free_energy),
+        float(last.complexity),
+        last.subject_mean @ basis.T,
+        basis @ last.precision @ basis.T,
+        int(found.iteration),
+        bool(found.done),
+        found.trace[: int(found.iteration)],
+    )
+
+
+def _components(
+    chosen: Sequence[ArrayLike] | None, expected: NDArray, precision: NDArray, basis: NDArray
+) -> NDArray:
+    """Precision components between subjects: one, or one for each set of parameters."""
+    if chosen is None:
+        return precision[None]
+    masks = np.zeros((len(chosen), len(expected)))
+    for mask, indices in zip(masks, chosen, strict=True):
+        mask[np.asarray(indices, int)] = 1.0
+    return basis.T @ (masks[:, :, None] * inverse(expected) * masks[:, None]) @ basis
+
+
+@partial(jax.jit, static_argnames="tolerance")
+def _subject(
+    posterior: tuple, index: jax.Array, expected: jax.Array, precision: jax.Array, tolerance: float
+) -> tuple[Reduced, jax.Array, jax.Array]:
+    mean, covariance, prior_mean, prior_covariance = posterior
+    whole = indefinite_inverse(prior_covariance)
+    whole = whole.at[index[:, None], index].set(precision)
+    empirical_mean = prior_mean.at[index].set(expected)
+    empirical = indefinite_inverse(whole)
+    found = reduce_gaussian(
+        mean, covariance, prior_mean, prior_covariance, empirical_mean, empirical, tolerance
+    )
+    return found, empirical_mean, empirical
+
+
+@single_threaded_linear_algebra()
+def subject_under_group(
+    mean: ArrayLike,
+    covariance: ArrayLike,
+    prior_mean: ArrayLike,
+    prior_covariance: ArrayLike,
+    index: ArrayLike,
+    expected: ArrayLike,
+    precision: ArrayLike,
+    tolerance: float = TOLERANCE,
+) -> tuple[Reduced, NDArray, NDArray]:
+    """Posterior of one subject, all parameters, where the group's model is the prior of some.
+
+    Parameters
+    ----------
+    mean, covariance, prior_mean, prior_covariance : array_like
+        Posterior and prior of all parameters, shapes (size,) and (size, size).
+    index : array_like of int
+        Those that the group's model is about.
+    expected, precision : array_like
+        Their prior mean and precision under the group's model: `subject_mean` and
+        `subject_precision` of `EmpiricalBayes`.
+    tolerance : float
+        As in `bayesdcm.compare.reduce_gaussian`.
+
+    Returns
+    -------
+    reduced : Reduced
+        Change of log-evidence, posterior mean and covariance.
+    prior_mean, prior_covariance : ndarray
+        The prior under the group's model, of all parameters.
+    """
+    posterior = tuple(
+        np.asarray(a, float) for a in (mean, covariance, prior_mean, prior_covariance)
+    )
+    found, prior_centre, prior = _subject(
+        posterior,
+        np.asarray(index, int),
+        np.asarray(expected, float),
+        np.asarray(precision, float),
+        float(tolerance),
+    )
+    return jax.tree.map(np.asarray, found), np.asarray(prior_centre), np.asarray(prior)

@@ -1,0 +1,147 @@
+"""Parametric empirical Bayes on arrays: SPM's numbers, and closed forms."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from bayesdcm.group.empirical_bayes import empirical_bayes, subject_under_group
+
+
+@pytest.fixture(scope="module")
+def spm():
+    with np.load(Path(__file__).parents[1] / "data" / "spm_peb.npz") as arrays:
+        return dict(arrays)
+
+
+# Positions among the nine parameters: seven of A, then two of B.
+COMPONENTS = {"single": None, "fields": [range(7), [7, 8]], "all": [[i] for i in range(9)]}
+
+
+def of_group(spm, components=None, **options):
+    index, n = spm["index"], len(spm["subjects/mean"])
+    return empirical_bayes(
+        spm["subjects/mean"][:, index],
+        spm["subjects/covariance"][:, index[:, None], index],
+        np.tile(spm["subjects/prior_mean"][index], (n, 1)),
+        np.tile(spm["subjects/prior_covariance"][np.ix_(index, index)], (n, 1, 1)),
+        spm["subjects/log_evidence"],
+        spm["design"],
+        components,
+        **options,
+    )
+
+
+@pytest.fixture(scope="module", params=COMPONENTS)
+def case(spm, request):
+    return request.param, of_group(spm, COMPONENTS[request.param])
+
+
+# Against SPM
+
+
+def test_effects_as_spm(spm, case):
+    name, found = case
+    assert found.converged
+    assert abs(found.log_evidence - spm[f"{name}/log_evidence"].item()) < 1e-10
+    for part in (
+        "mean",
+        "covariance",
+        "prior_mean",
+        "prior_covariance",
+        "log_precision",
+        "log_precision_covariance",
+        "between_covariance",
+    ):
+        assert_allclose(getattr(found, part), spm[f"{name}/{part}"], 0, 1e-12, err_msg=part)
+
+
+def test_subjects_under_the_group_as_spm(spm, case):
+    name, found = case
+    prior = spm["subjects/prior_mean"], spm["subjects/prior_covariance"]
+    for i, (mean, covariance, evidence) in enumerate(
+        zip(
+            spm["subjects/mean"],
+            spm["subjects/covariance"],
+            spm["subjects/log_evidence"],
+            strict=True,
+        )
+    ):
+        expected = found.subject_mean[i]
+        reduced, prior_mean, prior_covariance = subject_under_group(
+            mean, covariance, *prior, spm["index"], expected, found.subject_precision
+        )
+        assert_allclose(reduced.mean, spm[f"{name}/subject_mean"][i], 0, 1e-12)
+        evidence += reduced.change - found.complexity / 8
+        assert abs(evidence - spm[f"{name}/subject_log_evidence"][i]) < 1e-10
+        if i == 0:
+            assert_allclose(reduced.covariance, spm[f"{name}/subject1_covariance"], 0, 1e-12)
+            assert_allclose(prior_mean, spm[f"{name}/subject1_prior_mean"], 0, 1e-12)
+            assert_allclose(prior_covariance, spm[f"{name}/subject1_prior_covariance"], 0, 1e-12)
+
+
+def test_all_iterations_where_they_are_few(spm):
+    found = of_group(spm, max_iterations=3)
+    assert not found.converged and found.n_iterations == 3
+    assert np.isfinite(found.trace).all() and found.trace[2] > found.trace[0]
+
+
+# Against closed forms
+
+
+def test_a_balanced_group_has_effects_of_least_squares_with_a_prior():
+    """All subjects equally precise: effects are a regression on what their data say."""
+    rng = np.random.default_rng(2)
+    n, size = 8, 9
+    design = np.stack([np.ones(n), np.linspace(-1, 1, n)], axis=1)
+    mean = design @ (0.3 * rng.normal(size=(2, size))) + 0.2 * rng.normal(size=(n, size))
+    precise = np.tile(1e-3 * np.eye(size), (n, 1, 1))
+    prior = np.zeros((n, size)), np.tile(np.eye(size), (n, 1, 1))
+    found = empirical_bayes(mean, precise, *prior, np.zeros(n), design)
+    # SPM sharpens posteriors by a sixteenth of their prior's precision, about the same mean.
+    posterior = 1000 + 1 / 16
+    observed, variance = mean * posterior / (posterior - 1), 1 / (posterior - 1)
+    noise = found.between_covariance + variance * np.eye(size)
+    whole, weight = np.kron(design, np.eye(size)), np.linalg.inv(np.kron(np.eye(n), noise))
+    precision = whole.T @ weight @ whole + np.linalg.inv(found.prior_covariance)
+    expected = np.linalg.solve(precision, whole.T @ weight @ observed.ravel())
+    sd = np.sqrt(np.diagonal(found.covariance))
+    # SPM ends when the free energy falls, before effects are where their gradient is zero.
+    assert (np.abs(found.mean.T.ravel() - expected) < 0.25 * sd).all()
+    assert_allclose(found.covariance, np.linalg.inv(precision), rtol=1e-2, atol=1e-5)
+
+
+def test_components_tell_variable_parameters_from_constant_ones():
+    rng = np.random.default_rng(3)
+    n = 8
+    mean = 0.5 + np.array([0.02, 1.0]) * rng.normal(size=(n, 2))
+    covariance, prior = np.tile(1e-3 * np.eye(2), (n, 1, 1)), np.tile(np.eye(2), (n, 1, 1))
+    found = empirical_bayes(
+        mean, covariance, np.zeros((n, 2)), prior, np.zeros(n), np.ones((n, 1)), [[1], [0]]
+    )
+    assert found.log_precision[1] > 0 > found.log_precision[0]
+    spread = np.sqrt(np.diagonal(found.between_covariance))
+    assert spread[0] < 0.25 < 0.4 < spread[1] < 1.2
+
+
+def test_priors_that_differ_between_subjects_in_rank():
+    """A subject without prior variance in a direction says nothing about it."""
+    n = 8
+    mean = np.tile([0.4, 0.0], (n, 1))
+    covariance, prior = np.tile(1e-2 * np.eye(2), (n, 1, 1)), np.tile(np.eye(2), (n, 1, 1))
+    mean[:, 1] = 1.0
+    prior[0, 1, 1] = covariance[0, 1, 1] = mean[0, 1] = 0.0
+    found = empirical_bayes(
+        mean, covariance, np.zeros((n, 2)), prior, np.zeros(n), np.ones((n, 1)), [[0], [1]]
+    )
+    assert np.isfinite(found.log_evidence)
+    assert_allclose(found.mean[:, 0], [0.4, 1.0], atol=0.05)
+
+
+def test_wider_priors_of_effects_and_of_subjects(spm):
+    base, narrow = of_group(spm), of_group(spm, alpha=100.0)
+    assert (np.abs(narrow.mean[:, 1]) < np.abs(base.mean[:, 1])).all()
+    assert_allclose(narrow.prior_covariance, base.prior_covariance / 100)
+    more = of_group(spm, beta=4.0)
+    assert np.trace(more.between_covariance) > np.trace(base.between_covariance)
