@@ -56,9 +56,10 @@ def fit(
         Whether to show progress of long work.
     **options
         Of the method. All: ``starts`` (1; a number, or flat points, shape (starts, size)) of
-        variational Laplace, whose best optimum counts; SVI and NUTS start from it. Laplace:
-        ``max_iterations`` (128; 64 for programs with observer sites), ``derivatives`` ("exact",
-        or "one_sided" for SPM's differences), ``draws`` (1000, for predictions and diagnostics).
+        variational Laplace, whose best optimum counts (`Fit.modes` has all); SVI and NUTS start
+        from it. Laplace: ``max_iterations`` (128; 64 for programs with observer sites),
+        ``derivatives`` ("exact", or "one_sided" for SPM's differences), ``draws`` (1000, for
+        predictions and diagnostics).
         SVI: ``guide`` ("full_rank", "mean_field", "low_rank", "laplace", "flow"), ``steps``
         (1000), ``learning_rate`` (0.02), ``particles`` (4), ``rank``, ``draws`` (1000). NUTS:
         ``chains`` (4), ``warmup`` (200; 400 with a metric to adapt), ``draws`` (750),
@@ -264,7 +265,7 @@ def laplace_posterior(
     -------
     dict
         ``result`` (LaplaceResult as NumPy arrays), ``mean``, ``covariance`` over the flat
-        vector, ``free_energies`` of all starts.
+        vector, ``free_energies`` of all starts, and their results as ``optima``.
     """
     if max_iterations is None:
         max_iterations = 64 if _has_stages(problem.sites) else 128
@@ -289,6 +290,7 @@ def laplace_posterior(
         "mean": np.concatenate([result.mean, result.log_precision]),
         "covariance": (covariance + covariance.T) / 2,
         "free_energies": energies,
+        "optima": found,
     }
 
 
@@ -325,7 +327,9 @@ def _fit_laplace(
         gaussian=(found["mean"], found["covariance"]), n_draws=draws, seed=seed
     )
     evidence = float(result.free_energy)
-    return Fit("laplace", evidence, trace, status, problem, posterior, problem.description)
+    fit = Fit("laplace", evidence, trace, status, problem, posterior, problem.description)
+    fit._optima = found["optima"]
+    return fit
 
 
 # Methods that start from variational Laplace

@@ -118,6 +118,8 @@ class Fit:
         self.description = description
         self._problem = problem
         self._posterior = posterior
+        # What variational Laplace found from all starts, for `modes`.
+        self._optima = None
         if problem is not None:
             # Log-precisions have a deliberately narrow prior, which data overrule.
             sites = [site.name for site in problem.sites.sites if site.precision]
@@ -253,6 +255,19 @@ class Fit:
                 if values
             }
         )
+
+    @cached_property
+    def modes(self) -> tuple[Fit, ...]:
+        """Distinct modes that were found, each a fit.
+
+        Of variational Laplace, the optima of all ``starts`` that are at least two posterior
+        standard deviations apart, the best first, which is this fit. Of NUTS, groups of chains
+        that have been in the same places (R-hat of pairs at most 1.1), the largest first. This
+        fit alone where there is one mode, and for fits read from disk.
+        """
+        from bayesdcm.infer.modes import find_modes
+
+        return find_modes(self)
 
     # Use
 

@@ -1,0 +1,180 @@
+"""Distinct modes of a posterior: optima of variational Laplace, groups of chains of NUTS."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesdcm.infer.convergence import R_HAT_LIMIT, split_r_hat
+from bayesdcm.infer.laplace import LaplaceResult
+from bayesdcm.infer.results import Fit, FlatPosterior
+
+# Optima are one where the distance between them is less than this many posterior standard
+# deviations (Mahalanobis): SPM's rule stops within about half of one of the optimum.
+NEAREST = 2.0
+# Chains that agree up to this R-hat have been in the same places. Two that stay in modes a
+# standard deviation apart have 1.15.
+SAME_PLACE = 1.1
+
+
+def distinct_optima(
+    mean: NDArray, covariance: NDArray, free_energy: NDArray, nearest: float = NEAREST
+) -> list[int]:
+    """Optima that are not the same as a better one, the best first.
+
+    Parameters
+    ----------
+    mean : ndarray
+        Shape (optima, size).
+    covariance : ndarray
+        Posterior covariances there, shape (optima, size, size).
+    free_energy : ndarray
+        Nats, shape (optima,); those not finite are left out.
+    nearest : float
+        Distance below which two are the same, in posterior standard deviations.
+
+    Returns
+    -------
+    list of int
+        Places of the optima.
+
+    Examples
+    --------
+    >>> means = np.array([[-1.0], [1.01], [1.0]])
+    >>> distinct_optima(means, np.full((3, 1, 1), 0.01), np.array([-4.0, -3.1, -3.0]))
+    [2, 0]
+    """
+    kept: list[int] = []
+    for place in np.argsort(-free_energy, kind="stable"):
+        if np.isfinite(free_energy[place]) and all(
+            _distance(mean[place] - mean[other], covariance[place], covariance[other]) >= nearest
+            for other in kept
+        ):
+            kept.append(int(place))
+    return kept
+
+
+def _distance(shift: NDArray, one: NDArray, two: NDArray) -> float:
+    return float(np.sqrt(shift @ np.linalg.solve((one + two) / 2, shift)))
+
+
+def chain_groups(draws: NDArray, same_place: float = SAME_PLACE) -> list[list[int]]:
+    """Groups of chains that have been in the same places, the largest first.
+
+    Parameters
+    ----------
+    draws : ndarray
+        Shape (chains, draws, size).
+    same_place : float
+        R-hat of two chains up to which they agree; what agrees with one of a group belongs to it.
+
+    Returns
+    -------
+    list of list of int
+        Places of the chains, in their order.
+
+    Examples
+    --------
+    >>> draws = np.random.default_rng(0).normal(size=(3, 100, 1))
+    >>> draws[1] += 9.0
+    >>> chain_groups(draws)
+    [[0, 2], [1]]
+    """
+    groups: list[list[int]] = []
+    for chain in range(len(draws)):
+        near = [g for g in groups if any(_agree(draws, chain, c, same_place) for c in g)]
+        merged = sorted(sum(near, [chain]))
+        groups = [g for g in groups if g not in near] + [merged]
+    return sorted(groups, key=lambda group: (-len(group), group))
+
+
+def _agree(draws: NDArray, one: int, two: int, same_place: float) -> bool:
+    return bool(split_r_hat(draws[[one, two]]).max() <= same_place)
+
+
+def find_modes(fit: Fit) -> tuple[Fit, ...]:
+    """Fits of the distinct modes that a fit has found.
+
+    Parameters
+    ----------
+    fit : Fit
+        Any fit.
+
+    Returns
+    -------
+    tuple of Fit
+        Of variational Laplace, the best optimum first, which is `fit` itself; of NUTS, the group
+        of most chains first. `fit` alone where there is one, or no more is known.
+    """
+    if fit._optima is not None:
+        return _optima_fits(fit, fit._optima)
+    if fit.method == "nuts" and fit._posterior is not None:
+        return _chain_fits(fit)
+    return (fit,)
+
+
+def _optima_fits(fit: Fit, found: LaplaceResult) -> tuple[Fit, ...]:
+    """Fits of all distinct optima, of results with a leading axis of starts."""
+    n = found.mean.shape[1]
+    mean = np.concatenate([found.mean, found.log_precision], axis=1)
+    covariance = np.zeros((*mean.shape, mean.shape[1]))
+    covariance[:, :n, :n] = found.covariance
+    covariance[:, n:, n:] = found.log_precision_covariance
+    covariance = (covariance + np.swapaxes(covariance, 1, 2)) / 2
+    energy = np.where(found.failed, -np.inf, found.free_energy)
+    best = int(np.argmax(energy))
+    # What has not converged is no optimum; the best one counts nevertheless.
+    kept = np.where(found.converged | (np.arange(len(energy)) == best), energy, -np.inf)
+    posterior, others = fit._posterior, []
+    for place in distinct_optima(mean, covariance, kept)[1:]:
+        status = {
+            "converged": True,
+            "n_iterations": int(found.n_iterations[place]),
+            "recoveries": int(found.recoveries[place]),
+            "accuracy": float(found.accuracy[place]),
+            "complexity": float(found.complexity[place]),
+        }
+        own = FlatPosterior(
+            gaussian=(mean[place], covariance[place]),
+            n_draws=posterior.n_draws,
+            seed=posterior.seed,
+        )
+        others.append(_alone("laplace", float(energy[place]), {}, status, fit, own))
+    return (fit, *others)
+
+
+def _alone(
+    method: str, evidence: float | None, trace: dict, status: dict, fit: Fit, own: FlatPosterior
+) -> Fit:
+    mode = Fit(method, evidence, trace, status, fit._problem, own, fit.description)
+    # Cached properties find their values in the instance.
+    mode.__dict__["modes"] = (mode,)
+    return mode
+
+
+def _chain_fits(fit: Fit) -> tuple[Fit, ...]:
+    posterior = fit._posterior
+    groups = chain_groups(posterior.draws)
+    if len(groups) == 1:
+        return (fit,)
+    modes = []
+    for group in groups:
+        statistics = {name: values[group] for name, values in posterior.statistics.items()}
+        own = FlatPosterior(
+            draws=posterior.draws[group],
+            statistics=statistics,
+            seed=posterior.seed,
+            metric=posterior.metric,
+        )
+        diverging = int(np.sum(statistics.get("diverging", 0)))
+        r_hat = float(split_r_hat(own.draws).max())
+        status = {
+            "converged": not diverging and r_hat <= R_HAT_LIMIT,
+            "complete": fit.status.get("complete", True),
+            "r_hat": r_hat,
+            "divergences": diverging,
+            "chains": group,
+        }
+        trace = {name: values[group] for name, values in fit.trace.items()}
+        modes.append(_alone("nuts", None, trace, status, fit, own))
+    return tuple(modes)
