@@ -1,6 +1,13 @@
-"""Comparison of fits, and of models nested in a fitted one."""
+"""Comparison of fits, and of models nested in a fitted one.
+
+The room is a function, too: ``bayesdcm.compare(fits)`` is `bayesdcm.compare.compare`.
+"""
+
+import sys
+from types import ModuleType
 
 from bayesdcm.compare.bridge import bridge_sampling
+from bayesdcm.compare.comparison import compare
 from bayesdcm.compare.estimate import Evidence
 from bayesdcm.compare.evidence import log_evidence
 from bayesdcm.compare.posteriors import compare_posteriors
@@ -18,6 +25,7 @@ from bayesdcm.compare.selection import (
     sample_frequencies,
     select_models,
 )
+from bayesdcm.compare.stacking import StackedModes, stack_modes, stacking_weights
 from bayesdcm.compare.thermodynamic import thermodynamic_integration
 
 __all__ = [
@@ -27,7 +35,9 @@ __all__ = [
     "Reduced",
     "ReducedFit",
     "ReducedSearch",
+    "StackedModes",
     "bridge_sampling",
+    "compare",
     "compare_posteriors",
     "exceedance_probability",
     "log_evidence",
@@ -38,5 +48,21 @@ __all__ = [
     "search_gaussian",
     "search_reduced",
     "select_models",
+    "stack_modes",
+    "stacking_weights",
     "thermodynamic_integration",
 ]
+
+
+class _Room(ModuleType):
+    """A room that can be called.
+
+    The name of the room is also the best name for what it is there for, as ArviZ users know it.
+    Were `compare` bound to the function instead, ``bayesdcm.compare.reduce`` and its like would
+    be lost, or found or not depending on what had been imported before.
+    """
+
+    __call__ = staticmethod(compare)
+
+
+sys.modules[__name__].__class__ = _Room

@@ -66,16 +66,16 @@ def exact_draws(data, shape, seed=0):
 # The bar: within 0.05 nat at the defaults of NUTS, for 5, 20 and 60 parameters.
 
 
-SLOW = pytest.mark.slow
+SLOW, EXHAUSTIVE = pytest.mark.slow, pytest.mark.exhaustive
 
 
 @pytest.mark.parametrize(
     ("size", "drift"),
     [
-        pytest.param(5, True, id="5, confounds", marks=SLOW),
-        pytest.param(5, False, id="5", marks=SLOW),
+        pytest.param(5, True, id="5, confounds", marks=EXHAUSTIVE),
+        pytest.param(5, False, id="5", marks=EXHAUSTIVE),
         pytest.param(20, False, id="20", marks=SLOW),
-        pytest.param(60, False, id="60", marks=SLOW),
+        pytest.param(60, False, id="60", marks=EXHAUSTIVE),
         pytest.param(60, True, id="60, confounds", marks=SLOW),
     ],
 )
@@ -238,7 +238,7 @@ def test_the_evidence_that_a_fit_comes_with(laplace):
     laplace.status["converged"] = True
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_bound_of_svi_and_what_importance_makes_of_it():
     data = linear_data(5, 1)
     fit = bayesdcm.fit(linear, data, "svi", steps=100, progress=False)

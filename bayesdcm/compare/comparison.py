@@ -1,0 +1,276 @@
+"""Several models of the same data in one table: by evidence, or by what they predict.
+
+References
+----------
+.. [1] Vehtari, Gelman and Gabry (2017), Stat Comput 27:1413.
+       https://doi.org/10.1007/s11222-016-9696-4
+.. [2] Yao, Vehtari, Simpson and Gelman (2018), Bayesian Analysis 13:917.
+       https://doi.org/10.1214/17-BA1091
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.special import softmax
+
+from bayesdcm.compare.estimate import Evidence
+from bayesdcm.compare.evidence import log_evidence
+from bayesdcm.compare.stacking import (
+    Pointwise,
+    leave_one_out,
+    pointwise_likelihood,
+    stacking_weights,
+    widely_applicable,
+)
+from bayesdcm.infer import arviz_adapter
+from bayesdcm.infer.diagnosis import PARETO_LIMIT
+from bayesdcm.infer.posterior import observed_values
+from bayesdcm.infer.results import Fit
+
+WAYS = ("evidence", "loo", "waic", "stacking")
+# Variance of a point's log-likelihood beyond which WAIC is doubtful, as ArviZ has it.
+VARIANCE_LIMIT = 0.4
+# Samples of the Bayesian bootstrap, and the concentration of its weights.
+BOOTSTRAP, CONCENTRATION = 1000, 1.0
+
+
+def compare(
+    fits: Mapping[str, Fit | Evidence], by: str = "evidence", *, seed: int = 0
+) -> pd.DataFrame:
+    """Compare models of the same data, the best first.
+
+    Parameters
+    ----------
+    fits : mapping of str to Fit
+        At least two fits to the same data, by name; of any models and methods. For comparison by
+        evidence, results of `log_evidence` as well.
+    by : {"evidence", "loo", "waic", "stacking"}
+        What to compare them by. ``"evidence"``: the free energy of variational Laplace, the
+        evidence lower bound of SVI, bridge sampling for NUTS. ``"loo"``: expected log predictive
+        density of each data point left out, by Pareto-smoothed importance sampling. ``"waic"``:
+        its approximation by the widely applicable information criterion. ``"stacking"``: as
+        ``"loo"``, with weights such that the mixture of all models predicts best.
+    seed : int
+        Of bridge sampling and of the Bayesian bootstrap.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a model, the best first: ``rank`` (from 0); ``log_evidence`` or ``elpd``, nats;
+        ``p`` (effective number of parameters; not by evidence); ``difference`` to the best (at
+        most 0); ``weight``; ``probability`` of the model where all are equally likely beforehand
+        (by evidence only, and equal to the weight then); ``se`` and ``dse``, standard errors of
+        the value and of the difference (NaN for free energies, whose error is not a random one);
+        ``warning`` (whether the number is doubtful); ``kind`` of evidence, or ``lost`` draws at
+        which a model diverges. Weights by ``"loo"`` and ``"waic"`` are pseudo Bayesian model
+        averages with Bayesian bootstrap.
+
+    Warns
+    -----
+    RuntimeWarning
+        If kinds of evidence are mixed, or numbers are doubtful.
+
+    Raises
+    ------
+    TypeError
+        If `fits` is not a mapping of fits.
+    ValueError
+        If there are fewer than two, they have different data, or `by` is unknown.
+
+    Notes
+    -----
+    Left-out points are single entries of the data (a scan of a region), given the coefficients of
+    confounds; points that noise correlates are predicted given all the others. In time series,
+    that asks how well gaps are filled, and models differ less than by evidence.
+
+    For many subjects, see `select_models`.
+
+    References
+    ----------
+    .. [1] Vehtari, Gelman and Gabry (2017), Stat Comput 27:1413.
+           https://doi.org/10.1007/s11222-016-9696-4
+    .. [2] Yao et al. (2018), Bayesian Analysis 13:917. https://doi.org/10.1214/17-BA1091
+
+    Examples
+    --------
+    >>> fits = {"a": Evidence(-10.0, 0.1, "bridge"), "b": Evidence(-8.0, 0.1, "bridge")}
+    >>> compare(fits)["probability"].round(2).to_dict()
+    {'b': 0.88, 'a': 0.12}
+    """
+    if by not in WAYS:
+        raise ValueError(f"by must be one of {', '.join(map(repr, WAYS))}, got {by!r}")
+    _check_fits(fits, by)
+    _check_data(fits)
+    table = _by_evidence(fits, seed) if by == "evidence" else _by_prediction(fits, by, seed)
+    if table["warning"].any():
+        doubtful = ", ".join(table.index[table["warning"]])
+        warnings.warn(
+            f"numbers of {doubtful} are doubtful: see diagnose() of the fit, and, by evidence, "
+            "log_evidence(fit).problems",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return table
+
+
+def _check_fits(fits: Any, by: str) -> None:
+    if not isinstance(fits, Mapping):
+        raise TypeError(
+            'fits must be a dict of named fits, such as {"forward": f1, "both": f2}, '
+            f"got {type(fits).__name__}"
+        )
+    if len(fits) < 2:
+        raise ValueError(f"fits must name at least two fits, got {len(fits)}")
+    for name, fit in fits.items():
+        if isinstance(fit, Sequence) and not isinstance(fit, str):
+            raise TypeError(
+                f"fits[{name!r}] holds several fits; to compare models over subjects, use "
+                "bayesdcm.select_models"
+            )
+        if isinstance(fit, Evidence) and by != "evidence":
+            raise TypeError(f"fits[{name!r}] must be a Fit to compare by {by!r}, got an Evidence")
+        if not isinstance(fit, Fit | Evidence):
+            raise TypeError(f"fits[{name!r}] must be a Fit, got {type(fit).__name__}")
+
+
+# The data
+
+
+def _observed(fit: Fit) -> dict[str, NDArray]:
+    """Observed data by site, in the units that they came in."""
+    problem = fit._problem
+    if problem is None or "idata" in vars(fit):
+        group = arviz_adapter.groups_of(fit.idata).get("observed_data", {})
+        return {str(name): np.asarray(group[name]) for name in group}
+    return {
+        name: np.asarray(problem.restore(value) if name == problem.restored else value)
+        for name, value in observed_values(problem).items()
+    }
+
+
+def _check_data(fits: Mapping[str, Any]) -> None:
+    found = {name: _observed(fit) for name, fit in fits.items() if isinstance(fit, Fit)}
+    if len(found) < 2:
+        return
+    first, *others = found
+    for other in others:
+        difference = _difference(found[first], found[other])
+        if difference:
+            raise ValueError(
+                f"fits must be of the same data, but {other!r} and {first!r} differ: {difference}; "
+                "evidences and predictive densities of different data cannot be compared"
+            )
+
+
+def _difference(one: dict[str, NDArray], two: dict[str, NDArray]) -> str:
+    """How data differ, in words; nothing where they do not."""
+    if set(one) != set(two):
+        # Programs may name the same data otherwise.
+        one, two = ({"data": np.concatenate([v.ravel() for v in d.values()] or [np.zeros(0)])}
+                    for d in (one, two))  # fmt: skip
+    for name, values in one.items():
+        if values.shape != two[name].shape:
+            return f"{name} has shapes {two[name].shape} and {values.shape}"
+        # Data come back from the units of a model with its rounding.
+        close = np.isclose(values, two[name], rtol=1e-6, atol=1e-9 * np.abs(values).max(initial=0))
+        if not close.all():
+            return f"{name} has other values in {int((~close).sum())} of {close.size} entries"
+    return ""
+
+
+# The tables
+
+
+def _by_evidence(fits: Mapping[str, Any], seed: int) -> pd.DataFrame:
+    found = {}
+    with warnings.catch_warnings():
+        # Said once, of the table.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        for name, fit in fits.items():
+            found[name] = fit if isinstance(fit, Evidence) else log_evidence(fit, seed=seed)
+    kinds = {name: evidence.method for name, evidence in found.items()}
+    # All but bounds estimate the evidence itself.
+    if len({kind if kind in ("free_energy", "elbo") else "" for kind in kinds.values()}) > 1:
+        warnings.warn(
+            f"fits have evidences of several kinds ({', '.join(sorted(set(kinds.values())))}): "
+            "their differences hold differences of approximations; use one method for all",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+    value = np.array([float(evidence) for evidence in found.values()])
+    error = np.array([evidence.standard_error for evidence in found.values()])
+    best = int(np.argmax(value))
+    # Estimates are independent of each other; the best differs from itself by nothing.
+    of_difference = np.hypot(error, error[best])
+    of_difference[best] = 0.0
+    probability = softmax(value)
+    table = pd.DataFrame(
+        {
+            "log_evidence": value,
+            "difference": value - value[best],
+            "weight": probability,
+            "probability": probability,
+            "se": error,
+            "dse": of_difference,
+            "warning": [not evidence.ok for evidence in found.values()],
+            "kind": list(kinds.values()),
+        },
+        index=pd.Index(list(found), name="model"),
+    )
+    return _ranked(table, "log_evidence")
+
+
+def _by_prediction(fits: Mapping[str, Any], by: str, seed: int) -> pd.DataFrame:
+    assess = widely_applicable if by == "waic" else leave_one_out
+    limit = VARIANCE_LIMIT if by == "waic" else PARETO_LIMIT
+    found: dict[str, Pointwise] = {}
+    for name, fit in fits.items():
+        try:
+            found[name] = assess(pointwise_likelihood(fit))
+        except ValueError as error:
+            raise ValueError(f"fits[{name!r}]: {error}") from error
+    sizes = {name: len(part.elpd) for name, part in found.items()}
+    if len(set(sizes.values())) > 1:
+        raise ValueError(
+            f"fits must have as many modelled data points each, got {sizes}; compare by "
+            "'evidence', or fit all to the same channels and times"
+        )
+    elpd = np.stack([part.elpd for part in found.values()], axis=1)
+    density = np.stack([part.log_density for part in found.values()], axis=1)
+    total, count = elpd.sum(0), len(elpd)
+    best = int(np.argmax(total))
+    change = elpd - elpd[:, [best]]
+    weight = stacking_weights(elpd) if by == "stacking" else _pseudo_averages(elpd, seed)
+    table = pd.DataFrame(
+        {
+            "elpd": total,
+            "p": (density - elpd).sum(0),
+            "difference": change.sum(0),
+            "weight": weight,
+            "se": np.sqrt(count * elpd.var(0)),
+            "dse": np.sqrt(count * change.var(0)),
+            "warning": [bool((part.doubt > limit).any() or part.lost) for part in found.values()],
+            "lost": [part.lost for part in found.values()],
+        },
+        index=pd.Index(list(found), name="model"),
+    )
+    return _ranked(table, "elpd")
+
+
+def _pseudo_averages(elpd: NDArray, seed: int) -> NDArray[np.float64]:
+    """Pseudo Bayesian model averages, over the Bayesian bootstrap of data points."""
+    random = np.random.default_rng(seed)
+    shares = random.dirichlet(np.full(len(elpd), CONCENTRATION), size=BOOTSTRAP)
+    return softmax(len(elpd) * shares @ elpd, axis=1).mean(0)
+
+
+def _ranked(table: pd.DataFrame, column: str) -> pd.DataFrame:
+    table = table.sort_values(column, ascending=False, kind="stable")
+    table.insert(0, "rank", np.arange(len(table)))
+    return table

@@ -1,0 +1,413 @@
+"""Weights of models, or of modes, by how well they predict what was left out.
+
+References
+----------
+.. [1] Yao, Vehtari, Simpson and Gelman (2018), Bayesian Analysis 13:917.
+       https://doi.org/10.1214/17-BA1091
+.. [2] Yao, Vehtari and Gelman (2022), J Mach Learn Res 23:79.
+       https://jmlr.org/papers/v23/20-1426.html
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import logsumexp, softmax
+
+from bayesdcm.compare.evidence import log_evidence
+from bayesdcm.infer import arviz_adapter
+from bayesdcm.infer.diagnosis import PARETO_LIMIT
+from bayesdcm.infer.results import Fit, FlatPosterior
+
+# Rounds of the algorithm at most, and the gain of the mean log score at which it stops.
+ROUNDS, GAIN = 100_000, 1e-12
+# Slightly above 1: modes that predict alike share their weight.
+CONCENTRATION = 1.001
+WAYS = ("stacking", "evidence")
+
+
+class Pointwise(NamedTuple):
+    """Expected log predictive densities of data points, by a fit.
+
+    Attributes
+    ----------
+    elpd : (points,)
+        Log predictive density of each point given the others, nats.
+    log_density : (points,)
+        The same with the point itself among the data.
+    doubt : (points,)
+        Pareto k-hat of leaving the point out; or, for WAIC, the variance of its log-likelihood.
+    lost : int
+        Draws at which the model diverges, which were left out.
+    """
+
+    elpd: NDArray[np.float64]
+    log_density: NDArray[np.float64]
+    doubt: NDArray[np.float64]
+    lost: int
+
+
+def pointwise_likelihood(fit: Any) -> NDArray[np.float64]:
+    """Log-likelihood of all data points at all draws, observed sites side by side.
+
+    Parameters
+    ----------
+    fit : Fit
+        Any fit.
+
+    Returns
+    -------
+    ndarray
+        Nats, shape (chains, draws, points).
+    """
+    group = fit.idata.log_likelihood
+    values = [group[name].transpose("chain", "draw", ...).to_numpy() for name in group.data_vars]
+    return np.concatenate([v.reshape(*v.shape[:2], -1) for v in values], axis=-1)
+
+
+def leave_one_out(log_likelihood: ArrayLike) -> Pointwise:
+    """Predictive densities of points left out, by Pareto-smoothed importance sampling.
+
+    Parameters
+    ----------
+    log_likelihood : array_like
+        Of data points at draws, nats, shape (chains, draws, points).
+
+    Returns
+    -------
+    Pointwise
+        By data point.
+
+    Raises
+    ------
+    ValueError
+        If the likelihood is finite at no draw.
+
+    References
+    ----------
+    .. [1] Vehtari, Gelman and Gabry (2017), Stat Comput 27:1413.
+           https://doi.org/10.1007/s11222-016-9696-4
+
+    Examples
+    --------
+    >>> draws = np.random.default_rng(0).normal(size=(2, 500, 3))
+    >>> found = leave_one_out(-1 - 0.01 * draws)
+    >>> found.elpd.round(2).tolist()
+    [-1.0, -1.0, -1.0]
+    """
+    likelihood = np.asarray(log_likelihood, float)
+    total = likelihood.sum(-1)
+    kept, lost = _finite(likelihood)
+    effective = 1.0
+    if len(likelihood) > 1 and not lost:
+        effective = arviz_adapter.effective_sample_size(total) / total.size
+    weights, shapes = arviz_adapter.smoothed_weights(-kept.T, min(effective, 1.0))
+    elpd = logsumexp(weights + kept.T, axis=1)
+    return Pointwise(elpd, logsumexp(kept, axis=0) - np.log(len(kept)), shapes, lost)
+
+
+def widely_applicable(log_likelihood: ArrayLike) -> Pointwise:
+    """The widely applicable information criterion, by data point.
+
+    Parameters
+    ----------
+    log_likelihood : array_like
+        Of data points at draws, nats, shape (chains, draws, points).
+
+    Returns
+    -------
+    Pointwise
+        By data point, as log densities: WAIC itself is minus twice their sum.
+
+    Raises
+    ------
+    ValueError
+        If the likelihood is finite at no draw.
+
+    References
+    ----------
+    .. [1] Watanabe (2010), J Mach Learn Res 11:3571. https://jmlr.org/papers/v11/watanabe10a.html
+
+    Examples
+    --------
+    >>> widely_applicable(np.full((1, 100, 2), -1.5)).elpd.tolist()
+    [-1.5, -1.5]
+    """
+    kept, lost = _finite(np.asarray(log_likelihood, float))
+    density = logsumexp(kept, axis=0) - np.log(len(kept))
+    variance = kept.var(axis=0)
+    return Pointwise(density - variance, density, variance, lost)
+
+
+def _finite(likelihood: NDArray) -> tuple[NDArray, int]:
+    """Draws with a likelihood, shape (draws, points), and how many have none."""
+    flat = likelihood.reshape(-1, likelihood.shape[-1])
+    finite = np.isfinite(flat).all(1)
+    if not finite.any():
+        raise ValueError("the model diverges at every draw; see fit.diagnose()")
+    return flat[finite], int((~finite).sum())
+
+
+def stacking_weights(elpd: ArrayLike, concentration: float = 1.0) -> NDArray[np.float64]:
+    """Weights of the mixture of predictive distributions that predicts best.
+
+    Parameters
+    ----------
+    elpd : array_like
+        Log predictive density of each point left out, nats, shape (points, models).
+    concentration : float
+        Of a Dirichlet prior on the weights; 1 for none, more to make them more equal.
+
+    Returns
+    -------
+    ndarray
+        Shape (models,); sums to 1.
+
+    References
+    ----------
+    .. [1] Yao et al. (2018), Bayesian Analysis 13:917, equation 6.
+           https://doi.org/10.1214/17-BA1091
+
+    Examples
+    --------
+    >>> stacking_weights([[0.0, -9.0], [0.0, -9.0], [-9.0, 0.0]]).round(2).tolist()
+    [0.67, 0.33]
+    """
+    elpd = np.asarray(elpd, float)
+    points, models = elpd.shape
+    relative = np.exp(elpd - elpd.max(1, keepdims=True))
+    weights, before = np.full(models, 1 / models), -np.inf
+    # Each round of expectation-maximisation raises the score, which has a single maximum.
+    for _ in range(ROUNDS):
+        predicted = relative @ weights
+        score = np.log(predicted).mean()
+        if score - before < GAIN:
+            break
+        before = score
+        responsible = weights * (relative / predicted[:, None]).sum(0) + concentration - 1
+        weights = responsible / responsible.sum()
+    return weights
+
+
+@dataclass(frozen=True, eq=False)
+class StackedModes:
+    """A mixture of the modes of a posterior.
+
+    Parameters
+    ----------
+    fit : Fit
+        The mixture as one fit, of draws taken anew from the modes; its ``modes`` are theirs.
+    table : pandas.DataFrame
+        One row a mode: ``weight``, ``log_evidence`` of the mode alone (NaN where not known),
+        ``elpd`` (of leaving each data point out; NaN if not asked for), ``draws`` taken from it,
+        ``chains`` it was found by, ``converged``, ``warning`` (whether its numbers are doubtful).
+    """
+
+    fit: Fit
+    table: pd.DataFrame = field(repr=False)
+
+    @property
+    def weights(self) -> NDArray[np.float64]:
+        """Weights of the modes, shape (modes,)."""
+        return self.table["weight"].to_numpy()
+
+
+def stack_modes(fit: Any, by: str = "stacking", *, draws: int | None = None, seed: int = 0
+) -> StackedModes:  # fmt: skip
+    """Weigh the modes of a posterior, and mix them.
+
+    Variational Laplace describes one mode, and chains of MCMC stay in the mode that they have
+    reached, in numbers that say nothing of its mass. Weights are found afterwards: by stacking,
+    those with which the modes' predictions together predict data left out best; or by the
+    evidence of each, which is its share of the posterior's mass.
+
+    Parameters
+    ----------
+    fit : Fit or sequence of Fit
+        A fit with several ``modes``: by variational Laplace from many starts, or by NUTS. Or fits
+        of one model to the same data, one a mode.
+    by : {"stacking", "evidence"}
+        How to weigh. Modes that predict alike get equal weights from stacking, however different
+        their masses.
+    draws : int, optional
+        Draws of the mixture. None: as many as the first mode has.
+    seed : int
+        Of the draws, and of bridge sampling.
+
+    Returns
+    -------
+    StackedModes
+        Weights, the mixture as a fit, and a table of modes.
+
+    Raises
+    ------
+    TypeError
+        If `fit` is neither a fit nor a sequence of fits.
+    ValueError
+        If there is no mode, the way to weigh is unknown, or fits are of several methods or were
+        read from disk.
+
+    References
+    ----------
+    .. [1] Yao, Vehtari and Gelman (2022), J Mach Learn Res 23:79.
+           https://jmlr.org/papers/v23/20-1426.html
+    .. [2] Baldy, Woodman, Jirsa and Hashemi (2025), J R Soc Interface 22:20240880.
+           https://doi.org/10.1098/rsif.2024.0880
+
+    Examples
+    --------
+    >>> import numpyro, numpyro.distributions as dist, bayesdcm
+    >>> def program(data):
+    ...     x = numpyro.sample("x", dist.Normal(0.5, 1))
+    ...     numpyro.sample("y", bayesdcm.observe.gaussian(x**2 + 0 * data, 3.0), obs=data)
+    >>> fit = bayesdcm.fit(program, np.ones(3), starts=4)
+    >>> stack_modes(fit, by="evidence").weights.round(1).tolist()
+    [0.7, 0.3]
+    """
+    if by not in WAYS:
+        raise ValueError(f"by must be one of {', '.join(map(repr, WAYS))}, got {by!r}")
+    modes = _modes(fit)
+    first = modes[0]
+    evidence, elpd = [float("nan")] * len(modes), [float("nan")] * len(modes)
+    doubts = [not mode.status.get("converged", True) for mode in modes]
+    if by == "evidence":
+        found = [_mode_evidence(mode, seed) for mode in modes]
+        evidence, weights = found, softmax(found)
+    else:
+        points = [leave_one_out(pointwise_likelihood(mode)) for mode in modes]
+        elpd = [float(part.elpd.sum()) for part in points]
+        doubts = [
+            doubt or bool((part.doubt > PARETO_LIMIT).any())
+            for doubt, part in zip(doubts, points, strict=True)
+        ]
+        weights = stacking_weights(np.stack([part.elpd for part in points], 1), CONCENTRATION)
+        evidence = [
+            float("nan") if mode.log_evidence is None else mode.log_evidence for mode in modes
+        ]
+    posterior, counts = _mixture(modes, weights, draws, seed)
+    table = pd.DataFrame(
+        {
+            "weight": weights,
+            "log_evidence": evidence,
+            "elpd": elpd,
+            "draws": counts,
+            "chains": [mode._posterior.sample.shape[0] for mode in modes],
+            "converged": [bool(mode.status.get("converged", True)) for mode in modes],
+            "warning": doubts,
+        },
+        index=pd.RangeIndex(len(modes), name="mode"),
+    )
+    known = np.isfinite(evidence).all()
+    status = {
+        "converged": bool(table["converged"].all()),
+        "stacked_by": by,
+        "mode_weights": [float(weight) for weight in weights],
+    }
+    mixture = Fit(
+        first.method,
+        # Modes that are apart have the evidence of the posterior between them.
+        float(logsumexp(evidence)) if known else None,
+        {},
+        status,
+        first._problem,
+        posterior,
+        first.description,
+    )
+    mixture.__dict__["modes"] = tuple(modes)
+    return StackedModes(mixture, table)
+
+
+def _mode_evidence(mode: Fit, seed: int) -> float:
+    with warnings.catch_warnings():
+        # Said of the mode in the table.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return float(log_evidence(mode, seed=seed))
+
+
+def _modes(fit: Any) -> list[Fit]:
+    if isinstance(fit, Fit):
+        modes = list(fit.modes)
+    elif isinstance(fit, Sequence) and not isinstance(fit, str):
+        modes = list(fit)
+    else:
+        raise TypeError(f"fit must be a Fit or a sequence of them, got {type(fit).__name__}")
+    if not modes:
+        raise ValueError("fit must hold at least one mode, got an empty sequence")
+    for i, mode in enumerate(modes):
+        if not isinstance(mode, Fit):
+            raise TypeError(f"fit[{i}] must be a Fit, got {type(mode).__name__}")
+        if mode._problem is None:
+            raise ValueError(
+                f"fit[{i}] was read from disk, and modes are mixed where their model is: use fits "
+                "made in this process"
+            )
+        if mode.method != modes[0].method:
+            raise ValueError(
+                f"modes must be found by one method, got {modes[0].method!r} and {mode.method!r}"
+            )
+        if mode._problem.sites != modes[0]._problem.sites:
+            raise ValueError(f"fit[{i}] must be of the same model as fit[0]; it has other sites")
+    return modes
+
+
+def _mixture(
+    modes: list[Fit], weights: NDArray, draws: int | None, seed: int
+) -> tuple[FlatPosterior, list[int]]:
+    """Draws of all modes in proportion to the weights, in random order."""
+    random = np.random.default_rng(seed)
+    samples = [mode._posterior.sample for mode in modes]
+    size = samples[0].shape[-1]
+    chains = min(sample.shape[0] for sample in samples)
+    total = samples[0].shape[0] * samples[0].shape[1] if draws is None else int(draws)
+    chains = chains if total % chains == 0 else 1
+    # As many of each as its weight says, up to one: less noise than drawing the mode, too.
+    steps = np.floor(np.cumsum(np.r_[0, weights]) * total + random.uniform()).astype(int)
+    counts = np.diff(steps)
+    counts[int(np.argmax(weights))] += total - counts.sum()
+    order = random.permutation(total)
+    points, places = [], []
+    for mode, count in zip(samples, counts, strict=True):
+        available = mode.shape[0] * mode.shape[1]
+        # Without repeating any, as far as there are enough.
+        rounds = [random.permutation(available) for _ in range(-(-int(count) // available))]
+        places.append(np.concatenate(rounds)[:count] if rounds else np.zeros(0, int))
+        points.append(mode.reshape(-1, size)[places[-1]])
+    mixed = np.concatenate(points)[order]
+    shape = (chains, total // chains)
+
+    statistics = {}
+    for name in modes[0]._posterior.statistics:
+        parts = [
+            np.asarray(mode._posterior.statistics[name]).ravel()[place]
+            for mode, place in zip(modes, places, strict=True)
+        ]
+        statistics[name] = np.concatenate(parts)[order].reshape(shape)
+    density = _mixed_density(modes, weights, mixed)
+    posterior = FlatPosterior(
+        draws=mixed.reshape(*shape, size),
+        log_q=None if density is None else density.reshape(shape),
+        statistics=statistics,
+        seed=seed,
+    )
+    return posterior, [int(count) for count in counts]
+
+
+def _mixed_density(modes: list[Fit], weights: NDArray, points: NDArray) -> NDArray | None:
+    """Log density of a mixture of Gaussians at points (points, size)."""
+    if any(mode._posterior.gaussian is None for mode in modes):
+        return None
+    parts = []
+    for mode, weight in zip(modes, weights, strict=True):
+        mean, covariance = mode._posterior.gaussian
+        factor = np.linalg.cholesky(covariance)
+        white = np.linalg.solve(factor, (points - mean).T)
+        log_scale = np.log(np.diagonal(factor)).sum() + len(mean) / 2 * np.log(2 * np.pi)
+        with np.errstate(divide="ignore"):
+            parts.append(np.log(weight) - log_scale - 0.5 * (white**2).sum(0))
+    return logsumexp(parts, axis=0)
