@@ -1,0 +1,543 @@
+"""All subjects in one program: group effects, spread between subjects, subjects' parameters.
+
+The program of one subject is that of a model as it stands. The hierarchy replaces the prior of
+selected parameters by a normal distribution about the group's mean (or a mixture of them), with
+priors on group parameters that are those of parametric empirical Bayes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+from numpy.typing import NDArray
+
+from bayesdcm.group.design import checked_design
+from bayesdcm.group.group_start import find_start, invert_subjects
+from bayesdcm.group.hierarchy_inputs import (
+    ProgramModel,
+    components_of,
+    design_table,
+    fields_of,
+    in_batches,
+    is_chosen,
+    selected_prior,
+    subjects_of,
+)
+from bayesdcm.group.subject_coordinates import (
+    Conditional,
+    GroupPrior,
+    SubjectGaussian,
+    SubjectParameters,
+    SubjectReals,
+    conditional,
+    subject_gaussian,
+)
+from bayesdcm.infer.density import Layout, evaluate, layout
+from bayesdcm.infer.posterior import _prior_draw
+from bayesdcm.infer.problem import FREE, ModelSource, _cached_layout
+
+BETWEEN = ("single", "fields", "all")
+BETWEEN_PRIORS = ("peb", "half_normal")
+# Standard deviation of log-precisions between subjects, as in SPM.
+LOG_PRECISION_SD = 0.25
+OWN_SITES = (
+    "effects",
+    "cluster_means",
+    "weights",
+    "between_log_precision",
+    "between_ratio",
+    "between_sd",
+    "membership",
+    "subject_parameters",
+    "subject_likelihood",
+)
+
+
+class PreparedGroup(NamedTuple):
+    """What the program needs of a group, as arrays.
+
+    Attributes
+    ----------
+    batches : tuple of pytree
+        Prepared data of subjects that have arrays of the same shape, stacked.
+    members : tuple of (n,)
+        Which subjects each batch holds.
+    order : (subjects,)
+        Place of each subject in the batches, one after the other.
+    design : (subjects, covariates)
+        The design.
+    places : (size,)
+        Where the selected, then all other parameters stand in a subject's flat vector.
+    prior_mean, prior_variance : (selected,)
+        The model's own prior of the selected parameters.
+    component : (selected, components)
+        Which component of the between-subject precision each selected parameter has, 0 or 1.
+    gaussian : SubjectGaussian
+        What each subject's data say, approximately; serves the coordinates.
+    """
+
+    batches: tuple
+    members: tuple
+    order: jax.Array
+    design: jax.Array
+    places: jax.Array
+    prior_mean: jax.Array
+    prior_variance: jax.Array
+    component: jax.Array
+    gaussian: SubjectGaussian
+
+
+@dataclass(frozen=True, eq=False)
+class Hierarchy:
+    """Model of a group: subjects' parameters vary about group effects; all are inferred at once.
+
+    For subject i with covariates x_i, the selected parameters are normal,
+    ``theta_i ~ N(x_i effects, diag(between_sd**2))``; all others keep the model's own prior. Data
+    are a sequence (or mapping by name) of what the model takes for one subject, or of fits of it
+    by variational Laplace: ``bayesdcm.fit(Hierarchy(model, design), datasets, method="nuts")``.
+
+    Parameters
+    ----------
+    model : model or callable
+        Model of one subject, such as `bayesdcm.TaskDCM`, or a NumPyro program that is called with
+        one subject's data (arrays).
+    design : DataFrame, mapping, array_like, optional
+        Covariates, shape (subjects, covariates), the first a constant 1. None: a mean only.
+    parameters : sequence of str
+        What varies about the group: names such as ``"A"``, or labels such as ``"A[V5, V1]"``.
+        Their prior in the model must be normal and independent.
+    between : {"single", "fields", "all"}
+        One between-subject precision for all parameters, one for each name, or one each.
+    clusters : int, optional
+        Number of clusters, each with a mean and a between-subject precision of its own, that
+        subjects belong to with unknown ``weights``; covariates beside the constant act in all
+        alike. Memberships are summed out of the likelihood. None: no clusters.
+    between_prior : {"peb", "half_normal"}
+        ``"peb"``: log-precisions ``g ~ N(0, 1/16)`` about the variance ``prior variance / beta``,
+        as SPM has it. ``"half_normal"``: the standard deviation, relative to that of the model's
+        prior, is half-normal with scale ``2 / sqrt(beta)``, which lets data decide.
+    beta : float
+        Prior variance of a parameter over its variance between subjects; 16 as in SPM.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of the wrong kind, or the design is not finite or lacks a constant.
+
+    Notes
+    -----
+    Group effects have the prior of parametric empirical Bayes: mean that of the model's prior for
+    the constant and 0 for other covariates; variance the model's, times the number of subjects
+    over the covariate's sum of squares. With clusters, labels are exchangeable: chains start from
+    one labelling; `relabel` undoes switches.
+
+    References
+    ----------
+    .. [1] Friston et al. (2016), NeuroImage 128:413.
+           https://doi.org/10.1016/j.neuroimage.2015.11.015
+    .. [2] Raman, Deserno, Schlagenhauf and Stephan (2016), J Neurosci Methods 269:6.
+           https://doi.org/10.1016/j.jneumeth.2016.04.022
+
+    Examples
+    --------
+    >>> import bayesdcm
+    >>> Hierarchy(bayesdcm.TaskDCM(A=[[1, 0], [1, 1]], C=[[1], [0]]), parameters=["A"])
+    Hierarchy(TaskDCM(2 regions, ...); effects of mean on A; between='single')
+    """
+
+    model: Any
+    design: Any = None
+    parameters: Sequence[str] = ("A", "B")
+    between: str = "single"
+    clusters: int | None = None
+    between_prior: str = "peb"
+    beta: float = 16.0
+    covariates: tuple[str, ...] = field(default=("mean",), init=False)
+
+    observed_site: ClassVar[None] = None
+
+    def __post_init__(self) -> None:
+        model = self.model
+        if not (hasattr(model, "sample") and hasattr(model, "prepare")):
+            model = ProgramModel(model)
+        parameters = (self.parameters,) if isinstance(self.parameters, str) else self.parameters
+        parameters = tuple(parameters)
+        if not parameters or not all(isinstance(name, str) for name in parameters):
+            raise TypeError(f"parameters must be names, got {self.parameters!r}")
+        for name, allowed in (("between", BETWEEN), ("between_prior", BETWEEN_PRIORS)):
+            if getattr(self, name) not in allowed:
+                raise ValueError(
+                    f"{name} must be one of {', '.join(map(repr, allowed))}, "
+                    f"got {getattr(self, name)!r}"
+                )
+        whole = isinstance(self.clusters, int | np.integer) and not isinstance(self.clusters, bool)
+        if self.clusters is not None and not (whole and self.clusters >= 2):
+            raise ValueError(
+                f"clusters must be an integer of at least 2, or None, got {self.clusters!r}"
+            )
+        if not (np.isscalar(self.beta) and np.isfinite(self.beta) and self.beta > 0):
+            raise ValueError(f"beta must be a positive number, got {self.beta!r}")
+        design = design_table(self.design)
+        covariates = ("mean",) if design is None else tuple(design.columns)
+        for name, value in (
+            ("model", model),
+            ("parameters", parameters),
+            ("design", design),
+            ("covariates", covariates),
+        ):
+            object.__setattr__(self, name, value)
+
+    def __repr__(self) -> str:
+        clusters = "" if self.clusters is None else f"; {self.clusters} clusters"
+        return (
+            f"Hierarchy({self.model!r}; effects of {', '.join(self.covariates)} on "
+            f"{', '.join(self.parameters)}; between={self.between!r}{clusters})"
+        )
+
+    def _key(self) -> tuple:
+        design = self.design
+        if design is not None:
+            design = (tuple(design.index), design.to_numpy().tobytes())
+        options = (self.between, self.clusters, self.between_prior, float(self.beta))
+        return (self.model, design, self.parameters, self.covariates, *options)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Hierarchy) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    @cached_property
+    def _source(self) -> ModelSource:
+        return ModelSource(self.model)
+
+    def _subject_layout(self, prepared: PreparedGroup) -> Layout:
+        leaves, tree = jax.tree.flatten(prepared.batches[0])
+        shapes = tuple((leaf.shape[1:], leaf.dtype) for leaf in leaves)
+        return _cached_layout(self._source, shapes, tree)
+
+    # The program
+
+    def prepare(self, data: Any) -> PreparedGroup:
+        """Arrays that the program needs of a group.
+
+        Subjects that have not been fitted are fitted by variational Laplace, all at once, for the
+        coordinates of the program; its density does not depend on the result.
+
+        Parameters
+        ----------
+        data : sequence or mapping
+            The subjects' data sets, or their fits by variational Laplace.
+
+        Returns
+        -------
+        PreparedGroup
+            Stacked data, design, priors and Gaussian approximations.
+
+        Raises
+        ------
+        ValueError
+            If the design has another number of rows, no parameter is selected, or a subject's
+            prediction is not finite.
+        """
+        subjects = subjects_of(self.model, data)
+        design = self._design(subjects)
+        batches, members = in_batches([subject.prepared for subject in subjects])
+        leaves, tree = jax.tree.flatten(subjects[0].prepared)
+        shapes = tuple((leaf.shape, leaf.dtype) for leaf in leaves)
+        sites = _cached_layout(self._source, shapes, tree)
+        self._check_names(sites)
+        labels = [label for site in sites.sites for label in subjects[0].labels[site.name]]
+        selected, mean, variance = selected_prior(
+            self.model, self.parameters, self._source.bind(subjects[0].prepared), sites, labels
+        )
+        posteriors = [subject.posterior for subject in subjects]
+        if any(posterior is None for posterior in posteriors):
+            names = [subject.name for subject in subjects]
+            posteriors = invert_subjects(self._source, sites, batches, members, names)
+        centres, covariances = (np.stack(parts) for parts in zip(*posteriors, strict=True))
+        others = np.setdiff1d(np.arange(sites.size), selected)
+        return jax.tree.map(
+            jnp.asarray,
+            PreparedGroup(
+                tuple(batches),
+                tuple(members),
+                np.argsort(np.concatenate(members)),
+                design,
+                np.concatenate([selected, others]),
+                mean,
+                variance,
+                components_of(self.between, [labels[i] for i in selected]),
+                subject_gaussian(centres, covariances, selected, mean, variance),
+            ),
+        )
+
+    def _design(self, subjects: Sequence[Any]) -> NDArray[np.float64]:
+        return checked_design(self.design, [subject.name for subject in subjects]).to_numpy()
+
+    def _check_names(self, sites: Layout) -> None:
+        taken = [site.name for site in sites.sites if site.name in OWN_SITES]
+        if taken:
+            raise ValueError(
+                f"the program's site {taken[0]!r} has a name that the hierarchy needs; rename it"
+            )
+
+    def program(self, data: Any) -> Callable[[], None]:
+        """The generative model of a group as a NumPyro program without arguments.
+
+        Parameters
+        ----------
+        data : sequence or mapping
+            As for `prepare`.
+
+        Returns
+        -------
+        callable
+            For ``numpyro.infer``, `Predictive` and handlers.
+        """
+        return partial(self.sample, self.prepare(data))
+
+    def sample(self, prepared: PreparedGroup) -> None:
+        """The program itself.
+
+        Parameters
+        ----------
+        prepared : PreparedGroup
+            From `prepare`; may be traced.
+        """
+        group = self._group(prepared)
+        given = conditional(prepared.gaussian, group)
+        sites = self._subject_layout(prepared)
+        support = SubjectReals(prepared.gaussian, given, prepared.places)
+        n_selected = prepared.prior_mean.shape[0]
+        own = dist.Normal(prepared.prior_mean, jnp.sqrt(prepared.prior_variance))
+
+        def rest(vectors: jax.Array) -> jax.Array:
+            selected = vectors[:, prepared.places[:n_selected]]
+            prior = self._subjects(prepared, sites, vectors)[0]
+            return prior - own.log_prob(selected).sum(-1)
+
+        vectors = numpyro.sample(
+            "subject_parameters",
+            SubjectParameters(group, support, rest, partial(self._draw, prepared, sites)),
+        )
+        _, likelihood, values = self._subjects(prepared, sites, vectors)
+        for name, value in values.items():
+            numpyro.deterministic(name, value)
+        if self.clusters is not None:
+            selected = vectors[:, prepared.places[:n_selected]]
+            numpyro.deterministic(
+                "membership", jax.nn.softmax(group.log_densities(selected), axis=-1)
+            )
+        numpyro.factor("subject_likelihood", likelihood)
+
+    def _group(self, prepared: PreparedGroup) -> GroupPrior:
+        """Sample the group parameters."""
+        design = prepared.design
+        n_clusters, n_components = self.clusters or 1, prepared.component.shape[1]
+        balance = len(design) / (design**2).sum(0)
+        sd = jnp.sqrt(balance[:, None] * prepared.prior_variance)
+        centre = jnp.zeros_like(sd).at[0].set(prepared.prior_mean)
+        if self.clusters is None:
+            effects = numpyro.sample("effects", dist.Normal(centre, sd).to_event(2))
+            mean = (design @ effects)[:, None]
+            log_weight = jnp.zeros(1)
+        else:
+            shape = (n_clusters, sd.shape[1])
+            means = dist.Normal(
+                jnp.broadcast_to(centre[0], shape), jnp.broadcast_to(sd[0], shape)
+            ).to_event(2)
+            mean = design[:, :1, None] * numpyro.sample("cluster_means", means)
+            if design.shape[1] > 1:
+                effects = numpyro.sample("effects", dist.Normal(centre[1:], sd[1:]).to_event(2))
+                mean = mean + (design[:, 1:] @ effects)[:, None]
+            weights = numpyro.sample("weights", dist.Dirichlet(jnp.ones(n_clusters)))
+            log_weight = jnp.log(weights)
+        shape = (n_components,) if self.clusters is None else (n_clusters, n_components)
+        if self.between_prior == "peb":
+            precision = dist.Normal(jnp.zeros(shape), LOG_PRECISION_SD).to_event(len(shape))
+            g = numpyro.sample("between_log_precision", precision)
+            ratio = jnp.exp(-g / 2) / np.sqrt(self.beta)
+        else:
+            width = jnp.full(shape, 2 / np.sqrt(self.beta))
+            ratio = numpyro.sample("between_ratio", dist.HalfNormal(width).to_event(len(shape)))
+        spread = (ratio @ prepared.component.T) * jnp.sqrt(prepared.prior_variance)
+        numpyro.deterministic("between_sd", spread)
+        return GroupPrior(mean, jnp.atleast_2d(spread) ** -2, log_weight)
+
+    def _subjects(
+        self, prepared: PreparedGroup, sites: Layout, vectors: jax.Array
+    ) -> tuple[jax.Array, jax.Array, dict[str, jax.Array]]:
+        """Log prior of the model itself, log likelihood, values of sites; subjects first."""
+
+        def one(subject: Any, vector: jax.Array) -> tuple:
+            found = evaluate(self._source.bind(subject), sites, vector)
+            values = {n: v for n, v in found.values.items() if not n.endswith(FREE)}
+            return found.log_prior + found.log_hyperprior, found.log_likelihood, values
+
+        parts = [
+            jax.vmap(one)(batch, vectors[members])
+            for batch, members in zip(prepared.batches, prepared.members, strict=True)
+        ]
+        return jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[prepared.order], *parts)
+
+    def _draw(self, prepared: PreparedGroup, sites: Layout, key: jax.Array) -> jax.Array:
+        """A draw of all subjects' flat vectors from the model's own prior."""
+
+        def one(subject: Any, key: jax.Array) -> jax.Array:
+            keys = jax.random.split(key, len(sites.sites))
+            return _prior_draw(self._source.bind(subject), sites, keys)
+
+        keys = jax.random.split(key, len(prepared.design))
+        parts = [
+            jax.vmap(one)(batch, keys[members])
+            for batch, members in zip(prepared.batches, prepared.members, strict=True)
+        ]
+        return jnp.concatenate(parts)[prepared.order]
+
+    # Where samplers start
+
+    def collapsed(self, prepared: PreparedGroup) -> Conditional:
+        """The program of the group parameters only, subjects integrated out approximately.
+
+        Parameters
+        ----------
+        prepared : PreparedGroup
+            From `prepare`.
+
+        Returns
+        -------
+        Conditional
+            Subjects given the group parameters.
+        """
+        given = conditional(prepared.gaussian, self._group(prepared))
+        numpyro.factor("subjects", given.log_evidence)
+        return given
+
+    def gaussian_start(self, prepared: PreparedGroup) -> tuple[NDArray, NDArray]:
+        """Gaussian approximation of the posterior of the flat vector, to start samplers from.
+
+        Parameters
+        ----------
+        prepared : PreparedGroup
+            From `prepare`.
+
+        Returns
+        -------
+        tuple of ndarray
+            Mean, shape (size,), and covariance, shape (size, size): those of the group parameters
+            by Laplace's method with subjects integrated out, and a standard normal for subjects.
+        """
+        sites = layout(partial(self.collapsed, prepared))
+        mean, covariance = find_start(self, sites, prepared)
+        n, n_subjects = len(mean), prepared.design.shape[0] * prepared.places.shape[0]
+        whole = np.eye(n + n_subjects)
+        whole[:n, :n] = covariance
+        return np.concatenate([mean, np.zeros(n_subjects)]), whole
+
+    # Names that results carry
+
+    def labels(self, data: Any) -> dict[str, list[str]]:
+        """Labels of the entries of every sampled site, such as ``mean A[V5, V1]``.
+
+        Parameters
+        ----------
+        data : sequence or mapping
+            The group.
+        """
+        coords = self.coords(data)
+
+        def pairs(first: str, second: str) -> list[str]:
+            return [f"{a} {b}" for a in coords[first] for b in coords[second]]
+
+        components = [f"between_log_precision[{name}]" for name in coords["component"]]
+        ratios = [f"between_ratio[{name}]" for name in coords["component"]]
+        if self.clusters is not None:
+            components = [f"{k} {c}" for k in coords["cluster"] for c in components]
+            ratios = [f"{k} {c}" for k in coords["cluster"] for c in ratios]
+        return {
+            "effects": pairs("covariate", "parameter"),
+            "cluster_means": pairs("cluster", "parameter"),
+            "weights": [f"weights[{k}]" for k in coords["cluster"]],
+            "between_log_precision": components,
+            "between_ratio": ratios,
+            "subject_parameters": pairs("subject", "subject_parameter"),
+        }
+
+    def dims(self) -> dict[str, tuple[str, ...]]:
+        """Names of the axes of every site that results hold."""
+        table = {
+            name: ("subject", *axes)
+            for name, axes in self.model.dims().items()
+            if name != self.model.observed_site
+        }
+        by_cluster = () if self.clusters is None else ("cluster",)
+        return table | {
+            "effects": ("covariate", "parameter"),
+            "cluster_means": ("cluster", "parameter"),
+            "weights": ("cluster",),
+            "between_log_precision": (*by_cluster, "component"),
+            "between_ratio": (*by_cluster, "component"),
+            "between_sd": (*by_cluster, "parameter"),
+            "membership": ("subject", "cluster"),
+            "subject_parameters": ("subject", "subject_parameter"),
+            "design": ("subject", "design_column"),
+        }
+
+    def coords(self, data: Any) -> dict[str, NDArray]:
+        """Coordinates of the axes: names of subjects, parameters, covariates, clusters.
+
+        Parameters
+        ----------
+        data : sequence or mapping
+            The group.
+        """
+        subjects = subjects_of(self.model, data, prepare=False)
+        labels = [label for entries in subjects[0].labels.values() for label in entries]
+        chosen = [label for label in labels if is_chosen(label, self.parameters)]
+        names = {"single": ["all"], "fields": fields_of(chosen), "all": chosen}[self.between]
+        first = 0 if self.clusters is None else 1
+        found = {
+            "subject": [subject.name for subject in subjects],
+            "subject_parameter": labels,
+            "parameter": chosen,
+            "component": names,
+            "covariate": self.covariates[first:],
+            "design_column": self.covariates,
+            "cluster": [f"cluster {k + 1}" for k in range(self.clusters or 0)],
+        }
+        own = {name: np.asarray(values) for name, values in found.items()}
+        return dict(subjects[0].coords) | own
+
+    def constants(self, data: Any) -> dict[str, NDArray]:
+        """Constants that results hold: the design.
+
+        Parameters
+        ----------
+        data : sequence or mapping
+            The group.
+        """
+        return {"design": self._design(subjects_of(self.model, data, prepare=False))}
+
+    def restore(self, values: NDArray, data: Any) -> NDArray:
+        """The values themselves: results hold no signal of a hierarchy.
+
+        Parameters
+        ----------
+        values : ndarray
+            Any array.
+        data : sequence or mapping
+            Not used.
+        """
+        del data
+        return values
+
+    arrange = restore

@@ -1,0 +1,342 @@
+"""What a hierarchy is given, checked and arranged: subjects, design, selected parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pandas as pd
+from numpy.typing import NDArray
+
+from bayesdcm.group.design import checked_design
+from bayesdcm.infer.density import Layout, Program, layout
+from bayesdcm.infer.problem import _plain_labels
+from bayesdcm.infer.results import Fit
+
+
+@dataclass(frozen=True)
+class ProgramModel:
+    """A user's program as a model: its data are arrays that compiled code takes.
+
+    Parameters
+    ----------
+    program : callable
+        Called with one subject's data.
+    """
+
+    program: Callable[[Any], Any]
+
+    observed_site = None
+
+    def __post_init__(self) -> None:
+        if not callable(self.program) or isinstance(self.program, type):
+            raise TypeError(
+                "model must be a model such as TaskDCM(...) or a NumPyro program called with one "
+                f"subject's data, got {self.program!r}"
+            )
+
+    def __repr__(self) -> str:
+        return f"program {getattr(self.program, '__name__', type(self.program).__name__)}"
+
+    def sample(self, prepared: Any) -> Any:
+        """Run the program.
+
+        Parameters
+        ----------
+        prepared : pytree
+            One subject's data.
+        """
+        return self.program(prepared)
+
+    def prepare(self, data: Any) -> Any:
+        """The data as JAX arrays.
+
+        Parameters
+        ----------
+        data : pytree
+            One subject's data.
+        """
+        return jax.tree.map(jnp.asarray, data)
+
+    def labels(self, data: Any) -> dict[str, list[str]]:
+        """Labels of the entries of every sampled site.
+
+        Parameters
+        ----------
+        data : pytree
+            One subject's data.
+        """
+        prepared = self.prepare(data)
+        sites = layout(lambda: self.program(prepared)).sites
+        return {site.name: _plain_labels(site.name, site.constrained_shape) for site in sites}
+
+    def dims(self) -> dict[str, tuple[str, ...]]:
+        """No names of axes."""
+        return {}
+
+    def coords(self, data: Any) -> dict[str, NDArray]:
+        """No coordinates.
+
+        Parameters
+        ----------
+        data : pytree
+            Not used.
+        """
+        del data
+        return {}
+
+
+class Subject(NamedTuple):
+    """One subject of a group.
+
+    Attributes
+    ----------
+    name : str
+        Name.
+    prepared : pytree or None
+        What the model's program takes.
+    labels, coords : mapping
+        Names that results carry.
+    posterior : tuple of ndarray or None
+        Mean and covariance by variational Laplace, where it has been run.
+    """
+
+    name: str
+    prepared: Any
+    labels: Mapping[str, Sequence[str]]
+    coords: Mapping[str, NDArray]
+    posterior: tuple[NDArray, NDArray] | None
+
+
+def subjects_of(model: Any, data: Any, *, prepare: bool = True) -> list[Subject]:
+    """The subjects of a group.
+
+    Parameters
+    ----------
+    model : object
+        Model of one subject.
+    data : sequence or mapping
+        Data sets, or fits of the model by variational Laplace; a mapping's keys are names.
+    prepare : bool
+        Whether to prepare data for the program.
+
+    Returns
+    -------
+    list of Subject
+        In the order of the data.
+
+    Raises
+    ------
+    TypeError
+        If data are no collection.
+    ValueError
+        If there are fewer than two subjects, or a fit is of another model or kind.
+    """
+    if isinstance(data, Mapping):
+        names, items = [str(name) for name in data], list(data.values())
+    elif isinstance(data, Sequence | np.ndarray) and not isinstance(data, str):
+        items = list(data)
+        names = [str(n) for n in getattr(data, "subjects", range(1, len(items) + 1))]
+        if not hasattr(data, "subjects"):
+            names = [f"subject {name}" for name in names]
+    else:
+        raise TypeError(
+            "data of a hierarchy must be a sequence (or mapping by name) of the subjects' data "
+            f"sets or fits, got {type(data).__name__}"
+        )
+    if len(items) < 2:
+        raise ValueError(f"a hierarchy needs at least two subjects, got {len(items)}")
+    # Names are those of the first subject: the others have the same structure.
+    return [
+        _subject(model, name, item, prepare, named=i == 0)
+        for i, (name, item) in enumerate(zip(names, items, strict=True))
+    ]
+
+
+def _subject(model: Any, name: str, item: Any, prepare: bool, named: bool) -> Subject:
+    if not isinstance(item, Fit):
+        labels, coords = (model.labels(item), model.coords(item)) if named else ({}, {})
+        return Subject(name, model.prepare(item) if prepare else None, labels, coords, None)
+    problem = item._problem
+    if item.method != "laplace" or problem is None:
+        raise ValueError(
+            f"data: the fit of {name} must be made by method='laplace' in this process; give the "
+            "data set instead"
+        )
+    if getattr(problem.source, "model", None) != model:
+        raise ValueError(f"data: the fit of {name} is of another model than the hierarchy's")
+    posterior = item._posterior.gaussian
+    return Subject(name, problem.prepared, problem.labels, problem.coords, posterior)
+
+
+def in_batches(prepared: Sequence[Any]) -> tuple[list[Any], list[NDArray[np.intp]]]:
+    """Stack what has arrays of equal shapes.
+
+    Parameters
+    ----------
+    prepared : sequence of pytree
+        By subject.
+
+    Returns
+    -------
+    batches : list of pytree
+        Stacked.
+    members : list of ndarray
+        Which subjects each holds.
+    """
+    groups: dict[Any, list[int]] = {}
+    for i, item in enumerate(prepared):
+        leaves, tree = jax.tree.flatten(item)
+        key = (tree, tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves))
+        groups.setdefault(key, []).append(i)
+    batches = [
+        jax.tree.map(lambda *leaves: jnp.stack(leaves), *(prepared[i] for i in members))
+        for members in groups.values()
+    ]
+    return batches, [np.array(members) for members in groups.values()]
+
+
+def design_table(design: Any) -> pd.DataFrame | None:
+    """A design before subjects are known, checked as far as that goes.
+
+    Parameters
+    ----------
+    design : DataFrame, mapping, array_like or None
+        Covariates, shape (subjects, covariates).
+
+    Returns
+    -------
+    pandas.DataFrame or None
+        Rows keep the names that a DataFrame gives them.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `checked_design` does.
+    """
+    if design is None:
+        return None
+    if isinstance(design, pd.DataFrame):
+        table = checked_design(design, list(design.index))
+        return table.reset_index(drop=True) if isinstance(design.index, pd.RangeIndex) else table
+    values = design.values() if isinstance(design, Mapping) else [design]
+    length = max((len(v) for v in map(np.asarray, values) if v.ndim), default=0)
+    table = checked_design(design, range(length))
+    return table.reset_index(drop=True)
+
+
+def is_chosen(label: str, parameters: Sequence[str]) -> bool:
+    """Whether a label is among the selected parameters, by itself or by its name.
+
+    Parameters
+    ----------
+    label : str
+        Such as ``"A[V5, V1]"``.
+    parameters : sequence of str
+        Labels and names.
+    """
+    return label in parameters or label.partition("[")[0] in parameters
+
+
+def fields_of(labels: Sequence[str]) -> list[str]:
+    """Names without indices, each once.
+
+    Parameters
+    ----------
+    labels : sequence of str
+        Such as ``["A[V5, V1]", "A[V1, V5]"]``.
+    """
+    return list(dict.fromkeys(label.partition("[")[0] for label in labels))
+
+
+def components_of(between: str, labels: Sequence[str]) -> NDArray[np.float64]:
+    """Which component of the between-subject precision each parameter has.
+
+    Parameters
+    ----------
+    between : {"single", "fields", "all"}
+        As in `Hierarchy`.
+    labels : sequence of str
+        Selected parameters.
+
+    Returns
+    -------
+    ndarray
+        Shape (selected, components), 0 or 1.
+    """
+    if between == "single":
+        return np.ones((len(labels), 1))
+    if between == "all":
+        return np.eye(len(labels))
+    fields = fields_of(labels)
+    return np.array(
+        [[label.partition("[")[0] == name for name in fields] for label in labels], float
+    )
+
+
+def selected_prior(
+    model: Any, parameters: Sequence[str], program: Program, sites: Layout, labels: Sequence[str]
+) -> tuple[NDArray[np.intp], NDArray, NDArray]:
+    """Places of the selected parameters in the flat vector, and the model's prior of them.
+
+    Parameters
+    ----------
+    model : object
+        Model of one subject.
+    parameters : sequence of str
+        As in `Hierarchy`.
+    program : callable
+        The model's program.
+    sites : Layout
+        Its sites.
+    labels : sequence of str
+        Labels of the flat vector.
+
+    Returns
+    -------
+    places, mean, variance : ndarray
+        Shape (selected,) each.
+
+    Raises
+    ------
+    ValueError
+        If a name is unknown, nothing is selected, or a prior is not normal and independent.
+    """
+    known = {prior.name for prior in getattr(model, "priors", ())} | set(labels)
+    known |= {label.partition("[")[0] for label in labels}
+    for name in parameters:
+        if name not in known:
+            raise ValueError(
+                f"parameters names {name!r}; the model has {', '.join(fields_of(labels))}"
+            )
+    chosen = [i for i, label in enumerate(labels) if is_chosen(label, parameters)]
+    if not chosen:
+        raise ValueError(f"parameters {tuple(parameters)} selects nothing that is free")
+    seeded = numpyro.handlers.seed(program, jax.random.key(0))
+    with numpyro.handlers.block():
+        trace = numpyro.handlers.trace(seeded).get_trace()
+    mean, variance = np.full(sites.size, np.nan), np.full(sites.size, np.nan)
+    start = 0
+    for site in sites.sites:
+        stop = start + site.size
+        fn = trace[site.name]["fn"]
+        base = fn
+        while hasattr(base, "base_dist"):
+            base = base.base_dist
+        if site.gaussian and isinstance(base, dist.Normal):
+            mean[start:stop] = np.ravel(np.broadcast_to(fn.mean, site.shape))
+            variance[start:stop] = np.ravel(np.broadcast_to(fn.variance, site.shape))
+        start = stop
+    for i in chosen:
+        if np.isnan(mean[i]):
+            raise ValueError(
+                f"the prior of {labels[i]} is not normal and independent, so it cannot vary about "
+                "a group mean; leave it out of parameters"
+            )
+    return np.array(chosen), mean[chosen], variance[chosen]
