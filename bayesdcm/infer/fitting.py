@@ -185,9 +185,25 @@ def _has_stages(sites: Layout) -> bool:
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
-def _run_laplace(
+def run_laplace(
     source: Any, sites: Layout, settings: tuple[int, str], prepared: Any, starts: jax.Array
 ) -> LaplaceResult:
+    """Variational Laplace from several starts, compiled once for a model and a shape.
+
+    Parameters
+    ----------
+    source, sites, prepared
+        As in `Problem`.
+    settings : tuple
+        From `laplace_settings`.
+    starts : jax.Array
+        Flat starting points, shape (starts, size).
+
+    Returns
+    -------
+    LaplaceResult
+        One row a start.
+    """
     program = source.bind(prepared)
     invert = conditional_laplace if _has_stages(sites) else variational_laplace
 
@@ -205,7 +221,7 @@ def _centre(source: Any, sites: Layout, prepared: Any) -> jax.Array:
     return prior_centre(source.bind(prepared), sites)
 
 
-def _starts(problem: Problem, starts: Any, seed: int) -> jax.Array:
+def laplace_starts(problem: Problem, starts: Any, seed: int) -> jax.Array:
     """Starting points, the prior mean first."""
     centre = _centre(problem.source, problem.sites, problem.prepared)
     if isinstance(starts, int | np.integer) and not isinstance(starts, bool):
@@ -234,7 +250,8 @@ def _starts(problem: Problem, starts: Any, seed: int) -> jax.Array:
     return jnp.asarray(points)
 
 
-def _require_gaussian(problem: Problem) -> None:
+def require_gaussian(problem: Problem) -> None:
+    """Raise an error where variational Laplace cannot be used."""
     if problem.sites.foreign:
         raise ValueError(
             f"method 'laplace' needs Gaussian observations, but {problem.sites.foreign[0]!r} is "
@@ -267,12 +284,43 @@ def laplace_posterior(
         ``result`` (LaplaceResult as NumPy arrays), ``mean``, ``covariance`` over the flat
         vector, ``free_energies`` of all starts, and their results as ``optima``.
     """
-    if max_iterations is None:
-        max_iterations = 64 if _has_stages(problem.sites) else 128
-    found = _run_laplace(
-        problem.source, problem.sites, (max_iterations, derivatives), problem.prepared, starts
+    found = run_laplace(
+        problem.source,
+        problem.sites,
+        laplace_settings(problem.sites, max_iterations, derivatives),
+        problem.prepared,
+        starts,
     )
-    found = jax.tree.map(np.asarray, found)
+    return best_optimum(jax.tree.map(np.asarray, found))
+
+
+def laplace_settings(
+    sites: Layout, max_iterations: int | None, derivatives: str
+) -> tuple[int, str]:
+    """Iterations at most, and kind of derivatives, as `laplace_posterior` takes them."""
+    if max_iterations is None:
+        max_iterations = 64 if _has_stages(sites) else 128
+    return max_iterations, derivatives
+
+
+def best_optimum(found: LaplaceResult) -> dict[str, Any]:
+    """The best of several optima; what `laplace_posterior` returns.
+
+    Parameters
+    ----------
+    found : LaplaceResult
+        NumPy arrays, one row a start.
+
+    Returns
+    -------
+    dict
+        See `laplace_posterior`.
+
+    Raises
+    ------
+    ValueError
+        If none is finite.
+    """
     energies = np.where(found.failed, -np.inf, found.free_energy)
     if not np.isfinite(energies).any():
         raise ValueError(
@@ -305,8 +353,30 @@ def _fit_laplace(
     draws: int = 1000,
 ) -> Fit:
     del progress
-    _require_gaussian(problem)
-    found = laplace_posterior(problem, _starts(problem, starts, seed), max_iterations, derivatives)
+    require_gaussian(problem)
+    found = laplace_posterior(
+        problem, laplace_starts(problem, starts, seed), max_iterations, derivatives
+    )
+    return laplace_fit(problem, found, seed, draws)
+
+
+def laplace_fit(problem: Problem, found: dict[str, Any], seed: int, draws: int = 1000) -> Fit:
+    """The result of variational Laplace.
+
+    Parameters
+    ----------
+    problem : Problem
+        What was inverted.
+    found : dict
+        From `laplace_posterior` or `best_optimum`.
+    seed, draws : int
+        Of the draws from the posterior.
+
+    Returns
+    -------
+    Fit
+        With its record.
+    """
     result = found["result"]
     n = int(result.n_iterations)
     status = {
@@ -347,7 +417,7 @@ def _gaussian_start(problem: Problem, starts: Any, seed: int) -> tuple[NDArray, 
             raise ValueError(f"starts must be 1 for a model that has its own start, got {starts!r}")
         return own(problem.prepared)
     if not problem.sites.foreign:
-        found = laplace_posterior(problem, _starts(problem, starts, seed))
+        found = laplace_posterior(problem, laplace_starts(problem, starts, seed))
         return found["mean"], found["covariance"]
     draws = np.asarray(prior_sample(problem, PLAIN_START_DRAWS, seed))
     return draws.mean(0), np.diag(draws.var(0))

@@ -156,11 +156,12 @@ def sample_bins(
 
 def _split(boundaries: NDArray[np.int64], max_bins: int) -> NDArray[np.int64]:
     """Divide intervals longer than `max_bins` into equal steps, as equal as whole bins allow."""
-    pieces = [
-        np.round(np.linspace(start, stop, -(-(stop - start) // max_bins), endpoint=False))
-        for start, stop in zip(boundaries[:-1], boundaries[1:], strict=True)
-    ]
-    return np.concatenate([*pieces, boundaries[-1:]]).astype(int)
+    lengths = np.diff(boundaries)
+    pieces = -(-lengths // max_bins)
+    first = np.cumsum(pieces) - pieces
+    within = np.arange(pieces.sum()) - np.repeat(first, pieces)
+    steps = np.repeat(boundaries[:-1], pieces) + within * np.repeat(lengths / pieces, pieces)
+    return np.concatenate([np.round(steps), boundaries[-1:]]).astype(int)
 
 
 def _padded(values: NDArray, block: int) -> NDArray:
@@ -213,6 +214,7 @@ def time_grid(
     if updates is not None:
         wanted.append(np.asarray(updates)[np.asarray(updates) < samples.max()])
     boundaries = np.unique(np.concatenate(wanted).astype(int))
+    parts = 1
     if max_step is not None:
         # From here on, time counts in bins that are no wider than the longest step; what acts
         # and what is read when is settled by the bins of the data.
@@ -221,8 +223,11 @@ def time_grid(
         boundaries, samples = boundaries * parts, samples * parts
         boundaries = _split(boundaries, max(int(max_step / bin_width + 1e-9), 1))
 
-    rows, config = np.unique(u, axis=0, return_inverse=True)
-    pairs = np.stack([config.ravel()[boundaries[:-1]], np.diff(boundaries)], axis=1)
+    # Runs of constant input, not bins: sorting rows is slow.
+    starts = np.concatenate([[0], changes * parts])
+    rows, config = np.unique(u[starts], axis=0, return_inverse=True)
+    run = np.searchsorted(starts, boundaries[:-1], side="right") - 1
+    pairs = np.stack([config.ravel()[run], np.diff(boundaries)], axis=1)
     # The propagator that pads the tail comes last, so that padding repeats it.
     pairs = np.concatenate([pairs, [[len(rows), 0]]])
     distinct, step = np.unique(pairs, axis=0, return_inverse=True)

@@ -38,7 +38,7 @@ from scipy import stats
 import bayesdcm
 from bayesdcm.infer import nuts
 from bayesdcm.infer.density import evaluate
-from bayesdcm.infer.fitting import _starts, laplace_posterior
+from bayesdcm.infer.fitting import laplace_starts, laplace_posterior
 from bayesdcm.infer.posterior import prior_sample
 from bayesdcm.infer.problem import Problem, make_problem
 from bayesdcm.models.task import LOG_PRECISION_MEAN, LOG_PRECISION_VARIANCE
@@ -100,7 +100,7 @@ def surprising(mean: np.ndarray) -> bool:
 def infer(bound: Problem, truth: np.ndarray, seed: int, with_nuts: bool) -> dict[str, Any]:
     """Quantiles of the truth under both posteriors, and what they cost."""
     begin = time.process_time()
-    found = laplace_posterior(bound, _starts(bound, 1, seed), 128)
+    found = laplace_posterior(bound, laplace_starts(bound, 1, seed), 128)
     mean, covariance = found["mean"], found["covariance"]
     result = {
         "laplace": stats.norm.cdf((truth - mean) / np.sqrt(np.diagonal(covariance))),
@@ -111,7 +111,7 @@ def infer(bound: Problem, truth: np.ndarray, seed: int, with_nuts: bool) -> dict
         begin = time.process_time()
         rounds = 0
         while surprising(found["mean"]) and rounds < ROUNDS:
-            points = _starts(bound, STARTS, seed + 10_000 * rounds)
+            points = laplace_starts(bound, STARTS, seed + 10_000 * rounds)
             again = laplace_posterior(bound, points, 128)
             found = max(found, again, key=lambda f: f["result"].free_energy)
             rounds += 1

@@ -156,11 +156,11 @@ def test_several_starts_and_data_sets_share_compiled_code(spm, fits):
     assert several.log_evidence == energies.max()
     for name in ("free_energy", "observer_steps"):
         assert len(several.trace[name]) == several.status["n_iterations"]
-    from bayesdcm.infer.fitting import _run_laplace
+    from bayesdcm.infer.fitting import run_laplace
 
-    before = _run_laplace._cache_size()
+    before = run_laplace._cache_size()
     other = bayesdcm.fit(Generic(), spm | {"y": 1.1 * spm["y"]})
-    assert _run_laplace._cache_size() == before
+    assert run_laplace._cache_size() == before
     assert other.log_evidence != fits["exact"].log_evidence
 
 
@@ -172,7 +172,7 @@ def test_iterations_are_64_unless_told(spm, monkeypatch):
         seen.append(settings[0])
         raise InterruptedError
 
-    monkeypatch.setattr(fitting, "_run_laplace", record)
+    monkeypatch.setattr(fitting, "run_laplace", record)
     for options in ({}, {"max_iterations": 5}):
         with pytest.raises(InterruptedError):
             bayesdcm.fit(Generic(), spm, **options)

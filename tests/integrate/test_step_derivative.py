@@ -9,7 +9,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 import bayesdcm
-from bayesdcm.infer.fitting import _run_laplace
+from bayesdcm.infer.fitting import run_laplace
 from bayesdcm.infer.problem import make_problem
 from bayesdcm.integrate.local_linear import phi, step_operator
 from bayesdcm.integrate.step_derivative import (
@@ -136,5 +136,5 @@ def test_inversion_makes_use_of_it(monkeypatch):
     monkeypatch.setattr(evoked_response, "change_by_entries", counted)
     problem = make_problem(model, data)
     start = jnp.zeros((1, problem.sites.size))
-    _run_laplace.lower(problem.source, problem.sites, (2, "exact"), problem.prepared, start)
+    run_laplace.lower(problem.source, problem.sites, (2, "exact"), problem.prepared, start)
     assert calls
