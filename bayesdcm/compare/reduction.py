@@ -25,7 +25,6 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr
 
-from bayesdcm.infer.prior_moments import prior_moments
 from bayesdcm.infer.problem import FREE, Problem
 from bayesdcm.infer.results import Fit, FlatPosterior
 
@@ -287,7 +286,9 @@ def reduce(
     >>> bool(reduce(full, off=["slope"]).log_evidence > full.log_evidence)
     True
     """
-    problem, _, unit, centre, covariance, prior_mean, prior_covariance = gaussian_of(fit)
+    gaussian = gaussian_of(fit)
+    problem = bound_problem(gaussian)
+    _, _, unit, centre, covariance, prior_mean, prior_covariance = gaussian
     changed = prior_changes(problem, off, priors or {})
     index = np.array(sorted(changed), int)
     reduced_mean, reduced_covariance = prior_mean.copy(), prior_covariance.copy()
@@ -323,8 +324,8 @@ class GaussianFit(NamedTuple):
 
     Attributes
     ----------
-    problem : Problem
-        What was fitted.
+    problem : Problem or None
+        What was fitted; None for a fit of a group that was read without its data.
     labels : list of str
         Labels of the free parameters.
     unit : (size,)
@@ -333,7 +334,7 @@ class GaussianFit(NamedTuple):
         Posterior and prior of the free parameters.
     """
 
-    problem: Problem
+    problem: Problem | None
     labels: list[str]
     unit: NDArray[np.float64]
     mean: NDArray[np.float64]
@@ -355,16 +356,17 @@ def gaussian_of(fit: Fit) -> GaussianFit:
     GaussianFit
         Moments in the order of ``fit.covariance``.
     """
-    problem = _problem_of(fit)
-    prior_mean, prior_covariance = prior_moments(problem)
+    _check_gaussian(fit)
+    prior_mean, prior_covariance = fit._prior_moments
     variance = np.diagonal(prior_covariance)
     least, most = USUAL_VARIANCE
     unit = np.where((variance >= least) & (variance <= most), 1.0, np.sqrt(variance))
+    labels = list(fit.covariance.index)
     moments = (*fit._posterior.gaussian, prior_mean, prior_covariance)
-    return GaussianFit(problem, problem.flat_labels, unit, *moments)
+    return GaussianFit(fit._problem, labels, unit, *moments)
 
 
-def _problem_of(fit: Fit) -> Problem:
+def _check_gaussian(fit: Fit) -> None:
     if not isinstance(fit, Fit):
         raise TypeError(f"fit must be a Fit, as bayesdcm.fit returns it, got {type(fit).__name__}")
     if fit.method != "laplace":
@@ -372,12 +374,37 @@ def _problem_of(fit: Fit) -> Problem:
             f"fit must have a Gaussian posterior, made with method='laplace'; this one was made "
             f"with method={fit.method!r}"
         )
-    if fit._problem is None:
+    if fit._problem is None and "_prior_moments" not in fit.__dict__:
         raise ValueError(
             "fit was read from disk, and a saved fit does not hold its priors; fit the model "
             "again, which takes as long as variational Laplace takes"
         )
-    return fit._problem
+
+
+def bound_problem(gaussian: GaussianFit) -> Problem:
+    """What was fitted; raises where a fit was read without it.
+
+    Parameters
+    ----------
+    gaussian : GaussianFit
+        From `gaussian_of`.
+
+    Returns
+    -------
+    Problem
+        The program bound to data.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    if gaussian.problem is None:
+        raise ValueError(
+            "fit was read without its model and data; give them to load_group(folder, models, "
+            "datasets)"
+        )
+    return gaussian.problem
 
 
 def prior_changes(

@@ -29,6 +29,7 @@ from scipy.special import softmax
 from bayesdcm.compare.reduction import (
     TOLERANCE,
     ReducedFit,
+    bound_problem,
     gaussian_of,
     prior_changes,
     reduce,
@@ -347,7 +348,7 @@ def search_reduced(
     if not 1 <= exhaustive <= MOST_EXHAUSTIVE:
         raise ValueError(f"exhaustive must be from 1 to {MOST_EXHAUSTIVE}, got {exhaustive}")
     gaussian = gaussian_of(fit)
-    problem, unit = gaussian.problem, gaussian.unit
+    problem, unit = bound_problem(gaussian), gaussian.unit
     if among is None:
         names = {site.name.removesuffix(FREE) for site in problem.sites.sites}
         among = [name for name in ("A", "B") if name in names]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from bayesdcm.infer import arviz_adapter
 from bayesdcm.infer.posterior import observed_values, predictive, prior_sample, site_values
+from bayesdcm.infer.prior_moments import prior_moments
 from bayesdcm.infer.problem import FREE, Problem
 
 PRIOR_DRAWS = 500
@@ -139,6 +140,11 @@ class Fit:
         return self._posterior.gaussian is not None and all(site.gaussian for site in sites)
 
     @cached_property
+    def _prior_moments(self) -> tuple[NDArray, NDArray]:
+        """Mean and covariance of the prior over the flat vector, where it is Gaussian."""
+        return prior_moments(self._problem)
+
+    @cached_property
     def _draws_by_site(self) -> dict[str, NDArray]:
         """Values of all sites, each (chains, draws, ...)."""
         sample = self._posterior.sample
@@ -213,6 +219,12 @@ class Fit:
         ``NAME_fitted``, in the units of the data.
         """
         problem, posterior = self._problem, self._posterior
+        if problem is None:
+            raise ValueError(
+                "the fit was read without its model and data, which predictions and draws need; "
+                "give them to load_group(folder, models, datasets), or use Fit.save, which keeps "
+                "all of them"
+            )
         sample = posterior.sample
         shape = sample.shape[:2]
         found = predictive(problem, sample.reshape(-1, sample.shape[-1]), posterior.seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -242,4 +243,51 @@ def time_grid(
         sample=np.searchsorted(boundaries, samples).astype(np.int32),
         bits=np.arange(int(distinct[:, 1].max()).bit_length() or 1, dtype=np.int32),
         halvings=np.arange(squarings_for(bin_width), dtype=np.int32),
+    )
+
+
+def common_grids(grids: Sequence[TimeGrid]) -> list[TimeGrid]:
+    """The same grids with arrays of one shape.
+
+    Parameters
+    ----------
+    grids : sequence of TimeGrid
+        As many scans, regions and inputs in each.
+
+    Returns
+    -------
+    list of TimeGrid
+        Padded with steps of no duration, and with propagators that no step uses.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> onsets = [np.eye(32)[:, :1], np.eye(32)[:, 1:2]]
+    >>> grids = [time_grid(u, 0.1, n_scans=2, delays=np.array([0.8])) for u in onsets]
+    >>> {grid.step.shape for grid in common_grids(grids)}
+    {(32,)}
+    """
+    lengths = [max(len(values) for values in column) for column in zip(*_sequences(grids), strict=True)]
+    return [_lengthened(grid, *lengths) for grid in grids]
+
+
+def _sequences(grids: Sequence[TimeGrid]) -> list[tuple]:
+    return [(g.inputs, g.step, g.propagator_input, g.bits, g.halvings) for g in grids]
+
+
+def _lengthened(
+    grid: TimeGrid, n_inputs: int, n_steps: int, n_propagators: int, n_bits: int, n_halvings: int
+) -> TimeGrid:
+    def repeated(values: ArrayLike, length: int) -> NDArray:
+        array = np.asarray(values)
+        return np.concatenate([array, np.repeat(array[-1:], length - len(array), axis=0)])
+
+    # The last step, and the last propagator, have no duration.
+    return grid._replace(
+        inputs=repeated(grid.inputs, n_inputs),
+        step=repeated(grid.step, n_steps),
+        propagator_input=repeated(grid.propagator_input, n_propagators),
+        propagator_bins=repeated(grid.propagator_bins, n_propagators),
+        bits=np.arange(n_bits, dtype=np.int32),
+        halvings=np.arange(n_halvings, dtype=np.int32),
     )

@@ -1,0 +1,95 @@
+"""Data sets of one shape, so that one compiled program serves all subjects."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from bayesdcm.integrate.grid import TimeGrid, common_grids
+
+
+def _is_grid(node: Any) -> bool:
+    return isinstance(node, TimeGrid)
+
+
+def shape_of(prepared: Any) -> Hashable:
+    """What prepared data of subjects must have in common to be computed together.
+
+    Parameters
+    ----------
+    prepared : pytree
+        From a model's ``prepare``.
+
+    Returns
+    -------
+    hashable
+        Structure, shapes and types of all arrays but time grids, which `alike` brings to one
+        shape.
+    """
+    leaves, tree = jax.tree.flatten(prepared, is_leaf=_is_grid)
+    kinds = tuple("grid" if _is_grid(leaf) else (leaf.shape, leaf.dtype.str) for leaf in leaves)
+    return kinds, tree
+
+
+def alike(prepared: Sequence[Any]) -> list[Any]:
+    """The same data with time grids of one shape.
+
+    Subjects whose events differ have grids of different lengths; the shorter ones are padded with
+    steps of no duration, which change nothing.
+
+    Parameters
+    ----------
+    prepared : sequence of pytree
+        From a model's ``prepare``, all of one `shape_of`.
+
+    Returns
+    -------
+    list of pytree
+        In the same order.
+    """
+    trees = [jax.tree.flatten(each, is_leaf=_is_grid) for each in prepared]
+    columns = list(zip(*(leaves for leaves, _ in trees), strict=True))
+    columns = [
+        jax.tree.map(jnp.asarray, common_grids(column)) if _is_grid(column[0]) else column
+        for column in columns
+    ]
+    rows = zip(*columns, strict=True) if columns else [()] * len(trees)
+    return [jax.tree.unflatten(tree, row) for (_, tree), row in zip(trees, rows, strict=True)]
+
+
+def stack_prepared(prepared: Sequence[Any]) -> Any:
+    """Prepared data of all subjects with a leading axis of subjects, for `jax.vmap`.
+
+    Parameters
+    ----------
+    prepared : sequence of pytree
+        From a model's ``prepare``.
+
+    Returns
+    -------
+    pytree
+        Each array (subjects, ...).
+
+    Raises
+    ------
+    ValueError
+        If the data sets differ in more than the times of their events.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> stack_prepared([{"y": np.zeros(3)}, {"y": np.ones(3)}])["y"].shape
+    (2, 3)
+    """
+    shapes = [shape_of(each) for each in prepared]
+    for i, shape in enumerate(shapes):
+        if shape != shapes[0]:
+            raise ValueError(
+                f"datasets[{i}] does not have the shape of datasets[0]: subjects that are computed "
+                "together need as many scans (or samples), regions (or channels), inputs and "
+                "confounds"
+            )
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *alike(prepared))

@@ -1,0 +1,305 @@
+"""Fits of a group on disk: one small file each, written atomically, no pickle.
+
+A file holds what cannot be worked out again quickly: the posterior over the flat vector, the
+record of the method, and the moments that need no data. Draws of predictions and likelihoods
+follow from these, the model and the data; `bayesdcm.Fit.save` writes them too, in files a thousand
+times larger.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import pandas as pd
+
+from bayesdcm.infer.problem import Problem
+from bayesdcm.infer.results import Fit, FlatPosterior
+
+FORMAT = 1
+INDEX = "group.json"
+
+
+class Store:
+    """A folder of fits.
+
+    Parameters
+    ----------
+    folder : path-like
+        Made if it does not exist.
+    models : sequence of str
+        Names of the models; with several, each has a folder of its own.
+    """
+
+    def __init__(self, folder: str | Path, models: list[str]) -> None:
+        self.folder = Path(folder)
+        self.models = models
+
+    def path(self, model: str, subject: str) -> Path:
+        """File of a fit."""
+        folder = self.folder / quote(model, safe=" ") if len(self.models) > 1 else self.folder
+        name = quote(subject, safe=" ")
+        return folder / f"{name}.npz"
+
+    def failure_path(self, model: str, subject: str) -> Path:
+        """File that says why there is no fit."""
+        return self.path(model, subject).with_suffix(".failed.json")
+
+    def prepare(self, index: Mapping[str, Any]) -> None:
+        """Make the folders and write what the group consists of.
+
+        Parameters
+        ----------
+        index : mapping
+            Subjects, models, method and options, as JSON has them.
+
+        Raises
+        ------
+        OSError
+            If the folder cannot be made.
+        """
+        for model in self.models:
+            self.path(model, "any").parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps({"format": FORMAT, **index}, indent=1)
+        _write_atomically(self.folder / INDEX, text.encode())
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other runs from writing to the folder; a run that is killed unlocks it.
+
+        Raises
+        ------
+        ValueError
+            If another run is writing to it.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with open(self.folder / ".lock", "w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise ValueError(
+                    f"out: another run is writing to {str(self.folder)!r}; wait for it, or choose "
+                    "another folder"
+                ) from None
+            for left in self.folder.rglob(".*.part"):
+                left.unlink(missing_ok=True)
+            yield
+
+    def write(self, model: str, subject: str, fit: Fit, key: str) -> None:
+        """Write a fit, whole or not at all, in place of a failure before.
+
+        Parameters
+        ----------
+        model, subject : str
+            Whose fit it is.
+        fit : Fit
+            Bound to its data.
+        key : str
+            Its fingerprint.
+        """
+        path = self.path(model, subject)
+        part = path.with_name(f".{path.name}.part")
+        with open(part, "wb") as file:
+            np.savez(file, **_arrays(fit, key))
+        os.replace(part, path)
+        self.failure_path(model, subject).unlink(missing_ok=True)
+
+    def write_failure(self, model: str, subject: str, reason: str, key: str) -> None:
+        """Write why there is no fit."""
+        text = json.dumps({"reason": reason, "fingerprint": key})
+        _write_atomically(self.failure_path(model, subject), text.encode())
+
+    def reason(self, model: str, subject: str) -> str | None:
+        """Why there is no fit; None where it did not fail."""
+        path = self.failure_path(model, subject)
+        return json.loads(path.read_text())["reason"] if path.is_file() else None
+
+    def key(self, model: str, subject: str) -> str | None:
+        """Fingerprint of the stored fit; None where there is none."""
+        path = self.path(model, subject)
+        if not path.is_file():
+            return None
+        with _opened(path) as arrays:
+            return json.loads(str(arrays["header"]))["fingerprint"]
+
+    def read(self, model: str, subject: str, problem: Problem | None = None) -> Fit:
+        """Read a fit.
+
+        Parameters
+        ----------
+        model, subject : str
+            Whose fit it is.
+        problem : Problem, optional
+            What was fitted; without it there are no predictions or draws by site.
+
+        Returns
+        -------
+        Fit
+            The fit.
+        """
+        with _opened(self.path(model, subject)) as arrays:
+            return _fit(dict(arrays), problem)
+
+
+def read_index(folder: str | Path) -> dict[str, Any]:
+    """What a folder written by `fit_group` holds.
+
+    Parameters
+    ----------
+    folder : path-like
+        The folder.
+
+    Returns
+    -------
+    dict
+        ``subjects``, ``models``, ``method``, ...
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such folder, or nothing of a group in it.
+    ValueError
+        If it was written by another version.
+    """
+    path = Path(folder) / INDEX
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"folder: {str(folder)!r} holds no group of fits (no {INDEX}); give the folder that "
+            "was `out` of fit_group"
+        )
+    index = json.loads(path.read_text())
+    if index.get("format") != FORMAT:
+        raise ValueError(
+            f"folder: {str(folder)!r} has format {index.get('format')}, this version reads {FORMAT}"
+        )
+    return index
+
+
+def _write_atomically(path: Path, content: bytes) -> None:
+    part = path.with_name(f".{path.name}.part")
+    part.write_bytes(content)
+    os.replace(part, path)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            yield arrays
+    except (OSError, KeyError, ValueError) as error:
+        raise ValueError(
+            f"{str(path)!r} is not a fit that fit_group wrote ({error}); delete it to have it "
+            "fitted again"
+        ) from error
+
+
+def _arrays(fit: Fit, key: str) -> dict[str, Any]:
+    posterior, problem = fit._posterior, fit._problem
+    header = {
+        "format": FORMAT,
+        "fingerprint": key,
+        "method": fit.method,
+        "log_evidence": fit.log_evidence,
+        "description": fit.description,
+        "status": fit.status,
+        "labels": problem.flat_labels,
+        "n_draws": posterior.n_draws,
+        "seed": posterior.seed,
+    }
+    found: dict[str, Any] = {"header": np.array(json.dumps(header))}
+    if posterior.gaussian is not None:
+        found["centre"], found["covariance"] = posterior.gaussian
+    if posterior.draws is not None:
+        found["draws"] = posterior.draws
+    if posterior.log_q is not None:
+        found["log_q"] = posterior.log_q
+    for kind, table in (
+        ("statistics", posterior.statistics),
+        ("trace", fit.trace),
+        ("mean", fit.mean),
+        ("sd", fit.sd),
+    ):
+        found |= {f"{kind}:{name}": np.asarray(value) for name, value in table.items()}
+    if all(site.gaussian for site in problem.sites.sites):
+        try:
+            found["prior_mean"], found["prior_covariance"] = fit._prior_moments
+        except ValueError:
+            # A prior of normals with scales that depend on each other: there are no moments.
+            pass
+    if not fit._exact:
+        found["site_covariance"] = fit.covariance.to_numpy()
+        summary = fit.summary()
+        found["summary"] = summary.to_numpy()
+        found["summary_columns"] = np.array(list(summary.columns))
+    return found
+
+
+def _fit(arrays: dict[str, Any], problem: Problem | None) -> Fit:
+    header = json.loads(str(arrays["header"]))
+
+    def table(kind: str) -> dict[str, Any]:
+        return {
+            name.partition(":")[2]: value
+            for name, value in arrays.items()
+            if name.startswith(f"{kind}:")
+        }
+
+    gaussian = (arrays["centre"], arrays["covariance"]) if "centre" in arrays else None
+    posterior = FlatPosterior(
+        arrays.get("draws"),
+        gaussian,
+        arrays.get("log_q"),
+        table("statistics"),
+        header["n_draws"],
+        header["seed"],
+    )
+    fit = Fit(
+        header["method"],
+        header["log_evidence"],
+        table("trace"),
+        header["status"],
+        problem,
+        posterior,
+        header["description"],
+    )
+    if "prior_mean" in arrays:
+        fit.__dict__["_prior_moments"] = (arrays["prior_mean"], arrays["prior_covariance"])
+    # Cached properties find their values in the instance.
+    fit.__dict__["_moments"] = (table("mean"), table("sd"))
+    labels = header["labels"]
+    covariance = arrays["site_covariance"] if "site_covariance" in arrays else gaussian[1]
+    fit.__dict__["covariance"] = pd.DataFrame(covariance, index=labels, columns=labels)
+    if "summary" in arrays:
+        fit.__dict__["_summary"] = pd.DataFrame(
+            arrays["summary"],
+            index=pd.Index(labels, name="parameter"),
+            columns=[str(column) for column in arrays["summary_columns"]],
+        )
+    elif problem is None:
+        fit.__dict__["_summary"] = _gaussian_summary(labels, *gaussian)
+    return fit
+
+
+def _gaussian_summary(labels: list[str], mean: np.ndarray, covariance: np.ndarray) -> pd.DataFrame:
+    from scipy.special import ndtr
+
+    sd = np.sqrt(np.diagonal(covariance))
+    # Quantiles of the normal distribution at 5 % and 95 %.
+    width = 1.6448536269514722 * sd
+    return pd.DataFrame(
+        {
+            "mean": mean,
+            "sd": sd,
+            "eti_5%": mean - width,
+            "eti_95%": mean + width,
+            "probability": ndtr(np.abs(mean) / sd),
+        },
+        index=pd.Index(labels, name="parameter"),
+    )
