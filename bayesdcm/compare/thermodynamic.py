@@ -58,6 +58,17 @@ class _Ladder(NamedTuple):
     factor: jax.Array
 
 
+class _Noise(NamedTuple):
+    """Where chains start, and what moves them, (temperatures, chains, ...).
+
+    Random numbers come from outside: their generator would take seconds to compile.
+    """
+
+    z: jax.Array
+    momentum: jax.Array
+    uniform: jax.Array
+
+
 class _State(NamedTuple):
     z: jax.Array
     energy: jax.Array
@@ -73,8 +84,7 @@ def _chain(
     prepared: Any,
     reference: tuple[jax.Array, jax.Array] | None,
     ladder: _Ladder,
-    fallback: jax.Array,
-    key: jax.Array,
+    noise: _Noise,
 ) -> tuple[jax.Array, jax.Array]:
     """One chain at one temperature: differences of log densities, and acceptance rates."""
     program = source.bind(prepared)
@@ -101,11 +111,10 @@ def _chain(
         (energy, difference), gradient = slope(z)
         return _State(z, energy, gradient, difference, log_step)
 
-    def advance(state: _State, given: tuple[jax.Array, jax.Array]) -> tuple[_State, tuple]:
-        key, gain = given
-        keys = jax.random.split(key, 3)
-        momentum = jax.random.normal(keys[0], state.z.shape)
-        step = jnp.exp(state.log_step) * jax.random.uniform(keys[1], minval=0.6, maxval=1.0)
+    def advance(state: _State, given: tuple) -> tuple[_State, tuple]:
+        momentum, (shorter, chance), gain = given
+        # Lengths of trajectories differ, so that none comes round to where it began.
+        step = jnp.exp(state.log_step) * (0.6 + 0.4 * shorter)
 
         def leap(_: int, moving: tuple[_State, jax.Array]) -> tuple[_State, jax.Array]:
             here, p = moving
@@ -116,25 +125,19 @@ def _chain(
         end, last = jax.lax.fori_loop(0, STEPS, leap, (state, momentum))
         change = state.energy - end.energy + (momentum @ momentum - last @ last) / 2
         accept = jnp.where(jnp.isfinite(change), jnp.exp(jnp.minimum(change, 0.0)), 0.0)
-        taken = jax.random.uniform(keys[2]) < accept
+        taken = chance < accept
         chosen = jax.tree.map(lambda new, old: jnp.where(taken, new, old), end, state)
         log_step = state.log_step + gain * (accept - TARGET_ACCEPT)
         log_step = jnp.clip(log_step, np.log(SHORTEST), np.log(LONGEST))
         return chosen._replace(log_step=log_step), (chosen.difference, accept)
 
-    start, path = jax.random.split(key)
-    z = jax.random.normal(start, ladder.mean.shape)
-    # Where the model diverges at the point drawn: the posterior mean, where it does not.
-    home = solve_triangular(ladder.factor, fallback - ladder.mean, lower=True)
-    usable = jnp.isfinite(potential(z)[0])
-    state = at(jnp.where(usable, z, home), jnp.log(LONGEST / 2))
+    state = at(noise.z, jnp.log(LONGEST / 2))
     warmup, draws = lengths
     # Steps adapt less and less, and stay as they are from the end of the warm-up on.
     gains = jnp.where(jnp.arange(warmup + draws) < warmup, 1.0, 0.0)
     gains = gains / (5.0 + jnp.arange(warmup + draws)) ** 0.6
-    _, (difference, accept) = jax.lax.scan(
-        advance, state, (jax.random.split(path, warmup + draws), gains)
-    )
+    given = noise.momentum, noise.uniform, gains
+    _, (difference, accept) = jax.lax.scan(advance, state, given)
     return difference[warmup:], accept[warmup:]
 
 
@@ -146,16 +149,15 @@ def _chains(
     prepared: Any,
     reference: tuple[jax.Array, jax.Array] | None,
     ladder: _Ladder,
-    fallback: jax.Array,
-    keys: jax.Array,
+    noise: _Noise,
 ) -> tuple[jax.Array, jax.Array]:
-    """All chains, keys of shape (temperatures, chains)."""
+    """All chains of all temperatures, in one batch."""
 
-    def one(ladder: _Ladder, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return _chain(source, sites, lengths, prepared, reference, ladder, fallback, key)
+    def one(ladder: _Ladder, noise: _Noise) -> tuple[jax.Array, jax.Array]:
+        return _chain(source, sites, lengths, prepared, reference, ladder, noise)
 
     over_chains: Callable = jax.vmap(one, in_axes=(None, 0))
-    return jax.vmap(over_chains)(ladder, keys)
+    return jax.vmap(over_chains)(ladder, noise)
 
 
 def thermodynamic_integration(
@@ -240,16 +242,14 @@ def thermodynamic_integration(
     if not power > 0:
         raise ValueError(f"power must be positive, got {power!r}")
     schedule = (np.arange(temperatures + 1) / temperatures) ** power
-    keys = jax.random.split(jax.random.key(seed), (temperatures, chains))
     first, start_mean, start_covariance = _start(problem, mean, covariance, path, seed)
     ladder = _ladder(schedule[1:], start_mean, start_covariance, mean, covariance)
     factor = jnp.linalg.cholesky(jnp.asarray(covariance))
     reference = (jnp.asarray(mean), factor) if path == "approximation" else None
+    noise = _noise(problem, ladder, mean, (chains, warmup + draws), seed)
     static = (problem.source, problem.sites, (warmup, draws))
     with single_threaded_linear_algebra():
-        found = _chains(
-            *static, problem.prepared, reference, ladder, jnp.asarray(mean), jnp.asarray(keys)
-        )
+        found = _chains(*static, problem.prepared, reference, ladder, noise)
     difference, accept = (np.asarray(part) for part in found)
     finite = np.isfinite(first)
     if not finite.any():
@@ -299,6 +299,25 @@ def _ladder(
     means = (between @ pull[..., None])[..., 0]
     factors = np.linalg.cholesky((between + np.swapaxes(between, 1, 2)) / 2)
     return _Ladder(*(jnp.asarray(part) for part in (power, means, factors)))
+
+
+def _noise(
+    problem: Problem, ladder: _Ladder, home: NDArray, shape: tuple[int, int], seed: int
+) -> _Noise:
+    """Random numbers of all chains, and starts at which the model does not diverge."""
+    # Those of the start of the path are of the seed itself.
+    random = np.random.default_rng([seed, 1])
+    temperatures, size = ladder.mean.shape
+    mean, factor = np.asarray(ladder.mean)[:, None], np.asarray(ladder.factor)
+    z = random.normal(size=(temperatures, shape[0], size))
+    points = mean + z @ np.swapaxes(factor, 1, 2)
+    usable = np.isfinite(log_joints(problem, points.reshape(-1, size))).reshape(z.shape[:2])
+    # Elsewhere the posterior mean.
+    to_home = np.linalg.solve(factor, (home - mean).swapaxes(1, 2)).swapaxes(1, 2)
+    z = np.where(usable[..., None], z, to_home)
+    count = (temperatures, *shape)
+    noise = z, random.normal(size=(*count, size)), random.uniform(size=(*count, 2))
+    return _Noise(*(jnp.asarray(part) for part in noise))
 
 
 def _integral(

@@ -74,7 +74,7 @@ SLOW, EXHAUSTIVE = pytest.mark.slow, pytest.mark.exhaustive
     [
         pytest.param(5, True, id="5, confounds", marks=EXHAUSTIVE),
         pytest.param(5, False, id="5", marks=EXHAUSTIVE),
-        pytest.param(20, False, id="20", marks=SLOW),
+        pytest.param(20, False, id="20", marks=EXHAUSTIVE),
         pytest.param(60, False, id="60", marks=EXHAUSTIVE),
         pytest.param(60, True, id="60, confounds", marks=SLOW),
     ],
