@@ -266,7 +266,7 @@ def stack_modes(fit: Any, by: str = "stacking", *, draws: int | None = None, see
     >>> def program(data):
     ...     x = numpyro.sample("x", dist.Normal(0.5, 1))
     ...     numpyro.sample("y", bayesdcm.observe.gaussian(x**2 + 0 * data, 3.0), obs=data)
-    >>> fit = bayesdcm.fit(program, np.ones(3), starts=4)
+    >>> fit = bayesdcm.fit(program, np.ones(3), starts=[[1.0], [-1.0]])
     >>> stack_modes(fit, by="evidence").weights.round(1).tolist()
     [0.7, 0.3]
     """

@@ -185,7 +185,9 @@ def test_tables_are_those_of_arviz():
     idatas = {name: fit.idata for name, fit in fits.items()}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        expected = az.compare(idatas, method="stacking")
+        # ArviZ 1 rounds what it shows.
+        whole = {"round_to": "none"} if arviz_adapter.DATA_TREE else {}
+        expected = az.compare(idatas, method="stacking", **whole)
     assert found.index.tolist() == expected.index.tolist()
     elpd = "elpd" if arviz_adapter.DATA_TREE else "elpd_loo"
     np.testing.assert_allclose(found["elpd"], expected[elpd], atol=0.02)
