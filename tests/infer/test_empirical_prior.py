@@ -74,6 +74,7 @@ def test_density_is_that_of_the_joint_normal(problem):
     assert_allclose(np.subtract(after, before), new.logpdf(points[:, index]) - old, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_draws_and_centre_are_those_of_the_joint_normal(problem):
     mean, covariance, index = joint(problem, NAMES)
     moved = with_prior(problem, mean, covariance, NAMES)

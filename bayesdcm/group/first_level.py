@@ -1,0 +1,240 @@
+"""What a group's model is made from: posteriors of subjects, or of groups, by label."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesdcm.compare.reduction import gaussian_of, prior_changes
+from bayesdcm.infer.problem import Problem
+from bayesdcm.infer.results import Fit
+
+# Connections and their modulations, as in SPM.
+CONNECTIONS = ("A", "B")
+
+
+@dataclass(frozen=True, eq=False)
+class FirstLevel:
+    """Gaussian posterior and prior of one subject, or of the effects of one group.
+
+    Parameters
+    ----------
+    name : object
+        Name of the subject.
+    labels : tuple of str
+        Labels of the entries.
+    names : mapping of str to list of int
+        Positions of entries by label, and by whatever else names some of them, such as a site.
+    fields : tuple of str
+        Site of each entry.
+    unit : ndarray
+        Entries over this are of order one, shape (size,).
+    mean, covariance, prior_mean, prior_covariance : ndarray
+        Shapes (size,) and (size, size).
+    log_evidence : float
+        Nats.
+    absent : callable
+        Value at which the entry at a position is off; raises where there is none.
+    source : Fit or GroupEffects
+        What it was taken from.
+    """
+
+    name: Any
+    labels: tuple[str, ...]
+    names: Mapping[str, list[int]]
+    fields: tuple[str, ...]
+    unit: NDArray
+    mean: NDArray
+    covariance: NDArray
+    prior_mean: NDArray
+    prior_covariance: NDArray
+    log_evidence: float
+    absent: Callable[[int], float]
+    source: Any
+
+    def places(self, labels: Iterable[str]) -> NDArray:
+        """Positions of labels, which must be there.
+
+        Parameters
+        ----------
+        labels : iterable of str
+            Labels.
+        """
+        found = []
+        for label in labels:
+            if label not in self.names:
+                raise ValueError(
+                    f"all fits must have the same parameters; that of subject {self.name!r} lacks "
+                    f"{label!r}"
+                )
+            found += self.names[label]
+        return np.array(found, int)
+
+
+def names_of(labels: Sequence[str], fields: Sequence[str]) -> dict[str, list[int]]:
+    """Positions of entries by site and by label.
+
+    Parameters
+    ----------
+    labels, fields : sequence of str
+        Label and site of each entry.
+
+    Returns
+    -------
+    dict of str to list of int
+        Positions.
+    """
+    names: dict[str, list[int]] = {}
+    for i, field in enumerate(fields):
+        names.setdefault(field, []).append(i)
+    for i, label in enumerate(labels):
+        names[label] = [i]
+    return names
+
+
+def of_fit(name: Any, fit: Any) -> FirstLevel:
+    """Posterior of a subject from its fit.
+
+    Parameters
+    ----------
+    name : object
+        Name of the subject.
+    fit : Fit
+        Made by variational Laplace.
+
+    Returns
+    -------
+    FirstLevel
+        Its moments.
+    """
+    if not isinstance(fit, Fit):
+        raise TypeError(
+            f"fits must hold fits, as bayesdcm.fit returns them, or effects of groups; that of "
+            f"subject {name!r} is {type(fit).__name__}"
+        )
+    try:
+        gaussian = gaussian_of(fit)
+    except ValueError as error:
+        raise ValueError(f"subject {name!r}: {error}") from error
+    labels = tuple(gaussian.labels)
+    fields = tuple(label.partition("[")[0] for label in labels)
+    return FirstLevel(
+        name,
+        labels,
+        names_of(labels, fields),
+        fields,
+        gaussian.unit,
+        gaussian.mean,
+        gaussian.covariance,
+        gaussian.prior_mean,
+        gaussian.prior_covariance,
+        float(fit.log_evidence),
+        partial(_absent, gaussian.problem, labels),
+        fit,
+    )
+
+
+def _absent(problem: Problem | None, labels: Sequence[str], i: int) -> float:
+    if problem is None:
+        return 0.0
+    return prior_changes(problem, [labels[i]], {})[i][0]
+
+
+def named_items(fits: Any) -> tuple[list[Any], list[Any]]:
+    """Names of subjects, and their fits.
+
+    Parameters
+    ----------
+    fits : mapping or sequence
+        Fits by name; or fits, with names as an attribute ``subjects`` or without.
+
+    Returns
+    -------
+    names, items : list
+        Names, numbers from 0 where there are none, and fits.
+    """
+    if isinstance(fits, Mapping):
+        names, items = list(fits), list(fits.values())
+    elif isinstance(fits, Sequence) and not isinstance(fits, str):
+        items = list(fits)
+        names = list(getattr(fits, "subjects", range(len(items))))
+    else:
+        raise TypeError(
+            f"fits must be a sequence or a mapping of fits, one a subject, got "
+            f"{type(fits).__name__}"
+        )
+    if len(items) < 2:
+        raise ValueError(f"fits must hold two subjects or more, got {len(items)}")
+    return names, items
+
+
+def select(first: Sequence[FirstLevel], parameters: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Labels of the parameters that a group's model is about, and the field of each.
+
+    Parameters
+    ----------
+    first : sequence of FirstLevel
+        Subjects.
+    parameters : str, sequence of str, or mapping
+        Sites and labels; a mapping has them by the name of a field.
+
+    Returns
+    -------
+    labels, fields : tuple of str
+        In the order of the first subject's flat vector.
+    """
+    one = first[0]
+    if isinstance(parameters, Mapping):
+        wanted = [
+            (field, name)
+            for field, names in parameters.items()
+            for name in ([names] if isinstance(names, str) else names)
+        ]
+    else:
+        if isinstance(parameters, str):
+            parameters = [parameters]
+        if not isinstance(parameters, Iterable):
+            raise TypeError(
+                f"parameters must hold sites such as 'A' or labels such as 'A[V5, V1]', got "
+                f"{parameters!r}"
+            )
+        wanted = [(None, name) for name in _usual(one, tuple(parameters))]
+    chosen: dict[int, str] = {}
+    for field, name in wanted:
+        if not isinstance(name, str) or name not in one.names:
+            raise ValueError(
+                f"parameters names {name!r}, which is no free parameter of the fits; expected "
+                f"some of {', '.join(map(repr, one.names))}"
+            )
+        for i in one.names[name]:
+            if i in chosen:
+                raise ValueError(f"{one.labels[i]!r} is named twice in parameters; name it once")
+            chosen[i] = one.fields[i] if field is None else str(field)
+    if not chosen:
+        raise ValueError("parameters must name one parameter or more, got none")
+    order = sorted(chosen)
+    labels = tuple(one.labels[i] for i in order)
+    for other in first[1:]:
+        other.places(labels)
+    return labels, tuple(chosen[i] for i in order)
+
+
+def _usual(one: FirstLevel, parameters: tuple) -> Sequence[str]:
+    """What to select where the default is asked for: not all models have modulations."""
+    if parameters != CONNECTIONS:
+        return parameters
+    if not isinstance(one.source, Fit):
+        return one.labels
+    found = [name for name in CONNECTIONS if name in one.names]
+    if not found:
+        sites = sorted(set(one.fields))
+        raise ValueError(
+            "parameters must be given: the fits have no sites A or B, but "
+            f"{', '.join(map(repr, sites))}"
+        )
+    return found

@@ -1,0 +1,103 @@
+"""Effects of covariates on parameters, with a Gaussian posterior: tables of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.special import ndtr
+
+from bayesdcm.compare.reduction import QUANTILE
+
+
+@dataclass(frozen=True, eq=False)
+class GaussianEffects:
+    """Effects of covariates on parameters.
+
+    Parameters
+    ----------
+    covariates : tuple of str
+        Names of covariates; the first is the group mean.
+    parameters : tuple of str
+        Labels of parameters.
+    log_evidence : float
+        Log-evidence of the group's model, nats.
+    centre : ndarray
+        Posterior means, shape (parameters, covariates).
+    spread : ndarray
+        Posterior covariance, (covariates x parameters, covariates x parameters), covariate by
+        covariate.
+    """
+
+    covariates: tuple[str, ...]
+    parameters: tuple[str, ...]
+    log_evidence: float
+    centre: NDArray = field(repr=False)
+    spread: NDArray = field(repr=False)
+
+    def _table(self, values: NDArray) -> pd.DataFrame:
+        index = pd.Index(self.parameters, name="parameter")
+        return pd.DataFrame(values, index, pd.Index(self.covariates, name="covariate"))
+
+    @property
+    def mean(self) -> pd.DataFrame:
+        """Posterior means, parameters in rows and covariates in columns."""
+        return self._table(self.centre.copy())
+
+    @property
+    def sd(self) -> pd.DataFrame:
+        """Posterior standard deviations, as `mean`."""
+        sd = np.sqrt(np.maximum(np.diagonal(self.spread), 0.0))
+        return self._table(sd.reshape(len(self.covariates), -1).T)
+
+    @property
+    def covariance(self) -> pd.DataFrame:
+        """Posterior covariance, labelled by covariate and parameter."""
+        index = pd.MultiIndex.from_product(
+            [self.covariates, self.parameters], names=["covariate", "parameter"]
+        )
+        return pd.DataFrame(self.spread, index, index)
+
+    def summary(self) -> pd.DataFrame:
+        """Posterior of every effect, one row each.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns ``covariate``, ``parameter``, ``mean``, ``sd``, ``eti_5%``, ``eti_95%``
+            (equal-tailed interval) and ``probability`` (that the effect has the sign of its
+            mean; missing where it is off).
+        """
+        mean, sd = self.mean.T.stack(), self.sd.T.stack()
+        table = pd.DataFrame({"mean": mean, "sd": sd}).reset_index()
+        table["eti_5%"] = table["mean"] - QUANTILE * table["sd"]
+        table["eti_95%"] = table["mean"] + QUANTILE * table["sd"]
+        known = table["sd"].where(table["sd"] > 0)
+        table["probability"] = ndtr(table["mean"].abs() / known)
+        return table
+
+
+@dataclass(frozen=True, eq=False)
+class ReducedEffects(GaussianEffects):
+    """Effects on a group under a reduced model, in which some of them are off.
+
+    Parameters
+    ----------
+    covariates, parameters, log_evidence, centre, spread
+        As those of `GaussianEffects`.
+    change : float
+        Log-evidence minus that of the full model, nats.
+    off : tuple of tuple
+        Covariate and parameter of the effects that are off.
+    """
+
+    change: float
+    off: tuple[tuple[str, str], ...]
+
+    def __repr__(self) -> str:
+        return (
+            f"ReducedEffects({len(self.off)} of {self.centre.size} effects off, log evidence "
+            f"{self.log_evidence:.2f} ({self.change:+.2f}))"
+        )

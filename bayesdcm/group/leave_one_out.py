@@ -1,0 +1,302 @@
+"""Covariates of subjects who were left out, predicted from their parameters.
+
+References
+----------
+.. [1] Friston et al. (2016), NeuroImage 128:413.
+       https://doi.org/10.1016/j.neuroimage.2015.11.015
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import softmax
+from scipy.stats import pearsonr
+
+from bayesdcm.compare.reduction import QUANTILE, TOLERANCE
+from bayesdcm.compare.search import SCORE_JITTER
+from bayesdcm.group.design import checked_design
+from bayesdcm.group.effects import first_levels, stacked_levels
+from bayesdcm.group.empirical_bayes import (
+    ALPHA,
+    BETA,
+    MAX_ITERATIONS,
+    empirical_bayes,
+    inverse,
+    likelihoods,
+)
+from bayesdcm.group.first_level import CONNECTIONS, named_items, select
+from bayesdcm.group.second_level import SecondLevel, ascend
+from bayesdcm.infer.results import Fit
+from bayesdcm.infer.threads import single_threaded_linear_algebra
+
+# Times that a subject's covariate is estimated, about the last estimate, as in SPM.
+RUNS = 4
+# Prior variance of a covariate over that of the other subjects, as in SPM.
+WIDTH = 4.0
+
+
+class LeftOut(NamedTuple):
+    """Estimates of a covariate of subjects who were left out.
+
+    Attributes
+    ----------
+    mean, variance : (subjects,)
+        Posterior of each subject's covariate, given the subject's data and all others' data and
+        covariates.
+    probability : (levels, subjects)
+        Posterior probability of the values that the covariate has in the group, increasing.
+    """
+
+    mean: NDArray
+    variance: NDArray
+    probability: NDArray
+
+
+def estimate_covariate(
+    mean: NDArray,
+    covariance: NDArray,
+    prior_mean: NDArray,
+    prior_covariance: NDArray,
+    effects: NDArray,
+    between: NDArray,
+    known: NDArray,
+    column: int,
+    variance: float,
+    tolerance: float = TOLERANCE,
+) -> tuple[float, float, float, float]:
+    """A covariate of one subject, from the subject's parameters and effects on a group.
+
+    Parameters
+    ----------
+    mean, covariance, prior_mean, prior_covariance : ndarray
+        Posterior and prior of the subject's parameters, shapes (parameters,) and
+        (parameters, parameters).
+    effects : ndarray
+        Effects of the covariates on parameters, (parameters, covariates).
+    between : ndarray
+        Covariance of parameters between subjects, (parameters, parameters).
+    known : ndarray
+        Covariates of the subject, (covariates,); that to be estimated is ignored.
+    column : int
+        Which it is.
+    variance : float
+        Its prior variance.
+    tolerance : float
+        As in `bayesdcm.compare.reduce_gaussian`.
+
+    Returns
+    -------
+    tuple of float
+        Mean and variance of the covariate, and those of the prior of the last run.
+    """
+    subjects = likelihoods(
+        mean[None],
+        covariance[None],
+        prior_mean[None],
+        prior_covariance[None],
+        effects[None],
+        tolerance,
+    )
+    floor, none = inverse(between), np.zeros((0, *between.shape))
+    centre, spread = known.astype(float).copy(), np.eye(len(known))
+    centre[column] = 0.0
+    spread[column, column] += variance
+    for run in range(1, RUNS + 1):
+        found = ascend(SecondLevel(centre, inverse(spread), floor, none), subjects, MAX_ITERATIONS)
+        estimate = float(found.point[0][column])
+        posterior = inverse(-found.last.curvature[0])[column, column]
+        prior = float(centre[column]), float(spread[column, column])
+        centre[column] = estimate
+        spread = np.exp(-run) * np.eye(len(known))
+        spread[column, column] += variance
+    return estimate, float(posterior), *prior
+
+
+def _levels(estimate: tuple[float, float, float, float], levels: NDArray) -> NDArray:
+    """Probability of values of the covariate: evidence of each as a prior without variance."""
+    q, C, p, Cp = estimate
+    precise, before, fixed = (1 / (v + SCORE_JITTER) for v in (C, Cp, 0.0))
+    total = precise + fixed - before
+    information = precise * q + fixed * levels - before * p
+    quadratic = fixed * levels**2 - information**2 / (total + SCORE_JITTER)
+    return softmax(-quadratic / 2)
+
+
+@single_threaded_linear_algebra()
+def left_out(
+    mean: ArrayLike,
+    covariance: ArrayLike,
+    prior_mean: ArrayLike,
+    prior_covariance: ArrayLike,
+    log_evidence: ArrayLike,
+    design: ArrayLike,
+    column: int = 1,
+    *,
+    alpha: float = ALPHA,
+    beta: float = BETA,
+    tolerance: float = TOLERANCE,
+) -> LeftOut:
+    """Estimate a covariate of every subject from all others, as SPM does.
+
+    Parameters
+    ----------
+    mean, covariance, prior_mean, prior_covariance, log_evidence, design
+        Of subjects, as `bayesdcm.group.empirical_bayes` takes them.
+    column : int
+        The covariate, in the design.
+    alpha, beta, tolerance : float
+        As there.
+
+    Returns
+    -------
+    LeftOut
+        Estimates, and probabilities of the values that there are.
+
+    References
+    ----------
+    .. [1] Friston et al. (2016), NeuroImage 128:413.
+           https://doi.org/10.1016/j.neuroimage.2015.11.015
+    """
+    posterior = [np.asarray(a, float) for a in (mean, covariance, prior_mean, prior_covariance)]
+    log_evidence, design = np.asarray(log_evidence, float), np.asarray(design, float)
+    levels = np.unique(design[:, column])
+    found = []
+    for i in range(len(design)):
+        rest = np.arange(len(design)) != i
+        group = empirical_bayes(
+            *(part[rest] for part in posterior),
+            log_evidence[rest],
+            design[rest],
+            alpha=alpha,
+            beta=beta,
+            tolerance=tolerance,
+        )
+        variance = WIDTH * design[rest, column].var(ddof=1)
+        estimate = estimate_covariate(
+            *(part[i] for part in posterior),
+            group.mean,
+            group.between_covariance,
+            design[i],
+            column,
+            variance,
+            tolerance,
+        )
+        found.append((estimate[0], estimate[1], _levels(estimate, levels)))
+    means, variances, probabilities = zip(*found, strict=True)
+    return LeftOut(np.array(means), np.array(variances), np.stack(probabilities, axis=1))
+
+
+def leave_one_out(
+    fits: Sequence[Fit] | Mapping[Any, Fit],
+    design: pd.DataFrame | Mapping[str, ArrayLike] | ArrayLike,
+    parameters: str | Iterable[str] | Mapping[str, Any] = CONNECTIONS,
+    *,
+    covariate: str | None = None,
+) -> pd.DataFrame:
+    """Predict a covariate of every subject from the parameters, leaving the subject out.
+
+    Whether effects are large enough to tell one subject from another: effects of covariates are
+    found from all subjects but one, and the covariate of that one is estimated from the subject's
+    parameters. The scheme is that of SPM (``spm_dcm_loo``).
+
+    Parameters
+    ----------
+    fits : sequence or mapping of Fit
+        One fit a subject, as `bayesdcm.group.peb` takes them; four or more.
+    design : DataFrame, mapping or array_like
+        Covariates, as there; two or more.
+    parameters : str, sequence of str, or mapping
+        As there; fewer parameters predict better than all.
+    covariate : str, optional
+        Name of the covariate to predict; by default the second.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a subject: ``actual``, ``predicted``, ``sd``, ``eti_5%``, ``eti_95%``, and the
+        posterior probability of every value that the covariate has in the group, in columns
+        ``probability[VALUE]``. Its ``attrs`` hold the ``covariate``, the ``correlation`` of
+        predicted and actual values, and its ``p_value`` (one-sided).
+
+    Raises
+    ------
+    TypeError
+        As `bayesdcm.group.peb`.
+    ValueError
+        If there is no such covariate, there are fewer than four subjects, a subject cannot be
+        left out since covariates of the others depend on each other, or as
+        `bayesdcm.group.peb`.
+
+    References
+    ----------
+    .. [1] Friston et al. (2016), NeuroImage 128:413.
+           https://doi.org/10.1016/j.neuroimage.2015.11.015
+
+    Examples
+    --------
+    >>> import numpyro, numpyro.distributions as dist, bayesdcm
+    >>> def program(data):
+    ...     gain = numpyro.sample("gain", dist.Normal(0, 1))
+    ...     numpyro.sample("y", bayesdcm.observe.gaussian(gain * np.ones(4), 6.0), obs=data)
+    >>> age = np.array([-2.0, -1.0, 1.0, 2.0])
+    >>> fits = [bayesdcm.fit(program, np.full(4, 0.3 * a + 0.05 * a**2)) for a in age]
+    >>> table = leave_one_out(fits, {"mean": 1, "age": age}, parameters="gain")
+    >>> bool(table.attrs["correlation"] > 0.9)
+    True
+    """
+    names, items = named_items(fits)
+    table = checked_design(design, names)
+    column = _column(table, covariate)
+    first = first_levels(names, items)
+    labels, _ = select(first, parameters)
+    arrays, _ = stacked_levels(first, labels)
+    found = left_out(*arrays, table.to_numpy(), column, tolerance=0.0)
+    return _as_table(found, table, column)
+
+
+def _column(table: pd.DataFrame, covariate: str | None) -> int:
+    names = list(table.columns)
+    if len(names) < 2:
+        raise ValueError(
+            "design must have a covariate to predict besides the group mean, such as "
+            "{'mean': 1, 'age': [...]}"
+        )
+    if covariate is None:
+        covariate = names[1]
+    if covariate not in names[1:]:
+        raise ValueError(
+            f"covariate must be one of {', '.join(map(repr, names[1:]))}, got {covariate!r}"
+        )
+    values = table.to_numpy()
+    if len(values) < 4:
+        raise ValueError(f"fits must hold four subjects or more, got {len(values)}")
+    for i, subject in enumerate(table.index):
+        rest = np.delete(values, i, axis=0)
+        if np.linalg.matrix_rank(rest) < len(names):
+            raise ValueError(
+                f"subject {subject!r} cannot be left out: without it, covariates {names} are "
+                "linear combinations of each other"
+            )
+    return names.index(covariate)
+
+
+def _as_table(found: LeftOut, design: pd.DataFrame, column: int) -> pd.DataFrame:
+    actual, sd = design.iloc[:, column].to_numpy(), np.sqrt(found.variance)
+    table = pd.DataFrame({"actual": actual, "predicted": found.mean, "sd": sd}, design.index)
+    table["eti_5%"] = found.mean - QUANTILE * sd
+    table["eti_95%"] = found.mean + QUANTILE * sd
+    columns = [f"probability[{float(level)!r}]" for level in np.unique(actual)]
+    levels = pd.DataFrame(found.probability.T, design.index, columns)
+    table = pd.concat([table, levels], axis=1)
+    correlation = pearsonr(actual, found.mean, alternative="greater")
+    table.attrs = {
+        "covariate": str(design.columns[column]),
+        "correlation": float(correlation.statistic),
+        "p_value": float(correlation.pvalue),
+    }
+    return table
