@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro
+import numpyro.distributions as dist
 from numpy.typing import NDArray
 from numpyro.distributions import biject_to, constraints
 from scipy.cluster.vq import kmeans2
 
 from bayesdcm.infer.conditional import conditional_laplace
-from bayesdcm.infer.density import Layout, log_joint, prior_centre
+from bayesdcm.infer.density import Layout, Program, evaluate, log_joint, prior_centre
 from bayesdcm.infer.laplace import LaplaceResult, variational_laplace
 from bayesdcm.infer.threads import single_threaded_linear_algebra
 from bayesdcm.integrate.step_derivative import many_directions
@@ -27,27 +29,101 @@ DIFFERENCE = 1e-4
 LABELLINGS = 10
 
 
-@partial(jax.jit, static_argnums=(0, 1))
-def _invert(source: Any, sites: Layout, batch: Any) -> LaplaceResult:
+class SubjectPriors(NamedTuple):
+    """Normal priors that subjects are inverted under, and where to start.
+
+    Attributes
+    ----------
+    mean, sd : (subjects, size)
+        Of the flat vector; only sites with selected parameters take them.
+    start : (subjects, size)
+        Starting points.
+    """
+
+    mean: NDArray
+    sd: NDArray
+    start: NDArray
+
+
+class _with_prior(numpyro.primitives.Messenger):
+    """Handler that gives some sites other independent normal priors."""
+
+    def __init__(
+        self, program: Program, sites: Layout, names: tuple[str, ...], mean: Any, sd: Any
+    ) -> None:
+        self.names, self.mean, self.sd = names, sites.unflatten(mean), sites.unflatten(sd)
+        super().__init__(program)
+
+    def process_message(self, msg: dict[str, Any]) -> None:
+        if msg["type"] == "sample" and msg["name"] in self.names:
+            mean, sd = self.mean[msg["name"]], self.sd[msg["name"]]
+            msg["fn"] = dist.Normal(mean, sd).to_event(jnp.ndim(mean))
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _invert(
+    source: Any, sites: Layout, names: tuple[str, ...], batch: Any, priors: SubjectPriors
+) -> LaplaceResult:
     staged = 0 < sites.n_observer < sites.n_parameters
     invert = conditional_laplace if staged else variational_laplace
 
-    def one(subject: Any) -> LaplaceResult:
-        program = source.bind(subject)
+    def one(subject: Any, prior: SubjectPriors) -> LaplaceResult:
+        program = _with_prior(source.bind(subject), sites, names, prior.mean, prior.sd)
         with many_directions():
-            return invert(program, sites, prior_centre(program, sites), ITERATIONS, "exact")
+            found = invert(program, sites, prior.start, ITERATIONS, "exact")
+            return found._replace(mean=_polished(program, sites, found))
 
-    return jax.vmap(one)(batch)
+    return jax.vmap(one)(batch, priors)
+
+
+def _polished(program: Program, sites: Layout, found: LaplaceResult) -> jax.Array:
+    """The posterior mean after one more Newton step, where that raises the density.
+
+    Variational Laplace begins with short steps, and may stop among them.
+    """
+
+    def density(mean: jax.Array) -> jax.Array:
+        return log_joint(program, sites, jnp.concatenate([mean, found.log_precision]))
+
+    slope = jax.jacfwd(density)(found.mean)
+    moved = found.mean + found.covariance @ slope
+    before, after = jax.lax.map(density, jnp.stack([found.mean, moved]))
+    return jnp.where(after > before, moved, found.mean)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _centres(source: Any, sites: Layout, batch: Any) -> jax.Array:
+    return jax.vmap(lambda subject: prior_centre(source.bind(subject), sites))(batch)
+
+
+def prior_centres(
+    source: Any, sites: Layout, batches: Sequence[Any], members: Sequence[NDArray[np.intp]]
+) -> NDArray:
+    """Prior means of all subjects.
+
+    Parameters
+    ----------
+    source, sites, batches, members
+        As for `invert_subjects`.
+
+    Returns
+    -------
+    ndarray
+        Flat vectors, shape (subjects, size).
+    """
+    found = [np.asarray(_centres(source, sites, batch)) for batch in batches]
+    return np.concatenate(found)[np.argsort(np.concatenate(members))]
 
 
 @single_threaded_linear_algebra()
 def invert_subjects(
     source: Any,
     sites: Layout,
+    names: tuple[str, ...],
     batches: Sequence[Any],
     members: Sequence[NDArray[np.intp]],
-    names: Sequence[str],
-) -> list[tuple[NDArray, NDArray]]:
+    priors: SubjectPriors,
+) -> tuple[NDArray, NDArray]:
     """Gaussian posteriors of all subjects by variational Laplace, batch by batch.
 
     Parameters
@@ -56,44 +132,33 @@ def invert_subjects(
         The subjects' model.
     sites : Layout
         Of its program.
+    names : tuple of str
+        Sites whose prior is replaced.
     batches : sequence of pytree
         Stacked data.
     members : sequence of ndarray
         Which subjects each batch holds.
-    names : sequence of str
-        Names of all subjects.
+    priors : SubjectPriors
+        Priors and starting points.
 
     Returns
     -------
-    list of tuple of ndarray
-        Mean (size,) and covariance (size, size) over the flat vector, by subject.
-
-    Raises
-    ------
-    ValueError
-        If observations are not Gaussian, or a subject's prediction is not finite.
+    tuple of ndarray
+        Means (subjects, size) and covariances (subjects, size, size) over the flat vector; NaN
+        for subjects whose prediction is not finite.
     """
-    if sites.foreign:
-        raise ValueError(
-            f"a hierarchy needs Gaussian observations, but {sites.foreign[0]!r} is observed with "
-            "another distribution; use bayesdcm.observe.gaussian"
-        )
-    found: dict[int, tuple[NDArray, NDArray]] = {}
+    shape = np.shape(priors.start)
+    mean, covariance = np.full(shape, np.nan), np.zeros((*shape, shape[1]))
     for batch, who in zip(batches, members, strict=True):
-        result = jax.tree.map(np.asarray, _invert(source, sites, batch))
-        for i, subject in enumerate(who):
-            if result.failed[i] or not np.isfinite(result.free_energy[i]):
-                raise ValueError(
-                    f"the prediction for {names[subject]} is not finite at the prior mean; check "
-                    "the data, and that the prior mean gives a stable model"
-                )
-            n = result.mean.shape[1]
-            covariance = np.zeros((sites.size,) * 2)
-            covariance[:n, :n] = result.covariance[i]
-            covariance[n:, n:] = result.log_precision_covariance[i]
-            mean = np.concatenate([result.mean[i], result.log_precision[i]])
-            found[int(subject)] = mean, (covariance + covariance.T) / 2
-    return [found[i] for i in range(len(names))]
+        own = jax.tree.map(lambda leaf, who=who: jnp.asarray(leaf)[who], priors)
+        found = jax.tree.map(np.asarray, _invert(source, sites, names, batch, own))
+        n = found.mean.shape[1]
+        usable = ~found.failed & np.isfinite(found.free_energy)
+        joined = np.concatenate([found.mean, found.log_precision], axis=1)
+        mean[who] = np.where(usable[:, None], joined, np.nan)
+        covariance[who, :n, :n] = found.covariance
+        covariance[who, n:, n:] = found.log_precision_covariance
+    return mean, (covariance + covariance.mT) / 2
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -168,6 +233,32 @@ def find_start(model: Any, sites: Layout, prepared: Any) -> tuple[NDArray, NDArr
     _, mean, precision = max(found, key=lambda result: result[0])
     covariance = np.linalg.inv(precision)
     return mean, (covariance + covariance.T) / 2
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def expected_prior(
+    model: Any, sites: Layout, prepared: Any, vector: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Mean and variance of subjects' selected parameters under the group parameters.
+
+    Parameters
+    ----------
+    model : Hierarchy
+        The hierarchy.
+    sites : Layout
+        Sites of its collapsed program.
+    prepared : PreparedGroup
+        Its data.
+    vector : jax.Array
+        Group parameters, unconstrained.
+
+    Returns
+    -------
+    tuple of jax.Array
+        Both of shape (subjects, selected).
+    """
+    values = evaluate(partial(model.collapsed, prepared), sites, vector).values
+    return values["expected_mean"], values["expected_variance"]
 
 
 def _labelled(n_clusters: int, sites: Layout, prepared: Any, centre: NDArray, seed: int) -> NDArray:

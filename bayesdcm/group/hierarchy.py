@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import Any, ClassVar, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,84 +19,29 @@ import numpyro
 import numpyro.distributions as dist
 from numpy.typing import NDArray
 
-from bayesdcm.group.design import checked_design
-from bayesdcm.group.group_start import find_start, invert_subjects
-from bayesdcm.group.hierarchy_inputs import (
-    ProgramModel,
-    components_of,
-    design_table,
-    fields_of,
-    in_batches,
-    is_chosen,
-    selected_prior,
-    subjects_of,
-)
+from bayesdcm.group.group_start import find_start
+from bayesdcm.group.hierarchy_inputs import ProgramModel, design_table
+from bayesdcm.group.hierarchy_names import GroupNames
+from bayesdcm.group.hierarchy_preparation import PreparedGroup, prepare_group, subject_layout
 from bayesdcm.group.subject_coordinates import (
     Conditional,
     GroupPrior,
-    SubjectGaussian,
     SubjectParameters,
     SubjectReals,
     conditional,
-    subject_gaussian,
 )
 from bayesdcm.infer.density import Layout, evaluate, layout
 from bayesdcm.infer.posterior import _prior_draw
-from bayesdcm.infer.problem import FREE, ModelSource, _cached_layout
+from bayesdcm.infer.problem import FREE, ModelSource
 
 BETWEEN = ("single", "fields", "all")
 BETWEEN_PRIORS = ("peb", "half_normal")
 # Standard deviation of log-precisions between subjects, as in SPM.
 LOG_PRECISION_SD = 0.25
-OWN_SITES = (
-    "effects",
-    "cluster_means",
-    "weights",
-    "between_log_precision",
-    "between_ratio",
-    "between_sd",
-    "membership",
-    "subject_parameters",
-    "subject_likelihood",
-)
-
-
-class PreparedGroup(NamedTuple):
-    """What the program needs of a group, as arrays.
-
-    Attributes
-    ----------
-    batches : tuple of pytree
-        Prepared data of subjects that have arrays of the same shape, stacked.
-    members : tuple of (n,)
-        Which subjects each batch holds.
-    order : (subjects,)
-        Place of each subject in the batches, one after the other.
-    design : (subjects, covariates)
-        The design.
-    places : (size,)
-        Where the selected, then all other parameters stand in a subject's flat vector.
-    prior_mean, prior_variance : (selected,)
-        The model's own prior of the selected parameters.
-    component : (selected, components)
-        Which component of the between-subject precision each selected parameter has, 0 or 1.
-    gaussian : SubjectGaussian
-        What each subject's data say, approximately; serves the coordinates.
-    """
-
-    batches: tuple
-    members: tuple
-    order: jax.Array
-    design: jax.Array
-    places: jax.Array
-    prior_mean: jax.Array
-    prior_variance: jax.Array
-    component: jax.Array
-    gaussian: SubjectGaussian
 
 
 @dataclass(frozen=True, eq=False)
-class Hierarchy:
+class Hierarchy(GroupNames):
     """Model of a group: subjects' parameters vary about group effects; all are inferred at once.
 
     For subject i with covariates x_i, the selected parameters are normal,
@@ -162,8 +107,6 @@ class Hierarchy:
     beta: float = 16.0
     covariates: tuple[str, ...] = field(default=("mean",), init=False)
 
-    observed_site: ClassVar[None] = None
-
     def __post_init__(self) -> None:
         model = self.model
         if not (hasattr(model, "sample") and hasattr(model, "prepare")):
@@ -219,11 +162,6 @@ class Hierarchy:
     def _source(self) -> ModelSource:
         return ModelSource(self.model)
 
-    def _subject_layout(self, prepared: PreparedGroup) -> Layout:
-        leaves, tree = jax.tree.flatten(prepared.batches[0])
-        shapes = tuple((leaf.shape[1:], leaf.dtype) for leaf in leaves)
-        return _cached_layout(self._source, shapes, tree)
-
     # The program
 
     def prepare(self, data: Any) -> PreparedGroup:
@@ -248,47 +186,7 @@ class Hierarchy:
             If the design has another number of rows, no parameter is selected, or a subject's
             prediction is not finite.
         """
-        subjects = subjects_of(self.model, data)
-        design = self._design(subjects)
-        batches, members = in_batches([subject.prepared for subject in subjects])
-        leaves, tree = jax.tree.flatten(subjects[0].prepared)
-        shapes = tuple((leaf.shape, leaf.dtype) for leaf in leaves)
-        sites = _cached_layout(self._source, shapes, tree)
-        self._check_names(sites)
-        labels = [label for site in sites.sites for label in subjects[0].labels[site.name]]
-        selected, mean, variance = selected_prior(
-            self.model, self.parameters, self._source.bind(subjects[0].prepared), sites, labels
-        )
-        posteriors = [subject.posterior for subject in subjects]
-        if any(posterior is None for posterior in posteriors):
-            names = [subject.name for subject in subjects]
-            posteriors = invert_subjects(self._source, sites, batches, members, names)
-        centres, covariances = (np.stack(parts) for parts in zip(*posteriors, strict=True))
-        others = np.setdiff1d(np.arange(sites.size), selected)
-        return jax.tree.map(
-            jnp.asarray,
-            PreparedGroup(
-                tuple(batches),
-                tuple(members),
-                np.argsort(np.concatenate(members)),
-                design,
-                np.concatenate([selected, others]),
-                mean,
-                variance,
-                components_of(self.between, [labels[i] for i in selected]),
-                subject_gaussian(centres, covariances, selected, mean, variance),
-            ),
-        )
-
-    def _design(self, subjects: Sequence[Any]) -> NDArray[np.float64]:
-        return checked_design(self.design, [subject.name for subject in subjects]).to_numpy()
-
-    def _check_names(self, sites: Layout) -> None:
-        taken = [site.name for site in sites.sites if site.name in OWN_SITES]
-        if taken:
-            raise ValueError(
-                f"the program's site {taken[0]!r} has a name that the hierarchy needs; rename it"
-            )
+        return prepare_group(self, data)
 
     def program(self, data: Any) -> Callable[[], None]:
         """The generative model of a group as a NumPyro program without arguments.
@@ -315,7 +213,7 @@ class Hierarchy:
         """
         group = self._group(prepared)
         given = conditional(prepared.gaussian, group)
-        sites = self._subject_layout(prepared)
+        sites = subject_layout(self.model, prepared.batches[0])
         support = SubjectReals(prepared.gaussian, given, prepared.places)
         n_selected = prepared.prior_mean.shape[0]
         own = dist.Normal(prepared.prior_mean, jnp.sqrt(prepared.prior_variance))
@@ -418,8 +316,14 @@ class Hierarchy:
         Conditional
             Subjects given the group parameters.
         """
-        given = conditional(prepared.gaussian, self._group(prepared))
+        group = self._group(prepared)
+        given = conditional(prepared.gaussian, group)
         numpyro.factor("subjects", given.log_evidence)
+        member = given.membership[..., None]
+        mean = (member * group.mean).sum(1)
+        variance = 1 / group.precision + (group.mean - mean[:, None]) ** 2
+        numpyro.deterministic("expected_mean", mean)
+        numpyro.deterministic("expected_variance", (member * variance).sum(1))
         return given
 
     def gaussian_start(self, prepared: PreparedGroup) -> tuple[NDArray, NDArray]:
@@ -442,102 +346,3 @@ class Hierarchy:
         whole = np.eye(n + n_subjects)
         whole[:n, :n] = covariance
         return np.concatenate([mean, np.zeros(n_subjects)]), whole
-
-    # Names that results carry
-
-    def labels(self, data: Any) -> dict[str, list[str]]:
-        """Labels of the entries of every sampled site, such as ``mean A[V5, V1]``.
-
-        Parameters
-        ----------
-        data : sequence or mapping
-            The group.
-        """
-        coords = self.coords(data)
-
-        def pairs(first: str, second: str) -> list[str]:
-            return [f"{a} {b}" for a in coords[first] for b in coords[second]]
-
-        components = [f"between_log_precision[{name}]" for name in coords["component"]]
-        ratios = [f"between_ratio[{name}]" for name in coords["component"]]
-        if self.clusters is not None:
-            components = [f"{k} {c}" for k in coords["cluster"] for c in components]
-            ratios = [f"{k} {c}" for k in coords["cluster"] for c in ratios]
-        return {
-            "effects": pairs("covariate", "parameter"),
-            "cluster_means": pairs("cluster", "parameter"),
-            "weights": [f"weights[{k}]" for k in coords["cluster"]],
-            "between_log_precision": components,
-            "between_ratio": ratios,
-            "subject_parameters": pairs("subject", "subject_parameter"),
-        }
-
-    def dims(self) -> dict[str, tuple[str, ...]]:
-        """Names of the axes of every site that results hold."""
-        table = {
-            name: ("subject", *axes)
-            for name, axes in self.model.dims().items()
-            if name != self.model.observed_site
-        }
-        by_cluster = () if self.clusters is None else ("cluster",)
-        return table | {
-            "effects": ("covariate", "parameter"),
-            "cluster_means": ("cluster", "parameter"),
-            "weights": ("cluster",),
-            "between_log_precision": (*by_cluster, "component"),
-            "between_ratio": (*by_cluster, "component"),
-            "between_sd": (*by_cluster, "parameter"),
-            "membership": ("subject", "cluster"),
-            "subject_parameters": ("subject", "subject_parameter"),
-            "design": ("subject", "design_column"),
-        }
-
-    def coords(self, data: Any) -> dict[str, NDArray]:
-        """Coordinates of the axes: names of subjects, parameters, covariates, clusters.
-
-        Parameters
-        ----------
-        data : sequence or mapping
-            The group.
-        """
-        subjects = subjects_of(self.model, data, prepare=False)
-        labels = [label for entries in subjects[0].labels.values() for label in entries]
-        chosen = [label for label in labels if is_chosen(label, self.parameters)]
-        names = {"single": ["all"], "fields": fields_of(chosen), "all": chosen}[self.between]
-        first = 0 if self.clusters is None else 1
-        found = {
-            "subject": [subject.name for subject in subjects],
-            "subject_parameter": labels,
-            "parameter": chosen,
-            "component": names,
-            "covariate": self.covariates[first:],
-            "design_column": self.covariates,
-            "cluster": [f"cluster {k + 1}" for k in range(self.clusters or 0)],
-        }
-        own = {name: np.asarray(values) for name, values in found.items()}
-        return dict(subjects[0].coords) | own
-
-    def constants(self, data: Any) -> dict[str, NDArray]:
-        """Constants that results hold: the design.
-
-        Parameters
-        ----------
-        data : sequence or mapping
-            The group.
-        """
-        return {"design": self._design(subjects_of(self.model, data, prepare=False))}
-
-    def restore(self, values: NDArray, data: Any) -> NDArray:
-        """The values themselves: results hold no signal of a hierarchy.
-
-        Parameters
-        ----------
-        values : ndarray
-            Any array.
-        data : sequence or mapping
-            Not used.
-        """
-        del data
-        return values
-
-    arrange = restore

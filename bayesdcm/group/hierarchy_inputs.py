@@ -14,6 +14,7 @@ import numpyro.distributions as dist
 import pandas as pd
 from numpy.typing import NDArray
 
+from bayesdcm.group.batches import shape_of, stack_prepared
 from bayesdcm.group.design import checked_design
 from bayesdcm.infer.density import Layout, Program, layout
 from bayesdcm.infer.problem import _plain_labels
@@ -176,7 +177,7 @@ def _subject(model: Any, name: str, item: Any, prepare: bool, named: bool) -> Su
 
 
 def in_batches(prepared: Sequence[Any]) -> tuple[list[Any], list[NDArray[np.intp]]]:
-    """Stack what has arrays of equal shapes.
+    """Stack what has arrays of equal shapes, time grids padded to one.
 
     Parameters
     ----------
@@ -192,13 +193,8 @@ def in_batches(prepared: Sequence[Any]) -> tuple[list[Any], list[NDArray[np.intp
     """
     groups: dict[Any, list[int]] = {}
     for i, item in enumerate(prepared):
-        leaves, tree = jax.tree.flatten(item)
-        key = (tree, tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves))
-        groups.setdefault(key, []).append(i)
-    batches = [
-        jax.tree.map(lambda *leaves: jnp.stack(leaves), *(prepared[i] for i in members))
-        for members in groups.values()
-    ]
+        groups.setdefault(shape_of(item), []).append(i)
+    batches = [stack_prepared([prepared[i] for i in members]) for members in groups.values()]
     return batches, [np.array(members) for members in groups.values()]
 
 
@@ -300,8 +296,10 @@ def selected_prior(
 
     Returns
     -------
-    places, mean, variance : ndarray
-        Shape (selected,) each.
+    places : ndarray
+        Shape (selected,).
+    mean, variance : ndarray
+        Of the whole flat vector, shape (size,); NaN where the prior is not normal and independent.
 
     Raises
     ------
@@ -339,4 +337,4 @@ def selected_prior(
                 f"the prior of {labels[i]} is not normal and independent, so it cannot vary about "
                 "a group mean; leave it out of parameters"
             )
-    return np.array(chosen), mean[chosen], variance[chosen]
+    return np.array(chosen), mean, variance

@@ -72,7 +72,7 @@ def subject_gaussian(
     selected : ndarray
         Places of the selected parameters in the flat vector.
     prior_mean, prior_variance : ndarray
-        Their independent normal prior, shape (selected,) each.
+        Their independent normal prior, shapes (selected,) or (subjects, selected).
 
     Returns
     -------
@@ -267,7 +267,9 @@ class SubjectTransform(Transform):
         gaussian, given = self.support.gaussian, self.support.given
         n = given.centre.shape[-1]
         selected, others = jnp.split(y[..., self.support.places], [n], -1)
-        z = jnp.linalg.solve(given.root, (selected - given.centre)[..., None])[..., 0]
+        # Of one cluster it is an inverse, upper triangular, of several a Cholesky factor.
+        lower = given.membership.shape[-1] > 1
+        z = solve_triangular(given.root, (selected - given.centre)[..., None], lower=lower)[..., 0]
         if not others.shape[-1]:
             return z
         rest = others - gaussian.offset - _times(gaussian.slope, selected)

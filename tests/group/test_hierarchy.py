@@ -106,11 +106,11 @@ def test_start_is_the_exact_posterior_of_the_effects(hierarchy, problem, data):
     centre, covariance = hierarchy.gaussian_start(problem.prepared)
     _, mean, exact_covariance = exact(data, centre[4])
     sd = np.sqrt(np.diag(exact_covariance))
-    np.testing.assert_allclose((centre[:4] - mean) / sd, 0, atol=5e-3)
+    np.testing.assert_allclose((centre[:4] - mean) / sd, 0, atol=1e-3)
     _, whole_sd, g, g_sd = averaged(data)
-    # Laplace's method about the mode, against quadrature.
+    # Laplace's method about the joint mode, against quadrature.
     np.testing.assert_allclose(np.sqrt(np.diag(covariance)[:4]), whole_sd, rtol=0.05)
-    assert abs(centre[4] - g) < 0.2 * g_sd
+    assert abs(centre[4] - g) < 0.5 * g_sd
     assert (covariance[5:, 5:] == np.eye(3 * N_SUBJECTS)).all()
 
 
@@ -143,6 +143,7 @@ def test_density_is_that_of_the_model_whatever_the_coordinates(problem, data):
     np.testing.assert_allclose(log_prior, expected + volume, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_prior_draws_are_of_the_models_prior(problem):
     draws = np.asarray(prior_sample(problem, 400, 0))
     effects, g = draws[:, :4], draws[:, 4]
@@ -193,24 +194,28 @@ def gaussian(seed=0, n_selected=2, size=4, n_subjects=3):
     return jax.tree.map(jnp.asarray, found), selected
 
 
-@pytest.mark.parametrize("n_clusters", [1, 2])
-def test_coordinates_and_their_volume(n_clusters):
+def test_coordinates_and_their_volume():
     found, selected = gaussian()
     rng = np.random.default_rng(1)
     group = GroupPrior(
-        jnp.asarray(rng.normal(size=(3, n_clusters, 2))),
-        jnp.asarray(rng.uniform(1, 4, (n_clusters, 2))),
-        jnp.log(jnp.full(n_clusters, 1 / n_clusters)),
+        jnp.asarray(rng.normal(size=(3, 2, 2))),
+        jnp.asarray(rng.uniform(1, 4, (2, 2))),
+        jnp.log(jnp.full(2, 0.5)),
     )
     places = jnp.asarray(np.concatenate([selected, [0, 2]]))
-    transform = SubjectTransform(SubjectReals(found, conditional(found, group), places))
-    z = jnp.asarray(rng.normal(size=(3, 4)))
-    back = jax.jit(lambda z: transform._inverse(transform(z)))(z)
+
+    @jax.jit
+    def there_and_back(z):
+        transform = SubjectTransform(SubjectReals(found, conditional(found, group), places))
+        there = transform(z)
+        return there, transform._inverse(there), transform.log_abs_det_jacobian(z, there)
+
+    z = rng.normal(size=(3, 4))
+    there, back, volume = there_and_back(z)
     np.testing.assert_allclose(back, z, atol=1e-10)
-    jacobian = jax.jit(jax.jacfwd(transform))(z)
-    own = np.stack([np.asarray(jacobian)[i, :, i] for i in range(3)])
-    volume = np.linalg.slogdet(own)[1]
-    np.testing.assert_allclose(transform.log_abs_det_jacobian(z, z), volume, rtol=1e-9)
+    # The map is affine: differences are exact.
+    columns = [there_and_back(z + step)[0] - there for step in np.eye(4)]
+    np.testing.assert_allclose(volume, np.linalg.slogdet(np.stack(columns, -1))[1], rtol=1e-8)
 
 
 def test_evidence_of_a_mixture_sums_its_clusters():
@@ -244,6 +249,10 @@ def test_clusters_start_where_the_subjects_are():
 def test_clusters_tell_subjects_apart():
     model = Hierarchy(program, parameters=["A"], clusters=2)
     fit = bayesdcm.fit(model, simulated(CLUSTERED), "nuts", chains=2, draws=500, progress=False)
+    assert fit.idata.posterior["A"].shape == (2, 500, 8, 2)
+    assert fit.idata.posterior["A"].dims[2] == "subject"
+    assert fit.idata.log_likelihood["subject_likelihood"].shape == (2, 500, 8)
+    assert fit.diagnose().ok
     found = relabel(fit)
     membership = found["membership"].mean(("chain", "draw"))
     assert membership.dims == ("subject", "cluster")

@@ -1,0 +1,199 @@
+"""From the subjects of a group to what the program of a hierarchy takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesdcm.group.group_start import (
+    SubjectPriors,
+    expected_prior,
+    find_start,
+    invert_subjects,
+    prior_centres,
+)
+from bayesdcm.group.hierarchy_inputs import components_of, in_batches, selected_prior, subjects_of
+from bayesdcm.group.subject_coordinates import SubjectGaussian, subject_gaussian
+from bayesdcm.infer.density import Layout, layout
+from bayesdcm.infer.problem import ModelSource, _cached_layout
+
+OWN_SITES = (
+    "effects",
+    "cluster_means",
+    "weights",
+    "between_log_precision",
+    "between_ratio",
+    "between_sd",
+    "membership",
+    "subject_parameters",
+    "subject_likelihood",
+)
+
+
+class PreparedGroup(NamedTuple):
+    """What the program needs of a group, as arrays.
+
+    Attributes
+    ----------
+    batches : tuple of pytree
+        Prepared data of subjects that have arrays of the same shape, stacked.
+    members : tuple of (n,)
+        Which subjects each batch holds.
+    order : (subjects,)
+        Place of each subject in the batches, one after the other.
+    design : (subjects, covariates)
+        The design.
+    places : (size,)
+        Where the selected, then all other parameters stand in a subject's flat vector.
+    prior_mean, prior_variance : (selected,)
+        The model's own prior of the selected parameters.
+    component : (selected, components)
+        Which component of the between-subject precision each selected parameter has, 0 or 1.
+    gaussian : SubjectGaussian
+        What each subject's data say, approximately; serves the coordinates.
+    """
+
+    batches: tuple
+    members: tuple
+    order: jax.Array
+    design: jax.Array
+    places: jax.Array
+    prior_mean: jax.Array
+    prior_variance: jax.Array
+    component: jax.Array
+    gaussian: SubjectGaussian
+
+
+def subject_layout(model: Any, batch: Any) -> Layout:
+    """Sites of one subject's program.
+
+    Parameters
+    ----------
+    model : object
+        Model of one subject.
+    batch : pytree
+        Stacked data of subjects; shapes count.
+
+    Returns
+    -------
+    Layout
+        Sites, and their place in a subject's flat vector.
+    """
+    leaves, tree = jax.tree.flatten(batch)
+    shapes = tuple((leaf.shape[1:], leaf.dtype) for leaf in leaves)
+    return _cached_layout(ModelSource(model), shapes, tree)
+
+
+def prepare_group(hierarchy: Any, data: Any) -> PreparedGroup:
+    """What the program needs of a group.
+
+    Parameters
+    ----------
+    hierarchy : Hierarchy
+        The hierarchy.
+    data : sequence or mapping
+        The subjects.
+
+    Returns
+    -------
+    PreparedGroup
+        Arrays.
+    """
+    model = hierarchy.model
+    subjects = subjects_of(model, data)
+    design = hierarchy.design_of(subjects)
+    batches, members = in_batches([subject.prepared for subject in subjects])
+    sites = subject_layout(model, batches[0])
+    _check_sites(sites)
+    source = ModelSource(model)
+    labels = [label for site in sites.sites for label in subjects[0].labels[site.name]]
+    selected, mean, variance = selected_prior(
+        model, hierarchy.parameters, source.bind(subjects[0].prepared), sites, labels
+    )
+    count = (len(subjects), 1)
+    own = SubjectPriors(
+        np.tile(mean, count),
+        np.tile(np.sqrt(variance), count),
+        prior_centres(source, sites, batches, members),
+    )
+    invert = partial(invert_subjects, source, sites, _names_of(sites, selected), batches, members)
+    if all(subject.posterior is not None for subject in subjects):
+        posterior = tuple(map(np.stack, zip(*(s.posterior for s in subjects), strict=True)))
+    else:
+        posterior = invert(own)
+    for subject, values in zip(subjects, posterior[0], strict=True):
+        if not np.isfinite(values).all():
+            raise ValueError(
+                f"the prediction for {subject.name} is not finite at the prior mean; check the "
+                "data, and that the prior mean gives a stable model"
+            )
+    prepared = PreparedGroup(
+        tuple(batches),
+        tuple(members),
+        np.argsort(np.concatenate(members)),
+        design,
+        np.concatenate([selected, np.setdiff1d(np.arange(sites.size), selected)]),
+        mean[selected],
+        variance[selected],
+        components_of(hierarchy.between, [labels[i] for i in selected]),
+        subject_gaussian(*posterior, selected, mean[selected], variance[selected]),
+    )
+    return _refined(hierarchy, jax.tree.map(jnp.asarray, prepared), own, posterior[0], invert)
+
+
+def _check_sites(sites: Layout) -> None:
+    taken = [site.name for site in sites.sites if site.name in OWN_SITES]
+    if taken:
+        raise ValueError(
+            f"the program's site {taken[0]!r} has a name that the hierarchy needs; rename it"
+        )
+    if sites.foreign:
+        raise ValueError(
+            f"a hierarchy needs Gaussian observations, but {sites.foreign[0]!r} is observed with "
+            "another distribution; use bayesdcm.observe.gaussian"
+        )
+
+
+def _names_of(sites: Layout, places: NDArray[np.intp]) -> tuple[str, ...]:
+    """Names of the sites that hold these places of the flat vector."""
+    owner = np.repeat(np.arange(len(sites.sites)), [site.size for site in sites.sites])
+    return tuple(sites.sites[i].name for i in np.unique(owner[places]))
+
+
+def _refined(
+    hierarchy: Any,
+    prepared: PreparedGroup,
+    own: SubjectPriors,
+    start: NDArray,
+    invert: Callable[[SubjectPriors], tuple[NDArray, NDArray]],
+) -> PreparedGroup:
+    """The same with what data say near where the group, not the model's prior, puts subjects."""
+    sites = layout(partial(hierarchy.collapsed, prepared))
+    vector, _ = find_start(hierarchy, sites, prepared)
+    expected, variance = map(np.asarray, expected_prior(hierarchy, sites, prepared, vector))
+    selected = np.asarray(prepared.places)[: expected.shape[1]]
+    mean, sd = own.mean.copy(), own.sd.copy()
+    mean[:, selected], sd[:, selected] = expected, np.sqrt(variance)
+    found, covariance = invert(SubjectPriors(mean, sd, start))
+    # Where that fails, the first approximation serves.
+    usable = np.isfinite(found).all(1)
+    second = subject_gaussian(
+        np.where(usable[:, None], found, 0.0),
+        np.where(usable[:, None, None], covariance, np.eye(found.shape[1])),
+        selected,
+        expected,
+        variance,
+    )
+
+    def chosen(first: jax.Array, second: NDArray) -> jax.Array:
+        which = usable.reshape(-1, *(1,) * (second.ndim - 1))
+        return jnp.asarray(np.where(which, second, first))
+
+    gaussian: SubjectGaussian = jax.tree.map(chosen, prepared.gaussian, second)
+    return prepared._replace(gaussian=gaussian)
