@@ -243,7 +243,7 @@ def _by_prediction(fits: Mapping[str, Any], by: str, seed: int) -> pd.DataFrame:
         )
     elpd = np.stack([part.elpd for part in found.values()], axis=1)
     density = np.stack([part.log_density for part in found.values()], axis=1)
-    total, count = elpd.sum(0), len(elpd)
+    total = elpd.sum(0)
     best = int(np.argmax(total))
     change = elpd - elpd[:, [best]]
     weight = stacking_weights(elpd) if by == "stacking" else _pseudo_averages(elpd, seed)
@@ -253,14 +253,21 @@ def _by_prediction(fits: Mapping[str, Any], by: str, seed: int) -> pd.DataFrame:
             "p": (density - elpd).sum(0),
             "difference": change.sum(0),
             "weight": weight,
-            "se": np.sqrt(count * elpd.var(0)),
-            "dse": np.sqrt(count * change.var(0)),
+            "se": _error_of_sum(elpd),
+            "dse": _error_of_sum(change),
             "warning": [bool((part.doubt > limit).any() or part.lost) for part in found.values()],
             "lost": [part.lost for part in found.values()],
         },
         index=pd.Index(list(found), name="model"),
     )
     return _ranked(table, "elpd")
+
+
+def _error_of_sum(values: NDArray) -> NDArray[np.float64]:
+    """Standard error of the sum of data points, shape (points, models); NaN for a single one."""
+    if len(values) == 1:
+        return np.full(values.shape[1], np.nan)
+    return np.sqrt(len(values) * values.var(axis=0, ddof=1))
 
 
 def _pseudo_averages(elpd: NDArray, seed: int) -> NDArray[np.float64]:

@@ -191,9 +191,11 @@ def test_tables_are_those_of_arviz():
     assert found.index.tolist() == expected.index.tolist()
     elpd = "elpd" if arviz_adapter.DATA_TREE else "elpd_loo"
     np.testing.assert_allclose(found["elpd"], expected[elpd], atol=0.02)
-    np.testing.assert_allclose(-found["difference"], expected["elpd_diff"], atol=0.03)
+    # ArviZ 1 has the sign that this has, ArviZ 0.23 the other.
+    np.testing.assert_allclose(-found["difference"], expected["elpd_diff"].abs(), atol=0.03)
     for name in ("se", "dse"):
-        np.testing.assert_allclose(found[name], expected[name].astype(float), atol=0.03)
+        # ArviZ 0.23 divides by the number of points, ArviZ 1 and this by one less.
+        np.testing.assert_allclose(found[name], expected[name].astype(float), rtol=0.025)
     np.testing.assert_allclose(found["weight"], expected["weight"].astype(float), atol=0.02)
     assert set(COLUMNS) <= set(found) and "probability" not in found
 
