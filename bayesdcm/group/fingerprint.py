@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import inspect
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,8 @@ def _update(digest: Any, value: Any) -> None:
             _update(digest, entry)
     elif isinstance(value, str | bytes | int | float | complex | bool | type(None)):
         digest.update(repr(value).encode())
+    elif isinstance(value, partial):
+        _update(digest, (value.func, value.args, value.keywords))
     elif callable(value) and hasattr(value, "__code__"):
         digest.update(_code(value))
         for cell in value.__closure__ or ():

@@ -89,30 +89,48 @@ def fit(
     >>> round(float(bayesdcm.fit(program, np.array([1.0, 3.0])).mean["mean"]), 3)
     1.99
     """
+    check_call(method, seed, progress, options)
     methods: dict[str, Callable[..., Fit]] = {
         "laplace": _fit_laplace,
         "svi": _fit_svi,
         "nuts": _fit_nuts,
     }
-    if not isinstance(method, str) or method not in methods:
-        raise ValueError(f"method must be one of {', '.join(map(repr, methods))}, got {method!r}")
+    run = methods[method]
+    result = run(make_problem(model, data), seed=int(seed), progress=bool(progress), **options)
+    result.status |= {"seed": int(seed), "options": plain_options(options)}
+    return result
+
+
+def check_call(method: Any, seed: Any, progress: Any, options: Mapping[str, Any]) -> None:
+    """Refuse arguments of `fit` before anything is compiled.
+
+    Parameters
+    ----------
+    method, seed, progress, options
+        As in `fit`.
+
+    Raises
+    ------
+    TypeError
+        If one has the wrong type.
+    ValueError
+        If the method or an option is not known, or a value is out of range.
+    """
+    if not isinstance(method, str) or method not in OPTIONS:
+        raise ValueError(f"method must be one of {', '.join(map(repr, OPTIONS))}, got {method!r}")
     if not isinstance(seed, int | np.integer) or isinstance(seed, bool):
         raise TypeError(f"seed must be an integer, got {seed!r}")
     if not 0 <= seed < 2**63:
         raise ValueError(f"seed must be at least 0 and less than 2**63, got {seed}")
     if not isinstance(progress, bool | np.bool_):
         raise TypeError(f"progress must be True or False, got {progress!r}")
-    run = methods[method]
     _check_options(method, options)
-    result = run(make_problem(model, data), seed=int(seed), progress=bool(progress), **options)
-    result.status |= {"seed": int(seed), "options": _plain(options)}
-    return result
 
 
-def _plain(value: Any) -> Any:
+def plain_options(value: Any) -> Any:
     """Options as JSON has them."""
     if isinstance(value, Mapping):
-        return {name: _plain(entry) for name, entry in value.items()}
+        return {name: plain_options(entry) for name, entry in value.items()}
     if isinstance(value, np.generic | np.ndarray | jax.Array | list | tuple):
         return np.asarray(value).tolist()
     return value

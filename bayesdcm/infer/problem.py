@@ -57,8 +57,36 @@ class ProgramSource:
         return partial(self.program, self.data)
 
 
+@dataclass(frozen=True)
+class SharedSource:
+    """A user's program that takes the arrays of its data as prepared data.
+
+    Equal where program, structure and all that is no array are equal, so that programs compiled
+    for one data set serve all others of the same shape.
+
+    Parameters
+    ----------
+    program : callable
+        Called with data.
+    tree : jax.tree_util.PyTreeDef
+        Structure of the data.
+    fixed : tuple
+        Leaves that are no arrays, and None in the place of arrays.
+    """
+
+    program: Callable[[Any], Any]
+    tree: Any
+    fixed: tuple
+
+    def bind(self, prepared: Any) -> Program:
+        """The program on data made of these arrays."""
+        arrays = iter(prepared)
+        leaves = [next(arrays) if leaf is None else leaf for leaf in self.fixed]
+        return partial(self.program, jax.tree.unflatten(self.tree, leaves))
+
+
 @lru_cache(maxsize=256)
-def _cached_layout(source: ModelSource, shapes: tuple, tree: Any) -> Layout:
+def _cached_layout(source: ModelSource | SharedSource, shapes: tuple, tree: Any) -> Layout:
     arrays = [jax.numpy.zeros(shape, dtype) for shape, dtype in shapes]
     return layout(source.bind(jax.tree.unflatten(tree, arrays)))
 
@@ -69,7 +97,7 @@ class Problem:
 
     Parameters
     ----------
-    source : ModelSource or ProgramSource
+    source : ModelSource, ProgramSource or SharedSource
         Gives the program; hashable, a static argument of compiled functions.
     prepared : pytree
         Arrays that the program takes.
@@ -91,7 +119,7 @@ class Problem:
         The model in one line.
     """
 
-    source: ModelSource | ProgramSource
+    source: ModelSource | ProgramSource | SharedSource
     prepared: Any
     sites: Layout
     labels: Mapping[str, Sequence[str]]
@@ -109,7 +137,7 @@ class Problem:
         return [label for site in self.sites.sites for label in self.labels[site.name]]
 
 
-def make_problem(model: Any, data: Any) -> Problem:
+def make_problem(model: Any, data: Any, shared: bool = False) -> Problem:
     """Bind a model of this package, or a user's program, to data.
 
     Parameters
@@ -118,6 +146,9 @@ def make_problem(model: Any, data: Any) -> Problem:
         Something with ``program(data)``, or a NumPyro program that is called with `data`.
     data : object
         The data.
+    shared : bool
+        Whether compiled code should serve other data of the same shape also where `model` is a
+        program: it then gets traced arrays, if it runs with them.
 
     Returns
     -------
@@ -136,11 +167,39 @@ def make_problem(model: Any, data: Any) -> Problem:
             f"model must be a model such as TaskDCM(...) or a NumPyro program called with data, "
             f"got {model!r}"
         )
-    source = ProgramSource(model, data)
-    sites = layout(source.bind(None))
+    source, prepared, sites = _program_source(model, data, shared)
     labels = {site.name: _plain_labels(site.name, site.constrained_shape) for site in sites.sites}
     name = getattr(model, "__name__", type(model).__name__)
-    return Problem(source, None, sites, labels, {}, {}, {}, _as_is, _as_is, None, f"program {name}")
+    rest = ({}, {}, {}, _as_is, _as_is, None, f"program {name}")
+    return Problem(source, prepared, sites, labels, *rest)
+
+
+def _program_source(program: Callable, data: Any, shared: bool) -> tuple[Any, Any, Layout]:
+    if shared:
+        leaves, tree = jax.tree.flatten(data)
+        varying = [isinstance(leaf, np.ndarray | jax.Array) and leaf.ndim > 0 for leaf in leaves]
+        fixed = tuple(None if v else leaf for v, leaf in zip(varying, leaves, strict=True))
+        arrays = [jax.numpy.asarray(leaf) for v, leaf in zip(varying, leaves, strict=True) if v]
+        source = SharedSource(program, tree, fixed)
+        try:
+            return source, arrays, _shared_layout(source, arrays)
+        except Exception:
+            # It needs numbers while it is traced, or what is no array cannot be compared. What is
+            # wrong with data themselves is said below.
+            pass
+    source = ProgramSource(program, data)
+    return source, None, layout(source.bind(None))
+
+
+def _shared_layout(source: SharedSource, arrays: list[jax.Array]) -> Layout:
+    found = []
+
+    def trace(arrays: list[jax.Array]) -> None:
+        found.append(layout(source.bind(arrays)))
+
+    jax.eval_shape(trace, arrays)
+    hash(source)
+    return found[0]
 
 
 def _as_is(values: NDArray) -> NDArray:

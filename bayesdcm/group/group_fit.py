@@ -1,0 +1,318 @@
+"""The fits of a group: a sequence that reads each fit when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, overload
+from weakref import WeakValueDictionary
+
+import numpy as np
+import pandas as pd
+
+from bayesdcm.group.store import Store, read_index
+from bayesdcm.infer.problem import make_problem
+from bayesdcm.infer.results import Fit
+
+Key = tuple[str, str]
+
+
+class GroupFit(Sequence[Fit]):
+    """Fits of several subjects, and of several models; made by `fit_group` and `load_group`.
+
+    A sequence of those fits that there are: ``len(group)``, ``group[0]``, ``for fit in group``;
+    subjects in the order given, model after model. ``group["sub-01"]`` is the fit of a subject;
+    with several models, ``group["full"]`` is the group of fits of one model. Fits that are on disk
+    are read when they are asked for, and forgotten when nobody holds them.
+
+    Parameters
+    ----------
+    keys : sequence of (str, str)
+        Model and subject of each fit.
+    load : callable
+        Gives the fit of a model and a subject.
+    reasons : mapping
+        Why there is no fit, by model and subject.
+    """
+
+    def __init__(
+        self, keys: Sequence[Key], load: Callable[[str, str], Fit], reasons: Mapping[Key, str]
+    ) -> None:
+        self._keys = list(keys)
+        self._load = load
+        self._reasons = dict(reasons)
+        self._loaded: WeakValueDictionary[Key, Fit] = WeakValueDictionary()
+
+    @property
+    def models(self) -> list[str]:
+        """Names of the models."""
+        return list(dict.fromkeys(model for model, _ in [*self._keys, *self._reasons]))
+
+    @property
+    def subjects(self) -> list[str]:
+        """Names of the subjects that have a fit; of each fit where there is one model."""
+        return list(dict.fromkeys(subject for _, subject in self._keys))
+
+    @property
+    def failures(self) -> pd.DataFrame:
+        """Fits that failed: ``model``, ``subject`` and ``reason``, one row each."""
+        rows = [(*key, reason) for key, reason in self._reasons.items()]
+        return pd.DataFrame(rows, columns=["model", "subject", "reason"])
+
+    def __repr__(self) -> str:
+        counts = [
+            f"{n} {word}{'s' * (n != 1)}"
+            for n, word in ((len(self), "fit"), (len(self.subjects), "subject"))
+        ]
+        models = f", models {', '.join(self.models)}" if len(self.models) > 1 else ""
+        failed = f"; {len(self._reasons)} failed" if self._reasons else ""
+        return f"GroupFit({counts[0]} of {counts[1]}{models}{failed})"
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __iter__(self) -> Iterator[Fit]:
+        return (self._get(key) for key in self._keys)
+
+    @overload
+    def __getitem__(self, index: int) -> Fit: ...
+    @overload
+    def __getitem__(self, index: slice) -> GroupFit: ...
+    @overload
+    def __getitem__(self, index: str) -> Fit | GroupFit: ...
+
+    def __getitem__(self, index: int | slice | str) -> Fit | GroupFit:
+        if isinstance(index, str):
+            return self._named(index)
+        if isinstance(index, slice):
+            return GroupFit(self._keys[index], self._get_pair, {})
+        return self._get(self._keys[index])
+
+    def _named(self, name: str) -> Fit | GroupFit:
+        models = self.models
+        if len(models) > 1:
+            if name not in models:
+                raise KeyError(f"{name!r} is none of the models {', '.join(map(repr, models))}")
+            keys = [key for key in self._keys if key[0] == name]
+            reasons = {key: why for key, why in self._reasons.items() if key[0] == name}
+            return GroupFit(keys, self._get_pair, reasons)
+        found = [key for key in self._keys if key[1] == name]
+        if not found:
+            failed = [why for (_, subject), why in self._reasons.items() if subject == name]
+            raise KeyError(
+                f"the fit of {name!r} failed: {failed[0]}" if failed else f"no subject {name!r}"
+            )
+        return self._get(found[0])
+
+    def _get_pair(self, model: str, subject: str) -> Fit:
+        return self._get((model, subject))
+
+    def _get(self, key: Key) -> Fit:
+        fit = self._loaded.get(key)
+        if fit is None:
+            fit = self._load(*key)
+            self._loaded[key] = fit
+        return fit
+
+    # Over all fits
+
+    def evidence(self) -> pd.DataFrame:
+        """Log-evidences in nats, subjects in rows and models in columns; NaN where none is known.
+
+        Returns
+        -------
+        pandas.DataFrame
+            For `bayesdcm.select_models`, once rows with NaN are dropped.
+        """
+        table = pd.DataFrame(np.nan, index=self.subjects, columns=self.models)
+        for key, fit in zip(self._keys, self, strict=True):
+            if fit.log_evidence is not None:
+                table.loc[key[1], key[0]] = fit.log_evidence
+        table.index.name, table.columns.name = "subject", "model"
+        return table
+
+    def summary(self) -> pd.DataFrame:
+        """Posterior of every free parameter of every fit.
+
+        Returns
+        -------
+        pandas.DataFrame
+            The rows of each ``fit.summary()``, indexed by subject and parameter (and by model
+            first, where there are several).
+        """
+        several = len(self.models) > 1
+        parts = {
+            (key if several else key[1:]): fit.summary()
+            for key, fit in zip(self._keys, self, strict=True)
+        }
+        names = ["model", "subject", "parameter"] if several else ["subject", "parameter"]
+        return pd.concat(parts, names=names)
+
+    def diagnose(self, progress: bool = True) -> GroupDiagnosis:
+        """What is wrong with the fits, in words.
+
+        Parameters
+        ----------
+        progress : bool
+            Whether to show progress: predictions of every fit are drawn first.
+
+        Returns
+        -------
+        GroupDiagnosis
+            Prints as sentences; ``table`` has one row a fit.
+        """
+        from tqdm.auto import tqdm
+
+        pairs = zip(self._keys, self, strict=True)
+        bar = tqdm(pairs, "Diagnosis", len(self), unit="fit", disable=not progress, leave=False)
+        problems, rows = {}, []
+        for key, fit in bar:
+            found = fit.diagnose()
+            problems[key] = list(found.problems)
+            rows.append(_row(key, fit, found))
+        table = pd.DataFrame(rows).set_index(["model", "subject"])
+        if len(self.models) == 1:
+            table = table.droplevel("model")
+        return GroupDiagnosis(problems, dict(self._reasons), table)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write all fits to a folder, from which `load_group` reads them.
+
+        Parameters
+        ----------
+        folder : path-like
+            Made if it does not exist.
+
+        Returns
+        -------
+        pathlib.Path
+            The folder.
+
+        Raises
+        ------
+        ValueError
+            If another run is writing there, or the fits were read without their models and data.
+        """
+        store = Store(folder, self.models)
+        with store.locked():
+            store.prepare({"subjects": self.subjects, "models": self.models})
+            for (model, subject), fit in zip(self._keys, self, strict=True):
+                if fit._problem is None:
+                    raise ValueError(
+                        "the group was read without its models and data; copy its folder instead"
+                    )
+                store.write(model, subject, fit, fit.status.get("fingerprint", ""))
+            for (model, subject), reason in self._reasons.items():
+                store.write_failure(model, subject, reason, "")
+        return store.folder
+
+
+class GroupDiagnosis:
+    """What is wrong with the fits of a group; made by `GroupFit.diagnose`.
+
+    Parameters
+    ----------
+    problems : mapping
+        Sentences by model and subject.
+    reasons : mapping
+        Why there is no fit, by model and subject.
+    table : pandas.DataFrame
+        One row a fit: ``converged``, ``problems`` (their number), ``explained_variance`` (least
+        of all regions or channels), and ``pareto_k`` or ``r_hat`` with ``ess``.
+    """
+
+    def __init__(
+        self, problems: Mapping[Key, list[str]], reasons: Mapping[Key, str], table: pd.DataFrame
+    ) -> None:
+        several = len({model for model, _ in [*problems, *reasons]}) > 1
+
+        def name(key: Key) -> str:
+            return f"{key[1]} ({key[0]})" if several else key[1]
+
+        self.problems = {name(key): found for key, found in problems.items() if found}
+        self.failures = {name(key): reason for key, reason in reasons.items()}
+        self.table = table
+
+    def __repr__(self) -> str:
+        n = len(self.table)
+        lines = [f"{n - len(self.problems)} of {n} fits have no problem."]
+        for name, found in self.problems.items():
+            lines.append(f"{name}:")
+            lines += [f"  - {sentence}" for sentence in found]
+        lines += [f"{name} could not be fitted: {why}" for name, why in self.failures.items()]
+        return "\n".join(lines)
+
+
+def _row(key: Key, fit: Fit, found: Any) -> dict[str, Any]:
+    facts = found.facts
+    row: dict[str, Any] = {
+        "model": key[0],
+        "subject": key[1],
+        "converged": fit.status.get("converged", True),
+        "problems": len(found.problems),
+    }
+    if "explained_variance" in facts:
+        row["explained_variance"] = float(np.min(facts["explained_variance"]))
+    for name in ("pareto_k", "r_hat", "ess_bulk"):
+        if name in facts:
+            row[name] = float(facts[name])
+    return row
+
+
+def load_group(folder: str | Path, models: Any = None, datasets: Any = None) -> GroupFit:
+    """Read the fits that `fit_group` wrote.
+
+    Parameters
+    ----------
+    folder : path-like
+        ``out`` of `fit_group`.
+    models, datasets : optional
+        As given to `fit_group`. Posteriors, evidences and summaries do not need them; what is
+        predicted and drawn (``fit.idata``, ``fit.diagnose()``, ``fit.predict()``) does.
+
+    Returns
+    -------
+    GroupFit
+        Reads each fit when it is asked for.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder holds no group.
+    ValueError
+        If only one of models and datasets is given, or they are not those of the group.
+
+    Examples
+    --------
+    >>> import bayesdcm
+    >>> bayesdcm.load_group("missing")
+    Traceback (most recent call last):
+    ...
+    FileNotFoundError: folder: 'missing' holds no group of fits (no group.json); ...
+    """
+    from bayesdcm.group.members import name_datasets, name_models
+
+    index = read_index(folder)
+    names, subjects = index["models"], index["subjects"]
+    if (models is None) != (datasets is None):
+        raise ValueError("models and datasets must be given together, or not at all")
+    store = Store(folder, names)
+    known: dict[str, Any] = {}
+    data: dict[str, Any] = {}
+    if models is not None:
+        known, data = name_models(models), name_datasets(datasets)
+        for what, given, stored in (("models", known, names), ("datasets", data, subjects)):
+            if list(given) != stored:
+                raise ValueError(
+                    f"{what} must be those of the group, {', '.join(stored)}, "
+                    f"got {', '.join(given)}"
+                )
+
+    def load(model: str, subject: str) -> Fit:
+        problem = make_problem(known[model], data[subject], shared=True) if known else None
+        return store.read(model, subject, problem)
+
+    pairs = [(model, subject) for model in names for subject in subjects]
+    keys = [pair for pair in pairs if store.path(*pair).is_file()]
+    reasons = {pair: store.reason(*pair) for pair in pairs if pair not in keys}
+    return GroupFit(keys, load, {pair: why for pair, why in reasons.items() if why is not None})

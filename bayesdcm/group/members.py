@@ -1,0 +1,88 @@
+"""Names of the subjects and models of a group."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+# Of the only model, where it was given no name.
+ONLY = "model"
+
+
+def name_datasets(datasets: Any) -> dict[str, Any]:
+    """Data sets by subject.
+
+    Parameters
+    ----------
+    datasets : mapping or sequence
+        Data sets, with names of subjects or numbered.
+
+    Returns
+    -------
+    dict
+        Names ``"1"``, ``"2"``, ... (with leading zeros) where none were given.
+
+    Raises
+    ------
+    TypeError
+        If it is neither, or a name is no text.
+    ValueError
+        If there is no data set.
+
+    Examples
+    --------
+    >>> list(name_datasets([None] * 10))[:2]
+    ['01', '02']
+    """
+    if isinstance(datasets, Mapping):
+        found = dict(datasets)
+    elif isinstance(datasets, Sequence | np.ndarray) and not isinstance(datasets, str | bytes):
+        width = len(str(len(datasets)))
+        found = {f"{i + 1:0{width}d}": data for i, data in enumerate(datasets)}
+    else:
+        raise TypeError(
+            "datasets must be a sequence of data sets, or a dict from subjects to data sets, got "
+            f"{type(datasets).__name__}"
+        )
+    _check_names("datasets", found)
+    return found
+
+
+def name_models(models: Any) -> dict[str, Any]:
+    """Models by name.
+
+    Parameters
+    ----------
+    models : model, program, or mapping
+        One model, or several with names.
+
+    Returns
+    -------
+    dict
+        The only model is named ``"model"``.
+
+    Raises
+    ------
+    TypeError
+        If several models come without names, or a name is no text.
+    ValueError
+        If there is no model.
+    """
+    if isinstance(models, list | tuple):
+        raise TypeError(
+            f"models must be one model, or a dict from names to models, got a "
+            f"{type(models).__name__}; name them, such as {{'full': model, 'reduced': other}}"
+        )
+    found = dict(models) if isinstance(models, Mapping) else {ONLY: models}
+    _check_names("models", found)
+    return found
+
+
+def _check_names(argument: str, found: dict[str, Any]) -> None:
+    if not found:
+        raise ValueError(f"{argument} is empty; give at least one")
+    for name in found:
+        if not isinstance(name, str) or not name:
+            raise TypeError(f"{argument} must have names that are text, got {name!r}")
