@@ -222,9 +222,10 @@ def test_evidence_of_a_mixture_sums_its_clusters():
     found, _ = gaussian()
     means = jnp.asarray(np.random.default_rng(2).normal(size=(3, 2, 2)))
     precision, weights = jnp.array([[1.0, 2.0], [3.0, 4.0]]), jnp.array([0.3, 0.7])
-    both = conditional(found, GroupPrior(means, precision, jnp.log(weights)))
+    given = jax.jit(conditional)
+    both = given(found, GroupPrior(means, precision, jnp.log(weights)))
     single = [
-        conditional(found, GroupPrior(means[:, k : k + 1], precision[k : k + 1], jnp.zeros(1)))
+        given(found, GroupPrior(means[:, k : k + 1], precision[k : k + 1], jnp.zeros(1)))
         for k in range(2)
     ]
     summed = sum(w * jnp.exp(s.log_evidence) for w, s in zip(weights, single, strict=True))
