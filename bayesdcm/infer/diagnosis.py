@@ -16,6 +16,8 @@ PARETO_LIMIT = 0.7
 CONFLICT_LIMIT = 5.0
 # SPM's own check of fMRI DCMs warns below this share of explained variance.
 EXPLAINED_LIMIT = 0.10
+# Predictions this many times larger than is usual among draws are of diverging trajectories.
+DIVERGING = 1e3
 ENERGY_LIMIT = 0.3
 
 
@@ -204,8 +206,13 @@ def _finite_mean(array: Any) -> np.ndarray:
     """Posterior mean over the draws at which the model does not diverge."""
     values = array.transpose("chain", "draw", ...).to_numpy()
     values = values.reshape(-1, *values.shape[2:])
-    finite = np.isfinite(values.reshape(len(values), -1)).all(1)
-    return values[finite].mean(0) if finite.any() else values.mean(0)
+    size = np.abs(values.reshape(len(values), -1)).max(1)
+    finite = np.isfinite(size)
+    if not finite.any():
+        return values.mean(0)
+    # A trajectory on its way to divergence would be all that is left of a mean.
+    kept = finite & (size <= DIVERGING * np.median(size[finite]))
+    return values[kept].mean(0)
 
 
 def _check_explained(fit: Any, problems: list[str], facts: dict[str, Any]) -> None:

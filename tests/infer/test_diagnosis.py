@@ -202,3 +202,14 @@ def test_precisions_may_leave_their_prior(linear, linear_data):
     found = fit.diagnose()
     assert abs(fit.mean["h"] - 10) > 5
     assert not any("at odds with the prior" in problem for problem in found.problems)
+
+
+def test_trajectories_on_their_way_to_divergence_are_left_out():
+    import xarray as xr
+
+    from bayesdcm.infer.diagnosis import _finite_mean
+
+    values = np.ones((1, 6, 2))
+    values[0, 0], values[0, 1] = np.inf, 1e200
+    mean = _finite_mean(xr.DataArray(values, dims=("chain", "draw", "time")))
+    assert mean.tolist() == [1.0, 1.0]
