@@ -22,12 +22,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
-from scipy.special import expit, logsumexp
+from scipy.special import expit, log_expit, logsumexp
 
 from bayesdcm.compare.estimate import (
     Evidence,
+    Target,
     effective_draws,
-    log_joints,
     relative_variance,
 )
 from bayesdcm.infer.problem import Problem
@@ -105,20 +105,19 @@ def optimal_bridge(posterior: NDArray, proposal: NDArray) -> Bridge:
     share = effective / (effective + len(proposal))
     odds = np.log(share) - np.log1p(-share)
 
-    # With r the ratio and s the shares: weights p / (s1 p + s2 r g) and r g / (s1 p + s2 r g) of
-    # both samples, whose means are equal at the optimum. Their difference increases with r.
-    def weights(log_ratio: float) -> tuple[NDArray, NDArray]:
-        of_posterior = expit(log_ratio - posterior - odds) / (1 - share)
-        return of_posterior, expit(proposal - log_ratio + odds) / share
-
+    # With r the ratio and s the shares: weights r g / (s1 p + s2 r g) and p / (s1 p + s2 r g) at
+    # draws of p and g, whose means are equal at the optimum. Their ratio increases with r.
     def difference(log_ratio: float) -> float:
-        of_posterior, of_proposal = weights(log_ratio)
-        return float(np.log(of_posterior.mean()) - np.log(of_proposal.mean()))
+        of_posterior = logsumexp(log_expit(log_ratio - posterior - odds))
+        of_proposal = logsumexp(log_expit(proposal - log_ratio + odds))
+        counts = np.log(posterior.size * (1 - share)) - np.log(len(proposal) * share)
+        return float(of_posterior - of_proposal - counts)
 
     everything = np.concatenate([posterior.ravel(), reached])
     low, high = everything.min() - 50.0, everything.max() + 50.0
     log_ratio = brentq(difference, low, high, xtol=1e-10)
-    of_posterior, of_proposal = weights(log_ratio)
+    of_posterior = expit(log_ratio - posterior - odds) / (1 - share)
+    of_proposal = expit(proposal - log_ratio + odds) / share
     variance = relative_variance(of_posterior) + relative_variance(of_proposal[None])
     # Under the optimal bridge, both means are the overlap of the densities.
     overlap = float(min(of_posterior.mean(), 1.0))
@@ -166,8 +165,8 @@ def shrunk_covariance(draws: NDArray) -> NDArray[np.float64]:
 class _Proposal:
     """A normal distribution with the moments of draws; and the posterior, mirrored about it."""
 
-    def __init__(self, problem: Problem, draws: NDArray, scale: NDArray, warp: bool) -> None:
-        self.problem, self.warp, self.mean = problem, warp, draws.mean((0, 1))
+    def __init__(self, target: Target, draws: NDArray, scale: NDArray, warp: bool) -> None:
+        self.target, self.warp, self.mean = target, warp, draws.mean((0, 1))
         white = (draws - self.mean) @ np.linalg.inv(scale).T
         self.factor = scale @ np.linalg.cholesky(shrunk_covariance(white))
         log_scale = np.log(np.abs(np.diagonal(self.factor))).sum()
@@ -180,19 +179,18 @@ class _Proposal:
         white = np.linalg.solve(self.factor, (points - self.mean).T)
         return self.constant - 0.5 * (white**2).sum(0)
 
-    def log_ratio(self, points: NDArray, log_joint: NDArray | None = None) -> NDArray:
+    def log_ratio(self, points: NDArray) -> NDArray:
         """Posterior over proposal, in logs, at points (points, size)."""
-        joint = log_joints(self.problem, points) if log_joint is None else log_joint
+        density = self.target.log_density(points)
         if self.warp:
-            mirrored = log_joints(self.problem, 2 * self.mean - points)
-            joint = logsumexp([joint, mirrored], axis=0) - np.log(2)
-        return joint - self.log_density(points)
+            mirrored = self.target.log_density(2 * self.mean - points)
+            density = logsumexp([density, mirrored], axis=0) - np.log(2)
+        return density - self.log_density(points)
 
 
 def bridge_sampling(
     problem: Problem,
     draws: NDArray,
-    log_joint: NDArray | None = None,
     *,
     scale: NDArray | None = None,
     seed: int = 0,
@@ -207,8 +205,6 @@ def bridge_sampling(
         The program bound to data.
     draws : ndarray
         Flat, unconstrained draws of the posterior, shape (chains, draws, size).
-    log_joint : ndarray, optional
-        Log joint density at the draws, nats, shape (chains, draws); worked out when None.
     scale : ndarray, optional
         A guess at the posterior's covariance, shape (size, size), up to a factor: where draws
         are few for the number of parameters, proposals are drawn towards it. None: variances.
@@ -219,13 +215,14 @@ def bridge_sampling(
         least 1000.
     warp : bool
         Mirror the posterior about its mean (Warp-III): more in common with a normal proposal
-        where it is skewed, for about three times the evaluations.
+        where it is skewed, for twice the evaluations.
 
     Returns
     -------
     Evidence
         ``details`` has ``halves`` (the two estimates), ``effective_draws`` (of both), ``overlap``
-        (of posterior and proposal, the lesser of both), ``proposals``, ``warp``.
+        (of posterior and proposal, the lesser of both), ``proposals``, ``warp``, and
+        ``collapsed``, observer sites that were integrated out in closed form.
 
     Raises
     ------
@@ -249,6 +246,8 @@ def bridge_sampling(
     >>> round(float(bridge_sampling(make_problem(program, 0.0), draws)), 2)  # N(0; 0, 2)
     -1.27
     """
+    target = Target(problem, draws.mean((0, 1)))
+    draws = draws[..., target.places]
     chains, length, size = draws.shape
     half = length // 2
     if chains * half < DRAWS_A_PARAMETER * (size + 1):
@@ -256,20 +255,19 @@ def bridge_sampling(
             f"bridge sampling of {size} parameters needs at least "
             f"{2 * DRAWS_A_PARAMETER * (size + 1)} draws, got {chains * length}; raise draws"
         )
-    if log_joint is None:
-        log_joint = log_joints(problem, draws.reshape(-1, size)).reshape(chains, length)
     if proposals is None:
         proposals = max(chains * half, 1000)
     if scale is None:
         scale = np.diag(draws.reshape(-1, size).var(0))
+    else:
+        scale = scale[np.ix_(target.places, target.places)]
     factor = np.linalg.cholesky(scale)
     random = np.random.default_rng(seed)
     parts = slice(0, half), slice(length - half, length)
     found = []
     for fitted, weighed in (parts, parts[::-1]):
-        proposal = _Proposal(problem, draws[:, fitted], factor, warp)
-        points = draws[:, weighed].reshape(-1, size)
-        ratio = proposal.log_ratio(points, log_joint[:, weighed].ravel())
+        proposal = _Proposal(target, draws[:, fitted], factor, warp)
+        ratio = proposal.log_ratio(draws[:, weighed].reshape(-1, size))
         of_proposal = proposal.log_ratio(proposal.draw(proposals, random))
         found.append(optimal_bridge(ratio.reshape(chains, half), of_proposal))
     halves = np.array([part.log_ratio for part in found])
@@ -283,6 +281,7 @@ def bridge_sampling(
         "overlap": min(part.overlap for part in found),
         "proposals": proposals,
         "warp": warp,
+        "collapsed": list(target.collapsed),
     }
     problems = _problems(halves, error, details)
     return Evidence(float(halves.mean()), error, "bridge", details, problems)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesdcm.infer import arviz_adapter
-from bayesdcm.infer.density import Layout, evaluate
+from bayesdcm.infer.collapsed import Split, collapsible, marginal
+from bayesdcm.infer.density import Layout, Outputs, evaluate, log_joint
 from bayesdcm.infer.problem import Problem
 from bayesdcm.infer.threads import single_threaded_linear_algebra
 
@@ -60,22 +61,121 @@ class Evidence:
         return not self.problems
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
-def _log_joints(
-    source: Any, sites: Layout, prior: bool, prepared: Any, points: jax.Array
-) -> jax.Array:
+class Target:
+    """The density that is integrated: joint in data and parameters, some of them left out.
+
+    Observer sites that are normal given all others are integrated out in closed form, as NUTS
+    does: along the curved ridge on which a gain and the amplitude of responses make up for each
+    other, no normal density is near the posterior.
+
+    Parameters
+    ----------
+    problem : Problem
+        The program bound to data.
+    mean : ndarray
+        Flat point of large posterior density, shape (size,).
+    """
+
+    def __init__(self, problem: Problem, mean: NDArray) -> None:
+        program = problem.source.bind(problem.prepared)
+        self.problem = problem
+        self.collapsed = collapsible(program, problem.sites, jnp.asarray(mean))
+        parts = Split(problem.sites, self.collapsed)
+        self.places = parts.others
+        self.base = np.asarray(mean, float)[parts.collapsed]
+
+    @property
+    def static(self) -> tuple:
+        """What compiled code depends on: source, sites, names of what is integrated out."""
+        return self.problem.source, self.problem.sites, self.collapsed
+
+    @single_threaded_linear_algebra()
+    def log_density(self, points: NDArray) -> NDArray[np.float64]:
+        """Log densities at points, nats.
+
+        Parameters
+        ----------
+        points : ndarray
+            Coordinates that are left, shape (points, len(places)).
+
+        Returns
+        -------
+        ndarray
+            Shape (points,); -inf where a density is not a number.
+        """
+        prepared, base = self.problem.prepared, jnp.asarray(self.base)
+
+        def part(points: jax.Array) -> jax.Array:
+            return _log_densities(*self.static, prepared, base, points)
+
+        return _in_parts(part, points)
+
+
+def log_target(
+    source: Any, sites: Layout, collapsed: tuple[str, ...], prepared: Any, base: jax.Array
+) -> Callable[[jax.Array], jax.Array]:
+    """The density of a `Target`, to be traced.
+
+    Parameters
+    ----------
+    source : ModelSource or ProgramSource
+        Of the program.
+    sites : Layout
+        Its sites.
+    collapsed : tuple of str
+        Sites that are integrated out.
+    prepared : pytree
+        Data.
+    base : jax.Array
+        Collapsed coordinates to expand about.
+
+    Returns
+    -------
+    callable
+        From a point (coordinates that are left) to a log density.
+    """
     program = source.bind(prepared)
+    if not collapsed:
+        return partial(log_joint, program, sites)
+    parts = Split(sites, collapsed)
+    return lambda point: marginal(program, parts, base, point).log_density
 
-    def one(vector: jax.Array) -> jax.Array:
-        result = evaluate(program, sites, vector)
-        log_prior = result.log_prior + result.log_hyperprior
-        return log_prior if prior else log_prior + result.log_likelihood
 
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _log_densities(
+    source: Any,
+    sites: Layout,
+    collapsed: tuple[str, ...],
+    prepared: Any,
+    base: jax.Array,
+    points: jax.Array,
+) -> jax.Array:
+    one = log_target(source, sites, collapsed, prepared, base)
     return jax.lax.map(one, points, batch_size=BATCH)
 
 
+@partial(jax.jit, static_argnums=(0, 1))
+def _log_priors(source: Any, sites: Layout, prepared: Any, points: jax.Array) -> jax.Array:
+    program = source.bind(prepared)
+
+    def one(vector: jax.Array) -> tuple[jax.Array]:
+        result = evaluate(program, sites, vector)
+        return (result.log_prior + result.log_hyperprior,)
+
+    # The likelihood is not computed.
+    return jax.lax.map(Outputs(one, points[0]).select(0), points, batch_size=BATCH)
+
+
+def _in_parts(function: Callable, points: NDArray) -> NDArray[np.float64]:
+    count = len(points)
+    padded = np.concatenate([points, np.repeat(points[-1:], -count % PART, axis=0)])
+    parts = [function(jnp.asarray(part)) for part in padded.reshape(-1, PART, points.shape[1])]
+    found = np.concatenate([np.asarray(part) for part in parts])[:count]
+    return np.where(np.isnan(found), -np.inf, found)
+
+
 @single_threaded_linear_algebra()
-def log_joints(problem: Problem, points: NDArray, *, prior: bool = False) -> NDArray[np.float64]:
+def log_joints(problem: Problem, points: NDArray) -> NDArray[np.float64]:
     """Log joint densities of data and flat points.
 
     Parameters
@@ -84,8 +184,6 @@ def log_joints(problem: Problem, points: NDArray, *, prior: bool = False) -> NDA
         The program bound to data.
     points : ndarray
         Flat, unconstrained, shape (points, size).
-    prior : bool
-        Leave the likelihood out.
 
     Returns
     -------
@@ -102,14 +200,34 @@ def log_joints(problem: Problem, points: NDArray, *, prior: bool = False) -> NDA
     >>> log_joints(make_problem(program, 0.0), np.zeros((1, 1))).round(4).tolist()
     [-1.8379]
     """
-    count = len(points)
-    padded = np.concatenate([points, np.repeat(points[-1:], -count % PART, axis=0)])
-    parts = [
-        _log_joints(problem.source, problem.sites, prior, problem.prepared, jnp.asarray(part))
-        for part in padded.reshape(-1, PART, points.shape[1])
-    ]
-    found = np.concatenate([np.asarray(part) for part in parts])[:count]
-    return np.where(np.isnan(found), -np.inf, found)
+    none = jnp.zeros(0)
+    return _in_parts(
+        lambda part: _log_densities(
+            problem.source, problem.sites, (), problem.prepared, none, part
+        ),
+        points,
+    )
+
+
+@single_threaded_linear_algebra()
+def log_priors(problem: Problem, points: NDArray) -> NDArray[np.float64]:
+    """Log prior densities of flat points, of unconstrained coordinates.
+
+    Parameters
+    ----------
+    problem : Problem
+        The program bound to data.
+    points : ndarray
+        Flat, unconstrained, shape (points, size).
+
+    Returns
+    -------
+    ndarray
+        Nats, shape (points,).
+    """
+    return _in_parts(
+        lambda part: _log_priors(problem.source, problem.sites, problem.prepared, part), points
+    )
 
 
 def effective_draws(values: NDArray) -> float:

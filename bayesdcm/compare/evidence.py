@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 
 from bayesdcm.compare.bridge import bridge_sampling
-from bayesdcm.compare.estimate import Evidence, log_joints
+from bayesdcm.compare.estimate import Evidence, Target, log_joints
 from bayesdcm.compare.thermodynamic import thermodynamic_integration
 from bayesdcm.infer import arviz_adapter
 from bayesdcm.infer.diagnosis import PARETO_LIMIT
@@ -121,9 +121,8 @@ def _bridge(fit: Fit, seed: int, **options: Any) -> Evidence:
             "method='importance', or fit(..., method='nuts')"
         )
     posterior = fit._posterior
-    joint = posterior.statistics.get("lp")
     return bridge_sampling(
-        fit._problem, posterior.draws, joint, scale=posterior.metric, seed=seed, **options
+        fit._problem, posterior.draws, scale=posterior.metric, seed=seed, **options
     )
 
 
@@ -136,15 +135,18 @@ def _importance(fit: Fit, seed: int, draws: int = 4000) -> Evidence:
     posterior = fit._posterior
     if posterior.gaussian is None:
         # An approximation of SVI is kept as draws.
-        points, density = posterior.sample[0], posterior.density[0]
+        joint, density = log_joints(fit._problem, posterior.sample[0]), posterior.density[0]
     else:
+        # Of a normal approximation, what remains where some sites are integrated out is normal.
         mean, covariance = posterior.gaussian
-        noise = np.random.default_rng(seed).normal(size=(draws, len(mean)))
-        factor = np.linalg.cholesky(covariance)
-        points = mean + noise @ factor.T
+        target = Target(fit._problem, mean)
+        places = target.places
+        factor = np.linalg.cholesky(covariance[np.ix_(places, places)])
+        noise = np.random.default_rng(seed).normal(size=(draws, len(places)))
+        joint = target.log_density(mean[places] + noise @ factor.T)
         density = -0.5 * (noise**2).sum(1) - np.log(np.diagonal(factor)).sum()
-        density -= len(mean) / 2 * np.log(2 * np.pi)
-    return importance_sampling(log_joints(fit._problem, points) - density)
+        density -= len(places) / 2 * np.log(2 * np.pi)
+    return importance_sampling(joint - density)
 
 
 def importance_sampling(log_weights: NDArray) -> Evidence:

@@ -7,7 +7,8 @@ posterior, that mean hardly changes along the path, and few temperatures are eno
 prior, as it is usually done, it changes by orders of magnitude.
 
 Chains at all temperatures advance in one batch, by Hamiltonian Monte Carlo whose metric is known:
-if prior and posterior were normal, so would all densities between them be.
+if prior and posterior were normal, so would all densities between them be. From the
+approximation, observer sites that are normal given all others are integrated out.
 
 References
 ----------
@@ -31,8 +32,15 @@ from jax.scipy.linalg import solve_triangular
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
-from bayesdcm.compare.estimate import Evidence, effective_draws, log_joints
-from bayesdcm.infer.density import Layout, evaluate, log_joint
+from bayesdcm.compare.estimate import (
+    Evidence,
+    Target,
+    effective_draws,
+    log_joints,
+    log_priors,
+    log_target,
+)
+from bayesdcm.infer.density import Layout, evaluate
 from bayesdcm.infer.posterior import prior_sample
 from bayesdcm.infer.prior_moments import prior_moments
 from bayesdcm.infer.problem import Problem
@@ -40,7 +48,8 @@ from bayesdcm.infer.threads import single_threaded_linear_algebra
 
 # Temperatures and power of their schedule, by path. From the prior: Friel and Pettitt's power.
 PATHS = {"approximation": (8, 2.0), "prior": (24, 5.0)}
-PRIOR_DRAWS = 2000
+# Independent draws of the start of the path.
+FIRST_DRAWS = 2000
 # Leapfrog steps of a trajectory, and the longest step in units of the metric: together a quarter
 # of a turn about a normal density, give or take, which leaves little correlation.
 STEPS, LONGEST, SHORTEST = 5, 0.4, 1e-4
@@ -80,25 +89,27 @@ class _State(NamedTuple):
 def _chain(
     source: Any,
     sites: Layout,
+    collapsed: tuple[str, ...],
     lengths: tuple[int, int],
     prepared: Any,
+    base: jax.Array,
     reference: tuple[jax.Array, jax.Array] | None,
     ladder: _Ladder,
     noise: _Noise,
 ) -> tuple[jax.Array, jax.Array]:
     """One chain at one temperature: differences of log densities, and acceptance rates."""
-    program = source.bind(prepared)
+    target = log_target(source, sites, collapsed, prepared, base)
 
     def densities(x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Log densities of the start of the path, and of its end."""
         if reference is None:
-            result = evaluate(program, sites, x)
+            result = evaluate(source.bind(prepared), sites, x)
             prior = result.log_prior + result.log_hyperprior
             return prior, prior + result.log_likelihood
         mean, factor = reference
         white = solve_triangular(factor, x - mean, lower=True)
         log_scale = jnp.log(jnp.diagonal(factor)).sum() + len(mean) / 2 * np.log(2 * np.pi)
-        return -0.5 * white @ white - log_scale, log_joint(program, sites, x)
+        return -0.5 * white @ white - log_scale, target(x)
 
     def potential(z: jax.Array) -> tuple[jax.Array, jax.Array]:
         start, end = densities(ladder.mean + ladder.factor @ z)
@@ -141,12 +152,14 @@ def _chain(
     return difference[warmup:], accept[warmup:]
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
+@partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _chains(
     source: Any,
     sites: Layout,
+    collapsed: tuple[str, ...],
     lengths: tuple[int, int],
     prepared: Any,
+    base: jax.Array,
     reference: tuple[jax.Array, jax.Array] | None,
     ladder: _Ladder,
     noise: _Noise,
@@ -154,7 +167,7 @@ def _chains(
     """All chains of all temperatures, in one batch."""
 
     def one(ladder: _Ladder, noise: _Noise) -> tuple[jax.Array, jax.Array]:
-        return _chain(source, sites, lengths, prepared, reference, ladder, noise)
+        return _chain(source, sites, collapsed, lengths, prepared, base, reference, ladder, noise)
 
     over_chains: Callable = jax.vmap(one, in_axes=(None, 0))
     return jax.vmap(over_chains)(ladder, noise)
@@ -242,14 +255,24 @@ def thermodynamic_integration(
     if not power > 0:
         raise ValueError(f"power must be positive, got {power!r}")
     schedule = (np.arange(temperatures + 1) / temperatures) ** power
-    first, start_mean, start_covariance = _start(problem, mean, covariance, path, seed)
-    ladder = _ladder(schedule[1:], start_mean, start_covariance, mean, covariance)
-    factor = jnp.linalg.cholesky(jnp.asarray(covariance))
-    reference = (jnp.asarray(mean), factor) if path == "approximation" else None
-    noise = _noise(problem, ladder, mean, (chains, warmup + draws), seed)
-    static = (problem.source, problem.sites, (warmup, draws))
+    if path == "approximation":
+        target = Target(problem, mean)
+        base, places = jnp.asarray(target.base), target.places
+        mean, covariance = mean[places], covariance[np.ix_(places, places)]
+        factor = np.linalg.cholesky(covariance)
+        reference = jnp.asarray(mean), jnp.asarray(factor)
+        log_density, collapsed = target.log_density, target.collapsed
+        first = _at_approximation(target, mean, factor, seed)
+        moments = mean, covariance
+    else:
+        reference, base, collapsed = None, jnp.zeros(0), ()
+        log_density = partial(log_joints, problem)
+        first, moments = _at_prior(problem, seed)
+    ladder = _ladder(schedule[1:], *moments, mean, covariance)
+    noise = _noise(log_density, ladder, mean, (chains, warmup + draws), seed)
+    static = (problem.source, problem.sites, collapsed, (warmup, draws))
     with single_threaded_linear_algebra():
-        found = _chains(*static, problem.prepared, reference, ladder, noise)
+        found = _chains(*static, problem.prepared, base, reference, ladder, noise)
     difference, accept = (np.asarray(part) for part in found)
     finite = np.isfinite(first)
     if not finite.any():
@@ -265,23 +288,22 @@ def thermodynamic_integration(
     return _integral(schedule, series, inside, acceptance, path)
 
 
-def _start(
-    problem: Problem, mean: NDArray, covariance: NDArray, path: str, seed: int
-) -> tuple[NDArray, NDArray, NDArray]:
-    """Differences of log densities at draws of the start of the path, and its moments."""
-    if path == "approximation":
-        noise = np.random.default_rng(seed).normal(size=(PRIOR_DRAWS, len(mean)))
-        factor = np.linalg.cholesky(covariance)
-        points = mean + noise @ factor.T
-        log_scale = np.log(np.diagonal(factor)).sum() + len(mean) / 2 * np.log(2 * np.pi)
-        density = -0.5 * (noise**2).sum(1) - log_scale
-        return log_joints(problem, points) - density, mean, covariance
-    points = np.asarray(prior_sample(problem, PRIOR_DRAWS, seed))
+def _at_approximation(target: Target, mean: NDArray, factor: NDArray, seed: int) -> NDArray:
+    """Differences of log densities at draws of the approximation."""
+    noise = np.random.default_rng(seed).normal(size=(FIRST_DRAWS, len(mean)))
+    log_scale = np.log(np.diagonal(factor)).sum() + len(mean) / 2 * np.log(2 * np.pi)
+    density = -0.5 * (noise**2).sum(1) - log_scale
+    return target.log_density(mean + noise @ factor.T) - density
+
+
+def _at_prior(problem: Problem, seed: int) -> tuple[NDArray, tuple[NDArray, NDArray]]:
+    """Log-likelihoods at draws of the prior, and its mean and covariance."""
+    points = np.asarray(prior_sample(problem, FIRST_DRAWS, seed))
     try:
         moments = prior_moments(problem)
     except ValueError:
         moments = points.mean(0), np.atleast_2d(np.cov(points, rowvar=False))
-    return log_joints(problem, points) - log_joints(problem, points, prior=True), *moments
+    return log_joints(problem, points) - log_priors(problem, points), moments
 
 
 def _ladder(
@@ -302,7 +324,7 @@ def _ladder(
 
 
 def _noise(
-    problem: Problem, ladder: _Ladder, home: NDArray, shape: tuple[int, int], seed: int
+    log_density: Callable, ladder: _Ladder, home: NDArray, shape: tuple[int, int], seed: int
 ) -> _Noise:
     """Random numbers of all chains, and starts at which the model does not diverge."""
     # Those of the start of the path are of the seed itself.
@@ -311,7 +333,7 @@ def _noise(
     mean, factor = np.asarray(ladder.mean)[:, None], np.asarray(ladder.factor)
     z = random.normal(size=(temperatures, shape[0], size))
     points = mean + z @ np.swapaxes(factor, 1, 2)
-    usable = np.isfinite(log_joints(problem, points.reshape(-1, size))).reshape(z.shape[:2])
+    usable = np.isfinite(log_density(points.reshape(-1, size))).reshape(z.shape[:2])
     # Elsewhere the posterior mean.
     to_home = np.linalg.solve(factor, (home - mean).swapaxes(1, 2)).swapaxes(1, 2)
     z = np.where(usable[..., None], z, to_home)

@@ -12,7 +12,7 @@ from scipy import stats
 import bayesdcm
 from bayesdcm.compare import bridge_sampling, log_evidence
 from bayesdcm.compare.bridge import optimal_bridge
-from bayesdcm.compare.estimate import effective_draws, log_joints, relative_variance
+from bayesdcm.compare.estimate import effective_draws, log_joints, log_priors, relative_variance
 from bayesdcm.compare.evidence import importance_sampling
 from bayesdcm.infer.problem import make_problem
 from bayesdcm.observe import gaussian
@@ -152,6 +152,41 @@ def test_skewed_posteriors(warp):
     assert found.details["overlap"] > 0.8
 
 
+SHAPE = np.exp(-0.5 * np.arange(6.0))
+RESPONSE = 2 * SHAPE + 0.1 * np.array([1.0, -1.0, 0.5, 0.0, -0.5, 1.0])
+
+
+def ridge(data):
+    """A gain and an amplitude, of which data know the product only."""
+    gain = numpyro.sample("gain", dist.Normal(1.0, 8.0), infer={"role": "observer"})
+    amplitude = jnp.exp(numpyro.sample("scale", dist.Normal(0.0, 1.0)))
+    numpyro.sample("y", gaussian(gain * amplitude * SHAPE, 3.0), obs=data)
+
+
+def test_sites_that_are_integrated_out():
+    """Along a curved ridge, no normal density is near the posterior of all parameters."""
+    scales = np.linspace(-5, 5, 20_001)
+    power, noise = np.exp(2 * scales) * (SHAPE @ SHAPE), np.exp(-3.0)
+    # The gain's posterior for each scale, in closed form; and the density of the scale with data.
+    precision = 1 / 64 + power / noise
+    centre = (1 / 64 + np.exp(scales) * (SHAPE @ RESPONSE) / noise) / precision
+    joint = stats.norm().logpdf(scales) + 3 * (3.0 - np.log(2 * np.pi)) - np.log(8)
+    joint += (centre**2 * precision - 1 / 64 - RESPONSE @ RESPONSE / noise - np.log(precision)) / 2
+    exact = np.log(np.trapezoid(np.exp(joint), scales))
+    random = np.random.default_rng(0)
+    share = np.cumsum(np.exp(joint - joint.max()))
+    place = np.searchsorted(share / share[-1], random.uniform(size=(4, 500)))
+    gain = centre[place] + random.normal(size=place.shape) / np.sqrt(precision[place])
+    problem, draws = make_problem(ridge, RESPONSE), np.stack([scales[place], gain], axis=-1)
+    found = bridge_sampling(problem, draws)
+    assert found.details["collapsed"] == ["gain"] and found.ok
+    assert float(found) == pytest.approx(exact, abs=4 * found.standard_error)
+    assert found.standard_error < 0.01
+    # So does importance sampling; the approximation itself is off.
+    laplace = bayesdcm.fit(ridge, RESPONSE)
+    assert float(log_evidence(laplace, "importance", draws=2000)) == pytest.approx(exact, abs=0.1)
+
+
 def test_what_chains_hide_is_told():
     data = linear_data(5, 1)
     draws, _ = exact_draws(data, (4, 60))
@@ -176,7 +211,7 @@ def test_densities_of_many_points():
     expected = stats.norm(points @ data["design"].T).logpdf(data["y"]).sum(1)
     prior = stats.norm().logpdf(points).sum(1)
     np.testing.assert_allclose(log_joints(problem, points), expected + prior, atol=1e-8)
-    np.testing.assert_allclose(log_joints(problem, points, prior=True), prior, atol=1e-8)
+    np.testing.assert_allclose(log_priors(problem, points), prior, atol=1e-8)
 
 
 def test_bridge_by_hand():
