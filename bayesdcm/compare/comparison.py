@@ -25,6 +25,7 @@ from bayesdcm.compare.stacking import (
     Pointwise,
     leave_one_out,
     pointwise_likelihood,
+    pointwise_weights,
     stacking_weights,
     widely_applicable,
 )
@@ -87,7 +88,10 @@ def compare(
     -----
     Left-out points are single entries of the data (a scan of a region), given the coefficients of
     confounds; points that noise correlates are predicted given all the others. In time series,
-    that asks how well gaps are filled, and models differ less than by evidence.
+    that asks how well gaps are filled, and models differ less than by evidence. Draws of an
+    approximation, variational Laplace or SVI, are weighed by the posterior's density over its
+    own; where they are far apart (`Fit.diagnose`), so is what follows from it, and a warning says
+    so.
 
     For many subjects, see `select_models`.
 
@@ -230,11 +234,16 @@ def _by_prediction(fits: Mapping[str, Any], by: str, seed: int) -> pd.DataFrame:
     assess = widely_applicable if by == "waic" else leave_one_out
     limit = VARIANCE_LIMIT if by == "waic" else PARETO_LIMIT
     found: dict[str, Pointwise] = {}
+    doubtful = {}
     for name, fit in fits.items():
+        weights = pointwise_weights(fit)
         try:
-            found[name] = assess(pointwise_likelihood(fit))
+            found[name] = assess(pointwise_likelihood(fit), weights)
         except ValueError as error:
             raise ValueError(f"fits[{name!r}]: {error}") from error
+        doubtful[name] = bool((found[name].doubt > limit).any() or found[name].lost)
+        if weights is not None:
+            doubtful[name] |= arviz_adapter.pareto_k(weights.ravel()) > PARETO_LIMIT
     sizes = {name: len(part.elpd) for name, part in found.items()}
     if len(set(sizes.values())) > 1:
         raise ValueError(
@@ -255,7 +264,7 @@ def _by_prediction(fits: Mapping[str, Any], by: str, seed: int) -> pd.DataFrame:
             "weight": weight,
             "se": _error_of_sum(elpd),
             "dse": _error_of_sum(change),
-            "warning": [bool((part.doubt > limit).any() or part.lost) for part in found.values()],
+            "warning": list(doubtful.values()),
             "lost": [part.lost for part in found.values()],
         },
         index=pd.Index(list(found), name="model"),

@@ -71,13 +71,36 @@ def pointwise_likelihood(fit: Any) -> NDArray[np.float64]:
     return np.concatenate([v.reshape(*v.shape[:2], -1) for v in values], axis=-1)
 
 
-def leave_one_out(log_likelihood: ArrayLike) -> Pointwise:
+def pointwise_weights(fit: Any) -> NDArray[np.float64] | None:
+    """Log importance weights of the draws of an approximation.
+
+    Parameters
+    ----------
+    fit : Fit
+        Any fit.
+
+    Returns
+    -------
+    ndarray or None
+        Log joint density minus log density of the approximation, nats, shape (chains, draws);
+        None for draws of the posterior itself.
+    """
+    group = fit.idata.sample_stats
+    if "log_q" not in group:
+        return None
+    return np.asarray((group["lp"] - group["log_q"]).transpose("chain", "draw"))
+
+
+def leave_one_out(log_likelihood: ArrayLike, log_weights: ArrayLike | None = None) -> Pointwise:
     """Predictive densities of points left out, by Pareto-smoothed importance sampling.
 
     Parameters
     ----------
     log_likelihood : array_like
         Of data points at draws, nats, shape (chains, draws, points).
+    log_weights : array_like, optional
+        Log importance weights of draws of an approximation, shape (chains, draws); None for
+        draws of the posterior.
 
     Returns
     -------
@@ -93,6 +116,8 @@ def leave_one_out(log_likelihood: ArrayLike) -> Pointwise:
     ----------
     .. [1] Vehtari, Gelman and Gabry (2017), Stat Comput 27:1413.
            https://doi.org/10.1007/s11222-016-9696-4
+    .. [2] Magnusson, Andersen, Jonasson and Vehtari (2019), ICML 97:4244.
+           https://proceedings.mlr.press/v97/magnusson19a.html
 
     Examples
     --------
@@ -102,23 +127,27 @@ def leave_one_out(log_likelihood: ArrayLike) -> Pointwise:
     [-1.0, -1.0, -1.0]
     """
     likelihood = np.asarray(log_likelihood, float)
-    total = likelihood.sum(-1)
-    kept, lost = _finite(likelihood)
+    kept, weights, lost = _finite(likelihood, log_weights)
     effective = 1.0
-    if len(likelihood) > 1 and not lost:
-        effective = arviz_adapter.effective_sample_size(total) / total.size
-    weights, shapes = arviz_adapter.smoothed_weights(-kept.T, min(effective, 1.0))
-    elpd = logsumexp(weights + kept.T, axis=1)
-    return Pointwise(elpd, logsumexp(kept, axis=0) - np.log(len(kept)), shapes, lost)
+    if len(likelihood) > 1 and log_weights is None and not lost:
+        total = likelihood.sum(-1)
+        effective = min(arviz_adapter.effective_sample_size(total) / total.size, 1.0)
+    ratios = weights - kept.T
+    smoothed, shapes = arviz_adapter.smoothed_weights(ratios, effective)
+    elpd = logsumexp(smoothed + kept.T, axis=1)
+    return Pointwise(elpd, _log_mean(kept, weights), shapes, lost)
 
 
-def widely_applicable(log_likelihood: ArrayLike) -> Pointwise:
+def widely_applicable(log_likelihood: ArrayLike, log_weights: ArrayLike | None = None) -> Pointwise:
     """The widely applicable information criterion, by data point.
 
     Parameters
     ----------
     log_likelihood : array_like
         Of data points at draws, nats, shape (chains, draws, points).
+    log_weights : array_like, optional
+        Log importance weights of draws of an approximation, shape (chains, draws); None for
+        draws of the posterior.
 
     Returns
     -------
@@ -139,19 +168,29 @@ def widely_applicable(log_likelihood: ArrayLike) -> Pointwise:
     >>> widely_applicable(np.full((1, 100, 2), -1.5)).elpd.tolist()
     [-1.5, -1.5]
     """
-    kept, lost = _finite(np.asarray(log_likelihood, float))
-    density = logsumexp(kept, axis=0) - np.log(len(kept))
-    variance = kept.var(axis=0)
+    kept, weights, lost = _finite(np.asarray(log_likelihood, float), log_weights)
+    share = softmax(weights)
+    variance = share @ (kept - share @ kept) ** 2
+    density = _log_mean(kept, weights)
     return Pointwise(density - variance, density, variance, lost)
 
 
-def _finite(likelihood: NDArray) -> tuple[NDArray, int]:
-    """Draws with a likelihood, shape (draws, points), and how many have none."""
+def _log_mean(kept: NDArray, weights: NDArray) -> NDArray:
+    return logsumexp(kept + weights[:, None], axis=0) - logsumexp(weights)
+
+
+def _finite(likelihood: NDArray, log_weights: ArrayLike | None) -> tuple[NDArray, NDArray, int]:
+    """Draws with a likelihood, (draws, points), their log weights, and how many have none."""
     flat = likelihood.reshape(-1, likelihood.shape[-1])
-    finite = np.isfinite(flat).all(1)
+    weights = np.zeros(len(flat)) if log_weights is None else np.ravel(log_weights)
+    finite = np.isfinite(flat).all(1) & np.isfinite(weights)
     if not finite.any():
         raise ValueError("the model diverges at every draw; see fit.diagnose()")
-    return flat[finite], int((~finite).sum())
+    weights = weights[finite]
+    if log_weights is not None:
+        # A few large weights count less than they would.
+        weights = arviz_adapter.smoothed_weights(weights[None])[0][0]
+    return flat[finite], weights, int((~finite).sum())
 
 
 def stacking_weights(elpd: ArrayLike, concentration: float = 1.0) -> NDArray[np.float64]:
@@ -280,7 +319,7 @@ def stack_modes(fit: Any, by: str = "stacking", *, draws: int | None = None, see
         found = [_mode_evidence(mode, seed) for mode in modes]
         evidence, weights = found, softmax(found)
     else:
-        points = [leave_one_out(pointwise_likelihood(mode)) for mode in modes]
+        points = [leave_one_out(pointwise_likelihood(m), pointwise_weights(m)) for m in modes]
         elpd = [float(part.elpd.sum()) for part in points]
         doubts = [
             doubt or bool((part.doubt > PARETO_LIMIT).any())

@@ -61,6 +61,7 @@ def known(log_likelihood, observed=(0.0,), method="nuts"):
     fit.__dict__["idata"] = arviz_adapter.assemble(
         {
             "posterior": xr.Dataset({"b": (axes[:2], log_likelihood.sum(-1))}),
+            "sample_stats": xr.Dataset({"lp": (axes[:2], log_likelihood.sum(-1))}),
             "log_likelihood": xr.Dataset({"y": (axes, log_likelihood)}),
             "observed_data": xr.Dataset({"y": (("point",), np.asarray(observed, float))}),
         }
@@ -168,6 +169,22 @@ def test_leave_one_out_in_closed_form():
     np.testing.assert_allclose(found.elpd, exact, atol=0.01)
     waic = widely_applicable(stats.norm(draws[..., None]).logpdf(y))
     np.testing.assert_allclose(waic.elpd.sum(), exact.sum(), atol=0.05)
+
+
+def test_draws_of_approximations_are_weighed():
+    """An approximation off by half a standard deviation, and a third too wide."""
+    rng = np.random.default_rng(5)
+    y = rng.normal(size=50)
+    sd = 1 / np.sqrt(50)
+    draws = y.mean() + 0.5 * sd + 1.3 * sd * rng.normal(size=(1, 8000))
+    weights = stats.norm(y.mean(), sd).logpdf(draws)
+    weights -= stats.norm(y.mean() + 0.5 * sd, 1.3 * sd).logpdf(draws)
+    likelihood = stats.norm(draws[..., None]).logpdf(y)
+    exact = stats.norm((y.sum() - y) / 49, np.sqrt(1 + 1 / 49)).logpdf(y)
+    for assess in (leave_one_out, widely_applicable):
+        weighed = assess(likelihood, weights).elpd.sum()
+        assert weighed == pytest.approx(exact.sum(), abs=0.06)
+        assert abs(assess(likelihood).elpd.sum() - exact.sum()) > 0.5
 
 
 @pytest.mark.skipif(arviz_adapter.DATA_TREE, reason="gone from ArviZ 1")
