@@ -6,22 +6,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from bayesdcm.compare.reduction import reduce_gaussian
 from bayesdcm.compare.search import OCCAM_WINDOW
-from bayesdcm.group.effects_reduction import scaled_moments, tidy
+from bayesdcm.group.effects_reduction import scaled_moments
+from bayesdcm.group.gaussian_effects import tidy
+from bayesdcm.group.other_priors import under_priors
 
 if TYPE_CHECKING:
     from bayesdcm.group.group_effects import GroupEffects
 
-# Models scored by one call of compiled code.
-BATCH = 64
+# Models scored at once.
+BATCH = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,19 +73,6 @@ class EffectsComparison:
         if self.differences is not None:
             present[self.differences.name] = self.differences
         return tidy({"mean": self.mean, "sd": self.sd, "present": present})
-
-
-@jax.jit
-def _reduced(full: tuple, absent: jax.Array, on: jax.Array) -> tuple:
-    """Change of log-evidence, mean and variance of each model."""
-
-    def one(pattern: jax.Array) -> tuple:
-        mean = jnp.where(pattern, full[2], absent)
-        covariance = full[3] * jnp.outer(pattern, pattern)
-        found = reduce_gaussian(*full, mean, covariance, 0.0)
-        return found.change, found.mean, jnp.diagonal(found.covariance)
-
-    return jax.vmap(one)(on)
 
 
 def compare_effects(effects: GroupEffects, models: Any, covariate: str | None) -> EffectsComparison:
@@ -166,11 +152,14 @@ def _score(effects: GroupEffects, on: NDArray) -> tuple[NDArray, NDArray, NDArra
     absent = np.zeros(on.shape[1])
     for i in np.flatnonzero(~on.all(0)):
         absent[i] = effects.absent(int(i)) / effects.unit[i % len(effects.unit)]
-    padded = np.concatenate([on, np.ones((-len(on) % BATCH, on.shape[1]), bool)])
-    parts = [_reduced(full, absent, batch) for batch in padded.reshape(-1, BATCH, on.shape[1])]
-    change, mean, variance = (
-        np.concatenate(found)[: len(on)] for found in zip(*parts, strict=True)
-    )
+    parts = []
+    for batch in np.split(on, range(BATCH, len(on), BATCH)):
+        means = np.where(batch, full[2], absent)
+        covariances = full[3] * (batch[:, :, None] & batch[:, None])
+        found = under_priors(full, means, covariances, 0.0)
+        variances = np.diagonal(found.covariance, axis1=1, axis2=2)
+        parts.append((found.change, found.mean, variances))
+    change, mean, variance = (np.concatenate(found) for found in zip(*parts, strict=True))
     return change, np.where(on, mean, absent), np.where(on, variance, 0.0)
 
 

@@ -6,19 +6,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import jax
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bayesdcm.compare.reduction import reduce_gaussian
 from bayesdcm.compare.search import MOST_EXHAUSTIVE, search_gaussian
-from bayesdcm.group.gaussian_effects import ReducedEffects
+from bayesdcm.group.gaussian_effects import ReducedEffects, tidy
+from bayesdcm.group.other_priors import under_priors
 
 if TYPE_CHECKING:
     from bayesdcm.group.group_effects import GroupEffects
-
-_reduce = jax.jit(reduce_gaussian)
 
 
 def scaled_moments(effects: GroupEffects) -> tuple[NDArray, NDArray, NDArray, NDArray]:
@@ -159,8 +156,8 @@ def reduce_effects(effects: GroupEffects, off: Any) -> ReducedEffects:
     mean[index] = [values[i] / unit[i] for i in index]
     covariance[index] = 0.0
     covariance[:, index] = 0.0
-    found = _reduce(*moments, mean, covariance, 0.0)
-    centre, spread = np.array(found.mean), np.array(found.covariance)
+    found = under_priors(moments, mean, covariance, 0.0)
+    centre, spread = found.mean, found.covariance
     centre[index] = mean[index]
     spread[index] = 0.0
     spread[:, index] = 0.0
@@ -218,27 +215,6 @@ class EffectsSearch:
             Columns ``covariate``, ``parameter``, ``mean``, ``sd`` and ``present``.
         """
         return tidy({"mean": self.mean, "sd": self.sd, "present": self.present})
-
-
-def tidy(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """One row an effect, from tables of parameters and covariates.
-
-    Parameters
-    ----------
-    tables : mapping of DataFrame
-        By the name of the column that each becomes.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Covariate by covariate.
-    """
-    first = next(iter(tables.values()))
-    pairs = [(c, p) for c in first.columns for p in first.index]
-    found = pd.DataFrame(pairs, columns=["covariate", "parameter"])
-    for name, table in tables.items():
-        found[name] = table.to_numpy().T.ravel()
-    return found
 
 
 def search_effects(effects: GroupEffects, among: Any, exhaustive: int) -> EffectsSearch:
@@ -307,4 +283,9 @@ def _all_values(effects: GroupEffects) -> dict[int, float]:
             values[i] = effects.absent(i)
         except ValueError:
             continue
+    if not values:
+        raise ValueError(
+            "among must be given with values: all effects are means of logarithms, which are at no "
+            "value absent; such as among={'mean': {label: 0.0, ...}}"
+        )
     return values

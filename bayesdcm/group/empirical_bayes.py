@@ -16,16 +16,14 @@ References
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import NamedTuple
 
-import jax
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bayesdcm.compare.reduction import JITTER, TOLERANCE, Reduced, reduce_gaussian
+from bayesdcm.compare.reduction import JITTER, TOLERANCE, Reduced
+from bayesdcm.group.other_priors import inverse, prior_basis, under_priors
 from bayesdcm.group.second_level import SecondLevel, Subjects, ascend
-from bayesdcm.infer.regularised import indefinite_inverse
 from bayesdcm.infer.threads import single_threaded_linear_algebra
 
 # Prior variance of effects over that of subjects' parameters, and the latter over the expected
@@ -88,29 +86,6 @@ class EmpiricalBayes(NamedTuple):
     trace: NDArray
 
 
-def inverse(matrix: NDArray, jitter: float | None = None) -> NDArray:
-    """Inverse with SPM's jitter, of one matrix or of a stack.
-
-    Parameters
-    ----------
-    matrix : ndarray
-        Shape (..., size, size).
-    jitter : float, optional
-        What is added to the diagonal; as ``spm_inv`` does when None.
-
-    Returns
-    -------
-    ndarray
-        Symmetric, same shape.
-    """
-    size = matrix.shape[-1]
-    if jitter is None:
-        norm = np.abs(matrix).sum(-1).max(-1)[..., None, None]
-        jitter = np.maximum(size * np.spacing(norm), np.exp(-32))
-    found = np.linalg.inv(matrix + jitter * np.eye(size))
-    return (found + found.mT) / 2
-
-
 def likelihoods(
     mean: NDArray,
     covariance: NDArray,
@@ -153,30 +128,6 @@ def likelihoods(
         constant = (determinants - q @ Q @ q + p @ P @ p) / 2
         found.append((directions, counts, precision, information, constant))
     return Subjects(*(np.stack(parts) for parts in zip(*found, strict=True)), design)
-
-
-def prior_basis(covariance: NDArray, tolerance: float = TOLERANCE) -> NDArray:
-    """Directions of a covariance that count, as unit vectors where it is diagonal.
-
-    Parameters
-    ----------
-    covariance : ndarray
-        Shape (size, size).
-    tolerance : float
-        Least squared variance that counts, relative to the mean square.
-
-    Returns
-    -------
-    ndarray
-        Orthonormal columns, shape (size, rank).
-    """
-    if (covariance == np.diag(np.diagonal(covariance))).all():
-        values, vectors = np.diagonal(covariance), np.eye(len(covariance))
-    else:
-        values, vectors = np.linalg.eigh(covariance)
-    squared = values**2
-    number = (covariance != 0).any(0).sum()
-    return vectors[:, (squared * number > tolerance * squared.sum()) & (values > 0)]
 
 
 @single_threaded_linear_algebra()
@@ -313,21 +264,6 @@ def _components(
     return basis.T @ (masks[:, :, None] * inverse(expected) * masks[:, None]) @ basis
 
 
-@partial(jax.jit, static_argnames="tolerance")
-def _subject(
-    posterior: tuple, index: jax.Array, expected: jax.Array, precision: jax.Array, tolerance: float
-) -> tuple[Reduced, jax.Array, jax.Array]:
-    mean, covariance, prior_mean, prior_covariance = posterior
-    whole = indefinite_inverse(prior_covariance)
-    whole = whole.at[index[:, None], index].set(precision)
-    empirical_mean = prior_mean.at[index].set(expected)
-    empirical = indefinite_inverse(whole)
-    found = reduce_gaussian(
-        mean, covariance, prior_mean, prior_covariance, empirical_mean, empirical, tolerance
-    )
-    return found, empirical_mean, empirical
-
-
 @single_threaded_linear_algebra()
 def subject_under_group(
     mean: ArrayLike,
@@ -360,14 +296,10 @@ def subject_under_group(
     prior_mean, prior_covariance : ndarray
         The prior under the group's model, of all parameters.
     """
-    posterior = tuple(
-        np.asarray(a, float) for a in (mean, covariance, prior_mean, prior_covariance)
-    )
-    found, prior_centre, prior = _subject(
-        posterior,
-        np.asarray(index, int),
-        np.asarray(expected, float),
-        np.asarray(precision, float),
-        float(tolerance),
-    )
-    return jax.tree.map(np.asarray, found), np.asarray(prior_centre), np.asarray(prior)
+    full = tuple(np.asarray(a, float) for a in (mean, covariance, prior_mean, prior_covariance))
+    index = np.asarray(index, int)
+    whole, centre = inverse(full[3]), full[2].copy()
+    whole[np.ix_(index, index)] = precision
+    centre[index] = expected
+    prior = inverse(whole)
+    return under_priors(full, centre, prior, tolerance), centre, prior

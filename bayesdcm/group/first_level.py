@@ -163,6 +163,12 @@ def named_items(fits: Any) -> tuple[list[Any], list[Any]]:
     elif isinstance(fits, Sequence) and not isinstance(fits, str):
         items = list(fits)
         names = list(getattr(fits, "subjects", range(len(items))))
+        models = getattr(fits, "models", [])
+        if len(models) > 1:
+            raise ValueError(
+                f"fits hold several models, {', '.join(map(repr, models))}; choose one, such as "
+                f"fits[{models[0]!r}]"
+            )
     else:
         raise TypeError(
             f"fits must be a sequence or a mapping of fits, one a subject, got "

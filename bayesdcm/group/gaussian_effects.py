@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,6 +11,27 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from bayesdcm.compare.reduction import QUANTILE
+
+
+def tidy(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """One row an effect, from tables of parameters and covariates.
+
+    Parameters
+    ----------
+    tables : mapping of DataFrame
+        By the name of the column that each becomes.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Covariate by covariate.
+    """
+    first = next(iter(tables.values()))
+    pairs = [(c, p) for c in first.columns for p in first.index]
+    found = pd.DataFrame(pairs, columns=["covariate", "parameter"])
+    for name, table in tables.items():
+        found[name] = table.to_numpy().T.ravel()
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,8 +92,7 @@ class GaussianEffects:
             (equal-tailed interval) and ``probability`` (that the effect has the sign of its
             mean; missing where it is off).
         """
-        mean, sd = self.mean.T.stack(), self.sd.T.stack()
-        table = pd.DataFrame({"mean": mean, "sd": sd}).reset_index()
+        table = tidy({"mean": self.mean, "sd": self.sd})
         table["eti_5%"] = table["mean"] - QUANTILE * table["sd"]
         table["eti_95%"] = table["mean"] + QUANTILE * table["sd"]
         known = table["sd"].where(table["sd"] > 0)

@@ -95,18 +95,6 @@ def reestimate(
     ----------
     .. [1] Friston, Zeidman and Litvak (2015), Front Syst Neurosci 9:164.
            https://doi.org/10.3389/fnsys.2015.00164
-
-    Examples
-    --------
-    >>> import numpyro, numpyro.distributions as dist, bayesdcm
-    >>> from bayesdcm.group.effects import peb
-    >>> def program(data):
-    ...     gain = numpyro.sample("gain", dist.Normal(0, 1))
-    ...     numpyro.sample("y", bayesdcm.observe.gaussian(gain * np.ones(4), 2.0), obs=data)
-    >>> fits = [bayesdcm.fit(program, np.full(4, y)) for y in (0.4, 0.6)]
-    >>> again = reestimate(peb(fits, parameters="gain"))
-    >>> bool(again.fits[0].mean["gain"] > fits[0].mean["gain"])  # towards the group
-    True
     """
     if not isinstance(effects, GroupEffects):
         raise TypeError(

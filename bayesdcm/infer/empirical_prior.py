@@ -348,15 +348,13 @@ def fit_problem(
     ValueError
         If the method or an option is not known.
     """
+    fitting.check_call(method, seed, progress, options)
     methods = {
         "laplace": fitting._fit_laplace,
         "svi": fitting._fit_svi,
         "nuts": fitting._fit_nuts,
     }
-    if method not in methods:
-        raise ValueError(f"method must be one of {', '.join(map(repr, methods))}, got {method!r}")
-    fitting._check_options(method, options)
     with single_threaded_linear_algebra():
         result = methods[method](problem, seed=int(seed), progress=bool(progress), **options)
-    result.status |= {"seed": int(seed), "options": fitting._plain(options)}
+    result.status |= {"seed": int(seed), "options": fitting.plain_options(options)}
     return result

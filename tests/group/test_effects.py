@@ -1,5 +1,7 @@
 """Effects on groups of fits: numbers of arrays and closed forms, subjects, groups of groups."""
 
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,9 +10,10 @@ from numpy.testing import assert_allclose
 import bayesdcm
 from bayesdcm.group.effects import peb
 from bayesdcm.group.empirical_bayes import empirical_bayes
-from bayesdcm.group.leave_one_out import leave_one_out
+from bayesdcm.group.leave_one_out import LeftOut, leave_one_out
 from bayesdcm.group.reestimation import reestimate
 
+leave_one_out_module = sys.modules["bayesdcm.group.leave_one_out"]
 LABELS = ["A[slope]", "A[curve]", "A[wave]"]
 
 
@@ -174,8 +177,8 @@ def test_comparison_of_models(effects):
     # Every combination is that of `reduce`.
     one = effects.reduce({"mean": "A[curve]", "age": "A[slope]"}).change
     assert found.change.loc["no curve", "no slope"] == pytest.approx(one, abs=1e-6)
-    best = found.probability.stack().idxmax()
-    assert best[0] != "no slope" and best[1] == "no slope"
+    row, column = np.unravel_index(found.probability.to_numpy().argmax(), (4, 4))
+    assert list(models)[row] != "no slope" and list(models)[column] == "no slope"
     assert found.commonalities["A[slope]"] > 0.9 and found.differences["A[curve]"] > 0.9
     assert found.differences["A[slope]"] < 0.5
     assert "no slope with probability" in repr(found)
@@ -246,21 +249,37 @@ def test_linear_subjects_fitted_again_are_the_closed_form(effects):
 # Leaving subjects out
 
 
-def test_prediction_of_left_out_subjects(linear_group):
-    table = leave_one_out(linear_group.fits, linear_group.design, "A[curve]")
+def test_table_of_left_out_subjects(linear_group, monkeypatch):
+    given = []
+
+    def left_out(*arguments, **options):
+        given.extend(arguments)
+        means = linear_group.age + [0.1, -0.1, 0.2, 0.0, -0.2, 0.1]
+        return LeftOut(means, np.full(6, 0.25), np.eye(6) * 0.4 + 0.1)
+
+    monkeypatch.setattr(leave_one_out_module, "left_out", left_out)
+    design = {"mean": 1, "sex": [0, 1, 1, 0, 1, 0], "age": linear_group.age}
+    table = leave_one_out(linear_group.fits, design, ["A[wave]", "A[curve]"], covariate="age")
+    assert [np.shape(part) for part in given[:2]] == [(6, 2), (6, 2, 2)]
+    assert given[5].shape == (6, 3) and given[6] == 2
     assert table["actual"].tolist() == linear_group.age.tolist()
     assert table.attrs["covariate"] == "age"
     expected = np.corrcoef(table["actual"], table["predicted"])[0, 1]
-    assert table.attrs["correlation"] == pytest.approx(expected) and expected > 0.7
-    assert table.attrs["p_value"] < 0.1
-    probability = table.filter(like="probability")
-    assert list(probability.columns)[:2] == ["probability[-2.0]", "probability[-1.0]"]
+    assert table.attrs["correlation"] == pytest.approx(expected)
+    assert 0 < table.attrs["p_value"] < 1e-3
+    assert (table["eti_95%"] - table["predicted"]).round(3).tolist() == [0.822] * 6
+    assert list(table.columns)[5:7] == ["probability[-2.0]", "probability[-1.0]"]
+    assert table.loc[2, "probability[-0.5]"] == 0.5
+
+
+@pytest.mark.slow
+def test_prediction_of_left_out_subjects(linear_group):
+    table = leave_one_out(linear_group.fits, linear_group.design, "A[curve]")
+    assert table.attrs["correlation"] > 0.7
+    probability = table.filter(like="probability").to_numpy()
     assert_allclose(probability.sum(axis=1), 1)
-    nearest = linear_group.age[
-        np.abs(table["predicted"].to_numpy()[:, None] - linear_group.age).argmin(1)
-    ]
-    chosen = linear_group.age[probability.to_numpy().argmax(1)]
-    assert (nearest == chosen).all()
+    distance = np.abs(table["predicted"].to_numpy()[:, None] - linear_group.age)
+    assert (distance.argmin(axis=1) == probability.argmax(axis=1)).all()
 
 
 # What is refused
@@ -327,6 +346,11 @@ def test_refused_models(effects, models, covariate, message):
 
 
 def test_refused_elsewhere(linear_group, effects):
+    class Several(list):
+        models = ("one", "two")
+
+    with pytest.raises(ValueError, match=r"several models, 'one', 'two'; choose one"):
+        peb(Several(linear_group.fits))
     with pytest.raises(ValueError, match="covariate to predict besides the group mean"):
         leave_one_out(linear_group.fits, None)
     with pytest.raises(ValueError, match="must be one of 'age', got 'sex'"):

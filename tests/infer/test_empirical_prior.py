@@ -119,6 +119,24 @@ def test_fits_under_the_old_prior_and_a_new_one():
     assert_allclose(found, mean + gain @ (DATA - X @ mean), atol=2e-3)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [("nuts", {"chains": 2, "warmup": 100, "draws": 500}), ("svi", {"steps": 600})],
+)
+def test_other_methods_read_the_new_prior(method, options):
+    problem = make_problem(linear, DATA)
+    mean, covariance, _ = joint(problem, ["weights", "level"], seed=4)
+    fitted = fit_problem(with_prior(problem, mean, covariance), method, progress=False, **options)
+    X = np.stack([TIMES, TIMES**2, np.ones(12)], axis=1)
+    posterior = np.linalg.inv(np.exp(1.0) * X.T @ X + np.linalg.inv(covariance))
+    expected = posterior @ (np.exp(1.0) * X.T @ DATA + np.linalg.solve(covariance, mean))
+    found = np.concatenate([fitted.mean["weights"], np.ravel(fitted.mean["level"])])
+    sd = np.sqrt(np.diagonal(posterior))
+    assert (np.abs(found - expected) < 0.2 * sd).all()
+    assert_allclose(np.sqrt(np.diagonal(fitted.covariance)), sd, rtol=0.15)
+
+
 def test_problems_that_differ_in_their_prior_share_programs():
     problem = make_problem(linear, DATA)
     mean, covariance = prior_moments(problem)
