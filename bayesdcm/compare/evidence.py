@@ -187,7 +187,8 @@ def importance_sampling(log_weights: NDArray) -> Evidence:
         )
     if not error <= LARGEST_ERROR:
         problems.append(
-            f"The standard error is {error:.2f} nat (should be at most {LARGEST_ERROR}). Raise draws."
+            f"The standard error is {error:.2f} nat (should be at most {LARGEST_ERROR}). Raise "
+            "draws."
         )
     details = {
         "pareto_k": shape,
