@@ -6,33 +6,51 @@ __all__ = [
     "EvokedDCM",
     "EvokedData",
     "Fit",
+    "GroupEffects",
+    "GroupFit",
+    "Hierarchy",
     "TaskDCM",
     "compare",
     "compare_posteriors",
     "data",
     "fit",
+    "fit_group",
+    "group",
     "infer",
     "integrate",
+    "leave_one_out",
     "load_example",
     "load_fit",
+    "load_group",
+    "log_evidence",
     "models",
     "neural",
     "observe",
+    "peb",
     "plot",
     "read_spm_dcm",
     "reduce",
     "search_reduced",
     "select_models",
+    "stack_modes",
 ]
 
-from . import compare, data, infer, integrate, models, neural, observe, plot
+from . import compare, data, group, infer, integrate, models, neural, observe, plot
+from .compare.evidence import log_evidence
 from .compare.posteriors import compare_posteriors
 from .compare.reduction import reduce
 from .compare.search import search_reduced
 from .compare.selection import select_models
+from .compare.stacking import stack_modes
 from .data.bold import BoldData
 from .data.design import BoldDesign
 from .data.evoked import EvokedData
+from .group.effects import peb
+from .group.group_effects import GroupEffects
+from .group.group_fit import GroupFit, load_group
+from .group.hierarchy import Hierarchy
+from .group.leave_one_out import leave_one_out
+from .group.many_fits import fit_group
 from .infer.fitting import fit
 from .infer.results import Fit
 from .infer.storage import load_fit

@@ -26,11 +26,10 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
 
+from bayesdcm.compare.gaussian_fit import bound_problem, gaussian_of
 from bayesdcm.compare.reduction import (
     TOLERANCE,
     ReducedFit,
-    bound_problem,
-    gaussian_of,
     prior_changes,
     reduce,
     reduce_gaussian,

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesdcm.compare.reduction import gaussian_of, prior_changes
+from bayesdcm.compare.gaussian_fit import gaussian_of
+from bayesdcm.compare.reduction import prior_changes
 from bayesdcm.infer.problem import Problem
 from bayesdcm.infer.results import Fit
 

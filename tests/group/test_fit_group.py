@@ -15,7 +15,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import bayesdcm
-from bayesdcm.compare.reduction import gaussian_of
+from bayesdcm.compare.gaussian_fit import gaussian_of
 from bayesdcm.group import fit_group, load_group
 from bayesdcm.group.batches import alike, shape_of, stack_prepared
 from bayesdcm.group.fingerprint import fingerprint
