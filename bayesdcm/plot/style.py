@@ -52,6 +52,21 @@ def probability_text(probability: float) -> str:
     return f"P{NBSP}={NBSP}{probability:.2f}"
 
 
+def share_text(probability: float) -> str:
+    r"""Typeset a probability in two digits, never claiming certainty but where it is certain.
+
+    Examples
+    --------
+    >>> share_text(0.934), share_text(0.999), share_text(0.0)
+    ('0.93', '>\xa00.99', '0')
+    """
+    if probability in (0.0, 1.0):
+        return f"{probability:.0f}"
+    if probability < 0.01:
+        return f"<{NBSP}0.01"
+    return f">{NBSP}0.99" if probability > 0.99 else f"{probability:.2f}"
+
+
 def tidy(ax: Any) -> None:
     """Take away the upper and right border of a panel, which carry nothing."""
     ax.spines[["top", "right"]].set_visible(False)

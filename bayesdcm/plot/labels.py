@@ -1,0 +1,108 @@
+"""What labels such as ``A[V5, V1]`` say: site, places, unit, and whether they are of one region."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from bayesdcm.plot.quantities import unit_of
+
+# Sites whose last two places are the receiving and the sending region.
+SQUARE = ("A", "B", "D")
+
+
+class Label(NamedTuple):
+    """A label, taken apart.
+
+    Attributes
+    ----------
+    site : str
+        Such as ``"B"``.
+    places : tuple of str
+        Such as ``("photic", "V5", "V1")``; empty for a single number.
+    """
+
+    site: str
+    places: tuple[str, ...]
+
+    @property
+    def within(self) -> bool:
+        """Whether it is of a region's connection to itself."""
+        square = self.site.rpartition(": ")[2] in SQUARE
+        return square and len(self.places) > 1 and self.places[-1] == self.places[-2]
+
+
+def parsed(label: str) -> Label:
+    """Take a label apart.
+
+    Examples
+    --------
+    >>> parsed("B[photic, V5, V1]").places
+    ('photic', 'V5', 'V1')
+    """
+    site, bracket, rest = label.partition("[")
+    return Label(site, tuple(rest.removesuffix("]").split(", ")) if bracket else ())
+
+
+def in_order(sequences: Iterable[Sequence[str]]) -> list[str]:
+    """Names in an order that agrees with all sequences, as far as there is one.
+
+    Regions are known here only from labels, of which each row of a matrix may lack some.
+
+    Examples
+    --------
+    >>> in_order([["V1", "SPC"], ["V5", "SPC"], ["V1", "V5"]])
+    ['V1', 'V5', 'SPC']
+    """
+    before: dict[str, set[str]] = {}
+    for sequence in sequences:
+        names = list(dict.fromkeys(sequence))
+        for i, name in enumerate(names):
+            before.setdefault(name, set()).update(names[max(i - 1, 0) : i])
+    found: list[str] = []
+    while len(found) < len(before):
+        left = [name for name in before if name not in found]
+        free = [name for name in left if before[name] <= set(found)]
+        found.append((free or left)[0])
+    return found
+
+
+def described(effects: Any) -> Any:
+    """The fit that effects of a group were found from, None where they do not hold it."""
+    while getattr(effects, "first", ()):
+        effects = effects.first[0].source
+    return effects if hasattr(effects, "description") else None
+
+
+def units_text(fit: Any, labels: Iterable[str]) -> str:
+    """Name the units of several parameters; empty for users' programs.
+
+    Parameters
+    ----------
+    fit : Fit or None
+        What knows the model: anything with its description.
+    labels : iterable of str
+        Of the parameters.
+
+    Returns
+    -------
+    str
+        Such as ``"Hz; self-connections: log scaling of 0.5 Hz"``.
+    """
+    if fit is None:
+        return ""
+    units: dict[str, list[str]] = {}
+    for label in labels:
+        one = parsed(label)
+        site = one.site.rpartition(": ")[2]
+        kind = "self-connections" if one.within else site
+        unit = unit_of(fit, site, (0, 0) if one.within else ())
+        if kind not in units.setdefault(unit, []):
+            units[unit].append(kind)
+    if len(units) == 1:
+        return next(iter(units))
+    if len(units) == 2 and ["self-connections"] in units.values():
+        itself = next(unit for unit, kinds in units.items() if kinds == ["self-connections"])
+        other = next(unit for unit in units if unit != itself)
+        return f"{other}; self-connections: {itself}"
+    return "; ".join(f"{', '.join(kinds)}: {unit or 'a.u.'}" for unit, kinds in units.items())

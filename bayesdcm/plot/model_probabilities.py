@@ -1,0 +1,177 @@
+"""Which model: tables of `select_models` and `compare` as figures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+from numpy.typing import NDArray
+from scipy.stats import beta
+
+from bayesdcm.plot.style import INK, MUTED, colour, share_text, tidy
+
+LIMIT = 20
+
+
+def plot_model_probabilities(
+    table: pd.DataFrame, *, limit: int = LIMIT, figure: Figure | SubFigure | None = None
+) -> Figure | SubFigure:
+    """Draw which of several models the data speak for.
+
+    Random effects over subjects: expected frequencies of the models in the population with their
+    90 % credible intervals, beside the probabilities that each is the most frequent (exceedance)
+    and the same protected against frequencies that differ by chance. Fixed effects, and models of
+    one data set: differences to the best model, with one standard error either way where it is
+    known, beside model probabilities or weights.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        What `bayesdcm.select_models` or `bayesdcm.compare` returned.
+    limit : int
+        Most models to draw, the best ones; 20 by default.
+    figure : matplotlib.figure.Figure or SubFigure, optional
+        Where to draw. None: a new figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure or matplotlib.figure.SubFigure
+        Two panels with one row a model, the best on top.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `table` is not such a table, or `limit` is below 1.
+
+    Examples
+    --------
+    >>> import bayesdcm
+    >>> table = bayesdcm.select_models({"forward": [-310.0, -295.5], "backward": [-313.5, -301.0]})
+    >>> len(plot_model_probabilities(table).axes)
+    2
+    """
+    _check(table, limit)
+    random = "frequency" in table
+    best = "frequency" if random else "difference"
+    shown = table.sort_values(best, ascending=False, kind="stable").iloc[:limit]
+    if figure is None:
+        longest = max(len(str(name)) for name in shown.index)
+        size = (7.2 + 0.085 * longest, 0.34 * len(shown) + 1.9)
+        figure = plt.figure(figsize=size, layout="constrained")
+        figure.get_layout_engine().set(wspace=0.06)
+    left, right = figure.subplots(1, 2, sharey=True)
+    for ax in (left, right):
+        for height in range(len(shown)):
+            ax.axhline(height, color="#e6e6e6", linewidth=0.6, zorder=0)
+        tidy(ax)
+        ax.spines["left"].set_visible(False)
+        ax.tick_params(axis="y", length=0)
+    if random:
+        title = _draw_random(left, right, shown, table)
+    else:
+        title = _draw_differences(left, right, shown, table)
+    left.set_yticks(range(len(shown)), [str(name) for name in shown.index])
+    left.set_ylim(len(shown) - 0.4, -0.6)
+    if len(shown) < len(table):
+        title += f"; {len(shown)} of {len(table)} models"
+    figure.suptitle(title, x=0.01, ha="left", fontsize="medium")
+    handles, labels = right.get_legend_handles_labels()
+    others = left.get_legend_handles_labels()
+    figure.legend(others[0] + handles, others[1] + labels, loc="outside lower left", ncols=3,
+                  frameon=False, fontsize="small")  # fmt: skip
+    return figure
+
+
+def _check(table: Any, limit: int) -> None:
+    if not isinstance(table, pd.DataFrame):
+        raise TypeError(
+            "table must be what bayesdcm.select_models or bayesdcm.compare returned, got "
+            f"{type(table).__name__}"
+        )
+    known = {"frequency", "exceedance"} <= set(table) or "difference" in table
+    if not known or table.empty:
+        raise ValueError(
+            "table must be what bayesdcm.select_models or bayesdcm.compare returned, but it "
+            f"{'is empty' if table.empty else f'has the columns {list(table)}'}"
+        )
+    if limit < 1:
+        raise ValueError(f"limit must be at least 1, got {limit}")
+
+
+def _bars(ax: Axes, values: NDArray, tint: str, label: str, shift: float, width: float) -> None:
+    heights = np.arange(len(values)) + shift
+    ax.barh(heights, values, width, color=tint, label=label, zorder=2)
+    for height, value in zip(heights, values, strict=True):
+        ax.text(value + 0.015, height, share_text(value), va="center", fontsize="small", color=INK)
+
+
+def _probability_axis(ax: Axes, label: str) -> None:
+    ax.set_xlim(0, 1.15)
+    ax.set_xticks([0, 0.25, 0.5, 0.75, 1])
+    ax.set_xlabel(label)
+
+
+def _draw_random(left: Axes, right: Axes, shown: pd.DataFrame, table: pd.DataFrame) -> str:
+    frequency = shown["frequency"].to_numpy()
+    chance = 1 / len(table)
+    heights = np.arange(len(shown))
+    interval = ""
+    if "dirichlet" in shown:
+        alpha, total = shown["dirichlet"].to_numpy(), table["dirichlet"].sum()
+        low, high = (beta.ppf(q, alpha, total - alpha) for q in (0.05, 0.95))
+        left.hlines(heights, low, high, color=colour(0), linewidth=1.6, zorder=2)
+        interval = " and 90 % interval"
+    left.plot(frequency, heights, "o", color=colour(0), ms=7, zorder=3,
+              label=f"expected frequency{interval}")  # fmt: skip
+    left.axvline(chance, color=MUTED, linewidth=1, linestyle="--", zorder=1,
+                 label=f"equal frequencies (1/{len(table)})")  # fmt: skip
+    left.set_xlim(0, 1)
+    left.set_xlabel("frequency of the model in the population")
+    if "protected" in shown:
+        _bars(right, shown["exceedance"].to_numpy(), colour(5), "exceedance", -0.2, 0.36)
+        _bars(right, shown["protected"].to_numpy(), colour(1), "protected exceedance", 0.2, 0.36)
+    else:
+        _bars(right, shown["exceedance"].to_numpy(), colour(5), "_", 0.0, 0.5)
+    _probability_axis(right, "probability of being the most frequent")
+    title = "Models in the population (random effects)"
+    if "omnibus_risk" in table.attrs:
+        title += f"; P(all equally frequent) = {table.attrs['omnibus_risk']:.2f}"
+    return title
+
+
+def _draw_differences(left: Axes, right: Axes, shown: pd.DataFrame, table: pd.DataFrame) -> str:
+    predictive = "elpd" in table
+    difference, heights = shown["difference"].to_numpy(), np.arange(len(shown))
+    doubtful = shown["warning"].to_numpy() if "warning" in shown else np.zeros(len(shown), bool)
+    error = shown["dse"].to_numpy() if "dse" in shown else np.full(len(shown), np.nan)
+    known = np.isfinite(error) & (error > 0)
+    if known.any():
+        left.hlines(heights[known], (difference - error)[known], (difference + error)[known],
+                    color=colour(0), linewidth=1.6, zorder=2)  # fmt: skip
+    named = "difference" + (" ± standard error" if known.any() else "")
+    for chosen, face, label in ((~doubtful, colour(0), named), (doubtful, "white", "doubtful")):
+        if chosen.any():
+            left.plot(difference[chosen], heights[chosen], "o", color=colour(0), ms=7, zorder=3,
+                      markerfacecolor=face, label=label)  # fmt: skip
+    for height, value in zip(heights, difference, strict=True):
+        if value != 0:
+            text = f"{value:.1f}".replace("-", "\N{MINUS SIGN}")
+            left.annotate(text, (value, height), (0, 5), textcoords="offset points", ha="center",
+                          va="bottom", fontsize="small", color=INK)  # fmt: skip
+    left.axvline(0, color=MUTED, linewidth=1, zorder=1)
+    left.margins(x=0.12)
+    what = "expected log predictive density" if predictive else "log evidence"
+    left.set_xlabel(f"{what} minus that\nof the best model (nats)")
+    column = "probability" if "probability" in shown else "weight"
+    words = "probability of the model" if column == "probability" else "weight of the model"
+    _bars(right, shown[column].to_numpy(), colour(1), "_", 0.0, 0.5)
+    _probability_axis(right, words)
+    if predictive:
+        return "Models compared by their predictions of left-out data"
+    return "Models compared by their evidence" + (
+        "" if "rank" in table else ", summed over subjects (fixed effects)"
+    )

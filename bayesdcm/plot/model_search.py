@@ -1,0 +1,176 @@
+"""Models nested in one: their probabilities, and which connections each of them has."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.patches import Patch
+from numpy.typing import NDArray
+
+from bayesdcm.plot.style import INK, MUTED, colour, share_text, tidy
+
+# Rows beyond which parameters that all models agree on are counted, not drawn.
+MOST_ROWS = 40
+ON, OFF, ALWAYS, NEVER = colour(0), "#ffffff", "#a9c6da", "#e4e4e4"
+
+
+class _Row(NamedTuple):
+    """A parameter: name, states in the models shown, and whether the models differ in it."""
+
+    name: str
+    on: NDArray[np.bool_]
+    differs: bool
+    present: float
+
+
+def plot_model_search(
+    search: Any, *, limit: int = 16, figure: Figure | SubFigure | None = None
+) -> Figure | SubFigure:
+    """Draw the models of a search, best first, and the probability of each connection.
+
+    Above the posterior probabilities of the models; below which connections (or effects on a
+    group) each of them has, and right of it the posterior probability that each is there, over
+    all models of the last set searched. A greedy search decides on some connections before that
+    set; the models agree on those.
+
+    Parameters
+    ----------
+    search : ReducedSearch or EffectsSearch
+        From `bayesdcm.search_reduced`, or from the method `search` of effects on a group.
+    limit : int
+        Most models to draw; 16 by default.
+    figure : matplotlib.figure.Figure or SubFigure, optional
+        Where to draw. None: a new figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure or matplotlib.figure.SubFigure
+        Three panels.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `search` is not such a search, or `limit` is below 1.
+    """
+    if not all(hasattr(search, name) for name in ("models", "present", "best")):
+        raise TypeError(
+            "search must be what bayesdcm.search_reduced or effects.search() returned, got "
+            f"{type(search).__name__}"
+        )
+    if limit < 1:
+        raise ValueError(f"limit must be at least 1, got {limit}")
+    models = search.models.iloc[:limit]
+    rows, left_out = _rows(search, models)
+    if figure is None:
+        longest = max((len(row.name) for row in rows), default=0)
+        size = (0.33 * max(len(models), 5) + 0.08 * longest + 3.6, 0.24 * len(rows) + 3.2)
+        figure = plt.figure(figsize=size, layout="constrained")
+    heights = [1.3, max(0.24 * len(rows), 0.5)]
+    widths = [0.33 * max(len(models), 5), 2.1]
+    axes = figure.subplots(2, 2, height_ratios=heights, width_ratios=widths, squeeze=False,
+                           sharex="col", sharey="row")  # fmt: skip
+    axes[0, 1].set_axis_off()
+    _draw_probabilities(axes[0, 0], models["probability"].to_numpy())
+    _draw_switches(axes[1, 0], rows, len(models))
+    _draw_presence(axes[1, 1], rows)
+    _explain(figure, search, models, rows, left_out)
+    return figure
+
+
+def _rows(search: Any, models: Any) -> tuple[list[_Row], tuple[int, int]]:
+    """Parameters to draw, and how many are left out that all models have and that none has."""
+    differing = [name for name in models.columns if name not in ("change", "probability")]
+    if search.present.ndim == 2:
+        present = {
+            f"{covariate}: {parameter}": float(search.present.loc[parameter, covariate])
+            for covariate in search.present.columns
+            for parameter in search.present.index
+            if np.isfinite(search.present.loc[parameter, covariate])
+        }
+        gone = {f"{covariate}: {parameter}" for covariate, parameter in search.best.off}
+    else:
+        present = {str(name): float(value) for name, value in search.present.items()}
+        gone = set(search.best.off)
+    rows = []
+    for name, value in present.items():
+        differs = name in differing
+        on = models[name].to_numpy(bool) if differs else np.full(len(models), name not in gone)
+        rows.append(_Row(name, on, differs, value))
+    if len(rows) <= MOST_ROWS:
+        return rows, (0, 0)
+    agreed = [row for row in rows if not row.differs]
+    always = sum(bool(row.on.all()) for row in agreed)
+    return [row for row in rows if row.differs], (always, len(agreed) - always)
+
+
+def _draw_probabilities(ax: Axes, probability: NDArray) -> None:
+    places = np.arange(len(probability))
+    ax.bar(places, probability, 0.72, color=MUTED)
+    for place, value in zip(places[:3], probability, strict=False):
+        ax.text(place, value, share_text(value), ha="center", va="bottom", fontsize="small")
+    ax.set_ylabel("model probability")
+    ax.set_ylim(0, 1.18 * max(float(probability.max()), 1e-3))
+    ax.tick_params(axis="x", labelbottom=False, length=0)
+    tidy(ax)
+
+
+def _draw_switches(ax: Axes, rows: list[_Row], n_models: int) -> None:
+    for height, row in enumerate(rows):
+        for place in range(n_models):
+            shade = (ON if row.differs else ALWAYS) if row.on[place] else OFF
+            if not row.on[place] and not row.differs:
+                shade = NEVER
+            corner = (place - 0.42, height - 0.42)
+            ax.add_patch(plt.Rectangle(corner, 0.84, 0.84, facecolor=shade, edgecolor="#b8b8b8",
+                                       linewidth=0.5))  # fmt: skip
+    ax.set_xlim(-0.6, max(n_models, 5) - 0.4)
+    ax.set_ylim(len(rows) - 0.4, -0.6)
+    ax.set_yticks(range(len(rows)), [row.name for row in rows], fontsize="small")
+    ax.set_xticks(range(n_models), [str(i + 1) for i in range(n_models)], fontsize="small")
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    ax.set_xlabel("model, the best first")
+
+
+def _draw_presence(ax: Axes, rows: list[_Row]) -> None:
+    for height, row in enumerate(rows):
+        tint = ON if row.differs else (ALWAYS if row.on.all() else NEVER)
+        ax.barh(height, row.present, 0.7, color=tint)
+        text = share_text(row.present)
+        if not row.differs:
+            text = "on" if row.on.all() else "off"
+        ax.text(row.present + 0.03, height, text, va="center", fontsize="small", color=INK)
+    ax.axvline(0.5, color=MUTED, linewidth=0.8, linestyle=":", zorder=0)
+    ax.set_xlim(0, 1.28)
+    ax.set_xticks([0, 0.5, 1])
+    ax.set_xlabel("probability\nthat it is there")
+    ax.tick_params(axis="y", length=0, labelleft=False)
+    tidy(ax)
+
+
+def _explain(
+    figure: Figure | SubFigure, search: Any, models: Any, rows: list[_Row], left_out: tuple
+) -> None:
+    total, held = len(search.models), float(models["probability"].sum())
+    shown = "all" if len(models) == total else f"the best {len(models)} of"
+    title = f"Search among nested models: {shown} {total} models of the last set"
+    if len(models) < total:
+        title += f"\n(together they have probability {held:.2f})"
+    if any(left_out):
+        always, never = left_out
+        title += f"\nNot drawn: {always} that all these models have, {never} that none has"
+    figure.suptitle(title, x=0.01, ha="left", fontsize="medium")
+    handles = [
+        Patch(facecolor=ON, edgecolor="#b8b8b8", label="on"),
+        Patch(facecolor=OFF, edgecolor="#b8b8b8", label="off"),
+    ]
+    if any(not row.differs and row.on.all() for row in rows):
+        handles.append(Patch(facecolor=ALWAYS, edgecolor="#b8b8b8", label="on, decided before"))
+    if any(not row.differs and not row.on.all() for row in rows):
+        handles.append(Patch(facecolor=NEVER, edgecolor="#b8b8b8", label="off, decided before"))
+    figure.legend(handles=handles, loc="outside lower left", ncols=len(handles), frameon=False,
+                  fontsize="small")  # fmt: skip
