@@ -159,7 +159,7 @@ def _explain(
     shown = "all" if len(models) == total else f"the best {len(models)} of"
     title = f"Search among nested models: {shown} {total} models of the last set"
     if len(models) < total:
-        title += f"\n(together they have probability {held:.2f})"
+        title += f"\n(together they have probability {share_text(held)})"
     if any(left_out):
         always, never = left_out
         title += f"\nNot drawn: {always} that all these models have, {never} that none has"

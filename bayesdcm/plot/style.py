@@ -53,15 +53,13 @@ def probability_text(probability: float) -> str:
 
 
 def share_text(probability: float) -> str:
-    r"""Typeset a probability in two digits, never claiming certainty but where it is certain.
+    r"""Typeset a probability in two digits, never claiming certainty.
 
     Examples
     --------
-    >>> share_text(0.934), share_text(0.999), share_text(0.0)
-    ('0.93', '>\xa00.99', '0')
+    >>> share_text(0.934), share_text(1.0), share_text(0.0)
+    ('0.93', '>\xa00.99', '<\xa00.01')
     """
-    if probability in (0.0, 1.0):
-        return f"{probability:.0f}"
     if probability < 0.01:
         return f"<{NBSP}0.01"
     return f">{NBSP}0.99" if probability > 0.99 else f"{probability:.2f}"

@@ -1,0 +1,228 @@
+"""Effects of covariates on the parameters of a group, with their probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.lines import Line2D
+
+from bayesdcm.plot.labels import described, parsed, units_text
+from bayesdcm.plot.style import INK, MUTED, NBSP, NEGATIVE, POSITIVE, share_text, tidy
+
+THRESHOLD = 0.95
+# Half the width of a 90 % interval, in standard deviations.
+QUANTILE = 1.6448536269514722
+# Colour of what is drawn over the effects.
+OVER = "#8c4799"
+
+
+def plot_group_effects(
+    effects: Any,
+    covariate: str | Sequence[str] | None = None,
+    threshold: float = THRESHOLD,
+    *,
+    overlay: Any = None,
+    figure: Figure | SubFigure | None = None,
+) -> Figure | SubFigure:
+    """Draw the effects of covariates on a group's parameters, and how probable they are.
+
+    A panel for each covariate, a row for each parameter: posterior means with 90 % intervals, and
+    the probability of the sign. Warm colours are for effects above 0, cold ones for effects below;
+    what is less probable than the threshold is grey.
+
+    Parameters
+    ----------
+    effects : GroupEffects or ReducedEffects
+        From `bayesdcm.group.peb`.
+    covariate : str or sequence of str, optional
+        Which to draw; all by default. The first is the group mean.
+    threshold : float
+        Probability from which effects are emphasised; 0.95 by default.
+    overlay : EffectsSearch, EffectsComparison, ReducedEffects or DataFrame, optional
+        Drawn beside the effects: the average of a search, or of compared models, whose
+        probabilities that an effect is there are written then, and decide what is emphasised; a
+        reduced model; or a hierarchy, as the table of `bayesdcm.group.compare_with_peb`.
+    figure : matplotlib.figure.Figure or SubFigure, optional
+        Where to draw. None: a new figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure or matplotlib.figure.SubFigure
+        One panel for each covariate.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `effects` or `overlay` is something else, a covariate is unknown, or the threshold is no
+        probability.
+    """
+    chosen = _checked(effects, covariate, threshold)
+    over, name, present = _overlay(overlay)
+    table = effects.summary().set_index(["covariate", "parameter"])
+    labels = list(effects.parameters)
+    if figure is None:
+        longest = max(map(len, labels))
+        row = 0.27 if over is None else 0.33
+        size = (0.075 * longest + 0.9 + 3.1 * len(chosen), row * len(labels) + 1.9)
+        figure = plt.figure(figsize=(max(size[0], 6.4), size[1]), layout="constrained")
+        figure.get_layout_engine().set(wspace=0.03)
+    axes = figure.subplots(1, len(chosen), sharey=True, squeeze=False)[0]
+    for ax, each in zip(axes, chosen, strict=True):
+        _draw_frame(ax, labels)
+        rows = table.loc[each]
+        there = rows["probability"] if present is None else present[each]
+        _draw(ax, rows, labels, there, threshold, 0.0 if over is None else -0.17)
+        if over is not None:
+            _draw_over(ax, over, each, labels)
+        head = "P(there)" if present is not None else "P(sign)"
+        ax.annotate(head, (1.02, 1.0), (0, 4), "axes fraction", textcoords="offset points",
+                    fontsize="small", color=MUTED, va="bottom")  # fmt: skip
+        ax.set_title(
+            covariate_title(each, effects.covariates),
+            loc="left",
+            fontsize="medium",
+            fontweight="bold",
+        )
+        unit = units_text(described(effects), labels)
+        what = "group mean" if each == effects.covariates[0] else f"effect per unit of {each}"
+        ax.set_xlabel(_broken(f"{what} ({unit})" if unit else what), fontsize="small")
+    axes[0].set_yticks(range(len(labels)), labels, fontsize="small")
+    _explain(figure, effects, name, present is not None, threshold)
+    return figure
+
+
+def _checked(effects: Any, covariate: Any, threshold: Any) -> list[str]:
+    if not all(hasattr(effects, name) for name in ("summary", "covariates", "parameters")):
+        raise TypeError(
+            "effects must be effects on a group, from bayesdcm.group.peb, got "
+            f"{type(effects).__name__}"
+        )
+    if not 0 <= threshold <= 1:
+        raise ValueError(f"threshold must be a probability, from 0 to 1, got {threshold!r}")
+    if covariate is None:
+        return list(effects.covariates)
+    chosen = [covariate] if isinstance(covariate, str) else list(covariate)
+    unknown = [name for name in chosen if name not in effects.covariates]
+    if unknown or not chosen:
+        raise ValueError(
+            f"covariate must be one of {', '.join(map(repr, effects.covariates))}, got "
+            f"{unknown[0] if unknown else 'none'!r}"
+        )
+    return chosen
+
+
+def _overlay(overlay: Any) -> tuple[pd.DataFrame | None, str, pd.DataFrame | None]:
+    """Means and standard deviations, their name, and probabilities that effects are there."""
+    if overlay is None:
+        return None, "", None
+    if isinstance(overlay, pd.DataFrame):
+        if not {"peb_mean", "mean", "sd"} <= set(overlay):
+            raise ValueError(
+                "overlay must have the columns of bayesdcm.group.compare_with_peb, got "
+                f"{list(overlay)}"
+            )
+        return overlay[["mean", "sd"]], "hierarchy", None
+    if not hasattr(overlay, "summary"):
+        raise TypeError(
+            "overlay must be a search, a comparison or a reduced model of the effects, or a table "
+            f"of compare_with_peb, got {type(overlay).__name__}"
+        )
+    table = overlay.summary().set_index(["covariate", "parameter"])
+    if "present" not in table:
+        return table[["mean", "sd"]], "reduced model", None
+    return table[["mean", "sd"]], "average over models", table["present"].unstack("covariate")
+
+
+def covariate_title(covariate: str, covariates: Sequence[str]) -> str:
+    """Name the effect of a covariate; the first of all is the group mean."""
+    if covariate == covariates[0]:
+        return "Group mean" if covariate == "mean" else f"Group mean ({covariate})"
+    return f"Effect of {covariate}"
+
+
+def _broken(text: str) -> str:
+    """Two lines where one would be wider than a panel."""
+    if len(text) < 38:
+        return text
+    first, _, second = text.partition(" (")
+    return f"{first}\n({second}"
+
+
+def _draw_frame(ax: Axes, labels: list[str]) -> None:
+    ax.axvline(0, color=MUTED, linewidth=1, zorder=1)
+    for height, label in enumerate(labels):
+        ax.axhline(height, color="#eeeeee", linewidth=0.6, zorder=0)
+        if height and parsed(label).site != parsed(labels[height - 1]).site:
+            ax.axhline(height - 0.5, color="#b0b0b0", linewidth=0.8, zorder=0)
+    ax.set_ylim(len(labels) - 0.4, -0.6)
+    tidy(ax)
+    ax.spines["left"].set_visible(False)
+    ax.tick_params(axis="y", length=0)
+    ax.tick_params(axis="x", labelsize="small")
+    ax.locator_params(axis="x", nbins=5)
+
+
+def _draw(
+    ax: Axes,
+    rows: pd.DataFrame,
+    labels: list[str],
+    there: pd.Series,
+    threshold: float,
+    shift: float,
+) -> None:
+    for height, label in enumerate(labels):
+        mean, sd, likely = rows.loc[label, "mean"], rows.loc[label, "sd"], there[label]
+        # An effect that all models share is there by assumption: its sign must be sure, too.
+        sure = min(likely, rows.loc[label, "probability"]) >= threshold
+        tint = (POSITIVE if mean > 0 else NEGATIVE) if sure else MUTED
+        at = height + shift
+        if sd > 0:
+            ends = [mean - QUANTILE * sd, mean + QUANTILE * sd]
+            ax.plot(ends, [at, at], color=tint, linewidth=1.8 if sure else 1.3,
+                    solid_capstyle="butt", zorder=3)  # fmt: skip
+        marker = "o" if sd > 0 else "x"
+        ax.plot([mean], [at], marker, color=tint, ms=5.5 if sure else 4.5, zorder=4)
+        text = share_text(likely) if np.isfinite(likely) else ("on" if sd > 0 else "off")
+        ax.text(1.02, height, text, transform=ax.get_yaxis_transform(), va="center", color=tint,
+                fontsize="small", fontweight="bold" if sure else "normal")  # fmt: skip
+
+
+def _draw_over(ax: Axes, over: pd.DataFrame, covariate: str, labels: list[str]) -> None:
+    for height, label in enumerate(labels):
+        if (covariate, label) not in over.index:
+            continue
+        mean, sd = over.loc[(covariate, label), ["mean", "sd"]]
+        ends, at = [mean - QUANTILE * sd, mean + QUANTILE * sd], height + 0.2
+        ax.plot(ends, [at, at], color=OVER, linewidth=1.1, solid_capstyle="butt", zorder=2)
+        ax.plot([mean], [at], "D", color=OVER, markerfacecolor="white", ms=3.8, zorder=3)
+
+
+def _explain(
+    figure: Figure | SubFigure, effects: Any, over: str, searched: bool, threshold: float
+) -> None:
+    subjects = len(getattr(effects, "first", ()))
+    of = f" ({subjects} subjects)" if subjects else ""
+    title = f"Effects on the group{of}: posterior mean and 90{NBSP}% interval"
+    figure.suptitle(title, x=0.01, ha="left", fontsize="medium")
+    probability = "P(there)" if searched else "P(sign)"
+    likely = f"{probability}{' and P(sign)' if searched else ''} ≥ {threshold:g}"
+    kinds = (
+        (POSITIVE, 5.5, f"above 0, {likely}"),
+        (NEGATIVE, 5.5, f"below 0, {likely}"),
+        (MUTED, 4.5, "less probable"),
+    )
+    handles = [
+        Line2D([], [], color=tint, marker="o", ms=ms, label=text) for tint, ms, text in kinds
+    ]
+    if over:
+        handles.append(
+            Line2D([], [], color=OVER, marker="D", ms=3.8, markerfacecolor="white", label=over)
+        )
+    figure.legend(handles=handles, loc="outside lower left", ncols=2, frameon=False,
+                  fontsize="small", labelcolor=INK)  # fmt: skip

@@ -1,0 +1,229 @@
+"""Subjects' parameters against what the group predicts of them, alone and under the group."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+from numpy.typing import NDArray
+
+from bayesdcm.plot.group_effects import QUANTILE
+from bayesdcm.plot.labels import described, units_text
+from bayesdcm.plot.style import MUTED, PRIOR, colour, share_text, tidy
+
+LIMIT = 6
+# Covariates of at most as many values have their subjects drawn beside one another.
+FEW = 4
+
+
+class _Estimates(NamedTuple):
+    """Of all subjects: means and standard deviations, alone and under the group."""
+
+    alone: NDArray
+    alone_sd: NDArray
+    under: NDArray
+    under_sd: NDArray
+
+
+def plot_subject_parameters(
+    effects: Any,
+    covariate: str | None = None,
+    parameters: str | Sequence[str] | None = None,
+    *,
+    limit: int = LIMIT,
+    figure: Figure | SubFigure | None = None,
+) -> Figure | SubFigure:
+    """Draw subjects' parameters, each one's own estimate and that under the group's model.
+
+    A panel for each parameter. Open circles with 90 % intervals: estimates from each subject's
+    data alone; dots: the same data with the group's model as the prior, which moves what data
+    leave uncertain towards what the group predicts. Line: the group's prediction; band: where it
+    expects 90 % of subjects.
+
+    Parameters
+    ----------
+    effects : GroupEffects
+        From `bayesdcm.group.peb`.
+    covariate : str, optional
+        Covariate along the horizontal axis, all others at their mean for the line; by default the
+        second of the design. Subjects beside one another where there is the group mean alone.
+    parameters : str or sequence of str, optional
+        Labels of parameters. The default is those on which the covariate has the most probable
+        effects.
+    limit : int
+        Most parameters to choose by default; 6.
+    figure : matplotlib.figure.Figure or SubFigure, optional
+        Where to draw. None: a new figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure or matplotlib.figure.SubFigure
+        One panel for each parameter.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `effects` are not of subjects, or a name is unknown.
+    """
+    covariate, labels = _checked(effects, covariate, parameters, limit)
+    estimates = _estimates(effects, labels)
+    n_columns = min(len(labels), 3)
+    n_rows = -(-len(labels) // n_columns)
+    alone = covariate == effects.covariates[0]
+    if figure is None:
+        names = 0.06 * max(len(str(one.name)) for one in effects.first) if alone else 0.0
+        width = max(3.1, 0.16 * len(effects.first)) if alone else 3.1
+        size = (width * n_columns + 0.4, (2.4 + names) * n_rows + 1.0)
+        figure = plt.figure(figsize=(max(size[0], 5.6), size[1]), layout="constrained")
+    axes = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
+    fit = described(effects)
+    for k, (ax, label) in enumerate(zip(axes, labels, strict=False)):
+        _draw(ax, effects, covariate, label, _Estimates(*(part[:, k] for part in estimates)))
+        ax.set_ylabel(_wrapped(units_text(fit, [label])) or "estimate", fontsize="small")
+        probability = effects.summary().set_index(["covariate", "parameter"])["probability"]
+        ax.set_title(label, loc="left", fontsize="medium", fontweight="bold")
+        share = share_text(probability[(covariate, label)])
+        text = f"P(sign) {share if share[0] in '<>' else f'= {share}'}"
+        ax.set_xlabel(f"{'subject' if alone else covariate} ({text})", fontsize="small")
+    for ax in axes[len(labels) :]:
+        ax.set_axis_off()
+    title = "Subjects against the group's prediction"
+    if not alone:
+        title += f" by {covariate} (P(sign): of the effect of {covariate})"
+    figure.suptitle(title, x=0.01, ha="left", fontsize="medium")
+    handles, names = axes[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower left", ncols=2, frameon=False,
+                  fontsize="small")  # fmt: skip
+    return figure
+
+
+def _checked(effects: Any, covariate: Any, parameters: Any, limit: int) -> tuple[str, list[str]]:
+    if not all(hasattr(effects, name) for name in ("under_group", "first", "design")):
+        raise TypeError(
+            f"effects must be effects on a group, from bayesdcm.group.peb, got "
+            f"{type(effects).__name__}"
+        )
+    if covariate is None:
+        covariate = effects.covariates[min(1, len(effects.covariates) - 1)]
+    if covariate not in effects.covariates:
+        raise ValueError(
+            f"covariate must be one of {', '.join(map(repr, effects.covariates))}, got "
+            f"{covariate!r}"
+        )
+    if parameters is None:
+        if limit < 1:
+            raise ValueError(f"limit must be at least 1, got {limit}")
+        strength = (effects.mean[covariate].abs() / effects.sd[covariate]).to_numpy()
+        best = np.sort(np.argsort(-strength, kind="stable")[:limit])
+        return covariate, [effects.parameters[i] for i in best]
+    labels = [parameters] if isinstance(parameters, str) else list(parameters)
+    unknown = [label for label in labels if label not in effects.parameters]
+    if unknown or not labels:
+        raise ValueError(
+            f"parameters must be some of {', '.join(map(repr, effects.parameters))}, got "
+            f"{unknown[0] if unknown else 'none'!r}"
+        )
+    return covariate, labels
+
+
+def _estimates(effects: Any, labels: list[str]) -> _Estimates:
+    """Each part of the shape (subjects, parameters)."""
+    rows = []
+    for i, one in enumerate(effects.first):
+        index = one.places(labels)
+        under = effects.under_group(i)[0]
+        rows.append(
+            (
+                one.mean[index],
+                np.sqrt(np.diagonal(one.covariance)[index]),
+                np.asarray(under.mean)[index],
+                np.sqrt(np.diagonal(np.asarray(under.covariance))[index]),
+            )
+        )
+    return _Estimates(*(np.stack(part) for part in zip(*rows, strict=True)))
+
+
+def _draw(ax: Axes, effects: Any, covariate: str, label: str, found: _Estimates) -> None:
+    places, ticks, reach = _places(effects, covariate)
+    ax.axhline(0, color="#d0d0d0", linewidth=0.8, zorder=0)
+    _draw_prediction(ax, effects, covariate, label, places, reach)
+    ax.vlines(places, found.alone - QUANTILE * found.alone_sd,
+              found.alone + QUANTILE * found.alone_sd, color="#b4b4b4", linewidth=0.9,
+              zorder=2)  # fmt: skip
+    for place, before, after in zip(places, found.alone, found.under, strict=True):
+        ax.plot([place, place], [before, after], color=colour(0), linewidth=1.1, zorder=3)
+    ax.plot(places, found.alone, "o", color=MUTED, markerfacecolor="white", ms=4.5, zorder=4,
+            label="subject alone, 90 % interval")  # fmt: skip
+    ax.plot(places, found.under, "o", color=colour(0), ms=4, zorder=5,
+            label="subject under the group's model")  # fmt: skip
+    if ticks is not None:
+        ax.set_xticks(*ticks)
+        if len(str(ticks[1][0])) > 2 and covariate == effects.covariates[0]:
+            plt.setp(ax.get_xticklabels(), rotation=90)
+    ax.tick_params(labelsize="small")
+    tidy(ax)
+
+
+def _places(effects: Any, covariate: str) -> tuple[NDArray, tuple | None, float]:
+    """Where subjects stand on the horizontal axis, its ticks, and half the width of a level."""
+    n = len(effects.first)
+    if covariate == effects.covariates[0]:
+        ticks = range(n), [str(one.name) for one in effects.first]
+        return np.arange(n, dtype=float), ticks, 0.0
+    values = effects.design[covariate].to_numpy()
+    levels, which = np.unique(values, return_inverse=True)
+    if len(levels) > FEW:
+        return values, None, 0.0
+    # Beside one another, within a third of the least distance of values.
+    reach = np.diff(levels).min() / 3 if len(levels) > 1 else 0.3
+    places = values.astype(float)
+    for k in range(len(levels)):
+        members = np.flatnonzero(which == k)
+        places[members] += np.linspace(-reach, reach, len(members)) if len(members) > 1 else 0.0
+    return places, (levels, [f"{level:.3g}" for level in levels]), 1.1 * reach
+
+
+def _draw_prediction(
+    ax: Axes, effects: Any, covariate: str, label: str, places: NDArray, reach: float
+) -> None:
+    """The group's prediction along the axis; level by level where subjects stand side by side."""
+    margin = 0.05 * np.ptp(places) if np.ptp(places) else 0.5
+    start, end = places.min() - margin, places.max() + margin
+    if reach:
+        pieces = [
+            (np.array([level - reach, level + reach]), np.full(2, level))
+            for level in np.unique(effects.design[covariate].to_numpy())
+        ]
+    else:
+        x = np.linspace(start, end, 60)
+        pieces = [(x, x)]
+    for k, (x, values) in enumerate(pieces):
+        centre, width = _predicted(effects, covariate, label, values)
+        band, line = "where 90 % of subjects are expected", "group's prediction"
+        ax.fill_between(x, centre - width, centre + width, color=PRIOR, alpha=0.25, linewidth=0,
+                        zorder=0, label="_" if k else band)  # fmt: skip
+        ax.plot(x, centre, color=colour(1), linewidth=1.6, zorder=1, label="_" if k else line)
+    ax.set_xlim(start, end)
+
+
+def _predicted(
+    effects: Any, covariate: str, label: str, values: NDArray
+) -> tuple[NDArray, NDArray]:
+    """Mean of a parameter at values of a covariate, and half the width that holds 90 %."""
+    row, size = effects.parameters.index(label), len(effects.parameters)
+    points = np.tile(effects.design.mean().to_numpy(), (len(values), 1))
+    if covariate != effects.covariates[0]:
+        points[:, effects.covariates.index(covariate)] = values
+    of_label = np.arange(len(effects.covariates)) * size + row
+    covariance = effects.spread[np.ix_(of_label, of_label)]
+    uncertain = np.einsum("xi,ij,xj->x", points, covariance, points)
+    between = effects.between_covariance.to_numpy()[row, row]
+    return points @ effects.centre[row], QUANTILE * np.sqrt(uncertain + between)
+
+
+def _wrapped(text: str) -> str:
+    return text.replace(" of ", "\nof ", 1) if len(text) > 24 else text

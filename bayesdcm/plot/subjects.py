@@ -1,0 +1,265 @@
+"""Subjects of a group: how well each one's data are explained, and what the fits look like."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
+
+from bayesdcm.plot.evoked_series import evoked_series, finite
+from bayesdcm.plot.quantities import flat_draws, is_evoked
+from bayesdcm.plot.series import SUFFIX, fitted_series
+from bayesdcm.plot.style import INK, MUTED, colour, tidy
+
+MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<")
+# Below this the model has hardly anything to do with the data.
+POOR = 10.0
+LIMIT = 24
+
+
+class Subject(NamedTuple):
+    """What is drawn of one subject.
+
+    Attributes
+    ----------
+    name : str
+        The subject.
+    columns : list of str
+        Regions, or channel modes.
+    explained : (columns,)
+        Variance explained by the model without confounds, in percent.
+    conditions : list of str
+        Of evoked responses; one empty name otherwise.
+    time : (times,)
+        As the label says.
+    time_label : str
+        What the time is, with its unit.
+    observed, fitted : (conditions, times, columns)
+        Data and posterior median of the fit, confounds included.
+    """
+
+    name: str
+    columns: list[str]
+    explained: NDArray
+    conditions: list[str]
+    time: NDArray
+    time_label: str
+    observed: NDArray
+    fitted: NDArray
+
+
+def plot_subjects(
+    group: Any,
+    region: str | None = None,
+    *,
+    limit: int = LIMIT,
+    figure: Figure | SubFigure | None = None,
+) -> Figure | SubFigure:
+    """Draw how much of each subject's data the model explains, beside data and fit of a region.
+
+    A row for each subject: on the left the explained variance of every region (or channel mode),
+    on the right the data of one of them and the fit to it, each scaled to its own range.
+
+    Parameters
+    ----------
+    group : GroupFit, mapping of str to Fit, or sequence of Fit
+        Fits of one model, one a subject, with their data.
+    region : str, optional
+        Whose data to draw: a region, or a channel mode of evoked responses; the first by default.
+    limit : int
+        Most subjects to draw: where there are more, those whose data are explained least. 24 by
+        default.
+    figure : matplotlib.figure.Figure or SubFigure, optional
+        Where to draw. None: a new figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure or matplotlib.figure.SubFigure
+        One row for each subject.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `group` does not hold fits of one model with their data, or has no such region.
+    """
+    subjects = [thin(name, fit) for name, fit in _named(group)]
+    first = subjects[0]
+    for other in subjects[1:]:
+        if other.columns != first.columns:
+            raise ValueError(
+                f"group must hold fits of one model, but {other.name!r} has the regions "
+                f"{other.columns} and {first.name!r} has {first.columns}"
+            )
+    return draw_subjects(subjects, region, limit, figure)
+
+
+def _named(group: Any) -> list[tuple[str, Any]]:
+    if isinstance(group, Mapping):
+        items = [(str(name), fit) for name, fit in group.items()]
+    elif isinstance(group, Sequence) and not isinstance(group, str):
+        if len(getattr(group, "models", ())) > 1:
+            raise ValueError(
+                f"group holds several models, {', '.join(map(repr, group.models))}; choose one, "
+                f"such as group[{group.models[0]!r}]"
+            )
+        names = getattr(group, "subjects", [str(i + 1) for i in range(len(group))])
+        # Fits of a group are read when asked for, and forgotten when nobody holds them.
+        items = ((str(name), fit) for name, fit in zip(names, group, strict=True))
+    else:
+        raise TypeError(f"group must hold fits, one a subject, got {type(group).__name__}")
+    if not len(group):
+        raise ValueError("group must hold at least one fit, got none")
+    return items
+
+
+def thin(name: str, fit: Any) -> Subject:
+    """What is drawn of a subject, without the fit's draws.
+
+    Parameters
+    ----------
+    name : str
+        The subject.
+    fit : Fit
+        With its data.
+
+    Returns
+    -------
+    Subject
+        Some kilobytes.
+    """
+    group = fit.idata.posterior_predictive
+    if is_evoked(fit):
+        series = evoked_series(fit)
+        site, columns, conditions = "signal", series.modes, series.conditions
+        time, label, observed = series.time, "time (ms)", series.observed
+    else:
+        series = fitted_series(fit)
+        site = next(n for n in fit.idata.observed_data.data_vars if f"{n}{SUFFIX}" in group)
+        columns, conditions = series.names, [""]
+        time, label, observed = series.time, series.time_label, series.observed[None]
+    # The median: draws at which the model nearly diverges would spoil a mean.
+    fitted, prediction = (
+        np.median(finite(flat_draws(group[f"{site}{suffix}"])), axis=0).reshape(observed.shape)
+        for suffix in (SUFFIX, "_prediction")
+    )
+    signal = prediction.reshape(-1, len(columns)).var(0)
+    noise = (observed - fitted).reshape(-1, len(columns)).var(0)
+    whole = np.where(signal + noise > 0, signal + noise, 1.0)
+    return Subject(name, columns, 100 * signal / whole, conditions, time, label, observed, fitted)
+
+
+def draw_subjects(
+    subjects: Sequence[Subject],
+    region: str | None = None,
+    limit: int = LIMIT,
+    figure: Figure | SubFigure | None = None,
+) -> Figure | SubFigure:
+    """The figure of `plot_subjects`, from what was kept of each subject.
+
+    Parameters
+    ----------
+    subjects : sequence of Subject
+        From `thin`.
+    region, limit, figure
+        As in `plot_subjects`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure or matplotlib.figure.SubFigure
+        One row for each subject.
+    """
+    first = subjects[0]
+    region = first.columns[0] if region is None else region
+    if region not in first.columns:
+        raise ValueError(
+            f"region must be one of {', '.join(map(repr, first.columns))}, got {region!r}"
+        )
+    if limit < 1:
+        raise ValueError(f"limit must be at least 1, got {limit}")
+    shown = list(subjects)
+    if len(shown) > limit:
+        order = np.argsort([one.explained.mean() for one in subjects], kind="stable")
+        shown = [subjects[i] for i in sorted(order[:limit])]
+    n, n_conditions = len(shown), len(first.conditions)
+    if figure is None:
+        longest = max(len(one.name) for one in shown)
+        width = 0.08 * longest + 3.4 + max(3.2 * n_conditions, 6.0)
+        figure = plt.figure(figsize=(width, 0.46 * n + 1.6), layout="constrained")
+        figure.get_layout_engine().set(wspace=0.04, hspace=0.0)
+    grid = figure.add_gridspec(n, 1 + n_conditions, width_ratios=[1.5] + [6 / n_conditions]
+                               * n_conditions if n_conditions < 3 else None)  # fmt: skip
+    left = figure.add_subplot(grid[:, 0])
+    _draw_explained(left, shown)
+    for i, one in enumerate(shown):
+        _draw_series(figure, grid, i, one, one.columns.index(region), i == n - 1)
+    _explain(figure, subjects, shown, region)
+    return figure
+
+
+def _draw_explained(ax: Axes, shown: Sequence[Subject]) -> None:
+    columns = shown[0].columns
+    for height, one in enumerate(shown):
+        ax.axhline(height, color="#e6e6e6", linewidth=0.6, zorder=0)
+        for k in range(len(columns)):
+            ax.plot([one.explained[k]], [height], MARKERS[k % len(MARKERS)], color=colour(k),
+                    ms=5, alpha=0.9, zorder=2, clip_on=False)  # fmt: skip
+    ax.axvline(POOR, color=MUTED, linewidth=1, linestyle=":", zorder=1)
+    largest = max(one.explained.max() for one in shown)
+    ax.set_xlim(0, min(100, max(20, 10 * np.ceil(largest / 10))))
+    ax.set_ylim(len(shown) - 0.5, -0.5)
+    ax.set_yticks(range(len(shown)), [one.name for one in shown], fontsize="small")
+    ax.set_xlabel("explained variance (%)", fontsize="small")
+    ax.tick_params(axis="y", length=0)
+    ax.tick_params(axis="x", labelsize="small")
+    tidy(ax)
+    ax.spines["left"].set_visible(False)
+
+
+def _draw_series(
+    figure: Figure | SubFigure, grid: Any, row: int, one: Subject, column: int, last: bool
+) -> None:
+    values = np.stack([one.observed[..., column], one.fitted[..., column]])
+    low, high = values.min(), values.max()
+    for k, condition in enumerate(one.conditions):
+        ax = figure.add_subplot(grid[row, 1 + k])
+        ax.plot(one.time, one.observed[k, :, column], color=MUTED, linewidth=0.7)
+        ax.plot(one.time, one.fitted[k, :, column], color=colour(1), linewidth=1.2)
+        ax.set_xlim(one.time[0], one.time[-1])
+        margin = 0.05 * (high - low) or 1.0
+        ax.set_ylim(low - margin, high + margin)
+        ax.set_yticks([])
+        tidy(ax)
+        ax.spines["left"].set_visible(False)
+        ax.spines["bottom"].set_visible(last)
+        ax.tick_params(axis="x", labelsize="small", labelbottom=last, bottom=last)
+        if last:
+            ax.set_xlabel(one.time_label, fontsize="small")
+        if row == 0 and condition:
+            ax.set_title(condition, loc="left", fontsize="small", fontweight="bold")
+
+
+def _explain(
+    figure: Figure | SubFigure, subjects: Sequence[Subject], shown: Sequence[Subject], region: str
+) -> None:
+    title = f"Subjects: explained variance, and data and fit of {region}"
+    if len(shown) < len(subjects):
+        title += f"; the {len(shown)} of {len(subjects)} that are explained least"
+    figure.suptitle(title, x=0.01, ha="left", fontsize="medium")
+    columns = shown[0].columns
+    handles = [
+        Line2D([], [], color=colour(k), marker=MARKERS[k % len(MARKERS)], linestyle="", label=name)
+        for k, name in enumerate(columns)
+    ]
+    handles += [
+        Line2D([], [], color=MUTED, linestyle=":", label=f"{POOR:g} %"),
+        Line2D([], [], color=MUTED, linewidth=1, label=f"data of {region}"),
+        Line2D([], [], color=colour(1), linewidth=1.6, label="fit (posterior median)"),
+    ]
+    figure.legend(handles=handles, loc="outside lower left", ncols=min(len(handles), 7),
+                  frameon=False, fontsize="small", labelcolor=INK)  # fmt: skip
