@@ -45,6 +45,39 @@ class SubjectPriors(NamedTuple):
     start: NDArray
 
 
+class SubjectPosteriors(NamedTuple):
+    """Gaussian posteriors of subjects.
+
+    Attributes
+    ----------
+    mean : (subjects, size)
+        Over the flat vector.
+    covariance : (subjects, size, size)
+        Likewise.
+    free_energy : (subjects,)
+        In nats; -inf where the prediction is not finite.
+    """
+
+    mean: NDArray
+    covariance: NDArray
+    free_energy: NDArray
+
+    def best(self, other: SubjectPosteriors) -> SubjectPosteriors:
+        """Of each subject the one with more free energy.
+
+        Parameters
+        ----------
+        other : SubjectPosteriors
+            Under the same priors.
+        """
+        better = other.free_energy > self.free_energy
+
+        def chosen(own: NDArray, others: NDArray) -> NDArray:
+            return np.where(better.reshape(-1, *(1,) * (own.ndim - 1)), others, own)
+
+        return SubjectPosteriors(*map(chosen, self, other))
+
+
 class _with_prior(numpyro.primitives.Messenger):
     """Handler that gives some sites other independent normal priors."""
 
@@ -123,7 +156,7 @@ def invert_subjects(
     batches: Sequence[Any],
     members: Sequence[NDArray[np.intp]],
     priors: SubjectPriors,
-) -> tuple[NDArray, NDArray]:
+) -> SubjectPosteriors:
     """Gaussian posteriors of all subjects by variational Laplace, batch by batch.
 
     Parameters
@@ -143,22 +176,22 @@ def invert_subjects(
 
     Returns
     -------
-    tuple of ndarray
-        Means (subjects, size) and covariances (subjects, size, size) over the flat vector; NaN
-        for subjects whose prediction is not finite.
+    SubjectPosteriors
+        One a subject.
     """
     shape = np.shape(priors.start)
-    mean, covariance = np.full(shape, np.nan), np.zeros((*shape, shape[1]))
+    mean, covariance = np.zeros(shape), np.zeros((*shape, shape[1]))
+    free_energy = np.zeros(shape[0])
     for batch, who in zip(batches, members, strict=True):
         own = jax.tree.map(lambda leaf, who=who: jnp.asarray(leaf)[who], priors)
         found = jax.tree.map(np.asarray, _invert(source, sites, names, batch, own))
         n = found.mean.shape[1]
         usable = ~found.failed & np.isfinite(found.free_energy)
-        joined = np.concatenate([found.mean, found.log_precision], axis=1)
-        mean[who] = np.where(usable[:, None], joined, np.nan)
+        free_energy[who] = np.where(usable, found.free_energy, -np.inf)
+        mean[who] = np.concatenate([found.mean, found.log_precision], axis=1)
         covariance[who, :n, :n] = found.covariance
         covariance[who, n:, n:] = found.log_precision_covariance
-    return mean, (covariance + covariance.mT) / 2
+    return SubjectPosteriors(mean, (covariance + covariance.mT) / 2, free_energy)
 
 
 @partial(jax.jit, static_argnums=(0, 1))

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesdcm.group.group_start import (
+    SubjectPosteriors,
     SubjectPriors,
     expected_prior,
     find_start,
@@ -34,6 +35,12 @@ OWN_SITES = (
     "subject_parameters",
     "subject_likelihood",
 )
+
+
+# Passes at most over subjects that find a better optimum once the group is known, and by how much
+# (nats).
+PASSES = 4
+GAIN = 1.0
 
 
 class PreparedGroup(NamedTuple):
@@ -124,15 +131,17 @@ def prepare_group(hierarchy: Any, data: Any) -> PreparedGroup:
     )
     invert = partial(invert_subjects, source, sites, _names_of(sites, selected), batches, members)
     if all(subject.posterior is not None for subject in subjects):
-        posterior = tuple(map(np.stack, zip(*(s.posterior for s in subjects), strict=True)))
+        moments = map(np.stack, zip(*(s.posterior for s in subjects), strict=True))
+        posterior = SubjectPosteriors(*moments, np.zeros(len(subjects)))
     else:
         posterior = invert(own)
-    for subject, values in zip(subjects, posterior[0], strict=True):
-        if not np.isfinite(values).all():
+    for subject, energy in zip(subjects, posterior.free_energy, strict=True):
+        if not np.isfinite(energy):
             raise ValueError(
                 f"the prediction for {subject.name} is not finite at the prior mean; check the "
                 "data, and that the prior mean gives a stable model"
             )
+    moments = posterior.mean, posterior.covariance
     prepared = PreparedGroup(
         tuple(batches),
         tuple(members),
@@ -142,9 +151,14 @@ def prepare_group(hierarchy: Any, data: Any) -> PreparedGroup:
         mean[selected],
         variance[selected],
         components_of(hierarchy.between, [labels[i] for i in selected]),
-        subject_gaussian(*posterior, selected, mean[selected], variance[selected]),
+        subject_gaussian(*moments, selected, mean[selected], variance[selected]),
     )
-    return _refined(hierarchy, jax.tree.map(jnp.asarray, prepared), own, posterior[0], invert)
+    prepared = jax.tree.map(jnp.asarray, prepared)
+    for _ in range(PASSES):
+        prepared, posterior, moved = _refined(hierarchy, prepared, own, posterior, invert)
+        if not moved:
+            break
+    return prepared
 
 
 def _check_sites(sites: Layout) -> None:
@@ -170,22 +184,29 @@ def _refined(
     hierarchy: Any,
     prepared: PreparedGroup,
     own: SubjectPriors,
-    start: NDArray,
-    invert: Callable[[SubjectPriors], tuple[NDArray, NDArray]],
-) -> PreparedGroup:
-    """The same with what data say near where the group, not the model's prior, puts subjects."""
+    posterior: SubjectPosteriors,
+    invert: Callable[[SubjectPriors], SubjectPosteriors],
+) -> tuple[PreparedGroup, SubjectPosteriors, bool]:
+    """The same with what data say near where the group, not the model's prior, puts subjects.
+
+    Whoever is stuck in a poor optimum gets a second chance, from where the others are. The last
+    value tells whether anybody took it.
+    """
     sites = layout(partial(hierarchy.collapsed, prepared))
     vector, _ = find_start(hierarchy, sites, prepared)
     expected, variance = map(np.asarray, expected_prior(hierarchy, sites, prepared, vector))
     selected = np.asarray(prepared.places)[: expected.shape[1]]
     mean, sd = own.mean.copy(), own.sd.copy()
     mean[:, selected], sd[:, selected] = expected, np.sqrt(variance)
-    found, covariance = invert(SubjectPriors(mean, sd, start))
-    # Where that fails, the first approximation serves.
-    usable = np.isfinite(found).all(1)
+    typical = np.tile(np.median(posterior.mean, axis=0), (len(mean), 1))
+    typical[:, selected] = expected
+    near = invert(SubjectPriors(mean, sd, posterior.mean))
+    found = near.best(invert(SubjectPriors(mean, sd, typical)))
+    # Where both fail, the first approximation serves.
+    usable = np.isfinite(found.free_energy)
     second = subject_gaussian(
-        np.where(usable[:, None], found, 0.0),
-        np.where(usable[:, None, None], covariance, np.eye(found.shape[1])),
+        np.where(usable[:, None], found.mean, 0.0),
+        np.where(usable[:, None, None], found.covariance, np.eye(found.mean.shape[1])),
         selected,
         expected,
         variance,
@@ -196,4 +217,5 @@ def _refined(
         return jnp.asarray(np.where(which, second, first))
 
     gaussian: SubjectGaussian = jax.tree.map(chosen, prepared.gaussian, second)
-    return prepared._replace(gaussian=gaussian)
+    moved = bool((found.free_energy > near.free_energy + GAIN).any())
+    return prepared._replace(gaussian=gaussian), found, moved

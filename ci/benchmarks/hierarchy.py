@@ -7,11 +7,13 @@ Without ``--coverage``: 16 people with two regions each, NUTS with four chains, 
 
 With it: many small studies of 8 people and a covariate. Group effects, spread between people and
 everybody's parameters are drawn from the program's own prior, data from its own likelihood; so
-intervals of any probability contain the true effects just as often, and counts are binomial. Two
-things keep the studies informative, in simulation and inference alike: the driving input has a
-prior N(0.8, 0.2**2), so that everybody responds, and studies in which a person's trajectory
-diverges are drawn again. Each finished study is a file in the folder; a run that was stopped goes
-on where it was.
+intervals of any probability contain the true effects just as often, and counts are binomial. To
+keep studies informative, and noisy as recordings are, some priors differ from SPM's in simulation
+and inference alike: the driving input N(0.8, 0.2**2), so that everybody responds; the modulation
+N(0, 0.3**2), since effects as strong as SPM's prior allows saturate the response; log-precisions
+of the noise N(2, 1/16), a third of the signal. Studies in which a person's trajectory diverges are
+drawn again. Each finished study is a file in the folder; a run that was stopped goes on where it
+was.
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ REPETITION_TIME, INPUT_DT = 2.0, 0.25
 LEVELS = (0.5, 0.8, 0.9)
 # Of the program that simulates studies.
 STUDY_SUBJECTS, STUDY_SCANS = 8, 64
-DRIVE_MEAN, DRIVE_SD = 0.8, 0.2
+PRIORS = {"C_free": (0.8, 0.2), "B_free": (0.0, 0.3), "log_precision": (2.0, 0.25)}
 
 
 def template(n_scans: int) -> bayesdcm.BoldData:
@@ -136,11 +138,13 @@ def convergence(options: argparse.Namespace) -> None:
 
 
 class _informed(numpyro.primitives.Messenger):
-    """Handler that gives the driving input its prior."""
+    """Handler that gives some sites of the model the priors of `PRIORS`."""
 
     def process_message(self, message: dict[str, Any]) -> None:
-        if message["type"] == "sample" and message["name"] == "C_free":
-            message["fn"] = dist.Normal(np.array([DRIVE_MEAN]), DRIVE_SD).to_event(1)
+        if message["type"] == "sample" and message["name"] in PRIORS:
+            mean, sd = PRIORS[message["name"]]
+            shape = message["fn"].event_shape
+            message["fn"] = dist.Normal(np.full(shape, mean), sd).to_event(len(shape))
 
 
 def person(prepared: Any) -> None:
