@@ -1,0 +1,147 @@
+"""Fits of a group: time of a subject beside that of a single fit, and runs that are killed.
+
+    python ci/benchmarks/group.py
+    python ci/benchmarks/group.py --kills 20
+
+Without ``--kills``: 64 simulated subjects of three regions, variational Laplace, in one call of
+`fit_group`, beside warm calls of `fit` for the first 16 of them; and whether the free energies are
+the same. With it: the same kind of run in a process of its own, killed (SIGKILL) at random moments
+that many times and started again each time, until it is done; then every fit is compared with those
+of an undisturbed run, and every file must have been written once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import bayesdcm  # isort: skip  (before JAX: it sets double precision)
+
+import numpy as np
+from measure import Cost, machine, table, timed
+
+from bayesdcm.group import fit_group, load_group
+
+
+def subjects(number: int, n_scans: int, integrator: str) -> tuple[bayesdcm.TaskDCM, dict]:
+    """A model and simulated data of the bundled example's structure."""
+    example = bayesdcm.load_example("attention")
+    full = example.data
+    bins = len(full.inputs) // full.n_scans
+    design = bayesdcm.BoldData(
+        full.signal[:n_scans],
+        full.repetition_time,
+        full.inputs[: n_scans * bins],
+        full.input_dt,
+    )
+    own = example.model
+    model = bayesdcm.TaskDCM(A=own.A, B=own.B, C=own.C, integrator=integrator)
+    data = {
+        f"sub-{i + 1:03d}": model.simulate(example.parameters, design, seed=i, snr=3.0)
+        for i in range(number)
+    }
+    return model, data
+
+
+def speed(options: argparse.Namespace) -> None:
+    """Time of a subject in a group over that of a single warm fit."""
+    model, data = subjects(options.subjects, options.scans, options.integrator)
+    some = list(data.values())[:16]
+    _, first = timed(lambda: bayesdcm.fit(model, some[0]))
+    single, alone = timed(lambda: [bayesdcm.fit(model, each).log_evidence for each in some])
+    rows = [
+        _row("first call of fit", first, alone, 1, len(some)),
+        _row("warm fit", alone, alone, len(some), len(some)),
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        for name, out in (("in memory", None), ("with out=", folder)):
+            group, took = timed(lambda out=out: fit_group(model, data, out=out, progress=False))
+            rows.append(_row(f"a subject of fit_group, {name}", took, alone, len(group), len(some)))
+            shared = [fit.log_evidence for fit in group[:16]]
+            apart = np.abs(np.subtract(shared, single)).max()
+    print(f"{len(data)} subjects, {options.scans} scans, integrator {options.integrator!r}")
+    print(table(rows))
+    print(f"Largest difference of free energies from single fits: {apart:.1e} nat")
+
+
+def _row(name: str, took: Cost, alone: Cost, calls: int = 1, calls_alone: int = 1) -> dict:
+    wall = took.wall / calls
+    return {
+        "": name,
+        "wall, ms": 1e3 * wall,
+        "CPU, ms": 1e3 * took.cpu / calls,
+        "of a warm fit": wall / (alone.wall / calls_alone),
+    }
+
+
+def kills(options: argparse.Namespace) -> None:
+    """Kill a run at random moments, and see what is left of it."""
+    random = np.random.default_rng(options.seed)
+    command = [sys.executable, __file__, "--scans", str(options.scans)]
+    command += ["--subjects", str(options.subjects), "--integrator", options.integrator]
+    with tempfile.TemporaryDirectory() as folder:
+        # Programs compiled once serve all runs, so that kills fall on fits and writing, too.
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(folder, "compiled"))
+        calm, harried = Path(folder, "calm"), Path(folder, "harried")
+        started = time.perf_counter()
+        subprocess.run([*command, "--run", str(calm)], check=True)
+        whole = time.perf_counter() - started
+        seen: dict[str, int] = {}
+        done = 0
+        while done < options.kills:
+            process = subprocess.Popen([*command, "--run", str(harried)])
+            # Up to the time that a whole run takes, most of which is compilation.
+            try:
+                process.wait(random.uniform(0.3, 1.0) * whole)
+                # It finished: some fits are taken away, so that there is something to kill.
+                for path in list(harried.glob("*.npz"))[::2]:
+                    seen.pop(path.name)
+                    path.unlink()
+                continue
+            except subprocess.TimeoutExpired:
+                os.kill(process.pid, signal.SIGKILL)
+                process.wait()
+                done += 1
+            written = {path.name: path.stat().st_mtime_ns for path in harried.glob("*.npz")}
+            repeated = [name for name, at in seen.items() if written.get(name) != at]
+            assert not repeated, f"lost or repeated: {repeated}"
+            print(f"kill {done}: {len(written) - len(seen)} more, {len(written)} fits", flush=True)
+            seen = written
+        subprocess.run([*command, "--run", str(harried)], check=True)
+        now = {path.name: path.stat().st_mtime_ns for path in harried.glob("*.npz")}
+        assert seen.items() <= now.items(), "a finished fit was written again"
+        same = 0
+        for mine, theirs in zip(load_group(harried), load_group(calm), strict=True):
+            equal = mine.log_evidence == theirs.log_evidence
+            same += equal and bool((mine.covariance == theirs.covariance).all(axis=None))
+        print(f"{same} of {options.subjects} fits are identical to those of a run left alone")
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--subjects", type=int, default=64)
+    parser.add_argument("--scans", type=int, default=160)
+    parser.add_argument("--integrator", choices=("nonlinear", "bilinear"), default="nonlinear")
+    parser.add_argument("--kills", type=int, default=0, help="kill a run this many times")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--run", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.run is not None:
+        fit_group(*subjects(options.subjects, options.scans, options.integrator), out=options.run,
+                  progress=False)  # fmt: skip
+        return
+    print(machine())
+    kills(options) if options.kills else speed(options)
+
+
+if __name__ == "__main__":
+    main()
