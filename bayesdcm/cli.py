@@ -6,14 +6,10 @@ error in a file, the data or the model, 2 wrong usage, 130 interrupted.
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
-import tempfile
 import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,13 +17,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bayesdcm import __version__
+from bayesdcm.commands.compare import compare
+from bayesdcm.commands.files import check_writable, make_folder, short
+from bayesdcm.commands.group import group
+from bayesdcm.commands.messages import as_text, noticing_interrupts, reported, say
+from bayesdcm.commands.options import INTEGRATOR_HELP, Integrator, Method, Quiet, Report, Seed
 
 if TYPE_CHECKING:
     from bayesdcm.infer.results import Fit
 
 # Everything else is imported by the commands that need it: help must not wait for JAX.
 
-INTERRUPTED = 130
 # R-hat is below 1.01 on the bundled example with the default seed; more draws take longer.
 DEMO_NUTS = {"chains": 4, "warmup": 150, "draws": 450, "target_accept": 0.85}
 
@@ -38,21 +38,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-class Method(StrEnum):
-    """Methods of inference."""
-
-    laplace = "laplace"
-    svi = "svi"
-    nuts = "nuts"
-
-
-class Integrator(StrEnum):
-    """Integrators of the task-fMRI model."""
-
-    bilinear = "bilinear"
-    nonlinear = "nonlinear"
 
 
 class Guide(StrEnum):
@@ -76,12 +61,6 @@ TAKEN_BY = {
     "draws": ("laplace", "svi", "nuts"),
 }
 
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress or messages.")]
-Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
-Report = Annotated[
-    Path | None, typer.Option("--report", metavar="HTML", help="Write a report to this file.")
-]
-
 
 @app.callback(invoke_without_command=True)
 def main(
@@ -104,13 +83,13 @@ def demo(
     quiet: Quiet = False,
 ) -> None:
     """Fit the bundled example by variational Laplace and by NUTS, and compare the two."""
-    with _reported(quiet):
-        _make_folder(out)
+    with reported(quiet):
+        make_folder(out)
         from bayesdcm.compare.posteriors import compare_posteriors
         from bayesdcm.models.examples import load_example
 
         example = load_example("attention")
-        _say(quiet, example.description)
+        say(quiet, example.description)
         fits = {
             "laplace": _timed_fit(quiet, example.model, example.data, "laplace", seed, {}),
             "nuts": _timed_fit(quiet, example.model, example.data, "nuts", seed, DEMO_NUTS),
@@ -119,12 +98,12 @@ def demo(
         for name, fit in fits.items():
             _print_diagnosis(fit, name)
         typer.echo("\nVariational Laplace against NUTS, the worst agreement first")
-        typer.echo(_text(table.drop(columns="fit").set_index("parameter")))
+        typer.echo(as_text(table.drop(columns="fit").set_index("parameter")))
         covered = _coverage(fits["nuts"], example.parameters)
         typer.echo(f"\n{covered}")
         for name, fit in fits.items():
             fit.save(out / f"{name}.nc")
-        _say(quiet, "Writing the report ...")
+        say(quiet, "Writing the report ...")
         report = out / "report.html"
         settings = {"example": example.name, "seed": seed}
         _write_report(fits, report, "Bundled example", [example.description, covered], settings)
@@ -139,9 +118,7 @@ def fit(
     method: Annotated[Method, typer.Option(help="Method of inference.")] = Method.laplace,
     integrator: Annotated[
         Integrator | None,
-        typer.Option(
-            help="bilinear is SPM's (the default for its files), nonlinear solves the equations."
-        ),
+        typer.Option(help=INTEGRATOR_HELP),
     ] = None,
     seed: Seed = 0,
     starts: Annotated[int | None, typer.Option(min=1, help="Starting points (laplace).")] = None,
@@ -166,8 +143,8 @@ def fit(
         method.value, starts=starts, chains=chains, draws=draws, warmup=warmup,
         target_accept=target_accept, guide=guide and guide.value, steps=steps,
     )  # fmt: skip
-    with _reported(quiet):
-        _check_writable(out, report)
+    with reported(quiet):
+        check_writable(out, report)
         import dataclasses
 
         from bayesdcm.models.spm import read_spm_dcm
@@ -176,12 +153,12 @@ def fit(
         model = spm.model
         if integrator is not None and integrator.value != model.integrator:
             model = dataclasses.replace(model, integrator=integrator.value)
-        _say(quiet, f"{file}: {spm.data!r}")
-        with _noticing_interrupts() as noticed:
+        say(quiet, f"{file}: {spm.data!r}")
+        with noticing_interrupts() as noticed:
             found = _timed_fit(quiet, model, spm.data, method.value, seed, options)
         if out is not None:
             found.save(out)
-            _say(quiet, f"Saved to {out}")
+            say(quiet, f"Saved to {out}")
         _print_fit(found)
         notes = _spm_notes(found, spm.estimates)
         for note in notes:
@@ -191,7 +168,7 @@ def fit(
         if report is not None:
             settings = {"file": file.name, "seed": seed, **options}
             _write_report({method.value: found}, report, f"Report on {file.name}", notes, settings)
-            _say(quiet, f"Report: {report}")
+            say(quiet, f"Report: {report}")
 
 
 @app.command()
@@ -203,12 +180,12 @@ def show(
     quiet: Quiet = False,
 ) -> None:
     """Print the posterior and the diagnosis of saved fits; several are compared, too."""
-    with _reported(quiet):
-        _check_writable(report)
+    with reported(quiet):
+        check_writable(report)
         from bayesdcm.compare.posteriors import compare_posteriors
         from bayesdcm.infer.storage import load_fit
 
-        fits = {_short(path, files): load_fit(path) for path in files}
+        fits = {short(path, files): load_fit(path) for path in files}
         for name, found in fits.items():
             if len(fits) > 1:
                 typer.echo(f"== {name} ==")
@@ -216,111 +193,14 @@ def show(
         if len(fits) > 1:
             table = compare_posteriors(fits)
             typer.echo(f"\nCompared with {table.attrs['reference']}, the worst agreement first")
-            typer.echo(_text(table.set_index("parameter")))
+            typer.echo(as_text(table.set_index("parameter")))
         if report is not None:
             _write_report(fits, report, f"Report on {', '.join(fits)}", [], {})
-            _say(quiet, f"Report: {report}")
+            say(quiet, f"Report: {report}")
 
 
-# Messages, errors, interrupts
-
-
-def _say(quiet: bool, text: str) -> None:
-    if not quiet:
-        typer.echo(text, err=True)
-
-
-class _Echo(logging.Handler):
-    """Handler that writes the package's log to standard error."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write one message."""
-        typer.echo(f"bayesdcm: {record.getMessage()}", err=True)
-
-
-@contextmanager
-def _reported(quiet: bool) -> Iterator[None]:
-    """Turn errors of users' files, data and models into one line and an exit code."""
-    handler = _Echo(logging.ERROR if quiet else logging.WARNING)
-    logger = logging.getLogger("bayesdcm")
-    logger.addHandler(handler)
-    try:
-        with warnings.catch_warnings():
-            warnings.showwarning = _warner(quiet)
-            yield
-    except KeyboardInterrupt:
-        typer.echo("bayesdcm: interrupted", err=True)
-        raise typer.Exit(INTERRUPTED) from None
-    except BrokenPipeError:
-        raise
-    except (ValueError, TypeError, OSError) as error:
-        logger.debug("traceback of the error", exc_info=True)
-        typer.echo(f"bayesdcm: error: {' '.join(str(error).split())}", err=True)
-        raise typer.Exit(1) from None
-    finally:
-        logger.removeHandler(handler)
-
-
-def _warner(quiet: bool) -> Callable[..., None]:
-    def show_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:
-        # Warnings for programmers, such as deprecations, are not for those who use the command.
-        if not quiet and issubclass(category, UserWarning):
-            typer.echo(f"bayesdcm: warning: {' '.join(str(message).split())}", err=True)
-
-    return show_warning
-
-
-@contextmanager
-def _noticing_interrupts() -> Iterator[list[bool]]:
-    """Remember a Ctrl-C, which samplers answer by returning what they have."""
-    import signal
-
-    noticed: list[bool] = []
-
-    def notice(number: int, frame: Any) -> None:
-        noticed.append(True)
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGINT, notice)
-    try:
-        yield noticed
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-# Files
-
-
-def _make_folder(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OSError(f"--out: the folder '{path}' cannot be made ({error.strerror})") from None
-    _check_writable(path / "report.html")
-
-
-def _check_writable(*paths: Path | None) -> None:
-    """Raise before long work where its result could not be written."""
-    for path in paths:
-        if path is None:
-            continue
-        if path.is_dir():
-            raise OSError(f"'{path}' is a folder; name a file to write")
-        if not path.parent.is_dir():
-            raise OSError(f"the folder '{path.parent}' does not exist; make it first")
-        try:
-            with tempfile.TemporaryFile(dir=path.parent):
-                pass
-        except OSError as error:
-            raise OSError(
-                f"the folder '{path.parent}' cannot be written to ({error.strerror})"
-            ) from None
-
-
-def _short(path: Path, paths: list[Path]) -> str:
-    """Name of a file: its stem, or the path where stems repeat."""
-    stems = [other.stem for other in paths]
-    return path.stem if stems.count(path.stem) == 1 else str(path)
+app.command()(group)
+app.command()(compare)
 
 
 # Fits
@@ -346,17 +226,13 @@ def _timed_fit(
         "svi": "stochastic variational inference",
         "nuts": "NUTS, started from variational Laplace",
     }
-    _say(quiet, f"Fitting by {words[method]} (compiling first) ...")
+    say(quiet, f"Fitting by {words[method]} (compiling first) ...")
     start = time.perf_counter()
     # A bar in a log file would be a line a second.
     progress = not quiet and sys.stderr.isatty()
     found = infer(model, data, method=method, seed=seed, progress=progress, **options)
-    _say(quiet, f"{found!r} in {time.perf_counter() - start:.0f} s")
+    say(quiet, f"{found!r} in {time.perf_counter() - start:.0f} s")
     return found
-
-
-def _text(table: Any) -> str:
-    return table.to_string(float_format=lambda value: f"{value:.3f}")
 
 
 def _print_fit(found: Fit) -> None:
@@ -364,7 +240,7 @@ def _print_fit(found: Fit) -> None:
     if found.log_evidence is not None:
         kind = "free energy" if found.method == "laplace" else "evidence lower bound"
         typer.echo(f"{kind}: {found.log_evidence:.2f} nats")
-    typer.echo(f"\n{_text(found.summary())}")
+    typer.echo(f"\n{as_text(found.summary())}")
     _print_diagnosis(found, "")
 
 

@@ -28,6 +28,10 @@ COLUMN_WORDS = {
     "ess_tail": "ESS (tail)",
     "r_hat": "R-hat",
     "reference_mean": "reference mean",
+    "present": "P(there)",
+    "explained_variance": "explained variance",
+    "pareto_k": "Pareto k-hat",
+    "log_evidence": "log evidence (nats)",
     "reference_sd": "reference sd",
     "sd_ratio": "ratio of sds",
 }
@@ -73,7 +77,9 @@ def write_report(
     if not path.parent.is_dir():
         raise FileNotFoundError(f"path: the folder '{path.parent}' does not exist")
     named = _named(fits)
-    _write_whole(path, _render(_content(named, title, list(notes), dict(settings or {}))))
+    write_whole(
+        path, render("template.html", _content(named, title, list(notes), dict(settings or {})))
+    )
     return path
 
 
@@ -90,7 +96,8 @@ def _named(fits: Any) -> dict[str, Any]:
     return named
 
 
-def _write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, text: str) -> None:
+    """Write a file, whole or not at all."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         part.write_text(text, encoding="utf-8")
@@ -99,7 +106,8 @@ def _write_whole(path: Path, text: str) -> None:
         part.unlink(missing_ok=True)
 
 
-def _render(content: Mapping[str, Any]) -> str:
+def render(template: str, content: Mapping[str, Any]) -> str:
+    """The page that a template makes of its content."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -109,7 +117,7 @@ def _render(content: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("template.html").render(content)
+    return environment.get_template(template).render(content)
 
 
 def _content(
@@ -131,12 +139,12 @@ def _content(
         "findings_note": words.findings_note(best),
         "notes": notes,
         "figures": _figures(fits, best, comparison),
-        "summaries": [(name, _table(fit.summary(), "parameter")) for name, fit in fits.items()],
+        "summaries": [(name, as_rows(fit.summary(), "parameter")) for name, fit in fits.items()],
         "label_note": words.label_note(best),
-        "comparison": None if comparison is None else _table(comparison.set_index("parameter")),
+        "comparison": None if comparison is None else as_rows(comparison.set_index("parameter")),
         "reference": "" if comparison is None else comparison.attrs["reference"],
         "settings": _settings(fits, settings),
-        "versions": _versions(),
+        "versions": versions(),
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "citations": words.citations(fits),
         "version": __version__,
@@ -205,7 +213,8 @@ def _add_sources(best: Any, add: Callable[..., None]) -> None:
         plot.plot_connection_strengths, best)  # fmt: skip
 
 
-def _table(table: pd.DataFrame, index_name: str = "parameter") -> dict[str, Any]:
+def as_rows(table: pd.DataFrame, index_name: str = "parameter") -> dict[str, Any]:
+    """A table as the templates take it: heads of columns, and texts of rows."""
     columns = [str(column) for column in table.columns]
     return {
         "columns": [index_name, *(COLUMN_WORDS.get(column, column) for column in columns)],
@@ -244,7 +253,8 @@ def _plain(value: Any) -> str:
     return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
-def _versions() -> str:
+def versions() -> str:
+    """Name the software that made a report."""
     parts = [f"bayesdcm {__version__}"]
     parts += [f"{name} {importlib.metadata.version(name)}" for name in PACKAGES]
     return ", ".join([*parts, f"Python {platform.python_version()}"])

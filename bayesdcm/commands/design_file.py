@@ -1,0 +1,123 @@
+"""Covariates of subjects, read from a file of comma-separated values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+MEAN = "mean"
+
+
+def read_design(
+    path: Path, subjects: Sequence[str], covariates: Sequence[str] = (), centre: bool = True
+) -> tuple[Any, list[str]]:
+    """Covariates of a group, the group mean first, and sentences on what was done to them.
+
+    Parameters
+    ----------
+    path : path-like
+        Names of subjects in the first column, covariates in the others, names in the first line.
+    subjects : sequence of str
+        Names of the subjects; exactly these must be in the file.
+    covariates : sequence of str
+        Columns to take; all when there are none.
+    centre : bool
+        Whether to subtract the mean of each covariate.
+
+    Returns
+    -------
+    design : pandas.DataFrame
+        Shape (subjects, 1 + covariates), in the order of the subjects.
+    notes : list of str
+        Sentences.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is not such a table, its subjects are others, or a covariate is unknown or not
+        numeric.
+    """
+    table = _read(path)
+    _check_subjects(path, list(table.index), list(subjects))
+    table = table.loc[list(subjects)]
+    unknown = [name for name in covariates if name not in table.columns]
+    if unknown:
+        raise ValueError(
+            f"--covariates: {str(path)!r} has no column {unknown[0]!r}; its covariates are "
+            f"{', '.join(map(repr, table.columns)) or 'none'}"
+        )
+    return _with_mean(path, table, list(covariates), centre)
+
+
+def _read(path: Path) -> Any:
+    import pandas as pd
+
+    if not path.is_file():
+        raise FileNotFoundError(f"--design: there is no file {str(path)!r}")
+    try:
+        table = pd.read_csv(path, index_col=0, skipinitialspace=True, dtype={0: str})
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"--design: {str(path)!r} is not a table of comma-separated values ({error})"
+        ) from error
+    table.index = table.index.astype(str).str.strip()
+    table.columns = table.columns.astype(str).str.strip()
+    if not table.index.is_unique:
+        twice = table.index[table.index.duplicated()][0]
+        raise ValueError(f"--design: {str(path)!r} has two rows of subject {twice!r}")
+    return table
+
+
+def _check_subjects(path: Path, rows: list[str], subjects: list[str]) -> None:
+    missing = [name for name in subjects if name not in rows]
+    extra = [name for name in rows if name not in subjects]
+    if not missing and not extra:
+        return
+    parts = []
+    if missing:
+        parts.append(f"it has no row for {', '.join(map(repr, missing))}")
+    if extra:
+        parts.append(f"there is no file of {', '.join(map(repr, extra))}")
+    raise ValueError(
+        f"--design: the first column of {str(path)!r} must hold the names of the files without "
+        f"their ending: {'; '.join(parts)}"
+    )
+
+
+def _with_mean(
+    path: Path, table: Any, covariates: list[str], centre: bool
+) -> tuple[Any, list[str]]:
+    import numpy as np
+    import pandas as pd
+
+    chosen = table[covariates or list(table.columns)]
+    notes, kept = [], {MEAN: np.ones(len(table))}
+    for name in chosen.columns:
+        column = pd.to_numeric(chosen[name], errors="coerce").to_numpy(float)
+        if not np.isfinite(column).all():
+            subject = chosen.index[~np.isfinite(column)][0]
+            raise ValueError(
+                f"--design: {name!r} of subject {subject!r} in {str(path)!r} is "
+                f"{chosen.loc[subject, name]!r}, which is no number; code groups as numbers, such "
+                "as -1 and 1, and leave out subjects whose values are missing"
+            )
+        if np.ptp(column) == 0:
+            notes.append(
+                f"Covariate {name} is the same for all subjects and left out: the group mean is "
+                "always there."
+            )
+            continue
+        if name == MEAN:
+            raise ValueError(
+                f"--design: a covariate of {str(path)!r} is named {MEAN!r}, as the group mean is; "
+                "name it otherwise"
+            )
+        kept[name] = column - column.mean() if centre else column
+        if centre:
+            notes.append(
+                f"Covariate {name} is centred: its mean, {column.mean():.4g}, was subtracted."
+            )
+    return pd.DataFrame(kept, index=table.index), notes

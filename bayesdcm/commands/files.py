@@ -1,0 +1,39 @@
+"""Files that commands read and write."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder for results, and raise where nothing can be written to it."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"--out: the folder '{path}' cannot be made ({error.strerror})") from None
+    check_writable(path / "report.html")
+
+
+def check_writable(*paths: Path | None) -> None:
+    """Raise before long work where its result could not be written."""
+    for path in paths:
+        if path is None:
+            continue
+        if path.is_dir():
+            raise OSError(f"'{path}' is a folder; name a file to write")
+        if not path.parent.is_dir():
+            raise OSError(f"the folder '{path.parent}' does not exist; make it first")
+        try:
+            with tempfile.TemporaryFile(dir=path.parent):
+                pass
+        except OSError as error:
+            raise OSError(
+                f"the folder '{path.parent}' cannot be written to ({error.strerror})"
+            ) from None
+
+
+def short(path: Path, paths: list[Path]) -> str:
+    """Name of a file: its stem, or the path where stems repeat."""
+    stems = [other.stem for other in paths]
+    return path.stem if stems.count(path.stem) == 1 else str(path)

@@ -1,0 +1,249 @@
+"""`bayesdcm group`: one model fitted to many subjects, and effects on the group."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bayesdcm.commands.design_file import read_design
+from bayesdcm.commands.files import check_writable, make_folder, short
+from bayesdcm.commands.messages import as_text, noticing_interrupts, reported, say
+from bayesdcm.commands.options import (
+    INTEGRATOR_HELP,
+    Integrator,
+    Method,
+    Quiet,
+    Report,
+    Seed,
+)
+
+if TYPE_CHECKING:
+    from bayesdcm.group.group_fit import GroupFit
+
+
+class Between(StrEnum):
+    """What has a variability between subjects of its own."""
+
+    single = "single"
+    fields = "fields"
+    all = "all"
+
+
+def group(
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE...", help="DCM_*.mat that SPM saved, one a subject."),
+    ],
+    method: Annotated[Method, typer.Option(help="Method of inference.")] = Method.laplace,
+    integrator: Annotated[Integrator | None, typer.Option(help=INTEGRATOR_HELP)] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="DIR",
+            help="Keep every fit in this folder; the same command goes on where it stopped.",
+        ),
+    ] = None,
+    design: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="CSV",
+            help="Covariates in columns; the first column names subjects as the files are named.",
+        ),
+    ] = None,
+    covariates: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAMES", help="Columns of the design to use, with commas between."),
+    ] = None,
+    centre: Annotated[
+        bool,
+        typer.Option(
+            "--centre/--no-centre",
+            help="Subtract the mean of each covariate, so that the first effect is the group mean.",
+        ),
+    ] = True,
+    parameters: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--parameter",
+            metavar="NAME",
+            help="Site (A) or label (B[Motion, V5, V1]) to look for group effects on; may be "
+            "repeated. The default is A and B.",
+        ),
+    ] = None,
+    between: Annotated[
+        Between,
+        typer.Option(
+            help="What has a variability between subjects of its own: all parameters together, "
+            "each site, or each parameter."
+        ),
+    ] = Between.single,
+    search: Annotated[
+        bool, typer.Option("--search/--no-search", help="Find which effects there are.")
+    ] = True,
+    seed: Seed = 0,
+    report: Report = None,
+    quiet: Quiet = False,
+) -> None:
+    """Fit a DCM to many subjects; print a diagnosis and the effects on the group (PEB).
+
+    A subject is named as its file is, without the ending.
+    """
+    if covariates and design is None:
+        raise typer.BadParameter("--covariates names columns of --design, which is not given")
+    with reported(quiet):
+        check_writable(report)
+        if out is not None:
+            make_folder(out)
+        names = [short(path, files) for path in files]
+        chosen = [part.strip() for text in covariates or () for part in text.split(",")]
+        table, notes = None, []
+        if design is not None:
+            table, notes = read_design(design, names, chosen, centre)
+            _check_early(table, names)
+        model, data = _read(dict(zip(names, files, strict=True)), integrator)
+        say(quiet, f"{len(names)} subjects, {model!r}")
+        with noticing_interrupts() as noticed:
+            fits = _fitted(model, data, method, out, seed, quiet)
+        if noticed:
+            again = "" if out is None else "; the same command goes on from there"
+            say(quiet, f"{len(fits)} of {len(names)} fits are done{again}")
+            raise KeyboardInterrupt
+        say(quiet, "Checking every fit ...")
+        diagnosis = fits.diagnose(progress=_bars(quiet))
+        _print_subjects(fits, diagnosis)
+        for note in notes:
+            typer.echo(note)
+        effects = found = None
+        if method is Method.laplace and len(fits) > 1:
+            usual = parameters or _connections(fits)
+            effects, found = _group_effects(fits, table, usual, between, search, quiet)
+        else:
+            typer.echo(f"\nNo effects on the group: {_why_none(method)}")
+        if report is not None:
+            _report(fits, report, effects, found, diagnosis, notes, files, seed)
+            say(quiet, f"Report: {report}")
+
+
+def _check_early(table: Any, names: list[str]) -> None:
+    """Raise before long work where effects of these covariates could not be told apart."""
+    if len(names) < 2:
+        return
+    from bayesdcm.group.design import checked_design
+
+    checked_design(table, names)
+
+
+def _why_none(method: Method) -> str:
+    if method is not Method.laplace:
+        return f"parametric empirical Bayes takes fits by --method laplace, not {method.value}."
+    return "there are fewer than two fits."
+
+
+def _read(files: dict[str, Path], integrator: Integrator | None) -> tuple[Any, dict[str, Any]]:
+    """The model that all files have, and the data of all subjects."""
+    import dataclasses
+
+    from bayesdcm.group.fingerprint import fingerprint
+    from bayesdcm.models.spm import read_spm_dcm
+
+    model, first, data = None, "", {}
+    for name, path in files.items():
+        spm = read_spm_dcm(path)
+        if model is None:
+            model, first = spm.model, name
+        elif fingerprint(spm.model) != fingerprint(model):
+            raise ValueError(
+                f"the model in '{path}' is not that in '{files[first]}' ({spm.model!r}, not "
+                f"{model!r}, or other connections); a group has one model for all"
+            )
+        data[name] = spm.data
+    if integrator is not None and integrator.value != getattr(model, "integrator", None):
+        if not hasattr(model, "integrator"):
+            raise ValueError("--integrator is for models of task fMRI; leave it out")
+        model = dataclasses.replace(model, integrator=integrator.value)
+    return model, data
+
+
+def _bars(quiet: bool) -> bool:
+    # A bar in a log file would be a line a second.
+    return not quiet and sys.stderr.isatty()
+
+
+def _fitted(
+    model: Any, data: dict[str, Any], method: Method, out: Path | None, seed: int, quiet: bool
+) -> GroupFit:
+    from bayesdcm.group.many_fits import fit_group
+
+    say(quiet, f"Fitting by {method.value} (compiling first) ...")
+    start = time.perf_counter()
+    fits = fit_group(model, data, method.value, out=out, seed=seed, progress=_bars(quiet))
+    say(quiet, f"{fits!r} in {time.perf_counter() - start:.0f} s")
+    return fits
+
+
+def _print_subjects(fits: GroupFit, diagnosis: Any) -> None:
+    table = diagnosis.table.copy()
+    table["converged"] = ["yes" if value else "no" for value in table["converged"]]
+    evidence = fits.evidence().iloc[:, 0]
+    if evidence.notna().any():
+        table.insert(1, "log_evidence", evidence)
+    typer.echo(f"Subjects\n{as_text(table)}\n\n{diagnosis}")
+
+
+def _connections(fits: GroupFit) -> list[str]:
+    """Sites of connections and modulations, if the fits have some."""
+    sites = {str(label).partition("[")[0] for label in fits[0].summary().index}
+    return [name for name in ("A", "B") if name in sites] or ["A", "B"]
+
+
+def _group_effects(
+    fits: GroupFit, table: Any, parameters: list[str], between: Between, search: bool, quiet: bool
+) -> tuple[Any, Any]:
+    from bayesdcm.group.effects import peb
+
+    say(quiet, "Effects on the group by parametric empirical Bayes ...")
+    if table is not None:
+        # Subjects who could not be fitted are said above.
+        table = table.loc[fits.subjects]
+    effects = peb(fits, table, parameters, between=between.value)
+    summary, found = effects.summary(), None
+    if search:
+        say(quiet, "Searching for effects that are not needed ...")
+        found = effects.search()
+        summary["present"] = found.summary()["present"].to_numpy()
+    typer.echo(
+        f"\nEffects on the group, {len(fits)} subjects (parametric empirical Bayes), free energy "
+        f"{effects.log_evidence:.2f} nats\n{as_text(summary, index=False)}"
+    )
+    typer.echo(
+        "probability: that the effect has the sign of its mean"
+        + ("; present: that it is there at all (search among reduced models)" if search else "")
+    )
+    return effects, found
+
+
+def _report(
+    fits: GroupFit,
+    path: Path,
+    effects: Any,
+    search: Any,
+    diagnosis: Any,
+    notes: list[str],
+    files: list[Path],
+    seed: int,
+) -> None:
+    os.environ.setdefault("MPLBACKEND", "Agg")
+    from bayesdcm.report import write_group_report
+
+    settings = {"files": ", ".join(file.name for file in files), "seed": seed}
+    write_group_report(
+        fits, path, effects=effects, search=search, diagnosis=diagnosis, notes=notes,
+        settings=settings,
+    )  # fmt: skip

@@ -1,0 +1,82 @@
+"""What commands write where: results, progress, errors, and what they do when interrupted."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+
+INTERRUPTED = 130
+
+
+def say(quiet: bool, text: str) -> None:
+    """Write a message to standard error."""
+    if not quiet:
+        typer.echo(text, err=True)
+
+
+def as_text(table: Any, **options: Any) -> str:
+    """Typeset a table of numbers."""
+    return table.to_string(float_format=lambda value: f"{value:.3f}", **options)
+
+
+class _Echo(logging.Handler):
+    """Handler that writes the package's log to standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one message."""
+        typer.echo(f"bayesdcm: {record.getMessage()}", err=True)
+
+
+@contextmanager
+def reported(quiet: bool) -> Iterator[None]:
+    """Turn errors of users' files, data and models into one line and an exit code."""
+    handler = _Echo(logging.ERROR if quiet else logging.WARNING)
+    logger = logging.getLogger("bayesdcm")
+    logger.addHandler(handler)
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _warner(quiet)
+            yield
+    except KeyboardInterrupt:
+        typer.echo("bayesdcm: interrupted", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+    except BrokenPipeError:
+        raise
+    except (ValueError, TypeError, OSError) as error:
+        logger.debug("traceback of the error", exc_info=True)
+        typer.echo(f"bayesdcm: error: {' '.join(str(error).split())}", err=True)
+        raise typer.Exit(1) from None
+    finally:
+        logger.removeHandler(handler)
+
+
+def _warner(quiet: bool) -> Callable[..., None]:
+    def show_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:
+        # Warnings for programmers, such as deprecations, are not for those who use the command.
+        if not quiet and issubclass(category, UserWarning):
+            typer.echo(f"bayesdcm: warning: {' '.join(str(message).split())}", err=True)
+
+    return show_warning
+
+
+@contextmanager
+def noticing_interrupts() -> Iterator[list[bool]]:
+    """Remember a Ctrl-C, which long work answers by returning what it has."""
+    import signal
+
+    noticed: list[bool] = []
+
+    def notice(number: int, frame: Any) -> None:
+        noticed.append(True)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, notice)
+    try:
+        yield noticed
+    finally:
+        signal.signal(signal.SIGINT, before)

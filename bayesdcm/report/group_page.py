@@ -1,0 +1,290 @@
+"""The HTML report on a group."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bayesdcm import __version__, plot
+from bayesdcm.plot.group_effects import covariate_title
+from bayesdcm.plot.labels import parsed
+from bayesdcm.plot.style import probability_text, signed
+from bayesdcm.plot.subjects import Subject, draw_subjects, thin
+from bayesdcm.report import words
+from bayesdcm.report.page import as_rows, render, versions, write_whole
+from bayesdcm.report.svg import inline_svg
+
+# Most effects of a covariate that findings list.
+LISTED = 12
+GROUP_CITATIONS = [
+    (
+        "Friston KJ, Litvak V, Oswal A, Razi A, Stephan KE, van Wijk BCM, Ziegler G, Zeidman P "
+        "(2016). Bayesian model reduction and empirical Bayes for group (DCM) studies. NeuroImage "
+        "128:413-431.",
+        "https://doi.org/10.1016/j.neuroimage.2015.11.015",
+    ),
+    (
+        "Zeidman P et al. (2019). A guide to group effective connectivity analysis, part 2: second "
+        "level analysis with PEB. NeuroImage 200:12-25.",
+        "https://doi.org/10.1016/j.neuroimage.2019.06.032",
+    ),
+]
+DIAGNOSIS_NOTE = (
+    "Explained variance is the least of all regions (or channel modes), confounds left out. Pareto "
+    "k-hat below 0.7 says that the approximation of the posterior can be trusted."
+)
+
+
+def write_group_report(
+    group: Any,
+    path: str | os.PathLike[str],
+    *,
+    effects: Any = None,
+    search: Any = None,
+    diagnosis: Any = None,
+    title: str = "Report of a group study",
+    notes: Iterable[str] = (),
+    settings: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write a report on the fits of a group, and on effects on it: one HTML file.
+
+    Parameters
+    ----------
+    group : GroupFit
+        Fits of one model with their data, one a subject.
+    path : path-like
+        Where to write; an existing file is replaced once the new one is complete.
+    effects : GroupEffects, optional
+        From `bayesdcm.group.peb`; without them, subjects alone are reported.
+    search : EffectsSearch, optional
+        From ``effects.search()``.
+    diagnosis : GroupDiagnosis, optional
+        From ``group.diagnose()``, which is called otherwise.
+    title : str
+        Heading of the page.
+    notes : iterable of str
+        Sentences to add to the headline, such as where the data come from.
+    settings : mapping, optional
+        Settings of the run to list.
+
+    Returns
+    -------
+    pathlib.Path
+        The path.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder does not exist.
+    TypeError, ValueError
+        If `group` is not the fits of one model.
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"path: the folder '{path.parent}' does not exist")
+    _check(group)
+    diagnosis = group.diagnose(progress=False) if diagnosis is None else diagnosis
+    subjects = _thin(group)
+    fit = group[0]
+    content = {
+        "title": title,
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "version": __version__,
+        "subject": _subject(group, fit),
+        "notes": list(notes),
+        "verdicts": _verdicts(group, diagnosis, effects),
+        "findings": [] if effects is None else _findings(effects, search),
+        "findings_note": _findings_note(search),
+        "figures": _figures(subjects, effects, search),
+        "label_note": words.label_note(fit),
+        "searched": search is not None,
+        "effects": None if effects is None else as_rows(_table(effects, search), "effect"),
+        "between": None if effects is None else as_rows(_between(effects)),
+        "design": None if effects is None else as_rows(effects.design, "subject"),
+        "diagnosis": as_rows(_diagnosis(group, diagnosis), "subject"),
+        "diagnosis_note": DIAGNOSIS_NOTE,
+        "problems": list(diagnosis.problems.items()),
+        "settings": _settings(group, fit, effects, dict(settings or {})),
+        "versions": versions(),
+        "citations": _citations(fit, effects),
+    }
+    write_whole(path, render("group.html", content))
+    return path
+
+
+def _check(group: Any) -> None:
+    if not (hasattr(group, "diagnose") and hasattr(group, "subjects")):
+        raise TypeError(
+            f"group must be the fits of a group, from bayesdcm.fit_group, got "
+            f"{type(group).__name__}"
+        )
+    if len(group.models) > 1:
+        raise ValueError(
+            f"group holds several models, {', '.join(map(repr, group.models))}; choose one, such "
+            f"as group[{group.models[0]!r}]"
+        )
+    if not len(group):
+        raise ValueError("group must hold at least one fit, got none")
+
+
+def _thin(group: Any) -> list[Subject]:
+    """What is drawn of the subjects; nothing of programs that have no series to draw."""
+    found = []
+    for name, fit in zip(group.subjects, group, strict=True):
+        try:
+            found.append(thin(name, fit))
+        except ValueError:
+            return []
+    return found
+
+
+def _subject(group: Any, fit: Any) -> str:
+    n = len(group)
+    text = words.subject({"": fit}).rstrip(".")
+    return f"{text}: one model, {n} subject{'s' * (n != 1)} ({', '.join(group.subjects)})."
+
+
+def _verdicts(group: Any, diagnosis: Any, effects: Any) -> list[tuple[str, bool, list[str]]]:
+    n, doubtful = len(group), len(diagnosis.problems)
+    converged = int(np.sum(diagnosis.table["converged"]))
+    sentence = f"Subjects: {converged} of {n} fits converged; {n - doubtful} of {n} have no problem"
+    if doubtful:
+        sentence += f", those of {words.listed(list(diagnosis.problems))} have some (see below)"
+    failures = [f"{name} could not be fitted: {why}" for name, why in diagnosis.failures.items()]
+    found = [(f"{sentence}.", not (doubtful or failures), failures)]
+    if effects is not None:
+        state = "converged" if effects.status["converged"] else "did not converge"
+        found.append(
+            (
+                f"Group: parametric empirical Bayes {state}, free energy "
+                f"{effects.log_evidence:.1f} nats, {len(effects.parameters)} parameters, "
+                f"covariates {words.listed(list(effects.covariates))}.",
+                bool(effects.status["converged"]),
+                [],
+            )
+        )
+    return found
+
+
+def _findings(effects: Any, search: Any) -> list[str]:
+    """Effects whose sign is probable and that are there, the strongest first."""
+    table = effects.summary()
+    sure = table["probability"] >= words.CERTAIN
+    if search is not None:
+        sure &= search.summary()["present"].fillna(1.0).to_numpy() >= words.CERTAIN
+    sentences = []
+    for covariate in effects.covariates:
+        rows = table[sure & (table["covariate"] == covariate)]
+        rows = rows.reindex(rows["mean"].abs().sort_values(ascending=False).index)
+        items = [
+            f"{_in_words(row['parameter'])} {signed(row['mean'])} "
+            f"({probability_text(row['probability'])})"
+            for row in rows.head(LISTED).to_dict("records")
+        ]
+        if len(rows) > LISTED:
+            items.append(f"{len(rows) - LISTED} more")
+        if items:
+            sentences.append(f"{covariate_title(covariate, effects.covariates)}: "
+                             f"{words.listed(items)}.")  # fmt: skip
+    return sentences or ["No effect on the group is probable enough to be listed."]
+
+
+def _in_words(label: str) -> str:
+    one = parsed(label)
+    if one.site not in ("A", "B") or len(one.places) < 2:
+        return label
+    *kind, to, source = one.places
+    where = f"{to} itself" if one.within else f"{source} to {to}"
+    if one.site == "B":
+        return f"{where} by {kind[0]}" if kind else f"{where} ({label})"
+    return f"{kind[0]} {where}" if kind else where
+
+
+def _findings_note(search: Any) -> str:
+    there = "" if search is None else ", and so is the probability that the effect is there"
+    return (
+        "Posterior means in the units of the parameters, of a covariate's effects per its unit; P "
+        f"is the posterior probability of the sign. Listed where it is at least {words.CERTAIN:g}"
+        f"{there}."
+    )
+
+
+def _figures(subjects: list[Subject], effects: Any, search: Any) -> list[tuple[str, str, str]]:
+    """Heading, explanation and SVG of all figures."""
+    drawn: list[tuple[str, str, str]] = []
+
+    def add(heading: str, text: str, figure: Any) -> None:
+        drawn.append((heading, text, inline_svg(figure, f"figure{len(drawn)}", heading)))
+
+    if effects is not None:
+        text = "Each parameter's group mean, and what a unit of each covariate adds to it."
+        if search is not None:
+            text += " Diamonds: the average over reduced models, in which effects may be absent."
+        add("Effects on the group", text, plot.plot_group_effects(effects, overlay=search))
+        if any(parsed(label).places for label in effects.parameters):
+            add(
+                "Evidence for connections",
+                "The posterior probability of the sign; rows receive, columns send."
+                if search is None
+                else "The posterior probability that an effect is there; rows receive, columns "
+                "send.",
+                plot.plot_connection_evidence(effects if search is None else search),
+            )
+        if search is not None:
+            add("Search among reduced models", "", plot.plot_model_search(search))
+        for covariate in effects.covariates[1:] or effects.covariates:
+            add(
+                f"Subjects against the group: {covariate}",
+                "Parameters with the most probable effects. Estimates that a subject's data leave "
+                "uncertain move towards the group's prediction.",
+                plot.plot_subject_parameters(effects, covariate),
+            )
+    if subjects:
+        add("Data and fit of the subjects", "", draw_subjects(subjects))
+    return drawn
+
+
+def _table(effects: Any, search: Any) -> pd.DataFrame:
+    table = effects.summary()
+    if search is not None:
+        table["present"] = search.summary()["present"].to_numpy()
+    table.index = [f"{c}: {p}" for c, p in zip(table["covariate"], table["parameter"], strict=True)]
+    return table.drop(columns=["covariate", "parameter"])
+
+
+def _between(effects: Any) -> pd.DataFrame:
+    sd = np.sqrt(np.diagonal(effects.between_covariance))
+    return pd.DataFrame({"sd between subjects": sd}, index=list(effects.parameters))
+
+
+def _diagnosis(group: Any, diagnosis: Any) -> pd.DataFrame:
+    table = diagnosis.table.copy()
+    table["converged"] = ["yes" if value else "no" for value in table["converged"]]
+    table["problems"] = table["problems"].astype(str)
+    evidence = group.evidence().iloc[:, 0]
+    if evidence.notna().any():
+        table.insert(1, "log_evidence", evidence)
+    return table
+
+
+def _settings(group: Any, fit: Any, effects: Any, given: dict[str, Any]) -> list[tuple[str, str]]:
+    rows = [(key, str(value)) for key, value in given.items()]
+    rows += [("model", fit.description), ("method", fit.method)]
+    if effects is not None:
+        settings = effects.settings
+        rows += [
+            ("variability between subjects", settings.between),
+            ("alpha, beta", f"{settings.alpha:g}, {settings.beta:g}"),
+        ]
+    return rows
+
+
+def _citations(fit: Any, effects: Any) -> list[tuple[str, str]]:
+    found = words.citations({"": fit})
+    return found if effects is None else [*found[:-1], *GROUP_CITATIONS, found[-1]]
