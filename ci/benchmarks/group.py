@@ -101,26 +101,30 @@ def kills(options: argparse.Namespace) -> None:
                 process.wait(random.uniform(0.3, 1.0) * whole)
                 # It finished: some fits are taken away, so that there is something to kill.
                 for path in list(harried.glob("*.npz"))[::2]:
-                    seen.pop(path.name)
                     path.unlink()
+                seen = _written(harried)
                 continue
             except subprocess.TimeoutExpired:
                 os.kill(process.pid, signal.SIGKILL)
                 process.wait()
                 done += 1
-            written = {path.name: path.stat().st_mtime_ns for path in harried.glob("*.npz")}
+            written = _written(harried)
             repeated = [name for name, at in seen.items() if written.get(name) != at]
             assert not repeated, f"lost or repeated: {repeated}"
             print(f"kill {done}: {len(written) - len(seen)} more, {len(written)} fits", flush=True)
             seen = written
         subprocess.run([*command, "--run", str(harried)], check=True)
-        now = {path.name: path.stat().st_mtime_ns for path in harried.glob("*.npz")}
-        assert seen.items() <= now.items(), "a finished fit was written again"
+        assert seen.items() <= _written(harried).items(), "a finished fit was written again"
         same = 0
         for mine, theirs in zip(load_group(harried), load_group(calm), strict=True):
             equal = mine.log_evidence == theirs.log_evidence
             same += equal and bool((mine.covariance == theirs.covariance).all(axis=None))
         print(f"{same} of {options.subjects} fits are identical to those of a run left alone")
+
+
+def _written(folder: Path) -> dict[str, int]:
+    """When each fit was written."""
+    return {path.name: path.stat().st_mtime_ns for path in folder.glob("*.npz")}
 
 
 def main() -> None:
