@@ -112,7 +112,7 @@ def test_free_energies_of_programs(data, laplace):
     assert table["se"].isna().all() and np.isnan(table["dse"].iloc[1])
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_bridge_sampling_for_chains(data, laplace):
     nuts = {f.__name__: bayesdcm.fit(f, data, "nuts", progress=False, draws=300)
             for f in (one_effect, two_effects)}  # fmt: skip

@@ -28,7 +28,9 @@ EXACT = np.log(6.0) - 4 * np.log(1 + INTERVALS.sum())
 MEAN, VARIANCE = np.array([0.19]), np.array([[0.28]])
 
 
-@pytest.mark.parametrize("path", ["approximation", pytest.param("prior", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "path", ["approximation", pytest.param("prior", marks=pytest.mark.exhaustive)]
+)
 def test_both_paths_lead_to_the_evidence(path):
     problem = make_problem(skewed, INTERVALS)
     found = thermodynamic_integration(
@@ -111,7 +113,7 @@ def test_options_out_of_range_are_refused(options, text):
         thermodynamic_integration(None, MEAN, VARIANCE, **options)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_agreement_with_bridge_sampling_on_a_task_model():
     """Two regions, simulated; both start from fits of their own."""
     design = bayesdcm.BoldDesign(40, 2.0, (np.arange(320) % 96 < 40)[:, None] * 1.0, 0.25,

@@ -272,7 +272,7 @@ def test_table_of_left_out_subjects(linear_group, monkeypatch):
     assert table.loc[2, "probability[-0.5]"] == 0.5
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_prediction_of_left_out_subjects(linear_group):
     table = leave_one_out(linear_group.fits, linear_group.design, "A[curve]")
     assert table.attrs["correlation"] > 0.7

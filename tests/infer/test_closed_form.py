@@ -81,7 +81,14 @@ def assert_approximated(fit, mean, covariance, evidence):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("guide", ["full_rank", "laplace", "low_rank", "flow"])
+@pytest.mark.parametrize(
+    "guide",
+    [
+        "full_rank",
+        "laplace",
+        *(pytest.param(g, marks=pytest.mark.exhaustive) for g in ("low_rank", "flow")),
+    ],
+)
 def test_guides_that_know_correlations(linear, linear_data, exact, guide):
     data = linear_data()
     # Low rank does not start from the Gaussian approximation's correlations, and has to find them.

@@ -165,7 +165,7 @@ def test_dependence_of_either_argument():
     assert not depends(lambda x: jnp.where(x == x, 1.0, 2.0), (1.0,))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_nuts_with_a_collapsed_gain_and_without():
     """The same posterior with and without; only collapsed is the ridge no trouble."""
 

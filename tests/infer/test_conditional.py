@@ -283,7 +283,7 @@ def test_sites_may_share_log_precisions(problem):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["svi", "nuts"])
+@pytest.mark.parametrize("method", [pytest.param("svi", marks=pytest.mark.exhaustive), "nuts"])
 def test_other_methods_take_observer_sites_as_parameters(problem, method):
     mean, covariance, evidence = linear_posterior(problem, 1)
     program = linear_program(problem, 1, OBSERVER)

@@ -144,7 +144,7 @@ OBSERVERS = {
     [
         ("one row", 1, 1),
         ("a row each", 0, 1),
-        pytest.param("mixed", 2, 1, marks=pytest.mark.slow),
+        pytest.param("mixed", 2, 1, marks=pytest.mark.exhaustive),
         pytest.param("mixed", 1, 2, marks=pytest.mark.slow),
         ("one row", 3, 2),
     ],

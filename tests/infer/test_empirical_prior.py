@@ -119,7 +119,7 @@ def test_fits_under_the_old_prior_and_a_new_one():
     assert_allclose(found, mean + gain @ (DATA - X @ mean), atol=2e-3)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("method", "options"),
     [("nuts", {"chains": 2, "warmup": 100, "draws": 500}), ("svi", {"steps": 600})],

@@ -48,7 +48,9 @@ def simulated(request):
     return model, model.simulate(parameters, design, seed=1, snr=10.0)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "method", ["laplace", "nuts", pytest.param("svi", marks=pytest.mark.exhaustive)]
+)
 def test_every_method_takes_every_neural_model(simulated, method):
     model, data = simulated
     fit = bayesdcm.fit(model, data, method, progress=False, **METHODS[method])

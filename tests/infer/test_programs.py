@@ -117,13 +117,8 @@ def test_a_program_of_ones_own_by_laplace(own_program, data):
     assert fit.diagnose().problems == []
 
 
-@pytest.mark.parametrize(
-    "method",
-    [
-        pytest.param("svi", marks=pytest.mark.exhaustive),
-        pytest.param("nuts", marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("method", ["svi", "nuts"])
 def test_a_program_of_ones_own_by_other_methods(own_program, data, method):
     fit = bayesdcm.fit(own_program, data, method, progress=False)
     assert_recovered(fit)

@@ -148,7 +148,7 @@ def test_small_delays_act_to_first_order_as_their_expansion():
     assert large / small == pytest.approx(4, abs=0.7)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_derivatives_by_both_modes():
     rng = np.random.default_rng(0)
     x0 = jnp.asarray(rng.normal(size=2))

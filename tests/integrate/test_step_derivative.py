@@ -77,10 +77,8 @@ def network(neural, sources=2):
     )
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("neural", "step"), [("erp", 0.008), pytest.param("nmda", 0.004, marks=pytest.mark.exhaustive)]
-)
+@pytest.mark.exhaustive
+@pytest.mark.parametrize(("neural", "step"), [("erp", 0.008), ("nmda", 0.004)])
 def test_states_have_the_same_derivatives_by_all_parameters(neural, step):
     model, rng = network(neural), np.random.default_rng(0)
     data = bayesdcm.EvokedData(rng.normal(size=(2, 12, 2)), np.arange(12) * step)

@@ -102,7 +102,7 @@ def spm_int_D(operators, design, delays):
     return np.exp(states[:, 3]), np.exp(states[:, 4])
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_gating_differs_from_spm_by_its_finite_differences_only(
     spm, spm_parameters, make_design, operators
 ):
