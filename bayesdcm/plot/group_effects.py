@@ -46,7 +46,8 @@ def plot_group_effects(
         Probability from which effects are emphasised; 0.95 by default.
     overlay : EffectsSearch, EffectsComparison, ReducedEffects or DataFrame, optional
         Drawn beside the effects: the average of a search, or of compared models, whose
-        probabilities that an effect is there are written then, and decide what is emphasised; a
+        probabilities that an effect is there are written then, and decide what is emphasised (as
+        in SPM, a search averages over models without the effects that the best one lacks); a
         reduced model; or a hierarchy, as the table of `bayesdcm.group.compare_with_peb`.
     figure : matplotlib.figure.Figure or SubFigure, optional
         Where to draw. None: a new figure.
@@ -136,7 +137,11 @@ def _overlay(overlay: Any) -> tuple[pd.DataFrame | None, str, pd.DataFrame | Non
     table = overlay.summary().set_index(["covariate", "parameter"])
     if "present" not in table:
         return table[["mean", "sd"]], "reduced model", None
-    return table[["mean", "sd"]], "average over models", table["present"].unstack("covariate")
+    name = "average over models"
+    if not hasattr(overlay, "commonalities"):
+        # As in SPM, a search averages over models without what the best one lacks.
+        name += " (0: off in the best)"
+    return table[["mean", "sd"]], name, table["present"].unstack("covariate")
 
 
 def covariate_title(covariate: str, covariates: Sequence[str]) -> str:

@@ -153,14 +153,15 @@ def _subject(group: Any, fit: Any) -> str:
 def _verdicts(group: Any, diagnosis: Any, effects: Any) -> list[tuple[str, bool, list[str]]]:
     n, doubtful = len(group), len(diagnosis.problems)
     converged = int(np.sum(diagnosis.table["converged"]))
-    sentence = f"Subjects: {converged} of {n} fits converged; {n - doubtful} of {n} have no problem"
+    found = "no problem was found"
     if doubtful:
-        sentence += f", those of {words.listed(list(diagnosis.problems))} have some (see below)"
+        found = f"a problem was found in {doubtful} of {n} (see below)"
+    sentence = f"Subjects: {converged} of {n} fits converged; {found}."
     failures = [f"{name} could not be fitted: {why}" for name, why in diagnosis.failures.items()]
-    found = [(f"{sentence}.", not (doubtful or failures), failures)]
+    verdicts = [(sentence, not (doubtful or failures), failures)]
     if effects is not None:
         state = "converged" if effects.status["converged"] else "did not converge"
-        found.append(
+        verdicts.append(
             (
                 f"Group: parametric empirical Bayes {state}, free energy "
                 f"{effects.log_evidence:.1f} nats, {len(effects.parameters)} parameters, "
@@ -169,7 +170,7 @@ def _verdicts(group: Any, diagnosis: Any, effects: Any) -> list[tuple[str, bool,
                 [],
             )
         )
-    return found
+    return verdicts
 
 
 def _findings(effects: Any, search: Any) -> list[str]:
@@ -200,7 +201,7 @@ def _in_words(label: str) -> str:
     if one.site not in ("A", "B") or len(one.places) < 2:
         return label
     *kind, to, source = one.places
-    where = f"{to} itself" if one.within else f"{source} to {to}"
+    where = f"self-connection of {to}" if one.within else f"{source} to {to}"
     if one.site == "B":
         return f"{where} by {kind[0]}" if kind else f"{where} ({label})"
     return f"{kind[0]} {where}" if kind else where
@@ -225,7 +226,10 @@ def _figures(subjects: list[Subject], effects: Any, search: Any) -> list[tuple[s
     if effects is not None:
         text = "Each parameter's group mean, and what a unit of each covariate adds to it."
         if search is not None:
-            text += " Diamonds: the average over reduced models, in which effects may be absent."
+            text += (
+                " Diamonds: the average over reduced models, in all of which effects are off that "
+                "the best of them lacks."
+            )
         add("Effects on the group", text, plot.plot_group_effects(effects, overlay=search))
         if any(parsed(label).places for label in effects.parameters):
             add(

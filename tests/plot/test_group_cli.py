@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 
 from bayesdcm import cli
 from bayesdcm.commands.design_file import read_design
-from bayesdcm.group import EffectsSearch, GroupEffects, fit_group
+from bayesdcm.compare import Evidence
+from bayesdcm.group import EffectsSearch, GroupDiagnosis, GroupEffects, GroupFit, fit_group
 from bayesdcm.group.gaussian_effects import ReducedEffects
 from bayesdcm.observe import gaussian
 
@@ -176,7 +177,12 @@ def test_group_goes_on_where_it_stopped(run, files, folders, monkeypatch):
     def fail(*_):
         raise AssertionError("fitted again")
 
+    def glance(self, progress):
+        table = pd.DataFrame({"converged": True, "problems": 0}, index=self.subjects)
+        return GroupDiagnosis({}, {}, table)
+
     monkeypatch.setattr("bayesdcm.group.runners.run_laplace", fail)
+    monkeypatch.setattr(GroupFit, "diagnose", glance)
     done = run("group", *files, "--out", folders[0], "--no-search", "--quiet")
     assert done.exit_code == 0, done.output
     assert done.stderr == ""
@@ -303,7 +309,22 @@ def test_compare_leaves_out_subjects_that_lack_a_model(run, folders, data, tmp_p
     assert "Models over 3 subjects" in done.stdout
 
 
-def test_compare_saved_fits(run, program_fit, tmp_path):
+def test_compare_saved_fits(run, monkeypatch):
+    known = {
+        "wide": Evidence(-10.0, 0.1, "bridge"),
+        "narrow": Evidence(-8.0, 0.1, "bridge", problems=("?",)),
+    }
+    monkeypatch.setattr("bayesdcm.infer.storage.load_fit", lambda path: known[path.stem])
+    done = run("compare", "wide.nc", "narrow.nc")
+    assert done.exit_code == 0, done.output
+    assert "Models compared by log evidence, nats, the best first" in done.stdout
+    assert done.stdout.index("narrow") < done.stdout.index("wide")
+    assert "bayesdcm: warning: numbers of narrow are doubtful" in done.stderr
+    assert run("compare", "wide.nc", "narrow.nc", "--quiet").stderr == ""
+
+
+@pytest.mark.slow
+def test_compare_saved_fits_by_prediction(run, program_fit, tmp_path):
     paths = [program_fit.save(tmp_path / f"{name}.nc") for name in ("one", "same")]
     done = run("compare", *paths)
     assert done.exit_code == 0, done.output

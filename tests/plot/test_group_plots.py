@@ -243,7 +243,9 @@ def test_group_effects_over_a_search(effects, search):
     diamonds = [line.get_xdata()[0] for line in ax.lines if line.get_marker() == "D"]
     np.testing.assert_allclose(diamonds, search.mean["mean"])
     found = texts(figure)
-    assert "0.40" in found and "0.97" in found and "average over models" in found
+    assert (
+        "0.40" in found and "0.97" in found and "average over models (0: off in the best)" in found
+    )
     points = [line for line in ax.lines if line.get_marker() == "o"]
     # The second effect is less probable to be there than the threshold, whatever its sign.
     assert points[1].get_markersize() < 5
