@@ -228,6 +228,8 @@ def _explain(figure: Figure | SubFigure, search: Any, sign: bool, unasked: bool)
         title = "Effects on the group: probability of their sign"
     elif group:
         title = "Probability that effects on the group are there"
+        if hasattr(search, "commonalities"):
+            title += "\n(> 0.99 as well where all compared models have them)"
     else:
         title = "Probability that connections are there"
     figure.suptitle(title, x=0.01, ha="left", fontsize="medium")

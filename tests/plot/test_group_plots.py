@@ -335,6 +335,7 @@ def test_evidence_of_compared_models(effects):
     table = EffectsComparison(square, square, common, other, effects.mean, effects.sd)
     figure = plot.plot_connection_evidence(table)
     assert "0.70" in cells(figure.axes[0]) and "0.60" in cells(figure.axes[3])
+    assert any("where all compared models have them" in text for text in texts(figure))
     assert "P(there)" in texts(plot.plot_group_effects(effects, overlay=table))
 
 
