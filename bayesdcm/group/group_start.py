@@ -103,25 +103,9 @@ def _invert(
     def one(subject: Any, prior: SubjectPriors) -> LaplaceResult:
         program = _with_prior(source.bind(subject), sites, names, prior.mean, prior.sd)
         with many_directions():
-            found = invert(program, sites, prior.start, ITERATIONS, "exact")
-            return found._replace(mean=_polished(program, sites, found))
+            return invert(program, sites, prior.start, ITERATIONS, "exact")
 
     return jax.vmap(one)(batch, priors)
-
-
-def _polished(program: Program, sites: Layout, found: LaplaceResult) -> jax.Array:
-    """The posterior mean after one more Newton step, where that raises the density.
-
-    Variational Laplace begins with short steps, and may stop among them.
-    """
-
-    def density(mean: jax.Array) -> jax.Array:
-        return log_joint(program, sites, jnp.concatenate([mean, found.log_precision]))
-
-    slope = jax.jacfwd(density)(found.mean)
-    moved = found.mean + found.covariance @ slope
-    before, after = jax.lax.map(density, jnp.stack([found.mean, moved]))
-    return jnp.where(after > before, moved, found.mean)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -269,10 +253,10 @@ def find_start(model: Any, sites: Layout, prepared: Any) -> tuple[NDArray, NDArr
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def expected_prior(
+def under_group(
     model: Any, sites: Layout, prepared: Any, vector: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """Mean and variance of subjects' selected parameters under the group parameters.
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Prior mean and variance of subjects' selected parameters given the group, and their mean.
 
     Parameters
     ----------
@@ -288,10 +272,10 @@ def expected_prior(
     Returns
     -------
     tuple of jax.Array
-        Both of shape (subjects, selected).
+        Each of shape (subjects, selected); the last given the data as well, approximately.
     """
     values = evaluate(partial(model.collapsed, prepared), sites, vector).values
-    return values["expected_mean"], values["expected_variance"]
+    return values["expected_mean"], values["expected_variance"], values["conditional_mean"]
 
 
 def _labelled(n_clusters: int, sites: Layout, prepared: Any, centre: NDArray, seed: int) -> NDArray:

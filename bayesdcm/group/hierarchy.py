@@ -322,6 +322,7 @@ class Hierarchy(GroupNames):
         member = given.membership[..., None]
         mean = (member * group.mean).sum(1)
         variance = 1 / group.precision + (group.mean - mean[:, None]) ** 2
+        numpyro.deterministic("conditional_mean", given.centre)
         numpyro.deterministic("expected_mean", mean)
         numpyro.deterministic("expected_variance", (member * variance).sum(1))
         return given

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from bayesdcm.group.group_start import (
     SubjectPosteriors,
     SubjectPriors,
-    expected_prior,
     find_start,
     invert_subjects,
     prior_centres,
+    under_group,
 )
 from bayesdcm.group.hierarchy_inputs import components_of, in_batches, selected_prior, subjects_of
 from bayesdcm.group.subject_coordinates import SubjectGaussian, subject_gaussian
@@ -194,13 +194,22 @@ def _refined(
     """
     sites = layout(partial(hierarchy.collapsed, prepared))
     vector, _ = find_start(hierarchy, sites, prepared)
-    expected, variance = map(np.asarray, expected_prior(hierarchy, sites, prepared, vector))
-    selected = np.asarray(prepared.places)[: expected.shape[1]]
+    expected, variance, centre = map(
+        np.asarray, under_group(hierarchy, sites, prepared, jnp.asarray(vector))
+    )
+    selected, others = np.split(np.asarray(prepared.places), [expected.shape[1]])
     mean, sd = own.mean.copy(), own.sd.copy()
     mean[:, selected], sd[:, selected] = expected, np.sqrt(variance)
     typical = np.tile(np.median(posterior.mean, axis=0), (len(mean), 1))
     typical[:, selected] = expected
-    near = invert(SubjectPriors(mean, sd, posterior.mean))
+    # Variational Laplace begins with short steps and may stop among them: from where a Gaussian
+    # likelihood would have its optimum, there is little left to do.
+    start = posterior.mean.copy()
+    start[:, selected] = centre
+    start[:, others] = prepared.gaussian.offset + np.einsum(
+        "sop,sp->so", prepared.gaussian.slope, centre
+    )
+    near = invert(SubjectPriors(mean, sd, start))
     found = near.best(invert(SubjectPriors(mean, sd, typical)))
     # Where both fail, the first approximation serves.
     usable = np.isfinite(found.free_energy)

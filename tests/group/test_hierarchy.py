@@ -20,7 +20,7 @@ from bayesdcm.group.subject_coordinates import (
     conditional,
     subject_gaussian,
 )
-from bayesdcm.infer.density import evaluate
+from bayesdcm.infer.density import evaluate, log_joint
 from bayesdcm.infer.posterior import prior_sample
 from bayesdcm.infer.problem import make_problem
 
@@ -106,7 +106,7 @@ def test_start_is_the_exact_posterior_of_the_effects(hierarchy, problem, data):
     centre, covariance = hierarchy.gaussian_start(problem.prepared)
     _, mean, exact_covariance = exact(data, centre[4])
     sd = np.sqrt(np.diag(exact_covariance))
-    np.testing.assert_allclose((centre[:4] - mean) / sd, 0, atol=1e-3)
+    np.testing.assert_allclose((centre[:4] - mean) / sd, 0, atol=1e-2)
     _, whole_sd, g, g_sd = averaged(data)
     # Laplace's method about the joint mode, against quadrature.
     np.testing.assert_allclose(np.sqrt(np.diag(covariance)[:4]), whole_sd, rtol=0.05)
@@ -143,7 +143,7 @@ def test_density_is_that_of_the_model_whatever_the_coordinates(problem, data):
     np.testing.assert_allclose(log_prior, expected + volume, rtol=1e-9)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_prior_draws_are_of_the_models_prior(problem):
     draws = np.asarray(prior_sample(problem, 400, 0))
     effects, g = draws[:, :4], draws[:, 4]
@@ -174,13 +174,50 @@ def test_nuts_gives_the_exact_posterior(hierarchy, data):
     assert fit.diagnose().ok
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_svi_agrees(hierarchy, data):
-    fit = bayesdcm.fit(hierarchy, data, "svi", steps=1000, progress=False)
+    fit = bayesdcm.fit(hierarchy, data, "svi", steps=500, particles=2, progress=False)
     mean, sd, _, _ = averaged(data)
     group = fit.summary().iloc[:4]
     np.testing.assert_allclose((group["mean"] - mean) / sd, 0, atol=0.3)
     np.testing.assert_allclose(group["sd"], sd, rtol=0.2)
+
+
+@pytest.mark.slow
+def test_task_models_have_coordinates_that_are_nearly_standard_normal():
+    inputs = (np.arange(0, 96, 0.25) % 24 < 12).astype(float)[:, None]
+    model = bayesdcm.TaskDCM(A=[[1]], C=[[1]])
+    timing = bayesdcm.BoldData(
+        np.random.default_rng(0).normal(size=(48, 1)), 2.0, inputs, 0.25,
+        region_names=("V1",), input_names=("Photic",),
+    )  # fmt: skip
+    data = {}
+    for i, name in enumerate(["a", "b", "c", "d"]):
+        parameters = {"A": [[0.1 * i]], "C": [[0.8]], "transit": [0.0], "decay": 0, "epsilon": 0}
+        data[name] = model.simulate(parameters, timing, seed=i, snr=3.0)
+    design = pd.DataFrame({"mean": 1.0, "age": [-1.0, 0.0, 0.5, 1.0]}, index=["d", "c", "b", "a"])
+    hierarchy = Hierarchy(model, design, parameters=["A", "C"], between="fields")
+    problem = make_problem(hierarchy, data)
+    # Rows are found by the names of subjects.
+    np.testing.assert_array_equal(problem.prepared.design[:, 1], [1.0, 0.5, 0.0, -1.0])
+    labels = problem.flat_labels
+    assert labels[:2] == ["mean A[V1, V1]", "mean C[V1, Photic]"]
+    assert labels[4:6] == ["between_log_precision[A]", "between_log_precision[C]"]
+    assert labels[-1] == "d log_precision[V1]"
+    centre, _ = hierarchy.gaussian_start(problem.prepared)
+    first = labels.index("a A[V1, V1]")
+
+    @jax.jit
+    def density(points):
+        program = problem.source.bind(problem.prepared)
+        return jax.lax.map(lambda v: log_joint(program, problem.sites, v), points)
+
+    steps = np.eye(len(centre))[first:]
+    found = np.asarray(density(np.concatenate([centre + steps, centre - steps, centre[None]])))
+    curvature = found[: len(steps)] + found[len(steps) : -1] - 2 * found[-1]
+    # Of a standard normal it is -1.
+    assert np.abs(np.median(curvature) + 1) < 0.05
+    np.testing.assert_allclose(curvature, -1, atol=0.4)
 
 
 def gaussian(seed=0, n_selected=2, size=4, n_subjects=3):
@@ -246,21 +283,22 @@ def test_clusters_start_where_the_subjects_are():
     np.testing.assert_allclose(means, [[-1.5, 1.0], [1.5, -1.0]], atol=0.5)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_clusters_tell_subjects_apart():
     model = Hierarchy(program, parameters=["A"], clusters=2)
-    fit = bayesdcm.fit(model, simulated(CLUSTERED), "nuts", chains=2, draws=500, progress=False)
-    assert fit.idata.posterior["A"].shape == (2, 500, 8, 2)
-    assert fit.idata.posterior["A"].dims[2] == "subject"
-    assert fit.idata.log_likelihood["subject_likelihood"].shape == (2, 500, 8)
-    assert fit.diagnose().ok
+    fit = bayesdcm.fit(
+        model, simulated(CLUSTERED), "nuts", chains=2, warmup=100, draws=300, progress=False
+    )
+    assert fit.idata.posterior["A"].shape == (2, 300, 8, 2)
+    assert fit.idata.posterior["subject_parameters"].dims[2] == "subject"
+    assert fit.idata.log_likelihood["subject_likelihood"].shape == (2, 300, 8)
+    assert fit.diagnose().facts["divergences"] == 0
     found = relabel(fit)
     membership = found["membership"].mean(("chain", "draw"))
     assert membership.dims == ("subject", "cluster")
     assert (membership[:5, 0] > 0.95).all()
     assert (membership[5:, 1] > 0.95).all()
-    assert fit.status["divergences"] == 0
-    assert fit.summary()["r_hat"].max() < 1.02
+    assert fit.status["r_hat"] < 1.05
 
 
 def test_relabelling_undoes_switches():
