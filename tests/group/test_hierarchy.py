@@ -154,6 +154,7 @@ def test_prior_draws_are_of_the_models_prior(problem):
     np.testing.assert_allclose(g.std(), 0.25, rtol=0.15)
 
 
+@pytest.mark.slow
 def test_nuts_gives_the_exact_posterior(hierarchy, data):
     fit = bayesdcm.fit(hierarchy, data, "nuts", chains=2, warmup=100, draws=500, progress=False)
     table = fit.summary()
