@@ -267,7 +267,9 @@ def common_grids(grids: Sequence[TimeGrid]) -> list[TimeGrid]:
     >>> {grid.step.shape for grid in common_grids(grids)}
     {(32,)}
     """
-    lengths = [max(len(values) for values in column) for column in zip(*_sequences(grids), strict=True)]
+    lengths = [
+        max(len(values) for values in column) for column in zip(*_sequences(grids), strict=True)
+    ]
     return [_lengthened(grid, *lengths) for grid in grids]
 
 

@@ -179,7 +179,7 @@ class TaskDCM(RegionalModel):
         )
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, TaskDCM) and self._key() == other._key()
+        return type(self) is type(other) and self._key() == other._key()
 
     def __hash__(self) -> int:
         return hash(self._key())

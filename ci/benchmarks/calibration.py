@@ -38,7 +38,7 @@ from scipy import stats
 import bayesdcm
 from bayesdcm.infer import nuts
 from bayesdcm.infer.density import evaluate
-from bayesdcm.infer.fitting import laplace_starts, laplace_posterior
+from bayesdcm.infer.fitting import laplace_posterior, laplace_starts
 from bayesdcm.infer.posterior import prior_sample
 from bayesdcm.infer.problem import Problem, make_problem
 from bayesdcm.models.task import LOG_PRECISION_MEAN, LOG_PRECISION_VARIANCE
