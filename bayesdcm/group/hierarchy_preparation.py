@@ -131,8 +131,7 @@ def prepare_group(hierarchy: Any, data: Any) -> PreparedGroup:
     )
     invert = partial(invert_subjects, source, sites, _names_of(sites, selected), batches, members)
     if all(subject.posterior is not None for subject in subjects):
-        moments = map(np.stack, zip(*(s.posterior for s in subjects), strict=True))
-        posterior = SubjectPosteriors(*moments, np.zeros(len(subjects)))
+        posterior = invert(own._replace(start=np.stack([s.posterior[0] for s in subjects])))
     else:
         posterior = invert(own)
     for subject, energy in zip(subjects, posterior.free_energy, strict=True):
@@ -141,6 +140,7 @@ def prepare_group(hierarchy: Any, data: Any) -> PreparedGroup:
                 f"the prediction for {subject.name} is not finite at the prior mean; check the "
                 "data, and that the prior mean gives a stable model"
             )
+    posterior = _searched(own, posterior, design, invert)
     moments = posterior.mean, posterior.covariance
     prepared = PreparedGroup(
         tuple(batches),
@@ -178,6 +178,32 @@ def _names_of(sites: Layout, places: NDArray[np.intp]) -> tuple[str, ...]:
     """Names of the sites that hold these places of the flat vector."""
     owner = np.repeat(np.arange(len(sites.sites)), [site.size for site in sites.sites])
     return tuple(sites.sites[i].name for i in np.unique(owner[places]))
+
+
+def _searched(
+    own: SubjectPriors,
+    posterior: SubjectPosteriors,
+    design: NDArray,
+    invert: Callable[[SubjectPriors], SubjectPosteriors],
+) -> SubjectPosteriors:
+    """The same, where subjects that others lead to a better optimum have taken it.
+
+    They start again from their neighbours in the list, and from the trend over the design of the
+    half of the subjects that are fitted best: poor optima must not draw it to themselves.
+    """
+    half = max(len(design) // 2, design.shape[1] + 1)
+    for _ in range(PASSES):
+        good = np.argsort(-posterior.free_energy)[:half]
+        effects = np.linalg.lstsq(design[good], posterior.mean[good])[0]
+        starts = [design @ effects, *(np.roll(posterior.mean, by, axis=0) for by in (1, -1))]
+        found = posterior
+        for start in starts:
+            found = found.best(invert(own._replace(start=start)))
+        moved = found.free_energy > posterior.free_energy + GAIN
+        posterior = found
+        if not moved.any():
+            break
+    return posterior
 
 
 def _refined(
