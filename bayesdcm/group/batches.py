@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from bayesdcm.integrate.grid import TimeGrid, common_grids
 
@@ -58,6 +59,34 @@ def alike(prepared: Sequence[Any]) -> list[Any]:
     ]
     rows = zip(*columns, strict=True) if columns else [()] * len(trees)
     return [jax.tree.unflatten(tree, row) for (_, tree), row in zip(trees, rows, strict=True)]
+
+
+def own_arrays(prepared: Sequence[Any]) -> tuple[bool, ...]:
+    """Of each array of the prepared data, whether subjects have one of their own, or share it.
+
+    Parameters
+    ----------
+    prepared : sequence of pytree
+        From `alike`.
+
+    Returns
+    -------
+    tuple of bool
+        In the order of the leaves. Time grids are shared as a whole or not at all, other arrays
+        never.
+    """
+    trees = [jax.tree.flatten(each, is_leaf=_is_grid)[0] for each in prepared]
+    own: list[bool] = []
+    for column in zip(*trees, strict=True):
+        if not _is_grid(column[0]):
+            own.append(True)
+            continue
+        first = jax.tree.map(np.asarray, column[0])
+        same = all(
+            np.array_equal(a, b) for grid in column[1:] for a, b in zip(first, grid, strict=True)
+        )
+        own.extend([not same] * len(first))
+    return tuple(own)
 
 
 def stack_prepared(prepared: Sequence[Any]) -> Any:

@@ -1,8 +1,10 @@
 """Many fits: all subjects and models, in batches that share compiled programs.
 
 On a GPU the subjects of a batch are computed side by side by one program (`jax.vmap`). On a CPU
-they run one on each core, with the program that a single fit takes: arrays of many subjects do not
-fit the caches of a core, which costs several times what side by side gains.
+each core takes a few side by side where the model's response is written for it
+(`bayesdcm.group.side_by_side`) and there are many; otherwise each core takes one at a time, with
+the program of a single fit, as arrays that `jax.vmap` alone makes of many subjects do not fit the
+caches of a core.
 """
 
 from __future__ import annotations
@@ -16,11 +18,10 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
-import jax
 import numpy as np
 from tqdm.auto import tqdm
 
-from bayesdcm.group.batches import alike, shape_of
+from bayesdcm.group.batches import alike, own_arrays, shape_of
 from bayesdcm.group.fingerprint import fingerprint
 from bayesdcm.group.group_fit import GroupFit, Key
 from bayesdcm.group.members import name_datasets, name_models
@@ -125,7 +126,8 @@ def fit_group(
         Whether to show progress, and the time that is left.
     side_by_side : {"auto", "threads", "vectorized"}
         How subjects are computed at the same time by variational Laplace: one on each core, or
-        many in one array program. ``"auto"``: threads on a CPU, one program on a GPU.
+        several in one array program. ``"auto"``: programs on a GPU, and on a CPU for large groups
+        of models that gain by it (`TaskDCM` with its nonlinear integrator); threads otherwise.
     **options
         Of the method, as in `bayesdcm.fit`.
 
@@ -165,7 +167,7 @@ def fit_group(
     plan = _Plan(name_models(models), name_datasets(datasets), method, int(seed), options)
     store = None if out is None else Store(out, list(plan.models))
     run = partial(batches_on, client) if client is not None else batches_locally
-    run = partial(run, vectorized=_vectorized(side_by_side))
+    run = partial(run, side_by_side=side_by_side)
     with ExitStack() as stack:
         if store is not None:
             stack.enter_context(store.locked())
@@ -179,11 +181,6 @@ def fit_group(
                 }
             )
         return _run(plan, store, run, bool(progress))
-
-
-def _vectorized(side_by_side: str) -> bool:
-    on_cpu = jax.default_backend() == "cpu"
-    return side_by_side == "vectorized" or (side_by_side == "auto" and not on_cpu)
 
 
 def _run(
@@ -325,6 +322,8 @@ def _batches(plan: _Plan, problems: Mapping[Key, Problem], wanted: list[Key]) ->
                 static=(source, sites, settings),
                 prepared=[prepared[i] for i in chosen],
                 starts=starts,
+                own=own_arrays(prepared),
+                whole=len(keys),
             )
         )
     return batches

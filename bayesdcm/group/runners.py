@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesdcm.group.batches import alike
+from bayesdcm.group.side_by_side import Job, enough, run_side_by_side, suited
 from bayesdcm.infer.fitting import fit, run_laplace
 from bayesdcm.infer.laplace import LaplaceResult
 from bayesdcm.infer.threads import single_threaded_linear_algebra
@@ -45,6 +46,10 @@ class Batch:
         Data and starting points of each.
     call : tuple
         Arguments of `bayesdcm.fit` where the method is another; of a single fit.
+    own : tuple of bool
+        Of each array of the prepared data, whether fits have one of their own, or share it.
+    whole : int
+        Number of fits with those that are done: how a fit is computed must not depend on them.
     """
 
     keys: list[Key]
@@ -52,6 +57,8 @@ class Batch:
     prepared: list[Any] = field(default_factory=list)
     starts: list[Any] = field(default_factory=list)
     call: tuple = ()
+    own: tuple[bool, ...] = ()
+    whole: int = 0
 
     def part(self, indices: Sequence[int]) -> Batch:
         """Some of the fits."""
@@ -60,18 +67,20 @@ class Batch:
             self.static,
             [self.prepared[i] for i in indices],
             [self.starts[i] for i in indices],
+            own=self.own,
+            whole=self.whole,
         )
 
 
-def batches_locally(batches: Sequence[Batch], vectorized: bool) -> Iterator[Outcome]:
+def batches_locally(batches: Sequence[Batch], side_by_side: str) -> Iterator[Outcome]:
     """Compute batches in this process.
 
     Parameters
     ----------
     batches : sequence of Batch
         What to compute.
-    vectorized : bool
-        Whether subjects are lanes of one array program, or run on one core each.
+    side_by_side : {"auto", "threads", "vectorized"}
+        Whether fits are lanes of one array program, or run on one core each.
 
     Yields
     ------
@@ -81,13 +90,21 @@ def batches_locally(batches: Sequence[Batch], vectorized: bool) -> Iterator[Outc
     for batch in batches:
         if batch.call:
             yield batch.keys[0], _attempt(_other_method, batch.call)
-        elif vectorized:
-            yield from _vectorized(batch)
         else:
-            yield from _threaded(batch)
+            yield from _runner(batch, side_by_side)(batch)
 
 
-def batches_on(client: Any, batches: Sequence[Batch], vectorized: bool) -> Iterator[Outcome]:
+def _runner(batch: Batch, side_by_side: str) -> Callable[[Batch], Iterator[Outcome]]:
+    """What computes a batch."""
+    if jax.default_backend() != "cpu":
+        return _threaded if side_by_side == "threads" else _vectorized
+    if side_by_side != "threads" and suited(*batch.static):
+        if side_by_side == "vectorized" or batch.whole * len(batch.starts[0]) >= enough():
+            return _lanes_on_cores
+    return _vectorized if side_by_side == "vectorized" else _threaded
+
+
+def batches_on(client: Any, batches: Sequence[Batch], side_by_side: str) -> Iterator[Outcome]:
     """Compute batches on the workers of a cluster.
 
     Parameters
@@ -96,7 +113,7 @@ def batches_on(client: Any, batches: Sequence[Batch], vectorized: bool) -> Itera
         The cluster. Work of a worker that is lost is given to another.
     batches : sequence of Batch
         What to compute.
-    vectorized : bool
+    side_by_side : str
         As in `batches_locally`, on each worker.
 
     Yields
@@ -109,7 +126,9 @@ def batches_on(client: Any, batches: Sequence[Batch], vectorized: bool) -> Itera
     n_workers = max(len(client.scheduler_info()["workers"]), 1)
     parts = [part for batch in batches for part in _parts(batch, n_workers * PARTS_A_WORKER)]
     sent = [jax.tree.map(_plain, part, is_leaf=lambda x: isinstance(x, Batch)) for part in parts]
-    futures = [client.submit(_on_worker, part, vectorized, pure=False, retries=1) for part in sent]
+    futures = [
+        client.submit(_on_worker, part, side_by_side, pure=False, retries=1) for part in sent
+    ]
     keys = {future.key: part.keys for future, part in zip(futures, parts, strict=True)}
     try:
         for future in completed(futures):
@@ -139,14 +158,16 @@ def _plain(batch: Batch) -> Batch:
         jax.tree.map(np.asarray, batch.prepared),
         [np.asarray(start) for start in batch.starts],
         batch.call,
+        batch.own,
+        batch.whole,
     )
 
 
-def _on_worker(batch: Batch, vectorized: bool) -> list[Outcome]:
+def _on_worker(batch: Batch, side_by_side: str) -> list[Outcome]:
     import bayesdcm  # noqa: F401  a worker must know its settings before it computes
 
     with _tracing, single_threaded_linear_algebra():
-        return list(batches_locally([batch], vectorized))
+        return list(batches_locally([batch], side_by_side))
 
 
 def _attempt(function: Any, arguments: tuple) -> Any:
@@ -182,6 +203,26 @@ def _threaded(batch: Batch) -> Iterator[Outcome]:
         finally:
             # On Ctrl-C, what has not begun is left.
             pool.shutdown(cancel_futures=True)
+
+
+def _lanes_on_cores(batch: Batch) -> Iterator[Outcome]:
+    jobs = [
+        Job((i, k), batch.prepared[i], start)
+        for i, starts in enumerate(batch.starts)
+        for k, start in enumerate(starts)
+    ]
+    found: dict[int, dict[int, Any]] = {}
+    for (i, k), result in run_side_by_side(*batch.static, jobs, batch.own):
+        optima = found.setdefault(i, {})
+        optima[k] = result
+        if len(optima) < len(batch.starts[i]):
+            continue
+        failed = [each for each in optima.values() if isinstance(each, Exception)]
+        ordered = [optima[k] for k in sorted(optima)]
+        yield (
+            batch.keys[i],
+            failed[0] if failed else jax.tree.map(lambda *leaves: np.stack(leaves), *ordered),
+        )
 
 
 def _vectorized(batch: Batch) -> Iterator[Outcome]:

@@ -197,7 +197,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 # Variational Laplace
 
 
-def _has_stages(sites: Layout) -> bool:
+def has_stages(sites: Layout) -> bool:
     """Whether there are states to hold while the observer takes steps."""
     return 0 < sites.n_observer < sites.n_parameters
 
@@ -223,7 +223,7 @@ def run_laplace(
         One row a start.
     """
     program = source.bind(prepared)
-    invert = conditional_laplace if _has_stages(sites) else variational_laplace
+    invert = conditional_laplace if has_stages(sites) else variational_laplace
 
     def one(start: jax.Array) -> LaplaceResult:
         with many_directions():
@@ -317,7 +317,7 @@ def laplace_settings(
 ) -> tuple[int, str]:
     """Iterations at most, and kind of derivatives, as `laplace_posterior` takes them."""
     if max_iterations is None:
-        max_iterations = 64 if _has_stages(sites) else 128
+        max_iterations = 64 if has_stages(sites) else 128
     return max_iterations, derivatives
 
 

@@ -249,10 +249,76 @@ def variational_laplace(
     LaplaceResult
         Posterior, free energy and record.
     """
-    n = sites.n_parameters
     problem = _problem(program, sites, start, derivatives)
-    confounds = problem.noise.initial_confounds()
-    position = jnp.concatenate([start[:n], confounds])
+    state = jax.lax.while_loop(
+        lambda state: ~finished(state, max_iterations),
+        lambda state: _iterate(problem, sites.n_parameters, state),
+        _begin(problem, sites, start, max_iterations),
+    )
+    return result_of(sites, state)
+
+
+class Attempt(NamedTuple):
+    """A state, and where its next iteration looks.
+
+    Attributes
+    ----------
+    state : _State
+        Of the iterations so far.
+    position : (n,)
+        Parameters and confounds to be tried.
+    log_step : ()
+        Regularisation of the step there.
+    attempts : ()
+        How often a shorter step was taken as the prediction was not finite.
+    """
+
+    state: _State
+    position: jax.Array
+    log_step: jax.Array
+    attempts: jax.Array
+
+
+def begin(program: Program, sites: Layout, start: jax.Array, max_iterations: int) -> Attempt:
+    """Where `variational_laplace` looks first."""
+    problem = _problem(program, sites, start, "exact")
+    return _first(_begin(problem, sites, start, max_iterations))
+
+
+def _first(state: _State) -> Attempt:
+    return Attempt(state, state.position, state.log_step, jnp.zeros((), int))
+
+
+def derivatives_at(
+    program: Program, sites: Layout, start: jax.Array, position: jax.Array
+) -> tuple[list[jax.Array], list[jax.Array]]:
+    """Jacobian and residual that `advance` takes; `start` is where it all began."""
+    return _problem(program, sites, start, "exact").data(position[: sites.n_parameters])
+
+
+def advance(
+    program: Program,
+    sites: Layout,
+    start: jax.Array,
+    attempt: Attempt,
+    jacobian: list[jax.Array],
+    residual: list[jax.Array],
+) -> Attempt:
+    """What an iteration of `variational_laplace` makes of the derivatives that it looked for."""
+    problem, n = _problem(program, sites, start, "exact"), sites.n_parameters
+    state, attempts = attempt.state, attempt.attempts + 1
+    finite = _all_finite(jacobian, residual)
+    trial = _Trial(attempt.position, attempt.log_step, jacobian, residual, finite, attempts)
+    return jax.lax.cond(
+        finite | (attempts >= _allowed_attempts(state)),
+        lambda: _first(_with_trial(problem, n, state, trial)),
+        lambda: Attempt(state, *_shorter_step(state, attempt.log_step), attempts),
+    )
+
+
+def _begin(problem: _Problem, sites: Layout, start: jax.Array, max_iterations: int) -> _State:
+    n = sites.n_parameters
+    position = jnp.concatenate([start[:n], problem.noise.initial_confounds()])
     size, n_hyper = len(position), len(start) - n
     empty = _Point(
         position,
@@ -268,7 +334,7 @@ def variational_laplace(
         name: jnp.full(max_iterations, jnp.nan)
         for name in ("free_energy", "predicted_change", "log_step", "accepted")
     }
-    state = _State(
+    return _State(
         jnp.zeros((), int),
         position,
         jnp.asarray(INITIAL_STEP),
@@ -280,13 +346,15 @@ def variational_laplace(
         record,
     )
 
-    def body(state: _State) -> _State:
-        return _iterate(problem, n, state)
 
-    state = jax.lax.while_loop(
-        lambda s: ~s.done & ~s.failed & (s.iteration < max_iterations), body, state
-    )
-    best = state.best
+def finished(state: _State, max_iterations: int) -> jax.Array:
+    """Whether there is no further iteration to do."""
+    return state.done | state.failed | (state.iteration >= max_iterations)
+
+
+def result_of(sites: Layout, state: _State) -> LaplaceResult:
+    """What a state has found."""
+    best, n = state.best, sites.n_parameters
     return LaplaceResult(
         best.position[:n],
         best.covariance[:n, :n],
@@ -316,19 +384,13 @@ def _differentiate(problem: _Problem, n_parameters: int, state: _State) -> _Tria
     """Jacobian and residual at the new point, taking shorter steps while they are not finite."""
 
     def attempt(trial: _Trial) -> _Trial:
-        retry = trial.attempts > 0
-        log_step = jnp.where(retry, jnp.minimum(trial.log_step - 2, INITIAL_STEP), trial.log_step)
-        position = jax.lax.cond(
-            retry,
-            lambda: (
-                state.best.position
-                + regularised_step(state.best.curvature, state.best.gradient, log_step)
-            ),
-            lambda: trial.position,
+        position, log_step = jax.lax.cond(
+            trial.attempts > 0,
+            lambda: _shorter_step(state, trial.log_step),
+            lambda: (trial.position, trial.log_step),
         )
         jacobian, residual = problem.data(position[:n_parameters])
-        parts = [*jacobian, *residual]
-        finite = jnp.stack([(jnp.abs(part) < HUGE).all() for part in parts]).all()
+        finite = _all_finite(jacobian, residual)
         return _Trial(position, log_step, jacobian, residual, finite, trial.attempts + 1)
 
     shapes = jax.eval_shape(problem.data, state.position[:n_parameters])
@@ -341,13 +403,31 @@ def _differentiate(problem: _Problem, n_parameters: int, state: _State) -> _Tria
         jnp.zeros((), bool),
         jnp.zeros((), int),
     )
-    # Before a first point is stored there is nothing to return to.
-    allowed = jnp.where(jnp.isfinite(state.best.free_energy), 1 + RECOVERY_ATTEMPTS, 1)
+    allowed = _allowed_attempts(state)
     return jax.lax.while_loop(lambda t: ~t.finite & (t.attempts < allowed), attempt, start)
 
 
+def _allowed_attempts(state: _State) -> jax.Array:
+    # Before a first point is stored there is nothing to return to.
+    return jnp.where(jnp.isfinite(state.best.free_energy), 1 + RECOVERY_ATTEMPTS, 1)
+
+
+def _shorter_step(state: _State, log_step: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Position, and regularisation, of a shorter step from the best point."""
+    log_step = jnp.minimum(log_step - 2, INITIAL_STEP)
+    best = state.best
+    return best.position + regularised_step(best.curvature, best.gradient, log_step), log_step
+
+
+def _all_finite(jacobian: list[jax.Array], residual: list[jax.Array]) -> jax.Array:
+    return jnp.stack([(jnp.abs(part) < HUGE).all() for part in [*jacobian, *residual]]).all()
+
+
 def _iterate(problem: _Problem, n_parameters: int, state: _State) -> _State:
-    trial = _differentiate(problem, n_parameters, state)
+    return _with_trial(problem, n_parameters, state, _differentiate(problem, n_parameters, state))
+
+
+def _with_trial(problem: _Problem, n_parameters: int, state: _State, trial: _Trial) -> _State:
     clean = [jnp.where(trial.finite, part, 0.0) for part in trial.jacobian]
     residual = [jnp.where(trial.finite, part, 0.0) for part in trial.residual]
     point = _assess(

@@ -29,6 +29,7 @@ from bayesdcm.observe.haemodynamics import (
     linearised_response,
     signal_from_logarithms,
 )
+from bayesdcm.observe.side_by_side import balloon_response_side_by_side, expects_subjects
 
 INTEGRATORS = ("nonlinear", "bilinear")
 # Longest step, s, where gating makes the neuronal equation nonlinear and Runge-Kutta is used.
@@ -98,7 +99,8 @@ def bold_response(
     drive = jnp.eye(n_regions, n_states + 1, 1)
     if integrator == "nonlinear":
         generators = affine_generators(flow, n_states, grid.inputs)
-        return balloon_response(generators, drive, parameters, grid)
+        respond = balloon_response_side_by_side if expects_subjects() else balloon_response
+        return respond(generators, drive, parameters, grid)
     expansion = expand(flow, n_states, n_inputs)
     if neural.D is None:
         generators = bilinear_generators(expansion, grid.inputs)

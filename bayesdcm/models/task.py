@@ -30,6 +30,7 @@ from bayesdcm.models.structure import square, switches
 from bayesdcm.neural import Bilinear, NeuralModel, Prior, TwoState
 from bayesdcm.observe import balloon
 from bayesdcm.observe.gaussian import ConfoundBasis, confound_basis, gaussian
+from bayesdcm.observe.side_by_side import expects_subjects
 
 LOG_PRECISION_MEAN = 6.0
 LOG_PRECISION_VARIANCE = 1 / 128
@@ -306,7 +307,7 @@ class TaskDCM(RegionalModel):
             infer={"role": "precision"},
         )
         # Compiled as one: handlers and samplers also run programs one operation at a time.
-        prediction = _compiled_response(self, parameters, prepared.grid)
+        prediction = _compiled_response(self, parameters, prepared.grid, expects_subjects())
         numpyro.sample(
             self.observed_site,
             gaussian(prediction, log_precision, confounds=prepared.confounds),
@@ -491,9 +492,10 @@ class TaskDCM(RegionalModel):
         return replace(self, **changes)
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(jax.jit, static_argnums=(0, 3))
 def _compiled_response(
-    model: TaskDCM, parameters: Mapping[str, jax.Array], grid: TimeGrid
+    model: TaskDCM, parameters: Mapping[str, jax.Array], grid: TimeGrid, side_by_side: bool = False
 ) -> jax.Array:
-    """`TaskDCM.response`, compiled once for a structure and a shape of the grid."""
+    """`TaskDCM.response`, compiled once for a structure, a shape of the grid, and its context."""
+    del side_by_side
     return model.response(parameters, grid)

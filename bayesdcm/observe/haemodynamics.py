@@ -9,6 +9,8 @@ and flow, then a Taylor expansion of high order for volume, one power a step.
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
 
@@ -35,8 +37,12 @@ def _generator(neuronal: jax.Array, drive: jax.Array, rates: jax.Array) -> Casca
 
 def flow_filter(parameters: Parameters, n_regions: int) -> jax.Array:
     """Rates of the filter from activity to (s, f - 1), shape (regions, 2, 2), 1/s."""
-    decay = balloon.decay_rate(parameters["decay"])
-    rates = jnp.array([[0.0, -balloon.AUTOREGULATION], [1.0, 0.0]]).at[0, 0].set(-decay)
+    return flow_filter_of(balloon.decay_rate(parameters["decay"]), n_regions)
+
+
+def flow_filter_of(decay_rate: jax.Array, n_regions: int) -> jax.Array:
+    """`flow_filter` of a rate, 1/s, at which the vasodilatory signal decays."""
+    rates = jnp.array([[0.0, -balloon.AUTOREGULATION], [1.0, 0.0]]).at[0, 0].set(-decay_rate)
     return jnp.broadcast_to(rates, (n_regions, 2, 2))
 
 
@@ -141,7 +147,10 @@ def balloon_response(
     steps = propagators(generator, grid)
     readout = _activity_derivatives(neuronal, drive)[grid.propagator_input]
     _, h, activity = trajectory(steps, grid, x0, jnp.zeros((n_regions, 2)), readout)
-    flow = _flow_series(activity, h[:-1], balloon.decay_rate(parameters["decay"]))
+    derivatives = flow_derivatives(
+        list(jnp.moveaxis(activity, 1, 0)), h[:-1], balloon.decay_rate(parameters["decay"])
+    )
+    flow = jnp.stack(flow_series(derivatives), axis=1)
     duration = (grid.bin_width * grid.propagator_bins)[grid.step][:, None]
     tau = balloon.transit_time(parameters["transit"])
     v, q = venous_response(flow, duration, tau)
@@ -159,23 +168,43 @@ def _activity_derivatives(neuronal: jax.Array, drive: jax.Array) -> jax.Array:
     return jnp.stack(rows, axis=1)
 
 
-def _flow_series(activity: jax.Array, h: jax.Array, decay: jax.Array) -> jax.Array:
-    """Taylor coefficients of blood flow at the start of every step, (steps, order, regions).
+def flow_derivatives(
+    activity: list[jax.Array], h: jax.Array, decay_rate: jax.Array
+) -> list[jax.Array]:
+    """Time derivatives of blood flow at the start of every step, orders 0 to TAYLOR_ORDER - 1.
 
     From ``f'' = activity - decay f' - 0.32 (f - 1)``, differentiated as often as needed.
+
+    Parameters
+    ----------
+    activity : list of jax.Array
+        Time derivatives of the driving activity, each (steps, regions, ...).
+    h : jax.Array
+        Vasodilatory signal and flow less one, shape (steps, regions, 2, ...).
+    decay_rate : jax.Array
+        Of the vasodilatory signal, 1/s.
+
+    Returns
+    -------
+    list of jax.Array
+        Each (steps, regions, ...).
     """
-    derivatives = [1 + h[..., 1], h[..., 0]]
+    derivatives = [1 + h[:, :, 1], h[:, :, 0]]
     for order in range(TAYLOR_ORDER - 2):
         offset = 1.0 if order == 0 else 0.0
         derivatives.append(
-            activity[:, order]
-            - decay * derivatives[-1]
+            activity[order]
+            - decay_rate * derivatives[-1]
             - balloon.AUTOREGULATION * (derivatives[-2] - offset)
         )
-    series, factorial = [], 1.0
-    for order, derivative in enumerate(derivatives):
-        factorial *= max(order, 1)
-        series.append(derivative / factorial)
-    low = series[0] < LOWEST_FLOW
-    floored = [jnp.where(low, LOWEST_FLOW, series[0])]
-    return jnp.stack(floored + [jnp.where(low, 0.0, c) for c in series[1:]], axis=1)
+    return derivatives
+
+
+def flow_series(derivatives: list[jax.Array]) -> list[jax.Array]:
+    """Taylor coefficients of blood flow from its time derivatives; constant below the floor."""
+    low = derivatives[0] < LOWEST_FLOW
+    floor = [LOWEST_FLOW] + [0.0] * (len(derivatives) - 1)
+    return [
+        jnp.where(low, lowest, derivative / math.factorial(order))
+        for order, (derivative, lowest) in enumerate(zip(derivatives, floor, strict=True))
+    ]

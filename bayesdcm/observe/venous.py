@@ -35,7 +35,7 @@ class _Steps(NamedTuple):
     deoxyhaemoglobin: Series
 
 
-def _volume_series(v: jax.Array, flow: Series, tau: jax.Array) -> tuple[Series, Series]:
+def volume_series(v: jax.Array, flow: Series, tau: jax.Array) -> tuple[Series, Series]:
     """Series of volume, and of the outflow ``v^(1/alpha)``, from the volume at the start."""
     volume, outflow = [v], [v**OUTFLOW_EXPONENT]
     for k in range(len(flow)):
@@ -45,14 +45,15 @@ def _volume_series(v: jax.Array, flow: Series, tau: jax.Array) -> tuple[Series, 
     return volume, outflow
 
 
-def _quotient(a: Series, b: Series) -> Series:
+def quotient(a: Series, b: Series) -> Series:
+    """Series of ``a / b``."""
     result: Series = []
     for k in range(len(a)):
         result.append(power_series.quotient_term(a, b, result, k))
     return result
 
 
-def _delivery(flow: Series) -> tuple[Series, Series]:
+def delivery_series(flow: Series) -> tuple[Series, Series]:
     """Series of ``f E(f) / E0`` and of its derivative by f."""
     logarithm = jnp.log(1 - balloon.RESTING_EXTRACTION)
     exponent = [logarithm * c for c in power_series.reciprocal(flow)]
@@ -66,7 +67,7 @@ def _delivery(flow: Series) -> tuple[Series, Series]:
     return delivery, slope
 
 
-def _relaxation(rate: Series, source: Series | None, start: jax.Array, tau: jax.Array) -> Series:
+def relaxation(rate: Series, source: Series | None, start: jax.Array, tau: jax.Array) -> Series:
     """Series of y in ``tau dy/dt = source - rate y``."""
     result = [start]
     for k in range(len(rate)):
@@ -93,19 +94,19 @@ def _solve(
 ) -> tuple[jax.Array, jax.Array, _Steps]:
     def advance(v: jax.Array, step: tuple) -> tuple:
         coefficients, width = step
-        v = power_series.evaluate(_volume_series(v, list(coefficients), tau)[0], width)
+        v = power_series.evaluate(volume_series(v, list(coefficients), tau)[0], width)
         return v, v
 
     rest = jnp.ones_like(tau)
     _, later = jax.lax.scan(advance, rest, (flow, duration))
     v = jnp.concatenate([rest[None], later])
     series = list(jnp.moveaxis(flow, 1, 0))
-    volume, outflow = _volume_series(v[:-1], series, tau)
-    clearance = _quotient(outflow, volume)
-    delivery, slope = _delivery(series)
+    volume, outflow = volume_series(v[:-1], series, tau)
+    clearance = quotient(outflow, volume)
+    delivery, slope = delivery_series(series)
     one, zero = jnp.ones_like(v[:-1]), jnp.zeros_like(v[:-1])
-    gain = _relaxation(clearance, None, one, tau)
-    offset = _relaxation(clearance, delivery, zero, tau)
+    gain = relaxation(clearance, None, one, tau)
+    offset = relaxation(clearance, delivery, zero, tau)
     q = _affine_recurrence(
         power_series.evaluate(gain, duration), power_series.evaluate(offset, duration), rest
     )
@@ -160,9 +161,9 @@ def _venous_response_jvp(primals: tuple, tangents: tuple) -> tuple:
     one, zero = jnp.ones_like(v[:-1]), jnp.zeros_like(v[:-1])
     # d(v^p) = p v^(p-1) dv, and v^(p-1) is the clearance.
     rate = [OUTFLOW_EXPONENT * c for c in steps.clearance]
-    response = _relaxation(rate, None, one, tau)
+    response = relaxation(rate, None, one, tau)
     source = [f_dot[k] - tau_dot * (k + 1) * steps.volume[k + 1] for k in range(order)]
-    forced = _relaxation(rate, source, zero, tau)
+    forced = relaxation(rate, source, zero, tau)
     v_dot = _affine_recurrence(
         power_series.evaluate(response, duration),
         power_series.evaluate(forced, duration),
@@ -170,7 +171,7 @@ def _venous_response_jvp(primals: tuple, tangents: tuple) -> tuple:
     )
     v_series = [r * v_dot[:-1] + c for r, c in zip(response, forced, strict=True)]
     # d(v^(p-1)) = (p - 1) v^(p-2) dv.
-    bend = [(OUTFLOW_EXPONENT - 1) * c for c in _quotient(steps.clearance, steps.volume)]
+    bend = [(OUTFLOW_EXPONENT - 1) * c for c in quotient(steps.clearance, steps.volume)]
     source = []
     clearance_dot = [product_term(bend, v_series, k) for k in range(order)]
     for k in range(order):
@@ -179,8 +180,8 @@ def _venous_response_jvp(primals: tuple, tangents: tuple) -> tuple:
             - product_term(clearance_dot, steps.deoxyhaemoglobin, k)
             - tau_dot * (k + 1) * steps.deoxyhaemoglobin[k + 1]
         )
-    decay = _relaxation(steps.clearance, None, one, tau)
-    forced = _relaxation(steps.clearance, source, zero, tau)
+    decay = relaxation(steps.clearance, None, one, tau)
+    forced = relaxation(steps.clearance, source, zero, tau)
     q_dot = _affine_recurrence(
         power_series.evaluate(decay, duration),
         power_series.evaluate(forced, duration),

@@ -252,6 +252,31 @@ def test_a_killed_run_goes_on(tmp_path):
 # Data of one shape
 
 
+@pytest.mark.slow
+def test_lanes_of_a_program_give_the_numbers_of_single_fits():
+    model = bayesdcm.TaskDCM(A=np.ones((2, 2)), C=[[1], [0]])
+    seconds = np.arange(0, 60, 0.5)
+    datasets = {}
+    for i in range(18):  # more than there are lanes
+        design = bayesdcm.BoldData(
+            np.random.default_rng(i).normal(size=(30, 2)),
+            repetition_time=2.0,
+            inputs=((seconds - i) % 20 < 8)[:, None].astype(float),
+            input_dt=0.5,
+        )
+        values = {"A": [[0, 0], [0.4, 0]], "C": [[0.6], [0]]}
+        values |= {"transit": [0, 0], "decay": 0, "epsilon": 0}
+        datasets[f"subject {i}"] = model.simulate(values, design, seed=i, snr=2.0)
+    together = fit_group(model, datasets, side_by_side="vectorized", starts=2, progress=False)
+    apart = fit_group(model, datasets, side_by_side="threads", starts=2, progress=False)
+    assert list(together.subjects) == list(datasets)
+    for one, other in zip(together, apart, strict=True):
+        assert one.status["n_iterations"] == other.status["n_iterations"]
+        assert_allclose(one.log_evidence, other.log_evidence, atol=1e-8)
+        assert_allclose(one.mean["A"], other.mean["A"], atol=1e-6)
+        assert_allclose(one.covariance, other.covariance, atol=1e-8)
+
+
 def test_grids_of_different_subjects_are_brought_to_one_shape():
     example = bayesdcm.load_example("attention")
     model, full = example.model, example.data

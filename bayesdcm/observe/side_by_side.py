@@ -1,0 +1,509 @@
+"""Balloon responses of many subjects side by side, with their derivatives along many directions.
+
+A core multiplies four or eight numbers with one instruction if they lie side by side in memory. The
+matrices of a subject are too small for that, so here the last axis of every array is the subjects.
+Steps are taken a few at a time, and all that belongs to them is done before the next ones, so that
+it stays in the caches; a step of the derivatives is linear in what they were, with coefficients
+that all directions share (`bayesdcm.observe.venous_slopes`).
+
+The numbers are those of `bayesdcm.observe.haemodynamics.balloon_response` up to rounding. Programs
+traced within `subjects_side_by_side`, differentiated along all parameters and mapped over subjects
+(`jax.vmap` of `jax.jacfwd`) take this path.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.custom_batching import custom_vmap
+
+from bayesdcm.integrate.cascade import Cascade
+from bayesdcm.integrate.grid import TimeGrid
+from bayesdcm.neural.base import Parameters
+from bayesdcm.observe import balloon
+from bayesdcm.observe.haemodynamics import (
+    LOWEST_FLOW,
+    TAYLOR_ORDER,
+    balloon_response,
+    flow_derivatives,
+    flow_filter_of,
+    flow_series,
+)
+from bayesdcm.observe.venous_slopes import (
+    VenousSlopes,
+    deoxyhaemoglobin_propagator,
+    venous_step,
+    volume_after,
+)
+
+# Steps taken together; grids have a multiple of it (`bayesdcm.integrate.grid.STEP_BLOCK`).
+STEPS = 32
+
+_expected = ContextVar("subjects_side_by_side", default=False)
+
+
+@contextmanager
+def subjects_side_by_side() -> Iterator[None]:
+    """Programs traced in this context are mapped over subjects.
+
+    Examples
+    --------
+    >>> with subjects_side_by_side():
+    ...     expects_subjects()
+    True
+    >>> expects_subjects()
+    False
+    """
+    token = _expected.set(True)
+    try:
+        yield
+    finally:
+        _expected.reset(token)
+
+
+def expects_subjects() -> bool:
+    """Whether this is called in the context `subjects_side_by_side`."""
+    return _expected.get()
+
+
+class _Given(NamedTuple):
+    """What the response depends on, but for the grid; with subjects on the last axis, or of one.
+
+    Attributes
+    ----------
+    neuronal : (distinct inputs, m, m)
+        Generators of the neuronal states, with a leading constant, 1/s.
+    drive : (regions, m)
+        Which combination of neuronal states drives each region.
+    decay : ()
+        Rate of the vasodilatory signal's decay, 1/s.
+    tau : (regions,)
+        Transit times, s.
+    epsilon : ()
+        Log ratio of intra- to extravascular signal.
+    """
+
+    neuronal: jax.Array
+    drive: jax.Array
+    decay: jax.Array
+    tau: jax.Array
+    epsilon: jax.Array
+
+
+def balloon_response_side_by_side(
+    neuronal: jax.Array, drive: jax.Array, parameters: Parameters, grid: TimeGrid
+) -> jax.Array:
+    """BOLD of the published, nonlinear Balloon model, of one of many subjects.
+
+    Parameters
+    ----------
+    neuronal, drive, parameters, grid
+        As in `bayesdcm.observe.haemodynamics.balloon_response`.
+
+    Returns
+    -------
+    jax.Array
+        Percent signal change, shape (scans, regions).
+    """
+    given = _Given(
+        neuronal,
+        drive,
+        balloon.decay_rate(parameters["decay"]),
+        balloon.transit_time(parameters["transit"]),
+        parameters["epsilon"],
+    )
+    return _response(given, grid)
+
+
+@jax.custom_jvp
+def _response(given: _Given, grid: TimeGrid) -> jax.Array:
+    parameters = {
+        "decay": jnp.log(given.decay / balloon.SIGNAL_DECAY),
+        "transit": jnp.log(given.tau / balloon.TRANSIT_TIME),
+        "epsilon": given.epsilon,
+    }
+    return balloon_response(given.neuronal, given.drive, parameters, grid)
+
+
+@_response.defjvp
+def _response_jvp(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
+    return _along_direction(*primals, tangents[0])
+
+
+@custom_vmap
+def _along_direction(given: _Given, grid: TimeGrid, moved: _Given) -> tuple[jax.Array, jax.Array]:
+    """Response of a subject, and its derivative along a direction."""
+    signal, change = _along_directions(given, grid, jax.tree.map(lambda t: t[None], moved))
+    return signal, change[0]
+
+
+@_along_direction.def_vmap
+def _map_directions(
+    n: int, mapped: tuple, given: _Given, grid: TimeGrid, moved: _Given
+) -> tuple[tuple, tuple]:
+    if any(jax.tree.leaves(mapped[:2])):
+        raise NotImplementedError("directions are mapped before subjects: jax.vmap of jax.jacfwd")
+    moved = jax.tree.map(
+        lambda t, along: t if along else jnp.broadcast_to(t, (n, *t.shape)), moved, mapped[2]
+    )
+    return _along_directions(given, grid, moved), (False, True)
+
+
+@custom_vmap
+def _along_directions(given: _Given, grid: TimeGrid, moved: _Given) -> tuple[jax.Array, jax.Array]:
+    """Response of a subject, and its derivatives along directions (directions, ...)."""
+    given, grid, moved = jax.tree.map(lambda a: a[..., None], (given, grid, moved))
+    signal, change = response_and_slopes(given, grid, moved)
+    return signal[..., 0], change[..., 0]
+
+
+@_along_directions.def_vmap
+def _map_subjects(
+    n: int, mapped: tuple, given: _Given, grid: TimeGrid, moved: _Given
+) -> tuple[tuple, tuple]:
+    def last(array: jax.Array, along: bool) -> jax.Array:
+        if along:
+            return jnp.moveaxis(array, 0, -1)
+        return jnp.broadcast_to(array[..., None], (*array.shape, n))
+
+    given, moved = jax.tree.map(last, (given, moved), (mapped[0], mapped[2]))
+    if any(jax.tree.leaves(mapped[1])):
+        grid = jax.tree.map(last, grid, mapped[1])
+    else:  # looked up once for all
+        grid = jax.tree.map(lambda array: array[..., None], grid)
+    signal, change = response_and_slopes(given, grid, moved)
+    return (jnp.moveaxis(signal, -1, 0), jnp.moveaxis(change, -1, 0)), (True, True)
+
+
+# Small matrices, subjects last
+
+
+def _product(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Products of matrices (..., i, k, subjects) and (..., k, j, subjects)."""
+    columns, rows = jnp.unstack(a, axis=-2), jnp.unstack(b, axis=-3)
+    return sum(c[..., None, :] * jnp.expand_dims(r, -3) for c, r in zip(columns, rows, strict=True))
+
+
+def _apply(a: jax.Array, x: jax.Array) -> jax.Array:
+    """Products of matrices (..., i, k, subjects) and vectors (..., k, subjects)."""
+    columns, entries = jnp.unstack(a, axis=-2), jnp.unstack(x, axis=-2)
+    return sum(c * jnp.expand_dims(e, -2) for c, e in zip(columns, entries, strict=True))
+
+
+def _compose(second: Cascade, first: Cascade) -> Cascade:
+    return Cascade(
+        _product(second.neuronal, first.neuronal),
+        _product(second.coupling, first.neuronal[..., None, :, :, :])
+        + _product(second.filter, first.coupling),
+        _product(second.filter, first.filter),
+    )
+
+
+def _combine(coefficients: list[float], terms: list[Cascade]) -> Cascade:
+    return jax.tree.map(
+        lambda *blocks: sum(c * b for c, b in zip(coefficients, blocks, strict=True)), *terms
+    )
+
+
+def _identity(like: Cascade) -> Cascade:
+    def diagonal(block: jax.Array) -> jax.Array:
+        return jnp.broadcast_to(jnp.eye(block.shape[-2])[:, :, None], block.shape)
+
+    return Cascade(diagonal(like.neuronal), jnp.zeros_like(like.coupling), diagonal(like.filter))
+
+
+def _pick(blocks: Any, index: jax.Array) -> Any:
+    """Blocks (blocks, ..., subjects) by one index (1,) for all subjects, or one for each."""
+
+    def pick(array: jax.Array) -> jax.Array:
+        if len(index) == 1:
+            return array[index[0]]
+        rows = index.reshape(1, *(1,) * (array.ndim - 2), len(index))
+        return jnp.take_along_axis(array, rows, axis=0)[0]
+
+    return jax.tree.map(pick, blocks)
+
+
+def _pick_many(blocks: Any, index: jax.Array) -> Any:
+    """`_pick` for each row of indices, (rows, 1) or (rows, subjects)."""
+    return jax.vmap(lambda one: _pick(blocks, one))(index)
+
+
+def _propagators(
+    neuronal: jax.Array, drive: jax.Array, decay: jax.Array, grid: TimeGrid
+) -> Cascade:
+    """As `bayesdcm.integrate.cascade.propagators`, of the filter from activity to flow."""
+    n_inputs, n_subjects = len(neuronal), neuronal.shape[-1]
+    rates = jax.vmap(lambda rate: flow_filter_of(rate, len(drive)), -1, -1)(decay)
+    coupling = jnp.zeros((len(drive), 2, *drive.shape[1:])).at[:, 0].set(drive)
+    coupling = jnp.broadcast_to(coupling[..., None], (n_inputs, *coupling.shape, n_subjects))
+    generator = Cascade(neuronal, coupling, rates[None])
+    squarings = len(grid.halvings)
+    m1 = jax.tree.map(lambda block: block * (grid.bin_width / 2**squarings), generator)
+    m2 = _compose(m1, m1)
+    m3 = _compose(m2, m1)
+    c, identity = [1 / math.factorial(i) for i in range(7)], _identity(m1)
+    high = _combine(c[3:7], [identity, m1, m2, m3])
+    power = _combine([*c[:3], 1.0], [identity, m1, m2, _compose(m3, high)])
+    power = jax.lax.fori_loop(0, squarings, lambda _, each: _compose(each, each), power)
+    power = power._replace(filter=jnp.broadcast_to(power.filter, (n_inputs, *rates.shape)))
+
+    def double(state: tuple[Cascade, Cascade], bit: jax.Array) -> tuple:
+        power, result = state
+        used = ((grid.propagator_bins >> bit) & 1).astype(bool)
+
+        def choose(yes: jax.Array, no: jax.Array) -> jax.Array:
+            wanted = used.reshape(len(used), *(1,) * (yes.ndim - 2), used.shape[-1])
+            return jnp.where(wanted, yes, no)
+
+        longer = jax.tree.map(
+            choose, _compose(_pick_many(power, grid.propagator_input), result), result
+        )
+        return (_compose(power, power), longer), None
+
+    start = (power, _identity(_pick_many(power, grid.propagator_input)))
+    return jax.lax.scan(double, start, jnp.arange(len(grid.bits)))[0][1]
+
+
+# The response
+
+
+class _State(NamedTuple):
+    """At a point of the grid, subjects last; derivatives with a first axis of directions.
+
+    Attributes
+    ----------
+    x : (m, subjects)
+        Neuronal states with the leading constant.
+    h : (regions, 2, subjects)
+        Vasodilatory signal, and blood flow less one.
+    v, q : (regions, subjects)
+        Volume and deoxyhaemoglobin.
+    """
+
+    x: jax.Array
+    h: jax.Array
+    v: jax.Array
+    q: jax.Array
+
+
+class _Sensitivity(NamedTuple):
+    """Derivatives of v and q (axis of two) at the end of a step, less those by their start.
+
+    Attributes
+    ----------
+    by_x : (..., 2, regions, m, subjects)
+        By neuronal states.
+    by_generator : (..., 2, regions, m - 1, m, subjects)
+        By the generator during the step, less its first row, which is zero.
+    by_signal, by_flow, by_decay, by_tau : (..., 2, regions, subjects)
+        By vasodilatory signal, blood flow, and parameters.
+    """
+
+    by_x: jax.Array
+    by_generator: jax.Array
+    by_signal: jax.Array
+    by_flow: jax.Array
+    by_decay: jax.Array
+    by_tau: jax.Array
+
+
+def response_and_slopes(
+    given: _Given, grid: TimeGrid, moved: _Given
+) -> tuple[jax.Array, jax.Array]:
+    """Responses of subjects, and their derivatives along directions.
+
+    Parameters
+    ----------
+    given : _Given
+        Each array with a last axis of subjects.
+    grid : TimeGrid
+        Each array with a last axis of subjects, or of one where all share the grid.
+    moved : _Given
+        Directions: as `given`, with a first axis of directions; `drive` does not move.
+
+    Returns
+    -------
+    signal : jax.Array
+        Percent signal change, shape (scans, regions, subjects).
+    change : jax.Array
+        Its derivatives, shape (directions, scans, regions, subjects).
+    """
+    drive = given.drive[..., 0]
+
+    def propagators(neuronal: jax.Array, decay: jax.Array) -> Cascade:
+        return _propagators(neuronal, drive, decay, grid)
+
+    def along(neuronal: jax.Array, decay: jax.Array) -> Cascade:
+        return jax.jvp(propagators, (given.neuronal, given.decay), (neuronal, decay))[1]
+
+    steps = propagators(given.neuronal, given.decay)
+    moved_steps = jax.vmap(along, out_axes=1)(moved.neuronal, moved.decay)
+
+    def advance(state: tuple, step: jax.Array) -> tuple:
+        x, h = state
+        propagator = _pick(steps, step)
+        later = _apply(propagator.coupling, x) + _apply(propagator.filter, h)
+        return (_apply(propagator.neuronal, x), later), (x, h)
+
+    def move(state: _State, taken: tuple) -> tuple:
+        step, held, x, h, venous, sensitivity = taken
+        propagator, change = _pick(steps, step), _pick(moved_steps, step)
+        generator = _pick(moved.neuronal.swapaxes(0, 1), held)
+        forced = _forced(sensitivity, state, generator, moved)
+        own = _apply(propagator.filter, state.h) + _apply(change.filter, h)
+        received = _apply(propagator.coupling, state.x[:, None]) + _apply(change.coupling, x)
+        later = _State(
+            _apply(propagator.neuronal, state.x) + _apply(change.neuronal, x),
+            received + own,
+            forced[:, 0] + venous.volume_by_volume * state.v,
+            forced[:, 1]
+            + venous.deoxyhaemoglobin_by_volume * state.v
+            + venous.deoxyhaemoglobin_by_itself * state.q,
+        )
+        return later, (later.v, later.q)
+
+    def some_steps(state: tuple[_State, _State], taken: tuple) -> tuple:
+        at, change = state
+        step, held, duration = taken
+        (x_end, h_end), (x, h) = jax.lax.scan(advance, (at.x, at.h), step)
+        generators = _pick_many(given.neuronal, held)
+        neuronal = _neuronal_derivatives(x, generators)
+        activity = [_apply(given.drive, each) for each in neuronal]
+        derivatives = flow_derivatives(activity, h, given.decay)
+        flow = flow_series(derivatives)
+        v_end, v = jax.lax.scan(
+            lambda v, by: (volume_after(v, *by, given.tau), v), at.v, (flow, duration)
+        )
+        affine = deoxyhaemoglobin_propagator(v, flow, duration, given.tau)
+        q_end, q = jax.lax.scan(lambda q, by: (by[0] * q + by[1], q), at.q, affine)
+        venous = venous_step(v, q, flow, duration, given.tau)
+        sensitivity = _sensitivity(venous, derivatives, neuronal, generators, given)
+        venous = venous._replace(volume_by_flow=[], deoxyhaemoglobin_by_flow=[])
+        taken = (step, held, x, h, venous, sensitivity)
+        change, (v_change, q_change) = jax.lax.scan(move, change, taken)
+        at = _State(x_end, h_end, v_end, q_end)
+        return (at, change), (v, q, v_change, q_change)
+
+    rest = _at_rest(given)
+    still = jax.tree.map(lambda a: jnp.zeros((len(moved.decay), *a.shape)), rest)
+    held = jnp.take_along_axis(grid.propagator_input, grid.step, axis=0)
+    duration = grid.bin_width * jnp.take_along_axis(grid.propagator_bins, grid.step, axis=0)
+    blocks = jax.tree.map(
+        lambda a: a.reshape(-1, STEPS, *a.shape[1:]), (grid.step, held, duration[:, None])
+    )
+    (end, _), found = jax.lax.scan(some_steps, (rest, still), blocks)
+    v, q, v_change, q_change = (a.reshape(-1, *a.shape[2:]) for a in found)
+    signal = balloon.bold_signal
+    at = (
+        _sampled(jnp.concatenate([v, end.v[None]]), grid.sample),
+        _sampled(jnp.concatenate([q, end.q[None]]), grid.sample),
+        given.epsilon,
+    )
+    begin = jnp.zeros((1, *v_change.shape[1:]))
+    along = (
+        jnp.moveaxis(_sampled(jnp.concatenate([begin, each]), grid.sample), 1, 0)
+        for each in (v_change, q_change)
+    )
+    change = jax.vmap(lambda *along: jax.jvp(signal, at, along)[1])(*along, moved.epsilon)
+    return signal(*at), change
+
+
+def _at_rest(given: _Given) -> _State:
+    n_regions, m, n_subjects = given.drive.shape
+    one = jnp.ones((n_regions, n_subjects))
+    x = jnp.zeros((m, n_subjects)).at[0].set(1.0)
+    return _State(x, jnp.zeros((n_regions, 2, n_subjects)), one, one)
+
+
+def _neuronal_derivatives(x: jax.Array, generators: jax.Array) -> list[jax.Array]:
+    """Time derivatives of the neuronal states, orders 0 to TAYLOR_ORDER - 3."""
+    found = [x]
+    for _ in range(TAYLOR_ORDER - 3):
+        found.append(_apply(generators, found[-1]))
+    return found
+
+
+def _sampled(values: jax.Array, sample: jax.Array) -> jax.Array:
+    """Values (points, ..., regions, subjects) where each region is read, (scans, ...)."""
+    between = (1,) * (values.ndim - 3)
+    index = sample.reshape(len(sample), *between, *sample.shape[1:])
+    return jnp.take_along_axis(values, index, axis=0)
+
+
+def _by_activity(
+    by_series: list[jax.Array], derivatives: list[jax.Array], decay: jax.Array
+) -> tuple[list[jax.Array], jax.Array, jax.Array, jax.Array]:
+    """Weights on activity, vasodilatory signal, flow and decay from those on the flow's series.
+
+    The adjoint of `flow_series` and of `flow_derivatives`.
+    """
+    free = jnp.where(derivatives[0] < LOWEST_FLOW, 0.0, 1.0)
+    weights = [free * w / math.factorial(k) for k, w in enumerate(by_series)]
+    for k in reversed(range(2, TAYLOR_ORDER)):
+        weights[k - 1] = weights[k - 1] - decay * weights[k]
+        weights[k - 2] = weights[k - 2] - balloon.AUTOREGULATION * weights[k]
+    by_flow, by_signal, *by_activity = weights
+    by_decay = -sum(w * d for w, d in zip(by_activity, derivatives[1:-1], strict=True))
+    return by_activity, by_signal, by_flow, by_decay
+
+
+def _sensitivity(
+    venous: VenousSlopes,
+    derivatives: list[jax.Array],
+    neuronal: list[jax.Array],
+    generators: jax.Array,
+    given: _Given,
+) -> _Sensitivity:
+    """Derivatives by what the flow is made of, from those by its Taylor coefficients."""
+    by_series = (venous.volume_by_flow, venous.deoxyhaemoglobin_by_flow)
+    found = [_by_activity(each, derivatives, given.decay) for each in by_series]
+    (v_by_activity, *v_by), (q_by_activity, *q_by) = found
+    by_activity = [
+        jnp.stack(pair, axis=1)[:, :, :, None]
+        for pair in zip(v_by_activity, q_by_activity, strict=True)
+    ]
+    by_signal, by_flow, by_decay = (
+        jnp.stack(pair, axis=1) for pair in zip(v_by, q_by, strict=True)
+    )
+    by_tau = jnp.stack(
+        [venous.volume_by_transit_time, venous.deoxyhaemoglobin_by_transit_time], axis=1
+    )
+
+    # Activity k is drive generator^k x. A loop, as XLA would compute sums again for each product.
+    def lower(state: tuple, order: tuple) -> tuple:
+        by_power, by_generator = state
+        by_activity, x = order
+        by_generator = by_generator + by_power[:, :, :, 1:, None] * x[:, None, None, None]
+        through = sum(
+            by_power[:, :, :, j, None] * generators[:, None, None, j]
+            for j in range(by_power.shape[3])
+        )
+        return (through + by_activity * given.drive, by_generator), None
+
+    by_power = by_activity[-1] * given.drive
+    *shape, m, n_subjects = by_power.shape
+    by_generator = jnp.zeros((*shape, m - 1, m, n_subjects))
+    orders = (jnp.stack(by_activity[-2::-1]), jnp.stack(neuronal[-2::-1]))
+    (by_power, by_generator), _ = jax.lax.scan(lower, (by_power, by_generator), orders)
+    return _Sensitivity(by_power, by_generator, by_signal, by_flow, by_decay, by_tau)
+
+
+def _forced(by: _Sensitivity, state: _State, generator: jax.Array, moved: _Given) -> jax.Array:
+    """Changes of v and q over a step by all but v and q, (directions, 2, regions, subjects)."""
+    n_rows, m = by.by_generator.shape[2:4]
+    through_x = sum(by.by_x[:, :, k] * state.x[:, None, None, k] for k in range(m))
+    through_generator = sum(
+        by.by_generator[:, :, j, k] * generator[:, None, None, 1 + j, k]
+        for j in range(n_rows)
+        for k in range(m)
+    )
+    s, f = state.h[:, None, :, 0], state.h[:, None, :, 1]
+    through_parameters = by.by_decay * moved.decay[:, None, None] + by.by_tau * moved.tau[:, None]
+    return through_x + through_generator + by.by_signal * s + by.by_flow * f + through_parameters
