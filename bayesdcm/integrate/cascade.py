@@ -54,7 +54,8 @@ def _compose(second: Cascade, first: Cascade) -> Cascade:
     )
 
 
-def _combine(coefficients: list[float], terms: list[Cascade]) -> Cascade:
+def combine(coefficients: list[float], terms: list[Cascade]) -> Cascade:
+    """Weighted sum of cascades of one shape."""
     return jax.tree.map(
         lambda *blocks: sum(c * b for c, b in zip(coefficients, blocks, strict=True)), *terms
     )
@@ -100,8 +101,8 @@ def exponential(generator: Cascade, duration: jax.Array, squarings: int) -> Casc
     # Paterson-Stockmeyer: degree 6 with three products. A higher degree would need fewer
     # squarings, but those are a loop, and products here are code that takes long to compile.
     c = [1 / math.factorial(i) for i in range(7)]
-    high = _combine(c[3:7], [identity, m1, m2, m3])
-    result = _combine([*c[:3], 1.0], [identity, m1, m2, _compose(m3, high)])
+    high = combine(c[3:7], [identity, m1, m2, m3])
+    result = combine([*c[:3], 1.0], [identity, m1, m2, _compose(m3, high)])
     return jax.lax.fori_loop(0, squarings, lambda _, power: _compose(power, power), result)
 
 

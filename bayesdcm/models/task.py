@@ -496,6 +496,5 @@ class TaskDCM(RegionalModel):
 def _compiled_response(
     model: TaskDCM, parameters: Mapping[str, jax.Array], grid: TimeGrid, side_by_side: bool = False
 ) -> jax.Array:
-    """`TaskDCM.response`, compiled once for a structure, a shape of the grid, and its context."""
-    del side_by_side
+    """`TaskDCM.response`, compiled once for a structure, a shape of the grid and its context."""
     return model.response(parameters, grid)

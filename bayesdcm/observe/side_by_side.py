@@ -17,13 +17,14 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
 
 from bayesdcm.integrate.cascade import Cascade
+from bayesdcm.integrate.cascade_side_by_side import apply, pick, pick_many, propagators
 from bayesdcm.integrate.grid import TimeGrid
 from bayesdcm.neural.base import Parameters
 from bayesdcm.observe import balloon
@@ -181,96 +182,6 @@ def _map_subjects(
     return (jnp.moveaxis(signal, -1, 0), jnp.moveaxis(change, -1, 0)), (True, True)
 
 
-# Small matrices, subjects last
-
-
-def _product(a: jax.Array, b: jax.Array) -> jax.Array:
-    """Products of matrices (..., i, k, subjects) and (..., k, j, subjects)."""
-    columns, rows = jnp.unstack(a, axis=-2), jnp.unstack(b, axis=-3)
-    return sum(c[..., None, :] * jnp.expand_dims(r, -3) for c, r in zip(columns, rows, strict=True))
-
-
-def _apply(a: jax.Array, x: jax.Array) -> jax.Array:
-    """Products of matrices (..., i, k, subjects) and vectors (..., k, subjects)."""
-    columns, entries = jnp.unstack(a, axis=-2), jnp.unstack(x, axis=-2)
-    return sum(c * jnp.expand_dims(e, -2) for c, e in zip(columns, entries, strict=True))
-
-
-def _compose(second: Cascade, first: Cascade) -> Cascade:
-    return Cascade(
-        _product(second.neuronal, first.neuronal),
-        _product(second.coupling, first.neuronal[..., None, :, :, :])
-        + _product(second.filter, first.coupling),
-        _product(second.filter, first.filter),
-    )
-
-
-def _combine(coefficients: list[float], terms: list[Cascade]) -> Cascade:
-    return jax.tree.map(
-        lambda *blocks: sum(c * b for c, b in zip(coefficients, blocks, strict=True)), *terms
-    )
-
-
-def _identity(like: Cascade) -> Cascade:
-    def diagonal(block: jax.Array) -> jax.Array:
-        return jnp.broadcast_to(jnp.eye(block.shape[-2])[:, :, None], block.shape)
-
-    return Cascade(diagonal(like.neuronal), jnp.zeros_like(like.coupling), diagonal(like.filter))
-
-
-def _pick(blocks: Any, index: jax.Array) -> Any:
-    """Blocks (blocks, ..., subjects) by one index (1,) for all subjects, or one for each."""
-
-    def pick(array: jax.Array) -> jax.Array:
-        if len(index) == 1:
-            return array[index[0]]
-        rows = index.reshape(1, *(1,) * (array.ndim - 2), len(index))
-        return jnp.take_along_axis(array, rows, axis=0)[0]
-
-    return jax.tree.map(pick, blocks)
-
-
-def _pick_many(blocks: Any, index: jax.Array) -> Any:
-    """`_pick` for each row of indices, (rows, 1) or (rows, subjects)."""
-    return jax.vmap(lambda one: _pick(blocks, one))(index)
-
-
-def _propagators(
-    neuronal: jax.Array, drive: jax.Array, decay: jax.Array, grid: TimeGrid
-) -> Cascade:
-    """As `bayesdcm.integrate.cascade.propagators`, of the filter from activity to flow."""
-    n_inputs, n_subjects = len(neuronal), neuronal.shape[-1]
-    rates = jax.vmap(lambda rate: flow_filter_of(rate, len(drive)), -1, -1)(decay)
-    coupling = jnp.zeros((len(drive), 2, *drive.shape[1:])).at[:, 0].set(drive)
-    coupling = jnp.broadcast_to(coupling[..., None], (n_inputs, *coupling.shape, n_subjects))
-    generator = Cascade(neuronal, coupling, rates[None])
-    squarings = len(grid.halvings)
-    m1 = jax.tree.map(lambda block: block * (grid.bin_width / 2**squarings), generator)
-    m2 = _compose(m1, m1)
-    m3 = _compose(m2, m1)
-    c, identity = [1 / math.factorial(i) for i in range(7)], _identity(m1)
-    high = _combine(c[3:7], [identity, m1, m2, m3])
-    power = _combine([*c[:3], 1.0], [identity, m1, m2, _compose(m3, high)])
-    power = jax.lax.fori_loop(0, squarings, lambda _, each: _compose(each, each), power)
-    power = power._replace(filter=jnp.broadcast_to(power.filter, (n_inputs, *rates.shape)))
-
-    def double(state: tuple[Cascade, Cascade], bit: jax.Array) -> tuple:
-        power, result = state
-        used = ((grid.propagator_bins >> bit) & 1).astype(bool)
-
-        def choose(yes: jax.Array, no: jax.Array) -> jax.Array:
-            wanted = used.reshape(len(used), *(1,) * (yes.ndim - 2), used.shape[-1])
-            return jnp.where(wanted, yes, no)
-
-        longer = jax.tree.map(
-            choose, _compose(_pick_many(power, grid.propagator_input), result), result
-        )
-        return (_compose(power, power), longer), None
-
-    start = (power, _identity(_pick_many(power, grid.propagator_input)))
-    return jax.lax.scan(double, start, jnp.arange(len(grid.bits)))[0][1]
-
-
 # The response
 
 
@@ -335,32 +246,31 @@ def response_and_slopes(
     change : jax.Array
         Its derivatives, shape (directions, scans, regions, subjects).
     """
-    drive = given.drive[..., 0]
 
-    def propagators(neuronal: jax.Array, decay: jax.Array) -> Cascade:
-        return _propagators(neuronal, drive, decay, grid)
+    def propagate(neuronal: jax.Array, decay: jax.Array) -> Cascade:
+        return propagators(_generator(neuronal, given.drive, decay), grid)
 
     def along(neuronal: jax.Array, decay: jax.Array) -> Cascade:
-        return jax.jvp(propagators, (given.neuronal, given.decay), (neuronal, decay))[1]
+        return jax.jvp(propagate, (given.neuronal, given.decay), (neuronal, decay))[1]
 
-    steps = propagators(given.neuronal, given.decay)
+    steps = propagate(given.neuronal, given.decay)
     moved_steps = jax.vmap(along, out_axes=1)(moved.neuronal, moved.decay)
 
     def advance(state: tuple, step: jax.Array) -> tuple:
         x, h = state
-        propagator = _pick(steps, step)
-        later = _apply(propagator.coupling, x) + _apply(propagator.filter, h)
-        return (_apply(propagator.neuronal, x), later), (x, h)
+        propagator = pick(steps, step)
+        later = apply(propagator.coupling, x) + apply(propagator.filter, h)
+        return (apply(propagator.neuronal, x), later), (x, h)
 
     def move(state: _State, taken: tuple) -> tuple:
         step, held, x, h, venous, sensitivity = taken
-        propagator, change = _pick(steps, step), _pick(moved_steps, step)
-        generator = _pick(moved.neuronal.swapaxes(0, 1), held)
+        propagator, change = pick(steps, step), pick(moved_steps, step)
+        generator = pick(moved.neuronal.swapaxes(0, 1), held)
         forced = _forced(sensitivity, state, generator, moved)
-        own = _apply(propagator.filter, state.h) + _apply(change.filter, h)
-        received = _apply(propagator.coupling, state.x[:, None]) + _apply(change.coupling, x)
+        own = apply(propagator.filter, state.h) + apply(change.filter, h)
+        received = apply(propagator.coupling, state.x[:, None]) + apply(change.coupling, x)
         later = _State(
-            _apply(propagator.neuronal, state.x) + _apply(change.neuronal, x),
+            apply(propagator.neuronal, state.x) + apply(change.neuronal, x),
             received + own,
             forced[:, 0] + venous.volume_by_volume * state.v,
             forced[:, 1]
@@ -373,9 +283,9 @@ def response_and_slopes(
         at, change = state
         step, held, duration = taken
         (x_end, h_end), (x, h) = jax.lax.scan(advance, (at.x, at.h), step)
-        generators = _pick_many(given.neuronal, held)
+        generators = pick_many(given.neuronal, held)
         neuronal = _neuronal_derivatives(x, generators)
-        activity = [_apply(given.drive, each) for each in neuronal]
+        activity = [apply(given.drive, each) for each in neuronal]
         derivatives = flow_derivatives(activity, h, given.decay)
         flow = flow_series(derivatives)
         v_end, v = jax.lax.scan(
@@ -415,6 +325,14 @@ def response_and_slopes(
     return signal(*at), change
 
 
+def _generator(neuronal: jax.Array, drive: jax.Array, decay: jax.Array) -> Cascade:
+    """Activity drives the first state of each region's filter, which ends in blood flow."""
+    rates = jax.vmap(lambda rate: flow_filter_of(rate, len(drive)), -1, -1)(decay)
+    n_regions, m, n_subjects = drive.shape
+    coupling = jnp.zeros((n_regions, 2, m, n_subjects)).at[:, 0].set(drive)
+    return Cascade(neuronal, coupling, rates)
+
+
 def _at_rest(given: _Given) -> _State:
     n_regions, m, n_subjects = given.drive.shape
     one = jnp.ones((n_regions, n_subjects))
@@ -426,7 +344,7 @@ def _neuronal_derivatives(x: jax.Array, generators: jax.Array) -> list[jax.Array
     """Time derivatives of the neuronal states, orders 0 to TAYLOR_ORDER - 3."""
     found = [x]
     for _ in range(TAYLOR_ORDER - 3):
-        found.append(_apply(generators, found[-1]))
+        found.append(apply(generators, found[-1]))
     return found
 
 
