@@ -59,6 +59,8 @@ def speed(options: argparse.Namespace) -> None:
         _row("first call of fit", first, alone, 1, len(some)),
         _row("warm fit", alone, alone, len(some), len(some)),
     ]
+    group, first = timed(lambda: fit_group(model, data, progress=False))
+    rows.append(_row("a subject of fit_group, first call", first, alone, len(group), len(some)))
     with tempfile.TemporaryDirectory() as folder:
         for name, out in (("in memory", None), ("with out=", folder)):
             group, took = timed(lambda out=out: fit_group(model, data, out=out, progress=False))

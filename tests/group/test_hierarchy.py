@@ -12,6 +12,8 @@ import pytest
 from scipy import stats
 
 from bayesdcm.group import Hierarchy, compare_with_peb, relabel
+from bayesdcm.group.group_start import SubjectPosteriors, SubjectPriors
+from bayesdcm.group.hierarchy_preparation import _searched
 from bayesdcm.group.hierarchy_results import _numbers
 from bayesdcm.group.subject_coordinates import (
     GroupPrior,
@@ -355,6 +357,23 @@ def test_bad_data_are_refused(data):
         bayesdcm.fit(Hierarchy(program, DESIGN, parameters=["A"]), data[:7], "nuts")
     with pytest.raises(ValueError, match="parameters names 'B'; the model has A, bend"):
         bayesdcm.fit(Hierarchy(program), data, "nuts")
+
+
+def test_subjects_in_poor_optima_start_again_from_the_trend_of_the_others():
+    best = DESIGN @ np.array([[0.0, 1.0], [2.0, -1.0]])
+
+    def invert(priors):
+        near = np.abs(priors.start - best).max(1) < 0.2
+        mean = np.where(near[:, None], best, [[5.0, 5.0]])
+        covariance = np.tile(np.eye(2), (N_SUBJECTS, 1, 1))
+        return SubjectPosteriors(mean, covariance, np.where(near, -10.0, -90.0))
+
+    first = best.copy()
+    first[-2:] = 5.0  # their neighbours are too far from them
+    own = SubjectPriors(0 * best, 1 + 0 * best, first)
+    found = _searched(own, invert(own), DESIGN, invert)
+    np.testing.assert_allclose(found.mean, best)
+    assert (found.free_energy == -10).all()
 
 
 def test_priors_that_are_not_normal_are_refused():
