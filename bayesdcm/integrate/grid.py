@@ -267,9 +267,10 @@ def common_grids(grids: Sequence[TimeGrid]) -> list[TimeGrid]:
     >>> {grid.step.shape for grid in common_grids(grids)}
     {(32,)}
     """
-    lengths = [
-        max(len(values) for values in column) for column in zip(*_sequences(grids), strict=True)
-    ]
+    columns = [[len(v) for v in column] for column in zip(*_sequences(grids), strict=True)]
+    lengths = [max(column) for column in columns]
+    if all(min(column) == longest for column, longest in zip(columns, lengths, strict=True)):
+        return list(grids)
     return [_lengthened(grid, *lengths) for grid in grids]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
@@ -63,6 +63,49 @@ def bold_time_grid(neural: NeuralModel, integrator: str, design: Any) -> TimeGri
     updates = max(int(np.floor(design.repetition_time + 0.5)), 1) * design.n_scans
     bins = -(-np.arange(updates) * len(design.inputs) // updates)
     return make(updates=bins + bins_after_onset(delays[:1], dt)[0] - 1)
+
+
+class _Timing:
+    """A design, equal to others with the same inputs and times."""
+
+    def __init__(self, design: Any) -> None:
+        self.design = design
+        delays = np.asarray(design.slice_delays)
+        self.key = (
+            (design.inputs.tobytes(), design.inputs.shape, design.input_dt),
+            (design.n_scans, design.repetition_time, delays.tobytes()),
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Timing) and self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+
+@lru_cache(maxsize=16)
+def _time_grid_on_device(model: Any, timing: _Timing) -> TimeGrid:
+    # Arrays that are kept must not belong to a program that is being traced.
+    with jax.ensure_compile_time_eval():
+        return jax.tree.map(jnp.asarray, model.time_grid(timing.design))
+
+
+def time_grid_on_device(model: Any, design: Any) -> TimeGrid:
+    """A model's time grid as JAX arrays, the same ones for data sets of the same design.
+
+    Parameters
+    ----------
+    model : object
+        Hashable, with ``time_grid(design)``.
+    design : BoldData or BoldDesign
+        Inputs and timing.
+
+    Returns
+    -------
+    TimeGrid
+        The subjects of a study often share it.
+    """
+    return _time_grid_on_device(model, _Timing(design))
 
 
 def bold_response(

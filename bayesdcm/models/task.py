@@ -23,6 +23,7 @@ from bayesdcm.models.bold_response import (
     bold_response,
     bold_time_grid,
     physical_quantities,
+    time_grid_on_device,
 )
 from bayesdcm.models.priors import complete_parameters, sample_prior
 from bayesdcm.models.regional import RegionalModel
@@ -224,7 +225,7 @@ class TaskDCM(RegionalModel):
         """
         self.check(data)
         return Prepared(
-            jax.tree.map(jnp.asarray, self.time_grid(data)),
+            time_grid_on_device(self, data),
             jnp.asarray(data.scaled_signal),
             jax.tree.map(jnp.asarray, confound_basis(data.confounds, data.n_scans)),
         )
@@ -379,9 +380,8 @@ class TaskDCM(RegionalModel):
         (360, 3)
         """
         self.check(data)
-        return _compiled_response(
-            self, complete_parameters(self.priors, parameters), self.time_grid(data)
-        )
+        complete = complete_parameters(self.priors, parameters)
+        return _compiled_response(self, complete, self.time_grid(data))
 
     def simulate(
         self, parameters: Parameters, design: Any, seed: int, snr: float | None = None
