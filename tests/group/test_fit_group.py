@@ -267,8 +267,8 @@ def test_lanes_of_a_program_give_the_numbers_of_single_fits():
         values = {"A": [[0, 0], [0.4, 0]], "C": [[0.6], [0]]}
         values |= {"transit": [0, 0], "decay": 0, "epsilon": 0}
         datasets[f"subject {i}"] = model.simulate(values, design, seed=i, snr=2.0)
-    together = fit_group(model, datasets, side_by_side="vectorized", starts=2, progress=False)
-    apart = fit_group(model, datasets, side_by_side="threads", starts=2, progress=False)
+    together = fit_group(model, datasets, side_by_side="vectorized", progress=False)
+    apart = fit_group(model, datasets, side_by_side="threads", progress=False)
     assert list(together.subjects) == list(datasets)
     for one, other in zip(together, apart, strict=True):
         assert one.status["n_iterations"] == other.status["n_iterations"]
@@ -277,6 +277,7 @@ def test_lanes_of_a_program_give_the_numbers_of_single_fits():
         assert_allclose(one.covariance, other.covariance, atol=1e-8)
 
 
+@pytest.mark.exhaustive
 def test_grids_of_different_subjects_are_brought_to_one_shape():
     example = bayesdcm.load_example("attention")
     model, full = example.model, example.data

@@ -186,7 +186,7 @@ def test_svi_agrees(hierarchy, data):
     np.testing.assert_allclose(group["sd"], sd, rtol=0.2)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_task_models_have_coordinates_that_are_nearly_standard_normal():
     inputs = (np.arange(0, 96, 0.25) % 24 < 12).astype(float)[:, None]
     model = bayesdcm.TaskDCM(A=[[1]], C=[[1]])

@@ -49,7 +49,8 @@ def simulated(request):
 
 
 @pytest.mark.parametrize(
-    "method", ["laplace", "nuts", pytest.param("svi", marks=pytest.mark.exhaustive)]
+    "method",
+    ["laplace", *(pytest.param(each, marks=pytest.mark.exhaustive) for each in ("nuts", "svi"))],
 )
 def test_every_method_takes_every_neural_model(simulated, method):
     model, data = simulated

@@ -66,7 +66,7 @@ def disagreement(fit, case):
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(CASES[0], marks=pytest.mark.slow),
+        pytest.param(CASES[0], marks=pytest.mark.exhaustive),
         pytest.param(CASES[1], marks=pytest.mark.exhaustive),
         pytest.param(CASES[2], marks=pytest.mark.slow),
     ],

@@ -120,7 +120,7 @@ def test_context_ends_with_its_block():
     assert not expects_many_directions()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_inversion_makes_use_of_it(monkeypatch):
     model = network("erp")
     rng = np.random.default_rng(0)

@@ -80,7 +80,7 @@ def test_delayed_flow_compiled_as_not_compiled(model, points):
     same(function(*arguments), jax.jit(function)(*arguments))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_derivatives_in_both_modes_agree_with_differences(model, points):
     rng, (x, u, parameters) = np.random.default_rng(6), first(points)
     weights = rng.standard_normal(x.size * (x.size + 1))

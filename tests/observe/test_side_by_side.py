@@ -37,11 +37,8 @@ def response(respond, vector, grid):
     return respond(neuronal, drive, parameters, grid)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "onsets",
-    [pytest.param((4, 4, 4), id="shared", marks=pytest.mark.exhaustive), (4, 9, 13)],
-)
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("onsets", [(4, 4, 4), (4, 9, 13)], ids=["shared", "own"])
 def test_signals_and_derivatives_are_those_of_subjects_alone(onsets):
     grids = common_grids([grid_of(onset) for onset in onsets])
     shared = len(set(onsets)) == 1
