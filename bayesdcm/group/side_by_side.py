@@ -1,6 +1,6 @@
 """Variational Laplace of many subjects side by side on each core of a CPU.
 
-Each core takes iterations of some twenty fits at once, in programs that compute them together
+Each core takes iterations of sixteen fits at once, in programs that compute them together
 (`bayesdcm.observe.side_by_side`). A fit that has converged makes room for the next one.
 """
 
@@ -115,11 +115,15 @@ def run_side_by_side(
         Key of a job, and its result as NumPy arrays or the exception.
     """
     static = (source, sites, settings[0])
-    first = _Lanes(jobs[0].prepared, jnp.asarray(jobs[0].start), None)
-    first = first._replace(attempt=_begin(*static, first.prepared, first.start))
-    # Lanes without a job repeat the first: there is one program for any number.
-    lanes = _mapped(own, lambda array: jnp.stack([array] * LANES), first)
-    program = _advance.lower(*static, own, lanes).compile(ONE_THREAD)
+    try:
+        first = _Lanes(jobs[0].prepared, jnp.asarray(jobs[0].start), None)
+        first = first._replace(attempt=_begin(*static, first.prepared, first.start))
+        # Lanes without a job repeat the first: there is one program for any number.
+        lanes = _mapped(own, lambda array: jnp.stack([array] * LANES), first)
+        program = _advance.lower(*static, own, lanes).compile(ONE_THREAD)
+    except Exception as error:
+        yield from ((job.key, error) for job in jobs)
+        return
     waiting: queue.SimpleQueue = queue.SimpleQueue()
     for job in jobs:
         waiting.put(job)
@@ -166,7 +170,7 @@ class _Crew(NamedTuple):
         try:
             while not self.stop.is_set():
                 lanes = self._filled(lanes, jobs)
-                if not jobs:
+                if not jobs and self.waiting.empty():
                     return
                 lanes, finished_lanes = self.program(lanes)
                 for lane in np.flatnonzero(np.asarray(finished_lanes)):
@@ -188,10 +192,14 @@ class _Crew(NamedTuple):
                 job = self.waiting.get_nowait()
             except queue.Empty:
                 break
-            start = jnp.asarray(job.start)
-            attempt = _begin(*self.static, job.prepared, start)
-            lanes = _put(self.own, lanes, lane, _Lanes(job.prepared, start, attempt))
-            jobs[lane] = job
+            try:
+                start = jnp.asarray(job.start)
+                attempt = _begin(*self.static, job.prepared, start)
+                lanes = _put(self.own, lanes, lane, _Lanes(job.prepared, start, attempt))
+            except Exception as error:
+                self.done.put((job.key, error))
+            else:
+                jobs[lane] = job
         return lanes
 
 

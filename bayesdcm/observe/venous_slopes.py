@@ -1,9 +1,9 @@
 """How a step of the venous compartment depends on all that enters it.
 
 Over a step, volume v and deoxyhaemoglobin q are smooth functions of their values at its start, of
-the Taylor coefficients of blood flow and of the transit time. `venous_step` gives the values at the
-end of the step and these derivatives, from the adjoint of the series that `venous` solves: worth it
-where they serve many directions, as each then costs a dozen products a step.
+the Taylor coefficients of blood flow and of the transit time. `venous_step` gives the derivatives
+of these functions from the adjoint of the series that `venous` solves: worth it where they serve
+many directions, as each then costs a dozen products a step.
 """
 
 from __future__ import annotations
@@ -81,6 +81,11 @@ def venous_step(
     -------
     VenousSlopes
         Those of `bayesdcm.observe.venous.venous_response`.
+
+    References
+    ----------
+    .. [1] Buxton, Wong and Frank (1998), Magn Reson Med 39:855, the equations.
+           https://doi.org/10.1002/mrm.1910390602
 
     Examples
     --------
