@@ -280,7 +280,21 @@ class Attempt(NamedTuple):
 
 
 def begin(program: Program, sites: Layout, start: jax.Array, max_iterations: int) -> Attempt:
-    """Where `variational_laplace` looks first."""
+    """Where `variational_laplace` looks first.
+
+    With `derivatives_at` and `advance` it takes the iterations of several fits apart, so that
+    their derivatives can be computed together.
+
+    Parameters
+    ----------
+    program, sites, start, max_iterations
+        As in `variational_laplace`.
+
+    Returns
+    -------
+    Attempt
+        To be given to `advance` with the derivatives there.
+    """
     problem = _problem(program, sites, start, "exact")
     return _first(_begin(problem, sites, start, max_iterations))
 
@@ -292,7 +306,20 @@ def _first(state: _State) -> Attempt:
 def derivatives_at(
     program: Program, sites: Layout, start: jax.Array, position: jax.Array
 ) -> tuple[list[jax.Array], list[jax.Array]]:
-    """Jacobian and residual that `advance` takes; `start` is where it all began."""
+    """Jacobian and residual that `advance` takes.
+
+    Parameters
+    ----------
+    program, sites, start
+        As in `variational_laplace`; `start` is where it all began.
+    position : jax.Array
+        Of an `Attempt`.
+
+    Returns
+    -------
+    tuple of list of jax.Array
+        Of each observed site, (parameters, times, columns) and (times, columns).
+    """
     return _problem(program, sites, start, "exact").data(position[: sites.n_parameters])
 
 
@@ -304,7 +331,22 @@ def advance(
     jacobian: list[jax.Array],
     residual: list[jax.Array],
 ) -> Attempt:
-    """What an iteration of `variational_laplace` makes of the derivatives that it looked for."""
+    """What an iteration of `variational_laplace` makes of the derivatives that it looked for.
+
+    Parameters
+    ----------
+    program, sites, start
+        As in `variational_laplace`; `start` is where it all began.
+    attempt : Attempt
+        Where it looked.
+    jacobian, residual : list of jax.Array
+        From `derivatives_at`.
+
+    Returns
+    -------
+    Attempt
+        Where to look next: a new step, or a shorter one where derivatives are not finite.
+    """
     problem, n = _problem(program, sites, start, "exact"), sites.n_parameters
     state, attempts = attempt.state, attempt.attempts + 1
     finite = _all_finite(jacobian, residual)
@@ -334,17 +376,9 @@ def _begin(problem: _Problem, sites: Layout, start: jax.Array, max_iterations: i
         name: jnp.full(max_iterations, jnp.nan)
         for name in ("free_energy", "predicted_change", "log_step", "accepted")
     }
-    return _State(
-        jnp.zeros((), int),
-        position,
-        jnp.asarray(INITIAL_STEP),
-        empty,
-        jnp.zeros(4, bool),
-        jnp.zeros((), bool),
-        jnp.zeros((), bool),
-        jnp.zeros((), int),
-        record,
-    )
+    zero, no = jnp.zeros((), int), jnp.zeros((), bool)
+    step, flags = jnp.asarray(INITIAL_STEP), jnp.zeros(4, bool)
+    return _State(zero, position, step, empty, flags, no, no, zero, record)
 
 
 def finished(state: _State, max_iterations: int) -> jax.Array:
