@@ -1,6 +1,6 @@
 """Process-wide settings of JAX, made once, when ``bayesdcm`` is imported.
 
-Two settings, both without importing JAX:
+Three settings, all without importing JAX:
 
 **Double precision.** A free energy is a sum of log-determinants and quadratic forms of several
 thousand numbers, of which differences of a tenth matter; single precision does not carry it. The
@@ -16,20 +16,35 @@ undocumented entry of XLA's ``--xla_backend_extra_options``; versions of XLA tha
 entry ignore it. XLA reads ``XLA_FLAGS`` when JAX starts its first backend, that is, at
 the first computation, so ``bayesdcm`` is best imported before anything is computed.
 
+**Linear algebra on the CPU.** JAX hands the decompositions of many matrices to a pool of threads,
+as many as there are cores, and the one that hands them over waits. XLA starts those parts of a
+program that do not need each other at the same time, in the same pool: where all of its threads
+wait, nobody is left to do the work, and the program never ends (two cores, two parts with matrices
+of 60 rows). With ``--xla_cpu_enable_concurrency_optimized_scheduler=false`` one part follows the
+other, which also takes a little less time, for programs of small matrices. XLA stops the process
+at a flag that it does not know, so this one is only set for the versions of jaxlib that were tried.
+
 Whatever the user has put into ``XLA_FLAGS`` is kept, a threshold of the user's own included, and
 ``BAYESDCM_KEEP_XLA_FLAGS=1`` leaves the variable untouched.
 """
 
+import importlib.util
 import logging
 import os
 import re
 import sys
 from collections.abc import MutableMapping
+from pathlib import Path
 
 logger = logging.getLogger("bayesdcm")
 
 LOOP_THRESHOLD = "xla_cpu_small_while_loop_byte_threshold"
 LOOP_THRESHOLD_BYTES = 100_000_000
+SCHEDULER = "xla_cpu_enable_concurrency_optimized_scheduler"
+# Of jaxlib, from the first to below the second.
+SCHEDULER_VERSIONS = ((0, 7), (0, 11))
+# A later flag of XLA's with the same purpose: a user who sets it has decided.
+_LATER_SCHEDULER = "xla_cpu_scheduler_type"
 _EXTRA_OPTIONS = "--xla_backend_extra_options"
 # The list may be bare or quoted: --flag=a,b or --flag="a,b".
 _EXTRA_OPTIONS_LIST = re.compile(
@@ -38,7 +53,7 @@ _EXTRA_OPTIONS_LIST = re.compile(
 
 
 def configure() -> None:
-    """Switch JAX to double precision and to fast loops on the CPU.
+    """Switch JAX to double precision, and to fast loops and safe linear algebra on the CPU.
 
     Called once, by ``import bayesdcm``; a second call changes nothing.
     """
@@ -64,22 +79,25 @@ def enable_float64(environ: MutableMapping[str, str]) -> None:
 
 
 def set_xla_flags(environ: MutableMapping[str, str]) -> None:
-    """Add the loop threshold to ``XLA_FLAGS``.
+    """Add the loop threshold and the order of a program's parts to ``XLA_FLAGS``.
 
     Parameters
     ----------
     environ : mutable mapping of str to str
         The environment, ``os.environ``.
     """
-    merged = merge_xla_flags(environ.get("XLA_FLAGS", ""))
-    if merged == environ.get("XLA_FLAGS", ""):
+    given = environ.get("XLA_FLAGS", "")
+    merged = merge_scheduler(merge_xla_flags(given), _jaxlib_version())
+    if merged == given:
         return
     environ["XLA_FLAGS"] = merged
     if _backend_has_started():
         logger.debug(
             "JAX started its backend before bayesdcm was imported, so %s has no effect in this "
-            "process: reverse-mode derivatives on the CPU will be slower. Import bayesdcm first.",
+            "process, nor has %s: reverse-mode derivatives on the CPU will be slower, and linear "
+            "algebra of many matrices may never end. Import bayesdcm first.",
             LOOP_THRESHOLD,
+            SCHEDULER,
         )
 
 
@@ -104,13 +122,57 @@ def merge_xla_flags(flags: str) -> str:
     >>> merged.startswith("--xla_cpu_enable_fast_math=false --xla_backend_extra_options=")
     True
     """
-    names_a_file = flags.strip() != "" and not flags.lstrip().startswith("-")
-    if names_a_file or LOOP_THRESHOLD in flags:
+    if _names_a_file(flags) or LOOP_THRESHOLD in flags:
         return flags
     entry = f"{LOOP_THRESHOLD}={LOOP_THRESHOLD_BYTES}"
     if _EXTRA_OPTIONS_LIST.search(flags):
         return _EXTRA_OPTIONS_LIST.sub(lambda found: _extended(found, entry), flags, count=1)
     return f"{flags.rstrip()} {_EXTRA_OPTIONS}={entry}".lstrip()
+
+
+def merge_scheduler(flags: str, version: tuple[int, ...]) -> str:
+    """Return XLA's flags with the one that keeps linear algebra from waiting for itself.
+
+    Parameters
+    ----------
+    flags : str
+        The value of ``XLA_FLAGS``, empty if unset.
+    version : tuple of int
+        Of jaxlib.
+
+    Returns
+    -------
+    str
+        `flags` itself where it sets the order already, names a file of flags, or where it is not
+        known whether this version has the flag.
+
+    Examples
+    --------
+    >>> merge_scheduler("--xla_a=1", (0, 10, 2))
+    '--xla_a=1 --xla_cpu_enable_concurrency_optimized_scheduler=false'
+    >>> merge_scheduler("--xla_a=1", (99, 0))
+    '--xla_a=1'
+    """
+    first, after = SCHEDULER_VERSIONS
+    decided = any(name in flags for name in (SCHEDULER, _LATER_SCHEDULER))
+    if decided or _names_a_file(flags) or not first <= version < after:
+        return flags
+    return f"{flags.rstrip()} --{SCHEDULER}=false".lstrip()
+
+
+def _jaxlib_version() -> tuple[int, ...]:
+    """Version of the installed jaxlib; empty where it cannot be told."""
+    # Read from its file: importing it, or importlib.metadata, takes longer than all else here.
+    found = importlib.util.find_spec("jaxlib")
+    file = Path(found.origin).with_name("version.py") if found and found.origin else None
+    if file is None or not file.is_file():
+        return ()
+    stated = re.search(r"""^_*version_* = ["']([\d.]+)""", file.read_text(), re.MULTILINE)
+    return tuple(int(part) for part in stated[1].split(".") if part) if stated else ()
+
+
+def _names_a_file(flags: str) -> bool:
+    return flags.strip() != "" and not flags.lstrip().startswith("-")
 
 
 def _extended(found: re.Match[str], entry: str) -> str:

@@ -1,6 +1,7 @@
 """Import of the package: what it costs, what it sets, what it offers."""
 
 import ast
+import importlib.metadata
 import os
 import re
 import subprocess
@@ -13,10 +14,17 @@ import pytest
 
 import bayesdcm
 from bayesdcm import _configuration
-from bayesdcm._configuration import enable_float64, merge_xla_flags, set_xla_flags
+from bayesdcm._configuration import (
+    enable_float64,
+    merge_scheduler,
+    merge_xla_flags,
+    set_xla_flags,
+)
 
 ROOT = Path(__file__).parents[1]
 THRESHOLD = "xla_cpu_small_while_loop_byte_threshold=100000000"
+# What is added to flags after the threshold, with this version of jaxlib.
+SCHEDULER_FLAG = merge_scheduler("-", _configuration._jaxlib_version())[1:]
 
 
 def run_python(code, **environ):
@@ -74,8 +82,44 @@ def test_the_environment_is_set():
     assert environ == {
         "JAX_ENABLE_X64": "1",
         "OTHER": "kept",
-        "XLA_FLAGS": f"--xla_a=1 --xla_backend_extra_options={THRESHOLD}",
+        "XLA_FLAGS": f"--xla_a=1 --xla_backend_extra_options={THRESHOLD}{SCHEDULER_FLAG}",
     }
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "--xla_cpu_enable_concurrency_optimized_scheduler=true",
+        "--xla_cpu_scheduler_type=CPU_SCHEDULER_TYPE_CONCURRENCY_OPTIMIZED",
+        "flags.txt",
+    ],
+)
+def test_a_schedule_or_a_file_of_the_users_stays(flags):
+    assert merge_scheduler(flags, (0, 10, 2)) == flags
+
+
+@pytest.mark.parametrize("version", [(), (0, 6, 9), (0, 11, 0), (1, 0)])
+def test_the_schedule_is_left_to_versions_that_were_not_tried(version):
+    assert merge_scheduler("", version) == ""
+
+
+def test_the_version_of_jaxlib_is_found():
+    stated = importlib.metadata.version("jaxlib").split(".")
+    assert _configuration._jaxlib_version() == tuple(int(part) for part in stated[:3])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not SCHEDULER_FLAG, reason="a version of jaxlib that was not tried")
+def test_linear_algebra_of_many_matrices_ends():
+    """Without the flag this waits forever within a second or so, where there are few cores."""
+    code = """
+import bayesdcm, jax, jax.numpy as jnp
+matrices = jax.random.normal(jax.random.key(0), (4, 16, 60, 60)) + 10 * jnp.eye(60)
+def step(_, x):
+    return sum(jnp.linalg.solve(m + 1e-3 * x, jnp.ones((16, 60, 1))).mean() for m in matrices)
+print(bool(jnp.isfinite(jax.jit(lambda: jax.lax.fori_loop(0, 300, step, 0.0))())))
+"""
+    assert run_python(code) == "True"
 
 
 def test_overruling_single_precision_is_said(caplog):

@@ -28,14 +28,13 @@ from bayesdcm.group.members import name_datasets, name_models
 from bayesdcm.group.runners import Batch, Outcome, batches_locally, batches_on
 from bayesdcm.group.store import Store
 from bayesdcm.infer.fitting import (
-    best_optimum,
     check_call,
     laplace_fit,
-    laplace_settings,
     laplace_starts,
     plain_options,
     require_gaussian,
 )
+from bayesdcm.infer.inversion import best_optimum, laplace_settings
 from bayesdcm.infer.problem import Problem, make_problem
 from bayesdcm.infer.results import Fit
 from bayesdcm.infer.threads import single_threaded_linear_algebra

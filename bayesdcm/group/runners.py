@@ -16,7 +16,8 @@ import numpy as np
 
 from bayesdcm.group.batches import alike
 from bayesdcm.group.side_by_side import Job, enough, run_side_by_side, suited
-from bayesdcm.infer.fitting import fit, run_laplace
+from bayesdcm.infer.fitting import fit
+from bayesdcm.infer.inversion import run_laplace, run_starts
 from bayesdcm.infer.laplace import LaplaceResult
 from bayesdcm.infer.threads import single_threaded_linear_algebra
 
@@ -184,8 +185,7 @@ def _other_method(model: Any, data: Any, method: str, seed: int, options: dict) 
 
 
 def _one(batch: Batch, i: int) -> LaplaceResult:
-    found = run_laplace(*batch.static, batch.prepared[i], jnp.asarray(batch.starts[i]))
-    return jax.tree.map(np.asarray, found)
+    return run_starts(*batch.static, batch.prepared[i], jnp.asarray(batch.starts[i]), workers=1)
 
 
 def _threaded(batch: Batch) -> Iterator[Outcome]:

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesdcm.infer.density import Layout
-from bayesdcm.infer.fitting import has_stages
+from bayesdcm.infer.inversion import has_stages
 from bayesdcm.infer.laplace import (
     LaplaceResult,
     advance,
@@ -71,7 +71,7 @@ def suited(source: Any, sites: Layout, settings: tuple[int, str]) -> bool:
     Parameters
     ----------
     source, sites, settings
-        As `bayesdcm.infer.fitting.run_laplace` takes them.
+        As `bayesdcm.infer.inversion.run_laplace` takes them.
 
     Returns
     -------
@@ -102,7 +102,7 @@ def run_side_by_side(
     Parameters
     ----------
     source, sites, settings
-        As `bayesdcm.infer.fitting.run_laplace` takes them.
+        As `bayesdcm.infer.inversion.run_laplace` takes them.
     jobs : sequence of Job
         The fits.
     own : tuple of bool

@@ -13,15 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesdcm.infer import nuts, svi
-from bayesdcm.infer.conditional import conditional_laplace
 from bayesdcm.infer.convergence import R_HAT_LIMIT, split_r_hat
 from bayesdcm.infer.density import Layout, prior_centre
-from bayesdcm.infer.laplace import LaplaceResult, variational_laplace
+from bayesdcm.infer.inversion import best_optimum, laplace_settings, run_starts
 from bayesdcm.infer.posterior import prior_sample
 from bayesdcm.infer.problem import Problem, make_problem
 from bayesdcm.infer.results import Fit, FlatPosterior
 from bayesdcm.infer.threads import single_threaded_linear_algebra
-from bayesdcm.integrate.step_derivative import many_directions
 
 logger = logging.getLogger("bayesdcm")
 
@@ -197,43 +195,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
 # Variational Laplace
 
 
-def has_stages(sites: Layout) -> bool:
-    """Whether there are states to hold while the observer takes steps."""
-    return 0 < sites.n_observer < sites.n_parameters
-
-
-@partial(jax.jit, static_argnums=(0, 1, 2))
-def run_laplace(
-    source: Any, sites: Layout, settings: tuple[int, str], prepared: Any, starts: jax.Array
-) -> LaplaceResult:
-    """Variational Laplace from several starts, compiled once for a model and a shape.
-
-    Parameters
-    ----------
-    source, sites, prepared
-        As in `Problem`.
-    settings : tuple
-        From `laplace_settings`.
-    starts : jax.Array
-        Flat starting points, shape (starts, size).
-
-    Returns
-    -------
-    LaplaceResult
-        One row a start.
-    """
-    program = source.bind(prepared)
-    invert = conditional_laplace if has_stages(sites) else variational_laplace
-
-    def one(start: jax.Array) -> LaplaceResult:
-        with many_directions():
-            return invert(program, sites, start, *settings)
-
-    if len(starts) == 1:
-        return jax.tree.map(lambda leaf: leaf[None], one(starts[0]))
-    return jax.vmap(one)(starts)
-
-
 @partial(jax.jit, static_argnums=(0, 1))
 def _centre(source: Any, sites: Layout, prepared: Any) -> jax.Array:
     return prior_centre(source.bind(prepared), sites)
@@ -302,62 +263,9 @@ def laplace_posterior(
         ``result`` (LaplaceResult as NumPy arrays), ``mean``, ``covariance`` over the flat
         vector, ``free_energies`` of all starts, and their results as ``optima``.
     """
-    found = run_laplace(
-        problem.source,
-        problem.sites,
-        laplace_settings(problem.sites, max_iterations, derivatives),
-        problem.prepared,
-        starts,
-    )
-    return best_optimum(jax.tree.map(np.asarray, found))
-
-
-def laplace_settings(
-    sites: Layout, max_iterations: int | None, derivatives: str
-) -> tuple[int, str]:
-    """Iterations at most, and kind of derivatives, as `laplace_posterior` takes them."""
-    if max_iterations is None:
-        max_iterations = 64 if has_stages(sites) else 128
-    return max_iterations, derivatives
-
-
-def best_optimum(found: LaplaceResult) -> dict[str, Any]:
-    """The best of several optima; what `laplace_posterior` returns.
-
-    Parameters
-    ----------
-    found : LaplaceResult
-        NumPy arrays, one row a start.
-
-    Returns
-    -------
-    dict
-        See `laplace_posterior`.
-
-    Raises
-    ------
-    ValueError
-        If none is finite.
-    """
-    energies = np.where(found.failed, -np.inf, found.free_energy)
-    if not np.isfinite(energies).any():
-        raise ValueError(
-            "the model's prediction is not finite at any starting point; check the data, and "
-            "that the prior mean gives a stable model"
-        )
-    best = int(np.argmax(energies))
-    result = jax.tree.map(lambda leaf: leaf[best], found)
-    n, n_precision = len(result.mean), len(result.log_precision)
-    covariance = np.zeros((n + n_precision,) * 2)
-    covariance[:n, :n] = result.covariance
-    covariance[n:, n:] = result.log_precision_covariance
-    return {
-        "result": result,
-        "mean": np.concatenate([result.mean, result.log_precision]),
-        "covariance": (covariance + covariance.T) / 2,
-        "free_energies": energies,
-        "optima": found,
-    }
+    settings = laplace_settings(problem.sites, max_iterations, derivatives)
+    found = run_starts(problem.source, problem.sites, settings, problem.prepared, starts)
+    return best_optimum(found)
 
 
 def _fit_laplace(

@@ -156,7 +156,7 @@ def test_several_starts_and_data_sets_share_compiled_code(spm, fits):
     assert several.log_evidence == energies.max()
     for name in ("free_energy", "observer_steps"):
         assert len(several.trace[name]) == several.status["n_iterations"]
-    from bayesdcm.infer.fitting import run_laplace
+    from bayesdcm.infer.inversion import run_laplace
 
     before = run_laplace._cache_size()
     other = bayesdcm.fit(Generic(), spm | {"y": 1.1 * spm["y"]})
@@ -166,13 +166,13 @@ def test_several_starts_and_data_sets_share_compiled_code(spm, fits):
 
 def test_iterations_are_64_unless_told(spm, monkeypatch):
     seen = []
-    from bayesdcm.infer import fitting
+    from bayesdcm.infer import inversion
 
     def record(source, sites, settings, prepared, starts):
         seen.append(settings[0])
         raise InterruptedError
 
-    monkeypatch.setattr(fitting, "run_laplace", record)
+    monkeypatch.setattr(inversion, "run_laplace", record)
     for options in ({}, {"max_iterations": 5}):
         with pytest.raises(InterruptedError):
             bayesdcm.fit(Generic(), spm, **options)

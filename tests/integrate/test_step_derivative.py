@@ -9,7 +9,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 import bayesdcm
-from bayesdcm.infer.fitting import run_laplace
+from bayesdcm.infer.inversion import run_laplace
 from bayesdcm.infer.problem import make_problem
 from bayesdcm.integrate.local_linear import phi, step_operator
 from bayesdcm.integrate.step_derivative import (
