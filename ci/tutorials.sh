@@ -2,7 +2,7 @@
 # Execute every tutorial from its first cell to its last, two at a time.
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 # Short runs: the text is written for longer ones, which the documentation shows.
-export BAYESDCM_TUTORIAL_DRAWS="${BAYESDCM_TUTORIAL_DRAWS:-100}"
+export BAYESDCM_TUTORIAL_DRAWS="${BAYESDCM_TUTORIAL_DRAWS:-50}"
 executed=$(mktemp -d)
 trap 'rm -rf "$executed"' EXIT
 export executed

@@ -72,11 +72,11 @@ SLOW, EXHAUSTIVE = pytest.mark.slow, pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("size", "drift"),
     [
-        pytest.param(5, True, id="5, confounds", marks=EXHAUSTIVE),
+        pytest.param(5, True, id="5, confounds", marks=SLOW),
         pytest.param(5, False, id="5", marks=EXHAUSTIVE),
         pytest.param(20, False, id="20", marks=EXHAUSTIVE),
         pytest.param(60, False, id="60", marks=EXHAUSTIVE),
-        pytest.param(60, True, id="60, confounds", marks=SLOW),
+        pytest.param(60, True, id="60, confounds", marks=EXHAUSTIVE),
     ],
 )
 def test_evidence_of_linear_models(size, drift):
