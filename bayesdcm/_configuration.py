@@ -12,7 +12,7 @@ steps. XLA compiles small loops on the CPU in a special, fast way, and tells sma
 bytes that a loop touches; the reverse-mode derivative of an integrator stores every step and counts
 as large. Raising the threshold makes such derivatives up to 30 times faster (20 ms to 0.6 ms for
 2,000 Euler steps with 10 parameters) and leaves the values alone (to 1e-12). The threshold is an
-undocumented entry of XLA's ``--xla_backend_extra_options``; versions of XLA that do not know the
+undocumented entry of a list among XLA's flags; versions of XLA that do not know the
 entry ignore it. XLA reads ``XLA_FLAGS`` when JAX starts its first backend, that is, at
 the first computation, so ``bayesdcm`` is best imported before anything is computed.
 
@@ -20,9 +20,9 @@ the first computation, so ``bayesdcm`` is best imported before anything is compu
 as many as there are cores, and the one that hands them over waits. XLA starts those parts of a
 program that do not need each other at the same time, in the same pool: where all of its threads
 wait, nobody is left to do the work, and the program never ends (two cores, two parts with matrices
-of 60 rows). With ``--xla_cpu_enable_concurrency_optimized_scheduler=false`` one part follows the
-other, which also takes a little less time, for programs of small matrices. XLA stops the process
-at a flag that it does not know, so this one is only set for the versions of jaxlib that were tried.
+of 60 rows). With the flag that `merge_scheduler` adds, one part follows the other, which also takes
+a little less time, for programs of small matrices. XLA stops the process at a flag that it does not
+know, so this one is only set for the versions of jaxlib that were tried.
 
 Whatever the user has put into ``XLA_FLAGS`` is kept, a threshold of the user's own included, and
 ``BAYESDCM_KEEP_XLA_FLAGS=1`` leaves the variable untouched.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -19,7 +18,7 @@ from bayesdcm.group.side_by_side import Job, enough, run_side_by_side, suited
 from bayesdcm.infer.fitting import fit
 from bayesdcm.infer.inversion import run_laplace, run_starts
 from bayesdcm.infer.laplace import LaplaceResult
-from bayesdcm.infer.threads import single_threaded_linear_algebra
+from bayesdcm.infer.threads import n_cores, single_threaded_linear_algebra
 
 Key = tuple[str, str]
 Outcome = tuple[Key, Any]
@@ -191,8 +190,7 @@ def _one(batch: Batch, i: int) -> LaplaceResult:
 def _threaded(batch: Batch) -> Iterator[Outcome]:
     # The first compiles; the threads then only run.
     yield batch.keys[0], _attempt(_one, (batch, 0))
-    workers = os.cpu_count() or 1
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(n_cores()) as pool:
         futures = {
             pool.submit(_attempt, _one, (batch, i)): batch.keys[i]
             for i in range(1, len(batch.keys))

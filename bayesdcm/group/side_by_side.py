@@ -6,7 +6,6 @@ Each core takes iterations of sixteen fits at once, in programs that compute the
 
 from __future__ import annotations
 
-import os
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +27,7 @@ from bayesdcm.infer.laplace import (
     finished,
     result_of,
 )
+from bayesdcm.infer.threads import n_cores
 from bayesdcm.integrate.step_derivative import many_directions
 from bayesdcm.models import TaskDCM
 from bayesdcm.observe.side_by_side import subjects_side_by_side
@@ -87,7 +87,7 @@ def suited(source: Any, sites: Layout, settings: tuple[int, str]) -> bool:
 
 def enough() -> int:
     """How many fits fill the lanes of all cores; for fewer, compiling is not worth it."""
-    return LANES * _n_cores()
+    return LANES * n_cores()
 
 
 def run_side_by_side(
@@ -128,8 +128,8 @@ def run_side_by_side(
     for job in jobs:
         waiting.put(job)
     crew = _Crew(static, own, program, waiting, queue.SimpleQueue(), threading.Event())
-    with ThreadPoolExecutor(_n_cores()) as pool:
-        working = [pool.submit(crew.work, lanes) for _ in range(_n_cores())]
+    with ThreadPoolExecutor(n_cores()) as pool:
+        working = [pool.submit(crew.work, lanes) for _ in range(n_cores())]
         try:
             for _ in jobs:
                 yield crew.done.get()
@@ -266,7 +266,3 @@ def _advance(
 @partial(jax.jit, static_argnums=0)
 def _put(own: tuple[bool, ...], lanes: _Lanes, lane: jax.Array, job: _Lanes) -> _Lanes:
     return _mapped(own, lambda array, new: array.at[lane].set(new), lanes, job)
-
-
-def _n_cores() -> int:
-    return os.cpu_count() or 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 from bayesdcm.infer.conditional import conditional_laplace
 from bayesdcm.infer.density import Layout
 from bayesdcm.infer.laplace import LaplaceResult, variational_laplace
+from bayesdcm.infer.threads import n_cores
 from bayesdcm.integrate.step_derivative import many_directions
 
 
@@ -96,7 +96,7 @@ def run_starts(
         return run(starts)
     # The first compiles; the threads then only run.
     found = [run(starts[:1])]
-    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(workers or n_cores()) as pool:
         found.extend(pool.map(run, [starts[k : k + 1] for k in range(1, len(starts))]))
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *found)
 

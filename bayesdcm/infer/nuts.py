@@ -16,7 +16,6 @@ References
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -34,6 +33,7 @@ from tqdm.auto import tqdm
 from bayesdcm.infer.collapsed import Marginal, Split, collapsible, marginal
 from bayesdcm.infer.density import Layout, log_joint
 from bayesdcm.infer.problem import Problem
+from bayesdcm.infer.threads import n_cores
 
 logger = logging.getLogger("bayesdcm")
 
@@ -318,7 +318,7 @@ def _threaded(
             stop.set()
             raise
 
-    workers = min(len(z), os.cpu_count() or 1)
+    workers = min(len(z), n_cores())
     with ThreadPoolExecutor(workers) as pool:
         futures = [pool.submit(chain, c) for c in range(len(z))]
         try:

@@ -1,4 +1,4 @@
-"""Linear algebra of small matrices on one thread.
+"""Threads: one for linear algebra of small matrices, as many as there are cores for fits.
 
 JAX's CPU decompositions call SciPy's OpenBLAS, whose threads cost more than they bring for matrices
 of tens of rows: up to 15 times the CPU time of a step of variational Laplace, and 60 times that of
@@ -7,11 +7,23 @@ a response of five sources, where cores are shared.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 
 from threadpoolctl import ThreadpoolController
+
+
+def n_cores() -> int:
+    """How many fits or chains run at the same time on a CPU.
+
+    Examples
+    --------
+    >>> n_cores() >= 1
+    True
+    """
+    return os.cpu_count() or 1
 
 
 @cache
