@@ -127,9 +127,10 @@ def _problem(program: Program, sites: Layout, start: jax.Array, derivatives: str
     def whole(parameters: jax.Array, hyper: jax.Array) -> tuple:
         result = evaluate(program, sites, jnp.concatenate([parameters, hyper]))
         found = list(result.observations.values())
+        # Together, so that the response is computed once.
+        fitted = [fn.columns for fn, _ in found], [fn.residual(value) for fn, value in found]
         return (
-            [fn.columns for fn, _ in found],
-            [fn.residual(value) for fn, value in found],
+            fitted,
             result.log_prior,
             result.log_hyperprior,
             component_log_precisions([fn for fn, _ in found]),
@@ -140,7 +141,7 @@ def _problem(program: Program, sites: Layout, start: jax.Array, derivatives: str
 
     def data(parameters: jax.Array) -> tuple:
         def predictions(p: jax.Array) -> tuple:
-            return parts.select(0)(p, start[n:]), parts.select(1)(p, start[n:])
+            return parts.select(0)(p, start[n:])
 
         if derivatives == "one_sided":
             return one_sided_jacobian(predictions, parameters)
@@ -149,7 +150,7 @@ def _problem(program: Program, sites: Layout, start: jax.Array, derivatives: str
 
     def prior(parameters: jax.Array) -> tuple:
         def value(p: jax.Array) -> jax.Array:
-            return parts.select(2)(p, start[n:])
+            return parts.select(1)(p, start[n:])
 
         slope = jax.grad(value)
         curvature = jax.jacfwd(slope)(parameters)
@@ -157,13 +158,13 @@ def _problem(program: Program, sites: Layout, start: jax.Array, derivatives: str
 
     def hyperprior(parameters: jax.Array, hyper: jax.Array) -> tuple:
         def value(h: jax.Array) -> jax.Array:
-            return parts.select(3)(parameters, h)
+            return parts.select(2)(parameters, h)
 
         slope = jax.grad(value)
         return value(hyper), slope(hyper), jax.jacfwd(slope)(hyper)
 
     observations = list(evaluate(program, sites, start).observations.values())
-    noise = noise_of(observations, lambda h: parts.select(4)(start[:n], h), start[n:])
+    noise = noise_of(observations, lambda h: parts.select(3)(start[:n], h), start[n:])
     return _Problem(noise, data, prior, hyperprior)
 
 
