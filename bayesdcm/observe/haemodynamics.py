@@ -191,13 +191,21 @@ def flow_derivatives(
     """
     derivatives = [1 + h[:, :, 1], h[:, :, 0]]
     for order in range(TAYLOR_ORDER - 2):
-        offset = 1.0 if order == 0 else 0.0
+        before = derivatives[-2] if order else h[:, :, 1]
         derivatives.append(
-            activity[order]
-            - decay_rate * derivatives[-1]
-            - balloon.AUTOREGULATION * (derivatives[-2] - offset)
+            next_flow_derivative(activity[order], derivatives[-1], before, decay_rate)
         )
     return derivatives
+
+
+def next_flow_derivative(
+    activity: jax.Array, last: jax.Array, before: jax.Array, decay_rate: jax.Array
+) -> jax.Array:
+    """Time derivative of flow from that of the activity two orders below, and the last two.
+
+    Of order zero, flow less one counts.
+    """
+    return activity - decay_rate * last - balloon.AUTOREGULATION * before
 
 
 def flow_series(derivatives: list[jax.Array]) -> list[jax.Array]:

@@ -32,9 +32,8 @@ from bayesdcm.observe.haemodynamics import (
     LOWEST_FLOW,
     TAYLOR_ORDER,
     balloon_response,
-    flow_derivatives,
     flow_filter_of,
-    flow_series,
+    next_flow_derivative,
 )
 from bayesdcm.observe.venous_slopes import (
     VenousSlopes,
@@ -44,7 +43,7 @@ from bayesdcm.observe.venous_slopes import (
 )
 
 # Steps taken together; grids have a multiple of it (`bayesdcm.integrate.grid.STEP_BLOCK`).
-STEPS = 32
+STEPS = 8
 
 _expected = ContextVar("subjects_side_by_side", default=False)
 
@@ -281,20 +280,15 @@ def response_and_slopes(
 
     def some_steps(state: tuple[_State, _State], taken: tuple) -> tuple:
         at, change = state
-        step, held, duration = taken
+        step, held, duration, tau = taken
         (x_end, h_end), (x, h) = jax.lax.scan(advance, (at.x, at.h), step)
-        generators = pick_many(given.neuronal, held)
-        neuronal = _neuronal_derivatives(x, generators)
-        activity = [apply(given.drive, each) for each in neuronal]
-        derivatives = flow_derivatives(activity, h, given.decay)
-        flow = flow_series(derivatives)
-        v_end, v = jax.lax.scan(
-            lambda v, by: (volume_after(v, *by, given.tau), v), at.v, (flow, duration)
-        )
-        affine = deoxyhaemoglobin_propagator(v, flow, duration, given.tau)
+        taylor = _taylor(x, h, pick_many(given.neuronal, held), duration, given)
+        flow = taylor.flow
+        v_end, v = jax.lax.scan(lambda v, by: (volume_after(v, *by), v), at.v, (flow, tau))
+        affine = deoxyhaemoglobin_propagator(v, flow, tau)
         q_end, q = jax.lax.scan(lambda q, by: (by[0] * q + by[1], q), at.q, affine)
-        venous = venous_step(v, q, flow, duration, given.tau)
-        sensitivity = _sensitivity(venous, derivatives, neuronal, generators, given)
+        venous = venous_step(v, q, flow, tau)
+        sensitivity = _sensitivity(venous, taylor, duration, given)
         venous = venous._replace(volume_by_flow=[], deoxyhaemoglobin_by_flow=[])
         taken = (step, held, x, h, venous, sensitivity)
         change, (v_change, q_change) = jax.lax.scan(move, change, taken)
@@ -305,8 +299,10 @@ def response_and_slopes(
     still = jax.tree.map(lambda a: jnp.zeros((len(moved.decay), *a.shape)), rest)
     held = jnp.take_along_axis(grid.propagator_input, grid.step, axis=0)
     duration = grid.bin_width * jnp.take_along_axis(grid.propagator_bins, grid.step, axis=0)
+    duration = duration[:, None]
     blocks = jax.tree.map(
-        lambda a: a.reshape(-1, STEPS, *a.shape[1:]), (grid.step, held, duration[:, None])
+        lambda a: a.reshape(-1, STEPS, *a.shape[1:]),
+        (grid.step, held, duration, given.tau / duration),
     )
     (end, _), found = jax.lax.scan(some_steps, (rest, still), blocks)
     v, q, v_change, q_change = (a.reshape(-1, *a.shape[2:]) for a in found)
@@ -340,12 +336,54 @@ def _at_rest(given: _Given) -> _State:
     return _State(x, jnp.zeros((n_regions, 2, n_subjects)), one, one)
 
 
-def _neuronal_derivatives(x: jax.Array, generators: jax.Array) -> list[jax.Array]:
-    """Time derivatives of the neuronal states, orders 0 to TAYLOR_ORDER - 3."""
-    found = [x]
-    for _ in range(TAYLOR_ORDER - 3):
-        found.append(apply(generators, found[-1]))
-    return found
+class _Taylor(NamedTuple):
+    """What enters the venous compartment on some steps, as series in time.
+
+    Attributes
+    ----------
+    generators : (steps, m, m, subjects)
+        Of the neuronal states, 1/s.
+    neuronal : (orders, steps, m, subjects)
+        Time derivatives of the neuronal states, of order 0 and on.
+    derivatives : (orders + 1, steps, regions, subjects)
+        Those of blood flow, of order 1 and on.
+    flow : list of (steps, regions, subjects)
+        Taylor coefficients of blood flow in units of the durations, constant below the floor.
+    scale : (orders + 2, steps, regions, subjects)
+        Of these coefficients by the derivatives.
+    """
+
+    generators: jax.Array
+    neuronal: jax.Array
+    derivatives: jax.Array
+    flow: list[jax.Array]
+    scale: jax.Array
+
+
+def _taylor(
+    x: jax.Array, h: jax.Array, generators: jax.Array, duration: jax.Array, given: _Given
+) -> _Taylor:
+    low = 1 + h[:, :, 1] < LOWEST_FLOW
+    scale = jnp.stack(
+        [jnp.where(low, 0.0, duration**k / math.factorial(k)) for k in range(TAYLOR_ORDER)]
+    )
+
+    # A loop, as XLA would compute lower orders again for each higher one.
+    def rise(state: tuple, scale: jax.Array) -> tuple:
+        x, last, before = state
+        later = next_flow_derivative(apply(given.drive, x), last, before, given.decay)
+        return (apply(generators, x), later, last), (x, later, scale * later)
+
+    signal, flow = h[:, :, 0], h[:, :, 1]
+    _, (neuronal, derivatives, higher) = jax.lax.scan(rise, (x, signal, flow), scale[2:])
+    constant = jnp.where(low, LOWEST_FLOW, 1 + flow)
+    return _Taylor(
+        generators,
+        neuronal,
+        jnp.concatenate([signal[None], derivatives]),
+        [constant, scale[1] * signal, *higher],
+        scale,
+    )
 
 
 def _sampled(values: jax.Array, sample: jax.Array) -> jax.Array:
@@ -355,62 +393,45 @@ def _sampled(values: jax.Array, sample: jax.Array) -> jax.Array:
     return jnp.take_along_axis(values, index, axis=0)
 
 
-def _by_activity(
-    by_series: list[jax.Array], derivatives: list[jax.Array], decay: jax.Array
-) -> tuple[list[jax.Array], jax.Array, jax.Array, jax.Array]:
-    """Weights on activity, vasodilatory signal, flow and decay from those on the flow's series.
-
-    The adjoint of `flow_series` and of `flow_derivatives`.
-    """
-    free = jnp.where(derivatives[0] < LOWEST_FLOW, 0.0, 1.0)
-    weights = [free * w / math.factorial(k) for k, w in enumerate(by_series)]
-    for k in reversed(range(2, TAYLOR_ORDER)):
-        weights[k - 1] = weights[k - 1] - decay * weights[k]
-        weights[k - 2] = weights[k - 2] - balloon.AUTOREGULATION * weights[k]
-    by_flow, by_signal, *by_activity = weights
-    by_decay = -sum(w * d for w, d in zip(by_activity, derivatives[1:-1], strict=True))
-    return by_activity, by_signal, by_flow, by_decay
-
-
 def _sensitivity(
-    venous: VenousSlopes,
-    derivatives: list[jax.Array],
-    neuronal: list[jax.Array],
-    generators: jax.Array,
-    given: _Given,
+    venous: VenousSlopes, taylor: _Taylor, duration: jax.Array, given: _Given
 ) -> _Sensitivity:
-    """Derivatives by what the flow is made of, from those by its Taylor coefficients."""
-    by_series = (venous.volume_by_flow, venous.deoxyhaemoglobin_by_flow)
-    found = [_by_activity(each, derivatives, given.decay) for each in by_series]
-    (v_by_activity, *v_by), (q_by_activity, *q_by) = found
-    by_activity = [
-        jnp.stack(pair, axis=1)[:, :, :, None]
-        for pair in zip(v_by_activity, q_by_activity, strict=True)
+    """Derivatives by what the flow is made of, from those by its Taylor coefficients.
+
+    The adjoint of `_taylor`.
+    """
+    by_flow = zip(venous.volume_by_flow, venous.deoxyhaemoglobin_by_flow, strict=True)
+    by_derivative = [
+        jnp.stack(pair, axis=1) * scale[:, None]
+        for pair, scale in zip(by_flow, taylor.scale, strict=True)
     ]
-    by_signal, by_flow, by_decay = (
-        jnp.stack(pair, axis=1) for pair in zip(v_by, q_by, strict=True)
-    )
-    by_tau = jnp.stack(
-        [venous.volume_by_transit_time, venous.deoxyhaemoglobin_by_transit_time], axis=1
-    )
 
     # Activity k is drive generator^k x. A loop, as XLA would compute sums again for each product.
     def lower(state: tuple, order: tuple) -> tuple:
-        by_power, by_generator = state
-        by_activity, x = order
-        by_generator = by_generator + by_power[:, :, :, 1:, None] * x[:, None, None, None]
+        by_next, by_next_but_one, by_power, by_decay = state
+        by_activity, before = order
+        by_activity = by_activity - given.decay * by_next - balloon.AUTOREGULATION * by_next_but_one
         through = sum(
-            by_power[:, :, :, j, None] * generators[:, None, None, j]
+            by_power[:, :, :, j, None] * taylor.generators[:, None, None, j]
             for j in range(by_power.shape[3])
         )
-        return (through + by_activity * given.drive, by_generator), None
+        power = through + by_activity[:, :, :, None] * given.drive
+        by_decay = by_decay - by_activity * before[:, None]
+        return (by_activity, by_next, power, by_decay), by_power
 
-    by_power = by_activity[-1] * given.drive
-    *shape, m, n_subjects = by_power.shape
-    by_generator = jnp.zeros((*shape, m - 1, m, n_subjects))
-    orders = (jnp.stack(by_activity[-2::-1]), jnp.stack(neuronal[-2::-1]))
-    (by_power, by_generator), _ = jax.lax.scan(lower, (by_power, by_generator), orders)
-    return _Sensitivity(by_power, by_generator, by_signal, by_flow, by_decay, by_tau)
+    zero = jnp.zeros_like(by_derivative[0])
+    start = (zero, zero, jnp.zeros((*zero.shape[:-1], *taylor.neuronal.shape[2:])), zero)
+    orders = (jnp.stack(by_derivative[:1:-1]), taylor.derivatives[-2::-1])
+    (by_second, by_third, by_x, by_decay), by_powers = jax.lax.scan(lower, start, orders)
+    by_generator = sum(
+        by_power[:, :, :, 1:, None] * x[:, None, None, None]
+        for by_power, x in zip(by_powers[1:], taylor.neuronal[-2::-1], strict=True)
+    )
+    by_signal = by_derivative[1] - given.decay * by_second - balloon.AUTOREGULATION * by_third
+    by_flow = by_derivative[0] - balloon.AUTOREGULATION * by_second
+    by_tau = [venous.volume_by_transit_time, venous.deoxyhaemoglobin_by_transit_time]
+    by_tau = jnp.stack(by_tau, axis=1) / duration[:, None]
+    return _Sensitivity(by_x, by_generator, by_signal, by_flow, by_decay, by_tau)
 
 
 def _forced(by: _Sensitivity, state: _State, generator: jax.Array, moved: _Given) -> jax.Array:

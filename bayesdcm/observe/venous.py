@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from bayesdcm.integrate import power_series
-from bayesdcm.integrate.power_series import Series, product_term
+from bayesdcm.integrate.power_series import Series, product_term, quotient_term
 from bayesdcm.observe import balloon
 
 OUTFLOW_EXPONENT = 1 / balloon.GRUBB_EXPONENT
@@ -49,20 +49,28 @@ def quotient(a: Series, b: Series) -> Series:
     """Series of ``a / b``."""
     result: Series = []
     for k in range(len(a)):
-        result.append(power_series.quotient_term(a, b, result, k))
+        result.append(quotient_term(a, b, result, k))
     return result
 
 
 def delivery_series(flow: Series) -> tuple[Series, Series]:
     """Series of ``f E(f) / E0`` and of its derivative by f."""
     logarithm = jnp.log(1 - balloon.RESTING_EXTRACTION)
-    exponent = [logarithm * c for c in power_series.reciprocal(flow)]
-    unextracted = power_series.exponential(exponent)
+    # u = exp(log(1 - E0) / f), for which f u' = -log(1 - E0) f' u / f.
+    unextracted = [jnp.exp(logarithm / flow[0])]
+    ratio = [unextracted[0] / flow[0]]
+    for k in range(1, len(flow)):
+        change = sum(
+            flow[j] * (j * logarithm * ratio[k - j] + (k - j) * unextracted[k - j])
+            for j in range(1, k + 1)
+        )
+        unextracted.append(-change / (k * flow[0]))
+        ratio.append(quotient_term(unextracted, flow, ratio, k))
     delivery, slope = [], []
     for k in range(len(flow)):
         lost = product_term(flow, unextracted, k)
         delivery.append((flow[k] - lost) / balloon.RESTING_EXTRACTION)
-        change = product_term(exponent, unextracted, k) - unextracted[k]
+        change = logarithm * ratio[k] - unextracted[k]
         slope.append(((1.0 if k == 0 else 0.0) + change) / balloon.RESTING_EXTRACTION)
     return delivery, slope
 

@@ -4,6 +4,9 @@ Over a step, volume v and deoxyhaemoglobin q are smooth functions of their value
 the Taylor coefficients of blood flow and of the transit time. `venous_step` gives the derivatives
 of these functions from the adjoint of the series that `venous` solves: worth it where they serve
 many directions, as each then costs a dozen products a step.
+
+Time is in units of a step's duration here, so that the end of every step is at 1: coefficient k of
+a series is multiplied by the k-th power of the duration, and the transit time divided by it.
 """
 
 from __future__ import annotations
@@ -13,8 +16,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from bayesdcm.integrate import power_series
-from bayesdcm.integrate.power_series import Series
+from bayesdcm.integrate.power_series import Series, product_term
 from bayesdcm.observe.venous import (
     OUTFLOW_EXPONENT,
     delivery_series,
@@ -34,7 +36,7 @@ class VenousSlopes(NamedTuple):
     volume_by_flow, deoxyhaemoglobin_by_flow
         Lists, by the Taylor coefficients of blood flow.
     volume_by_transit_time, deoxyhaemoglobin_by_transit_time
-        By the transit time, 1/s.
+        By the transit time.
     """
 
     volume_by_volume: jax.Array
@@ -61,9 +63,7 @@ def _relaxation_adjoint(rate: Series, weights: Series, tau: jax.Array) -> tuple[
     return by_result, by_source
 
 
-def venous_step(
-    v: jax.Array, q: jax.Array, flow: Series, duration: jax.Array, tau: jax.Array
-) -> VenousSlopes:
+def venous_step(v: jax.Array, q: jax.Array, flow: Series, tau: jax.Array) -> VenousSlopes:
     """Derivatives of steps, all of them at once.
 
     Parameters
@@ -71,11 +71,10 @@ def venous_step(
     v, q : jax.Array
         Volume and deoxyhaemoglobin relative to rest at the start of the steps, any shape.
     flow : list of jax.Array
-        Taylor coefficients of blood flow relative to rest, each in the shape of `v`.
-    duration : jax.Array
-        Durations, s, broadcast against `v`.
+        Taylor coefficients of blood flow relative to rest, each in the shape of `v`, in units of
+        the durations.
     tau : jax.Array
-        Transit times, s, broadcast against `v`.
+        Transit times in units of the durations, in the shape of `v`.
 
     Returns
     -------
@@ -91,7 +90,7 @@ def venous_step(
     --------
     >>> import jax.numpy as jnp
     >>> one = jnp.ones(1)
-    >>> slopes = venous_step(one, one, [one, 0 * one], jnp.full(1, 0.5), 2 * one)
+    >>> slopes = venous_step(one, one, [one, 0 * one], 4 * one)
     >>> abs(slopes.volume_by_transit_time).tolist()
     [0.0]
     """
@@ -100,16 +99,15 @@ def venous_step(
     clearance = quotient(outflow, volume)
     delivery, slope = delivery_series(flow)
     content = relaxation(clearance, delivery, q, tau)
-    zero = jnp.zeros_like(v)
-    end = [duration**k + zero for k in range(order + 1)]
+    zero, end = jnp.zeros_like(v), _end(v, order)
     # d(v^p) = p v^(p-1) dv, and v^(p-1) is the clearance.
     rate = [OUTFLOW_EXPONENT * c for c in clearance]
     v_by_v, v_by_flow = _relaxation_adjoint(rate, end, tau)
     q_by_q, q_by_source = _relaxation_adjoint(clearance, end, tau)
-    # d(v^(p-1)) = (p - 1) v^(p-2) dv.
-    bend = [(OUTFLOW_EXPONENT - 1) * c for c in quotient(clearance, volume)]
-    by_clearance = _correlation(q_by_source, content[:order])
-    by_volume = _correlation(by_clearance, bend)
+    # d(v^(p-1) q) = v^(p-1) dq + (p - 1) (v^(p-1) q / v) dv.
+    cleared = [product_term(clearance, content, k) for k in range(order)]
+    bend = [(OUTFLOW_EXPONENT - 1) * c for c in quotient(cleared, volume)]
+    by_volume = _correlation(q_by_source, bend)
     lost_by_v, lost_by_flow = _relaxation_adjoint(rate, [*by_volume, zero], tau)
     gained_by_flow = _correlation(q_by_source, slope)
     rising = [(k + 1) * c for k, c in enumerate(volume[1:])]
@@ -126,13 +124,13 @@ def venous_step(
 
 
 def deoxyhaemoglobin_propagator(
-    v: jax.Array, flow: Series, duration: jax.Array, tau: jax.Array
+    v: jax.Array, flow: Series, tau: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """Gain and offset of deoxyhaemoglobin over steps, ``q <- gain q + offset``.
 
     Parameters
     ----------
-    v, flow, duration, tau
+    v, flow, tau
         As in `venous_step`.
 
     Returns
@@ -142,14 +140,18 @@ def deoxyhaemoglobin_propagator(
     """
     volume, outflow = volume_series(v, flow, tau)
     clearance = quotient(outflow, volume)
-    end = [duration**k + jnp.zeros_like(v) for k in range(len(flow) + 1)]
-    gain, by_source = _relaxation_adjoint(clearance, end, tau)
+    gain, by_source = _relaxation_adjoint(clearance, _end(v, len(flow)), tau)
     return gain, _dot(by_source, delivery_series(flow)[0])
 
 
-def volume_after(v: jax.Array, flow: Series, duration: jax.Array, tau: jax.Array) -> jax.Array:
+def volume_after(v: jax.Array, flow: Series, tau: jax.Array) -> jax.Array:
     """Volume at the end of a step; arguments as in `venous_step`."""
-    return power_series.evaluate(volume_series(v, flow, tau)[0], duration)
+    return sum(volume_series(v, flow, tau)[0])
+
+
+def _end(v: jax.Array, order: int) -> Series:
+    """Weights of the value at the end of a step on its Taylor coefficients."""
+    return [jnp.ones_like(v)] * (order + 1)
 
 
 def _dot(a: Series, b: Series) -> jax.Array:

@@ -95,16 +95,18 @@ def test_slopes_of_a_step_are_its_derivatives():
         return venous_response(series, jnp.full((1, 1), duration), jnp.full(1, tau))
 
     v, q = (part[1] for part in first_step(tau))
-    slopes = venous_step(v, q, [jnp.full(1, c) for c in flow], jnp.full(1, duration), tau)
-    by_flow = jax.jacfwd(after)(jnp.asarray(flow), tau)
+    # In units of the duration.
+    scale = duration ** np.arange(order)
+    slopes = venous_step(v, q, [jnp.full(1, c) for c in scale * flow], jnp.full(1, tau / duration))
+    by_flow = [slope / scale for slope in jax.jacfwd(after)(jnp.asarray(flow), tau)]
     np.testing.assert_allclose(np.ravel(slopes.volume_by_flow), by_flow[0], rtol=1e-12)
     np.testing.assert_allclose(np.ravel(slopes.deoxyhaemoglobin_by_flow), by_flow[1], rtol=1e-11)
     # The transit time acts through the first step, too.
     before = jax.jacfwd(lambda tau: tuple(part[1, 0] for part in first_step(tau)))(tau)
     whole = jax.jacfwd(after, argnums=1)(jnp.asarray(flow), tau)
-    volume = slopes.volume_by_transit_time + slopes.volume_by_volume * before[0]
+    volume = slopes.volume_by_transit_time / duration + slopes.volume_by_volume * before[0]
     content = (
-        slopes.deoxyhaemoglobin_by_transit_time
+        slopes.deoxyhaemoglobin_by_transit_time / duration
         + slopes.deoxyhaemoglobin_by_volume * before[0]
         + slopes.deoxyhaemoglobin_by_itself * before[1]
     )
