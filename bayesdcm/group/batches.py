@@ -53,12 +53,17 @@ def alike(prepared: Sequence[Any]) -> list[Any]:
     """
     trees = [jax.tree.flatten(each, is_leaf=_is_grid) for each in prepared]
     columns = list(zip(*(leaves for leaves, _ in trees), strict=True))
-    columns = [
-        jax.tree.map(jnp.asarray, common_grids(column)) if _is_grid(column[0]) else column
-        for column in columns
-    ]
+    columns = [_common(column) if _is_grid(column[0]) else column for column in columns]
     rows = zip(*columns, strict=True) if columns else [()] * len(trees)
     return [jax.tree.unflatten(tree, row) for (_, tree), row in zip(trees, rows, strict=True)]
+
+
+def _common(grids: Sequence[Any]) -> list[Any]:
+    """`common_grids` on the device; subjects of one design have the same object."""
+    different = {id(grid): grid for grid in grids}
+    found = jax.tree.map(jnp.asarray, common_grids(list(different.values())))
+    of = dict(zip(different, found, strict=True))
+    return [of[id(grid)] for grid in grids]
 
 
 def own_arrays(prepared: Sequence[Any]) -> tuple[bool, ...]:
@@ -83,7 +88,10 @@ def own_arrays(prepared: Sequence[Any]) -> tuple[bool, ...]:
             continue
         first = jax.tree.map(np.asarray, column[0])
         same = all(
-            np.array_equal(a, b) for grid in column[1:] for a, b in zip(first, grid, strict=True)
+            np.array_equal(a, b)
+            for grid in column[1:]
+            if grid is not column[0]
+            for a, b in zip(first, grid, strict=True)
         )
         own.extend([not same] * len(first))
     return tuple(own)

@@ -119,7 +119,7 @@ def run_side_by_side(
         first = _Lanes(jobs[0].prepared, jnp.asarray(jobs[0].start), None)
         first = first._replace(attempt=_begin(*static, first.prepared, first.start))
         # Lanes without a job repeat the first: there is one program for any number.
-        lanes = _mapped(own, lambda array: jnp.stack([array] * LANES), first)
+        lanes = _mapped(own, lambda array: np.stack([array] * LANES), first)
         program = _advance.lower(*static, own, lanes).compile(ONE_THREAD)
     except Exception as error:
         yield from ((job.key, error) for job in jobs)

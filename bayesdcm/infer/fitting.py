@@ -200,19 +200,19 @@ def _centre(source: Any, sites: Layout, prepared: Any) -> jax.Array:
     return prior_centre(source.bind(prepared), sites)
 
 
-def laplace_starts(problem: Problem, starts: Any, seed: int) -> jax.Array:
+def laplace_starts(problem: Problem, starts: Any, seed: int) -> NDArray:
     """Starting points, the prior mean first."""
-    centre = _centre(problem.source, problem.sites, problem.prepared)
+    centre = np.asarray(_centre(problem.source, problem.sites, problem.prepared))
     if isinstance(starts, int | np.integer) and not isinstance(starts, bool):
         if starts < 1:
             raise ValueError(f"starts must be at least 1, got {starts}")
         if starts == 1:
             return centre[None]
-        others = prior_sample(problem, int(starts) - 1, seed)
+        others = np.array(prior_sample(problem, int(starts) - 1, seed))
         # Hyperparameters always start at their prior mean: only the parameters have modes.
         n = problem.sites.n_parameters
-        others = others.at[:, n:].set(centre[n:])
-        return jnp.concatenate([centre[None], others])
+        others[:, n:] = centre[n:]
+        return np.concatenate([centre[None], others])
     try:
         points = np.asarray(starts, float)
     except (TypeError, ValueError) as error:
@@ -226,7 +226,7 @@ def laplace_starts(problem: Problem, starts: Any, seed: int) -> jax.Array:
         )
     if not np.isfinite(points).all():
         raise ValueError("starts must be finite, got NaN or infinity")
-    return jnp.asarray(points)
+    return points
 
 
 def require_gaussian(problem: Problem) -> None:
@@ -240,7 +240,7 @@ def require_gaussian(problem: Problem) -> None:
 
 def laplace_posterior(
     problem: Problem,
-    starts: jax.Array,
+    starts: NDArray,
     max_iterations: int | None = None,
     derivatives: str = "exact",
 ) -> dict[str, Any]:

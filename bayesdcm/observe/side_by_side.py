@@ -43,7 +43,7 @@ from bayesdcm.observe.venous_slopes import (
 )
 
 # Steps taken together; grids have a multiple of it (`bayesdcm.integrate.grid.STEP_BLOCK`).
-STEPS = 8
+STEPS = 4
 
 _expected = ContextVar("subjects_side_by_side", default=False)
 
@@ -262,7 +262,7 @@ def response_and_slopes(
         return (apply(propagator.neuronal, x), later), (x, h)
 
     def move(state: _State, taken: tuple) -> tuple:
-        step, held, x, h, venous, sensitivity = taken
+        step, held, x, h, venous, sensitivity, (by_v, by_q) = taken
         propagator, change = pick(steps, step), pick(moved_steps, step)
         generator = pick(moved.neuronal.swapaxes(0, 1), held)
         forced = _forced(sensitivity, state, generator, moved)
@@ -276,7 +276,7 @@ def response_and_slopes(
             + venous.deoxyhaemoglobin_by_volume * state.v
             + venous.deoxyhaemoglobin_by_itself * state.q,
         )
-        return later, (later.v, later.q)
+        return later, by_v * later.v + by_q * later.q
 
     def some_steps(state: tuple[_State, _State], taken: tuple) -> tuple:
         at, change = state
@@ -290,10 +290,20 @@ def response_and_slopes(
         venous = venous_step(v, q, flow, tau)
         sensitivity = _sensitivity(venous, taylor, duration, given)
         venous = venous._replace(volume_by_flow=[], deoxyhaemoglobin_by_flow=[])
-        taken = (step, held, x, h, venous, sensitivity)
-        change, (v_change, q_change) = jax.lax.scan(move, change, taken)
+        ends = (jnp.concatenate([v[1:], v_end[None]]), jnp.concatenate([q[1:], q_end[None]]))
+        taken = (step, held, x, h, venous, sensitivity, signal_slopes(*ends))
+        change, signal_change = jax.lax.scan(move, change, taken)
         at = _State(x_end, h_end, v_end, q_end)
-        return (at, change), (v, q, v_change, q_change)
+        return (at, change), (*ends, signal_change)
+
+    def signal_slopes(v: jax.Array, q: jax.Array) -> tuple[jax.Array, jax.Array]:
+        one, zero = jnp.ones_like(v), jnp.zeros_like(v)
+
+        def along(v_change: jax.Array, q_change: jax.Array) -> jax.Array:
+            tangents = (v_change, q_change, jnp.zeros_like(given.epsilon))
+            return jax.jvp(balloon.bold_signal, (v, q, given.epsilon), tangents)[1]
+
+        return along(one, zero), along(zero, one)
 
     rest = _at_rest(given)
     still = jax.tree.map(lambda a: jnp.zeros((len(moved.decay), *a.shape)), rest)
@@ -304,21 +314,13 @@ def response_and_slopes(
         lambda a: a.reshape(-1, STEPS, *a.shape[1:]),
         (grid.step, held, duration, given.tau / duration),
     )
-    (end, _), found = jax.lax.scan(some_steps, (rest, still), blocks)
-    v, q, v_change, q_change = (a.reshape(-1, *a.shape[2:]) for a in found)
-    signal = balloon.bold_signal
-    at = (
-        _sampled(jnp.concatenate([v, end.v[None]]), grid.sample),
-        _sampled(jnp.concatenate([q, end.q[None]]), grid.sample),
-        given.epsilon,
-    )
-    begin = jnp.zeros((1, *v_change.shape[1:]))
-    along = (
-        jnp.moveaxis(_sampled(jnp.concatenate([begin, each]), grid.sample), 1, 0)
-        for each in (v_change, q_change)
-    )
-    change = jax.vmap(lambda *along: jax.jvp(signal, at, along)[1])(*along, moved.epsilon)
-    return signal(*at), change
+    _, found = jax.lax.scan(some_steps, (rest, still), blocks)
+    v, q, change = (a.reshape(-1, *a.shape[2:]) for a in found)
+    at = (_sampled(v, grid.sample, 1.0), _sampled(q, grid.sample, 1.0), given.epsilon)
+    along = (jnp.zeros_like(at[0]), jnp.zeros_like(at[1]), jnp.ones_like(given.epsilon))
+    signal, by_epsilon = jax.jvp(balloon.bold_signal, at, along)
+    change = jnp.moveaxis(_sampled(change, grid.sample, 0.0), 1, 0)
+    return signal, change + by_epsilon * moved.epsilon[:, None, None]
 
 
 def _generator(neuronal: jax.Array, drive: jax.Array, decay: jax.Array) -> Cascade:
@@ -386,11 +388,15 @@ def _taylor(
     )
 
 
-def _sampled(values: jax.Array, sample: jax.Array) -> jax.Array:
-    """Values (points, ..., regions, subjects) where each region is read, (scans, ...)."""
+def _sampled(values: jax.Array, sample: jax.Array, before: float) -> jax.Array:
+    """Values where each region is read, (scans, ..., regions, subjects).
+
+    From those at the end of steps, (steps, ..., regions, subjects), and the one before the first.
+    """
     between = (1,) * (values.ndim - 3)
     index = sample.reshape(len(sample), *between, *sample.shape[1:])
-    return jnp.take_along_axis(values, index, axis=0)
+    found = jnp.take_along_axis(values, jnp.maximum(index - 1, 0), axis=0)
+    return jnp.where(index > 0, found, before)
 
 
 def _sensitivity(
