@@ -35,11 +35,11 @@ from bayesdcm.observe.haemodynamics import (
     flow_filter_of,
     next_flow_derivative,
 )
+from bayesdcm.observe.venous import volume_series
 from bayesdcm.observe.venous_slopes import (
     VenousSlopes,
     deoxyhaemoglobin_propagator,
     venous_step,
-    volume_after,
 )
 
 # Steps taken together; grids have a multiple of it (`bayesdcm.integrate.grid.STEP_BLOCK`).
@@ -261,6 +261,10 @@ def response_and_slopes(
         later = apply(propagator.coupling, x) + apply(propagator.filter, h)
         return (apply(propagator.neuronal, x), later), (x, h)
 
+    def fill(v: jax.Array, step: tuple) -> tuple:
+        series = volume_series(v, *step)
+        return sum(series[0]), series
+
     def move(state: _State, taken: tuple) -> tuple:
         step, held, x, h, venous, sensitivity, (by_v, by_q) = taken
         propagator, change = pick(steps, step), pick(moved_steps, step)
@@ -284,12 +288,13 @@ def response_and_slopes(
         (x_end, h_end), (x, h) = jax.lax.scan(advance, (at.x, at.h), step)
         taylor = _taylor(x, h, pick_many(given.neuronal, held), duration, given)
         flow = taylor.flow
-        v_end, v = jax.lax.scan(lambda v, by: (volume_after(v, *by), v), at.v, (flow, tau))
-        affine = deoxyhaemoglobin_propagator(v, flow, tau)
+        v_end, series = jax.lax.scan(fill, at.v, (flow, tau))
+        affine = deoxyhaemoglobin_propagator(*series, flow, tau)
         q_end, q = jax.lax.scan(lambda q, by: (by[0] * q + by[1], q), at.q, affine)
-        venous = venous_step(v, q, flow, tau)
+        venous = venous_step(*series, q, flow, tau)
         sensitivity = _sensitivity(venous, taylor, duration, given)
         venous = venous._replace(volume_by_flow=[], deoxyhaemoglobin_by_flow=[])
+        v = series[0][0]
         ends = (jnp.concatenate([v[1:], v_end[None]]), jnp.concatenate([q[1:], q_end[None]]))
         taken = (step, held, x, h, venous, sensitivity, signal_slopes(*ends))
         change, signal_change = jax.lax.scan(move, change, taken)

@@ -22,7 +22,6 @@ from bayesdcm.observe.venous import (
     delivery_series,
     quotient,
     relaxation,
-    volume_series,
 )
 
 
@@ -63,18 +62,22 @@ def _relaxation_adjoint(rate: Series, weights: Series, tau: jax.Array) -> tuple[
     return by_result, by_source
 
 
-def venous_step(v: jax.Array, q: jax.Array, flow: Series, tau: jax.Array) -> VenousSlopes:
+def venous_step(
+    volume: Series, outflow: Series, q: jax.Array, flow: Series, tau: jax.Array
+) -> VenousSlopes:
     """Derivatives of steps, all of them at once.
 
     Parameters
     ----------
-    v, q : jax.Array
-        Volume and deoxyhaemoglobin relative to rest at the start of the steps, any shape.
+    volume, outflow : list of jax.Array
+        Taylor coefficients from `bayesdcm.observe.venous.volume_series`, each in the shape of `q`.
+    q : jax.Array
+        Deoxyhaemoglobin relative to rest at the start of the steps, any shape.
     flow : list of jax.Array
-        Taylor coefficients of blood flow relative to rest, each in the shape of `v`, in units of
+        Taylor coefficients of blood flow relative to rest, each in the shape of `q`, in units of
         the durations.
     tau : jax.Array
-        Transit times in units of the durations, in the shape of `v`.
+        Transit times in units of the durations, in the shape of `q`.
 
     Returns
     -------
@@ -89,17 +92,18 @@ def venous_step(v: jax.Array, q: jax.Array, flow: Series, tau: jax.Array) -> Ven
     Examples
     --------
     >>> import jax.numpy as jnp
+    >>> from bayesdcm.observe.venous import volume_series
     >>> one = jnp.ones(1)
-    >>> slopes = venous_step(one, one, [one, 0 * one], 4 * one)
+    >>> flow, tau = [one, 0 * one], 4 * one
+    >>> slopes = venous_step(*volume_series(one, flow, tau), one, flow, tau)
     >>> abs(slopes.volume_by_transit_time).tolist()
     [0.0]
     """
     order = len(flow)
-    volume, outflow = volume_series(v, flow, tau)
     clearance = quotient(outflow, volume)
     delivery, slope = delivery_series(flow)
     content = relaxation(clearance, delivery, q, tau)
-    zero, end = jnp.zeros_like(v), _end(v, order)
+    zero, end = jnp.zeros_like(q), _end(q, order)
     # d(v^p) = p v^(p-1) dv, and v^(p-1) is the clearance.
     rate = [OUTFLOW_EXPONENT * c for c in clearance]
     v_by_v, v_by_flow = _relaxation_adjoint(rate, end, tau)
@@ -124,34 +128,28 @@ def venous_step(v: jax.Array, q: jax.Array, flow: Series, tau: jax.Array) -> Ven
 
 
 def deoxyhaemoglobin_propagator(
-    v: jax.Array, flow: Series, tau: jax.Array
+    volume: Series, outflow: Series, flow: Series, tau: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """Gain and offset of deoxyhaemoglobin over steps, ``q <- gain q + offset``.
 
     Parameters
     ----------
-    v, flow, tau
+    volume, outflow, flow, tau
         As in `venous_step`.
 
     Returns
     -------
     gain, offset : jax.Array
-        In the shape of `v`.
+        In the shape of `tau`.
     """
-    volume, outflow = volume_series(v, flow, tau)
     clearance = quotient(outflow, volume)
-    gain, by_source = _relaxation_adjoint(clearance, _end(v, len(flow)), tau)
+    gain, by_source = _relaxation_adjoint(clearance, _end(tau, len(flow)), tau)
     return gain, _dot(by_source, delivery_series(flow)[0])
 
 
-def volume_after(v: jax.Array, flow: Series, tau: jax.Array) -> jax.Array:
-    """Volume at the end of a step; arguments as in `venous_step`."""
-    return sum(volume_series(v, flow, tau)[0])
-
-
-def _end(v: jax.Array, order: int) -> Series:
+def _end(like: jax.Array, order: int) -> Series:
     """Weights of the value at the end of a step on its Taylor coefficients."""
-    return [jnp.ones_like(v)] * (order + 1)
+    return [jnp.ones_like(like)] * (order + 1)
 
 
 def _dot(a: Series, b: Series) -> jax.Array:

@@ -4,10 +4,11 @@
     python ci/benchmarks/group.py --kills 20
 
 Without ``--kills``: 64 simulated subjects of three regions, variational Laplace, in one call of
-`fit_group`, beside warm calls of `fit` for the first 16 of them; and whether the free energies are
-the same. With it: the same kind of run in a process of its own, killed (SIGKILL) at random moments
-that many times and started again each time, until it is done; then every fit is compared with those
-of an undisturbed run, and every file must have been written once.
+`fit_group`, beside warm calls of `fit` for the first 16 of them, several times in turns; and
+whether the free energies are the same. With it: the same kind of run in a process of its own,
+killed (SIGKILL) at random moments that many times and started again each time, until it is done;
+then every fit is compared with those of an undisturbed run, and every file must have been written
+once.
 """
 
 from __future__ import annotations
@@ -54,31 +55,47 @@ def speed(options: argparse.Namespace) -> None:
     model, data = subjects(options.subjects, options.scans, options.integrator)
     some = list(data.values())[:16]
     _, first = timed(lambda: bayesdcm.fit(model, some[0]))
-    single, alone = timed(lambda: [bayesdcm.fit(model, each).log_evidence for each in some])
-    rows = [
-        _row("first call of fit", first, alone, 1, len(some)),
-        _row("warm fit", alone, alone, len(some), len(some)),
-    ]
-    group, first = timed(lambda: fit_group(model, data, progress=False))
-    rows.append(_row("a subject of fit_group, first call", first, alone, len(group), len(some)))
+    _, first_group = timed(lambda: fit_group(model, data, progress=False))
+    # In turns: the speed of a machine changes within minutes.
+    alone, together, ratios = [], [], []
+    for _ in range(options.rounds):
+        single, took = timed(lambda: [bayesdcm.fit(model, each).log_evidence for each in some])
+        alone.append(took)
+        group, took = timed(lambda: fit_group(model, data, progress=False))
+        together.append(took)
+        shared = [fit.log_evidence for fit in group[:16]]
+        apart = np.abs(np.subtract(shared, single)).max()
+        ratios.append(took.wall / len(data) / (alone[-1].wall / len(some)))
     with tempfile.TemporaryDirectory() as folder:
-        for name, out in (("in memory", None), ("with out=", folder)):
-            group, took = timed(lambda out=out: fit_group(model, data, out=out, progress=False))
-            rows.append(_row(f"a subject of fit_group, {name}", took, alone, len(group), len(some)))
-            shared = [fit.log_evidence for fit in group[:16]]
-            apart = np.abs(np.subtract(shared, single)).max()
+        _, written = timed(lambda: fit_group(model, data, out=folder, progress=False))
+    single = _median(alone).wall / len(some)
+    rows = [
+        _row("first call of fit", first, 1, single),
+        _row("warm fit", _median(alone), len(some), single),
+        _row("a subject of fit_group, first call", first_group, len(data), single),
+        _row("a subject of fit_group, in memory", _median(together), len(data), single),
+        _row("a subject of fit_group, with out=", written, len(data), single),
+    ]
     print(f"{len(data)} subjects, {options.scans} scans, integrator {options.integrator!r}")
     print(table(rows))
+    print(
+        f"Subject in memory over warm fit, {options.rounds} rounds in turns: median "
+        f"{np.median(ratios):.3f}, {min(ratios):.3f} to {max(ratios):.3f}"
+    )
     print(f"Largest difference of free energies from single fits: {apart:.1e} nat")
 
 
-def _row(name: str, took: Cost, alone: Cost, calls: int = 1, calls_alone: int = 1) -> dict:
+def _median(costs: list[Cost]) -> Cost:
+    return Cost(*(float(np.median(values)) for values in zip(*costs, strict=True)))
+
+
+def _row(name: str, took: Cost, calls: int, single: float) -> dict:
     wall = took.wall / calls
     return {
         "": name,
         "wall, ms": 1e3 * wall,
         "CPU, ms": 1e3 * took.cpu / calls,
-        "of a warm fit": wall / (alone.wall / calls_alone),
+        "of a warm fit": wall / single,
     }
 
 
@@ -137,6 +154,7 @@ def main() -> None:
     parser.add_argument("--subjects", type=int, default=64)
     parser.add_argument("--scans", type=int, default=160)
     parser.add_argument("--integrator", choices=("nonlinear", "bilinear"), default="nonlinear")
+    parser.add_argument("--rounds", type=int, default=7, help="of both, in turns")
     parser.add_argument("--kills", type=int, default=0, help="kill a run this many times")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--run", type=Path, help=argparse.SUPPRESS)

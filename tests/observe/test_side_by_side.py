@@ -12,7 +12,7 @@ from bayesdcm.observe.side_by_side import (
     expects_subjects,
     subjects_side_by_side,
 )
-from bayesdcm.observe.venous import venous_response
+from bayesdcm.observe.venous import venous_response, volume_series
 from bayesdcm.observe.venous_slopes import venous_step
 
 N_SUBJECTS, N_SIZE = 3, 8
@@ -97,7 +97,9 @@ def test_slopes_of_a_step_are_its_derivatives():
     v, q = (part[1] for part in first_step(tau))
     # In units of the duration.
     scale = duration ** np.arange(order)
-    slopes = venous_step(v, q, [jnp.full(1, c) for c in scale * flow], jnp.full(1, tau / duration))
+    coefficients, unit = [jnp.full(1, c) for c in scale * flow], jnp.full(1, tau / duration)
+    series = volume_series(v, coefficients, unit)
+    slopes = venous_step(*series, q, coefficients, unit)
     by_flow = [slope / scale for slope in jax.jacfwd(after)(jnp.asarray(flow), tau)]
     np.testing.assert_allclose(np.ravel(slopes.volume_by_flow), by_flow[0], rtol=1e-12)
     np.testing.assert_allclose(np.ravel(slopes.deoxyhaemoglobin_by_flow), by_flow[1], rtol=1e-11)
