@@ -6,7 +6,6 @@ A series is a list of its coefficients, lowest order first; a coefficient is an 
 from __future__ import annotations
 
 import jax
-import jax.numpy as jnp
 
 Series = list[jax.Array]
 
@@ -20,34 +19,6 @@ def product_term(a: Series, b: Series, order: int) -> jax.Array:
     10.0
     """
     return sum(a[j] * b[order - j] for j in range(order + 1))
-
-
-def reciprocal(a: Series) -> Series:
-    """Series of ``1 / a``.
-
-    Examples
-    --------
-    >>> reciprocal([1.0, 1.0, 0.0])
-    [1.0, -1.0, 1.0]
-    """
-    result = [1 / a[0]]
-    for k in range(1, len(a)):
-        result.append(-sum(a[j] * result[k - j] for j in range(1, k + 1)) * result[0])
-    return result
-
-
-def exponential(a: Series) -> Series:
-    """Series of ``exp(a)``.
-
-    Examples
-    --------
-    >>> [float(c) for c in exponential([0.0, 1.0, 0.0])]
-    [1.0, 1.0, 0.5]
-    """
-    result = [jnp.exp(a[0])]
-    for k in range(1, len(a)):
-        result.append(sum(j * a[j] * result[k - j] for j in range(1, k + 1)) / k)
-    return result
 
 
 def quotient_term(a: Series, b: Series, quotient: Series, order: int) -> jax.Array:

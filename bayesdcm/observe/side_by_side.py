@@ -292,7 +292,7 @@ def response_and_slopes(
         affine = deoxyhaemoglobin_propagator(*series, flow, tau)
         q_end, q = jax.lax.scan(lambda q, by: (by[0] * q + by[1], q), at.q, affine)
         venous = venous_step(*series, q, flow, tau)
-        sensitivity = _sensitivity(venous, taylor, duration, given)
+        sensitivity = _sensitivity(venous, taylor, given)
         venous = venous._replace(volume_by_flow=[], deoxyhaemoglobin_by_flow=[])
         v = series[0][0]
         ends = (jnp.concatenate([v[1:], v_end[None]]), jnp.concatenate([q[1:], q_end[None]]))
@@ -404,9 +404,7 @@ def _sampled(values: jax.Array, sample: jax.Array, before: float) -> jax.Array:
     return jnp.where(index > 0, found, before)
 
 
-def _sensitivity(
-    venous: VenousSlopes, taylor: _Taylor, duration: jax.Array, given: _Given
-) -> _Sensitivity:
+def _sensitivity(venous: VenousSlopes, taylor: _Taylor, given: _Given) -> _Sensitivity:
     """Derivatives by what the flow is made of, from those by its Taylor coefficients.
 
     The adjoint of `_taylor`.
@@ -441,7 +439,7 @@ def _sensitivity(
     by_signal = by_derivative[1] - given.decay * by_second - balloon.AUTOREGULATION * by_third
     by_flow = by_derivative[0] - balloon.AUTOREGULATION * by_second
     by_tau = [venous.volume_by_transit_time, venous.deoxyhaemoglobin_by_transit_time]
-    by_tau = jnp.stack(by_tau, axis=1) / duration[:, None]
+    by_tau = jnp.stack(by_tau, axis=1) / given.tau
     return _Sensitivity(by_x, by_generator, by_signal, by_flow, by_decay, by_tau)
 
 

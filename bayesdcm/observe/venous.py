@@ -57,7 +57,8 @@ def quotient(a: Series, b: Series) -> Series:
 def delivery_series(flow: Series) -> tuple[Series, Series]:
     """Series of ``f E(f) / E0`` and of its derivative by f."""
     logarithm = jnp.log(1 - balloon.RESTING_EXTRACTION)
-    # u = exp(log(1 - E0) / f), for which f u' = -log(1 - E0) f' u / f.
+    # u = exp(log(1 - E0) / f), for which f u' = -log(1 - E0) f' u / f. Every coefficient ends in a
+    # division: XLA computes products again wherever they are used, but not divisions.
     unextracted = [jnp.exp(logarithm / flow[0])]
     ratio = [unextracted[0] / flow[0]]
     for k in range(1, len(flow)):

@@ -35,7 +35,7 @@ class VenousSlopes(NamedTuple):
     volume_by_flow, deoxyhaemoglobin_by_flow
         Lists, by the Taylor coefficients of blood flow.
     volume_by_transit_time, deoxyhaemoglobin_by_transit_time
-        By the transit time.
+        By the logarithm of the transit time.
     """
 
     volume_by_volume: jax.Array
@@ -77,7 +77,8 @@ def venous_step(
         Taylor coefficients of blood flow relative to rest, each in the shape of `q`, in units of
         the durations.
     tau : jax.Array
-        Transit times in units of the durations, in the shape of `q`.
+        Transit times in units of the durations, in the shape of `q`; infinite for steps of no
+        duration.
 
     Returns
     -------
@@ -114,8 +115,9 @@ def venous_step(
     by_volume = _correlation(q_by_source, bend)
     lost_by_v, lost_by_flow = _relaxation_adjoint(rate, [*by_volume, zero], tau)
     gained_by_flow = _correlation(q_by_source, slope)
-    rising = [(k + 1) * c for k, c in enumerate(volume[1:])]
-    filling = [(k + 1) * c for k, c in enumerate(content[1:])]
+    # Derivatives in time times the transit time: zero of steps of no duration, without 0/0.
+    rising = [f - o for f, o in zip(flow, outflow, strict=True)]
+    filling = [d - c for d, c in zip(delivery, cleared, strict=True)]
     return VenousSlopes(
         v_by_v,
         -lost_by_v,

@@ -111,8 +111,6 @@ def test_power_series():
     n = len(a)
     product = [power_series.product_term(a, b, k) for k in range(n)]
     np.testing.assert_allclose(product, np.convolve(a, b)[:n])
-    inverse = power_series.reciprocal(a)
-    np.testing.assert_allclose(np.convolve(a, inverse)[:n], np.eye(n)[0], atol=1e-14)
     quotient = []
     for k in range(n):
         quotient.append(power_series.quotient_term(a, b, quotient, k))
@@ -121,13 +119,9 @@ def test_power_series():
     for k in range(1, n):
         power.append(power_series.power_term(a, power, 3.0, k))
     np.testing.assert_allclose(power, np.convolve(np.convolve(a, a), a)[:n])
-    # exp(log) and halves: (a ** 0.5) ** 2 = a, exp(a)' = a' exp(a)
+    # Halves: (a ** 0.5) ** 2 = a
     root = [a[0] ** 0.5]
     for k in range(1, n):
         root.append(power_series.power_term(a, root, 0.5, k))
     np.testing.assert_allclose(np.convolve(root, root)[:n], a, atol=1e-14)
-    grown = power_series.exponential([jnp.asarray(c) for c in a])
-    derivative = [k * a[k] for k in range(1, n)]
-    expected = np.convolve(derivative, grown)[: n - 1]
-    np.testing.assert_allclose([k * float(grown[k]) for k in range(1, n)], expected)
     assert power_series.evaluate(a, 2.0) == pytest.approx(np.polyval(a[::-1], 2.0))

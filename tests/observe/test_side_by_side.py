@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from bayesdcm.integrate.grid import common_grids, time_grid
+from bayesdcm.observe import balloon
 from bayesdcm.observe.haemodynamics import balloon_response
 from bayesdcm.observe.side_by_side import (
     balloon_response_side_by_side,
@@ -106,11 +107,27 @@ def test_slopes_of_a_step_are_its_derivatives():
     # The transit time acts through the first step, too.
     before = jax.jacfwd(lambda tau: tuple(part[1, 0] for part in first_step(tau)))(tau)
     whole = jax.jacfwd(after, argnums=1)(jnp.asarray(flow), tau)
-    volume = slopes.volume_by_transit_time / duration + slopes.volume_by_volume * before[0]
+    volume = slopes.volume_by_transit_time / tau + slopes.volume_by_volume * before[0]
     content = (
-        slopes.deoxyhaemoglobin_by_transit_time / duration
+        slopes.deoxyhaemoglobin_by_transit_time / tau
         + slopes.deoxyhaemoglobin_by_volume * before[0]
         + slopes.deoxyhaemoglobin_by_itself * before[1]
     )
     np.testing.assert_allclose(volume, whole[0], rtol=1e-11)
     np.testing.assert_allclose(content, whole[1], rtol=1e-11)
+
+
+def test_steps_of_no_duration_change_nothing():
+    v, q, flow = jnp.full(1, 1.1), jnp.full(1, 0.9), [jnp.full(1, 1.3), *[jnp.zeros(1)] * 3]
+    series = volume_series(v, flow, jnp.full(1, jnp.inf))
+    slopes = venous_step(*series, q, flow, jnp.full(1, jnp.inf))
+    assert slopes.volume_by_volume == slopes.deoxyhaemoglobin_by_itself == 1
+    others = slopes._replace(volume_by_volume=[], deoxyhaemoglobin_by_itself=[])
+    assert all(slope == 0 for slope in jax.tree.leaves(others))
+
+
+def test_volume_leaves_by_its_power():
+    v = jnp.linspace(0.2, 3.0, 8)
+    np.testing.assert_allclose(
+        volume_series(v, [], 2.0)[1][0], v ** (1 / balloon.GRUBB_EXPONENT), rtol=1e-14
+    )
