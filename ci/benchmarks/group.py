@@ -111,17 +111,26 @@ def kills(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         # Programs compiled once serve all runs, so that kills fall on fits and writing, too.
         os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(folder, "compiled"))
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
         calm, harried = Path(folder, "calm"), Path(folder, "harried")
         started = time.perf_counter()
         subprocess.run([*command, "--run", str(calm)], check=True)
         whole = time.perf_counter() - started
+        moments = _written(calm).values()
+        writing = 1e-9 * (max(moments) - min(moments))
         seen: dict[str, int] = {}
         done = 0
         while done < options.kills:
             process = subprocess.Popen([*command, "--run", str(harried)])
-            # Up to the time that a whole run takes, most of which is compilation.
+            # Half of them at any moment of a run, most of which is compilation; the others while
+            # fits are done and written.
             try:
-                process.wait(random.uniform(0.3, 1.0) * whole)
+                if done % 2:
+                    process.wait(random.uniform(0.0, 1.0) * whole)
+                else:
+                    while _written(harried).keys() <= seen.keys() and process.poll() is None:
+                        time.sleep(0.002)
+                    process.wait(random.uniform(0.0, 1.0) * writing)
                 # It finished: some fits are taken away, so that there is something to kill.
                 for path in list(harried.glob("*.npz"))[::2]:
                     path.unlink()
