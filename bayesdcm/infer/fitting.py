@@ -249,7 +249,7 @@ def laplace_posterior(
     ----------
     problem : Problem
         The program bound to data.
-    starts : jax.Array
+    starts : ndarray
         Flat starting points, shape (starts, size).
     max_iterations : int, optional
         Iterations at most; as in SPM when None: 64 with observer sites, 128 without.

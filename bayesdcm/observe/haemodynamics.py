@@ -3,7 +3,7 @@
 With blood flow itself (not its logarithm) as the state, the vasodilatory signal and flow are a
 linear filter of neuronal activity; only venous volume is nonlinear, and deoxyhaemoglobin is
 linear once volume is known. `balloon_response` uses this: an exact cascade for activity, signal
-and flow, then a Taylor expansion of high order for volume, one power a step.
+and flow, then a Taylor expansion of high order for volume, one root a step.
 `linearised_response` expands all of it to first order about rest, which is what SPM integrates.
 """
 
@@ -178,16 +178,16 @@ def flow_derivatives(
     Parameters
     ----------
     activity : list of jax.Array
-        Time derivatives of the driving activity, each (steps, regions, ...).
+        Time derivatives of the driving activity, each (steps, regions).
     h : jax.Array
-        Vasodilatory signal and flow less one, shape (steps, regions, 2, ...).
+        Vasodilatory signal and flow less one, shape (steps, regions, 2).
     decay_rate : jax.Array
         Of the vasodilatory signal, 1/s.
 
     Returns
     -------
     list of jax.Array
-        Each (steps, regions, ...).
+        Each (steps, regions).
     """
     derivatives = [1 + h[:, :, 1], h[:, :, 0]]
     for order in range(TAYLOR_ORDER - 2):
@@ -201,9 +201,9 @@ def flow_derivatives(
 def next_flow_derivative(
     activity: jax.Array, last: jax.Array, before: jax.Array, decay_rate: jax.Array
 ) -> jax.Array:
-    """Time derivative of flow from that of the activity two orders below, and the last two.
+    """The next time derivative of blood flow.
 
-    Of order zero, flow less one counts.
+    ``f^(k) = activity^(k - 2) - decay f^(k - 1) - 0.32 f^(k - 2)``, with f - 1 for f itself.
     """
     return activity - decay_rate * last - balloon.AUTOREGULATION * before
 

@@ -282,6 +282,15 @@ def response_and_slopes(
         )
         return later, by_v * later.v + by_q * later.q
 
+    def signal_slopes(v: jax.Array, q: jax.Array) -> tuple[jax.Array, jax.Array]:
+        one, zero = jnp.ones_like(v), jnp.zeros_like(v)
+
+        def slope(*moved: jax.Array) -> jax.Array:
+            tangents = (*moved, jnp.zeros_like(given.epsilon))
+            return jax.jvp(balloon.bold_signal, (v, q, given.epsilon), tangents)[1]
+
+        return slope(one, zero), slope(zero, one)
+
     def some_steps(state: tuple[_State, _State], taken: tuple) -> tuple:
         at, change = state
         step, held, duration, tau = taken
@@ -301,15 +310,6 @@ def response_and_slopes(
         at = _State(x_end, h_end, v_end, q_end)
         return (at, change), (*ends, signal_change)
 
-    def signal_slopes(v: jax.Array, q: jax.Array) -> tuple[jax.Array, jax.Array]:
-        one, zero = jnp.ones_like(v), jnp.zeros_like(v)
-
-        def along(v_change: jax.Array, q_change: jax.Array) -> jax.Array:
-            tangents = (v_change, q_change, jnp.zeros_like(given.epsilon))
-            return jax.jvp(balloon.bold_signal, (v, q, given.epsilon), tangents)[1]
-
-        return along(one, zero), along(zero, one)
-
     rest = _at_rest(given)
     still = jax.tree.map(lambda a: jnp.zeros((len(moved.decay), *a.shape)), rest)
     held = jnp.take_along_axis(grid.propagator_input, grid.step, axis=0)
@@ -320,12 +320,12 @@ def response_and_slopes(
         (grid.step, held, duration, given.tau / duration),
     )
     _, found = jax.lax.scan(some_steps, (rest, still), blocks)
-    v, q, change = (a.reshape(-1, *a.shape[2:]) for a in found)
+    v, q, signal_change = (a.reshape(-1, *a.shape[2:]) for a in found)
     at = (_sampled(v, grid.sample, 1.0), _sampled(q, grid.sample, 1.0), given.epsilon)
-    along = (jnp.zeros_like(at[0]), jnp.zeros_like(at[1]), jnp.ones_like(given.epsilon))
-    signal, by_epsilon = jax.jvp(balloon.bold_signal, at, along)
-    change = jnp.moveaxis(_sampled(change, grid.sample, 0.0), 1, 0)
-    return signal, change + by_epsilon * moved.epsilon[:, None, None]
+    tangents = (jnp.zeros_like(at[0]), jnp.zeros_like(at[1]), jnp.ones_like(given.epsilon))
+    signal, by_epsilon = jax.jvp(balloon.bold_signal, at, tangents)
+    sampled = jnp.moveaxis(_sampled(signal_change, grid.sample, 0.0), 1, 0)
+    return signal, sampled + by_epsilon * moved.epsilon[:, None, None]
 
 
 def _generator(neuronal: jax.Array, drive: jax.Array, decay: jax.Array) -> Cascade:
@@ -357,7 +357,9 @@ class _Taylor(NamedTuple):
     flow : list of (steps, regions, subjects)
         Taylor coefficients of blood flow in units of the durations, constant below the floor.
     scale : (orders + 2, steps, regions, subjects)
-        Of these coefficients by the derivatives.
+        Coefficients over time derivatives, duration^k / k!; zero below the floor.
+
+    There are ``TAYLOR_ORDER - 2`` orders of activity.
     """
 
     generators: jax.Array
@@ -370,6 +372,7 @@ class _Taylor(NamedTuple):
 def _taylor(
     x: jax.Array, h: jax.Array, generators: jax.Array, duration: jax.Array, given: _Given
 ) -> _Taylor:
+    """Series of what drives the venous compartment, from the states at the start of steps."""
     low = 1 + h[:, :, 1] < LOWEST_FLOW
     scale = jnp.stack(
         [jnp.where(low, 0.0, duration**k / math.factorial(k)) for k in range(TAYLOR_ORDER)]
@@ -409,10 +412,10 @@ def _sensitivity(venous: VenousSlopes, taylor: _Taylor, given: _Given) -> _Sensi
 
     The adjoint of `_taylor`.
     """
-    by_flow = zip(venous.volume_by_flow, venous.deoxyhaemoglobin_by_flow, strict=True)
+    by_coefficient = zip(venous.volume_by_flow, venous.deoxyhaemoglobin_by_flow, strict=True)
     by_derivative = [
         jnp.stack(pair, axis=1) * scale[:, None]
-        for pair, scale in zip(by_flow, taylor.scale, strict=True)
+        for pair, scale in zip(by_coefficient, taylor.scale, strict=True)
     ]
 
     # Activity k is drive generator^k x. A loop, as XLA would compute sums again for each product.

@@ -6,7 +6,7 @@ Volume v and deoxyhaemoglobin q of a region obey::
     tau dq/dt = f E(f) / E0 - v^(1/alpha) q / v,    E(f) = 1 - (1 - E0)^(1/f)
 
 Given the Taylor coefficients of flow on every step, the solution on a step is a power series
-too: one power per step is evaluated, and everything else is multiplication. Derivatives follow
+too: one root per step is taken, and everything else is arithmetic. Derivatives follow
 the variational equations, which are linear, and are found for all steps at once but for one
 affine recurrence; differentiating through the loop would cost several times as much.
 """
@@ -37,7 +37,7 @@ class _Steps(NamedTuple):
 
 def volume_series(v: jax.Array, flow: Series, tau: jax.Array) -> tuple[Series, Series]:
     """Series of volume, and of the outflow ``v^(1/alpha)``, from the volume at the start."""
-    # v^(25/8): square roots are faster than a power.
+    # OUTFLOW_EXPONENT is 25/8, and square roots are faster than a power.
     volume, outflow = [v], [v**3 * jnp.sqrt(jnp.sqrt(jnp.sqrt(v)))]
     for k in range(len(flow)):
         if k:

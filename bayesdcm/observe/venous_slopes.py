@@ -26,14 +26,14 @@ from bayesdcm.observe.venous import (
 
 
 class VenousSlopes(NamedTuple):
-    """Derivatives of volume and deoxyhaemoglobin at the end of a step, each in the shape of `v`.
+    """Derivatives of volume and deoxyhaemoglobin at the end of a step, each in the shape of `q`.
 
     Attributes
     ----------
     volume_by_volume, deoxyhaemoglobin_by_volume, deoxyhaemoglobin_by_itself
         By the values at the start.
     volume_by_flow, deoxyhaemoglobin_by_flow
-        Lists, by the Taylor coefficients of blood flow.
+        Lists, by the Taylor coefficients of blood flow in units of the durations.
     volume_by_transit_time, deoxyhaemoglobin_by_transit_time
         By the logarithm of the transit time.
     """
@@ -83,7 +83,7 @@ def venous_step(
     Returns
     -------
     VenousSlopes
-        Those of `bayesdcm.observe.venous.venous_response`.
+        Derivatives of what `bayesdcm.observe.venous.venous_response` computes.
 
     References
     ----------

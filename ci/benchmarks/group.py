@@ -57,20 +57,22 @@ def speed(options: argparse.Namespace) -> None:
     _, first = timed(lambda: bayesdcm.fit(model, some[0]))
     _, first_group = timed(lambda: fit_group(model, data, progress=False))
     # In turns: the speed of a machine changes within minutes.
-    alone, together, ratios = [], [], []
+    alone, together, ratios, apart = [], [], [], 0.0
     for _ in range(options.rounds):
-        single, took = timed(lambda: [bayesdcm.fit(model, each).log_evidence for each in some])
+        apiece, took = timed(lambda: [bayesdcm.fit(model, each).log_evidence for each in some])
         alone.append(took)
         group, took = timed(lambda: fit_group(model, data, progress=False))
         together.append(took)
         shared = [fit.log_evidence for fit in group[:16]]
-        apart = np.abs(np.subtract(shared, single)).max()
+        apart = max(apart, np.abs(np.subtract(shared, apiece)).max())
         ratios.append(took.wall / len(data) / (alone[-1].wall / len(some)))
     written = []
     for _ in range(2):  # what is written is compiled by the first
         with tempfile.TemporaryDirectory() as folder:
-            took = timed(lambda out=folder: fit_group(model, data, out=out, progress=False))[1]
+            group, took = timed(lambda out=folder: fit_group(model, data, out=out, progress=False))
             written.append(took)
+            shared = [fit.log_evidence for fit in group[:16]]
+            apart = max(apart, np.abs(np.subtract(shared, apiece)).max())
     single = _median(alone).wall / len(some)
     rows = [
         _row("first call of fit", first, 1, single),
@@ -112,7 +114,8 @@ def kills(options: argparse.Namespace) -> None:
         # Programs compiled once serve all runs, so that kills fall on fits and writing, too.
         os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(folder, "compiled"))
         os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-        calm, harried = Path(folder, "calm"), Path(folder, "harried")
+        first, calm, harried = (Path(folder, name) for name in ("first", "calm", "harried"))
+        subprocess.run([*command, "--run", str(first)], check=True)
         started = time.perf_counter()
         subprocess.run([*command, "--run", str(calm)], check=True)
         whole = time.perf_counter() - started
@@ -122,8 +125,8 @@ def kills(options: argparse.Namespace) -> None:
         done = 0
         while done < options.kills:
             process = subprocess.Popen([*command, "--run", str(harried)])
-            # Half of them at any moment of a run, most of which is compilation; the others while
-            # fits are done and written.
+            # Half of them at any moment of a run, most of which is tracing and loading programs;
+            # the others while fits are done and written.
             try:
                 if done % 2:
                     process.wait(random.uniform(0.0, 1.0) * whole)
@@ -131,6 +134,8 @@ def kills(options: argparse.Namespace) -> None:
                     while _written(harried).keys() <= seen.keys() and process.poll() is None:
                         time.sleep(0.002)
                     process.wait(random.uniform(0.0, 1.0) * writing)
+                assert process.returncode == 0, "a run that goes on after a kill failed"
+                _check(seen, _written(harried))
                 # It finished: some fits are taken away, so that there is something to kill.
                 for path in list(harried.glob("*.npz"))[::2]:
                     path.unlink()
@@ -141,17 +146,21 @@ def kills(options: argparse.Namespace) -> None:
                 process.wait()
                 done += 1
             written = _written(harried)
-            repeated = [name for name, at in seen.items() if written.get(name) != at]
-            assert not repeated, f"lost or repeated: {repeated}"
+            _check(seen, written)
             print(f"kill {done}: {len(written) - len(seen)} more, {len(written)} fits", flush=True)
             seen = written
         subprocess.run([*command, "--run", str(harried)], check=True)
-        assert seen.items() <= _written(harried).items(), "a finished fit was written again"
+        _check(seen, _written(harried))
         same = 0
         for mine, theirs in zip(load_group(harried), load_group(calm), strict=True):
             equal = mine.log_evidence == theirs.log_evidence
             same += equal and bool((mine.covariance == theirs.covariance).all(axis=None))
         print(f"{same} of {options.subjects} fits are identical to those of a run left alone")
+
+
+def _check(seen: dict[str, int], written: dict[str, int]) -> None:
+    repeated = [name for name, at in seen.items() if written.get(name) != at]
+    assert not repeated, f"lost or repeated: {repeated}"
 
 
 def _written(folder: Path) -> dict[str, int]:
