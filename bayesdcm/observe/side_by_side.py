@@ -422,7 +422,8 @@ def _sensitivity(venous: VenousSlopes, taylor: _Taylor, given: _Given) -> _Sensi
     def lower(state: tuple, order: tuple) -> tuple:
         by_next, by_next_but_one, by_power, by_decay = state
         by_activity, before = order
-        by_activity = by_activity - given.decay * by_next - balloon.AUTOREGULATION * by_next_but_one
+        # The recurrence of the derivatives of flow is its own adjoint.
+        by_activity = next_flow_derivative(by_activity, by_next, by_next_but_one, given.decay)
         through = sum(
             by_power[:, :, :, j, None] * taylor.generators[:, None, None, j]
             for j in range(by_power.shape[3])
@@ -439,10 +440,10 @@ def _sensitivity(venous: VenousSlopes, taylor: _Taylor, given: _Given) -> _Sensi
         by_power[:, :, :, 1:, None] * x[:, None, None, None]
         for by_power, x in zip(by_powers[1:], taylor.neuronal[-2::-1], strict=True)
     )
-    by_signal = by_derivative[1] - given.decay * by_second - balloon.AUTOREGULATION * by_third
+    by_signal = next_flow_derivative(by_derivative[1], by_second, by_third, given.decay)
     by_flow = by_derivative[0] - balloon.AUTOREGULATION * by_second
-    by_tau = [venous.volume_by_transit_time, venous.deoxyhaemoglobin_by_transit_time]
-    by_tau = jnp.stack(by_tau, axis=1) / given.tau
+    by_log_tau = [venous.volume_by_log_transit_time, venous.deoxyhaemoglobin_by_log_transit_time]
+    by_tau = jnp.stack(by_log_tau, axis=1) / given.tau
     return _Sensitivity(by_x, by_generator, by_signal, by_flow, by_decay, by_tau)
 
 

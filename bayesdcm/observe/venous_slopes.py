@@ -34,7 +34,7 @@ class VenousSlopes(NamedTuple):
         By the values at the start.
     volume_by_flow, deoxyhaemoglobin_by_flow
         Lists, by the Taylor coefficients of blood flow in units of the durations.
-    volume_by_transit_time, deoxyhaemoglobin_by_transit_time
+    volume_by_log_transit_time, deoxyhaemoglobin_by_log_transit_time
         By the logarithm of the transit time.
     """
 
@@ -43,8 +43,8 @@ class VenousSlopes(NamedTuple):
     deoxyhaemoglobin_by_itself: jax.Array
     volume_by_flow: Series
     deoxyhaemoglobin_by_flow: Series
-    volume_by_transit_time: jax.Array
-    deoxyhaemoglobin_by_transit_time: jax.Array
+    volume_by_log_transit_time: jax.Array
+    deoxyhaemoglobin_by_log_transit_time: jax.Array
 
 
 def _correlation(weights: Series, a: Series) -> Series:
@@ -97,7 +97,7 @@ def venous_step(
     >>> one = jnp.ones(1)
     >>> flow, tau = [one, 0 * one], 4 * one
     >>> slopes = venous_step(*volume_series(one, flow, tau), one, flow, tau)
-    >>> abs(slopes.volume_by_transit_time).tolist()
+    >>> abs(slopes.volume_by_log_transit_time).tolist()
     [0.0]
     """
     order = len(flow)

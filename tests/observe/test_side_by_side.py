@@ -112,9 +112,9 @@ def test_slopes_of_a_step_are_its_derivatives():
     # The transit time acts through the first step, too.
     before = jax.jacfwd(lambda tau: tuple(part[1, 0] for part in first_step(tau)))(tau)
     whole = jax.jacfwd(after, argnums=1)(jnp.asarray(flow), tau)
-    volume = slopes.volume_by_transit_time / tau + slopes.volume_by_volume * before[0]
+    volume = slopes.volume_by_log_transit_time / tau + slopes.volume_by_volume * before[0]
     content = (
-        slopes.deoxyhaemoglobin_by_transit_time / tau
+        slopes.deoxyhaemoglobin_by_log_transit_time / tau
         + slopes.deoxyhaemoglobin_by_volume * before[0]
         + slopes.deoxyhaemoglobin_by_itself * before[1]
     )
