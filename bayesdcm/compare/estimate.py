@@ -16,7 +16,7 @@ from bayesdcm.infer import arviz_adapter
 from bayesdcm.infer.collapsed import Split, collapsible, marginal
 from bayesdcm.infer.density import Layout, Outputs, evaluate, log_joint
 from bayesdcm.infer.problem import Problem
-from bayesdcm.infer.threads import single_threaded_linear_algebra
+from bayesdcm.infer.threads import map_rows, single_threaded_linear_algebra
 
 # Points are evaluated in parts of one size, so that any number of them is compiled once.
 BATCH, PART = 32, 256
@@ -151,7 +151,7 @@ def _log_densities(
     points: jax.Array,
 ) -> jax.Array:
     one = log_target(source, sites, collapsed, prepared, base)
-    return jax.lax.map(one, points, batch_size=BATCH)
+    return map_rows(one, points, at_most=BATCH)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -163,7 +163,7 @@ def _log_priors(source: Any, sites: Layout, prepared: Any, points: jax.Array) ->
         return (result.log_prior + result.log_hyperprior,)
 
     # The likelihood is not computed.
-    return jax.lax.map(Outputs(one, points[0]).select(0), points, batch_size=BATCH)
+    return map_rows(Outputs(one, points[0]).select(0), points, at_most=BATCH)
 
 
 def _in_parts(function: Callable, points: NDArray) -> NDArray[np.float64]:

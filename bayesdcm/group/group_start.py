@@ -18,7 +18,7 @@ from scipy.cluster.vq import kmeans2
 from bayesdcm.infer.conditional import conditional_laplace
 from bayesdcm.infer.density import Layout, Program, evaluate, log_joint, prior_centre
 from bayesdcm.infer.laplace import LaplaceResult, variational_laplace
-from bayesdcm.infer.threads import single_threaded_linear_algebra
+from bayesdcm.infer.threads import map_rows, single_threaded_linear_algebra
 from bayesdcm.integrate.step_derivative import many_directions
 
 ITERATIONS = 128
@@ -100,12 +100,13 @@ def _invert(
     staged = 0 < sites.n_observer < sites.n_parameters
     invert = conditional_laplace if staged else variational_laplace
 
-    def one(subject: Any, prior: SubjectPriors) -> LaplaceResult:
+    def one(given: tuple[Any, SubjectPriors]) -> LaplaceResult:
+        subject, prior = given
         program = _with_prior(source.bind(subject), sites, names, prior.mean, prior.sd)
         with many_directions():
             return invert(program, sites, prior.start, ITERATIONS, "exact")
 
-    return jax.vmap(one)(batch, priors)
+    return map_rows(one, (batch, priors))
 
 
 @partial(jax.jit, static_argnums=(0, 1))

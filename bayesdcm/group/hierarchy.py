@@ -33,6 +33,7 @@ from bayesdcm.group.subject_coordinates import (
 from bayesdcm.infer.density import Layout, evaluate, layout
 from bayesdcm.infer.posterior import _prior_draw
 from bayesdcm.infer.problem import FREE, ModelSource
+from bayesdcm.infer.threads import map_rows
 
 BETWEEN = ("single", "fields", "all")
 BETWEEN_PRIORS = ("peb", "half_normal")
@@ -276,13 +277,14 @@ class Hierarchy(GroupNames):
     ) -> tuple[jax.Array, jax.Array, dict[str, jax.Array]]:
         """Log prior of the model itself, log likelihood, values of sites; subjects first."""
 
-        def one(subject: Any, vector: jax.Array) -> tuple:
+        def one(given: tuple[Any, jax.Array]) -> tuple:
+            subject, vector = given
             found = evaluate(self._source.bind(subject), sites, vector)
             values = {n: v for n, v in found.values.items() if not n.endswith(FREE)}
             return found.log_prior + found.log_hyperprior, found.log_likelihood, values
 
         parts = [
-            jax.vmap(one)(batch, vectors[members])
+            map_rows(one, (batch, vectors[members]))
             for batch, members in zip(prepared.batches, prepared.members, strict=True)
         ]
         return jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[prepared.order], *parts)
@@ -290,13 +292,14 @@ class Hierarchy(GroupNames):
     def _draw(self, prepared: PreparedGroup, sites: Layout, key: jax.Array) -> jax.Array:
         """A draw of all subjects' flat vectors from the model's own prior."""
 
-        def one(subject: Any, key: jax.Array) -> jax.Array:
+        def one(given: tuple[Any, jax.Array]) -> jax.Array:
+            subject, key = given
             keys = jax.random.split(key, len(sites.sites))
             return _prior_draw(self._source.bind(subject), sites, keys)
 
         keys = jax.random.split(key, len(prepared.design))
         parts = [
-            jax.vmap(one)(batch, keys[members])
+            map_rows(one, (batch, keys[members]))
             for batch, members in zip(prepared.batches, prepared.members, strict=True)
         ]
         return jnp.concatenate(parts)[prepared.order]

@@ -30,6 +30,8 @@ from numpy.typing import NDArray
 from numpyro.distributions import biject_to, constraints
 from numpyro.distributions.transforms import Transform
 
+from bayesdcm.infer.threads import map_rows
+
 
 class SubjectGaussian(NamedTuple):
     """What each subject's data say, as a Gaussian over its flat vector.
@@ -171,19 +173,14 @@ def conditional(gaussian: SubjectGaussian, group: GroupPrior) -> Conditional:
     Conditional
         Of a mixture, the moments of all its clusters together.
     """
-    n_clusters, n_selected = group.precision.shape
-    unit = jnp.eye(n_selected)
-    precision = gaussian.information[:, None] + group.precision[..., None] * unit
-    factor = jnp.linalg.cholesky(precision)
-    weighted = gaussian.weighted[:, None] + group.precision * group.mean
-    white = solve_triangular(factor, weighted[..., None], lower=True)
-    identity = jnp.broadcast_to(unit, factor.shape)
-    root = solve_triangular(factor, identity, lower=True).mT
-    centre = (root @ white)[..., 0]
-    volume = jnp.log(jnp.diagonal(factor, axis1=-2, axis2=-1)).sum(-1)
-    quadratic = (white**2).sum((-2, -1)) - (group.precision * group.mean**2).sum(-1)
-    scale = jnp.log(group.precision).sum(-1)
-    evidence = group.log_weight + (quadratic + scale) / 2 - volume
+    n_clusters = len(group.precision)
+
+    def one(given: tuple) -> tuple:
+        return _of_subject(*given, group.precision)
+
+    rows = (gaussian.information, gaussian.weighted, group.mean)
+    evidence, centre, root = map_rows(one, rows)
+    evidence = evidence + group.log_weight
     membership = jax.nn.softmax(evidence, axis=-1)
     if n_clusters == 1:
         return Conditional(evidence[:, 0], centre[:, 0], root[:, 0], membership)
@@ -191,9 +188,25 @@ def conditional(gaussian: SubjectGaussian, group: GroupPrior) -> Conditional:
     apart = centre - mean[:, None]
     square = root @ root.mT + apart[..., :, None] * apart[..., None, :]
     covariance = jnp.einsum("sk,skpq->spq", membership, square)
-    return Conditional(
-        logsumexp(evidence, axis=-1), mean, jnp.linalg.cholesky(covariance), membership
-    )
+    factor = map_rows(jnp.linalg.cholesky, covariance)
+    return Conditional(logsumexp(evidence, axis=-1), mean, factor, membership)
+
+
+def _of_subject(
+    information: jax.Array, weighted: jax.Array, mean: jax.Array, precision: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Log-evidence, mean and root of the covariance of one subject, in each of the clusters."""
+    unit = jnp.eye(len(information))
+    factor = jnp.linalg.cholesky(information + precision[:, None] * unit)
+    known = (weighted + precision * mean)[..., None]
+    # Together, as two calls can wait for each other where there are many subjects.
+    right = jnp.concatenate([jnp.broadcast_to(unit, factor.shape), known], axis=-1)
+    solved = solve_triangular(factor, right, lower=True)
+    root, white = solved[..., :-1].mT, solved[..., -1:]
+    volume = jnp.log(jnp.diagonal(factor, axis1=-2, axis2=-1)).sum(-1)
+    quadratic = (white**2).sum((-2, -1)) - (precision * mean**2).sum(-1)
+    evidence = (quadratic + jnp.log(precision).sum(-1)) / 2 - volume
+    return evidence, (root @ white)[..., 0], root
 
 
 class SubjectReals(constraints.Constraint):

@@ -14,7 +14,7 @@ from numpyro.distributions import biject_to
 
 from bayesdcm.infer.density import Layout, Outputs, Program, evaluate
 from bayesdcm.infer.problem import Problem
-from bayesdcm.infer.threads import single_threaded_linear_algebra
+from bayesdcm.infer.threads import map_rows, single_threaded_linear_algebra
 from bayesdcm.observe.gaussian import GaussianObservation
 
 BATCH = 32
@@ -30,8 +30,7 @@ def _values(source: Any, sites: Layout, prepared: Any, draws: jax.Array) -> dict
         return (evaluate(program, sites, vector).values,)
 
     # Only what the values need is computed: no trajectory.
-    small = Outputs(values, draws[0]).select(0)
-    return jax.vmap(small)(draws)
+    return map_rows(Outputs(values, draws[0]).select(0), draws)
 
 
 @single_threaded_linear_algebra()
@@ -81,7 +80,7 @@ def _predictive(
             found["likelihood"][name] = fn.log_prob(value)
         return found
 
-    return jax.lax.map(one, (draws, keys), batch_size=BATCH)
+    return map_rows(one, (draws, keys), at_most=BATCH)
 
 
 def _keys(seed: int, n: int, generator: str = "rbg") -> jax.Array:
@@ -173,7 +172,7 @@ def _prior_draw(program: Program, sites: Layout, keys: jax.Array) -> jax.Array:
 def _prior(source: Any, sites: Layout, prepared: Any, keys: jax.Array) -> jax.Array:
     program = source.bind(prepared)
     small = Outputs(lambda key: (_prior_draw(program, sites, key),), keys[0]).select(0)
-    return jax.vmap(small)(keys)
+    return map_rows(small, keys)
 
 
 def prior_sample(problem: Problem, n_draws: int, seed: int) -> jax.Array:

@@ -32,6 +32,7 @@ from tqdm.auto import tqdm
 
 from bayesdcm.infer.density import Layout, log_joint
 from bayesdcm.infer.problem import Problem
+from bayesdcm.infer.threads import map_rows
 
 logger = logging.getLogger("bayesdcm")
 
@@ -166,7 +167,7 @@ def _draw(
     z, log_q = jax.vmap(one)(keys)
     flat = centre + z @ factor.T
     program = source.bind(prepared)
-    joint = jax.lax.map(lambda v: log_joint(program, sites, v), flat, batch_size=32)
+    joint = map_rows(lambda v: log_joint(program, sites, v), flat, at_most=32)
     return flat, log_q - jnp.log(jnp.diagonal(factor)).sum(), joint
 
 
