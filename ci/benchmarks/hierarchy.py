@@ -101,7 +101,7 @@ def convergence(options: argparse.Namespace) -> None:
     rows = []
     fit, cost = timed(
         lambda: bayesdcm.fit(
-            hierarchy, data, "nuts", seed=options.seed, progress=False,
+            hierarchy, data, "nuts", seed=options.seed, progress=options.verbose,
             chains=options.chains, warmup=options.warmup, draws=options.draws,
         )
     )  # fmt: skip
@@ -284,7 +284,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--coverage", type=int, help="number of studies; none: convergence")
     parser.add_argument("--out", type=Path, help="folder of the studies, with --coverage")
-    parser.add_argument("--verbose", action="store_true", help="a line for each study")
+    parser.add_argument(
+        "--verbose", action="store_true", help="progress; of coverage, a line for each study"
+    )
     options = parser.parse_args()
     if options.coverage and options.out is None:
         parser.error("--coverage needs --out, the folder that keeps finished studies")
