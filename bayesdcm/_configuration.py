@@ -21,8 +21,10 @@ as many as there are cores, and the one that hands them over waits. XLA starts t
 program that do not need each other at the same time, in the same pool: where all of its threads
 wait, nobody is left to do the work, and the program never ends (two cores, two parts with matrices
 of 60 rows). With the flag that `merge_scheduler` adds, one part follows the other, which also takes
-a little less time, for programs of small matrices. XLA stops the process at a flag that it does not
-know, so this one is only set for the versions of jaxlib that were tried.
+a little less time, for programs of small matrices. That is no promise of XLA's, and does not hold
+where arrays are large: `bayesdcm.infer.threads.map_rows` keeps matrices few there. XLA stops the
+process at a flag that it does not know, so this one is only set for the versions of jaxlib that
+were tried.
 
 Whatever the user has put into ``XLA_FLAGS`` is kept, a threshold of the user's own included, and
 ``BAYESDCM_KEEP_XLA_FLAGS=1`` leaves the variable untouched.
