@@ -199,7 +199,7 @@ def _of_subject(
     unit = jnp.eye(len(information))
     factor = jnp.linalg.cholesky(information + precision[:, None] * unit)
     known = (weighted + precision * mean)[..., None]
-    # Together, as two calls can wait for each other where there are many subjects.
+    # One call for the inverse and the mean.
     right = jnp.concatenate([jnp.broadcast_to(unit, factor.shape), known], axis=-1)
     solved = solve_triangular(factor, right, lower=True)
     root, white = solved[..., :-1].mT, solved[..., -1:]
