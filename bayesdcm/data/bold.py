@@ -9,10 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bayesdcm.data.bold_validation import check_repetition_time, check_signal, check_variation
+from bayesdcm.data.bold_validation import (
+    check_repetition_time,
+    check_signal,
+    check_unit,
+    check_variation,
+)
 from bayesdcm.data.events import inputs_from_events
 from bayesdcm.data.run import Run
-from bayesdcm.data.validation import check_names
+from bayesdcm.data.validation import check_names, check_real_array
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,6 +26,8 @@ __all__ = ["BoldData"]
 
 # SPM scales signals down to this range, in percent, where theirs is larger (spm_dcm_estimate).
 _SCALED_RANGE = 4.0
+# Less than this many ranges of the signal is no baseline of a raw signal, but what centring leaves.
+_LEAST_BASELINE = 2.0
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -33,7 +40,7 @@ class BoldData(Run):
     Parameters
     ----------
     signal : array_like, shape (scans, regions)
-        BOLD signal in percent or arbitrary units, one column per region.
+        BOLD signal, one column per region, in `unit`.
     repetition_time : float
         Time from scan to scan, in s.
     inputs : array_like, shape (microtime bins, inputs), optional
@@ -49,6 +56,11 @@ class BoldData(Run):
     slice_delays : array_like, shape (regions,), optional
         When each region is measured after the onset of a scan, in s, at most the repetition time;
         by default 1 s as in SPM, or the repetition time where that is shorter.
+    unit : {"percent", "fraction", "arbitrary", "z-scored"}, optional
+        Unit of the signal, the same in all regions: percent of the baseline (the default, in which
+        models predict), the same as a fraction of 1, arbitrary units that stand for percent (such
+        as SPM's, whose images have a mean of 100), or standard deviations of each region. See
+        `to_percent`.
 
     Raises
     ------
@@ -56,8 +68,15 @@ class BoldData(Run):
         If an argument does not hold the kind of values it should.
     ValueError
         If shapes disagree, values are missing or infinite, a signal is constant, the inputs do not
-        cover the run, names repeat, confounds depend on one another, or delays exceed the
-        repetition time.
+        cover the run, names repeat, confounds depend on one another, delays exceed the
+        repetition time, or the unit is not known or not the same in all regions.
+
+    Warns
+    -----
+    UserWarning
+        If no unit is given and the numbers do not look like percent, or not alike in all regions;
+        or if several regions are z-scored, as connections then take up the ratio of their
+        standard deviations.
 
     Examples
     --------
@@ -75,6 +94,7 @@ class BoldData(Run):
     input_names: tuple[str, ...] | None = None
     confounds: NDArray[np.float64] | None = None
     slice_delays: NDArray[np.float64] | None = None
+    unit: str | None = None
 
     def __post_init__(self) -> None:
         """Check every argument and fill the defaults."""
@@ -86,6 +106,7 @@ class BoldData(Run):
         self._set("signal", signal)
         self._set("repetition_time", repetition_time)
         self._set("region_names", names)
+        self._set("unit", check_unit(self.unit, signal, names))
         self._set_timing()
 
     @classmethod
@@ -100,6 +121,7 @@ class BoldData(Run):
         region_names: Sequence[str] | None = None,
         confounds: ArrayLike | None = None,
         slice_delays: ArrayLike | None = None,
+        unit: str | None = None,
     ) -> BoldData:
         """Signals with the inputs that a table of events describes.
 
@@ -111,7 +133,7 @@ class BoldData(Run):
         Parameters
         ----------
         signal : array_like, shape (scans, regions)
-            BOLD signal in percent or arbitrary units.
+            BOLD signal.
         repetition_time : float
             Time from scan to scan, in s.
         events : pandas.DataFrame or mapping of columns
@@ -122,7 +144,7 @@ class BoldData(Run):
             column ``trial_type`` there is one input, "event" or the one name given here.
         input_dt : float, optional
             Width of a microtime bin, in s; by default ``repetition_time / 16`` as in SPM.
-        region_names, confounds, slice_delays
+        region_names, confounds, slice_delays, unit
             As for `BoldData`.
 
         Returns
@@ -160,6 +182,7 @@ class BoldData(Run):
             input_names=names,
             confounds=confounds,  # type: ignore[arg-type]
             slice_delays=slice_delays,  # type: ignore[arg-type]
+            unit=unit,
         )
 
     @property
@@ -173,15 +196,78 @@ class BoldData(Run):
         return self.signal.shape[1]
 
     @property
+    def percent(self) -> float:
+        """Percent in one unit of the signal: 100 for fractions, else 1."""
+        return 100.0 if self.unit == "fraction" else 1.0
+
+    @property
     def scale(self) -> float:
-        """Factor by which SPM multiplies the centred signal: 4 / max(range, 4), at most 1.
+        """Factor by which SPM multiplies the centred signal in percent: 4 / max(range, 4).
 
         The range is the largest minus the smallest value over all regions, each centred.
+        Fractions are turned into percent as well.
         """
-        centred = self.signal - self.signal.mean(axis=0)
-        return _SCALED_RANGE / max(float(np.ptp(centred)), _SCALED_RANGE)
+        centred = (self.signal - self.signal.mean(axis=0)) * self.percent
+        return self.percent * _SCALED_RANGE / max(float(np.ptp(centred)), _SCALED_RANGE)
 
     @property
     def scaled_signal(self) -> NDArray[np.float64]:
         """Column-centred signal times `scale`, as SPM models it, shape (scans, regions)."""
         return (self.signal - self.signal.mean(axis=0)) * self.scale
+
+    def to_percent(self, baseline: ArrayLike | None = None) -> BoldData:
+        """Return the same run with its signal in percent of the baseline, centred.
+
+        Parameters
+        ----------
+        baseline : array_like, shape (regions,) or a number, optional
+            What is 100 %, in the unit of the signal: for raw signals their mean over time, which
+            is the default; for z-scored signals, mean over standard deviation of the raw ones.
+            Not for fractions, whose baseline is 1.
+
+        Returns
+        -------
+        BoldData
+            With `unit` ``"percent"``: ``100 * (signal - mean) / baseline``.
+
+        Raises
+        ------
+        TypeError
+            If `baseline` does not hold numbers.
+        ValueError
+            If the signal is in percent or `baseline` is given for fractions; if it is missing and
+            the signal has no mean that could be one; if it is not positive, or of another shape.
+
+        Examples
+        --------
+        >>> raw = np.random.default_rng(0).normal(900, 9, size=(100, 2))
+        >>> data = BoldData(raw, 2.0, unit="arbitrary").to_percent()
+        >>> data.unit, data.signal.std(axis=0).round(1).tolist()
+        ('percent', [1.0, 1.0])
+        """
+        if self.unit == "percent" or (self.unit == "fraction" and baseline is not None):
+            what = "already in percent" if self.unit == "percent" else "a fraction of its baseline"
+            raise ValueError(
+                f"the signal is {what} (unit={self.unit!r}), so "
+                f"{'nothing is to be converted' if baseline is None else 'baseline must be None'}; "
+                "if that is not its unit, construct BoldData with the right one"
+            )
+        mean = self.signal.mean(axis=0)
+        level = np.ones(self.n_regions) if self.unit == "fraction" else mean
+        if baseline is not None:
+            level = check_real_array("baseline", np.atleast_1d(baseline), ("regions",))
+        elif self.unit != "fraction":
+            centred = mean < _LEAST_BASELINE * np.ptp(self.signal, axis=0)
+            if centred.any():
+                region = (self.region_names or ())[int(np.flatnonzero(centred)[0])]
+                raise ValueError(
+                    f"baseline is missing, and the mean of the signal of {region!r}, "
+                    f"{mean[centred][0]:.3g}, cannot be it: the signal has been centred. Give "
+                    "baseline, what is 100 % in the unit of the signal"
+                )
+        if level.size not in (1, self.n_regions) or not (level > 0).all():
+            raise ValueError(
+                f"baseline must be positive, one number or one for each of the {self.n_regions} "
+                f"regions, got {level.tolist()}"
+            )
+        return self.replace(signal=100 * (self.signal - mean) / level, unit="percent")

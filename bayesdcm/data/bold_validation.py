@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bayesdcm.data.validation import check_positive, check_real_array
+from bayesdcm.data.validation import check_positive, check_real_array, warn_caller
 
 __all__ = [
     "check_confounds",
@@ -16,6 +16,7 @@ __all__ = [
     "check_delays",
     "check_repetition_time",
     "check_signal",
+    "check_unit",
     "check_variation",
 ]
 
@@ -23,6 +24,12 @@ __all__ = [
 _DEFAULT_DELAY = 1.0
 # No BOLD run is sampled more slowly; a larger number is a time in milliseconds.
 _LONGEST_REPETITION_TIME = 60.0
+UNITS = ("percent", "fraction", "arbitrary", "z-scored")
+# Ranges over a run, in percent, between which signals of the brain lie: single regions vary by some
+# tenths at least, and the Balloon model itself cannot reach 20.
+_LEAST_RANGE, _LARGEST_RANGE = 0.2, 30.0
+# Regions in the same unit differ less than this in their standard deviations.
+_LARGEST_RATIO = 10.0
 
 
 def check_signal(signal: ArrayLike) -> NDArray[np.float64]:
@@ -54,6 +61,67 @@ def check_variation(signal: NDArray[np.float64], names: tuple[str, ...]) -> None
             f"({names[column]}), value {signal[0, column]:g}; expected signals that vary over "
             "scans. Leave the region out, or check its mask."
         )
+
+
+def check_unit(unit: object, signal: NDArray[np.float64], names: tuple[str, ...]) -> str:
+    """Return the unit of a signal, (scans, regions); where none is given, warn of doubtful ones."""
+    if unit is None:
+        _warn_of_unit(signal, names)
+        return "percent"
+    if not isinstance(unit, str) and np.ndim(unit) == 1 and len(set(unit)) > 1:  # type: ignore[arg-type, call-overload]
+        raise ValueError(
+            f"unit is {list(unit)}; expected the same unit in all regions, as connections would "  # type: ignore[call-overload]
+            "take up the ratio of units. Convert the regions to percent first."
+        )
+    if not isinstance(unit, str) or unit not in UNITS:
+        raise ValueError(f"unit must be one of {', '.join(map(repr, UNITS))}, got {unit!r}")
+    if unit == "z-scored" and len(names) > 1:
+        warn_caller(
+            "signals are z-scored: each region was divided by its own standard deviation, and "
+            "connections between regions take up the ratio of those. For connections in Hz, give "
+            "signals in percent, or convert them by to_percent(baseline)."
+        )
+    return unit
+
+
+def _warn_of_unit(signal: NDArray[np.float64], names: tuple[str, ...]) -> None:
+    deviation, largest = signal.std(axis=0), float(np.ptp(signal, axis=0).max())
+    standard = (np.abs(signal.mean(axis=0)) < 1e-6) & (
+        (np.abs(deviation - 1) < 1e-6) | (np.abs(signal.std(axis=0, ddof=1) - 1) < 1e-6)
+    )
+    if standard.any():
+        found = [name for name, z in zip(names, standard, strict=True) if z]
+        warn_caller(
+            f"signal has mean 0 and standard deviation 1 in {_listed(found)}, so it seems to be "
+            "z-scored; expected percent, as connections take up the ratio of units. Give it in "
+            "percent, or say unit='z-scored'."
+        )
+    elif deviation.max() > _LARGEST_RATIO * deviation.min():
+        low, high = int(deviation.argmin()), int(deviation.argmax())
+        warn_caller(
+            f"signal varies {deviation[high] / deviation[low]:.3g} times more in {names[high]!r} "
+            f"than in {names[low]!r} (standard deviations {deviation[high]:.3g} and "
+            f"{deviation[low]:.3g}), so regions seem to be in different units, whose ratio "
+            "connections would take up; expected percent in every region. Convert them, or say "
+            "unit='percent' if that is what they are."
+        )
+    elif largest < _LEAST_RANGE:
+        warn_caller(
+            f"signal varies by {largest:.2g} at most, which is little for percent, in which "
+            "models predict. If these are fractions of 1, say unit='fraction'; if they are "
+            "percent, unit='percent'."
+        )
+    elif largest > _LARGEST_RANGE:
+        warn_caller(
+            f"signal varies by {largest:.3g}, more than a BOLD response in percent, in which "
+            "models predict. If these are raw values, say unit='arbitrary' and convert them by "
+            "to_percent(); if they are percent, unit='percent'."
+        )
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(map(repr, names[:5]))
+    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
 
 
 def check_repetition_time(value: float) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from html import escape
 from typing import Any, Self
 
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesdcm.data.bold_validation import check_confounds, check_coverage, check_delays
-from bayesdcm.data.validation import check_names, check_positive, check_real_array
+from bayesdcm.data.validation import check_names, check_order, check_positive, check_real_array
 
 __all__ = ["Run"]
 
@@ -138,6 +139,49 @@ class Run:
                 "Check the names."
             )
         return dataclasses.replace(self, **changes)  # type: ignore[type-var]
+
+    def reordered(
+        self,
+        region_names: Sequence[str] | None = None,
+        input_names: Sequence[str] | None = None,
+    ) -> Self:
+        """Return the same run with its regions, or its inputs, in another order.
+
+        Parameters
+        ----------
+        region_names, input_names : sequence of str, optional
+            All names in the order that is wanted; None leaves the order as it is.
+
+        Returns
+        -------
+        same class
+            A new object; signals, slice delays and inputs have moved with their names.
+
+        Raises
+        ------
+        ValueError
+            If the names are not those of the run.
+
+        Examples
+        --------
+        >>> from bayesdcm.data import BoldDesign
+        >>> design = BoldDesign(2, 1.0, [[0, 1], [2, 3]], 1.0, ["V1"], ["face", "house"])
+        >>> design.reordered(input_names=["house", "face"]).inputs.tolist()
+        [[1.0, 0.0], [3.0, 2.0]]
+        """
+        changes: dict[str, Any] = {}
+        if region_names is not None:
+            order = check_order("region_names", region_names, self.region_names or ())
+            changes["region_names"] = [self.region_names[i] for i in order]  # type: ignore[index]
+            changes["slice_delays"] = self.slice_delays[order]  # type: ignore[index]
+            if hasattr(self, "signal"):
+                changes["signal"] = self.signal[:, order]
+        if input_names is not None:
+            order = check_order("input_names", input_names, self.input_names or ())
+            changes["input_names"] = [self.input_names[i] for i in order]  # type: ignore[index]
+            if self.inputs is not None:
+                changes["inputs"] = self.inputs[:, order]
+        return self.replace(**changes)
 
     def _describe(self) -> list[tuple[str, str]]:
         duration = self.n_scans * self.repetition_time

@@ -7,6 +7,8 @@ came, what was expected and what to do. Nothing is clipped, reshaped or dropped.
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Iterable, Sequence
 from numbers import Real
 from typing import Any
@@ -14,7 +16,33 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["check_finite", "check_names", "check_positive", "check_real_array", "describe"]
+__all__ = [
+    "check_finite",
+    "check_names",
+    "check_order",
+    "check_positive",
+    "check_real_array",
+    "describe",
+    "warn_caller",
+]
+
+
+def warn_caller(text: str) -> None:
+    """Warn where code outside the package called it, however deep the fault was found.
+
+    Parameters
+    ----------
+    text : str
+        The message of the `UserWarning`.
+    """
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and _is_ours(frame.f_globals.get("__name__", "")):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, stacklevel=level)
+
+
+def _is_ours(module: str) -> bool:
+    return module.partition(".")[0] == "bayesdcm"
 
 
 def describe(value: object) -> str:
@@ -257,3 +285,40 @@ def check_names(
             "are labelled by them. Rename them."
         )
     return tuple(str(entry) for entry in names)
+
+
+def check_order(name: str, names: Iterable[str], known: Sequence[str]) -> list[int]:
+    """Places of names among those known, for putting axes in another order.
+
+    Parameters
+    ----------
+    name : str
+        The argument's name, for the messages.
+    names : iterable of str
+        All known names, in the order that is wanted.
+    known : sequence of str
+        The names in the order that is there.
+
+    Returns
+    -------
+    list of int
+        For each wanted name, its place in `known`.
+
+    Raises
+    ------
+    ValueError
+        If the two are not the same names.
+
+    Examples
+    --------
+    >>> check_order("input_names", ["house", "face"], ["face", "house"])
+    [1, 0]
+    """
+    wanted = [names] if isinstance(names, str) else list(names)
+    if sorted(map(str, wanted)) != sorted(known):
+        raise ValueError(
+            f"{name} must name {', '.join(map(repr, known))} in the order that is wanted, each "
+            f"once, got {wanted}"
+        )
+    places = list(known)
+    return [places.index(entry) for entry in wanted]

@@ -44,8 +44,10 @@ from bayesdcm.neural import CMC, ERP, LFP, NMDA, Prior, SourceModel
 from bayesdcm.observe.gaussian import gaussian
 
 NEURAL = {"erp": ERP, "cmc": CMC, "lfp": LFP, "nmda": NMDA}
-LOG_PRECISION_MEAN = 6.0
-LOG_PRECISION_VARIANCE = 1 / 128
+# Means and variances of the log-precision of the noise. SPM's holds the standard deviation near
+# exp(-3) = 0.05 of that of the data; the other lets data decide.
+SPM_LOG_PRECISION = (6.0, 1 / 128)
+WIDE_LOG_PRECISION = (2.0, 16.0)
 # SPM's prior precision of the coefficients of confounds in this scheme.
 CONFOUND_PRECISION = float(np.exp(-16))
 
@@ -296,9 +298,11 @@ class EvokedDCM(SourceNames):
         spatial = {prior.name: sample_prior(prior, "observer") for prior in self.spatial_priors}
         strength = connection_strength(self.source_model, neural, prepared.design)
         numpyro.deterministic("connection_strength", strength)
+        as_spm = self.integrator == "local_linear"
+        mean, variance = SPM_LOG_PRECISION if as_spm else WIDE_LOG_PRECISION
         log_precision = numpyro.sample(
             "log_precision",
-            dist.Normal(LOG_PRECISION_MEAN, np.sqrt(LOG_PRECISION_VARIANCE)),
+            dist.Normal(mean, np.sqrt(variance)),
             infer={"role": "precision"},
         )
         # Compiled apart from the observer, which variational Laplace moves while states stay.

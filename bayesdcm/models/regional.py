@@ -2,18 +2,52 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+
 import numpy as np
 from numpy.typing import NDArray
 
 from bayesdcm.data.bold import BoldData
 from bayesdcm.models.base import Model
+from bayesdcm.observe.gaussian import ConfoundBasis
 
 
 class RegionalModel(Model):
     """What results need of a model of BOLD signals beside its program.
 
-    Subclasses give `priors`; the observed site is the signal, (time, region).
+    Subclasses give `priors`, `scale` and `confound_basis`; the observed site is the signal,
+    (time, region).
     """
+
+    @abstractmethod
+    def scale(self, data: BoldData) -> float:
+        """Factor from the centred signal of a data set to the one that is modelled.
+
+        Parameters
+        ----------
+        data : BoldData
+            The data set.
+        """
+
+    @abstractmethod
+    def confound_basis(self, data: BoldData) -> ConfoundBasis:
+        """Confounds as the likelihood takes them.
+
+        Parameters
+        ----------
+        data : BoldData
+            The data set.
+        """
+
+    def modelled_signal(self, data: BoldData) -> NDArray:
+        """Signal as it is modelled: centred, times `scale`, shape (scans, regions).
+
+        Parameters
+        ----------
+        data : BoldData
+            The data set.
+        """
+        return (data.signal - data.signal.mean(axis=0)) * self.scale(data)
 
     def names(self, data: BoldData) -> dict[str, list[str]]:
         """Names along each kind of axis: regions, inputs.
@@ -50,6 +84,7 @@ class RegionalModel(Model):
             self.observed_site: ("time", "region"),
             "inputs": ("microtime", "input"),
             "confounds": ("time", "confound"),
+            "modelled_confounds": ("time", "modelled_confound"),
         }
 
     def coords(self, data: BoldData) -> dict[str, NDArray]:
@@ -65,17 +100,22 @@ class RegionalModel(Model):
         return names | {"time": np.asarray(data.times), "microtime": microtime}
 
     def constants(self, data: BoldData) -> dict[str, NDArray]:
-        """Constants of a data set that results hold: inputs, confounds, scale.
+        """Constants of a data set that results hold.
+
+        ``inputs`` and ``confounds`` as given; ``modelled_confounds``, those of the likelihood;
+        ``scale``, by what the signal was multiplied for the fit.
 
         Parameters
         ----------
         data : BoldData
             The data set.
         """
+        basis, scale = self.confound_basis(data)
         return {
             "inputs": np.asarray(data.inputs),
             "confounds": np.asarray(data.confounds),
-            "scale": np.asarray(data.scale),
+            "modelled_confounds": np.asarray(basis) * np.asarray(scale),
+            "scale": np.asarray(self.scale(data)),
         }
 
     def restore(self, scaled: NDArray, data: BoldData) -> NDArray:
@@ -93,7 +133,7 @@ class RegionalModel(Model):
         ndarray
             In the shape of `scaled`.
         """
-        return scaled / data.scale + np.asarray(data.signal).mean(axis=0)
+        return scaled / self.scale(data) + np.asarray(data.signal).mean(axis=0)
 
     def arrange(self, values: NDArray, data: BoldData) -> NDArray:
         """From the axes of what is modelled to those of results, which are the same.

@@ -33,8 +33,10 @@ from bayesdcm.observe import balloon
 from bayesdcm.observe.gaussian import ConfoundBasis, confound_basis, gaussian
 from bayesdcm.observe.side_by_side import expects_subjects
 
-LOG_PRECISION_MEAN = 6.0
-LOG_PRECISION_VARIANCE = 1 / 128
+# Means and variances of the log-precision of the noise. SPM's holds the standard deviation near
+# exp(-3) = 0.05; the other leaves any from 0.007 to 20 within two standard deviations.
+SPM_LOG_PRECISION = (6.0, 1 / 128)
+WIDE_LOG_PRECISION = (2.0, 16.0)
 
 Parameters = Mapping[str, ArrayLike]
 
@@ -47,7 +49,7 @@ class Prepared(NamedTuple):
     grid : TimeGrid
         Steps and sample points.
     signal : (scans, regions)
-        Data centred and scaled as SPM does.
+        Data as they are modelled: centred, and with SPM's integrator scaled as SPM does.
     confounds : ConfoundBasis
         Orthonormal confounds.
     """
@@ -82,7 +84,9 @@ class TaskDCM(RegionalModel):
         ``"nonlinear"`` solves the published equations (error about 1e-5 of the peak).
         ``"bilinear"`` is SPM's scheme, which expands the whole system to first order about
         rest; the two differ by up to a third of the peak at strong responses. With `D`,
-        ``"bilinear"`` reproduces ``spm_int_D``, in which the linear term acts twice.
+        ``"bilinear"`` reproduces ``spm_int_D``, in which the linear term acts twice. With SPM's
+        integrator come SPM's other choices: signals scaled down to a range of 4 (`C` then refers
+        to the scaled signal), its prior of the noise, confounds in their own units.
     backwards : bool
         With `two_state`, whether extrinsic connections also reach inhibitory populations
         (SPM's option of that name; parameter ``A_backward``).
@@ -98,7 +102,8 @@ class TaskDCM(RegionalModel):
     state), their diagonals log scalings of a self-connection of -0.5 Hz, ``C`` in 1/16 Hz,
     ``transit``, ``decay`` and ``epsilon`` log scalings. Priors: `bayesdcm.neural.Bilinear`,
     `bayesdcm.neural.TwoState`, `bayesdcm.observe.haemodynamic_priors`; log-precisions of the
-    noise N(6, 1/128), one a region.
+    noise N(2, 16), one a region, so that data decide on it, with ``"bilinear"`` SPM's N(6, 1/128),
+    by which the standard deviation of the noise is 0.05 of the scaled signal's unit.
 
     References
     ----------
@@ -208,6 +213,46 @@ class TaskDCM(RegionalModel):
         """Priors of all parameters but the noise precision, in SPM's order."""
         return self.neural.priors() + balloon.haemodynamic_priors(self.n_regions)
 
+    @property
+    def _as_spm(self) -> bool:
+        """Whether scaling, noise prior and confounds are SPM's, as its integrator is."""
+        return self.integrator == "bilinear"
+
+    def scale(self, data: BoldData) -> float:
+        """Factor from the centred signal of a data set to the one that is modelled.
+
+        Parameters
+        ----------
+        data : BoldData
+            The data set.
+
+        Returns
+        -------
+        float
+            1, or 100 where the signal is in fractions of 1; SPM's with its integrator.
+        """
+        return data.scale if self._as_spm else data.percent
+
+    def confound_basis(self, data: BoldData) -> ConfoundBasis:
+        """Confounds as the likelihood takes them.
+
+        Parameters
+        ----------
+        data : BoldData
+            The data set.
+
+        Returns
+        -------
+        ConfoundBasis
+            Orthonormal columns, and their singular values: those of the confounds with SPM's
+            integrator, else the root of the number of scans, so that neither units nor
+            correlations of confounds matter.
+        """
+        if self._as_spm:
+            return confound_basis(data.confounds, data.n_scans)
+        basis, _ = confound_basis(data.confounds / np.abs(data.confounds).max(0), data.n_scans)
+        return ConfoundBasis(basis, np.full(basis.shape[1], np.sqrt(data.n_scans)))
+
     # The program
 
     def prepare(self, data: BoldData) -> Prepared:
@@ -226,8 +271,8 @@ class TaskDCM(RegionalModel):
         self.check(data)
         return Prepared(
             time_grid_on_device(self, data),
-            jnp.asarray(data.scaled_signal),
-            jax.tree.map(jnp.asarray, confound_basis(data.confounds, data.n_scans)),
+            jnp.asarray(self.modelled_signal(data)),
+            jax.tree.map(jnp.asarray, self.confound_basis(data)),
         )
 
     def check(self, design: Any) -> None:
@@ -269,7 +314,7 @@ class TaskDCM(RegionalModel):
         Parameters
         ----------
         data : BoldData
-            The data set; its scaled signal is the observed site ``signal``.
+            The data set; `modelled_signal` of it is the observed site ``signal``.
 
         Returns
         -------
@@ -300,11 +345,10 @@ class TaskDCM(RegionalModel):
         parameters = {prior.name: sample_prior(prior) for prior in self.priors}
         for name, value in physical_quantities(self.neural, parameters).items():
             numpyro.deterministic(name, value)
+        mean, variance = SPM_LOG_PRECISION if self._as_spm else WIDE_LOG_PRECISION
         log_precision = numpyro.sample(
             "log_precision",
-            dist.Normal(
-                jnp.full(self.n_regions, LOG_PRECISION_MEAN), np.sqrt(LOG_PRECISION_VARIANCE)
-            ).to_event(1),
+            dist.Normal(jnp.full(self.n_regions, mean), np.sqrt(variance)).to_event(1),
             infer={"role": "precision"},
         )
         # Compiled as one: handlers and samplers also run programs one operation at a time.
@@ -442,6 +486,7 @@ class TaskDCM(RegionalModel):
             input_names=design.input_names,
             confounds=design.confounds,
             slice_delays=design.slice_delays,
+            unit="percent",
         )
 
     def restrict(
