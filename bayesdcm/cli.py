@@ -18,10 +18,18 @@ import typer
 
 from bayesdcm import __version__
 from bayesdcm.commands.compare import compare
-from bayesdcm.commands.files import check_writable, make_folder, short
+from bayesdcm.commands.files import check_writable, make_folder, read_priors, short
 from bayesdcm.commands.group import group
 from bayesdcm.commands.messages import as_text, noticing_interrupts, reported, say
-from bayesdcm.commands.options import INTEGRATOR_HELP, Integrator, Method, Quiet, Report, Seed
+from bayesdcm.commands.options import (
+    INTEGRATOR_HELP,
+    Integrator,
+    Method,
+    Priors,
+    Quiet,
+    Report,
+    Seed,
+)
 
 if TYPE_CHECKING:
     from bayesdcm.infer.results import Fit
@@ -132,6 +140,7 @@ def fit(
     ] = None,
     guide: Annotated[Guide | None, typer.Option(help="Approximating family (svi).")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Optimisation steps (svi).")] = None,
+    priors: Priors = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="NC", help="Save the fit to this file.")
     ] = None,
@@ -153,6 +162,8 @@ def fit(
         model = spm.model
         if integrator is not None and integrator.value != model.integrator:
             model = dataclasses.replace(model, integrator=integrator.value)
+        if priors is not None:
+            model = model.with_priors(read_priors(priors))
         say(quiet, f"{file}: {spm.data!r}")
         with noticing_interrupts() as noticed:
             found = _timed_fit(quiet, model, spm.data, method.value, seed, options)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def make_folder(path: Path) -> None:
@@ -37,3 +41,25 @@ def short(path: Path, paths: list[Path]) -> str:
     """Name of a file: its stem, or the path where stems repeat."""
     stems = [other.stem for other in paths]
     return path.stem if stems.count(path.stem) == 1 else str(path)
+
+
+def read_priors(path: Path) -> pd.DataFrame:
+    """Table of priors: columns parameter, mean and variance."""
+    import pandas as pd
+
+    if not path.is_file():
+        raise FileNotFoundError(f"--priors: there is no file {str(path)!r}")
+    try:
+        table = pd.read_csv(path, skipinitialspace=True)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"--priors: {str(path)!r} is not a table of comma-separated values ({error})"
+        ) from error
+    missing = [name for name in ("parameter", "mean", "variance") if name not in table.columns]
+    if missing:
+        raise ValueError(
+            f"--priors: {str(path)!r} lacks column(s) {', '.join(missing)}; expected parameter, "
+            f"mean and variance, got {', '.join(map(str, table.columns))}. Labels with commas, "
+            'such as "A[V5, V1]", need quotation marks'
+        )
+    return table

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bayesdcm.commands.design_file import read_design
-from bayesdcm.commands.files import check_writable, make_folder, short
+from bayesdcm.commands.files import check_writable, make_folder, read_priors, short
 from bayesdcm.commands.messages import as_text, noticing_interrupts, reported, say
 from bayesdcm.commands.options import (
     INTEGRATOR_HELP,
     Integrator,
     Method,
+    Priors,
     Quiet,
     Report,
     Seed,
@@ -42,6 +43,7 @@ def group(
     ],
     method: Annotated[Method, typer.Option(help="Method of inference.")] = Method.laplace,
     integrator: Annotated[Integrator | None, typer.Option(help=INTEGRATOR_HELP)] = None,
+    priors: Priors = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -108,6 +110,8 @@ def group(
             table, notes = read_design(design, names, chosen, centre)
             _check_early(table, names)
         model, data = _read(dict(zip(names, files, strict=True)), integrator)
+        if priors is not None:
+            model = model.with_priors(read_priors(priors))
         say(quiet, f"{len(names)} subjects, {model!r}")
         with noticing_interrupts() as noticed:
             fits = _fitted(model, data, method, out, seed, quiet)

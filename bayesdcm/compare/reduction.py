@@ -387,7 +387,9 @@ def _number(argument: str, name: str, value: float) -> float:
 def _absent(problem: Problem) -> dict[str, float | None]:
     """By site of a model that holds log scalings, where absent entries are; None if unknown."""
     found: dict[str, float | None] = {}
-    for prior in getattr(getattr(problem.source, "model", None), "priors", ()):
+    priors = getattr(getattr(problem.source, "model", None), "priors", ())
+    # Where connections are absent follows from the structure, not from values that were fixed.
+    for prior in getattr(priors, "own", priors):
         if not prior.unit.startswith("log scaling") or not prior.free.any():
             continue
         free, constant = prior.mean[prior.free], prior.mean[~prior.free]

@@ -161,7 +161,8 @@ def make_problem(model: Any, data: Any, shared: bool = False) -> Problem:
         If `model` is neither.
     """
     if hasattr(model, "program") and hasattr(model, "sample"):
-        return _model_problem(model, data)
+        named = model.for_data(data) if hasattr(model, "for_data") else model
+        return _model_problem(named, data)
     if not callable(model) or isinstance(model, type):
         raise TypeError(
             f"model must be a model such as TaskDCM(...) or a NumPyro program called with data, "

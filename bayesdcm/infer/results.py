@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 from numpy.typing import NDArray
 
 from bayesdcm.infer import arviz_adapter
@@ -131,6 +132,16 @@ class Fit:
         evidence = "" if self.log_evidence is None else f", log evidence {self.log_evidence:.2f}"
         return f"Fit(method={self.method!r}, {state}{evidence}; {self.description})"
 
+    def _bound(self) -> Problem:
+        """The program bound to data, which predictions and draws need."""
+        if self._problem is None:
+            raise ValueError(
+                "the fit was read without its model and data, which predictions and draws need; "
+                "give them to load_group(folder, models, datasets), or use Fit.save, which keeps "
+                "all of them"
+            )
+        return self._problem
+
     # Posterior
 
     @cached_property
@@ -218,13 +229,7 @@ class Fit:
         NAME, replicated data ``NAME``, the noise-free ``NAME_prediction`` and, with confounds,
         ``NAME_fitted``, in the units of the data.
         """
-        problem, posterior = self._problem, self._posterior
-        if problem is None:
-            raise ValueError(
-                "the fit was read without its model and data, which predictions and draws need; "
-                "give them to load_group(folder, models, datasets), or use Fit.save, which keeps "
-                "all of them"
-            )
+        problem, posterior = self._bound(), self._posterior
         sample = posterior.sample
         shape = sample.shape[:2]
         found = predictive(problem, sample.reshape(-1, sample.shape[-1]), posterior.seed)
@@ -239,14 +244,8 @@ class Fit:
         prior_values = {k: v[None] for k, v in site_values(problem, prior).items()}
         dims = _dims(problem)
         coords = dict(problem.coords)
-        restored = {
-            name: problem.restore(value) if _is_restored(problem, name) else value
-            for name, value in stacked(found["predictive"]).items()
-        }
-        observed = {
-            name: problem.restore(value) if _is_restored(problem, name) else value
-            for name, value in observed_values(problem).items()
-        }
+        restored = _restored(problem, stacked(found["predictive"]))
+        observed = _restored(problem, observed_values(problem))
         likelihood = {
             name: problem.arrange(value) if _is_restored(problem, name) else value
             for name, value in stacked(found["likelihood"]).items()
@@ -266,6 +265,34 @@ class Fit:
                 for name, (values, leading) in groups.items()
                 if values
             }
+        )
+
+    @cached_property
+    def prior_predictive(self) -> xr.Dataset:
+        """Data that the prior predicts, one draw for each of ``idata.prior``.
+
+        For an observed site NAME replicated data ``NAME`` (without confounds) and the noise-free
+        ``NAME_prediction``, each (chain, draw, ...), in the units of the data. Where a draw gives
+        a trajectory that diverges, values are not finite.
+
+        Raises
+        ------
+        ValueError
+            If the fit was read without its model and data.
+        """
+        problem = self._bound()
+        prior = prior_sample(problem, PRIOR_DRAWS, self._posterior.seed)
+        found = predictive(problem, prior, self._posterior.seed)["predictive"]
+        # What is fitted has the confounds that the data imply.
+        values = {}
+        for name, value in found.items():
+            fitted = found.get(f"{name}_fitted")
+            if name.endswith("_fitted"):
+                continue
+            shift = 0.0 if fitted is None else found[f"{name}_prediction"] - fitted
+            values[name] = (value + shift)[None]
+        return arviz_adapter.dataset(
+            _restored(problem, values), _dims(problem), dict(problem.coords), ("chain", "draw")
         )
 
     @cached_property
@@ -366,6 +393,14 @@ def _shown(values: Mapping[str, NDArray]) -> dict[str, NDArray]:
     """Sites that results show: full arrays instead of vectors of free entries."""
     hidden = {n for n in values if n.endswith(FREE) and n.removesuffix(FREE) in values}
     return {name: value for name, value in values.items() if name not in hidden}
+
+
+def _restored(problem: Problem, values: Mapping[str, NDArray]) -> dict[str, NDArray]:
+    """Values in the units and axes of the data."""
+    return {
+        name: problem.restore(value) if _is_restored(problem, name) else value
+        for name, value in values.items()
+    }
 
 
 def _is_restored(problem: Problem, name: str) -> bool:

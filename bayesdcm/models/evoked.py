@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from functools import cached_property, partial
 from typing import Any
 
@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
-import numpyro.distributions as dist
 from numpy.typing import ArrayLike, NDArray
 
 from bayesdcm.data.evoked import EvokedData
@@ -19,6 +18,7 @@ from bayesdcm.integrate.step_derivative import expects_many_directions
 from bayesdcm.models.evoked_checks import (
     check_evoked_data,
     check_evoked_model,
+    check_position_prior,
     check_snr,
     restricted,
 )
@@ -38,16 +38,18 @@ from bayesdcm.models.evoked_response import (
     evoked_states,
     prepare_evoked,
 )
-from bayesdcm.models.priors import complete_parameters, sample_prior
+from bayesdcm.models.priors import (
+    SPM_NOISE,
+    WIDE_NOISE,
+    complete_parameters,
+    noise_prior,
+    sample_prior,
+)
 from bayesdcm.models.source_names import SourceNames
 from bayesdcm.neural import CMC, ERP, LFP, NMDA, Prior, SourceModel
 from bayesdcm.observe.gaussian import gaussian
 
 NEURAL = {"erp": ERP, "cmc": CMC, "lfp": LFP, "nmda": NMDA}
-# Means and variances of the log-precision of the noise. SPM's holds the standard deviation near
-# exp(-3) = 0.05 of that of the data; the other lets data decide.
-SPM_LOG_PRECISION = (6.0, 1 / 128)
-WIDE_LOG_PRECISION = (2.0, 16.0)
 # SPM's prior precision of the coefficients of confounds in this scheme.
 CONFOUND_PRECISION = float(np.exp(-16))
 
@@ -92,8 +94,8 @@ class EvokedDCM(SourceNames):
         Prior mean of the time at which the input peaks, and of its standard deviation, s; one
         for all inputs or one each. SPM's defaults.
     integrator : {"local_linear", "delayed"}
-        ``"local_linear"`` is SPM's scheme, in which delays act to first order.
-        ``"delayed"`` solves the delay equations; slower.
+        ``"local_linear"`` is SPM's scheme, in which delays act to first order, with SPM's prior
+        of the noise. ``"delayed"`` solves the delay equations; slower.
     position_variance : float
         Prior variance of dipole positions, mm^2; 0 fixes them.
     n_modes : int
@@ -108,6 +110,9 @@ class EvokedDCM(SourceNames):
         Whether the noise is serially correlated as SPM assumes.
     one_sided : bool
         Whether Jacobians are SPM's one-sided differences instead of exact; for parity only.
+    priors : mapping or pandas.DataFrame, optional
+        Priors in place of the model's own, as for `TaskDCM`: by parameter (``"A"``, ``"gain"``,
+        ``"log_precision"``) or by labelled entry (``"A[forward, STG, A1]"``).
 
     Raises
     ------
@@ -117,7 +122,9 @@ class EvokedDCM(SourceNames):
     Notes
     -----
     Parameters are in SPM's parameterisation: log scalings of the strengths, rates and delays
-    that the neural model's documentation gives. `priors` lists them all.
+    that the neural model's documentation gives; `prior_table` lists them all. The log-precision
+    of the noise, in units of the standard deviation of the data, has SPM's prior N(6, 1/128), by
+    which the noise is a twentieth of the data, or with ``"delayed"`` N(2, 16), so that data decide.
 
     References
     ----------
@@ -154,10 +161,13 @@ class EvokedDCM(SourceNames):
     hanning: bool = field(default=False, kw_only=True)
     temporal_correlation: bool = field(default=True, kw_only=True)
     one_sided: bool = field(default=False, kw_only=True)
+    priors: Any = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         for name, value in check_evoked_model(self, NEURAL, OBSERVATIONS, INTEGRATORS).items():
             object.__setattr__(self, name, value)
+        self._set_priors()
+        check_position_prior(self)
 
     def __repr__(self) -> str:
         kinds = ", ".join(
@@ -167,6 +177,8 @@ class EvokedDCM(SourceNames):
         details = f"observation={self.observation!r}"
         if self.integrator != "local_linear":
             details += f", integrator={self.integrator!r}"
+        if self.priors.given:
+            details += f"; {self.priors!r}"
         return (
             f"EvokedDCM({self.n_sources} source{'s' * (self.n_sources != 1)}, "
             f"{self.neural.upper()}; connections: {kinds}; {int(self.modulation.sum())} "
@@ -206,15 +218,30 @@ class EvokedDCM(SourceNames):
             self.forward, self.backward, self.lateral, self.modulation, self.inputs
         )
 
-    @cached_property
+    def own_priors(self) -> tuple[Prior, ...]:
+        """Priors that hold where none are given: neural, spatial, that of the noise last."""
+        return (
+            *self.source_model.priors(),
+            *spatial_priors(self),
+            self.source_model.contribution,
+            noise_prior(*(SPM_NOISE if self.integrator == "local_linear" else WIDE_NOISE)),
+        )
+
+    @property
+    def moves_sources(self) -> bool:
+        """Whether positions of dipoles are estimated."""
+        free = (prior.free.any() for prior in self.spatial_priors if prior.name == "position")
+        return any(free)
+
+    @property
+    def neural_priors(self) -> tuple[Prior, ...]:
+        """Priors of the neural parameters, in SPM's order."""
+        return tuple(self.priors)[: len(self.source_model.priors())]
+
+    @property
     def spatial_priors(self) -> tuple[Prior, ...]:
         """Priors of the spatial parameters, in SPM's order."""
-        return (*spatial_priors(self), self.source_model.contribution)
-
-    @cached_property
-    def priors(self) -> tuple[Prior, ...]:
-        """Priors of all parameters but the noise precision: neural, then spatial."""
-        return (*self.source_model.priors(), *self.spatial_priors)
+        return tuple(self.priors)[len(self.source_model.priors()) :]
 
     # The program
 
@@ -284,7 +311,7 @@ class EvokedDCM(SourceNames):
         TypeError, ValueError
             If the data do not fit the model.
         """
-        return partial(self.sample, self.prepare(data))
+        return partial(self.for_data(data).sample, self.prepare(data))
 
     def sample(self, prepared: Prepared) -> None:
         """The program itself; sites in the order of `priors`.
@@ -294,17 +321,12 @@ class EvokedDCM(SourceNames):
         prepared : Prepared
             From `prepare`; may be traced, so that one compiled program serves many data sets.
         """
-        neural = {prior.name: sample_prior(prior) for prior in self.source_model.priors()}
+        self._require_named()
+        neural = {prior.name: sample_prior(prior) for prior in self.neural_priors}
         spatial = {prior.name: sample_prior(prior, "observer") for prior in self.spatial_priors}
         strength = connection_strength(self.source_model, neural, prepared.design)
         numpyro.deterministic("connection_strength", strength)
-        as_spm = self.integrator == "local_linear"
-        mean, variance = SPM_LOG_PRECISION if as_spm else WIDE_LOG_PRECISION
-        log_precision = numpyro.sample(
-            "log_precision",
-            dist.Normal(mean, np.sqrt(variance)),
-            infer={"role": "precision"},
-        )
+        log_precision = sample_prior(self.priors.noise, "precision")
         # Compiled apart from the observer, which variational Laplace moves while states stay.
         states = compiled_states(self, neural, prepared, True, expects_many_directions())
         signal = self._observe(states, spatial, prepared.space)
@@ -331,7 +353,7 @@ class EvokedDCM(SourceNames):
     @cached_property
     def _seen(self) -> NDArray[np.intp]:
         """States that may contribute to the signal."""
-        prior = self.source_model.contribution
+        prior = self.spatial_priors[-1]
         return np.flatnonzero((prior.mean != 0) | (prior.variance > 0))
 
     # Prediction
@@ -373,7 +395,7 @@ class EvokedDCM(SourceNames):
         ValueError
             If a parameter is missing or has the wrong shape.
         """
-        complete = complete_parameters(self.source_model.priors(), parameters)
+        complete = complete_parameters(self.for_data(data).neural_priors, parameters)
         return compiled_states(self, complete, self.prepare(data), False)
 
     def predict(self, parameters: Parameters, data: EvokedData) -> jax.Array:
@@ -399,6 +421,8 @@ class EvokedDCM(SourceNames):
         ValueError
             If a parameter is missing or has the wrong shape.
         """
+        if self.priors.pending:
+            return self.for_data(data).predict(parameters, data)
         complete = complete_parameters(self.priors, parameters)
         prepared, space = self.prepare(data), self.channel_space(data)
         states = compiled_states(self, complete, prepared, True)
@@ -494,4 +518,4 @@ class EvokedDCM(SourceNames):
         for name, value in given.items():
             if value is not None:
                 changes[name] = restricted(name, getattr(self, name), value)
-        return replace(self, **changes)
+        return self._with_structure(**changes)

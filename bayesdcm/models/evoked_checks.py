@@ -65,6 +65,35 @@ def check_evoked_model(
     return checked | _spatial(model, n)
 
 
+def check_position_prior(model: EvokedDCM) -> None:
+    """Raise an error where priors move the sources, whose lead fields are those at `positions`.
+
+    Parameters
+    ----------
+    model : EvokedDCM
+        As constructed.
+
+    Raises
+    ------
+    ValueError
+        If the prior mean of positions is not `positions`, or a variance is given although
+        `position_variance` is 0.
+    """
+    for prior in model.spatial_priors:
+        if prior.name != "position":
+            continue
+        if not np.allclose(prior.mean, model.positions, rtol=0, atol=1e-9):
+            raise ValueError(
+                "priors['position'] has another mean than positions; give the prior positions as "
+                "positions=, in mm"
+            )
+        if prior.free.any() and model.position_variance == 0:
+            raise ValueError(
+                "priors['position'] has a variance, but position_variance is 0; give the variance "
+                "of positions, in mm^2, as position_variance= too"
+            )
+
+
 def _connections(model: EvokedDCM) -> dict[str, NDArray]:
     kinds = ("forward", "backward", "lateral")
     given = {kind: square(kind, getattr(model, kind)) for kind in kinds if _is_given(model, kind)}

@@ -268,7 +268,7 @@ def _projected(
 ) -> Any:
     if lead.ndim == 2:
         return projection.T @ lead
-    if model.position_variance > 0 and isinstance(data.head, GridHead):
+    if model.moves_sources and isinstance(data.head, GridHead):
         return _expansion(data.head, model.positions, projection * dipole_scale)
     return np.einsum("sca,cm->sma", lead, projection)
 
@@ -280,8 +280,7 @@ def _expansion(head: GridHead, positions: NDArray, scaled: NDArray) -> tuple[NDA
 
 
 def _held(model: EvokedDCM, data: EvokedData) -> HeldHead | None:
-    free = model.observation == "ecd" and model.position_variance > 0
-    if not free or isinstance(data.head, GridHead):
+    if not model.moves_sources or isinstance(data.head, GridHead):
         return None
     return HeldHead(data.head, model.positions)
 

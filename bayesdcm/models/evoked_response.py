@@ -258,7 +258,7 @@ def prior_halvings(model: EvokedDCM, dt: float, design: bytes, shape: tuple[int,
         For `bayesdcm.integrate.local_linear.phi`.
     """
     source = model.source_model
-    parameters = {prior.name: jnp.asarray(prior.mean) for prior in source.priors()}
+    parameters = {prior.name: jnp.asarray(prior.mean) for prior in model.neural_priors}
     start, u = jnp.asarray(source.rest()), jnp.zeros(model.n_inputs)
 
     @jax.jit

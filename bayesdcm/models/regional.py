@@ -15,9 +15,12 @@ from bayesdcm.observe.gaussian import ConfoundBasis
 class RegionalModel(Model):
     """What results need of a model of BOLD signals beside its program.
 
-    Subclasses give `priors`, `scale` and `confound_basis`; the observed site is the signal,
+    Subclasses give `own_priors`, `scale` and `confound_basis`; the observed site is the signal,
     (time, region).
     """
+
+    n_regions: int
+    n_inputs: int
 
     @abstractmethod
     def scale(self, data: BoldData) -> float:
@@ -49,27 +52,21 @@ class RegionalModel(Model):
         """
         return (data.signal - data.signal.mean(axis=0)) * self.scale(data)
 
-    def names(self, data: BoldData) -> dict[str, list[str]]:
+    def names(self, data: BoldData | None = None) -> dict[str, list[str]]:
         """Names along each kind of axis: regions, inputs.
 
         Parameters
         ----------
-        data : BoldData
-            The data set.
+        data : BoldData, optional
+            The data set; None for names such as "region 1".
         """
-        regions = list(data.region_names)
+        if data is None:
+            regions = [f"region {i + 1}" for i in range(self.n_regions)]
+            inputs = [f"input {i + 1}" for i in range(self.n_inputs)]
+        else:
+            regions, inputs = list(data.region_names), list(data.input_names)
         along = dict.fromkeys(("region", "to", "from", "gating"), regions)
-        return along | {"input": list(data.input_names)}
-
-    def precision_labels(self, data: BoldData) -> list[str]:
-        """Labels of the log-precisions, one a region.
-
-        Parameters
-        ----------
-        data : BoldData
-            The data set.
-        """
-        return [f"log_precision[{name}]" for name in data.region_names]
+        return along | {"input": inputs}
 
     def dims(self) -> dict[str, tuple[str, ...]]:
         """Names of the axes of every site that results hold."""

@@ -37,6 +37,11 @@ class SourceNames(Model):
 
     @property
     @abstractmethod
+    def n_effects(self) -> int:
+        """Number of condition-specific effects."""
+
+    @property
+    @abstractmethod
     def spatial_priors(self) -> tuple[Prior, ...]:
         """Priors of the spatial parameters."""
 
@@ -50,41 +55,34 @@ class SourceNames(Model):
             The data set.
         """
 
-    def names(self, data: EvokedData) -> dict[str, list[str]]:
+    def names(self, data: EvokedData | None = None) -> dict[str, list[str]]:
         """Names along each kind of axis: sources, kinds of connection, effects, inputs.
 
         Parameters
         ----------
-        data : EvokedData
-            The data set.
+        data : EvokedData, optional
+            The data set; None for names such as "effect 1".
         """
+        effects = [f"effect {i + 1}" for i in range(self.n_effects)]
+        conditions = ["condition 1"]
+        if data is not None:
+            effects, conditions = list(data.effect_names), list(data.condition_names)
         sources = list(self.source_names)
         names = {name: list(values) for name, values in self.source_model.axes.items()}
         names |= dict.fromkeys(("source", "to", "from"), sources)
         names |= {
             "kind": list(self.source_model.kinds),
-            "effect": list(data.effect_names),
+            "effect": effects,
             "input": [f"input {i + 1}" for i in range(self.n_inputs)],
             "timing": ["onset", "duration"],
             "axis": ["x", "y", "z"],
             "state": list(self.source_model.states),
-            "condition": list(data.condition_names),
+            "condition": conditions,
         }
         for prior in self.spatial_priors:
             for dim, length in zip(prior.dims, np.shape(prior.mean), strict=True):
                 names.setdefault(dim, [str(i + 1) for i in range(length)])
         return names
-
-    def precision_labels(self, data: EvokedData) -> list[str]:
-        """Label of the log-precision of the noise, which all channels share.
-
-        Parameters
-        ----------
-        data : EvokedData
-            The data set; not used.
-        """
-        del data
-        return ["log_precision"]
 
     def dims(self) -> dict[str, tuple[str, ...]]:
         """Names of the axes of every site that results hold."""

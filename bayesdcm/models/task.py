@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from numbers import Real
 from typing import Any, NamedTuple
@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
-import numpyro.distributions as dist
 from numpy.typing import ArrayLike
 
 from bayesdcm.data.bold import BoldData
@@ -25,18 +24,19 @@ from bayesdcm.models.bold_response import (
     physical_quantities,
     time_grid_on_device,
 )
-from bayesdcm.models.priors import complete_parameters, sample_prior
+from bayesdcm.models.priors import (
+    SPM_NOISE,
+    WIDE_NOISE,
+    complete_parameters,
+    noise_prior,
+    sample_prior,
+)
 from bayesdcm.models.regional import RegionalModel
 from bayesdcm.models.structure import square, switches
 from bayesdcm.neural import Bilinear, NeuralModel, Prior, TwoState
 from bayesdcm.observe import balloon
 from bayesdcm.observe.gaussian import ConfoundBasis, confound_basis, gaussian
 from bayesdcm.observe.side_by_side import expects_subjects
-
-# Means and variances of the log-precision of the noise. SPM's holds the standard deviation near
-# exp(-3) = 0.05; the other leaves any from 0.007 to 20 within two standard deviations.
-SPM_LOG_PRECISION = (6.0, 1 / 128)
-WIDE_LOG_PRECISION = (2.0, 16.0)
 
 Parameters = Mapping[str, ArrayLike]
 
@@ -90,11 +90,19 @@ class TaskDCM(RegionalModel):
     backwards : bool
         With `two_state`, whether extrinsic connections also reach inhibitory populations
         (SPM's option of that name; parameter ``A_backward``).
+    priors : mapping or pandas.DataFrame, optional
+        Priors in place of the model's own: from a parameter (``"A"``, ``"transit"``,
+        ``"log_precision"``) or a labelled entry (``"A[V5, V1]"``) to ``(mean, variance)``, to
+        ``{"mean": ...}`` or ``{"variance": ...}`` alone, or to a fixed value. Numbers are for all
+        entries that are on, arrays have the shape of the parameter; labelled entries, found by
+        the names of the data, come last. Or a table as `prior_table` gives. The model's attribute
+        `priors` is the sequence of all of them.
 
     Raises
     ------
     TypeError, ValueError
-        If a structure is not binary, not square, or its shape disagrees with the others.
+        If a structure is not binary, not square, or its shape disagrees with the others; if
+        `priors` names what the model does not have, has another shape, or is not finite.
 
     Notes
     -----
@@ -126,6 +134,7 @@ class TaskDCM(RegionalModel):
     two_state: bool = False
     integrator: str = "nonlinear"
     backwards: bool = field(default=False, kw_only=True)
+    priors: Any = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         A = square("A", self.A)
@@ -145,6 +154,7 @@ class TaskDCM(RegionalModel):
         for name, value in (("A", A), ("B", B), ("C", C), ("D", D)):
             object.__setattr__(self, name, value)
         self._check_options()
+        self._set_priors()
 
     def _check_options(self) -> None:
         for name in ("two_state", "backwards"):
@@ -171,9 +181,10 @@ class TaskDCM(RegionalModel):
         kind = ", two-state" if self.two_state else ""
         regions = f"{self.n_regions} region{'s' * (self.n_regions != 1)}"
         inputs = f"{self.n_inputs} input{'s' * (self.n_inputs != 1)}"
+        given = f"; {self.priors!r}" if self.priors.given else ""
         return (
             f"TaskDCM({regions}, {inputs}{kind}; connections: {', '.join(counts)}; "
-            f"integrator={self.integrator!r})"
+            f"integrator={self.integrator!r}{given})"
         )
 
     def _key(self) -> tuple:
@@ -183,6 +194,7 @@ class TaskDCM(RegionalModel):
             bool(self.two_state),
             self.integrator,
             bool(self.backwards),
+            self.priors,
         )
 
     def __eq__(self, other: object) -> bool:
@@ -208,10 +220,10 @@ class TaskDCM(RegionalModel):
             return TwoState(self.A, self.B, self.C, self.D, bool(self.backwards))
         return Bilinear(self.A, self.B, self.C, self.D)
 
-    @cached_property
-    def priors(self) -> tuple[Prior, ...]:
-        """Priors of all parameters but the noise precision, in SPM's order."""
-        return self.neural.priors() + balloon.haemodynamic_priors(self.n_regions)
+    def own_priors(self) -> tuple[Prior, ...]:
+        """Priors that hold where none are given, in SPM's order, that of the noise last."""
+        noise = noise_prior(*(SPM_NOISE if self._as_spm else WIDE_NOISE), self.n_regions)
+        return (*self.neural.priors(), *balloon.haemodynamic_priors(self.n_regions), noise)
 
     @property
     def _as_spm(self) -> bool:
@@ -332,7 +344,7 @@ class TaskDCM(RegionalModel):
         >>> example = bayesdcm.load_example("attention")
         >>> program = example.model.program(example.data)
         """
-        return partial(self.sample, self.prepare(data))
+        return partial(self.for_data(data).sample, self.prepare(data))
 
     def sample(self, prepared: Prepared) -> None:
         """The program itself; sites in the order of `priors`.
@@ -342,15 +354,11 @@ class TaskDCM(RegionalModel):
         prepared : Prepared
             From `prepare`; may be traced, so that one compiled program serves many data sets.
         """
+        self._require_named()
         parameters = {prior.name: sample_prior(prior) for prior in self.priors}
         for name, value in physical_quantities(self.neural, parameters).items():
             numpyro.deterministic(name, value)
-        mean, variance = SPM_LOG_PRECISION if self._as_spm else WIDE_LOG_PRECISION
-        log_precision = numpyro.sample(
-            "log_precision",
-            dist.Normal(jnp.full(self.n_regions, mean), np.sqrt(variance)).to_event(1),
-            infer={"role": "precision"},
-        )
+        log_precision = sample_prior(self.priors.noise, "precision")
         # Compiled as one: handlers and samplers also run programs one operation at a time.
         prediction = _compiled_response(self, parameters, prepared.grid, expects_subjects())
         numpyro.sample(
@@ -424,7 +432,7 @@ class TaskDCM(RegionalModel):
         (360, 3)
         """
         self.check(data)
-        complete = complete_parameters(self.priors, parameters)
+        complete = complete_parameters(self.for_data(data).priors, parameters)
         return _compiled_response(self, complete, self.time_grid(data))
 
     def simulate(
@@ -534,7 +542,7 @@ class TaskDCM(RegionalModel):
                     "has off; restrict can only switch off"
                 )
             changes[name] = kept
-        return replace(self, **changes)
+        return self._with_structure(**changes)
 
 
 @partial(jax.jit, static_argnums=(0, 3))

@@ -1,0 +1,392 @@
+"""Priors that a user, or a file, gives a model in place of its own."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from bayesdcm.data.validation import describe
+from bayesdcm.neural import Prior
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """What was given for a parameter, or for one of its entries.
+
+    Parameters
+    ----------
+    name : str
+        A parameter, such as ``"A"``, or a labelled entry, such as ``"A[V5, V1]"``.
+    mean, variance : ndarray or None
+        New values: numbers, or arrays in the shape of the parameter; None: as they are.
+    optional : bool
+        Whether a labelled entry may be switched off in the model, and is left out then.
+    """
+
+    name: str
+    mean: NDArray[np.float64] | None
+    variance: NDArray[np.float64] | None
+    optional: bool = False
+
+    @property
+    def key(self) -> tuple:
+        """What makes it equal to another."""
+        parts = (self.mean, self.variance)
+        arrays = (None if part is None else (part.shape, part.tobytes()) for part in parts)
+        return (self.name, self.optional, *arrays)
+
+
+@dataclass(frozen=True, eq=False)
+class Priors(Sequence):
+    """Priors of the parameters of a model, those that were given in place of its own.
+
+    A sequence of `Prior`, as ``model.priors``. Given to another model, it passes on what was given,
+    and not what the model had of its own.
+
+    Parameters
+    ----------
+    own : tuple of Prior
+        Priors of the model, the noise's log-precision last.
+    given : tuple of Given
+        What was given.
+    """
+
+    own: tuple[Prior, ...]
+    given: tuple[Given, ...] = ()
+    all: tuple[Prior, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        table = {prior.name: prior for prior in self.own}
+        for entry in self.given:
+            if "[" not in entry.name:
+                table[entry.name] = _whole(_known(table, entry.name), entry)
+        object.__setattr__(self, "all", tuple(table.values()))
+
+    def __len__(self) -> int:
+        return len(self.own) - 1
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.all[:-1][index]
+
+    def __iter__(self) -> Iterator[Prior]:
+        return iter(self.all[:-1])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Priors) and self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __repr__(self) -> str:
+        names = ", ".join(entry.name for entry in self.given)
+        return f"priors given for {names}" if names else "priors of the model"
+
+    @property
+    def key(self) -> tuple:
+        """What was given, hashable; what a model has of its own follows from its structure."""
+        return tuple(entry.key for entry in self.given)
+
+    @property
+    def noise(self) -> Prior:
+        """Prior of the log-precisions of the noise."""
+        return self.all[-1]
+
+    @property
+    def pending(self) -> tuple[str, ...]:
+        """Labelled entries, which need the names of a data set."""
+        return tuple(entry.name for entry in self.given if "[" in entry.name)
+
+    def named(self, names: Mapping[str, Sequence[str]]) -> Priors:
+        """The same priors, with labelled entries put in their places.
+
+        Parameters
+        ----------
+        names : mapping
+            Names along each kind of axis.
+
+        Returns
+        -------
+        Priors
+            Without pending entries.
+
+        Raises
+        ------
+        ValueError
+            If a label is not one of the model's, or its connection is switched off.
+        """
+        if not self.pending:
+            return self
+        table = {prior.name: prior for prior in self.all}
+        own = {prior.name: prior for prior in self.own}
+        places = {
+            label: (prior.name, index)
+            for prior in self.all
+            for label, index in _labelled_entries(prior, names)
+        }
+        for entry in self.given:
+            if "[" not in entry.name:
+                continue
+            if entry.name not in places:
+                raise ValueError(_unknown(entry.name, list(places)))
+            name, index = places[entry.name]
+            table[name] = _single(table[name], own[name], index, entry)
+        changed = {entry.name.partition("[")[0] for entry in self.given}
+        whole = tuple(
+            Given(name, np.asarray(prior.mean), np.asarray(prior.variance))
+            for name, prior in table.items()
+            if name in changed
+        )
+        return Priors(self.own, whole)
+
+    def merged(self, priors: Any) -> tuple[Given, ...]:
+        """What was given, and after it what is given now.
+
+        Parameters
+        ----------
+        priors : mapping or pandas.DataFrame
+            As a model takes it.
+        """
+        return (*self.given, *parse_priors(priors))
+
+    def restricted_to(self, own: tuple[Prior, ...]) -> tuple[Given, ...]:
+        """What was given, for a model with some of the connections.
+
+        Parameters
+        ----------
+        own : tuple of Prior
+            Priors of that model, in which other entries have no variance.
+
+        Returns
+        -------
+        tuple of Given
+            Entries that are switched off are as in `own`.
+        """
+        before_by_name, own_by_name = ({p.name: p for p in table} for table in (self.own, own))
+        kept = []
+        for entry in self.given:
+            if "[" in entry.name:
+                kept.append(replace(entry, optional=True))
+                continue
+            before, prior = (
+                next(p for p in table if p.name == entry.name) for table in (self.own, own)
+            )
+            off = before.free & ~prior.free
+            parts = [
+                value if np.ndim(value) == 0 else np.where(off, own_value, value)
+                for value, own_value in ((entry.mean, prior.mean), (entry.variance, prior.variance))
+            ]
+            kept.append(Given(entry.name, *parts))
+        return tuple(kept)
+
+
+def parse_priors(priors: Any) -> tuple[Given, ...]:
+    """Check what is given as ``priors=``, as far as it can be without the model.
+
+    Parameters
+    ----------
+    priors : mapping, pandas.DataFrame or None
+        From a parameter, or a labelled entry, to ``(mean, variance)``, to a mapping with
+        ``"mean"``, ``"variance"`` or both, or to a fixed value. Or a table with these as index (or
+        column ``parameter``) and columns ``mean`` and ``variance``.
+
+    Returns
+    -------
+    tuple of Given
+        Parameters before labelled entries, so that these hold where both are given.
+
+    Raises
+    ------
+    TypeError
+        If it is none of these, or holds something other than numbers.
+    ValueError
+        If a mean is not finite, a variance negative or not finite, or a pair has another length.
+
+    Examples
+    --------
+    >>> [(g.name, g.mean.tolist(), g.variance.tolist()) for g in parse_priors({"decay": 0.1})]
+    [('decay', 0.1, 0.0)]
+    """
+    if priors is None:
+        return ()
+    if isinstance(priors, pd.DataFrame):
+        priors = _from_table(priors)
+    if not isinstance(priors, Mapping):
+        raise TypeError(
+            "priors must be a mapping from parameters or labelled entries, such as 'A' or "
+            "'A[V5, V1]', to (mean, variance) or a fixed value, or a table as prior_table() "
+            f"gives, got {describe(priors)}"
+        )
+    found = [_parse(name, value) for name, value in priors.items()]
+    return tuple(sorted(found, key=lambda entry: "[" in entry.name))
+
+
+def _from_table(table: pd.DataFrame) -> dict[str, tuple[float, float]]:
+    if "parameter" in table.columns:
+        table = table.set_index("parameter")
+    missing = [name for name in ("mean", "variance") if name not in table.columns]
+    if missing:
+        raise ValueError(
+            f"priors is a table without column(s) {', '.join(missing)}; expected columns mean and "
+            f"variance and labels such as 'A[V5, V1]' as index, got {list(table.columns)}"
+        )
+    labels = [str(label) for label in table.index]
+    repeated = sorted({label for label in labels if labels.count(label) > 1})
+    if repeated:
+        raise ValueError(f"priors has {repeated[0]!r} in more than one row; give each once")
+    return dict(zip(labels, zip(table["mean"], table["variance"], strict=True), strict=True))
+
+
+def _parse(name: Any, value: Any) -> Given:
+    if not isinstance(name, str):
+        raise TypeError(f"priors must have names as keys, got {describe(name)}")
+    if isinstance(value, Mapping):
+        unknown = sorted(set(map(str, value)) - {"mean", "variance"})
+        if unknown or not value:
+            raise ValueError(
+                f"priors[{name!r}] must have 'mean', 'variance' or both, got {sorted(value)}"
+            )
+        mean, variance = value.get("mean"), value.get("variance")
+    elif isinstance(value, tuple):
+        if len(value) != 2:
+            raise ValueError(
+                f"priors[{name!r}] must be (mean, variance), a mapping with these names, or a "
+                f"fixed value, got a tuple of {len(value)}"
+            )
+        mean, variance = value
+    else:
+        mean, variance = value, 0.0
+    mean, variance = _numbers(name, "mean", mean), _numbers(name, "variance", variance)
+    if variance is not None and (variance < 0).any():
+        raise ValueError(
+            f"priors[{name!r}]: variance must be at least 0 (0 fixes the value), got "
+            f"{variance.min():g}"
+        )
+    if "[" in name and (np.ndim(mean) or np.ndim(variance)):
+        raise ValueError(f"priors[{name!r}] is one entry and takes numbers, got an array")
+    return Given(name, mean, variance)
+
+
+def _numbers(name: str, what: str, value: Any) -> NDArray | None:
+    if value is None:
+        return None
+    try:
+        array = np.array(value, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"priors[{name!r}]: {what} must be a number or an array of numbers, got "
+            f"{describe(value)}"
+        ) from error
+    if isinstance(value, bool | np.bool_) or not np.isfinite(array).all():
+        raise ValueError(f"priors[{name!r}]: {what} must be finite, got {value!r}")
+    array.flags.writeable = False
+    return array
+
+
+def _known(table: Mapping[str, Prior], name: str) -> Prior:
+    if name not in table:
+        raise ValueError(_unknown(name, list(table)))
+    return table[name]
+
+
+def _unknown(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, 3)
+    shown = near or known[:8]
+    more = "" if near or len(known) <= 8 else f" and {len(known) - 8} more"
+    return (
+        f"priors names {name!r}, which the model does not have; "
+        f"{'did you mean' if near else 'it has'} {', '.join(map(repr, shown))}{more}"
+        f"{'?' if near else ''}"
+    )
+
+
+def _switched_off(prior: Prior) -> NDArray[np.bool_]:
+    """Entries that are no connections of the model; other constants may be estimated if wanted."""
+    return ~prior.free if "to" in prior.dims else np.zeros(np.shape(prior.mean), bool)
+
+
+def _whole(prior: Prior, given: Given) -> Prior:
+    """A prior with what was given for the parameter: numbers are for the entries that are on."""
+    shape = np.shape(prior.mean)
+    free = prior.free if prior.free.any() else ~_switched_off(prior)
+    parts = {}
+    for what, value in (("mean", given.mean), ("variance", given.variance)):
+        if value is None:
+            continue
+        if value.ndim == 0:
+            parts[what] = np.where(free, value, getattr(prior, what))
+        elif value.shape != shape:
+            raise ValueError(
+                f"priors[{given.name!r}]: {what} must be a number or have shape {shape} "
+                f"({', '.join(prior.dims) or 'a scalar'}), got {value.shape}"
+            )
+        else:
+            parts[what] = np.array(value)
+    wrong = (parts.get("variance", np.zeros(shape)) > 0) & _switched_off(prior)
+    if wrong.any():
+        raise ValueError(
+            f"priors[{given.name!r}]: {int(wrong.sum())} entries with a variance are switched off "
+            f"in the model, the first at {tuple(int(i) for i in np.argwhere(wrong)[0])}; switch "
+            "the connection on, or give it no variance"
+        )
+    return replace(prior, **parts)
+
+
+def _single(prior: Prior, own: Prior, index: tuple[int, ...], given: Given) -> Prior:
+    off = bool(_switched_off(own)[index])
+    if given.optional and off:
+        return prior
+    if off and (given.variance is None or given.variance > 0):
+        raise ValueError(
+            f"priors names {given.name!r}, a connection that is switched off in the model; switch "
+            "it on, or give it a fixed value"
+        )
+    parts: dict[str, NDArray] = {}
+    for what, value in (("mean", given.mean), ("variance", given.variance)):
+        if value is not None:
+            parts[what] = np.array(getattr(prior, what), float)
+            parts[what][index] = value
+    return replace(prior, **parts)
+
+
+def _labelled_entries(
+    prior: Prior, names: Mapping[str, Sequence[str]]
+) -> Iterator[tuple[str, tuple[int, ...]]]:
+    indices = np.ndindex(np.shape(prior.mean))
+    for entry, index in zip(product(*(names[d] for d in prior.dims)), indices, strict=True):
+        yield (f"{prior.name}[{', '.join(entry)}]" if entry else prior.name), index
+
+
+def prior_table(priors: Priors, names: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+    """Priors of all entries that are estimated or were given, one row each.
+
+    Parameters
+    ----------
+    priors : Priors
+        Without pending entries.
+    names : mapping
+        Names along each kind of axis.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Index ``parameter``; columns ``mean``, ``variance``, ``sd``, ``unit``, ``fixed``.
+    """
+    rows = []
+    for own, prior in zip(priors.own, priors.all, strict=True):
+        mean, variance = np.asarray(prior.mean, float), np.asarray(prior.variance, float)
+        shown = own.free | prior.free | (mean != np.asarray(own.mean))
+        for label, index in _labelled_entries(prior, names):
+            if shown[index]:
+                value = float(variance[index])
+                rows.append(
+                    (label, float(mean[index]) + 0.0, value, value**0.5, prior.unit, value == 0)
+                )
+    columns = ["parameter", "mean", "variance", "sd", "unit", "fixed"]
+    return pd.DataFrame(rows, columns=columns).set_index("parameter")

@@ -1,0 +1,241 @@
+"""Priors that are given to a model: `priors=`, `prior_table`, and what becomes of them."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import bayesdcm
+from bayesdcm import BoldData, EvokedData, EvokedDCM, TaskDCM
+from bayesdcm.infer.prior_moments import prior_moments
+from bayesdcm.infer.problem import make_problem
+
+A, C = [[1, 0], [1, 1]], [[1], [0]]
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(0)
+    blocks = np.repeat(np.arange(40) % 10 < 5, 8)[:, None]
+    return BoldData(
+        rng.normal(size=(40, 2)),
+        2.0,
+        inputs=blocks,
+        input_dt=0.25,
+        region_names=["V1", "V5"],
+        input_names=["motion"],
+    )
+
+
+def moments(model, data):
+    """Prior mean and variance by label, as inference sees them."""
+    problem = make_problem(model, data)
+    mean, covariance = prior_moments(problem)
+    np.testing.assert_allclose(covariance, np.diag(np.diagonal(covariance)), atol=1e-12)
+    values = zip(mean, np.diagonal(covariance), strict=True)
+    return dict(zip(problem.flat_labels, values, strict=True))
+
+
+def test_a_model_without_given_priors_has_its_own(data):
+    model = TaskDCM(A, C=C)
+    assert not model.priors.given and "priors" not in repr(model)
+    assert [prior.name for prior in model.priors] == ["A", "B", "C", "transit", "decay", "epsilon"]
+    found = moments(model, data)
+    assert found["log_precision[V1]"] == pytest.approx((2, 16))
+    spm = moments(TaskDCM(A, C=C, integrator="bilinear"), data)
+    assert spm["log_precision[V1]"] == pytest.approx((6, 1 / 128))
+    assert spm["A[V5, V1]"] == pytest.approx((1 / 128, 1 / 64))
+
+
+@pytest.mark.parametrize(
+    ("priors", "expected"),
+    [
+        ({"A[V5, V1]": (0.3, 0.01)}, {"A[V5, V1]": (0.3, 0.01), "A[V1, V1]": (1 / 128, 1 / 64)}),
+        ({"A": (0.1, 0.5)}, {"A[V5, V1]": (0.1, 0.5), "A[V1, V1]": (0.1, 0.5)}),
+        ({"C": {"variance": 4.0}}, {"C[V1, motion]": (0, 4)}),
+        ({"decay": {"mean": 0.2}}, {"decay": (0.2, 1 / 256)}),
+        ({"transit": ([0.1, 0.2], 0.5)}, {"transit[V1]": (0.1, 0.5), "transit[V5]": (0.2, 0.5)}),
+        ({"log_precision": (1, 9)}, {"log_precision[V1]": (1, 9), "log_precision[V5]": (1, 9)}),
+        (
+            {"log_precision[V5]": (0, 1)},
+            {"log_precision[V1]": (2, 16), "log_precision[V5]": (0, 1)},
+        ),
+        # An entry counts more than its parameter, in whatever order they come.
+        ({"A[V1, V1]": (0, 1), "A": (0.1, 2)}, {"A[V1, V1]": (0, 1), "A[V5, V5]": (0.1, 2)}),
+    ],
+)
+def test_given_priors_are_those_of_the_program(data, priors, expected):
+    found = moments(TaskDCM(A, C=C, priors=priors), data)
+    for label, value in expected.items():
+        assert found[label] == pytest.approx(value), label
+
+
+@pytest.mark.parametrize(
+    "priors",
+    [{"transit": 0.25}, {"transit[V5]": 0.25}, {"A[V5, V1]": 0.4}, {"log_precision": [1.0, 3.0]}],
+)
+def test_fixed_values_are_constants(data, priors):
+    model = TaskDCM(A, C=C, integrator="bilinear", priors=priors)
+    found = moments(model, data)
+    table = model.prior_table(data)
+    fixed = table.index[table["fixed"]]
+    assert len(fixed) and not set(fixed) & set(found)
+    fit = bayesdcm.fit(model, data, draws=20)
+    assert not set(fixed) & set(fit.summary().index)
+    posterior = fit.idata.posterior
+    name = next(iter(priors)).partition("[")[0]
+    values = np.asarray(posterior[name]).reshape(20, -1)
+    constant = table.loc[fixed, "mean"].to_numpy()
+    assert all(np.isclose(values, value).all(0).any() for value in constant)
+
+
+def test_a_table_goes_back_into_a_model(data):
+    model = TaskDCM(A, C=C, priors={"A[V5, V1]": (0.3, 0.01), "decay": 0.1})
+    table = model.prior_table(data)
+    assert list(table.columns) == ["mean", "variance", "sd", "unit", "fixed"]
+    assert table.loc["decay"].to_list() == [0.1, 0.0, 0.0, "log scaling", True]
+    assert table.loc["A[V5, V1]", "sd"] == pytest.approx(0.1)
+    pd.testing.assert_frame_equal(TaskDCM(A, C=C, priors=table).prior_table(data), table)
+    with pytest.raises(ValueError, match="did you mean|it has"):
+        model.prior_table()
+    assert "A[region 2, region 1]" in TaskDCM(A, C=C).prior_table().index
+
+
+def test_models_with_other_priors_are_other_models(data):
+    plain, wide = TaskDCM(A, C=C), TaskDCM(A, C=C, priors={"A": (0, 1)})
+    again = TaskDCM(A, C=C, priors={"A": (0.0, 1.0)})
+    assert plain != wide and wide == again and hash(wide) == hash(again)
+    assert repr(wide).endswith("priors given for A)")
+    changed = dataclasses.replace(wide, integrator="bilinear")
+    # What was given stays; what is the model's own follows its integrator.
+    assert moments(changed, data)["A[V5, V1]"] == pytest.approx((0, 1))
+    assert moments(changed, data)["log_precision[V1]"] == pytest.approx((6, 1 / 128))
+    both = wide.with_priors({"A[V1, V1]": (0.5, 0.25)})
+    assert moments(both, data)["A[V1, V1]"] == pytest.approx((0.5, 0.25))
+    assert moments(both, data)["A[V5, V1]"] == pytest.approx((0, 1))
+
+
+@pytest.mark.parametrize(
+    "priors",
+    [
+        {"A": (0.1, 0.5), "A[V5, V1]": (0.3, 0.01)},
+        {"A": (0.1 * np.ones((2, 2)), 0.5 * np.array(A))},
+    ],
+)
+def test_restriction_keeps_the_priors_of_what_is_left(data, priors):
+    model = TaskDCM(A, C=C, priors=priors).restrict(A=[[1, 0], [0, 1]])
+    found = moments(model, data)
+    assert found["A[V1, V1]"] == pytest.approx((0.1, 0.5))
+    assert "A[V5, V1]" not in found
+    off = model.for_data(data).priors[0]
+    assert (off.mean[1, 0], off.variance[1, 0]) == (0, 0)
+
+
+def test_reduction_and_evidence_refer_to_the_given_prior(data):
+    """Savage-Dickey: the evidence for a value is posterior over prior density there."""
+    model = TaskDCM(A, C=C, integrator="bilinear", priors={"C": (0.0, 4.0)})
+    fit = bayesdcm.fit(model, data, draws=20)
+    reduced = bayesdcm.reduce(fit, off="C[V1, motion]")
+    row = fit.summary().loc["C[V1, motion]"]
+    expected = -0.5 * (row["mean"] / row["sd"]) ** 2 - np.log(row["sd"] / 2.0)
+    assert reduced.change == pytest.approx(expected, abs=1e-3)
+
+
+def test_prior_predictions_follow_the_given_prior(data):
+    def fit(variance):
+        model = TaskDCM(A, C=C, integrator="bilinear", priors={"C": (0.0, variance)})
+        return bayesdcm.fit(model, data, draws=20)
+
+    small, large = (fit(v).prior_predictive["signal_prediction"] for v in (0.01, 0.04))
+    assert small.dims == ("chain", "draw", "time", "region") and small.sizes["draw"] == 500
+    assert list(small["region"].values) == ["V1", "V5"]
+    spread = [float((s - s.mean(("chain", "draw"))).std()) for s in (small, large)]
+    assert spread[1] / spread[0] == pytest.approx(2, rel=0.05)
+
+
+def test_evoked_models_take_priors():
+    rng = np.random.default_rng(0)
+    data = EvokedData(rng.normal(size=(1, 60, 2)), np.arange(60) / 250)
+    structure = {"forward": [[0, 0], [1, 0]], "observation": "lfp"}
+    model = EvokedDCM(
+        **structure,
+        priors={"gain[source 2]": 1.0, "A": {"variance": 0.01}, "log_precision": (1, 4)},
+    )
+    found = moments(model, data)
+    assert found["log_precision"] == pytest.approx((1, 4))
+    assert found["A[forward, source 2, source 1]"] == pytest.approx((0, 0.01))
+    assert "gain[source 1]" in found and "gain[source 2]" not in found
+    assert moments(EvokedDCM(**structure), data)["log_precision"] == pytest.approx((6, 1 / 128))
+    delayed = moments(EvokedDCM(**structure, integrator="delayed"), data)
+    assert delayed["log_precision"] == pytest.approx((2, 16))
+
+
+@pytest.mark.parametrize(
+    ("priors", "error", "message"),
+    [
+        ("A", TypeError, "priors must be a mapping"),
+        ([("A", 1)], TypeError, "priors must be a mapping"),
+        ({1: (0, 1)}, TypeError, "must have names as keys"),
+        ({"a": (0, 1)}, ValueError, "names 'a', which the model does not have"),
+        ({"transt": (0, 1)}, ValueError, "did you mean 'transit'"),
+        ({"A": (0, 1, 2)}, ValueError, "got a tuple of 3"),
+        ({"A": {"sd": 1}}, ValueError, "must have 'mean', 'variance' or both"),
+        ({"A": (0, -1)}, ValueError, "variance must be at least 0"),
+        ({"A": (np.nan, 1)}, ValueError, "mean must be finite"),
+        ({"A": (0, np.inf)}, ValueError, "variance must be finite"),
+        ({"A": ("x", 1)}, TypeError, "must be a number or an array of numbers"),
+        ({"A": (0, np.ones((2, 2)))}, ValueError, "switched off"),
+        ({"A": (np.zeros(3), 1)}, ValueError, r"shape \(2, 2\) \(to, from\), got \(3,\)"),
+        ({"A[V5, V1]": ([0, 1], 1)}, ValueError, "is one entry and takes numbers"),
+        (pd.DataFrame({"mean": [0]}, ["A"]), ValueError, "without column"),
+        (
+            pd.DataFrame({"mean": [0, 0], "variance": 1}, ["A", "A"]),
+            ValueError,
+            "more than one row",
+        ),
+    ],
+)
+def test_what_is_no_prior_is_refused_at_once(priors, error, message):
+    with pytest.raises(error, match=message):
+        TaskDCM(A, C=C, priors=priors)
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        ("A[V5, V2]", "did you mean .*'A\\[V5, V1\\]'"),
+        ("A[V1, V5]", "a connection that is switched off"),
+        ("C[motion, V1]", "which the model does not have"),
+    ],
+)
+def test_labels_are_checked_with_the_names_of_the_data(data, label, message):
+    model = TaskDCM(A, C=C, priors={label: (0.0, 1.0)})
+    with pytest.raises(ValueError, match=message):
+        bayesdcm.fit(model, data)
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.text(max_size=3) | st.integers(-5, 5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.tuples(inner, inner)
+        | st.dictionaries(st.sampled_from(["mean", "variance", "sd"]), inner, max_size=2)
+    ),
+    max_leaves=4,
+)
+keys = st.sampled_from(["A", "C", "decay", "transit", "log_precision", "A[V5, V1]", "B[", "D", ""])
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.dictionaries(keys | st.text(max_size=4), values, max_size=3) | values)
+def test_malformed_priors_give_a_clear_error_or_a_model(data, priors):
+    try:
+        table = TaskDCM(A, C=C, priors=priors).prior_table(data)
+    except (ValueError, TypeError) as error:
+        assert str(error).startswith("priors"), error
+    else:
+        assert np.isfinite(table[["mean", "variance"]].to_numpy()).all()
+        assert (table["variance"] >= 0).all()
