@@ -41,7 +41,7 @@ from bayesdcm.infer.density import evaluate
 from bayesdcm.infer.fitting import laplace_posterior, laplace_starts
 from bayesdcm.infer.posterior import prior_sample
 from bayesdcm.infer.problem import Problem, make_problem
-from bayesdcm.models.task import LOG_PRECISION_MEAN, LOG_PRECISION_VARIANCE
+from bayesdcm.models.priors import SPM_NOISE
 
 N_SCANS, REPETITION_TIME, INPUT_DT = 100, 2.0, 0.25
 RANKS = 40
@@ -70,7 +70,10 @@ def problem() -> Problem:
     )
     modulated = np.zeros((2, 2, 2))
     modulated[1, 1, 0] = 1
-    model = bayesdcm.TaskDCM(A=np.ones((2, 2)), B=modulated, C=[[1, 0], [0, 0]])
+    # Data are drawn from the prior: from SPM's of the noise, as a wide one gives data of any size.
+    model = bayesdcm.TaskDCM(
+        A=np.ones((2, 2)), B=modulated, C=[[1, 0], [0, 0]], priors={"log_precision": SPM_NOISE}
+    )
     return make_problem(model, data)
 
 
@@ -93,7 +96,8 @@ def simulate(whole: Problem, n: int, seed: int) -> tuple[np.ndarray, np.ndarray,
 
 def surprising(mean: np.ndarray) -> bool:
     """Whether the noise found is much stronger than the prior expects."""
-    lowest = LOG_PRECISION_MEAN - SURPRISE * np.sqrt(LOG_PRECISION_VARIANCE)
+    expected, variance = SPM_NOISE
+    lowest = expected - SURPRISE * np.sqrt(variance)
     return bool((mean[-2:] < lowest).any())
 
 

@@ -26,7 +26,6 @@ import json
 import os
 import time
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +33,6 @@ import bayesdcm  # isort: skip  (before JAX: it sets double precision)
 
 import matplotlib as mpl
 import numpy as np
-import numpyro
-import numpyro.distributions as dist
 from measure import machine, table
 
 from bayesdcm.group import fit_group
@@ -48,39 +45,14 @@ WAYS = {"evidence": "free energy", "loo": "leave-one-out", "reduced": "reduction
 SMALLEST, LARGEST = 0.05, 0.35
 # Slowest decay in any condition, Hz.
 STABLE = -0.05
-NOISE_MEAN, NOISE_SD = 2.0, 2.0
 # Data sets that are fitted together.
 CHUNK = 4
 # Models that reduction and fits are compared on: their log-evidence is so near to the best one.
 NEAR = 10
 
 
-class _wide_noise(numpyro.primitives.Messenger):
-    """Handler that gives the log-precision of the noise a wide prior."""
-
-    def process_message(self, message: dict[str, Any]) -> None:
-        if message["type"] == "sample" and message["name"] == "log_precision":
-            mean = np.full(message["fn"].event_shape, NOISE_MEAN)
-            message["fn"] = dist.Normal(mean, NOISE_SD).to_event(1)
-
-
-@dataclass(frozen=True, eq=False)
-class WideNoise(bayesdcm.TaskDCM):
-    """The same model with a prior under which any noise is plausible."""
-
-    # Compiled code is shared by equal models.
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, WideNoise) and super().__eq__(other)
-
-    def __hash__(self) -> int:
-        return hash((WideNoise, super().__hash__()))
-
-    def sample(self, prepared: Any) -> None:
-        with _wide_noise():
-            super().sample(prepared)
-
-
-PRIORS = {"spm": bayesdcm.TaskDCM, "wide": WideNoise}
+# Mean and variance of the log-precision of the noise.
+PRIORS = {"spm": (6.0, 1 / 128), "wide": (2.0, 4.0)}
 
 
 def modulation(forward: float, backward: float) -> np.ndarray:
@@ -93,7 +65,12 @@ def modulation(forward: float, backward: float) -> np.ndarray:
 def models(prior: str) -> dict[str, bayesdcm.TaskDCM]:
     """The four models by name."""
     return {
-        name: PRIORS[prior](A=np.ones((2, 2)), B=modulation(forward, backward), C=[[1, 0], [0, 0]])
+        name: bayesdcm.TaskDCM(
+            A=np.ones((2, 2)),
+            B=modulation(forward, backward),
+            C=[[1, 0], [0, 0]],
+            priors={"log_precision": PRIORS[prior]},
+        )
         for name, (backward, forward) in MODELS.items()
     }
 
@@ -185,7 +162,7 @@ def run(options: argparse.Namespace) -> None:
                 chunk, made.items(), strict=True
             ):
                 found = score({name: group[name][key] for name in MODELS})
-                noise_sd = (data.signal - clean(truth, parameters)).std(0) * data.scale
+                noise_sd = (data.signal - clean(truth, parameters)).std(0)
                 found |= {
                     "truth": truth,
                     "modulation": parameters["B"][1][[0, 1], [1, 0]].tolist(),
