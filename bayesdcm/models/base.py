@@ -10,6 +10,7 @@ import pandas as pd
 
 from bayesdcm.models.given_priors import Priors, parse_priors, prior_table
 from bayesdcm.models.priors import FREE, entry_labels
+from bayesdcm.models.structure import restricted
 from bayesdcm.neural import Prior
 
 
@@ -75,8 +76,13 @@ class Model(ABC):
         """
         return replace(self, priors=Priors(self.priors.own, self.priors.merged(priors)))  # type: ignore[type-var]
 
-    def _with_structure(self, **changes: Any) -> Self:
+    def _restricted(self, **given: Any) -> Self:
         """The same model with some connections switched off, and the priors of the others."""
+        changes = {
+            name: restricted(name, getattr(self, name), value)
+            for name, value in given.items()
+            if value is not None
+        }
         other = replace(self, **changes, priors=None)  # type: ignore[type-var]
         own = other.priors.own
         return replace(other, priors=Priors(own, self.priors.restricted_to(own)))

@@ -19,8 +19,6 @@ from bayesdcm.models.evoked_checks import (
     check_evoked_data,
     check_evoked_model,
     check_position_prior,
-    check_snr,
-    restricted,
 )
 from bayesdcm.models.evoked_observation import (
     OBSERVATIONS,
@@ -46,6 +44,7 @@ from bayesdcm.models.priors import (
     sample_prior,
 )
 from bayesdcm.models.source_names import SourceNames
+from bayesdcm.models.structure import check_snr
 from bayesdcm.neural import CMC, ERP, LFP, NMDA, Prior, SourceModel
 from bayesdcm.observe.gaussian import gaussian
 
@@ -226,22 +225,6 @@ class EvokedDCM(SourceNames):
             self.source_model.contribution,
             noise_prior(*(SPM_NOISE if self.integrator == "local_linear" else WIDE_NOISE)),
         )
-
-    @property
-    def moves_sources(self) -> bool:
-        """Whether positions of dipoles are estimated."""
-        free = (prior.free.any() for prior in self.spatial_priors if prior.name == "position")
-        return any(free)
-
-    @property
-    def neural_priors(self) -> tuple[Prior, ...]:
-        """Priors of the neural parameters, in SPM's order."""
-        return tuple(self.priors)[: len(self.source_model.priors())]
-
-    @property
-    def spatial_priors(self) -> tuple[Prior, ...]:
-        """Priors of the spatial parameters, in SPM's order."""
-        return tuple(self.priors)[len(self.source_model.priors()) :]
 
     # The program
 
@@ -507,15 +490,10 @@ class EvokedDCM(SourceNames):
         >>> int(full.restrict(modulation=0).modulation.sum())
         0
         """
-        given = {
-            "forward": forward,
-            "backward": backward,
-            "lateral": lateral,
-            "modulation": modulation,
-            "inputs": inputs,
-        }
-        changes = {}
-        for name, value in given.items():
-            if value is not None:
-                changes[name] = restricted(name, getattr(self, name), value)
-        return self._with_structure(**changes)
+        return self._restricted(
+            forward=forward,
+            backward=backward,
+            lateral=lateral,
+            modulation=modulation,
+            inputs=inputs,
+        )

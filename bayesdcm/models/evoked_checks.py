@@ -7,7 +7,7 @@ from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from bayesdcm.data.evoked import EvokedData
 from bayesdcm.data.head import SurfaceHead
@@ -301,40 +301,3 @@ def check_evoked_data(model: EvokedDCM, data: Any) -> None:
                 f"{name} is for {value.shape[axis]} channels, but data has {data.n_channels}; it "
                 "needs one entry for each channel, in the order of data.channel_names"
             )
-
-
-def check_snr(snr: Any) -> None:
-    """Raise an error unless `snr` is a positive number."""
-    number = isinstance(snr, Real) and not isinstance(snr, bool | np.bool_)
-    if not (number and np.isfinite(snr) and snr > 0):
-        raise ValueError(f"snr must be a positive number or None, got {snr!r}")
-
-
-def restricted(name: str, own: NDArray, value: ArrayLike) -> NDArray:
-    """Check switches that turn connections off.
-
-    Parameters
-    ----------
-    name : str
-        Name of the argument.
-    own : ndarray
-        The model's switches.
-    value : array_like
-        Which of them to keep; 0 for none.
-
-    Returns
-    -------
-    ndarray
-        Switches in the shape of the model's own.
-    """
-    kept = np.zeros_like(own) if np.ndim(value) == 0 and value == 0 else np.asarray(value)
-    # One effect or one input may come without that axis.
-    if name in ("modulation", "inputs") and kept.ndim == own.ndim - 1 and kept.size == own.size:
-        kept = kept.reshape(own.shape)
-    kept = switches(name, kept, own.shape, "as in the model")
-    if (kept > own).any():
-        raise ValueError(
-            f"{name} switches on {int((kept > own).sum())} connection(s) that the model has off; "
-            "restrict can only switch off"
-        )
-    return kept

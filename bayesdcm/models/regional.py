@@ -9,20 +9,23 @@ from numpy.typing import NDArray
 
 from bayesdcm.data.bold import BoldData
 from bayesdcm.models.base import Model
-from bayesdcm.observe.gaussian import ConfoundBasis
+from bayesdcm.observe.gaussian import ConfoundBasis, confound_basis
 
 
 class RegionalModel(Model):
     """What results need of a model of BOLD signals beside its program.
 
-    Subclasses give `own_priors`, `scale` and `confound_basis`; the observed site is the signal,
-    (time, region).
+    Subclasses give `own_priors`; the observed site is the signal, (time, region).
     """
 
     n_regions: int
     n_inputs: int
 
+    @property
     @abstractmethod
+    def _as_spm(self) -> bool:
+        """Whether scaling, noise prior and confounds are SPM's, as the integrator is."""
+
     def scale(self, data: BoldData) -> float:
         """Factor from the centred signal of a data set to the one that is modelled.
 
@@ -30,9 +33,14 @@ class RegionalModel(Model):
         ----------
         data : BoldData
             The data set.
-        """
 
-    @abstractmethod
+        Returns
+        -------
+        float
+            1, or 100 where the signal is in fractions of 1; SPM's with its integrator.
+        """
+        return data.scale if self._as_spm else data.percent
+
     def confound_basis(self, data: BoldData) -> ConfoundBasis:
         """Confounds as the likelihood takes them.
 
@@ -40,7 +48,18 @@ class RegionalModel(Model):
         ----------
         data : BoldData
             The data set.
+
+        Returns
+        -------
+        ConfoundBasis
+            Orthonormal columns, and their singular values: those of the confounds with SPM's
+            integrator, else the root of the number of scans, so that neither units nor
+            correlations of confounds matter.
         """
+        if self._as_spm:
+            return confound_basis(data.confounds, data.n_scans)
+        basis, _ = confound_basis(data.confounds / np.abs(data.confounds).max(0), data.n_scans)
+        return ConfoundBasis(basis, np.full(basis.shape[1], np.sqrt(data.n_scans)))
 
     def modelled_signal(self, data: BoldData) -> NDArray:
         """Signal as it is modelled: centred, times `scale`, shape (scans, regions).

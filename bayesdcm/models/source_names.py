@@ -41,9 +41,20 @@ class SourceNames(Model):
         """Number of condition-specific effects."""
 
     @property
-    @abstractmethod
+    def moves_sources(self) -> bool:
+        """Whether positions of dipoles are estimated."""
+        free = (prior.free.any() for prior in self.spatial_priors if prior.name == "position")
+        return any(free)
+
+    @property
+    def neural_priors(self) -> tuple[Prior, ...]:
+        """Priors of the neural parameters, in SPM's order."""
+        return tuple(self.priors)[: len(self.source_model.priors())]
+
+    @property
     def spatial_priors(self) -> tuple[Prior, ...]:
-        """Priors of the spatial parameters."""
+        """Priors of the spatial parameters, in SPM's order."""
+        return tuple(self.priors)[len(self.source_model.priors()) :]
 
     @abstractmethod
     def channel_space(self, data: EvokedData) -> ChannelSpace:

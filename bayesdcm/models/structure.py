@@ -1,6 +1,9 @@
-"""Validation of connection switches: binary arrays of the right shape, read-only afterwards."""
+"""Validation of connection switches, binary and read-only, and of what models share besides."""
 
 from __future__ import annotations
+
+from numbers import Real
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -78,3 +81,47 @@ def square(name: str, value: ArrayLike) -> NDArray[np.float64]:
     if array.size == 0:
         raise ValueError(f"{name} must not be empty, got shape {array.shape}")
     return array
+
+
+def check_snr(snr: Any) -> None:
+    """Raise an error unless `snr` is a positive number."""
+    number = isinstance(snr, Real) and not isinstance(snr, bool | np.bool_)
+    if not (number and np.isfinite(snr) and snr > 0):
+        raise ValueError(f"snr must be a positive number or None, got {snr!r}")
+
+
+def restricted(name: str, own: NDArray | None, value: ArrayLike) -> NDArray:
+    """Check switches that turn connections off.
+
+    Parameters
+    ----------
+    name : str
+        Name of the argument.
+    own : ndarray or None
+        The model's switches; None where it has no such connections.
+    value : array_like
+        Which of them to keep; 0 for none.
+
+    Returns
+    -------
+    ndarray
+        Switches in the shape of the model's own.
+
+    Raises
+    ------
+    ValueError
+        If the shape disagrees, or a switch is on that the model has off.
+    """
+    if own is None:
+        raise ValueError(f"{name} cannot be restricted: the model has none")
+    kept = np.zeros_like(own) if np.ndim(value) == 0 and value == 0 else np.asarray(value)
+    # One effect or one input may come without that axis.
+    if name in ("modulation", "inputs") and kept.ndim == own.ndim - 1 and kept.size == own.size:
+        kept = kept.reshape(own.shape)
+    kept = switches(name, kept, own.shape, "as in the model")
+    if (kept > own).any():
+        raise ValueError(
+            f"{name} switches on {int((kept > own).sum())} connection(s) that the model has off; "
+            "restrict can only switch off"
+        )
+    return kept

@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from numbers import Real
 from typing import Any, NamedTuple
 
 import jax
@@ -32,10 +31,10 @@ from bayesdcm.models.priors import (
     sample_prior,
 )
 from bayesdcm.models.regional import RegionalModel
-from bayesdcm.models.structure import square, switches
+from bayesdcm.models.structure import check_snr, square, switches
 from bayesdcm.neural import Bilinear, NeuralModel, Prior, TwoState
 from bayesdcm.observe import balloon
-from bayesdcm.observe.gaussian import ConfoundBasis, confound_basis, gaussian
+from bayesdcm.observe.gaussian import ConfoundBasis, gaussian
 from bayesdcm.observe.side_by_side import expects_subjects
 
 Parameters = Mapping[str, ArrayLike]
@@ -227,43 +226,7 @@ class TaskDCM(RegionalModel):
 
     @property
     def _as_spm(self) -> bool:
-        """Whether scaling, noise prior and confounds are SPM's, as its integrator is."""
         return self.integrator == "bilinear"
-
-    def scale(self, data: BoldData) -> float:
-        """Factor from the centred signal of a data set to the one that is modelled.
-
-        Parameters
-        ----------
-        data : BoldData
-            The data set.
-
-        Returns
-        -------
-        float
-            1, or 100 where the signal is in fractions of 1; SPM's with its integrator.
-        """
-        return data.scale if self._as_spm else data.percent
-
-    def confound_basis(self, data: BoldData) -> ConfoundBasis:
-        """Confounds as the likelihood takes them.
-
-        Parameters
-        ----------
-        data : BoldData
-            The data set.
-
-        Returns
-        -------
-        ConfoundBasis
-            Orthonormal columns, and their singular values: those of the confounds with SPM's
-            integrator, else the root of the number of scans, so that neither units nor
-            correlations of confounds matter.
-        """
-        if self._as_spm:
-            return confound_basis(data.confounds, data.n_scans)
-        basis, _ = confound_basis(data.confounds / np.abs(data.confounds).max(0), data.n_scans)
-        return ConfoundBasis(basis, np.full(basis.shape[1], np.sqrt(data.n_scans)))
 
     # The program
 
@@ -470,9 +433,8 @@ class TaskDCM(RegionalModel):
         >>> example.model.simulate(example.parameters, example.data, seed=1, snr=3.0).n_scans
         360
         """
-        number = isinstance(snr, Real) and not isinstance(snr, bool | np.bool_)
-        if snr is not None and not (number and np.isfinite(snr) and snr > 0):
-            raise ValueError(f"snr must be a positive number or None, got {snr!r}")
+        if snr is not None:
+            check_snr(snr)
         clean = np.asarray(self.predict(parameters, design))
         if not np.isfinite(clean).all():
             raise ValueError(
@@ -527,22 +489,7 @@ class TaskDCM(RegionalModel):
         >>> TaskDCM(A=[[1, 1], [1, 1]], C=[[1], [0]]).restrict(A=[[1, 0], [1, 1]]).A.tolist()
         [[1.0, 0.0], [1.0, 1.0]]
         """
-        changes = {}
-        for name, value in (("A", A), ("B", B), ("C", C), ("D", D)):
-            if value is None:
-                continue
-            own = getattr(self, name)
-            if own is None:
-                raise ValueError(f"{name} cannot be restricted: the model has none")
-            kept = np.zeros_like(own) if np.ndim(value) == 0 and value == 0 else value
-            kept = switches(name, kept, own.shape, "as in the model")
-            if (kept > own).any():
-                raise ValueError(
-                    f"{name} switches on {int((kept > own).sum())} connection(s) that the model "
-                    "has off; restrict can only switch off"
-                )
-            changes[name] = kept
-        return self._with_structure(**changes)
+        return self._restricted(A=A, B=B, C=C, D=D)
 
 
 @partial(jax.jit, static_argnums=(0, 3))

@@ -3,6 +3,7 @@
 import dataclasses
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -55,6 +56,108 @@ def test_scale_reduces_the_range_to_four_and_never_enlarges():
     assert BoldData(signal / 100, 2.0).scale == 1.0
 
 
+def standardised(signal):
+    return (signal - signal.mean(axis=0)) / signal.std(axis=0)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lambda y: 0.01 * y, "little for percent.*unit='fraction'"),
+        (lambda y: 100 * y + 900, "more than a BOLD response in percent.*to_percent"),
+        (lambda y: y * [100, 1], "times more in 'region 1' than in 'region 2'"),
+        (lambda y: y * [1, 0.004], "in different units, whose ratio connections would take up"),
+        (standardised, "'region 1', 'region 2', so it seems to be z-scored"),
+        (lambda y: np.c_[y[:, 0], standardised(y)[:, 1]], "deviation 1 in 'region 2', so"),
+    ],
+)
+def test_numbers_that_do_not_look_like_percent_raise_a_warning(signal, change, text):
+    with pytest.warns(UserWarning, match=text) as found:
+        data = BoldData(change(signal), 2.0)
+    assert data.unit == "percent" and len(found) == 1
+    # The warning points at the caller.
+    assert found[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        BoldData(change(signal), 2.0, unit="percent")
+        BoldData(signal, 2.0)
+
+
+def test_z_scored_regions_raise_a_warning(signal):
+    with pytest.warns(UserWarning, match="take up the ratio of those"):
+        BoldData(standardised(signal), 2.0, unit="z-scored")
+    BoldData(standardised(signal)[:, :1], 2.0, unit="z-scored")
+
+
+@pytest.mark.parametrize(
+    ("unit", "text"),
+    [
+        ("%", "unit must be one of 'percent', 'fraction', 'arbitrary', 'z-scored', got '%'"),
+        (1, "unit must be one of"),
+        (["percent", "z-scored"], "expected the same unit in all regions"),
+    ],
+)
+def test_units_that_are_not_known_are_refused(signal, unit, text):
+    with pytest.raises(ValueError, match=text):
+        BoldData(signal, 2.0, unit=unit)
+
+
+def test_conversion_to_percent(signal):
+    percent = signal - signal.mean(axis=0)
+    for unit, numbers, baseline in (
+        ("fraction", 0.01 * percent + 1, None),
+        ("arbitrary", 800 * (1 + 0.01 * percent), None),
+        ("arbitrary", 8 * percent, [800, 800]),
+        ("arbitrary", 8 * percent, 800),
+        ("z-scored", standardised(signal), 100 / percent.std(axis=0)),
+    ):
+        # The warning of z-scores is tested above.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            given = BoldData(numbers, 2.0, unit=unit)
+        found = given.to_percent(baseline)
+        assert found.unit == "percent"
+        np.testing.assert_allclose(found.signal, percent, atol=1e-9)
+    # SPM's scaling of fractions is that of percent.
+    fractions, in_percent = (
+        BoldData(y, 2.0, unit=u)
+        for y, u in ((0.1 * percent, "fraction"), (10 * percent, "percent"))
+    )
+    np.testing.assert_allclose(fractions.scaled_signal, in_percent.scaled_signal, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("unit", "baseline", "error", "text"),
+    [
+        ("percent", None, ValueError, "already in percent"),
+        ("fraction", 2.0, ValueError, "baseline must be None"),
+        ("arbitrary", None, ValueError, "baseline is missing.*has been centred"),
+        ("arbitrary", [1.0, -1.0], ValueError, "baseline must be positive"),
+        ("arbitrary", [1.0, 1.0, 1.0], ValueError, "one for each of the 2 regions"),
+        ("arbitrary", "x", TypeError, "baseline"),
+    ],
+)
+def test_conversions_that_cannot_be_right_are_refused(signal, unit, baseline, error, text):
+    with pytest.raises(error, match=text):
+        BoldData(signal, 2.0, unit=unit).to_percent(baseline)
+
+
+def test_order_of_regions_and_inputs(signal, inputs):
+    data = BoldData(
+        signal, 2.0, inputs=inputs, input_dt=0.5, region_names=["V1", "V5"],
+        input_names=["face", "house"], slice_delays=[0.5, 1.5],
+    )  # fmt: skip
+    other = data.reordered(["V5", "V1"], ["house", "face"])
+    assert (other.region_names, other.input_names) == (("V5", "V1"), ("house", "face"))
+    np.testing.assert_array_equal(other.signal, signal[:, ::-1])
+    np.testing.assert_array_equal(other.inputs, inputs[:, ::-1])
+    np.testing.assert_array_equal(other.slice_delays, [1.5, 0.5])
+    with pytest.raises(
+        ValueError, match="region_names must name 'V1', 'V5'.*got \\['V1', 'SPC'\\]"
+    ):
+        data.reordered(["V1", "SPC"])
+
+
 def test_inputs_may_differ_from_the_run_by_one_bin(signal, inputs):
     for bins in (47, 48):
         assert BoldData(signal, 2.0, inputs=inputs[:bins], input_dt=0.5).n_inputs == 2
@@ -66,7 +169,7 @@ def test_inputs_may_differ_from_the_run_by_one_bin(signal, inputs):
 
 def test_transposed_signal_is_hinted_at(signal, inputs):
     with pytest.raises(ValueError, match="transposed"):
-        BoldData(signal.T, 2.0, inputs=inputs, input_dt=0.5)
+        BoldData(signal.T, 2.0, inputs=inputs, input_dt=0.5, unit="percent")
 
 
 @pytest.mark.parametrize(

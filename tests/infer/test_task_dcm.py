@@ -207,3 +207,69 @@ def test_the_fit_is_sound_and_survives_a_file(fit, tmp_path):
     assert loaded.idata.posterior["to"].values.tolist() == ["V1", "V5", "SPC"]
     # No draw is stored twice, and the whole stays of moderate size.
     assert (tmp_path / "fit.nc").stat().st_size < 30e6
+
+
+# The default path: signals in their own unit, noise that data decide on
+
+
+@pytest.fixture(scope="module")
+def block():
+    """One driven region; noise-free signal, and the true parameters."""
+    model = TaskDCM([[1]], C=[[1]])
+    events = {"onset": [10.0, 50.0, 90.0, 130.0], "duration": [15.0] * 4}
+    design = bayesdcm.BoldDesign.from_events(80, 2.0, events, ["V1"], input_names=["task"])
+    truth = {"A": np.zeros((1, 1)), "transit": np.zeros(1), "decay": 0.0, "epsilon": 0.0}
+
+    def signal(strength, sd, seed):
+        clean = np.asarray(model.predict(truth | {"C": np.array([[strength]])}, design))
+        return clean + sd * np.random.default_rng(seed).normal(size=clean.shape)
+
+    def bold(signal, **keywords):
+        run = {"inputs": design.inputs, "input_dt": design.input_dt, "input_names": ["task"]}
+        return BoldData(signal, 2.0, **run, region_names=["V1"], **keywords)
+
+    return model, signal, bold
+
+
+def test_estimates_refer_to_the_unit_of_the_data_whatever_its_range(block):
+    """SPM scales signals down to a range of 4, and C with them; by default nothing is scaled."""
+    model, signal, bold = block
+    for strength in (0.3, 1.0, 4.0):
+        data = bold(signal(strength, 0.1, 3), unit="percent")
+        fit = bayesdcm.fit(model, data, draws=20)
+        row = fit.summary().loc["C[V1, task]"]
+        assert abs(row["mean"] - strength) < 3 * row["sd"], strength
+        assert float(fit.idata.constant_data["scale"]) == 1
+        # N(6, 1/128) would have it at 0.05.
+        assert np.exp(-fit.mean["log_precision"][0] / 2) == pytest.approx(0.1, rel=0.25)
+    assert np.ptp(data.signal) > 5 and data.scale < 0.8
+
+
+def test_fractions_of_one_give_the_estimates_of_percent(block):
+    model, signal, bold = block
+    percent = signal(1.0, 0.1, 3)
+    fits = [
+        bayesdcm.fit(model, bold(percent / divisor, unit=unit), draws=20)
+        for divisor, unit in ((1, "percent"), (100, "fraction"))
+    ]
+    np.testing.assert_allclose(fits[1].mean["C"], fits[0].mean["C"], rtol=1e-9)
+    assert fits[1].log_evidence == pytest.approx(fits[0].log_evidence, abs=1e-8)
+    np.testing.assert_allclose(100 * fits[1].predict(), fits[0].predict(), rtol=1e-6)
+
+
+def test_units_of_confounds_do_not_matter(block):
+    model, signal, bold = block
+    motion = np.random.default_rng(5).normal(size=(80, 3))
+    y = signal(1.0, 0.1, 3)
+
+    def evidence(model, confounds):
+        return bayesdcm.fit(model, bold(y, confounds=confounds), draws=20).log_evidence
+
+    millimetres, metres = np.c_[np.ones(80), motion], np.c_[np.ones(80), 1e-3 * motion]
+    # Nor how they are combined.
+    mixed = millimetres @ np.array([[1, 2, 0, 0], [0, 1, 0, 0], [0, 3, 1, 0], [0, 0, 0, 1e4]])
+    found = [evidence(model, confounds) for confounds in (millimetres, metres, mixed)]
+    np.testing.assert_allclose(found, found[0], atol=1e-6)
+    # They do on SPM's path.
+    spm = TaskDCM([[1]], C=[[1]], integrator="bilinear")
+    assert abs(evidence(spm, metres) - evidence(spm, millimetres)) > 10
