@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from bayesdcm.data.validation import check_positive, check_real_array, warn_caller
 
 __all__ = [
+    "LARGEST_RANGE",
     "check_confounds",
     "check_coverage",
     "check_delays",
@@ -27,7 +28,7 @@ _LONGEST_REPETITION_TIME = 60.0
 UNITS = ("percent", "fraction", "arbitrary", "z-scored")
 # Ranges over a run, in percent, between which signals of the brain lie: single regions vary by some
 # tenths at least, and the Balloon model itself cannot reach 20.
-_LEAST_RANGE, _LARGEST_RANGE = 0.2, 30.0
+_LEAST_RANGE, LARGEST_RANGE = 0.2, 30.0
 # Regions in the same unit differ less than this in their standard deviations.
 _LARGEST_RATIO = 10.0
 
@@ -111,7 +112,7 @@ def _warn_of_unit(signal: NDArray[np.float64], names: tuple[str, ...]) -> None:
             "models predict. If these are fractions of 1, say unit='fraction'; if they are "
             "percent, unit='percent'."
         )
-    elif largest > _LARGEST_RANGE:
+    elif largest > LARGEST_RANGE:
         warn_caller(
             f"signal varies by {largest:.3g}, more than a BOLD response in percent, in which "
             "models predict. If these are raw values, say unit='arbitrary' and convert them by "

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesdcm.data.bold import BoldData
+from bayesdcm.data.bold_validation import LARGEST_RANGE
+from bayesdcm.data.validation import warn_caller
 from bayesdcm.models.base import Model
 from bayesdcm.observe.gaussian import ConfoundBasis, confound_basis
 
@@ -69,7 +71,14 @@ class RegionalModel(Model):
         data : BoldData
             The data set.
         """
-        return (data.signal - data.signal.mean(axis=0)) * self.scale(data)
+        scaled = (data.signal - data.signal.mean(axis=0)) * self.scale(data)
+        if data.unit == "arbitrary" and np.ptp(scaled) > LARGEST_RANGE:
+            warn_caller(
+                f"data.signal in unit='arbitrary' varies by more than {LARGEST_RANGE:g}, which no "
+                "BOLD response in percent does, and the model predicts percent; convert it by "
+                "to_percent()"
+            )
+        return scaled
 
     def names(self, data: BoldData | None = None) -> dict[str, list[str]]:
         """Names along each kind of axis: regions, inputs.

@@ -1,6 +1,7 @@
 """Variational Laplace of a task DCM: against SPM, compiled once, and what the result shows."""
 
 import logging
+import warnings
 
 import jax
 import numpy as np
@@ -255,6 +256,18 @@ def test_fractions_of_one_give_the_estimates_of_percent(block):
     np.testing.assert_allclose(fits[1].mean["C"], fits[0].mean["C"], rtol=1e-9)
     assert fits[1].log_evidence == pytest.approx(fits[0].log_evidence, abs=1e-8)
     np.testing.assert_allclose(100 * fits[1].predict(), fits[0].predict(), rtol=1e-6)
+
+
+def test_raw_signals_raise_a_warning_where_they_are_modelled(block):
+    model, signal, bold = block
+    raw = bold(900 * (1 + 0.05 * signal(1.0, 0.1, 3)), unit="arbitrary")
+    with pytest.warns(UserWarning, match="varies by more than 30.*to_percent"):
+        model.prepare(raw)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.prepare(raw.to_percent())
+        # SPM scales it.
+        TaskDCM([[1]], C=[[1]], integrator="bilinear").prepare(raw)
 
 
 def test_units_of_confounds_do_not_matter(block):
