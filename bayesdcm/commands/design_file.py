@@ -58,10 +58,15 @@ def _read(path: Path) -> Any:
     if not path.is_file():
         raise FileNotFoundError(f"--design: there is no file {str(path)!r}")
     try:
-        table = pd.read_csv(path, index_col=0, skipinitialspace=True, dtype={0: str})
+        # Values as they stand in the file, so that messages can show them.
+        table = pd.read_csv(
+            path, sep=_separator(path), index_col=0, skipinitialspace=True, dtype=str,
+            keep_default_na=False,
+        )  # fmt: skip
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise ValueError(
-            f"--design: {str(path)!r} is not a table of comma-separated values ({error})"
+            f"--design: {str(path)!r} is not a table of comma-separated values, nor of values "
+            f"separated by semicolons or tabs ({error})"
         ) from error
     table.index = table.index.astype(str).str.strip()
     table.columns = table.columns.astype(str).str.strip()
@@ -69,6 +74,13 @@ def _read(path: Path) -> Any:
         twice = table.index[table.index.duplicated()][0]
         raise ValueError(f"--design: {str(path)!r} has two rows of subject {twice!r}")
     return table
+
+
+def _separator(path: Path) -> str:
+    """What separates the names in the first line: a tab, a semicolon, or else a comma."""
+    with path.open(encoding="utf-8-sig") as file:
+        first = file.readline()
+    return next((mark for mark in ("\t", ";") if mark in first), ",")
 
 
 def _check_subjects(path: Path, rows: list[str], subjects: list[str]) -> None:
@@ -99,10 +111,19 @@ def _with_mean(
         column = pd.to_numeric(chosen[name], errors="coerce").to_numpy(float)
         if not np.isfinite(column).all():
             subject = chosen.index[~np.isfinite(column)][0]
+            given = str(chosen.loc[subject, name])
+            missing = given.strip().lower() in ("", "n/a", "na", "nan", "null", "none")
+            advice = "code groups as numbers, such as -1 and 1"
+            if missing:
+                advice = (
+                    "leave out subjects whose values are missing, or choose other columns by "
+                    "--covariates"
+                )
+            elif "," in given:
+                advice = "write decimals with a point"
             raise ValueError(
-                f"--design: {name!r} of subject {subject!r} in {str(path)!r} is "
-                f"{chosen.loc[subject, name]!r}, which is no number; code groups as numbers, such "
-                "as -1 and 1, and leave out subjects whose values are missing"
+                f"--design: {name!r} of subject {subject!r} in {str(path)!r} is {given!r}, which "
+                f"{'is a missing value' if missing else 'is no number'}; {advice}"
             )
         if np.ptp(column) == 0:
             notes.append(

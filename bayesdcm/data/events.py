@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesdcm.data.validation import check_names, check_positive, describe
+from bayesdcm.data.validation import check_names, check_positive, describe, warn_caller
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,6 +18,13 @@ if TYPE_CHECKING:
 __all__ = ["inputs_from_events"]
 
 _COLUMNS = ("onset", "duration", "trial_type", "modulation")
+# Columns that BIDS defines besides, none of which says when or how strongly there is an input.
+_BIDS_COLUMNS = (
+    "sample", "value", "response_time", "HED", "stim_file", "identifier", "channel",
+    "event_type", "stim_id",
+)  # fmt: skip
+# Names of columns as BIDS wants them.
+_COLUMN_NAME = re.compile("[A-Za-z][A-Za-z0-9_]{2,}")
 # The default name of the only input where the table does not tell types of event apart.
 _SINGLE_INPUT = "event"
 
@@ -42,7 +51,10 @@ def inputs_from_events(
         Columns ``onset`` and ``duration`` (s, from the onset of the first scan), and optionally
         ``trial_type`` (str; without it all events form one input called "event") and
         ``modulation`` (height of the event, 1 where the column is absent; used as given, not
-        centred). No other columns: they would be ignored in silence.
+        centred). An ``events.tsv`` of BIDS goes in as it is: the other columns that BIDS defines,
+        such as ``response_time``, do not matter, and may hold n/a; those it does not define are
+        left out with a warning, or refused where there is no ``trial_type`` or one looks like a
+        misspelt column.
     n_scans : int
         Number of scans of the run.
     repetition_time : float
@@ -69,6 +81,11 @@ def inputs_from_events(
     ValueError
         If a column is missing, unknown or of the wrong length, a value is missing, a duration is
         negative, an event lies outside the run or ends after it, or the names do not match.
+
+    Warns
+    -----
+    UserWarning
+        If columns are left out that BIDS does not define.
 
     Examples
     --------
@@ -116,7 +133,7 @@ def _read_columns(events: object) -> dict[str, Any]:
             "Give the columns onset and duration (s), and optionally trial_type and modulation."
         )
     missing = [column for column in _COLUMNS[:2] if column not in present]
-    unknown = [column for column in present if column not in _COLUMNS]
+    unknown = _unknown_columns(present)
     if missing or unknown:
         fault = f"lacks the column(s) {missing}" if missing else f"has unknown column(s) {unknown}"
         raise ValueError(
@@ -124,8 +141,16 @@ def _read_columns(events: object) -> dict[str, Any]:
             "trial_type and modulation. Rename columns or select them, e.g. "
             "events[['onset', 'duration', 'trial_type']]."
         )
+    others = [c for c in present if c not in (*_COLUMNS, *_BIDS_COLUMNS)]
+    if others:
+        warn_caller(
+            f"events has the column(s) {others}, which are not used; inputs follow from onset, "
+            "duration, trial_type and modulation. Put heights of events into modulation"
+        )
     columns: dict[str, Any] = {}
     for column in present:
+        if column not in _COLUMNS:
+            continue
         read = _read_types if column == "trial_type" else _read_numbers
         columns[column] = read(column, events[column])  # type: ignore[index]
     lengths = {column: len(values) for column, values in columns.items()}
@@ -143,8 +168,28 @@ def _read_columns(events: object) -> dict[str, Any]:
     return columns
 
 
+def _unknown_columns(present: Sequence[str]) -> list[str]:
+    """Columns without which a table cannot be understood."""
+    others = [c for c in present if c not in (*_COLUMNS, *_BIDS_COLUMNS)]
+    if "trial_type" not in present:
+        return others
+    return [
+        column
+        for column in others
+        if not _COLUMN_NAME.fullmatch(column)
+        or difflib.get_close_matches(column.lower(), _COLUMNS, 1, 0.8)
+    ]
+
+
 def _read_numbers(column: str, values: object) -> NDArray[np.float64]:
     raw = _one_dimensional(column, values)
+    texts = [str(value).strip() for value in raw] if raw.dtype.kind in "OUS" else []
+    if "n/a" in texts:
+        raise TypeError(
+            f"events['{column}'] must hold real numbers, got 'n/a' in {texts.count('n/a')} row(s), "
+            f"the first in row {texts.index('n/a')} (counted from 0). Complete or drop the rows, "
+            "and read the table with pandas.read_csv(..., na_values='n/a')."
+        )
     if raw.size and raw.dtype.kind not in "iuf":
         raise TypeError(
             f"events['{column}'] must hold real numbers, got dtype {raw.dtype}, e.g. "

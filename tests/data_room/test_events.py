@@ -1,5 +1,7 @@
 """Inputs from tables of events."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -79,6 +81,36 @@ def test_bins_that_do_not_divide_the_run_still_cover_it(scans, dt):
     assert data.inputs[-1, 1] == 1.0
 
 
+def test_events_of_bids_go_in_as_they_are(tmp_path):
+    """An events.tsv with the columns that BIDS defines, n/a in those that do not matter."""
+    path = tmp_path / "sub-01_task-faces_events.tsv"
+    path.write_text(
+        "onset\tduration\ttrial_type\tresponse_time\tstim_file\tvalue\n"
+        "1.0\t2.0\tface\t0.7\tface01.png\t5\n"
+        "5.0\t2.0\thouse\tn/a\tn/a\t6\n"
+    )
+    expected = build({"onset": [1.0, 5.0], "duration": [2.0, 2.0], "trial_type": ["face", "house"]})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        inputs, names, _ = build(pd.read_csv(path, sep="\t"))
+    assert names == expected[1]
+    np.testing.assert_array_equal(inputs, expected[0])
+
+
+def test_columns_that_are_not_used_are_named():
+    events = GOOD | {"accuracy": [1, 0], "response_time": [0.3, np.nan]}
+    with pytest.warns(UserWarning, match=r"column\(s\) \['accuracy'\], which are not used") as said:
+        inputs, _, _ = build(events)
+    np.testing.assert_array_equal(inputs, build(GOOD)[0])
+    assert len(said) == 1
+    # Types of event may be in a column of another name.
+    with pytest.raises(ValueError, match=r"unknown column\(s\) \['condition'\]"):
+        build({"onset": [0.0], "duration": [1.0], "condition": ["a"]})
+    for column in ("Modulation", "modulations"):
+        with pytest.raises(ValueError, match="unknown column"):
+            build({**{k: v for k, v in GOOD.items() if k != "modulation"}, column: [1.0, 2.0]})
+
+
 GOOD = {
     "onset": [0.0, 4.0],
     "duration": [1.0, 2.0],
@@ -96,7 +128,8 @@ GOOD = {
         ({"onset": ["0", "1"]}, TypeError, r"events\['onset'\] must hold real numbers"),
         ({"duration": [1.0, -2.0]}, ValueError, r"events\['duration'\] is negative in row 1"),
         ({"duration": [1.0, 17.0]}, ValueError, r"events\['duration'\].*end after the run"),
-        ({"duration": ["n/a", "n/a"]}, TypeError, r"events\['duration'\]"),
+        ({"duration": ["n/a", "n/a"]}, TypeError, r"events\['duration'\].*'n/a' in 2 row"),
+        ({"onset": ["0", "n/a"]}, TypeError, r"got 'n/a' in 1 row\(s\), the first in row 1"),
         ({"trial_type": ["a", None]}, ValueError, r"events\['trial_type'\] is missing in row 1"),
         ({"trial_type": ["a", pd.NA]}, ValueError, r"events\['trial_type'\] is missing in row 1"),
         ({"trial_type": ["a", np.nan]}, ValueError, r"events\['trial_type'\] is missing in row 1"),

@@ -266,11 +266,22 @@ def test_designs_are_put_in_order_and_centred(design):
     assert table["age"].tolist() == [50.0, 40.0, 30.0, 20.0] and notes == []
 
 
+@pytest.mark.parametrize("mark", [",", ";", "\t", ", "])
+def test_designs_may_have_other_separators(tmp_path, mark):
+    path = tmp_path / "participants.tsv"
+    rows = [("participant_id", "age"), ("sub-02", "30.5"), ("sub-01", "20")]
+    path.write_text("\n".join(mark.join(row) for row in rows), encoding="utf-8-sig")
+    table, _ = read_design(path, NAMES[:2], centre=False)
+    assert table["age"].to_list() == [20.0, 30.5]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("subject,age\nsub-01,3\nsub-02,old\n", "'age' of subject 'sub-02' .* is 'old'"),
         ("subject,age\nsub-01,3\nsub-02,\n", "leave out subjects whose values are missing"),
+        ("subject\tage\nsub-01\t3\nsub-02\tn/a\n", "is 'n/a', which is a missing value"),
+        ("subject;age\nsub-01;3\nsub-02;4,5\n", "is '4,5', which is no number; write decimals"),
         ("subject,age\nsub-01,3\nsub-01,4\n", "two rows of subject 'sub-01'"),
         ("subject,mean\nsub-01,3\nsub-02,4\n", "named 'mean', as the group mean is"),
         ("subject,age\nDCM_1,3\n", "no row for 'sub-01', 'sub-02'; there is no file of 'DCM_1'"),
