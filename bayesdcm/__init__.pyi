@@ -29,6 +29,7 @@ __all__ = [
     "peb",
     "plot",
     "read_spm_dcm",
+    "read_spm_voi",
     "reduce",
     "search_reduced",
     "select_models",
@@ -45,6 +46,7 @@ from .compare.stacking import stack_modes
 from .data.bold import BoldData
 from .data.design import BoldDesign
 from .data.evoked import EvokedData
+from .data.spm_voi import read_spm_voi
 from .group.effects import peb
 from .group.group_effects import GroupEffects
 from .group.group_fit import GroupFit, load_group

@@ -10,7 +10,14 @@ from typing import Any
 
 from bayesdcm.data.spm_fields import is_empty
 
-__all__ = ["existing_file", "is_electrophysiological", "keeps_order", "load_dcm"]
+__all__ = [
+    "existing_file",
+    "is_electrophysiological",
+    "keeps_order",
+    "load_dcm",
+    "load_variables",
+    "shape_of",
+]
 
 
 def existing_file(path: str | os.PathLike[str]) -> Path:
@@ -105,29 +112,7 @@ def load_dcm(file: Path) -> Mapping[str, Any]:
     ValueError
         If it is damaged, is not a MATLAB file, or does not hold one DCM.
     """
-    _check_header(file)
-    # Slow to import, and needed by those only who read SPM's files.
-    import pymatreader
-
-    with warnings.catch_warnings():
-        # Function handles in DCM.M are of no use here.
-        warnings.filterwarnings("ignore", message="Complex objects")
-        try:
-            variables = pymatreader.read_mat(file, variable_names=["DCM"])
-        except ImportError:
-            raise
-        except Exception as error:  # damaged files raise errors of a dozen kinds
-            raise ValueError(
-                f"It is damaged or cut off: {type(error).__name__}: {error}. Expected a complete "
-                "MATLAB file. Copy or save it again."
-            ) from error
-    dcm = variables.get("DCM")
-    if dcm is None:
-        present = [entry[0] for entry in pymatreader.whosmat(file)]
-        raise ValueError(
-            f"It holds the variables {present}, but no 'DCM'. Give a file that SPM wrote as "
-            "DCM_*.mat; of a group file (GCM), save each DCM to a file of its own."
-        )
+    (dcm,) = load_variables(file, ("DCM",), "a file that SPM wrote as DCM_*.mat")
     if not isinstance(dcm, Mapping):
         raise ValueError(
             f"Its variable 'DCM' is a {type(dcm).__name__}; expected one structure. Save one DCM "
@@ -136,13 +121,98 @@ def load_dcm(file: Path) -> Mapping[str, Any]:
     return dcm
 
 
-def _check_header(file: Path) -> None:
+# What reads the other files that SPM writes.
+_READERS = {
+    "DCM": "read_spm_dcm",
+    "GCM": "read_spm_group",
+    "xY": "read_spm_voi",
+    "SPM": "read_spm_voi (its design)",
+}
+
+
+def load_variables(file: Path, names: tuple[str, ...], expected: str) -> tuple[Any, ...]:
+    """Variables of a MATLAB file of version 5 (to 7) or 7.3.
+
+    Parameters
+    ----------
+    file : Path
+        The file.
+    names : tuple of str
+        Names of the variables.
+    expected : str
+        What file should have been given, for messages.
+
+    Returns
+    -------
+    tuple
+        Their values: structures as mappings, cells as lists, arrays without dimensions of length
+        one.
+
+    Raises
+    ------
+    ValueError
+        If it is damaged, is not a MATLAB file, or lacks one of them.
+    """
+    _check_header(file, expected)
+    # Slow to import, and needed by those only who read SPM's files.
+    import pymatreader
+
+    with warnings.catch_warnings():
+        # Function handles in DCM.M are of no use here.
+        warnings.filterwarnings("ignore", message="Complex objects")
+        try:
+            variables = pymatreader.read_mat(file, variable_names=list(names))
+        except ImportError:
+            raise
+        except Exception as error:  # damaged files raise errors of a dozen kinds
+            raise ValueError(
+                f"It is damaged or cut off: {type(error).__name__}: {error}. Expected a complete "
+                "MATLAB file. Copy or save it again."
+            ) from error
+    for name in names:
+        if variables.get(name) is None:
+            present = [entry[0] for entry in pymatreader.whosmat(file)]
+            other = next((_READERS[found] for found in present if found in _READERS), None)
+            hint = f"; bayesdcm.{other} reads this one" if other else ""
+            raise ValueError(
+                f"It holds the variables {present}, but no {name!r}. Give {expected}{hint}."
+            )
+    return tuple(variables[name] for name in names)
+
+
+def shape_of(file: Path, name: str) -> tuple[int, ...]:
+    """Shape of a variable, dimensions of length one included.
+
+    Parameters
+    ----------
+    file : Path
+        A MATLAB file.
+    name : str
+        Name of the variable.
+
+    Returns
+    -------
+    tuple of int
+        As in MATLAB.
+    """
+    if keeps_order(file):
+        import scipy.io
+
+        return next(shape for found, shape, _ in scipy.io.whosmat(file) if found == name)
+    import h5py
+
+    with h5py.File(file, "r") as content:
+        # HDF5 has the axes in the order of C.
+        return tuple(content[name].shape[::-1]) if hasattr(content[name], "shape") else (1, 1)
+
+
+def _check_header(file: Path, expected: str = "a DCM_*.mat file") -> None:
     if file.is_dir():
-        raise ValueError("It is a folder; expected a file. Give a DCM_*.mat file in it.")
+        raise ValueError(f"It is a folder; expected a file. Give {expected}.")
     with file.open("rb") as stream:
         header = stream.read(128)
     if not header.startswith(b"MATLAB") or len(header) < 128:
         raise ValueError(
             "It is not a MATLAB file of version 5, 7 or 7.3 (these begin with the word 'MATLAB'). "
-            "Give a DCM_*.mat file as SPM wrote it."
+            f"Give {expected}, as SPM wrote it."
         )
