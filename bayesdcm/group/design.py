@@ -117,8 +117,21 @@ def _check_columns(values: np.ndarray, names: list[str]) -> None:
             f"{names[0]!r} is {np.round(values[:, 0], 4).tolist()}. Put a constant first, such as "
             "design={'mean': 1, ...}; code two groups as one covariate besides it"
         )
-    if values.shape[1] > len(values) or np.linalg.matrix_rank(values) < values.shape[1]:
+    if values.shape[1] > len(values) or dependent(values):
         raise ValueError(
             f"covariates {names} of {len(values)} subjects are linear combinations of each other; "
             "leave out those that follow from others, or that are constant besides the first"
         )
+
+
+def dependent(values: np.ndarray) -> bool:
+    """Whether covariates are linear combinations of each other, whatever their units.
+
+    Parameters
+    ----------
+    values : ndarray
+        Covariates, shape (subjects, covariates).
+    """
+    largest = np.abs(values).max(0)
+    scaled = values / np.where(largest > 0, largest, 1.0)
+    return bool(np.linalg.matrix_rank(scaled) < values.shape[1])

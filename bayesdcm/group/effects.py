@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from bayesdcm.group.design import checked_design
-from bayesdcm.group.empirical_bayes import ALPHA, BETA, MAX_ITERATIONS, empirical_bayes
+from bayesdcm.group.empirical_bayes import ALPHA, BETA, MAX_ITERATIONS, STOPS, empirical_bayes
 from bayesdcm.group.first_level import CONNECTIONS, FirstLevel, named_items, of_fit, select
 from bayesdcm.group.group_effects import GroupEffects, Settings, of_group
 from bayesdcm.infer.results import Fit
@@ -48,12 +48,13 @@ def peb(
     alpha: float = ALPHA,
     beta: float = BETA,
     max_iterations: int = MAX_ITERATIONS,
+    stop: str = "optimum",
 ) -> GroupEffects:
     """Effects of covariates on the parameters of a group: parametric empirical Bayes.
 
     Parameters of every subject are normal about ``sum of covariate x effect``, with a covariance
     between subjects that is estimated. Subjects count as precisely as their data determine them.
-    The scheme is that of SPM (``spm_dcm_peb``), and so are the numbers.
+    The model is that of SPM (``spm_dcm_peb``); with ``stop="spm"``, so are the numbers.
 
     Parameters
     ----------
@@ -77,6 +78,9 @@ def peb(
         in SPM.
     max_iterations : int
         Iterations at most; 64 as in SPM.
+    stop : {"optimum", "spm"}
+        Where iterations end. ``"optimum"``: at the most probable effects and log-precisions.
+        ``"spm"``: as in SPM (see Notes).
 
     Returns
     -------
@@ -94,8 +98,11 @@ def peb(
 
     Notes
     -----
-    As in SPM, the iterations end where the free energy falls; large effects can then be up to a
-    third of their standard deviation nearer to 0 than where its slope is zero.
+    Results do not depend on the units of covariates: an effect of age in years is a tenth of one
+    in decades, and all evidences are the same. SPM's iterations end where the free energy falls or
+    stops to change; large effects can then be up to a third of their standard deviation nearer to
+    0 than where its slope is zero, and where a covariate is far from order one, they end anywhere
+    on the way.
 
     References
     ----------
@@ -114,7 +121,7 @@ def peb(
     >>> round(float(peb(fits, parameters="gain").mean.loc["gain", "mean"]), 1)
     0.5
     """
-    settings = _checked(between, alpha, beta, max_iterations)
+    settings = _checked(between, alpha, beta, max_iterations, stop)
     names, items = named_items(fits)
     table = checked_design(design, names)
     first = first_levels(names, items)
@@ -122,9 +129,12 @@ def peb(
     return effects_of(first, table, labels, fields, settings)
 
 
-def _checked(between: Any, alpha: Any, beta: Any, max_iterations: Any) -> Settings:
-    if between not in BETWEEN:
-        raise ValueError(f"between must be one of {', '.join(map(repr, BETWEEN))}, got {between!r}")
+def _checked(between: Any, alpha: Any, beta: Any, max_iterations: Any, stop: Any) -> Settings:
+    for name, value, allowed in (("between", between, BETWEEN), ("stop", stop, STOPS)):
+        if value not in allowed:
+            raise ValueError(
+                f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}"
+            )
     for name, value in (("alpha", alpha), ("beta", beta)):
         if isinstance(value, bool) or not isinstance(value, int | float | np.number):
             raise TypeError(f"{name} must be a number, got {value!r}")
@@ -134,7 +144,7 @@ def _checked(between: Any, alpha: Any, beta: Any, max_iterations: Any) -> Settin
         raise TypeError(f"max_iterations must be a whole number, got {max_iterations!r}")
     if max_iterations < 1:
         raise ValueError(f"max_iterations must be at least 1, got {max_iterations}")
-    return Settings(between, float(alpha), float(beta), int(max_iterations))
+    return Settings(between, float(alpha), float(beta), int(max_iterations), stop)
 
 
 def stacked_levels(
@@ -223,6 +233,7 @@ def effects_of(
         beta=settings.beta,
         tolerance=0.0,
         max_iterations=settings.max_iterations,
+        stop=settings.stop,
     )
     if not np.isfinite(found.log_evidence) or not np.isfinite(found.mean).all():
         raise ValueError(

@@ -114,7 +114,7 @@ def compare_effects(effects: GroupEffects, models: Any, covariate: str | None) -
     weight = softmax(change[worth])
     average = weight @ means[worth]
     variance = weight @ (variances[worth] + means[worth] ** 2) - average**2
-    unit = np.tile(effects.unit, len(covariates))
+    unit = effects.effect_units
 
     def table(values: NDArray) -> pd.DataFrame:
         return effects._table((values * unit).reshape(len(covariates), size).T)
@@ -151,7 +151,7 @@ def _score(effects: GroupEffects, on: NDArray) -> tuple[NDArray, NDArray, NDArra
     full = scaled_moments(effects)
     absent = np.zeros(on.shape[1])
     for i in np.flatnonzero(~on.all(0)):
-        absent[i] = effects.absent(int(i)) / effects.unit[i % len(effects.unit)]
+        absent[i] = effects.absent(int(i)) / effects.effect_units[i]
     parts = []
     for batch in np.split(on, range(BATCH, len(on), BATCH)):
         means = np.where(batch, full[2], absent)

@@ -31,7 +31,7 @@ def scaled_moments(effects: GroupEffects) -> tuple[NDArray, NDArray, NDArray, ND
     tuple of ndarray
         Posterior mean and covariance, prior mean and covariance, covariate by covariate.
     """
-    unit = np.tile(effects.unit, len(effects.covariates))
+    unit = effects.effect_units
     square = np.outer(unit, unit)
     return (
         effects.centre.T.ravel() / unit,
@@ -150,7 +150,7 @@ def reduce_effects(effects: GroupEffects, off: Any) -> ReducedEffects:
     """
     values = off_values(effects, off)
     moments = scaled_moments(effects)
-    unit = np.tile(effects.unit, len(effects.covariates))
+    unit = effects.effect_units
     index = np.array(sorted(values), int)
     mean, covariance = moments[2].copy(), moments[3].copy()
     mean[index] = [values[i] / unit[i] for i in index]
@@ -240,7 +240,7 @@ def search_effects(effects: GroupEffects, among: Any, exhaustive: int) -> Effect
         raise ValueError(f"exhaustive must be from 1 to {MOST_EXHAUSTIVE}, got {exhaustive}")
     values = _all_values(effects) if among is None else off_values(effects, among, "among")
     size, n_covariates = len(effects.parameters), len(effects.covariates)
-    unit = np.tile(effects.unit, n_covariates)
+    unit = effects.effect_units
     candidates = np.array(sorted(values), int)
     absent = np.zeros(len(unit))
     absent[candidates] = [values[i] for i in candidates]

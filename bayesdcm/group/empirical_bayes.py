@@ -3,7 +3,7 @@
 Parameters of subject i have a normal prior about a linear model of covariates, with a covariance
 between subjects that is scaled by unknown log-precisions. Reduction of the subjects' models gives
 the evidence of any such prior in closed form, so that effects and log-precisions are found by
-variational Laplace without the data. The scheme is that of SPM (``spm_dcm_peb``).
+variational Laplace without the data. The model is that of SPM (``spm_dcm_peb``).
 
 References
 ----------
@@ -31,6 +31,8 @@ from bayesdcm.infer.threads import single_threaded_linear_algebra
 ALPHA = 1.0
 BETA = 16.0
 MAX_ITERATIONS = 64
+# Where iterations end.
+STOPS = ("optimum", "spm")
 # What posteriors of subjects gain of the precision of their prior, as in SPM.
 SHRINKAGE = 1 / 16
 # Least precision between subjects, relative to the expected one.
@@ -65,7 +67,7 @@ class EmpiricalBayes(NamedTuple):
     n_iterations : ()
         Iterations run.
     converged : ()
-        Whether the free energy had stopped to change.
+        Whether there was nothing left to gain.
     trace : (iterations,)
         Free energy evaluated in each iteration.
     """
@@ -145,6 +147,7 @@ def empirical_bayes(
     beta: float = BETA,
     tolerance: float = TOLERANCE,
     max_iterations: int = MAX_ITERATIONS,
+    stop: str = "optimum",
 ) -> EmpiricalBayes:
     """Effects of covariates on parameters of a group, from Gaussian posteriors of its subjects.
 
@@ -174,11 +177,21 @@ def empirical_bayes(
         As in `bayesdcm.compare.reduce_gaussian`.
     max_iterations : int
         Iterations at most; 64 as in SPM.
+    stop : {"optimum", "spm"}
+        ``"optimum"``: end at the most probable effects and log-precisions, whatever the units of
+        covariates. ``"spm"``: SPM's steps, which depend on the units, end where the free energy
+        falls or stops to change, and count the cost of effects from 0 and not from their prior
+        mean.
 
     Returns
     -------
     EmpiricalBayes
         Effects, variability between subjects, and free energy.
+
+    Raises
+    ------
+    ValueError
+        If `stop` is unknown.
 
     References
     ----------
@@ -198,6 +211,8 @@ def empirical_bayes(
         np.asarray(a, float)
         for a in (mean, covariance, prior_mean, prior_covariance, log_evidence, design)
     )
+    units = covariate_units(design, stop)
+    design = design / units
     if group_prior is None:
         centre, spread = prior_mean.mean(0), prior_covariance.mean(0)
     else:
@@ -223,22 +238,24 @@ def empirical_bayes(
     expected = inverse(project(spread / beta))
     scale = np.diag(n_subjects / (design**2).sum(0))
     first = np.eye(n_covariates)[0]
+    mean_effects = np.kron(first * units, centre @ basis)
     model = SecondLevel(
-        np.kron(first, centre @ basis),
+        mean_effects,
         inverse(np.kron(scale, project(spread / alpha))),
         FLOOR * expected,
         _components(components, spread / beta, expected, basis),
+        np.zeros_like(mean_effects) if stop == "spm" else mean_effects,
     )
-    found = ascend(model, subjects, max_iterations)
+    found = ascend(model, subjects, max_iterations, stop)
     last = found.last
-    back = np.kron(np.eye(n_covariates), basis)
+    back = np.kron(np.diag(1 / units), basis)
     effects, precisions = last.curvature
     b, g = found.point
     return EmpiricalBayes(
-        basis @ b.reshape(n_covariates, rank).T,
+        basis @ b.reshape(n_covariates, rank).T / units,
         back @ inverse(-effects) @ back.T,
         np.outer(centre, first),
-        np.kron(scale, spread / alpha),
+        np.kron(scale / units**2, spread / alpha),
         g,
         inverse(-precisions),
         basis @ last.between @ basis.T,
@@ -250,6 +267,35 @@ def empirical_bayes(
         bool(found.done),
         found.trace[: int(found.iteration)],
     )
+
+
+def covariate_units(design: NDArray, stop: str) -> NDArray:
+    """What covariates are divided by, for results not to depend on their units.
+
+    Parameters
+    ----------
+    design : ndarray
+        Covariates, shape (subjects, covariates).
+    stop : {"optimum", "spm"}
+        As in `empirical_bayes`.
+
+    Returns
+    -------
+    ndarray
+        Root mean square of each, shape (covariates,), which is 1 for the group mean; 1 for all
+        where the steps are SPM's.
+
+    Raises
+    ------
+    ValueError
+        If `stop` is unknown.
+    """
+    if stop not in STOPS:
+        raise ValueError(f"stop must be one of {', '.join(map(repr, STOPS))}, got {stop!r}")
+    if stop == "spm":
+        return np.ones(design.shape[1])
+    largest = np.abs(design).max(0)
+    return largest * np.sqrt(((design / largest) ** 2).mean(0))
 
 
 def _components(

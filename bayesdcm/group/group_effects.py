@@ -19,6 +19,7 @@ from bayesdcm.group.empirical_bayes import (
     BETA,
     MAX_ITERATIONS,
     EmpiricalBayes,
+    covariate_units,
     subject_under_group,
 )
 from bayesdcm.group.first_level import FirstLevel, names_of
@@ -37,12 +38,15 @@ class Settings(NamedTuple):
         Ratios of variances.
     max_iterations : int
         Iterations at most.
+    stop : str
+        "optimum" or "spm".
     """
 
     between: str = "single"
     alpha: float = ALPHA
     beta: float = BETA
     max_iterations: int = MAX_ITERATIONS
+    stop: str = "optimum"
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,6 +198,12 @@ class GroupEffects(GaussianEffects):
     # Which effects there are
 
     @property
+    def effect_units(self) -> NDArray:
+        """Effects over this are of order one, covariate by covariate."""
+        units = covariate_units(self.design.to_numpy(), self.settings.stop)
+        return np.kron(1 / units, self.unit)
+
+    @property
     def names(self) -> dict[str, list[int]]:
         """Positions of parameters by site (or field) and by label."""
         return names_of(self.parameters, self.fields)
@@ -329,7 +339,7 @@ def of_group(name: Any, effects: GroupEffects) -> FirstLevel:
         labels,
         names,
         fields,
-        np.tile(effects.unit, len(effects.covariates)),
+        effects.effect_units,
         effects.centre.T.ravel(),
         effects.spread,
         effects.prior_centre.T.ravel(),

@@ -19,12 +19,13 @@ from scipy.stats import pearsonr
 
 from bayesdcm.compare.reduction import QUANTILE, TOLERANCE
 from bayesdcm.compare.search import SCORE_JITTER
-from bayesdcm.group.design import checked_design
+from bayesdcm.group.design import checked_design, dependent
 from bayesdcm.group.effects import first_levels, stacked_levels
 from bayesdcm.group.empirical_bayes import (
     ALPHA,
     BETA,
     MAX_ITERATIONS,
+    covariate_units,
     empirical_bayes,
     likelihoods,
 )
@@ -68,6 +69,7 @@ def estimate_covariate(
     column: int,
     variance: float,
     tolerance: float = TOLERANCE,
+    stop: str = "optimum",
 ) -> tuple[float, float, float, float]:
     """A covariate of one subject, from the subject's parameters and effects on a group.
 
@@ -81,13 +83,15 @@ def estimate_covariate(
     between : ndarray
         Covariance of parameters between subjects, (parameters, parameters).
     known : ndarray
-        Covariates of the subject, (covariates,); that to be estimated is ignored.
+        Covariates of the subject, (covariates,), of order one; that to be estimated is ignored.
     column : int
         Which it is.
     variance : float
         Its prior variance.
     tolerance : float
         As in `bayesdcm.compare.reduce_gaussian`.
+    stop : {"optimum", "spm"}
+        As in `bayesdcm.group.empirical_bayes`.
 
     Returns
     -------
@@ -107,7 +111,9 @@ def estimate_covariate(
     centre[column] = 0.0
     spread[column, column] += variance
     for run in range(1, RUNS + 1):
-        found = ascend(SecondLevel(centre, inverse(spread), floor, none), subjects, MAX_ITERATIONS)
+        origin = np.zeros_like(centre) if stop == "spm" else centre
+        model = SecondLevel(centre, inverse(spread), floor, none, origin)
+        found = ascend(model, subjects, MAX_ITERATIONS, stop)
         estimate = float(found.point[0][column])
         posterior = inverse(-found.last.curvature[0])[column, column]
         prior = float(centre[column]), float(spread[column, column])
@@ -140,6 +146,7 @@ def left_out(
     alpha: float = ALPHA,
     beta: float = BETA,
     tolerance: float = TOLERANCE,
+    stop: str = "optimum",
 ) -> LeftOut:
     """Estimate a covariate of every subject from all others, as SPM does.
 
@@ -151,6 +158,9 @@ def left_out(
         The covariate, in the design.
     alpha, beta, tolerance : float
         As there.
+    stop : {"optimum", "spm"}
+        As there. With ``"optimum"``, SPM's prior variances of covariates are in units of their
+        root mean square.
 
     Returns
     -------
@@ -172,6 +182,8 @@ def left_out(
     """
     posterior = [np.asarray(a, float) for a in (mean, covariance, prior_mean, prior_covariance)]
     log_evidence, design = np.asarray(log_evidence, float), np.asarray(design, float)
+    units = covariate_units(design, stop)
+    design = design / units
     levels = np.unique(design[:, column])
     found = []
     for i in range(len(design)):
@@ -183,6 +195,7 @@ def left_out(
             alpha=alpha,
             beta=beta,
             tolerance=tolerance,
+            stop=stop,
         )
         variance = WIDTH * design[rest, column].var(ddof=1)
         estimate = estimate_covariate(
@@ -193,10 +206,14 @@ def left_out(
             column,
             variance,
             tolerance,
+            stop,
         )
         found.append((estimate[0], estimate[1], _levels(estimate, levels)))
     means, variances, probabilities = zip(*found, strict=True)
-    return LeftOut(np.array(means), np.array(variances), np.stack(probabilities, axis=1))
+    unit = units[column]
+    return LeftOut(
+        np.array(means) * unit, np.array(variances) * unit**2, np.stack(probabilities, axis=1)
+    )
 
 
 def leave_one_out(
@@ -205,6 +222,7 @@ def leave_one_out(
     parameters: str | Iterable[str] | Mapping[str, Any] = CONNECTIONS,
     *,
     covariate: str | None = None,
+    stop: str = "optimum",
 ) -> pd.DataFrame:
     """Predict a covariate of every subject from the parameters, leaving the subject out.
 
@@ -222,6 +240,8 @@ def leave_one_out(
         As there; fewer parameters predict better than all.
     covariate : str, optional
         Name of the covariate to predict; by default the second.
+    stop : {"optimum", "spm"}
+        As there. With ``"spm"``, predictions depend on the units of covariates.
 
     Returns
     -------
@@ -251,7 +271,7 @@ def leave_one_out(
     first = first_levels(names, items)
     labels, _ = select(first, parameters)
     arrays, _ = stacked_levels(first, labels)
-    found = left_out(*arrays, table.to_numpy(), column, tolerance=0.0)
+    found = left_out(*arrays, table.to_numpy(), column, tolerance=0.0, stop=stop)
     return _as_table(found, table, column)
 
 
@@ -273,7 +293,7 @@ def _column(table: pd.DataFrame, covariate: str | None) -> int:
         raise ValueError(f"fits must hold four subjects or more, got {len(values)}")
     for i, subject in enumerate(table.index):
         rest = np.delete(values, i, axis=0)
-        if np.linalg.matrix_rank(rest) < len(names):
+        if dependent(rest):
             raise ValueError(
                 f"subject {subject!r} cannot be left out: without it, covariates {names} are "
                 "linear combinations of each other"

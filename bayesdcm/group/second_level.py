@@ -25,6 +25,10 @@ LOG_STEPS = (-4.0, 2.0)
 LONGEST_STEP = 8.0
 CHANGE = 1e-4
 LEAST_ITERATIONS = 5
+# What a Newton step gains at least, nats; where it would gain less, the slope is zero. Densities
+# are exact up to so much, relative to their size.
+LEAST_GAIN = 1e-12
+ROUNDING = 1e-9
 # Records are of multiples of so many iterations, for one compiled program to serve most limits.
 RECORDED = 64
 # Subjects times the cube of the parameters, from which code is worth optimising.
@@ -71,12 +75,15 @@ class SecondLevel(NamedTuple):
         Precision between subjects that there is at least.
     components : (components, parameters, parameters)
         What log-precisions scale and add to it.
+    origin : (effects,)
+        From where the complexity counts the distance of effects: their prior mean; 0 as in SPM.
     """
 
     mean: jax.Array
     precision: jax.Array
     floor: jax.Array
     components: jax.Array
+    origin: jax.Array
 
 
 class _Derivatives(NamedTuple):
@@ -98,6 +105,7 @@ class _Point(NamedTuple):
 class _Assessment(NamedTuple):
     free_energy: jax.Array
     complexity: jax.Array
+    log_joint: jax.Array
     precision: jax.Array
     between: jax.Array
     subject_mean: jax.Array
@@ -114,15 +122,16 @@ class Ascent(NamedTuple):
     point : (effects, log-precisions)
         After the last update.
     log_step : ()
-        Regularisation of the steps.
+        Regularisation of SPM's steps; log of the share of a Newton step.
     best, change : ()
-        Best free energy, and how much the last better one gained.
+        Best free energy or log-density, and how much the last better one gained (SPM), or what
+        the next step will.
     accepted : tuple
-        Point of the best one, with its curvatures.
+        Point of the best one, with its curvatures (SPM) or the step from there.
     last : tuple
-        What was found at the last point evaluated.
+        What was found at the last point evaluated (SPM), or at the best one.
     done : ()
-        Whether the free energy had stopped to change.
+        Whether there was nothing left to gain.
     trace : (iterations,)
         Free energies evaluated.
     """
@@ -212,18 +221,59 @@ def _assess(
     expected = subjects.design @ b
     found = _under(subjects, expected, between)
     slope = _derivatives(model, subjects, point, precision, between, found, expected)
-    # As in SPM: effects as they are, and not their distance from the prior mean.
-    complexity = b @ model.precision @ b + HYPERPRECISION * g @ g
+    shift, far = b - model.mean, b - model.origin
+    spread = HYPERPRECISION * g @ g
+    complexity = far @ model.precision @ far + spread
+    log_joint = found.change.sum() - (shift @ model.precision @ shift + spread) / 2
     prior = block_diag(model.precision, HYPERPRECISION * jnp.eye(len(g)))
     _, determinants = jnp.linalg.slogdet(jnp.stack([-slope.whole, prior]))
     complexity = (complexity + determinants[0] - determinants[1]) / 2
     energy = found.change.sum() - complexity
     curvature = slope.effects, slope.precisions
-    found = _Assessment(energy, complexity, precision, between, expected, curvature)
+    found = _Assessment(energy, complexity, log_joint, precision, between, expected, curvature)
     return found, slope
 
 
+def _newton(slope: _Derivatives) -> tuple[jax.Array, jax.Array]:
+    """A step to where the slope is zero, uphill whatever the curvature, and what it gains."""
+    values, vectors = jnp.linalg.eigh(-slope.whole)
+    size = jnp.maximum(jnp.abs(values), jnp.finfo(values.dtype).eps * jnp.abs(values).max())
+    along = vectors.T @ slope.gradient
+    return vectors @ (along / size), (along**2 / size).sum() / 2
+
+
+def _approach(model: SecondLevel, subjects: Subjects, state: Ascent) -> Ascent:
+    """One iteration towards the optimum: Newton steps, halved until the density rises."""
+    found, slope = _assess(model, subjects, state.point)
+    first = state.iteration == 0
+    least = state.best - ROUNDING * jnp.abs(state.best)
+    better = first | (found.log_joint >= least)
+    step, gain = _newton(slope)
+    n = len(state.point.effects)
+    new = state.point, _Point(step[:n], step[n:]), found
+    accepted, direction, last = jax.tree.map(
+        lambda new, old: jnp.where(better, new, old),
+        new,
+        (state.accepted[0], state.accepted[1], state.last),
+    )
+    log_step = jnp.where(better, 0.0, state.log_step - jnp.log(2.0))
+    point = jax.tree.map(lambda at, by: at + jnp.exp(log_step) * by, accepted, direction)
+    k = state.iteration + 1
+    return Ascent(
+        k,
+        point,
+        log_step,
+        jnp.where(better, found.log_joint, state.best),
+        jnp.where(better, gain, state.change),
+        (accepted, direction),
+        last,
+        better & (gain < LEAST_GAIN),
+        state.trace.at[state.iteration].set(found.free_energy),
+    )
+
+
 def _iterate(model: SecondLevel, subjects: Subjects, state: Ascent) -> Ascent:
+    """One iteration of SPM's."""
     last, slope = _assess(model, subjects, state.point)
     first = state.iteration == 0
     better = first | (last.free_energy >= state.best)
@@ -251,40 +301,47 @@ def _iterate(model: SecondLevel, subjects: Subjects, state: Ascent) -> Ascent:
 
 
 def _ascend(
-    model: SecondLevel, subjects: Subjects, max_iterations: jax.Array, length: int
+    model: SecondLevel, subjects: Subjects, max_iterations: jax.Array, length: int, stop: str
 ) -> Ascent:
     point = _Point(model.mean, jnp.zeros(len(model.components)))
     last, slope = jax.tree.map(
         lambda s: jnp.zeros(s.shape, s.dtype),
         jax.eval_shape(lambda: _assess(model, subjects, point)),
     )
+    spm = stop == "spm"
     start = Ascent(
         jnp.zeros((), int),
         point,
-        jnp.asarray(LOG_STEPS[0]),
+        jnp.asarray(LOG_STEPS[0] if spm else 0.0),
         jnp.asarray(-jnp.inf),
         jnp.zeros(()),
-        (point, slope.effects, slope.precisions),
+        (point, slope.effects, slope.precisions) if spm else (point, point),
         last,
         jnp.zeros((), bool),
         jnp.full(length, jnp.nan),
     )
-    return jax.lax.while_loop(
+    step = _iterate if spm else _approach
+    end = jax.lax.while_loop(
         lambda s: ~s.done & (s.iteration < max_iterations),
-        lambda s: _iterate(model, subjects, s),
+        lambda s: step(model, subjects, s),
         start,
     )
+    # SPM takes one more step from the last point that it assesses.
+    return end if spm else end._replace(point=end.accepted[0])
 
 
-_ascend_large = jax.jit(_ascend, static_argnames="length")
+_static = ("length", "stop")
+_ascend_large = jax.jit(_ascend, static_argnames=_static)
 # To optimise the code takes seconds, and in small problems brings milliseconds.
 _ascend_small = jax.jit(
-    _ascend, static_argnames="length", compiler_options={"xla_backend_optimization_level": 0}
+    _ascend, static_argnames=_static, compiler_options={"xla_backend_optimization_level": 0}
 )
 
 
-def ascend(model: SecondLevel, subjects: Subjects, max_iterations: int) -> Ascent:
-    """Iterate until the free energy stops to change, in one compiled loop.
+def ascend(
+    model: SecondLevel, subjects: Subjects, max_iterations: int, stop: str = "optimum"
+) -> Ascent:
+    """Iterate in one compiled loop.
 
     Parameters
     ----------
@@ -294,6 +351,9 @@ def ascend(model: SecondLevel, subjects: Subjects, max_iterations: int) -> Ascen
         Posteriors of the first.
     max_iterations : int
         Iterations at most.
+    stop : {"optimum", "spm"}
+        Where to end: at the most probable effects and log-precisions, by Newton steps; or where
+        SPM's steps end, once the free energy has fallen or stopped to change.
 
     Returns
     -------
@@ -303,4 +363,4 @@ def ascend(model: SecondLevel, subjects: Subjects, max_iterations: int) -> Ascen
     n_subjects, rank = subjects.information.shape
     compiled = _ascend_large if n_subjects * rank**3 > LARGE else _ascend_small
     length = -(-max_iterations // RECORDED) * RECORDED
-    return jax.tree.map(np.asarray, compiled(model, subjects, max_iterations, length))
+    return jax.tree.map(np.asarray, compiled(model, subjects, max_iterations, length, stop))
