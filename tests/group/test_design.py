@@ -52,3 +52,11 @@ def test_rows_with_names_are_put_in_the_order_of_the_subjects():
 def test_refused(design, error, message):
     with pytest.raises(error, match=message):
         checked_design(design, SUBJECTS)
+
+
+@pytest.mark.parametrize("factor", [1e-12, 1e12, 1e20])
+def test_units_do_not_make_covariates_dependent(factor):
+    design = {"mean": 1, "age": np.array(AGE) * factor}
+    assert checked_design(design, SUBJECTS)["age"].tolist() == (np.array(AGE) * factor).tolist()
+    with pytest.raises(ValueError, match="linear combinations"):
+        checked_design(design | {"twice": np.array(AGE) * 2}, SUBJECTS)

@@ -188,6 +188,60 @@ def test_comparison_of_models(effects):
     assert patterns.summary()["present"].max() == 1.0
 
 
+# Units of covariates
+
+
+@pytest.mark.parametrize("factor", [1e-3, 1e3])
+def test_models_of_effects_do_not_depend_on_the_unit_of_a_covariate(linear_group, effects, factor):
+    other = peb(linear_group.fits, {"mean": 1, "age": linear_group.age * factor})
+    unit = np.array([1.0, factor])
+
+    def same(found, expected):
+        assert_allclose(found.mean * unit, expected.mean, rtol=1e-6, atol=1e-12)
+        assert_allclose(found.sd * unit, expected.sd, rtol=1e-6, atol=1e-12)
+
+    assert other.status["converged"]
+    same(other, effects)
+    off = {"age": ["A[slope]", "A[wave]"]}
+    same(other.reduce(off), effects.reduce(off))
+    assert other.reduce(off).change == pytest.approx(effects.reduce(off).change, abs=1e-9)
+    found, expected = other.search(), effects.search()
+    same(found, expected)
+    assert_allclose(found.present, expected.present, rtol=1e-6)
+    assert found.best.off == expected.best.off
+    models = {"all": [], "no slope": "A[slope]", "no curve": "A[curve]"}
+    found, expected = other.compare(models), effects.compare(models)
+    same(found, expected)
+    assert_allclose(found.change, expected.change, rtol=1e-6)
+
+
+@pytest.mark.parametrize("factor", [1e-3, 1e3])
+def test_groups_of_groups_do_not_depend_on_the_unit_of_a_covariate(linear_group, effects, factor):
+    design = {"mean": 1, "age": linear_group.age * factor}
+    one, other = (peb([group] * 2) for group in (effects, peb(linear_group.fits, design)))
+    unit = np.repeat([1.0, factor], 3)
+    assert_allclose(other.mean["mean"] * unit, one.mean["mean"], rtol=1e-6)
+    assert_allclose(other.sd["mean"] * unit, one.sd["mean"], rtol=1e-6)
+    assert other.log_evidence == pytest.approx(one.log_evidence, abs=1e-6)
+
+
+@pytest.mark.parametrize("factor", [1e-3, 1e3])
+def test_predictions_of_a_covariate_do_not_depend_on_units(linear_group, factor):
+    sex = np.array([0.0, 1.0, 1.0, 0.0, 1.0, 0.0])
+    one = leave_one_out(
+        linear_group.fits, {"mean": 1, "age": linear_group.age, "sex": sex}, "A[curve]"
+    )
+    # Of that to predict, and of another one.
+    for of_age, of_sex in ((factor, 1.0), (1.0, factor)):
+        design = {"mean": 1, "age": linear_group.age * of_age, "sex": sex * of_sex}
+        other = leave_one_out(linear_group.fits, design, "A[curve]")
+        for name in ("actual", "predicted", "sd", "eti_5%", "eti_95%"):
+            assert_allclose(other[name] / of_age, one[name], rtol=1e-6)
+        assert_allclose(other.iloc[:, 5:], one.iloc[:, 5:], rtol=1e-6, atol=1e-9)
+        assert other.attrs["p_value"] == pytest.approx(one.attrs["p_value"], rel=1e-6)
+    assert one.attrs["correlation"] > 0.5
+
+
 # Groups of groups
 
 
@@ -214,19 +268,21 @@ def test_groups_of_groups(linear_group, effects):
 def test_groups_of_groups_as_the_arrays(effects):
     """The first level of groups is posterior and prior over covariates and parameters."""
     top = peb([effects, effects])
+    unit = effects.effect_units
+    square = np.outer(unit, unit)
     stacked = [
         np.stack([part, part])
         for part in (
-            effects.centre.T.ravel(),
-            effects.spread,
-            effects.prior_centre.T.ravel(),
-            effects.prior_spread,
+            effects.centre.T.ravel() / unit,
+            effects.spread / square,
+            effects.prior_centre.T.ravel() / unit,
+            effects.prior_spread / square,
             np.array(effects.log_evidence),
         )
     ]
     found = empirical_bayes(*stacked, np.ones((2, 1)))
     assert top.log_evidence == pytest.approx(found.log_evidence, abs=1e-9)
-    assert_allclose(top.centre, found.mean, atol=1e-10)
+    assert_allclose(top.centre, found.mean * unit[:, None], atol=1e-10)
 
 
 # Fitting again
@@ -298,6 +354,7 @@ def test_prediction_of_left_out_subjects(linear_group):
         ({"between": "sites"}, ValueError, "between must be one of 'single'"),
         ({"alpha": 0}, ValueError, "alpha must be a positive number"),
         ({"beta": "16"}, TypeError, "beta must be a number"),
+        ({"stop": "SPM"}, ValueError, "stop must be one of 'optimum', 'spm', got 'SPM'"),
         ({"max_iterations": 0}, ValueError, "max_iterations must be at least 1"),
         ({"design": np.ones((5, 1))}, ValueError, "6 in all; got 5"),
     ],
@@ -355,6 +412,8 @@ def test_refused_elsewhere(linear_group, effects):
         leave_one_out(linear_group.fits, None)
     with pytest.raises(ValueError, match="must be one of 'age', got 'sex'"):
         leave_one_out(linear_group.fits, linear_group.design, covariate="sex")
+    with pytest.raises(ValueError, match="stop must be one of 'optimum', 'spm', got 'early'"):
+        leave_one_out(linear_group.fits, linear_group.design, "A[curve]", stop="early")
     with pytest.raises(ValueError, match="four subjects or more"):
         leave_one_out(linear_group.fits[:3], {"mean": 1, "age": [0, 1, 2]})
     with pytest.raises(ValueError, match="subject 5 cannot be left out"):
