@@ -139,14 +139,17 @@ def _evidence(paths: list[Path]) -> Any:
     """Log-evidences, subjects in rows and models in columns, of subjects who have all."""
     import pandas as pd
 
+    from bayesdcm.compare.comparable import check_subject
     from bayesdcm.group.group_fit import load_group
 
-    columns = {}
+    columns, fits = {}, {}
     for path in paths:
-        name, table = short(path, paths), load_group(path).evidence()
+        name, group = short(path, paths), load_group(path)
+        table = group.evidence()
         several = table.shape[1] > 1
         for model in table.columns:
-            columns[f"{name}: {model}" if several else name] = table[model]
+            title = f"{name}: {model}" if several else name
+            columns[title], fits[title] = table[model], group[model] if several else group
     evidence = pd.DataFrame(columns)
     if evidence.isna().all().any():
         model = evidence.columns[evidence.isna().all()][0]
@@ -159,6 +162,8 @@ def _evidence(paths: list[Path]) -> Any:
         typer.echo(f"Left out: {subject}, who has no fit of model {lacking}")
     if whole.empty:
         raise ValueError("no subject has a fit of every model; the folders are of other subjects")
+    for subject in whole.index:
+        check_subject(subject, {model: group[subject] for model, group in fits.items()})
     return whole
 
 

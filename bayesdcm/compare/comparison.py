@@ -19,6 +19,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import softmax
 
+from bayesdcm.compare.comparable import check_comparable
 from bayesdcm.compare.estimate import Evidence
 from bayesdcm.compare.evidence import log_evidence
 from bayesdcm.compare.stacking import (
@@ -31,7 +32,6 @@ from bayesdcm.compare.stacking import (
 )
 from bayesdcm.infer import arviz_adapter
 from bayesdcm.infer.diagnosis import PARETO_LIMIT
-from bayesdcm.infer.posterior import observed_values
 from bayesdcm.infer.results import Fit
 
 WAYS = ("evidence", "loo", "waic", "stacking")
@@ -75,14 +75,18 @@ def compare(
     Warns
     -----
     RuntimeWarning
-        If kinds of evidence are mixed, or numbers are doubtful.
+        If kinds of evidence are mixed, numbers are doubtful, or it is not known what data a fit
+        is of.
 
     Raises
     ------
     TypeError
         If `fits` is not a mapping of fits.
     ValueError
-        If there are fewer than two, they have different data, or `by` is unknown.
+        If there are fewer than two, `by` is unknown, or fits are not of the same data as they
+        enter the likelihood: observed values, factors that they were multiplied by, channel
+        modes, confounds (whose coefficients have a flat prior, so that evidence depends on their
+        number and unit).
 
     Notes
     -----
@@ -110,7 +114,7 @@ def compare(
     if by not in WAYS:
         raise ValueError(f"by must be one of {', '.join(map(repr, WAYS))}, got {by!r}")
     _check_fits(fits, by)
-    _check_data(fits)
+    check_comparable(fits, "evidence" if by == "evidence" else "prediction")
     table = _by_evidence(fits, seed) if by == "evidence" else _by_prediction(fits, by, seed)
     if table["warning"].any():
         doubtful = ", ".join(table.index[table["warning"]])
@@ -141,51 +145,6 @@ def _check_fits(fits: Any, by: str) -> None:
             raise TypeError(f"fits[{name!r}] must be a Fit to compare by {by!r}, got an Evidence")
         if not isinstance(fit, Fit | Evidence):
             raise TypeError(f"fits[{name!r}] must be a Fit, got {type(fit).__name__}")
-
-
-# The data
-
-
-def _observed(fit: Fit) -> dict[str, NDArray]:
-    """Observed data by site, in the units that they came in."""
-    problem = fit._problem
-    if problem is None or "idata" in vars(fit):
-        group = arviz_adapter.groups_of(fit.idata).get("observed_data", {})
-        return {str(name): np.asarray(group[name]) for name in group}
-    return {
-        name: np.asarray(problem.restore(value) if name == problem.restored else value)
-        for name, value in observed_values(problem).items()
-    }
-
-
-def _check_data(fits: Mapping[str, Any]) -> None:
-    found = {name: _observed(fit) for name, fit in fits.items() if isinstance(fit, Fit)}
-    if len(found) < 2:
-        return
-    first, *others = found
-    for other in others:
-        difference = _difference(found[first], found[other])
-        if difference:
-            raise ValueError(
-                f"fits must be of the same data, but {other!r} and {first!r} differ: {difference}; "
-                "evidences and predictive densities of different data cannot be compared"
-            )
-
-
-def _difference(one: dict[str, NDArray], two: dict[str, NDArray]) -> str:
-    """How data differ, in words; nothing where they do not."""
-    if set(one) != set(two):
-        # Programs may name the same data otherwise.
-        one, two = ({"data": np.concatenate([v.ravel() for v in d.values()] or [np.zeros(0)])}
-                    for d in (one, two))  # fmt: skip
-    for name, values in one.items():
-        if values.shape != two[name].shape:
-            return f"{name} has shapes {two[name].shape} and {values.shape}"
-        # Data come back from the units of a model with its rounding.
-        close = np.isclose(values, two[name], rtol=1e-6, atol=1e-9 * np.abs(values).max(initial=0))
-        if not close.all():
-            return f"{name} has other values in {int((~close).sum())} of {close.size} entries"
-    return ""
 
 
 # The tables

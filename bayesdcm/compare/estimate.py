@@ -16,6 +16,7 @@ from bayesdcm.infer import arviz_adapter
 from bayesdcm.infer.collapsed import Split, collapsible, marginal
 from bayesdcm.infer.density import Layout, Outputs, evaluate, log_joint
 from bayesdcm.infer.problem import Problem
+from bayesdcm.infer.results import ModelledData
 from bayesdcm.infer.threads import map_rows, single_threaded_linear_algebra
 
 # Points are evaluated in parts of one size, so that any number of them is compiled once.
@@ -39,6 +40,8 @@ class Evidence:
         Numbers behind it, which differ between methods.
     problems : tuple of str
         Why the number is not to be trusted, a sentence each; empty if nothing was found.
+    modelled_data : ModelledData, optional
+        What it is the evidence of, as `log_evidence` notes for `compare` to check.
 
     Examples
     --------
@@ -51,6 +54,7 @@ class Evidence:
     method: str
     details: Mapping[str, Any] = field(default_factory=dict, repr=False)
     problems: tuple[str, ...] = ()
+    modelled_data: ModelledData | None = field(default=None, repr=False, compare=False)
 
     def __float__(self) -> float:
         return float(self.log_evidence)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -95,6 +96,7 @@ def log_evidence(fit: Fit, method: str | None = None, *, seed: int = 0, **option
             )
         run = {"bridge": _bridge, "importance": _importance, "thermodynamic": _thermodynamic}
         found = run[method](fit, seed, **options)
+    found = replace(found, modelled_data=fit._modelled_data)
     if found.problems:
         warnings.warn(
             f"the log-evidence by {found.method} is not to be trusted: {' '.join(found.problems)}",

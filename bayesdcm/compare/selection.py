@@ -25,6 +25,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.integrate import quad
 from scipy.special import digamma, gammainc, gammaincinv, gammaln, softmax
 
+from bayesdcm.compare.comparable import check_subject
+
 EFFECTS = ("random", "fixed")
 # When the Dirichlet parameters have settled, as in SPM; and when they never do.
 TOLERANCE, MAX_ITERATIONS = 1e-3, 10_000
@@ -176,7 +178,8 @@ def select_models(
         If `evidence` holds anything but numbers and fits with a log-evidence.
     ValueError
         If there are fewer than two models, no subjects, sequences of different lengths, numbers
-        that are not finite, an unknown kind of effects, or models without a family.
+        that are not finite, an unknown kind of effects, models without a family, or fits of a
+        subject that are not of the same data, with the same confounds and scaling.
 
     References
     ----------
@@ -320,6 +323,8 @@ def _evidence_table(evidence: Any) -> pd.DataFrame:
             name: [_number(name, i, fit) for i, fit in enumerate(fits)]
             for name, fits in evidence.items()
         }
+        for i, of_subject in enumerate(zip(*evidence.values(), strict=True)):
+            check_subject(i, dict(zip(evidence, of_subject, strict=True)))
         table = pd.DataFrame(columns)
     else:
         try:

@@ -20,6 +20,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import logsumexp, softmax
 
+from bayesdcm.compare.comparable import check_comparable
 from bayesdcm.compare.evidence import log_evidence
 from bayesdcm.infer import arviz_adapter
 from bayesdcm.infer.diagnosis import PARETO_LIMIT
@@ -289,8 +290,8 @@ def stack_modes(fit: Any, by: str = "stacking", *, draws: int | None = None, see
     TypeError
         If `fit` is neither a fit nor a sequence of fits.
     ValueError
-        If there is no mode, the way to weigh is unknown, or fits are of several methods or were
-        read from disk.
+        If there is no mode, the way to weigh is unknown, or fits are of several methods, of other
+        data (as in `bayesdcm.compare.compare`) or were read from disk.
 
     References
     ----------
@@ -312,6 +313,8 @@ def stack_modes(fit: Any, by: str = "stacking", *, draws: int | None = None, see
     if by not in WAYS:
         raise ValueError(f"by must be one of {', '.join(map(repr, WAYS))}, got {by!r}")
     modes = _modes(fit)
+    if not isinstance(fit, Fit):
+        check_comparable(dict(enumerate(modes)), by)
     first = modes[0]
     evidence, elpd = [float("nan")] * len(modes), [float("nan")] * len(modes)
     doubts = [not mode.status.get("converged", True) for mode in modes]

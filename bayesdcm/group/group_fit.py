@@ -10,6 +10,7 @@ from weakref import WeakValueDictionary
 import numpy as np
 import pandas as pd
 
+from bayesdcm.compare.comparable import check_subject
 from bayesdcm.group.store import Store, read_index
 from bayesdcm.infer.problem import make_problem
 from bayesdcm.infer.results import Fit
@@ -123,11 +124,20 @@ class GroupFit(Sequence[Fit]):
         -------
         pandas.DataFrame
             For `bayesdcm.select_models`, once rows with NaN are dropped.
+
+        Raises
+        ------
+        ValueError
+            If models of a subject are not of the same data, with the same confounds and scaling.
         """
         table = pd.DataFrame(np.nan, index=self.subjects, columns=self.models)
-        for key, fit in zip(self._keys, self, strict=True):
-            if fit.log_evidence is not None:
-                table.loc[key[1], key[0]] = fit.log_evidence
+        for subject in self.subjects:
+            models = [model for model, name in self._keys if name == subject]
+            fits = {model: self._get((model, subject)) for model in models}
+            check_subject(subject, fits)
+            for model, fit in fits.items():
+                if fit.log_evidence is not None:
+                    table.loc[subject, model] = fit.log_evidence
         table.index.name, table.columns.name = "subject", "model"
         return table
 

@@ -1,7 +1,8 @@
 """Fits of a group on disk: one small file each, written atomically, no pickle.
 
 A file holds what cannot be worked out again quickly: the posterior over the flat vector, the
-record of the method, and the moments that need no data. Draws of predictions and likelihoods
+record of the method, and the moments that need no data; and the data as they were modelled, for
+evidences not to be compared with those of other data. Draws of predictions and likelihoods
 follow from these, the model and the data; `bayesdcm.Fit.save` writes them too, in files a thousand
 times larger.
 """
@@ -21,10 +22,12 @@ import numpy as np
 import pandas as pd
 
 from bayesdcm.infer.problem import Problem
-from bayesdcm.infer.results import Fit, FlatPosterior
+from bayesdcm.infer.results import Fit, FlatPosterior, ModelledData
 
 FORMAT = 1
 INDEX = "group.json"
+# Constants of data that say whether evidences can be compared.
+KEPT = ("scale", "modelled_confounds", "modes_to_channels")
 
 
 class Store:
@@ -220,7 +223,10 @@ def _arrays(fit: Fit, key: str) -> dict[str, Any]:
         found["draws"] = posterior.draws
     if posterior.log_q is not None:
         found["log_q"] = posterior.log_q
+    observed, constants = fit._modelled_data or ({}, {})
     for kind, table in (
+        ("observed", observed),
+        ("constant", {name: constants[name] for name in KEPT if name in constants}),
         ("statistics", posterior.statistics),
         ("trace", fit.trace),
         ("mean", fit.mean),
@@ -272,6 +278,8 @@ def _fit(arrays: dict[str, Any], problem: Problem | None) -> Fit:
     if "prior_mean" in arrays:
         fit.__dict__["_prior_moments"] = (arrays["prior_mean"], arrays["prior_covariance"])
     # Cached properties find their values in the instance.
+    if problem is None and table("observed"):
+        fit.__dict__["_modelled_data"] = ModelledData(table("observed"), table("constant"))
     fit.__dict__["_moments"] = (table("mean"), table("sd"))
     labels = header["labels"]
     covariance = arrays["site_covariance"] if "site_covariance" in arrays else gaussian[1]

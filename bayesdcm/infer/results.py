@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -78,6 +78,22 @@ def _factor(covariance: NDArray) -> NDArray:
     return np.linalg.cholesky(covariance)
 
 
+class ModelledData(NamedTuple):
+    """What a likelihood is a density of.
+
+    Attributes
+    ----------
+    observed : mapping of ndarray
+        Observed arrays by site, in the units that they came in.
+    constants : mapping of ndarray
+        Constants of the data set, as results hold them: of regions and channels, the ``scale``
+        by which data were multiplied to be modelled, and confounds or channel modes.
+    """
+
+    observed: Mapping[str, NDArray]
+    constants: Mapping[str, NDArray]
+
+
 class Fit:
     """Posterior of a model, with what is needed to judge and to use it.
 
@@ -141,6 +157,21 @@ class Fit:
                 "all of them"
             )
         return self._problem
+
+    @cached_property
+    def _modelled_data(self) -> ModelledData | None:
+        """What the likelihood is a density of; None where it is not known."""
+        problem = self._problem
+        if problem is None and "idata" not in vars(self):
+            return None
+        if "idata" in vars(self):
+            groups = arviz_adapter.groups_of(self.idata)
+            observed, constants = (
+                {str(name): np.asarray(group[name]) for name in group}
+                for group in (groups.get("observed_data", {}), groups.get("constant_data", {}))
+            )
+            return ModelledData(observed, constants)
+        return ModelledData(_restored(problem, observed_values(problem)), dict(problem.constants))
 
     # Posterior
 

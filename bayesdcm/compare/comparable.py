@@ -1,0 +1,222 @@
+"""Whether evidences or predictive densities of several fits may be put side by side.
+
+They are densities of the data. Those of other data, of the same data times a factor, or with
+other confounds, whose coefficients have a flat prior, differ by amounts that say nothing of the
+models.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from bayesdcm.infer.results import Fit, ModelledData
+
+# Data come back from the units of a model with its rounding.
+RELATIVE, ABSOLUTE = 1e-6, 1e-9
+
+
+def check_comparable(fits: Mapping[Any, Any], what: str = "evidence", stacklevel: int = 3) -> None:
+    """Raise an error where fits are not of the same data, as they enter the likelihood.
+
+    Parameters
+    ----------
+    fits : mapping
+        Fits or results of `log_evidence`, by name. What else has no data, such as numbers, is
+        taken to be what the caller says.
+    what : {"evidence", "prediction"}
+        What is to be compared. Predictive densities do not depend on the units of confounds.
+    stacklevel : int
+        Of the warning, as `warnings.warn` has it.
+
+    Raises
+    ------
+    ValueError
+        If observed data, the factor by which they were multiplied, channel modes or confounds
+        differ.
+
+    Warns
+    -----
+    RuntimeWarning
+        If it is not known what data a fit is of.
+
+    Examples
+    --------
+    >>> import numpyro, numpyro.distributions as dist, bayesdcm
+    >>> def program(data):
+    ...     mean = numpyro.sample("mean", dist.Normal(0, 1))
+    ...     numpyro.sample("y", bayesdcm.observe.gaussian(mean + 0 * data, 0.0), obs=data)
+    >>> fits = {k: bayesdcm.fit(program, np.full(2, k)) for k in (0.0, 1.0)}
+    >>> check_comparable(fits)
+    Traceback (most recent call last):
+    ...
+    ValueError: fits must be of the same data, but 1.0 and 0.0 differ: y has other values in 2 ...
+    """
+    found = {
+        name: item._modelled_data if isinstance(item, Fit) else getattr(item, "modelled_data", None)
+        for name, item in fits.items()
+    }
+    known = {name: data for name, data in found.items() if data is not None and data.observed}
+    # Numbers are what the caller says.
+    unknown = [name for name, item in fits.items() if isinstance(item, Fit) and name not in known]
+    if unknown and len(fits) > 1:
+        warnings.warn(
+            f"it is not known what data {', '.join(map(repr, unknown))} are of, so that the "
+            "comparison holds only if they are those of the others, with the same confounds and "
+            "scaling; where a group was read by load_group, give models and datasets",
+            RuntimeWarning,
+            stacklevel=stacklevel,
+        )
+    first, *others = list(known) or [None]
+    for other in others:
+        difference = _difference(known[first], known[other], what)
+        if difference:
+            raise ValueError(
+                f"fits must be of the same data, but {other!r} and {first!r} differ: {difference}"
+            )
+
+
+def check_subject(subject: Any, fits: Mapping[Any, Any]) -> None:
+    """`check_comparable` for the models of one subject of a group.
+
+    Parameters
+    ----------
+    subject : object
+        Name or number of the subject.
+    fits : mapping
+        Fits or numbers by name of the model.
+
+    Raises
+    ------
+    ValueError
+        As there, with the name of the subject.
+    """
+    try:
+        check_comparable(fits, stacklevel=4)
+    except ValueError as error:
+        raise ValueError(f"subject {subject!r}: {error}") from error
+
+
+def _difference(one: ModelledData, two: ModelledData, what: str) -> str:
+    """How data differ, in words; nothing where they do not."""
+    found = _other_values(one.observed, two.observed)
+    if found and _both(one, two, "modes_to_channels"):
+        return _other_channels(one.constants, two.constants)
+    if found:
+        return (
+            f"{found}; evidences and predictive densities of different data cannot be compared"
+        )
+    return _other_scale(one, two) or _other_confounds(one, two, what)
+
+
+def _both(one: ModelledData, two: ModelledData, name: str) -> bool:
+    return name in one.constants and name in two.constants
+
+
+def _other_values(one: Mapping[str, NDArray], two: Mapping[str, NDArray]) -> str:
+    if set(one) != set(two):
+        # Programs may name the same data otherwise.
+        one, two = ({"data": np.concatenate([v.ravel() for v in d.values()])} for d in (one, two))
+    for name, values in one.items():
+        if values.shape != two[name].shape:
+            return f"{name} has shapes {two[name].shape} and {values.shape}"
+        close = _close(values, two[name])
+        if not close.all():
+            return f"{name} has other values in {int((~close).sum())} of {close.size} entries"
+    return ""
+
+
+def _close(one: ArrayLike, two: ArrayLike) -> NDArray[np.bool_]:
+    size = np.abs(one).max(initial=0)
+    return np.isclose(one, two, rtol=RELATIVE, atol=ABSOLUTE * size, equal_nan=True)
+
+
+def _other_channels(one: Mapping[str, NDArray], two: Mapping[str, NDArray]) -> str:
+    """Evoked data are modelled in channel modes, which depend on sources and noise."""
+    for name in ("modes_to_channels", "channels"):
+        parts = [found.get(name) for found in (one, two)]
+        if any(part is None for part in parts):
+            continue
+        if parts[0].shape == parts[1].shape and _close(*parts).all():
+            continue
+        if name == "modes_to_channels":
+            return (
+                "they model other channel modes, which follow from the sources and the noise "
+                "covariance; give all models the modes of one of them, EvokedDCM(..., modes=...)"
+            )
+    return (
+        "the channels have other values once drifts are removed and the window is applied; give "
+        "all models the same data, n_confounds and hanning"
+    )
+
+
+def _other_scale(one: ModelledData, two: ModelledData) -> str:
+    # Programs model data as they are.
+    scales = [
+        data.constants.get("scale", None if data.constants else 1.0) for data in (two, one)
+    ]
+    if None in scales or _close(*scales).all():
+        return ""
+    n = sum(values.size for values in one.observed.values())
+    return (
+        f"the data were multiplied by {scales[0]:.6g} and by {scales[1]:.6g} to be modelled, which "
+        f"alone changes the log-density of {n} points by "
+        f"{n * abs(np.log(scales[1] / scales[0])):.1f} nats; fit both with models that scale alike "
+        "(TaskDCM(integrator='bilinear') has SPM's scaling, other integrators have none)"
+    )
+
+
+def _other_confounds(one: ModelledData, two: ModelledData, what: str) -> str:
+    name = "modelled_confounds" if _both(one, two, "modelled_confounds") else "confounds"
+    if not _both(one, two, name):
+        return ""
+    first, second = (np.asarray(data.constants[name], float) for data in (two, one))
+    if np.array_equal(first, second):
+        return ""
+    numbers = [np.linalg.matrix_rank(part / _sizes(part)) for part in (first, second)]
+    reason = "confounds have a flat prior, so that evidence depends on their number and unit"
+    if numbers[0] != numbers[1]:
+        return (
+            f"they have {numbers[0]} and {numbers[1]} confounds; {reason}: fit all models with "
+            "the same confounds"
+        )
+    within, outside = _seen_from(first, second)
+    if outside:
+        return (
+            f"their {numbers[0]} confounds are not the same; {reason}: fit all models with the "
+            "same confounds"
+        )
+    if what == "evidence" and not _close(within, np.eye(len(within))).all():
+        return (
+            f"their confounds are the same but for units or scaling; {reason}: give all models "
+            "confounds in the same units and fit them with one integrator. TaskDCM makes confounds "
+            "orthonormal, so that their unit does not matter, except with "
+            "integrator='bilinear', which has them as SPM has"
+        )
+    return ""
+
+
+def _sizes(confounds: NDArray) -> NDArray:
+    size = np.abs(confounds).max(0, initial=0)
+    return np.where(size > 0, size, 1.0)
+
+
+def _seen_from(one: NDArray, two: NDArray) -> tuple[NDArray, bool]:
+    """The covariance that `two` gives a signal, in units of that of `one`, and what is beyond it.
+
+    Directions are compared each in its own size: that of a small confound counts as much, since
+    the prior is wide in all of them.
+    """
+    one, two = one / _sizes(one).max(initial=0), two / _sizes(one).max(initial=0)
+    vectors, values, _ = np.linalg.svd(one, full_matrices=False)
+    kept = values > values[:1] * len(one) * np.finfo(float).eps
+    inside = vectors[:, kept].T @ two
+    beyond = two - vectors[:, kept] @ inside
+    size = np.linalg.norm(two, axis=0)
+    outside = (np.linalg.norm(beyond, axis=0) > RELATIVE * size).any()
+    seen = inside / values[kept, None]
+    return seen @ seen.T, bool(outside)
