@@ -35,6 +35,11 @@ def narrow(data):
     numpyro.sample("y", gaussian(level * jnp.ones(len(data)), 0.0), obs=data)
 
 
+def rescaled(data):
+    level = numpyro.sample("level", dist.Normal(0, 0.1))
+    numpyro.sample("y", gaussian(level * jnp.ones(len(data)), 0.0), obs=2 * data)
+
+
 @pytest.fixture(scope="module")
 def data():
     rng = np.random.default_rng(0)
@@ -84,6 +89,30 @@ def test_tables_over_all_fits(data):
     diagnosis = group.diagnose(progress=False)
     assert list(diagnosis.table.index) == [(m, s) for m in ("wide", "narrow") for s in data]
     assert "ann (narrow):" in str(diagnosis)
+
+
+def test_evidences_of_other_data_are_not_put_side_by_side(data, tmp_path):
+    models = {"as it is": narrow, "doubled": rescaled}
+    group = fit_group(models, data, out=tmp_path, progress=False)
+    message = "subject 'ann': .*'doubled' and 'as it is' differ: y has other values in 5 of 5"
+    # Files know their data, too.
+    for fits in (group, load_group(tmp_path)):
+        with pytest.raises(ValueError, match=message):
+            fits.evidence()
+    assert group["doubled"].evidence().notna().all(axis=None)
+
+
+def test_fits_of_which_the_data_are_not_known(data, tmp_path):
+    """Files of before data were kept."""
+    models = {"one": narrow, "same": narrow}
+    fit_group(models, {"ann": data["ann"]}, out=tmp_path, progress=False)
+    for path in tmp_path.glob("*/*.npz"):
+        with np.load(path) as arrays:
+            kept = {name: arrays[name] for name in arrays if not name.startswith("observed:")}
+        np.savez(path, **kept)
+    with pytest.warns(RuntimeWarning, match="not known what data 'one', 'same' are of"):
+        table = load_group(tmp_path).evidence()
+    assert table.loc["ann", "one"] == table.loc["ann", "same"]
 
 
 # On disk

@@ -114,11 +114,10 @@ def search(monkeypatch):
 
 @pytest.fixture(scope="module")
 def folders(data, tmp_path_factory):
-    """Groups of two models on disk; to save compiling, one model and data that suit it less."""
+    """Groups of two models on disk."""
     root = tmp_path_factory.mktemp("models")
-    for name, factor in (("wide", 1.0), ("narrow", 3.0)):
-        sets = {subject: factor * values for subject, values in data.items()}
-        fit_group(Line(), sets, out=root / name, progress=False)
+    for name, scale in (("wide", 1.0), ("narrow", 0.05)):
+        fit_group(Line(scale), data, out=root / name, progress=False)
     return root / "wide", root / "narrow"
 
 
@@ -318,6 +317,13 @@ def test_compare_leaves_out_subjects_that_lack_a_model(run, folders, data, tmp_p
     done = run("compare", *folders, tmp_path / "medium")
     assert "Left out: sub-01, who has no fit of model medium" in done.stdout
     assert "Models over 3 subjects" in done.stdout
+
+
+def test_compare_refuses_models_of_other_data(run, folders, data, tmp_path):
+    sets = {name: values * (1 + (name == NAMES[2])) for name, values in data.items()}
+    fit_group(Line(), sets, out=tmp_path / "medium", progress=False)
+    found = run("compare", *folders, tmp_path / "medium")
+    assert_one_line(found, "subject 'sub-03'", "'medium' and 'wide' differ: y has other values")
 
 
 def test_compare_saved_fits(run, monkeypatch):
