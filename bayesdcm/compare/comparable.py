@@ -56,6 +56,8 @@ def check_comparable(fits: Mapping[Any, Any], what: str = "evidence", stacklevel
     ...
     ValueError: fits must be of the same data, but 1.0 and 0.0 differ: y has other values in 2 ...
     """
+    if len(fits) < 2:
+        return
     found = {
         name: item._modelled_data if isinstance(item, Fit) else getattr(item, "modelled_data", None)
         for name, item in fits.items()
@@ -63,7 +65,7 @@ def check_comparable(fits: Mapping[Any, Any], what: str = "evidence", stacklevel
     known = {name: data for name, data in found.items() if data is not None and data.observed}
     # Numbers are what the caller says.
     unknown = [name for name, item in fits.items() if isinstance(item, Fit) and name not in known]
-    if unknown and len(fits) > 1:
+    if unknown:
         warnings.warn(
             f"it is not known what data {', '.join(map(repr, unknown))} are of, so that the "
             "comparison holds only if they are those of the others, with the same confounds and "

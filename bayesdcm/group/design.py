@@ -124,6 +124,23 @@ def _check_columns(values: np.ndarray, names: list[str]) -> None:
         )
 
 
+def covariate_sizes(values: np.ndarray) -> np.ndarray:
+    """Root mean square of each covariate over subjects, which is 1 for the group mean.
+
+    Parameters
+    ----------
+    values : ndarray
+        Covariates, shape (subjects, covariates).
+
+    Returns
+    -------
+    ndarray
+        Shape (covariates,).
+    """
+    largest = np.abs(values).max(0)
+    return largest * np.sqrt(((values / largest) ** 2).mean(0))
+
+
 def dependent(values: np.ndarray) -> bool:
     """Whether covariates are linear combinations of each other, whatever their units.
 

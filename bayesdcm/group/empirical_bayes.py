@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bayesdcm.compare.reduction import JITTER, TOLERANCE, Reduced
+from bayesdcm.group.design import covariate_sizes
 from bayesdcm.group.other_priors import inverse, prior_basis, under_priors
 from bayesdcm.group.second_level import SecondLevel, Subjects, ascend
 from bayesdcm.infer.threads import single_threaded_linear_algebra
@@ -282,8 +283,7 @@ def covariate_units(design: NDArray, stop: str) -> NDArray:
     Returns
     -------
     ndarray
-        Root mean square of each, shape (covariates,), which is 1 for the group mean; 1 for all
-        where the steps are SPM's.
+        Root mean square of each, shape (covariates,); 1 for all where the steps are SPM's.
 
     Raises
     ------
@@ -292,10 +292,7 @@ def covariate_units(design: NDArray, stop: str) -> NDArray:
     """
     if stop not in STOPS:
         raise ValueError(f"stop must be one of {', '.join(map(repr, STOPS))}, got {stop!r}")
-    if stop == "spm":
-        return np.ones(design.shape[1])
-    largest = np.abs(design).max(0)
-    return largest * np.sqrt(((design / largest) ** 2).mean(0))
+    return np.ones(design.shape[1]) if stop == "spm" else covariate_sizes(design)
 
 
 def _components(

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from numpyro.distributions import biject_to, constraints
 from scipy.cluster.vq import kmeans2
 
+from bayesdcm.group.design import covariate_sizes
 from bayesdcm.infer.conditional import conditional_laplace
 from bayesdcm.infer.density import Layout, Program, evaluate, log_joint, prior_centre
 from bayesdcm.infer.laplace import LaplaceResult, variational_laplace
@@ -187,12 +188,16 @@ def _slope(model: Any, sites: Layout, prepared: Any, vector: jax.Array) -> tuple
     )
 
 
-def _ascend(model: Any, sites: Layout, prepared: Any, vector: NDArray) -> tuple:
-    """Newton's method with steps that raise the density: value, place, precision."""
+def _ascend(model: Any, sites: Layout, prepared: Any, start: NDArray, size: NDArray) -> tuple:
+    """Newton's method with steps that raise the density: value, place, precision.
+
+    In units of `size`, since differences and the least curvature are of entries of order one.
+    """
+    vector = start / size
 
     def at(v: NDArray) -> tuple[float, NDArray]:
-        value, slope = _slope(model, sites, prepared, jnp.asarray(v))
-        return float(value), np.asarray(slope)
+        value, slope = _slope(model, sites, prepared, jnp.asarray(v * size))
+        return float(value), np.asarray(slope) * size
 
     def precision() -> NDArray:
         # Differences of exact slopes: compiling second derivatives takes longer than all of this.
@@ -213,7 +218,18 @@ def _ascend(model: Any, sites: Layout, prepared: Any, vector: NDArray) -> tuple:
             step = step / 2
         else:
             break
-    return value, vector, precision()
+    return value, vector * size, precision() / np.outer(size, size)
+
+
+def _sizes(sites: Layout, prepared: Any) -> NDArray:
+    """Size of the entries of the flat vector: effects are as small as their covariate is large."""
+    parts = sites.unflatten(jnp.ones(sites.size))
+    if "effects" in parts:
+        effects = np.asarray(parts["effects"])
+        units = covariate_sizes(np.asarray(prepared.design))
+        # With clusters, effects are those of covariates beside the constant.
+        parts["effects"] = effects / units[-len(effects) :, None]
+    return np.concatenate([np.ravel(parts[site.name]) for site in sites.sites])
 
 
 def _definite(matrix: NDArray) -> NDArray:
@@ -247,7 +263,8 @@ def find_start(model: Any, sites: Layout, prepared: Any) -> tuple[NDArray, NDArr
         starts = [
             _labelled(model.clusters, sites, prepared, centre, seed) for seed in range(LABELLINGS)
         ]
-    found = [_ascend(model, sites, prepared, start) for start in starts]
+    size = _sizes(sites, prepared)
+    found = [_ascend(model, sites, prepared, start, size) for start in starts]
     _, mean, precision = max(found, key=lambda result: result[0])
     covariance = np.linalg.inv(precision)
     return mean, (covariance + covariance.T) / 2

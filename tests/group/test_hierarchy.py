@@ -116,6 +116,27 @@ def test_start_is_the_exact_posterior_of_the_effects(hierarchy, problem, data):
     assert (covariance[5:, 5:] == np.eye(3 * N_SUBJECTS)).all()
 
 
+@pytest.mark.parametrize("clusters", [None, 2])
+@pytest.mark.parametrize("factor", [1e-3, 1e3])
+def test_start_does_not_depend_on_the_unit_of_a_covariate(data, clusters, factor):
+    options = {"parameters": ["A"], "clusters": clusters}
+    one, other = (Hierarchy(program, DESIGN * [1.0, f], **options) for f in (1.0, factor))
+    prepared = make_problem(one, data).prepared
+    mean, covariance = one.gaussian_start(prepared)
+    scaled = prepared._replace(design=jnp.asarray(other.design.to_numpy()))
+    found, spread = other.gaussian_start(scaled)
+    sites = make_problem(one, data).sites
+    parts = [np.ones(site.size) for site in sites.sites]
+    for part, site in zip(parts, sites.sites, strict=True):
+        if site.name == "effects":
+            part[part.size - 2 :] = factor
+    unit, sd = np.concatenate(parts), np.sqrt(np.diag(covariance))
+    np.testing.assert_allclose(found * unit / sd, mean / sd, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(
+        spread * np.outer(unit, unit) / np.outer(sd, sd), covariance / np.outer(sd, sd), atol=1e-5
+    )
+
+
 def test_density_is_that_of_the_model_whatever_the_coordinates(problem, data):
     rng = np.random.default_rng(1)
     vector = 0.5 * rng.normal(size=problem.sites.size)
