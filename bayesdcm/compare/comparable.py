@@ -109,9 +109,7 @@ def _difference(one: ModelledData, two: ModelledData, what: str) -> str:
     if found and _both(one, two, "modes_to_channels"):
         return _other_channels(one.constants, two.constants)
     if found:
-        return (
-            f"{found}; evidences and predictive densities of different data cannot be compared"
-        )
+        return f"{found}; evidences and predictive densities of different data cannot be compared"
     return _other_scale(one, two) or _other_confounds(one, two, what)
 
 
@@ -158,9 +156,7 @@ def _other_channels(one: Mapping[str, NDArray], two: Mapping[str, NDArray]) -> s
 
 def _other_scale(one: ModelledData, two: ModelledData) -> str:
     # Programs model data as they are.
-    scales = [
-        data.constants.get("scale", None if data.constants else 1.0) for data in (two, one)
-    ]
+    scales = [data.constants.get("scale", None if data.constants else 1.0) for data in (two, one)]
     if None in scales or _close(*scales).all():
         return ""
     n = sum(values.size for values in one.observed.values())
