@@ -146,7 +146,8 @@ def _other_channels(one: Mapping[str, NDArray], two: Mapping[str, NDArray]) -> s
         if name == "modes_to_channels":
             return (
                 "they model other channel modes, which follow from the sources and the noise "
-                "covariance; give all models the modes of one of them, EvokedDCM(..., modes=...)"
+                "covariance; give all models those of one of them, "
+                "EvokedDCM(..., modes=one.channel_space(data).modes)"
             )
     return (
         "the channels have other values once drifts are removed and the window is applied; give "

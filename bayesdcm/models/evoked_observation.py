@@ -119,6 +119,9 @@ class ChannelSpace:
         What is modelled: in modes and scaled.
     scale : float
         By what data in modes were multiplied.
+    modes : (channels, modes)
+        Channel modes, of whitened channels where there is a noise covariance; as `EvokedDCM` takes
+        them, for other models to have the same.
     projection : (channels, modes)
         From channels to modes.
     modes_to_channels : (modes, channels)
@@ -134,6 +137,7 @@ class ChannelSpace:
     filtered: NDArray
     signal: NDArray
     scale: float
+    modes: NDArray
     projection: NDArray
     modes_to_channels: NDArray
     mode_names: tuple[str, ...]
@@ -221,6 +225,7 @@ def _channel_space(model: EvokedDCM, data: EvokedData) -> ChannelSpace:
         filtered=filtered,
         signal=np.moveaxis(features * scale, 0, 1).reshape(data.n_times, -1),
         scale=scale,
+        modes=modes,
         projection=projection,
         modes_to_channels=back,
         mode_names=_mode_names(projection, data.channel_names),

@@ -192,6 +192,32 @@ def test_units_of_confounds_of_task_fmri():
         compare(default)
 
 
+@pytest.mark.parametrize("noise_cov", [None, np.diag([1.0, 2.0, 3.0, 4.0])])
+def test_evoked_models_of_other_sources(noise_cov):
+    rng = np.random.default_rng(0)
+    data = bayesdcm.EvokedData(
+        rng.normal(size=(1, 20, 4)), np.arange(20) / 250, noise_cov=noise_cov
+    )
+
+    def known(n, **options):
+        model = bayesdcm.EvokedDCM(
+            forward=np.zeros((n, n)), observation="fixed", lead_field=rng.normal(size=(4, n)),
+            **options,
+        )  # fmt: skip
+        problem = make_problem(model, data)
+        return model, Fit("laplace", -1.0, {}, {}, problem, None, f"{n} sources")
+
+    (two, one), (_, other) = known(2), known(1)
+    modes = two.channel_space(data).modes
+    with pytest.raises(ValueError, match="other channel modes.*channel_space"):
+        compare({"two": one, "one": other})
+    same = known(1, modes=modes)[1]
+    assert compare({"two": one, "one": same})["probability"].tolist() == [0.5, 0.5]
+    drifts = known(1, modes=modes, n_confounds=3)[1]
+    with pytest.raises(ValueError, match="n_confounds and hanning"):
+        compare({"two": one, "one": drifts})
+
+
 def test_scaling_of_spm():
     fits = {integrator: of_region(integrator, None) for integrator in ("nonlinear", "bilinear")}
     with pytest.raises(ValueError, match=r"multiplied by 0\.\d+ and by 1 to be modelled"):
