@@ -170,10 +170,7 @@ def _other_scale(one: ModelledData, two: ModelledData) -> str:
 
 
 def _other_confounds(one: ModelledData, two: ModelledData, what: str) -> str:
-    name = "modelled_confounds" if _both(one, two, "modelled_confounds") else "confounds"
-    if not _both(one, two, name):
-        return ""
-    first, second = (np.asarray(data.constants[name], float) for data in (two, one))
+    first, second = _confounds(two, one) or (np.zeros(0),) * 2
     if np.array_equal(first, second):
         return ""
     numbers = [np.linalg.matrix_rank(part / _sizes(part)) for part in (first, second)]
@@ -183,7 +180,9 @@ def _other_confounds(one: ModelledData, two: ModelledData, what: str) -> str:
             f"they have {numbers[0]} and {numbers[1]} confounds; {reason}: fit all models with "
             "the same confounds"
         )
-    within, outside = _seen_from(first, second)
+    within, outside = np.eye(0), len(first) != len(second)
+    if not outside:
+        within, outside = _seen_from(first, second)
     if outside:
         return (
             f"their {numbers[0]} confounds are not the same; {reason}: fit all models with the "
@@ -197,6 +196,17 @@ def _other_confounds(one: ModelledData, two: ModelledData, what: str) -> str:
             "integrator='bilinear', which has them as SPM has"
         )
     return ""
+
+
+def _confounds(one: ModelledData, two: ModelledData) -> tuple[NDArray, NDArray] | None:
+    """Confounds of both, as the likelihood has them if that is known; else None."""
+    # What programs do not give to `gaussian`, they do not have.
+    none = {"modelled_confounds": np.zeros((0, 0))}
+    constants = [data.constants or none for data in (one, two)]
+    for name in ("modelled_confounds", "confounds"):
+        if all(name in found for found in constants):
+            return tuple(np.asarray(found[name], float) for found in constants)
+    return None
 
 
 def _sizes(confounds: NDArray) -> NDArray:

@@ -11,11 +11,12 @@ import numpy as np
 import numpyro
 from numpy.typing import NDArray
 from numpyro.distributions import biject_to
+from scipy.linalg import block_diag
 
 from bayesdcm.infer.density import Layout, Outputs, Program, evaluate
 from bayesdcm.infer.problem import Problem
 from bayesdcm.infer.threads import map_rows, single_threaded_linear_algebra
-from bayesdcm.observe.gaussian import GaussianObservation
+from bayesdcm.observe.gaussian import CONFOUND_PRECISION, GaussianObservation
 
 BATCH = 32
 PART = 128
@@ -149,6 +150,33 @@ def observed_values(problem: Problem) -> dict[str, NDArray]:
 
     small = Outputs(observed).select(0)
     return {name: np.asarray(value) for name, value in small().items()}
+
+
+def modelled_confounds(problem: Problem) -> NDArray:
+    """Confounds of all observed sites, as the likelihood has them.
+
+    Parameters
+    ----------
+    problem : Problem
+        The program.
+
+    Returns
+    -------
+    ndarray
+        Those of all Gaussian sites, blocks one after the other, shape (times, confounds), in
+        units in which the prior precision of coefficients is the usual one.
+    """
+    program, sites = problem.source.bind(problem.prepared), problem.sites
+
+    def confounds() -> tuple:
+        found = evaluate(program, sites, jnp.zeros(sites.size)).observations.values()
+        return ([fn.confounds.basis * fn.confounds.scale * _width(fn) for fn, _ in found],)
+
+    return block_diag(np.zeros((0, 0)), *map(np.asarray, Outputs(confounds).select(0)()))
+
+
+def _width(fn: GaussianObservation) -> float:
+    return float(np.sqrt(CONFOUND_PRECISION / fn.confound_precision))
 
 
 def _prior_draw(program: Program, sites: Layout, keys: jax.Array) -> jax.Array:

@@ -14,7 +14,13 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesdcm.infer import arviz_adapter
-from bayesdcm.infer.posterior import observed_values, predictive, prior_sample, site_values
+from bayesdcm.infer.posterior import (
+    modelled_confounds,
+    observed_values,
+    predictive,
+    prior_sample,
+    site_values,
+)
 from bayesdcm.infer.prior_moments import prior_moments
 from bayesdcm.infer.problem import FREE, Problem
 
@@ -171,7 +177,16 @@ class Fit:
                 for group in (groups.get("observed_data", {}), groups.get("constant_data", {}))
             )
             return ModelledData(observed, constants)
-        return ModelledData(_restored(problem, observed_values(problem)), dict(problem.constants))
+        return ModelledData(_restored(problem, observed_values(problem)), self._constants)
+
+    @cached_property
+    def _constants(self) -> dict[str, NDArray]:
+        """Constants of the data set; of programs, the confounds that they give to `gaussian`."""
+        found = dict(self._problem.constants)
+        confounds = np.zeros((0, 0)) if found else modelled_confounds(self._problem)
+        if confounds.size:
+            found = {"scale": np.asarray(1.0), "modelled_confounds": confounds}
+        return found
 
     # Posterior
 
@@ -288,7 +303,7 @@ class Fit:
             "sample_stats": (statistics, ("chain", "draw")),
             "prior": (_shown(prior_values), ("chain", "draw")),
             "observed_data": (observed, ()),
-            "constant_data": (dict(problem.constants), ()),
+            "constant_data": (self._constants, ()),
         }
         return arviz_adapter.assemble(
             {

@@ -1,6 +1,7 @@
 """What may be put side by side: the same data, scaling and confounds; and what is refused."""
 
 import warnings
+from functools import partial
 
 import numpy as np
 import numpyro
@@ -157,6 +158,30 @@ def test_modes(fits):
     assert len(stack_modes(fits[:2], by="evidence").weights) == 2
     with pytest.raises(ValueError, match=MESSAGE):
         stack_modes(fits[1:], by="evidence")
+
+
+def test_confounds_of_programs(tmp_path):
+    """What a program gives to `gaussian`, in units of the prior of the coefficients."""
+
+    def program(data, confounds=None, precision=1e-8):
+        mean = numpyro.sample("mean", dist.Normal(0.0, 1.0))
+        y = gaussian(mean * data, 0.0, confounds=confounds, confound_precision=precision)
+        numpyro.sample("y", y, obs=data)
+
+    def known(confounds, **options):
+        problem = make_problem(partial(program, confounds=confounds, **options), SIGNAL[:, 0])
+        return Fit("laplace", -1.0, {}, {}, problem, None, "program")
+
+    one = known(MILLIMETRES)
+    accepted(one, known(MILLIMETRES[:, ::-1]), known(100 * MILLIMETRES, precision=1e-4))
+    accepted(known(None), known(None))
+    refused("same but for units", one, known(METRES))
+    refused("they have 0 and 3 confounds", one, known(None))
+    refused("they have 2 and 3 confounds", one, known(MILLIMETRES[:, :2]))
+    fit = bayesdcm.fit(partial(program, confounds=METRES), SIGNAL[:, 0], progress=False)
+    read = bayesdcm.load_fit(fit.save(tmp_path / "fit.nc"))
+    accepted(read, fit)
+    refused("same but for units", one, read)
 
 
 def test_fits_from_disk(fits, tmp_path):
