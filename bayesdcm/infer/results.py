@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +23,7 @@ from bayesdcm.infer.posterior import (
 )
 from bayesdcm.infer.prior_moments import prior_moments
 from bayesdcm.infer.problem import FREE, Problem
+from bayesdcm.infer.tail_shape import TailShape, tail_shape
 
 PRIOR_DRAWS = 500
 INTERVAL = (0.05, 0.95)
@@ -78,6 +79,11 @@ class FlatPosterior:
         white = np.linalg.solve(factor, (self.sample - mean).reshape(-1, len(mean)).T)
         log_scale = np.log(np.diagonal(factor)).sum() + len(mean) * np.log(2 * np.pi) / 2
         return (-0.5 * (white**2).sum(0) - log_scale).reshape(self.sample.shape[:2])
+
+    def again(self, number: int) -> FlatPosterior:
+        """The same Gaussian with other draws, the sample of this number; 0 is this one."""
+        seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
+        return replace(self, seed=seed) if number else self
 
 
 def _factor(covariance: NDArray) -> NDArray:
@@ -145,7 +151,7 @@ class Fit:
         # What variational Laplace found from all starts, for `modes`.
         self._optima = None
         if problem is not None:
-            # Log-precisions have a deliberately narrow prior, which data overrule.
+            # What log-precisions of the noise are, `diagnose` says in other words.
             sites = [site.name for site in problem.sites.sites if site.precision]
             self.status["precision_sites"] = sites
 
@@ -211,7 +217,7 @@ class Fit:
     @cached_property
     def _moments(self) -> tuple[dict[str, NDArray], dict[str, NDArray]]:
         if self._exact:
-            return self._exact_moments()
+            return self._moments_of(*self._posterior.gaussian)
         mean, sd = {}, {}
         for name in self._parameter_names():
             draws = self._draws_by_site[name]
@@ -219,9 +225,34 @@ class Fit:
             sd[name] = draws.std(axis=(0, 1), ddof=1)
         return mean, sd
 
-    def _exact_moments(self) -> tuple[dict[str, NDArray], dict[str, NDArray]]:
-        """Moments of the sampled sites and of full arrays, which are affine in them."""
-        centre, covariance = self._posterior.gaussian
+    @cached_property
+    def _prior_by_site(self) -> tuple[dict[str, NDArray], dict[str, NDArray]]:
+        """Prior means and standard deviations as `mean` and `sd` have the posterior's.
+
+        Exact where the prior is Gaussian, those of ``idata.prior`` elsewhere.
+        """
+        if self._problem is not None:
+            try:
+                exact = self._prior_moments
+            except ValueError:
+                exact = None
+            if exact is not None and all(np.isfinite(array).all() for array in exact):
+                return self._moments_of(*exact)
+        draws = {name: np.asarray(self.idata.prior[name]) for name in self.mean}
+        mean = {name: values.mean((0, 1)) for name, values in draws.items()}
+        return mean, {name: values.std((0, 1)) for name, values in draws.items()}
+
+    @cached_property
+    def _tail_shape(self) -> TailShape:
+        return tail_shape(self)
+
+    def _moments_of(
+        self, centre: NDArray, covariance: NDArray
+    ) -> tuple[dict[str, NDArray], dict[str, NDArray]]:
+        """Moments of sampled sites and of full arrays, which are affine in them.
+
+        The distribution over the flat vector is normal with this centre and covariance.
+        """
         points = np.concatenate([centre[None], centre + np.eye(len(centre))])
         values = site_values(self._problem, points)
         mean, sd = {}, {}

@@ -14,6 +14,7 @@ import xarray as xr
 
 from bayesdcm.infer import arviz_adapter
 from bayesdcm.infer.results import Fit
+from bayesdcm.infer.tail_shape import TailShape
 
 GROUP = "bayesdcm_fit"
 FORMAT = 1
@@ -66,7 +67,15 @@ def save_fit(fit: Fit, path: str | Path) -> Path:
 def _own_group(fit: Fit) -> xr.Dataset:
     """What ArviZ has no place for: moments, covariance, trace, status."""
     variables: dict[str, Any] = {}
-    for kind, table in (("mean", fit.mean), ("sd", fit.sd), ("trace", fit.trace)):
+    prior_mean, prior_sd = fit._prior_by_site
+    tables = {
+        "mean": fit.mean,
+        "sd": fit.sd,
+        "prior_mean": prior_mean,
+        "prior_sd": prior_sd,
+        "trace": fit.trace,
+    }
+    for kind, table in tables.items():
         for name, value in table.items():
             array = np.asarray(value)
             dims = tuple(f"{kind}_{name}_{i}" for i in range(array.ndim))
@@ -82,6 +91,8 @@ def _own_group(fit: Fit) -> xr.Dataset:
         "description": fit.description,
         "status": json.dumps(fit.status),
     }
+    if "log_q" in fit.idata.sample_stats:
+        attributes["pareto_k"] = list(fit._tail_shape)
     coords = {"parameter": labels, "column": np.asarray(summary.columns, dtype=object)}
     return xr.Dataset(variables, coords=coords, attrs=attributes)
 
@@ -148,7 +159,8 @@ def _read_groups(path: Path) -> dict[str, xr.Dataset]:
 
 
 def _restored(own: xr.Dataset, groups: dict[str, xr.Dataset]) -> Fit:
-    tables: dict[str, dict[str, Any]] = {"mean": {}, "sd": {}, "trace": {}}
+    kinds = ("mean", "sd", "prior_mean", "prior_sd", "trace")
+    tables: dict[str, dict[str, Any]] = {kind: {} for kind in kinds}
     for variable in own.data_vars:
         kind, _, name = str(variable).partition(":")
         if name:
@@ -166,6 +178,11 @@ def _restored(own: xr.Dataset, groups: dict[str, xr.Dataset]) -> Fit:
     labels = [str(label) for label in own["parameter"].to_numpy()]
     # Cached properties find their values in the instance.
     fit.__dict__["_moments"] = (tables["mean"], tables["sd"])
+    # Files of earlier versions have neither.
+    if tables["prior_mean"]:
+        fit.__dict__["_prior_by_site"] = (tables["prior_mean"], tables["prior_sd"])
+    if "pareto_k" in own.attrs:
+        fit.__dict__["_tail_shape"] = TailShape(*map(float, own.attrs["pareto_k"]))
     fit.__dict__["covariance"] = pd.DataFrame(
         own["covariance"].to_numpy(), index=labels, columns=labels
     )

@@ -1,0 +1,183 @@
+"""What a fit of BOLD signals leaves of the data: responses to inputs, and correlation in time."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from scipy import stats
+
+# Longest lag of the test for white noise, in scans; at most a fifth of the scans.
+N_LAGS = 10
+# Seconds after which the canonical response is over.
+RESPONSE_LENGTH = 32.0
+
+
+class LeftOver(NamedTuple):
+    """What residuals hold, confounds removed.
+
+    Attributes
+    ----------
+    share : (inputs, regions)
+        Share of the variance of residuals that responses to an input explain.
+    input_p : (inputs, regions)
+        Probability of a share that large, or larger, of white noise.
+    correlation : (regions,)
+        Autocorrelation at one scan, responses to inputs removed, less that of white noise.
+    white_p : (regions,)
+        Probability of autocorrelations that large, or larger, of white noise.
+    sd : (regions,)
+        Standard deviation of residuals, confounds removed.
+    """
+
+    share: NDArray[np.float64]
+    input_p: NDArray[np.float64]
+    correlation: NDArray[np.float64]
+    white_p: NDArray[np.float64]
+    sd: NDArray[np.float64]
+
+
+def left_over(residual: NDArray, times: NDArray, constants: xr.Dataset) -> LeftOver:
+    """Test the residuals of a fit of BOLD signals.
+
+    Parameters
+    ----------
+    residual : ndarray
+        Data minus the posterior mean of the prediction, shape (scans, regions).
+    times : ndarray
+        Times of the scans, s.
+    constants : xarray.Dataset
+        The fit's ``constant_data``, with ``inputs`` and ``confounds``.
+
+    Returns
+    -------
+    LeftOver
+        By input and region.
+
+    Notes
+    -----
+    A response to an input is the input convolved with the canonical haemodynamic response [1]_ and
+    with its derivative in time; both are tested by an F test for each input and region, after the
+    residual was made white by its autocorrelation at one scan. Autocorrelations at lags of 1 to 10
+    scans, whose means and variances under white noise follow from what was projected out, are
+    tested by the sum of their squares.
+
+    References
+    ----------
+    .. [1] Friston et al. (1998), NeuroImage 7:30. https://doi.org/10.1006/nimg.1997.0306
+    """
+    name = "modelled_confounds" if "modelled_confounds" in constants else "confounds"
+    confounds = _basis(np.column_stack([np.ones(len(times)), constants[name].to_numpy()]))
+    responses = canonical_responses(
+        constants["inputs"].to_numpy(), constants["microtime"].to_numpy(), times
+    )
+    everything = _basis(np.column_stack([confounds, *responses]))
+    rest = residual - confounds @ (confounds.T @ residual)
+    white = residual - everything @ (everything.T @ residual)
+    correlation, white_p = _autocorrelation(white, everything)
+    share = np.zeros((len(responses), residual.shape[1]))
+    input_p = np.ones_like(share)
+    for j in range(residual.shape[1]):
+        # Noise that is correlated for other reasons must not pass for responses.
+        whole = _whitened(np.column_stack([residual[:, [j]], confounds]), correlation[j])
+        data, nuisance = whole[:, 0], _basis(whole[:, 1:])
+        for i, response in enumerate(responses):
+            share[i, j], input_p[i, j] = _share(data, nuisance, _whitened(response, correlation[j]))
+    return LeftOver(share, input_p, correlation, white_p, rest.std(0))
+
+
+def canonical_responses(inputs: NDArray, microtime: NDArray, times: NDArray) -> list[NDArray]:
+    """Inputs convolved with the canonical haemodynamic response and its derivative.
+
+    Parameters
+    ----------
+    inputs : ndarray
+        Shape (bins, inputs).
+    microtime : ndarray
+        Times at which bins begin, s.
+    times : ndarray
+        Times of the scans, s.
+
+    Returns
+    -------
+    list of ndarray
+        One an input, shape (scans, 2); empty where there are no inputs.
+
+    Examples
+    --------
+    >>> one = np.r_[1.0, np.zeros(299)][:, None]
+    >>> response, = canonical_responses(one, np.arange(300) / 10, np.arange(30.0))
+    >>> int(response[:, 0].argmax())
+    5
+    """
+    step = microtime[1] - microtime[0]
+    lags = np.arange(0, RESPONSE_LENGTH, step)
+    kernel = stats.gamma.pdf(lags, 6) - stats.gamma.pdf(lags, 16) / 6
+    kernels = (kernel, np.gradient(kernel, step))
+    found = []
+    for series in inputs.T:
+        fine = [np.convolve(series, k)[: len(series)] * step for k in kernels]
+        found.append(np.column_stack([np.interp(times, microtime, one) for one in fine]))
+    return found
+
+
+def _basis(columns: NDArray) -> NDArray:
+    """Orthonormal basis of the columns that are not zero, whatever their units."""
+    size = np.linalg.norm(columns, axis=0)
+    columns = columns[:, size > 0] / size[size > 0]
+    left, values, _ = np.linalg.svd(columns, full_matrices=False)
+    return left[:, values > 1e-10 * len(columns)]
+
+
+def _whitened(columns: NDArray, correlation: float) -> NDArray:
+    """Differences that are white where noise has this correlation from scan to scan."""
+    return columns[1:] - np.clip(correlation, -0.95, 0.95) * columns[:-1]
+
+
+def _share(data: NDArray, nuisance: NDArray, columns: NDArray) -> tuple[float, float]:
+    """Share of variance that columns explain, beside others, and the p value of the F test."""
+    data, columns = (v - nuisance @ (nuisance.T @ v) for v in (data, columns))
+    size = np.linalg.norm(columns, axis=0)
+    # What confounds span already, or an input that is never on.
+    columns = columns[:, size > 1e-8 * max(size.max(), 1e-300)]
+    total, free = data @ data, len(data) - nuisance.shape[1] - columns.shape[1]
+    if not columns.any() or total <= 0 or free < 1:
+        return 0.0, 1.0
+    basis = _basis(columns)
+    explained = float(((basis.T @ data) ** 2).sum())
+    rest = max(total - explained, 1e-300)
+    ratio = explained / basis.shape[1] / (rest / free)
+    return explained / total, float(stats.f.sf(ratio, basis.shape[1], free))
+
+
+def _autocorrelation(residual: NDArray, projected: NDArray) -> tuple[NDArray, NDArray]:
+    """Autocorrelation at one scan, and the p value of all lags, against projected white noise.
+
+    Moments are those of a ratio of quadratic forms e'Se / e'e with e = (I - XX')w: its mean and
+    variance for white w follow from traces.
+    """
+    n, q = projected.shape
+    free = n - q
+    power = (residual**2).sum(0)
+    n_lags = min(N_LAGS, n // 5)
+    if n_lags < 1 or free < 2:
+        return np.zeros(residual.shape[1]), np.ones(residual.shape[1])
+    first, total = np.zeros(residual.shape[1]), np.zeros(residual.shape[1])
+    for lag in range(1, n_lags + 1):
+        shifted = np.zeros_like(projected)
+        shifted[lag:] += projected[:-lag] / 2
+        shifted[:-lag] += projected[lag:] / 2
+        inner = projected.T @ shifted
+        trace = -np.trace(inner)
+        # The square of the matrix of shifts has 1/4 for each neighbour of each scan.
+        square = (n - lag) / 2 - 2 * (shifted**2).sum() + (inner**2).sum()
+        mean = trace / free
+        variance = 2 * (free * square - trace**2) / (free**2 * (free + 2))
+        product = (residual[lag:] * residual[:-lag]).sum(0)
+        excess = product / np.where(power > 0, power, 1.0) - mean
+        if lag == 1:
+            first = excess
+        total += excess**2 / variance
+    return first, np.where(power > 0, stats.chi2.sf(total, n_lags), 1.0)

@@ -1,0 +1,114 @@
+"""How far an approximation is from the posterior: Pareto k-hat, with its error."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesdcm.infer import arviz_adapter
+from bayesdcm.infer.posterior import predictive
+
+PARETO_LIMIT = 0.7
+# How many standard errors k-hat has to be away from the limit for a verdict.
+CLEARLY = 2.0
+# As many samples as the fit has draws are averaged at most, and only near the limit.
+MOST_SAMPLES = 8
+# The estimate counts this many tail weights of shape a half beside those that were drawn.
+PRIOR_WEIGHTS = 10
+
+
+class TailShape(NamedTuple):
+    """Shape of the tail of importance weights.
+
+    Attributes
+    ----------
+    k : float
+        Pareto k-hat; minus infinity where all weights are equal.
+    error : float
+        Its standard error.
+    """
+
+    k: float
+    error: float
+
+    @property
+    def clear(self) -> bool:
+        """Whether other draws would lead to the same verdict."""
+        return not abs(self.k - PARETO_LIMIT) <= CLEARLY * self.error
+
+
+def shape_of(log_weights: NDArray) -> TailShape:
+    """Pareto k-hat of a sample of importance weights, with its standard error.
+
+    The error is that of a maximum-likelihood estimate of the shape from the weights of the tail
+    [1]_, times the share that data have in the estimate; k-hat of fits of DCMs with 1000 draws
+    scatters by 0.14 to 0.18 about 0.6, this formula gives 0.15.
+
+    Parameters
+    ----------
+    log_weights : ndarray
+        Log importance weights, shape (draws,); draws of weight zero (-inf) are left out.
+
+    Returns
+    -------
+    TailShape
+        k-hat and error.
+
+    References
+    ----------
+    .. [1] Smith (1987), Ann Stat 15:1174. https://doi.org/10.1214/aos/1176350499
+
+    Examples
+    --------
+    >>> found = shape_of(np.random.default_rng(0).exponential(size=1000))
+    >>> found.clear, round(found.error, 2)
+    (True, 0.18)
+    """
+    k = arviz_adapter.pareto_k(log_weights)
+    return TailShape(k, _error(k, int(np.isfinite(log_weights).sum())))
+
+
+def _error(k: float, n_draws: int) -> float:
+    if not np.isfinite(k):
+        return 0.0
+    # As many weights make up the tail.
+    tail = max(min(n_draws // 5, int(np.ceil(3 * np.sqrt(n_draws)))), 1)
+    return float(max(1 + k, 0.5) / np.sqrt(tail) * tail / (tail + PRIOR_WEIGHTS))
+
+
+def tail_shape(fit: Any) -> TailShape:
+    """Pareto k-hat of a fit, from more draws than the fit keeps where it is near the limit.
+
+    Of a Gaussian posterior whose program is at hand, further samples of as many draws are taken
+    until the mean of their k-hats is clearly on one side of the limit, 8 samples at most.
+
+    Parameters
+    ----------
+    fit : Fit
+        By a method that approximates.
+
+    Returns
+    -------
+    TailShape
+        k-hat and error.
+    """
+    stats = fit.idata.sample_stats
+    first = np.asarray(stats["lp"] - stats["log_q"]).ravel()
+    if not np.isfinite(first).any():
+        return TailShape(float("nan"), float("nan"))
+    found = shape_of(first)
+    problem, posterior = fit._problem, fit._posterior
+    if problem is None or posterior.gaussian is None or posterior.draws is not None:
+        return found
+    samples, n_draws = [found.k], int(np.isfinite(first).sum())
+    while not found.clear and len(samples) < MOST_SAMPLES:
+        again = posterior.again(len(samples))
+        joint = predictive(problem, again.sample[0], again.seed)["stats"]["lp"]
+        if not np.isfinite(joint).any():
+            break
+        samples.append(arviz_adapter.pareto_k(joint - again.density[0]))
+        k = float(np.mean(samples))
+        found = TailShape(k, _error(k, n_draws) / np.sqrt(len(samples)))
+    return found
