@@ -221,15 +221,22 @@ def _group_effects(
     if search:
         say(quiet, "Searching for effects that are not needed ...")
         found = effects.search()
-        summary["present"] = found.summary()["present"].to_numpy()
+        table = found.summary()
+        pruned = table["search"] == "pruned"
+        summary["present"] = table["present"].astype(object).mask(pruned, "pruned").to_numpy()
     typer.echo(
         f"\nEffects on the group, {len(fits)} subjects (parametric empirical Bayes), free energy "
-        f"{effects.log_evidence:.2f} nats\n{as_text(summary, index=False)}"
+        f"{effects.log_evidence:.2f} nats\n{as_text(summary, index=False, na_rep='-')}"
     )
     typer.echo(
         "probability: that the effect has the sign of its mean"
         + ("; present: that it is there at all (search among reduced models)" if search else "")
     )
+    if found is not None and pruned.any():
+        typer.echo(
+            "pruned: switched off by the greedy search before its last set of models, so that no "
+            "probability of being there is known"
+        )
     return effects, found
 
 

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import softmax
+from scipy.special import expit, softmax
 
 from bayesdcm.compare.gaussian_fit import bound_problem, gaussian_of
 from bayesdcm.compare.reduction import (
@@ -68,7 +68,12 @@ class GaussianSearch(NamedTuple):
     kept : (size,)
         Whether the search left a parameter on.
     present : (size,)
-        Posterior probability that a parameter is there.
+        Posterior probability that a parameter is there, as SPM gives it: 1 and 0 for those that
+        the search decided on before the last set of models.
+    supported : (size,)
+        The same as far as it was worked out: of parameters kept before the last set, against the
+        model without them alone; missing for those pruned before it, whose patterns were not
+        scored with the others, and for those that are no candidates.
     mean, variance : (size,)
         Average over models.
     """
@@ -79,6 +84,7 @@ class GaussianSearch(NamedTuple):
     probability: NDArray[np.float64]
     kept: NDArray[np.bool_]
     present: NDArray[np.float64]
+    supported: NDArray[np.float64]
     mean: NDArray[np.float64]
     variance: NDArray[np.float64]
 
@@ -202,6 +208,8 @@ def search_gaussian(
         # What the prior fixes is neither on nor off.
         return _in_batches(lambda batch: _scores(full, basis, counts, batch), on | ~free)[0]
 
+    # Of each parameter on, the score without it alone.
+    without_it = np.full(size, np.nan)
     greedy = True
     while greedy:
         searched = np.flatnonzero(kept & eligible)
@@ -213,6 +221,7 @@ def search_gaussian(
         crowded = len(searched) > most
         if crowded:
             single = score(searched, np.eye(len(searched), dtype=bool))
+            without_it[searched] = single
             searched = searched[np.argsort(-single, kind="stable")[:most]]
             greedy = True
         off = np.array([[True] * len(searched), [False] * len(searched)])
@@ -227,9 +236,11 @@ def search_gaussian(
 
     probability = softmax(change)
     present = kept * 1.0
+    # The last model of the last set has all on.
+    supported = np.where(kept & eligible, expit(change[-1] - without_it), np.nan)
     for column, j in enumerate(searched):
         on, without = (probability[off[:, column] == state].mean() for state in (False, True))
-        present[j] = on / (on + without)
+        present[j] = supported[j] = on / (on + without)
     worth = change > change.max() - OCCAM_WINDOW
     on = np.repeat(kept[None], worth.sum(), axis=0)
     on[:, searched] &= ~off[worth]
@@ -239,8 +250,25 @@ def search_gaussian(
     average = weight @ means
     spread = weight @ (variances + means**2) - average**2
     return GaussianSearch(
-        searched, off, change, probability, kept, present, average, np.maximum(spread, 0.0)
+        searched,
+        off,
+        change,
+        probability,
+        kept,
+        present,
+        supported,
+        average,
+        np.maximum(spread, 0.0),
     )
+
+
+def fate(searched: bool, off: bool, present: float) -> str:
+    """What a search did with a parameter: in the last set, kept or pruned before it, or left."""
+    if searched:
+        return "searched"
+    if off:
+        return "pruned"
+    return "kept" if np.isfinite(present) else "not searched"
 
 
 @dataclass(frozen=True, eq=False)
@@ -254,7 +282,9 @@ class ReducedSearch:
         they differ in (True where it is on), ``change`` (of log-evidence against the full
         model, nats) and ``probability``.
     present : pandas.Series
-        Posterior probability that each parameter searched is there.
+        Posterior probability that each candidate is there, over the last set of models. Of those
+        that a greedy search kept before it, against the model without them alone; missing for
+        those that it pruned before.
     mean, sd : pandas.Series
         Average over models of the posterior of every free parameter.
     best : ReducedFit
@@ -282,11 +312,17 @@ class ReducedSearch:
         Returns
         -------
         pandas.DataFrame
-            Columns ``mean`` and ``sd`` of the average over models, and ``present``, the posterior
-            probability that the parameter is there (missing for those that were not searched).
+            Columns ``mean`` and ``sd`` of the average over models, ``present``, the posterior
+            probability that the parameter is there, and ``search``, what the search did with it:
+            ``"searched"`` (in the last set of models), ``"kept"`` or ``"pruned"`` (before it;
+            ``present`` of those pruned is not known), ``"not searched"``.
         """
         table = pd.DataFrame({"mean": self.mean, "sd": self.sd, "present": self.present})
         table = table.reindex(self.mean.index)
+        table["search"] = [
+            fate(name in self.models.columns, name in self.best.off, value)
+            for name, value in table["present"].items()
+        ]
         table.index.name = "parameter"
         return table
 
@@ -381,7 +417,7 @@ def search_reduced(
     parameters = labels[: len(unit)]
     return ReducedSearch(
         models,
-        pd.Series(found.present[candidates], index=labels[candidates], name="present"),
+        pd.Series(found.supported[candidates], index=labels[candidates], name="present"),
         pd.Series(found.mean * unit, index=parameters, name="mean"),
         pd.Series(np.sqrt(found.variance) * unit, index=parameters, name="sd"),
         reduce(fit, off={labels[i]: absent[i] for i in gone}),

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bayesdcm.compare.search import MOST_EXHAUSTIVE, search_gaussian
+from bayesdcm.compare.search import MOST_EXHAUSTIVE, fate, search_gaussian
 from bayesdcm.group.gaussian_effects import ReducedEffects, tidy
 from bayesdcm.group.other_priors import under_priors
 
@@ -185,8 +185,10 @@ class EffectsSearch:
         differ in, named ``"covariate: parameter"`` (True where it is on), ``change`` (of
         log-evidence against the full model, nats) and ``probability``.
     present : pandas.DataFrame
-        Posterior probability that effects are there, parameters in rows, covariates in columns;
-        missing for those that were not searched.
+        Posterior probability that effects are there, over the last set of models; parameters in
+        rows, covariates in columns. Of those that a greedy search kept before that set, against
+        the model without them alone; missing for those that it pruned before, and for those that
+        were not searched.
     mean, sd : pandas.DataFrame
         Average over models of the posterior of all effects.
     best : ReducedEffects
@@ -200,8 +202,9 @@ class EffectsSearch:
     best: ReducedEffects
 
     def __repr__(self) -> str:
+        searched = int((self.summary()["search"] != "not searched").sum())
         return (
-            f"EffectsSearch({int(self.present.notna().to_numpy().sum())} effects, "
+            f"EffectsSearch({searched} effects, "
             f"{len(self.best.off)} of them off in the best model, log evidence "
             f"{self.best.change:+.2f})"
         )
@@ -212,9 +215,17 @@ class EffectsSearch:
         Returns
         -------
         pandas.DataFrame
-            Columns ``covariate``, ``parameter``, ``mean``, ``sd`` and ``present``.
+            Columns ``covariate``, ``parameter``, ``mean``, ``sd``, ``present``, and ``search``,
+            what the search did with the effect: ``"searched"`` (in the last set of models),
+            ``"kept"`` or ``"pruned"`` (before it; ``present`` of those pruned is not known),
+            ``"not searched"``.
         """
-        return tidy({"mean": self.mean, "sd": self.sd, "present": self.present})
+        table = tidy({"mean": self.mean, "sd": self.sd, "present": self.present})
+        table["search"] = [
+            fate(f"{c}: {p}" in self.models.columns, (c, p) in self.best.off, value)
+            for c, p, value in table[["covariate", "parameter", "present"]].itertuples(index=False)
+        ]
+        return table
 
 
 def search_effects(effects: GroupEffects, among: Any, exhaustive: int) -> EffectsSearch:
@@ -260,7 +271,7 @@ def search_effects(effects: GroupEffects, among: Any, exhaustive: int) -> Effect
     models["change"], models["probability"] = found.change, found.probability
     models = models.sort_values("change", ascending=False, ignore_index=True, kind="stable")
     present = np.full(len(unit), np.nan)
-    present[candidates] = found.present[candidates]
+    present[candidates] = found.supported[candidates]
     gone: dict[str, dict[str, float]] = {}
     for i in candidates:
         if not found.kept[i]:

@@ -20,8 +20,8 @@ EXPLAINED_LIMIT = 0.10
 # A region is explained badly while others are not: below the limit above, with one above this
 # and residuals this many times as large as are usual among those.
 WELL_EXPLAINED, LARGE_RESIDUAL = 0.5, 2.0
-# Probability of a false alarm in all regions and inputs of a fit together, of each test.
-RESIDUAL_LEVEL = 0.005
+# Probabilities of false alarms in all regions and inputs of a fit together.
+INPUT_LEVEL, WHITE_LEVEL = 0.005, 0.001
 # Names that a sentence lists before it counts the others.
 LISTED = 3
 # Predictions this many times larger than is usual among draws are of diverging trajectories.
@@ -391,7 +391,7 @@ def _check_residuals(fit: Any, problems: list[str], facts: dict[str, Any]) -> No
     facts["input_share"], facts["residual_sd"] = found.share, found.sd
     facts["residual_correlation"] = found.correlation
     _check_responses(found, regions, inputs, problems)
-    coloured = [j for j in range(len(regions)) if found.white_p[j] < RESIDUAL_LEVEL / len(regions)]
+    coloured = [j for j in range(len(regions)) if found.white_p[j] < WHITE_LEVEL / len(regions)]
     if coloured:
         names = [f"{regions[j]} ({found.correlation[j]:+.2f} at one scan)" for j in coloured]
         _add(
@@ -407,7 +407,7 @@ def _check_residuals(fit: Any, problems: list[str], facts: dict[str, Any]) -> No
 def _check_responses(
     found: Any, regions: list[str], inputs: list[str], problems: list[str]
 ) -> None:
-    level = RESIDUAL_LEVEL / max(found.input_p.size, 1)
+    level = INPUT_LEVEL / max(found.input_p.size, 1)
     names = []
     for j, region in enumerate(regions):
         if len(inputs) and found.input_p[:, j].min() < level:

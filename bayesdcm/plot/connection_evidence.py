@@ -16,21 +16,22 @@ from matplotlib.patches import Patch, Rectangle
 
 from bayesdcm.plot.group_effects import covariate_title
 from bayesdcm.plot.labels import in_order, parsed
-from bayesdcm.plot.style import INK, PALE, share_text
+from bayesdcm.plot.style import INK, MUTED, PALE, share_text
 
-HATCH, UNASKED = "#dedede", "#ffffff"
+HATCH, UNASKED, PRUNED = "#dedede", "#ffffff", "#f5efe6"
 # Sites with other than regions in their columns.
 COLUMNS = {"C": "input"}
 
 
 class _Panel(NamedTuple):
-    """A matrix: heading, names of rows and columns, what columns are, probabilities."""
+    """A matrix: heading, names of rows and columns, what columns are, what is known of entries."""
 
     title: str
     rows: list[str]
     columns: list[str]
     column_word: str
     probability: dict[tuple[str, str], float]
+    pruned: set[tuple[str, str]]
 
 
 def plot_connection_evidence(
@@ -69,7 +70,11 @@ def plot_connection_evidence(
     table, sign = _probabilities(search)
     covariates = list(table.columns)
     table = _chosen(table, covariate)
-    rows = {name: _panels(search, table[name]) for name in table.columns}
+    gone = _pruned(search)
+    rows = {
+        name: _panels(table[name], {label for each, label in gone if each == name})
+        for name in table.columns
+    }
     n_columns = max(map(len, rows.values()))
     if not n_columns:
         raise ValueError("search has no parameters with places, such as 'A[V5, V1]', to draw")
@@ -78,10 +83,10 @@ def plot_connection_evidence(
     axes = figure.subplots(len(rows), n_columns, squeeze=False)
     least = 0.5 if sign else 0.0
     shades = LinearSegmentedColormap.from_list("evidence", ["#fbfbfb", "#7fb3d5", "#08457e"])
-    unasked = False
+    marks: set[str] = set()
     for line, (name, panels) in zip(axes, rows.items(), strict=True):
         for ax, panel in zip(line, panels, strict=False):
-            unasked |= _draw(ax, panel, shades, least)
+            marks |= _draw(ax, panel, shades, least)
             ax.set_title(_heading(name, panel.title, covariates), loc="left",
                          fontsize="medium")  # fmt: skip
         for ax in line[len(panels) :]:
@@ -91,7 +96,7 @@ def plot_connection_evidence(
     words = "posterior probability of the sign" if sign else "posterior probability"
     bar.set_label(words, fontsize="small")
     bar.ax.tick_params(labelsize="small")
-    _explain(figure, search, sign, unasked)
+    _explain(figure, search, sign, marks)
     return figure
 
 
@@ -118,6 +123,16 @@ def _probabilities(search: Any) -> tuple[pd.DataFrame, bool]:
     )
 
 
+def _pruned(search: Any) -> set[tuple[str, str]]:
+    """Covariates ("" of a single fit) and labels pruned before the last set of a search."""
+    if not hasattr(search, "present"):
+        return set()
+    table = search.summary().reset_index()
+    table = table[table["search"] == "pruned"]
+    covariates = table["covariate"] if "covariate" in table else [""] * len(table)
+    return set(zip(covariates, table["parameter"], strict=True))
+
+
 def _chosen(table: pd.DataFrame, covariate: Any) -> pd.DataFrame:
     if covariate is None:
         return table
@@ -131,7 +146,7 @@ def _chosen(table: pd.DataFrame, covariate: Any) -> pd.DataFrame:
     return table[names]
 
 
-def _panels(search: Any, probability: pd.Series) -> list[_Panel]:
+def _panels(probability: pd.Series, pruned: set[str]) -> list[_Panel]:
     """Matrices of all sites of which at least one entry was searched."""
     labels = [parsed(str(label)) for label in probability.index]
     groups: dict[tuple[str, str], list[int]] = {}
@@ -151,14 +166,16 @@ def _panels(search: Any, probability: pd.Series) -> list[_Panel]:
     found = []
     for (site, kind), members in groups.items():
         values = probability.iloc[members]
-        if not np.isfinite(values.to_numpy(float)).any():
+        gone = [str(label) in pruned for label in values.index]
+        if not (np.isfinite(values.to_numpy(float)) | gone).any():
             continue
         places = [labels[i].places for i in members]
         title = f"{site} ({kind})" if kind else site
         if len(places[0]) == 1:
             names = list(dict.fromkeys(place[0] for place in places))
             entries = {(p[0], ""): float(v) for p, v in zip(places, values, strict=True)}
-            found.append(_Panel(title, names, [""], "", entries))
+            off = {(p[0], "") for p, out in zip(places, gone, strict=True) if out}
+            found.append(_Panel(title, names, [""], "", entries, off))
             continue
         entries = {(p[-2], p[-1]): float(v) for p, v in zip(places, values, strict=True)}
         columns = list(dict.fromkeys(p[-1] for p in places)) if site in COLUMNS else regions
@@ -166,7 +183,8 @@ def _panels(search: Any, probability: pd.Series) -> list[_Panel]:
         rows = rows if {p[-2] for p in places} <= set(rows) else in_order(
             [rows, [p[-2] for p in places]]
         )  # fmt: skip
-        found.append(_Panel(title, rows, columns, COLUMNS.get(site, "from"), entries))
+        off = {(p[-2], p[-1]) for p, out in zip(places, gone, strict=True) if out}
+        found.append(_Panel(title, rows, columns, COLUMNS.get(site, "from"), entries, off))
     return found
 
 
@@ -180,9 +198,9 @@ def _new_figure(rows: list[list[_Panel]]) -> Figure:
     return plt.figure(figsize=(width, height), layout="constrained")
 
 
-def _draw(ax: Axes, panel: _Panel, shades: Any, least: float) -> bool:
-    """Draw a matrix; whether some entries were not searched."""
-    unasked = False
+def _draw(ax: Axes, panel: _Panel, shades: Any, least: float) -> set[str]:
+    """Draw a matrix; whether some entries were pruned or not searched."""
+    marks: set[str] = set()
     for i, row in enumerate(panel.rows):
         for j, column in enumerate(panel.columns):
             value = panel.probability.get((row, column))
@@ -191,8 +209,14 @@ def _draw(ax: Axes, panel: _Panel, shades: Any, least: float) -> bool:
                 ax.add_patch(Rectangle(corner, 0.94, 0.94, facecolor=PALE, edgecolor=HATCH,
                                        hatch="////", linewidth=0))  # fmt: skip
                 continue
+            if (row, column) in panel.pruned:
+                marks.add("pruned")
+                ax.add_patch(Rectangle(corner, 0.94, 0.94, facecolor=PRUNED, edgecolor="#c4c4c4",
+                                       linewidth=0.6))  # fmt: skip
+                ax.text(j, i, "off", ha="center", va="center", color=MUTED, fontsize=8)
+                continue
             if not np.isfinite(value):
-                unasked = True
+                marks.add("not searched")
                 ax.add_patch(Rectangle(corner, 0.94, 0.94, facecolor=UNASKED, edgecolor="#c4c4c4",
                                        linewidth=0.8, linestyle=":"))  # fmt: skip
                 continue
@@ -215,14 +239,14 @@ def _draw(ax: Axes, panel: _Panel, shades: Any, least: float) -> bool:
         ax.set_xticks([])
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
-    return unasked
+    return marks
 
 
 def _heading(covariate: str, title: str, covariates: list[str]) -> str:
     return f"{covariate_title(covariate, covariates)}\n{title}" if covariate else title
 
 
-def _explain(figure: Figure | SubFigure, search: Any, sign: bool, unasked: bool) -> None:
+def _explain(figure: Figure | SubFigure, search: Any, sign: bool, marks: set[str]) -> None:
     group = not isinstance(getattr(search, "present", None), pd.Series)
     if sign:
         title = "Effects on the group: probability of their sign"
@@ -234,9 +258,13 @@ def _explain(figure: Figure | SubFigure, search: Any, sign: bool, unasked: bool)
         title = "Probability that connections are there"
     figure.suptitle(title, x=0.01, ha="left", fontsize="medium")
     handles = [Patch(facecolor=PALE, edgecolor=HATCH, hatch="////", label="no such parameter")]
-    if unasked:
+    if "pruned" in marks:
+        handles.append(
+            Patch(facecolor=PRUNED, edgecolor="#c4c4c4", label="pruned before the last set")
+        )
+    if "not searched" in marks:
         handles.append(
             Patch(facecolor=UNASKED, edgecolor="#c4c4c4", linestyle=":", label="not searched")
         )
-    figure.legend(handles=handles, loc="outside lower left", ncols=2, frameon=False,
+    figure.legend(handles=handles, loc="outside lower left", ncols=len(handles), frameon=False,
                   fontsize="small")  # fmt: skip

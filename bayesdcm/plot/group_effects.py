@@ -64,7 +64,7 @@ def plot_group_effects(
         probability.
     """
     chosen = _checked(effects, covariate, threshold)
-    over, name, present = _overlay(overlay)
+    over, name, present, pruned = _overlay(overlay)
     table = effects.summary().set_index(["covariate", "parameter"])
     labels = list(effects.parameters)
     if figure is None:
@@ -78,7 +78,8 @@ def plot_group_effects(
         _draw_frame(ax, labels)
         rows = table.loc[each]
         there = rows["probability"] if present is None else present[each]
-        _draw(ax, rows, labels, there, threshold, 0.0 if over is None else -0.17)
+        gone = {label for covariate, label in pruned if covariate == each}
+        _draw(ax, rows, labels, there, gone, threshold, 0.0 if over is None else -0.17)
         if over is not None:
             _draw_over(ax, over, each, labels)
         head = "P(there)" if present is not None else "P(sign)"
@@ -118,17 +119,17 @@ def _checked(effects: Any, covariate: Any, threshold: Any) -> list[str]:
     return chosen
 
 
-def _overlay(overlay: Any) -> tuple[pd.DataFrame | None, str, pd.DataFrame | None]:
-    """Means and standard deviations, their name, and probabilities that effects are there."""
+def _overlay(overlay: Any) -> tuple[pd.DataFrame | None, str, pd.DataFrame | None, set]:
+    """Means and standard deviations, their name, probabilities of being there, what was pruned."""
     if overlay is None:
-        return None, "", None
+        return None, "", None, set()
     if isinstance(overlay, pd.DataFrame):
         if not {"peb_mean", "mean", "sd"} <= set(overlay):
             raise ValueError(
                 "overlay must have the columns of bayesdcm.group.compare_with_peb, got "
                 f"{list(overlay)}"
             )
-        return overlay[["mean", "sd"]], "hierarchy", None
+        return overlay[["mean", "sd"]], "hierarchy", None, set()
     if not hasattr(overlay, "summary"):
         raise TypeError(
             "overlay must be a search, a comparison or a reduced model of the effects, or a table "
@@ -136,12 +137,13 @@ def _overlay(overlay: Any) -> tuple[pd.DataFrame | None, str, pd.DataFrame | Non
         )
     table = overlay.summary().set_index(["covariate", "parameter"])
     if "present" not in table:
-        return table[["mean", "sd"]], "reduced model", None
+        return table[["mean", "sd"]], "reduced model", None, set()
     name = "average over models"
     if not hasattr(overlay, "commonalities"):
         # As in SPM, a search averages over models without what the best one lacks.
         name += " (0: off in the best)"
-    return table[["mean", "sd"]], name, table["present"].unstack("covariate")
+    pruned = set(table.index[table["search"] == "pruned"]) if "search" in table else set()
+    return table[["mean", "sd"]], name, table["present"].unstack("covariate"), pruned
 
 
 def covariate_title(covariate: str, covariates: Sequence[str]) -> str:
@@ -178,6 +180,7 @@ def _draw(
     rows: pd.DataFrame,
     labels: list[str],
     there: pd.Series,
+    pruned: set[str],
     threshold: float,
     shift: float,
 ) -> None:
@@ -194,6 +197,7 @@ def _draw(
         marker = "o" if sd > 0 else "x"
         ax.plot([mean], [at], marker, color=tint, ms=5.5 if sure else 4.5, zorder=4)
         text = share_text(likely) if np.isfinite(likely) else ("on" if sd > 0 else "off")
+        text = "pruned" if label in pruned else text
         ax.text(1.02, height, text, transform=ax.get_yaxis_transform(), va="center", color=tint,
                 fontsize="small", fontweight="bold" if sure else "normal")  # fmt: skip
 

@@ -35,7 +35,8 @@ def plot_model_search(
     Above the posterior probabilities of the models; below which connections (or effects on a
     group) each of them has, and right of it the posterior probability that each is there, over
     all models of the last set searched. A greedy search decides on some connections before that
-    set; the models agree on those.
+    set, and the models agree on those: the probability of those kept is against the model without
+    them alone, that of those pruned is not known.
 
     Parameters
     ----------
@@ -89,9 +90,10 @@ def _rows(search: Any, models: Any) -> tuple[list[_Row], tuple[int, int]]:
             f"{covariate}: {parameter}": float(search.present.loc[parameter, covariate])
             for covariate in search.present.columns
             for parameter in search.present.index
-            if np.isfinite(search.present.loc[parameter, covariate])
         }
         gone = {f"{covariate}: {parameter}" for covariate, parameter in search.best.off}
+        # The others that have no probability were not searched.
+        present = {n: p for n, p in present.items() if np.isfinite(p) or n in gone}
     else:
         present = {str(name): float(value) for name, value in search.present.items()}
         gone = set(search.best.off)
@@ -139,11 +141,11 @@ def _draw_switches(ax: Axes, rows: list[_Row], n_models: int) -> None:
 def _draw_presence(ax: Axes, rows: list[_Row]) -> None:
     for height, row in enumerate(rows):
         tint = ON if row.differs else (ALWAYS if row.on.all() else NEVER)
-        ax.barh(height, row.present, 0.7, color=tint)
-        text = share_text(row.present)
-        if not row.differs:
-            text = "on" if row.on.all() else "off"
-        ax.text(row.present + 0.03, height, text, va="center", fontsize="small", color=INK)
+        pruned = not row.differs and not row.on.all()
+        length = 0.0 if pruned else row.present
+        ax.barh(height, length, 0.7, color=tint)
+        text = "pruned" if pruned else share_text(row.present)
+        ax.text(length + 0.03, height, text, va="center", fontsize="small", color=INK)
     ax.axvline(0.5, color=MUTED, linewidth=0.8, linestyle=":", zorder=0)
     ax.set_xlim(0, 1.28)
     ax.set_xticks([0, 0.5, 1])
@@ -169,8 +171,8 @@ def _explain(
         Patch(facecolor=OFF, edgecolor="#b8b8b8", label="off"),
     ]
     if any(not row.differs and row.on.all() for row in rows):
-        handles.append(Patch(facecolor=ALWAYS, edgecolor="#b8b8b8", label="on, decided before"))
+        handles.append(Patch(facecolor=ALWAYS, edgecolor="#b8b8b8", label="on, kept before"))
     if any(not row.differs and not row.on.all() for row in rows):
-        handles.append(Patch(facecolor=NEVER, edgecolor="#b8b8b8", label="off, decided before"))
+        handles.append(Patch(facecolor=NEVER, edgecolor="#b8b8b8", label="off, pruned before"))
     figure.legend(handles=handles, loc="outside lower left", ncols=len(handles), frameon=False,
                   fontsize="small")  # fmt: skip

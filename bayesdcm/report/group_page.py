@@ -178,7 +178,10 @@ def _findings(effects: Any, search: Any) -> list[str]:
     table = effects.summary()
     sure = table["probability"] >= words.CERTAIN
     if search is not None:
-        sure &= search.summary()["present"].fillna(1.0).to_numpy() >= words.CERTAIN
+        there = search.summary()
+        # Effects that were not searched are in all models; those pruned are in none of the last.
+        there = there["present"].mask(there["search"] == "not searched", 1.0)
+        sure &= there.to_numpy() >= words.CERTAIN
     sentences = []
     for covariate in effects.covariates:
         rows = table[sure & (table["covariate"] == covariate)]
@@ -257,7 +260,9 @@ def _figures(subjects: list[Subject], effects: Any, search: Any) -> list[tuple[s
 def _table(effects: Any, search: Any) -> pd.DataFrame:
     table = effects.summary()
     if search is not None:
-        table["present"] = search.summary()["present"].to_numpy()
+        found = search.summary()
+        pruned = found["search"] == "pruned"
+        table["present"] = found["present"].astype(object).mask(pruned, "pruned").to_numpy()
     table.index = [f"{c}: {p}" for c, p in zip(table["covariate"], table["parameter"], strict=True)]
     return table.drop(columns=["covariate", "parameter"])
 

@@ -86,6 +86,22 @@ def test_greedy_search_finds_what_an_exhaustive_one_finds():
     assert (greedy.kept == exhaustive.kept).all()
 
 
+def test_what_is_known_of_parameters_decided_before_the_last_set():
+    full = posterior(12, 1, weak=[0, 2, 3, 7])
+    found = search_gaussian(*full, exhaustive=3)
+    decided = np.setdiff1d(np.arange(12), found.searched)
+    pruned, kept = decided[~found.kept[decided]], decided[found.kept[decided]]
+    assert len(pruned) and len(kept)
+    # As in SPM, these are 0 and 1, although no model of the last set tells.
+    assert found.present[pruned].tolist() == [0.0] * len(pruned)
+    assert found.present[kept].tolist() == [1.0] * len(kept)
+    assert np.isnan(found.supported[pruned]).all()
+    gone = np.flatnonzero(~found.kept)
+    against = [change(full, [*gone, j]) - change(full, gone) for j in kept]
+    assert_allclose(found.supported[kept], 1 / (1 + np.exp(against)), atol=1e-6)
+    assert found.supported[found.searched].tolist() == found.present[found.searched].tolist()
+
+
 def test_parameters_that_are_off_take_the_values_given():
     full = posterior(5, 2)
     absent = np.array([full[0][0], 0.0, 0.0, 0.0, 0.0])

@@ -3,7 +3,7 @@
 import os
 import signal
 import types
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import jax.numpy as jnp
@@ -147,6 +147,25 @@ def test_group_prints_subjects_and_effects(run, files, design, search, tmp_path)
     assert "4 subjects, Line(scale=1.0)" in done.stderr
     assert "Line" not in done.stdout
     assert sorted(path.stem for path in out.glob("*.npz")) == list(NAMES)
+
+
+def test_group_says_what_the_search_pruned(run, files, search, monkeypatch):
+    made_up = GroupEffects.search
+
+    def answer(self):
+        found = made_up(self)
+        label = self.parameters[1]
+        off = replace(found.best, off=((self.covariates[0], label),))
+        present = found.present.copy()
+        present.loc[label] = np.nan
+        return replace(found, best=off, present=present)
+
+    monkeypatch.setattr(GroupEffects, "search", answer)
+    done = run("group", *files)
+    assert done.exit_code == 0, done.output
+    rows = [line.split() for line in done.stdout.splitlines() if line.strip().startswith("mean A")]
+    assert [row[-1] for row in rows] == ["0.875", "pruned"]
+    assert "pruned: switched off by the greedy search before its last set of models" in done.stdout
 
 
 @pytest.mark.slow
