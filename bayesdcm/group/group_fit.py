@@ -12,6 +12,7 @@ import pandas as pd
 
 from bayesdcm.compare.comparable import check_subject
 from bayesdcm.group.store import Store, read_index
+from bayesdcm.infer.diagnosis import listed
 from bayesdcm.infer.problem import make_problem
 from bayesdcm.infer.results import Fit
 
@@ -220,6 +221,8 @@ class GroupFit(Sequence[Fit]):
 class GroupDiagnosis:
     """What is wrong with the fits of a group; made by `GroupFit.diagnose`.
 
+    It prints each kind of problem once: how many fits have it, which, and what one of them says.
+
     Parameters
     ----------
     problems : mapping
@@ -243,14 +246,35 @@ class GroupDiagnosis:
         self.failures = {name(key): reason for key, reason in reasons.items()}
         self.table = table
 
+    def sentences(self) -> list[str]:
+        """What is wrong, a few sentences a kind of problem, the most frequent first."""
+        n = len(self.table)
+        found: dict[str, dict[str, str]] = {}
+        for name, problems in self.problems.items():
+            for text in problems:
+                found.setdefault(getattr(text, "kind", text), {}).setdefault(name, text)
+        lines = []
+        for kind, texts in sorted(found.items(), key=lambda item: -len(item[1])):
+            first, text = next(iter(texts.items()))
+            line = f"{_capital(kind)} in {len(texts)} of {n} fits ({listed(list(texts))})."
+            if len(texts) > 1:
+                line += f" Of {first}:"
+            lines.append(f"{line} {text}")
+        reasons: dict[str, list[str]] = {}
+        for name, why in self.failures.items():
+            reasons.setdefault(why, []).append(name)
+        for why, names in reasons.items():
+            lines.append(f"{listed(names)} could not be fitted: {why}")
+        return lines
+
     def __repr__(self) -> str:
         n = len(self.table)
-        lines = [f"{n - len(self.problems)} of {n} fits have no problem."]
-        for name, found in self.problems.items():
-            lines.append(f"{name}:")
-            lines += [f"  - {sentence}" for sentence in found]
-        lines += [f"{name} could not be fitted: {why}" for name, why in self.failures.items()]
-        return "\n".join(lines)
+        head = f"{n - len(self.problems)} of {n} fits have no problem."
+        return "\n".join([head, *(f"- {line}" for line in self.sentences())])
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _row(key: Key, fit: Fit, found: Any) -> dict[str, Any]:

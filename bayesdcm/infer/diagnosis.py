@@ -41,8 +41,8 @@ class Problem(str):
 
     Examples
     --------
-    >>> Problem("one chain", "There is one chain only.").kind
-    'one chain'
+    >>> Problem("one chain only", "There is one chain only.").kind
+    'one chain only'
     """
 
     kind: str
@@ -158,7 +158,7 @@ def _check_run(fit: Any, problems: list[str], facts: dict[str, Any]) -> None:
     if not fit.status.get("complete", True):
         _add(
             problems,
-            "stopped",
+            "stopped early",
             "The run was stopped before its end; only finished draws were kept.",
         )
     recoveries = int(fit.status.get("recoveries", 0))
@@ -187,7 +187,7 @@ def _check_chains(fit: Any, problems: list[str], facts: dict[str, Any]) -> None:
     else:
         _add(
             problems,
-            "one chain",
+            "one chain only",
             "There is one chain only, so convergence cannot be checked; use chains=4.",
         )
     for name, what in (("ess_bulk", "the centre"), ("ess_tail", "the tails")):
@@ -203,7 +203,7 @@ def _check_chains(fit: Any, problems: list[str], facts: dict[str, Any]) -> None:
     if facts["divergences"]:
         _add(
             problems,
-            "divergences",
+            "diverging trajectories",
             f"{facts['divergences']} trajectories diverged: part of the posterior may be missed. "
             "Raise target_accept (0.95), or use adapt_metric=True with more warmup.",
         )
@@ -213,7 +213,7 @@ def _check_chains(fit: Any, problems: list[str], facts: dict[str, Any]) -> None:
     if facts["energy"] < ENERGY_LIMIT:
         _add(
             problems,
-            "slow energy",
+            "slow mixing of the energy",
             f"The energy mixes slowly (Bayesian fraction of missing information "
             f"{facts['energy']:.2f}, should be above {ENERGY_LIMIT}): the tails are heavy. "
             "Reparameterise, or draw more.",
@@ -228,7 +228,7 @@ def _check_approximation(fit: Any, problems: list[str], facts: dict[str, Any]) -
     if lost == len(log_weights):
         _add(
             problems,
-            "diverges everywhere",
+            "no draw without divergence",
             "The model diverges at every draw of the posterior: the result is meaningless.",
         )
         return
@@ -282,7 +282,7 @@ def _check_prior(fit: Any, problems: list[str], facts: dict[str, Any]) -> None:
         moved = listed([f"{label} moved by {abs(shifts[label][0]):.1f}" for label in usual])
         _add(
             problems,
-            "at odds with the prior",
+            "conflict with the prior",
             f"The posterior is at odds with the prior: {moved} prior standard deviations (more "
             f"than {CONFLICT_LIMIT:.0f} is suspicious). Check units, timing and scaling of the "
             "data, and the structure of the model.",

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from bayesdcm import __version__, plot
+from bayesdcm.infer.diagnosis import listed
 from bayesdcm.plot.group_effects import covariate_title
 from bayesdcm.plot.labels import parsed
 from bayesdcm.plot.style import probability_text, signed
@@ -37,7 +38,8 @@ GROUP_CITATIONS = [
 ]
 DIAGNOSIS_NOTE = (
     "Explained variance is the least of all regions (or channel modes), confounds left out. Pareto "
-    "k-hat below 0.7 says that the approximation of the posterior can be trusted."
+    "k-hat clearly below 0.7 says that the approximation of the posterior can be trusted. The "
+    "table counts the problems of every subject; below it, each kind of problem is said once."
 )
 
 
@@ -109,7 +111,7 @@ def write_group_report(
         "design": None if effects is None else as_rows(effects.design, "subject"),
         "diagnosis": as_rows(_diagnosis(group, diagnosis), "subject"),
         "diagnosis_note": DIAGNOSIS_NOTE,
-        "problems": list(diagnosis.problems.items()),
+        "problems": diagnosis.sentences(),
         "settings": _settings(group, fit, effects, dict(settings or {})),
         "versions": versions(),
         "citations": _citations(fit, effects),
@@ -147,7 +149,7 @@ def _thin(group: Any) -> list[Subject]:
 def _subject(group: Any, fit: Any) -> str:
     n = len(group)
     text = words.subject({"": fit}).rstrip(".")
-    return f"{text}: one model, {n} subject{'s' * (n != 1)} ({', '.join(group.subjects)})."
+    return f"{text}: one model, {n} subject{'s' * (n != 1)} ({listed(group.subjects)})."
 
 
 def _verdicts(group: Any, diagnosis: Any, effects: Any) -> list[tuple[str, bool, list[str]]]:
@@ -157,7 +159,8 @@ def _verdicts(group: Any, diagnosis: Any, effects: Any) -> list[tuple[str, bool,
     if doubtful:
         found = f"a problem was found in {doubtful} of {n} (see below)"
     sentence = f"Subjects: {converged} of {n} fits converged; {found}."
-    failures = [f"{name} could not be fitted: {why}" for name, why in diagnosis.failures.items()]
+    failed = list(diagnosis.failures)
+    failures = [f"{listed(failed)} could not be fitted (see below)."] if failed else []
     verdicts = [(sentence, not (doubtful or failures), failures)]
     if effects is not None:
         state = "converged" if effects.status["converged"] else "did not converge"

@@ -186,6 +186,8 @@ def verdict(name: str, fit: Any, diagnosis: Any) -> str:
             state += f", {kind} {fit.log_evidence:.1f} nats"
     if facts.get("pareto_k") is not None:
         state += f", Pareto k-hat {facts['pareto_k']:.2f}"
+        if facts.get("pareto_k_error"):
+            state += f" (standard error {facts['pareto_k_error']:.2f})"
     count = len(diagnosis.problems)
     found = "no problem found" if not count else f"{count} problem{'s' * (count > 1)} found"
     label = method if name in (fit.method, "") else f"{name} ({method})"
