@@ -60,7 +60,7 @@ class Guide(StrEnum):
 
 # Which methods take which option of the command `fit`.
 TAKEN_BY = {
-    "starts": ("laplace",),
+    "starts": ("laplace", "svi", "nuts"),
     "chains": ("nuts",),
     "warmup": ("nuts",),
     "target_accept": ("nuts",),
@@ -129,7 +129,12 @@ def fit(
         typer.Option(help=INTEGRATOR_HELP),
     ] = None,
     seed: Seed = 0,
-    starts: Annotated[int | None, typer.Option(min=1, help="Starting points (laplace).")] = None,
+    starts: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Starting points of variational Laplace, from which svi and nuts start."
+        ),
+    ] = None,
     chains: Annotated[int | None, typer.Option(min=1, help="Chains (nuts).")] = None,
     draws: Annotated[int | None, typer.Option(min=1, help="Draws kept, of each chain.")] = None,
     warmup: Annotated[

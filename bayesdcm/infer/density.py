@@ -179,7 +179,13 @@ def layout(program: Program) -> Layout:
         seeded = numpyro.handlers.seed(program, jax.random.key(0))
         found.update(numpyro.handlers.trace(seeded).get_trace())
 
-    jax.eval_shape(run)
+    try:
+        jax.eval_shape(run)
+    except ValueError as error:
+        faults = invalid_distributions(program)
+        if not faults:
+            raise
+        raise ValueError("; ".join(faults)) from error
     samples = {name: site for name, site in found.items() if site["type"] == "sample"}
     latent = [_site(s) for s in samples.values() if not s["is_observed"]]
     observed = {name: s for name, s in samples.items() if s["is_observed"]}
@@ -192,6 +198,80 @@ def layout(program: Program) -> Layout:
     foreign = [n for n, s in observed.items() if not isinstance(s["fn"], GaussianObservation)]
     latent.sort(key=lambda site: ROLES.index(site.role))
     return Layout(tuple(latent), tuple(observed), tuple(foreign))
+
+
+def invalid_distributions(program: Program) -> list[str]:
+    """Say which sites have distributions that cannot be, or data that are not finite.
+
+    Parameters
+    ----------
+    program : callable
+        A NumPyro program without arguments.
+
+    Returns
+    -------
+    list of str
+        One sentence a fault, by site; empty if there is none, or the program does not run.
+        Predictions are not looked at: they depend on the parameters.
+
+    Examples
+    --------
+    >>> import numpyro, numpyro.distributions as dist
+    >>> invalid_distributions(lambda: numpyro.sample("x", dist.Normal(0, 0.0)))
+    ["site 'x': scale of Normal must be positive, got 0; a parameter that is to be fixed is ..."]
+    """
+    with numpyro.handlers.block(), numpyro.validation_enabled(False):
+        try:
+            seeded = numpyro.handlers.seed(program, jax.random.key(0))
+            trace = numpyro.handlers.trace(seeded).get_trace()
+        except Exception:
+            # What is wrong with it is said by whoever called.
+            return []
+    sites = [site for site in trace.values() if site["type"] == "sample"]
+    return [fault for site in sites for fault in _faults(site)]
+
+
+def _faults(site: dict[str, Any]) -> list[str]:
+    name, fn = site["name"], site["fn"]
+    while hasattr(fn, "base_dist"):
+        fn = fn.base_dist
+    found = []
+    for parameter, constraint in getattr(fn, "arg_constraints", {}).items():
+        value = getattr(fn, parameter, None)
+        if parameter == "prediction" or value is None:
+            continue
+        allowed = constraint(value)
+        if bool(jnp.all(allowed)):
+            continue
+        same = jnp.shape(allowed) == jnp.shape(value)
+        got = f", got {float(jnp.asarray(value)[~allowed].ravel()[0]):g}" if same else ""
+        text = f"site {name!r}: {parameter} of {type(fn).__name__} must be {_in_words(constraint)}"
+        text += got
+        if parameter == "scale" and not site["is_observed"]:
+            text += (
+                "; a parameter that is to be fixed is a constant of the program, not a "
+                "numpyro.sample site"
+            )
+        found.append(text)
+    value = site["value"]
+    if found or not site["is_observed"] or not jnp.size(value) or bool(jnp.isfinite(value).all()):
+        return found
+    # Missing values may be masked.
+    if not bool(jnp.isfinite(site["fn"].log_prob(value)).all()):
+        found.append(f"the data of site {name!r} hold NaN or infinity")
+    return found
+
+
+def _in_words(constraint: Any) -> str:
+    while hasattr(constraint, "base_constraint"):
+        constraint = constraint.base_constraint
+    words = (
+        (constraints.real, "finite"),
+        (constraints.positive, "positive"),
+        (constraints.nonnegative, "at least 0"),
+        (constraints.unit_interval, "from 0 to 1"),
+    )
+    return next((text for known, text in words if constraint is known), f"in {constraint}")
 
 
 def _site(record: dict[str, Any]) -> Site:

@@ -174,7 +174,21 @@ def _check_run(fit: Any, problems: list[str], facts: dict[str, Any]) -> None:
 
 def _check_chains(fit: Any, problems: list[str], facts: dict[str, Any]) -> None:
     table, stats = fit.summary(), fit.idata.sample_stats
-    if "r_hat" in table and np.isfinite(table["r_hat"]).any():
+    if stats.sizes["chain"] == 1:
+        _add(
+            problems,
+            "one chain only",
+            "There is one chain only, so convergence cannot be checked; use chains=4.",
+        )
+    elif not np.isfinite(table["r_hat"]).all():
+        stuck = listed(list(table.index[~np.isfinite(table["r_hat"])]))
+        _add(
+            problems,
+            "chains did not move",
+            f"Chains did not move in {stuck}: no draw was accepted, or the density is not finite. "
+            "Check the data and the priors, and that the prior mean gives a stable model.",
+        )
+    else:
         facts["r_hat"] = float(table["r_hat"].max())
         if facts["r_hat"] > R_HAT_LIMIT:
             _add(
@@ -184,12 +198,6 @@ def _check_chains(fit: Any, problems: list[str], facts: dict[str, Any]) -> None:
                 f"(should be at most {R_HAT_LIMIT}). Draw more, or look for several modes by "
                 "plotting the chains apart.",
             )
-    else:
-        _add(
-            problems,
-            "one chain only",
-            "There is one chain only, so convergence cannot be checked; use chains=4.",
-        )
     for name, what in (("ess_bulk", "the centre"), ("ess_tail", "the tails")):
         facts[name] = float(table[name].min())
         if facts[name] < ESS_LIMIT:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bayesdcm.infer import nuts, svi
 from bayesdcm.infer.convergence import R_HAT_LIMIT, split_r_hat
-from bayesdcm.infer.density import Layout, prior_centre
+from bayesdcm.infer.density import Layout, invalid_distributions, prior_centre
 from bayesdcm.infer.inversion import best_optimum, laplace_settings, run_starts
 from bayesdcm.infer.posterior import prior_sample
 from bayesdcm.infer.problem import Problem, make_problem
@@ -264,7 +264,14 @@ def laplace_posterior(
     """
     settings = laplace_settings(problem.sites, max_iterations, derivatives)
     found = run_starts(problem.source, problem.sites, settings, problem.prepared, starts)
-    return best_optimum(found)
+    try:
+        return best_optimum(found)
+    except ValueError as error:
+        # A user's program may have other faults than its prediction.
+        faults = invalid_distributions(problem.source.bind(problem.prepared))
+        if not faults:
+            raise
+        raise ValueError("; ".join(faults)) from error
 
 
 def _fit_laplace(
@@ -344,6 +351,9 @@ def _gaussian_start(problem: Problem, starts: Any, seed: int) -> tuple[NDArray, 
     if not problem.sites.foreign:
         found = laplace_posterior(problem, laplace_starts(problem, starts, seed))
         return found["mean"], found["covariance"]
+    faults = invalid_distributions(problem.source.bind(problem.prepared))
+    if faults:
+        raise ValueError("; ".join(faults))
     draws = np.asarray(prior_sample(problem, PLAIN_START_DRAWS, seed))
     return draws.mean(0), np.diag(draws.var(0))
 
