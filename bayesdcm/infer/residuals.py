@@ -27,7 +27,7 @@ class LeftOver(NamedTuple):
     correlation : (regions,)
         Autocorrelation at one scan, responses to inputs removed, less that of white noise.
     white_p : (regions,)
-        Probability of autocorrelations that large, or larger, of white noise.
+        Probability of autocorrelations that large, or larger, of white noise (an upper bound).
     sd : (regions,)
         Standard deviation of residuals, confounds removed.
     """
@@ -62,7 +62,7 @@ def left_over(residual: NDArray, times: NDArray, constants: xr.Dataset) -> LeftO
     with its derivative in time; both are tested by an F test for each input and region, after the
     residual was made white by its autocorrelation at one scan. Autocorrelations at lags of 1 to 10
     scans, whose means and variances under white noise follow from what was projected out, are
-    tested by the sum of their squares.
+    tested by the first of them and by the sum of their squares.
 
     References
     ----------
@@ -179,5 +179,8 @@ def _autocorrelation(residual: NDArray, projected: NDArray) -> tuple[NDArray, ND
         excess = product / np.where(power > 0, power, 1.0) - mean
         if lag == 1:
             first = excess
+            alone = stats.chi2.sf(excess**2 / variance, 1)
         total += excess**2 / variance
-    return first, np.where(power > 0, stats.chi2.sf(total, n_lags), 1.0)
+    # The first lag alone tells autoregressive noise best, all of them tell slow structure.
+    p = np.minimum(2 * np.minimum(alone, stats.chi2.sf(total, n_lags)), 1.0)
+    return first, np.where(power > 0, p, 1.0)

@@ -5,11 +5,15 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
+import xarray as xr
 
 import bayesdcm
 from bayesdcm.infer import Fit, diagnose
+from bayesdcm.infer.diagnosis import INPUT_LEVEL, WHITE_LEVEL
 from bayesdcm.infer.problem import make_problem
+from bayesdcm.infer.residuals import canonical_responses, left_over
 from bayesdcm.infer.results import FlatPosterior
+from bayesdcm.infer.tail_shape import TailShape, shape_of
 from bayesdcm.observe import gaussian
 
 
@@ -195,13 +199,38 @@ def test_an_approximation_that_is_too_narrow(sampled):
     only(fit, "The variational approximation differs from the true posterior (Pareto k-hat ")
 
 
-def test_precisions_may_leave_their_prior(linear, linear_data):
+def test_a_prior_of_the_noise_that_data_overrule(linear, linear_data):
     loud = linear_data(4)
-    # The prior of the log-precision, N(10, 1), is wrong by far, which is no conflict worth telling.
+    # The prior of the log-precision, N(10, 1), is wrong by far.
     fit = bayesdcm.fit(linear(learned=True), loud | {"log_precision": np.array(10.0)})
     found = fit.diagnose()
-    assert abs(fit.mean["h"] - 10) > 5
+    shift = 10 - float(fit.mean["h"])
+    assert shift > 5
+    assert found.facts["largest_prior_shift"] == pytest.approx(shift, abs=1e-6)
+    (text,) = [p for p in found.problems if p.kind == "noise held by its prior"]
+    assert text.startswith("The prior of the noise, N(10, 1) on log-precisions, holds it against")
+    assert f"the posterior moved h by {shift:.1f} prior standard deviations" in text
+    assert "takes the noise to be less than it is, so that intervals are too narrow" in text
+    assert "Widen it" in text
     assert not any("at odds with the prior" in problem for problem in found.problems)
+
+
+def test_shifts_are_of_the_exact_prior(linear, data, tmp_path):
+    fit = bayesdcm.fit(linear(), data)
+    shift = np.abs(fit.mean["b"] - data["prior_mean"]) / np.exp(data["prior_log_sd"])
+    assert fit.diagnose().facts["largest_prior_shift"] == pytest.approx(shift.max(), rel=1e-9)
+    again = bayesdcm.load_fit(fit.save(tmp_path / "fit.nc"))
+    assert again.diagnose().facts["largest_prior_shift"] == pytest.approx(shift.max(), rel=1e-9)
+
+
+def test_many_conflicts_are_counted():
+    def program(data):
+        x = numpyro.sample("x", dist.Normal(jnp.zeros(6), 0.1).to_event(1))
+        numpyro.sample("y", gaussian(x + 0 * data, 9.0), obs=data)
+
+    (text,) = [p for p in bayesdcm.fit(program, np.full(6, 2.0)).diagnose().problems if "odds" in p]
+    assert text.startswith("The posterior is at odds with the prior: x[0] moved by ")
+    assert "and 3 more prior standard deviations" in text
 
 
 def test_trajectories_on_their_way_to_divergence_are_left_out():
@@ -213,3 +242,201 @@ def test_trajectories_on_their_way_to_divergence_are_left_out():
     values[0, 0], values[0, 1] = np.inf, 1e200
     mean = _finite_mean(xr.DataArray(values, dims=("chain", "draw", "time")))
     assert mean.tolist() == [1.0, 1.0]
+
+
+# The error of k-hat
+
+
+@pytest.mark.parametrize("n_draws", [1000, 4000])
+def test_the_error_of_k_hat_is_its_scatter(n_draws):
+    rng = np.random.default_rng(0)
+    found = [shape_of(0.65 * rng.exponential(size=n_draws)) for _ in range(60)]
+    scatter = np.std([one.k for one in found], ddof=1)
+    # The standard deviation of 60 values is known to 9 %; the formula is one for many draws.
+    assert np.mean([one.error for one in found]) == pytest.approx(scatter, rel=0.3)
+
+
+def curved(width):
+    """A program whose posterior departs from a normal the more, the larger the width."""
+
+    def program(data):
+        x = numpyro.sample("x", dist.Normal(jnp.zeros(2), 1.0).to_event(1))
+        numpyro.sample("y", gaussian(x[0] + width * x[1] ** 2 + 0 * data, 3.0), obs=data)
+
+    return program
+
+
+def test_verdicts_do_not_depend_on_the_seed():
+    data = 0.3 + 0.2 * np.random.default_rng(0).normal(size=12)
+    for width in (0.1, 0.3, 0.6):
+        facts, kinds = [], set()
+        for seed in range(8):
+            found = bayesdcm.fit(curved(width), data, seed=seed).diagnose()
+            facts.append(found.facts)
+            about = {p.kind for p in found.problems if p.kind.startswith("approximation")}
+            kinds |= about or {"none"}
+        # One verdict, or that none can be given.
+        assert len(kinds - {"approximation undecided"}) <= 1, kinds
+        k = np.array([one["pareto_k"] for one in facts])
+        errors = np.array([one["pareto_k_error"] for one in facts])
+        assert np.abs(k - k.mean()).max() < 4 * errors.max()
+
+
+def test_what_cannot_be_told_is_said(healthy):
+    fit = bayesdcm.fit(curved(0.1), np.zeros(12))
+    fit.__dict__["_tail_shape"] = TailShape(0.66, 0.05)
+    (text,) = fit.diagnose().problems
+    assert text.startswith(
+        "Whether the Gaussian approximation can be trusted cannot be told: Pareto k-hat 0.66 with "
+        "a standard error of 0.05 is within 2 of them of the limit, 0.7."
+    )
+    for shape, clear in (((0.5, 0.09), True), ((0.5, 0.11), False), ((-np.inf, 0.0), True)):
+        assert TailShape(*shape).clear is clear
+
+
+def test_k_hat_near_the_limit_is_of_more_draws_and_is_kept(tmp_path, monkeypatch):
+    data = 0.3 + 0.2 * np.random.default_rng(0).normal(size=12)
+    fit = bayesdcm.fit(curved(0.3), data)
+    stats = fit.idata.sample_stats
+    first = np.asarray(stats["lp"] - stats["log_q"]).ravel()
+    # Whatever it is, it is taken to be near the limit.
+    single = shape_of(first)
+    monkeypatch.setattr("bayesdcm.infer.tail_shape.PARETO_LIMIT", single.k)
+    found = fit.diagnose().facts
+    assert found["pareto_k_error"] < 0.6 * single.error
+    assert found["pareto_k"] != single.k
+    again = bayesdcm.load_fit(fit.save(tmp_path / "fit.nc")).diagnose().facts
+    assert again["pareto_k"] == found["pareto_k"]
+    assert again["pareto_k_error"] == found["pareto_k_error"]
+
+
+# Residuals of BOLD signals
+
+
+def bold(rng, noise, response=None, n=120):
+    """Residuals of two regions, their times, and the constants of a fit."""
+    inputs = np.zeros((n * 8, 2))
+    inputs[(np.arange(n * 8) // 80) % 2 == 1, 0] = 1
+    inputs[::200, 1] = 1
+    microtime, times = 0.25 * np.arange(n * 8), 2.0 * np.arange(n)
+    drift = np.cos(np.pi * np.outer(np.arange(n) + 0.5, np.arange(4)) / n)
+    constants = xr.Dataset(
+        {"inputs": (("microtime", "input"), inputs), "confounds": (("time", "confound"), drift)},
+        coords={"microtime": microtime, "input": ["photic", "button"]},
+    )
+    residual = noise(rng, (n, 2)) + drift @ rng.normal(size=(4, 2))
+    if response is not None:
+        responses = canonical_responses(inputs, microtime, times)
+        residual[:, 1] += response * responses[0][:, 0]
+    return residual, times, constants
+
+
+def white(rng, shape):
+    return rng.normal(size=shape)
+
+
+def coloured(rng, shape):
+    noise = rng.normal(size=shape)
+    for i in range(1, len(noise)):
+        noise[i] += 0.5 * noise[i - 1]
+    return noise
+
+
+def test_white_residuals_raise_no_alarm():
+    rng = np.random.default_rng(0)
+    found = [left_over(*bold(rng, white)) for _ in range(200)]
+    inputs = np.array([one.input_p.min() for one in found])
+    correlated = np.array([one.white_p.min() for one in found])
+    assert (inputs < INPUT_LEVEL / 4).mean() <= 0.015
+    assert (correlated < WHITE_LEVEL / 2).mean() <= 0.015
+    # p values are uniform: of 400, a tenth below 0.1 within four standard errors.
+    every = np.array([one.white_p for one in found]).ravel()
+    assert 0.02 < (every < 0.1).mean() < 0.16
+    every = np.array([one.input_p for one in found]).ravel()
+    assert (every < 0.1).mean() == pytest.approx(0.1, abs=0.06)
+
+
+def test_responses_that_are_left_are_found_by_region_and_input():
+    found = left_over(*bold(np.random.default_rng(1), white, response=1.5))
+    assert found.input_p[0, 1] < 1e-6 and found.share[0, 1] > 0.2
+    assert found.input_p[:, 0].min() > 0.001
+    # What follows the inputs is not counted once more as correlation.
+    assert found.white_p.min() > 0.001
+
+
+def test_correlation_is_found_and_does_not_pass_for_responses():
+    rng = np.random.default_rng(2)
+    found = [left_over(*bold(rng, coloured)) for _ in range(40)]
+    assert np.mean([one.correlation for one in found]) == pytest.approx(0.5, abs=0.06)
+    assert np.median([one.white_p for one in found]) < 1e-5
+    assert np.max([one.white_p for one in found]) < 0.05
+    assert np.mean([one.input_p.min() < INPUT_LEVEL / 4 for one in found]) < 0.1
+
+
+@pytest.fixture(scope="module")
+def driven():
+    """A model of two regions, a design, and what it predicts."""
+    model = bayesdcm.TaskDCM(
+        [[1, 0], [1, 1]],
+        C=[[1, 0], [0, 0]],
+        integrator="bilinear",
+        priors={"log_precision": (2, 16)},
+    )
+    inputs = np.column_stack([np.arange(1600) // 160, np.arange(1600) // 112]) % 2.0
+    rng = np.random.default_rng(3)
+    design = bayesdcm.BoldData(
+        rng.normal(size=(100, 2)), 2.0, inputs=inputs, input_dt=0.125,
+        region_names=["V1", "V5"], input_names=["photic", "sound"],
+    )  # fmt: skip
+    truth = {"A": [[0, 0], [0.6, 0]], "B": np.zeros((2, 2, 2)), "C": [[1.0, 0], [0, 0]]}
+    truth |= {"transit": [0, 0], "decay": 0.0, "epsilon": 0.0}
+    prediction = np.asarray(model.predict(truth, design))
+    return model, design, prediction, 0.05 * rng.normal(size=prediction.shape)
+
+
+def test_a_sound_fit_of_bold_signals(driven, tmp_path):
+    model, design, prediction, noise = driven
+    fit = bayesdcm.fit(model, design.replace(signal=prediction + noise), progress=False)
+    found = fit.diagnose()
+    assert not [p for p in found.problems if not p.startswith("Whether the Gaussian")], str(found)
+    assert found.facts["input_share"].shape == (2, 2)
+    np.testing.assert_allclose(found.facts["residual_sd"], 0.05, rtol=0.2)
+    assert np.abs(found.facts["residual_correlation"]).max() < 0.4
+    again = bayesdcm.load_fit(fit.save(tmp_path / "fit.nc")).diagnose()
+    assert str(again) == str(found)
+
+
+def test_a_response_that_the_model_cannot_make(driven, tmp_path):
+    model, design, prediction, noise = driven
+    # The second region hears, which the model has no way for.
+    microtime = 0.125 * np.arange(len(design.inputs))
+    _, sound = canonical_responses(design.inputs, microtime, design.times)
+    signal = prediction + noise + 0.3 * np.outer(sound[:, 0], [0, 1])
+    fit = bayesdcm.fit(model, design.replace(signal=signal), progress=False)
+    found = fit.diagnose()
+    kinds = {p.kind: p for p in found.problems}
+    text = kinds["residuals follow inputs"]
+    share = 100 * found.facts["input_share"][1, 1]
+    assert f"follows the inputs: in V5 {share:.0f} % of its variance follows sound. The" in text
+    assert "try several starts (starts=8); or connections are missing" in text
+    again = bayesdcm.load_fit(fit.save(tmp_path / "fit.nc")).diagnose()
+    assert str(again) == str(found)
+
+
+def test_a_region_that_is_left_unexplained(driven):
+    model, design, prediction, noise = driven
+    rng = np.random.default_rng(5)
+    signal = prediction + noise
+    signal[:, 1] = rng.normal(size=100)
+    fit = bayesdcm.fit(model, design.replace(signal=signal), progress=False)
+    (text,) = [p for p in fit.diagnose().problems if p.kind == "regions explained badly"]
+    share = 100 * fit.diagnose().facts["explained_variance"]
+    assert f"others are explained well: V5 ({share[1]:.0f} %), but V1 {share[0]:.0f} %" in text
+
+
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+def test_chains_that_do_not_move(sampled):
+    fit = sampled()
+    fit._posterior.draws[:, :, 0] = fit._posterior.draws[0, 0, 0]
+    (text,) = [p for p in fit.diagnose().problems if p.kind == "chains did not move"]
+    assert text.startswith("Chains did not move in b[one]: no draw was accepted")
