@@ -18,7 +18,7 @@ import typer
 
 from bayesdcm import __version__
 from bayesdcm.commands.compare import compare
-from bayesdcm.commands.files import check_writable, make_folder, read_priors, short
+from bayesdcm.commands.files import check_writable, make_folder, named, read_priors
 from bayesdcm.commands.group import group
 from bayesdcm.commands.messages import as_text, noticing_interrupts, reported, say
 from bayesdcm.commands.options import (
@@ -201,7 +201,7 @@ def show(
         from bayesdcm.compare.posteriors import compare_posteriors
         from bayesdcm.infer.storage import load_fit
 
-        fits = {short(path, files): load_fit(path) for path in files}
+        fits = {name: load_fit(path) for name, path in named(files).items()}
         for name, found in fits.items():
             if len(fits) > 1:
                 typer.echo(f"== {name} ==")

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bayesdcm.commands.files import check_writable, short
+from bayesdcm.commands.files import check_writable, named
 from bayesdcm.commands.messages import as_text, reported, say
 from bayesdcm.commands.options import Quiet, Seed
 
@@ -94,7 +94,7 @@ def _of_fits(paths: list[Path], by: By, seed: int, quiet: bool) -> Any:
     from bayesdcm.compare.comparison import compare as compare_fits
     from bayesdcm.infer.storage import load_fit
 
-    fits = {short(path, paths): load_fit(path) for path in paths}
+    fits = {name: load_fit(path) for name, path in named(paths).items()}
     say(quiet, f"Comparing {len(fits)} fits by {by.value} ...")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", RuntimeWarning)
@@ -143,8 +143,8 @@ def _evidence(paths: list[Path]) -> Any:
     from bayesdcm.group.group_fit import load_group
 
     columns, fits = {}, {}
-    for path in paths:
-        name, group = short(path, paths), load_group(path)
+    for name, path in named(paths).items():
+        group = load_group(path)
         table = group.evidence()
         several = table.shape[1] > 1
         for model in table.columns:

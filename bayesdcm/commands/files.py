@@ -37,10 +37,14 @@ def check_writable(*paths: Path | None) -> None:
             ) from None
 
 
-def short(path: Path, paths: list[Path]) -> str:
-    """Name of a file: its stem, or the path where stems repeat."""
-    stems = [other.stem for other in paths]
-    return path.stem if stems.count(path.stem) == 1 else str(path)
+def named(paths: list[Path]) -> dict[str, Path]:
+    """Files by their stems, or by their paths where stems repeat; raise where one comes twice."""
+    places = [path.resolve() for path in paths]
+    twice = [path for path, place in zip(paths, places, strict=True) if places.count(place) > 1]
+    if twice:
+        raise ValueError(f"'{twice[0]}' is given more than once; name every file once")
+    stems = [path.stem for path in paths]
+    return {path.stem if stems.count(path.stem) == 1 else str(path): path for path in paths}
 
 
 def read_priors(path: Path) -> pd.DataFrame:

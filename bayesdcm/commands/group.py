@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bayesdcm.commands.design_file import read_design
-from bayesdcm.commands.files import check_writable, make_folder, read_priors, short
+from bayesdcm.commands.files import check_writable, make_folder, named, read_priors
 from bayesdcm.commands.messages import as_text, noticing_interrupts, reported, say
 from bayesdcm.commands.options import (
     INTEGRATOR_HELP,
@@ -103,13 +103,14 @@ def group(
         check_writable(report)
         if out is not None:
             make_folder(out)
-        names = [short(path, files) for path in files]
+        subjects = named(files)
+        names = list(subjects)
         chosen = [part.strip() for text in covariates or () for part in text.split(",")]
         table, notes = None, []
         if design is not None:
             table, notes = read_design(design, names, chosen, centre)
             _check_early(table, names)
-        model, data = _read(dict(zip(names, files, strict=True)), integrator)
+        model, data = _read(subjects, integrator)
         if priors is not None:
             model = model.with_priors(read_priors(priors))
         say(quiet, f"{len(names)} subjects, {model!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
@@ -245,17 +246,20 @@ class GroupDiagnosis:
         self.problems = {name(key): found for key, found in problems.items() if found}
         self.failures = {name(key): reason for key, reason in reasons.items()}
         self.table = table
+        # Of every model, how many fits there are and what is wrong with which.
+        self._sizes = Counter(model for model, _ in problems)
+        self._kinds: dict[tuple[str, str], dict[str, str]] = {}
+        for key, found in problems.items():
+            for text in found:
+                kind = (key[0], getattr(text, "kind", text))
+                self._kinds.setdefault(kind, {}).setdefault(name(key), text)
 
     def sentences(self) -> list[str]:
-        """What is wrong, a few sentences a kind of problem, the most frequent first."""
-        n = len(self.table)
-        found: dict[str, dict[str, str]] = {}
-        for name, problems in self.problems.items():
-            for text in problems:
-                found.setdefault(getattr(text, "kind", text), {}).setdefault(name, text)
+        """What is wrong, a few sentences a model and kind of problem, the most frequent first."""
         lines = []
-        for kind, texts in sorted(found.items(), key=lambda item: -len(item[1])):
+        for (model, kind), texts in sorted(self._kinds.items(), key=lambda item: -len(item[1])):
             first, text = next(iter(texts.items()))
+            n = self._sizes[model]
             line = f"{_capital(kind)} in {len(texts)} of {n} fits ({listed(list(texts))})."
             if len(texts) > 1:
                 line += f" Of {first}:"

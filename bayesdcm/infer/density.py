@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import numpyro
 from jax.core import eval_jaxpr
 from jax.interpreters.partial_eval import dce_jaxpr
@@ -240,11 +241,10 @@ def _faults(site: dict[str, Any]) -> list[str]:
         value = getattr(fn, parameter, None)
         if parameter == "prediction" or value is None:
             continue
-        allowed = constraint(value)
-        if bool(jnp.all(allowed)):
+        value, allowed = np.asarray(value), np.asarray(constraint(value))
+        if allowed.all():
             continue
-        same = jnp.shape(allowed) == jnp.shape(value)
-        got = f", got {float(jnp.asarray(value)[~allowed].ravel()[0]):g}" if same else ""
+        got = f", got {value[~allowed].flat[0]:g}" if allowed.shape == value.shape else ""
         text = f"site {name!r}: {parameter} of {type(fn).__name__} must be {_in_words(constraint)}"
         text += got
         if parameter == "scale" and not site["is_observed"]:

@@ -11,12 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
+import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import bayesdcm
 from bayesdcm.compare.gaussian_fit import gaussian_of
-from bayesdcm.group import fit_group, load_group
+from bayesdcm.group import GroupDiagnosis, fit_group, load_group
 from bayesdcm.group.batches import alike, shape_of, stack_prepared
 from bayesdcm.group.fingerprint import fingerprint
 from bayesdcm.infer import inversion
@@ -88,7 +89,8 @@ def test_tables_over_all_fits(data):
     assert summary.loc[("wide", "ann", "level[1]"), "sd"] > 0.5
     diagnosis = group.diagnose(progress=False)
     assert list(diagnosis.table.index) == [(m, s) for m in ("wide", "narrow") for s in data]
-    assert "ann (narrow):" in str(diagnosis)
+    text = "- Little explained in 3 of 3 fits (ann (narrow), ben (narrow) and cat/3 (narrow)). Of "
+    assert text + "ann (narrow): The model explains little" in str(diagnosis)
 
 
 def test_evidences_of_other_data_are_not_put_side_by_side(data, tmp_path):
@@ -187,6 +189,34 @@ def test_a_damaged_file_is_named(data, tmp_path):
     (tmp_path / "ben.npz").write_bytes(b"half a file")
     with pytest.raises(ValueError, match=r"ben\.npz' is not a fit that fit_group wrote"):
         fit_group(program, data, out=tmp_path, progress=False)
+
+
+def test_a_diagnosis_of_many_says_each_kind_of_problem_once(data):
+    loud = {f"sub-{i:02d}": 30.0 + np.arange(5.0) / 9 + i / 99 for i in range(12)}
+    group = fit_group(narrow, loud | data, progress=False)
+    found = group.diagnose(progress=False)
+    lines = str(found).splitlines()
+    # A level explains no variance; means of 30 are at odds with a prior sd of 0.1.
+    assert lines[0] == "0 of 15 fits have no problem."
+    assert lines[1].startswith("- Little explained in 15 of 15 fits (sub-00, sub-01, sub-02 and 12")
+    assert lines[2].startswith(
+        "- Conflict with the prior in 12 of 15 fits (sub-00, sub-01, sub-02 and 9 more). Of "
+        "sub-00: The posterior is at odds with the prior: level moved by "
+    )
+    assert len(lines) == 1 + len({p.kind for one in found.problems.values() for p in one})
+    assert found.sentences() == [line.removeprefix("- ") for line in lines[1:]]
+
+
+def test_failures_for_one_reason_are_said_once():
+    table = pd.DataFrame({"converged": [True]}, index=["ann"])
+    reasons = {("m", f"sub-{i}"): "ValueError: no data" for i in range(9)}
+    reasons["m", "ben"] = "TypeError: other"
+    found = GroupDiagnosis({("m", "ann"): []}, reasons, table)
+    assert str(found).splitlines() == [
+        "1 of 1 fits have no problem.",
+        "- sub-0, sub-1, sub-2 and 6 more could not be fitted: ValueError: no data",
+        "- ben could not be fitted: TypeError: other",
+    ]
 
 
 def test_failures_stop_nobody_else(data, tmp_path, caplog):

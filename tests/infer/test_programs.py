@@ -126,3 +126,41 @@ def test_a_program_of_ones_own_by_other_methods(own_program, data, method):
     table = bayesdcm.compare_posteriors({"laplace": laplace, method: fit}, reference=method)
     assert table["shift"].abs().max() < 0.3
     assert table["sd_ratio"].between(0.75, 1.3).all()
+
+
+def fixed(data):
+    level = numpyro.sample("level", dist.Normal(0.0, jnp.sqrt(0 * data[0])))
+    slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))
+    numpyro.sample("y", gaussian(level + slope * jnp.arange(3.0), 0.0), obs=data)
+
+
+def negative(data):
+    spread = numpyro.sample("spread", dist.HalfNormal(-2.0))
+    numpyro.sample("y", dist.Normal(spread, 1.0), obs=data)
+
+
+@pytest.mark.parametrize("method", ["laplace", "nuts", "svi"])
+def test_a_prior_without_spread_is_named(method):
+    text = "site 'level': scale of Normal must be positive, got 0; a parameter that is to be fixed"
+    with pytest.raises(ValueError, match=text):
+        bayesdcm.fit(fixed, np.ones(3), method, progress=False)
+    with pytest.raises(ValueError, match="site 'spread': scale of HalfNormal must be positive"):
+        bayesdcm.fit(negative, 1.0, method, progress=False)
+
+
+def test_data_that_are_not_finite_are_named():
+    def program(data):
+        level = numpyro.sample("level", dist.Normal(0.0, 1.0))
+        numpyro.sample("y", gaussian(level * jnp.ones(2), 0.0), obs=data)
+
+    with pytest.raises(ValueError, match="the data of site 'y' hold NaN or infinity"):
+        bayesdcm.fit(program, np.array([1.0, np.nan]))
+
+
+def test_predictions_that_are_not_finite_are_blamed_on_the_prediction():
+    def program(data):
+        level = numpyro.sample("level", dist.Normal(0.0, 1.0))
+        numpyro.sample("y", gaussian(jnp.log(-1 - level**2) * jnp.ones(2), 0.0), obs=data)
+
+    with pytest.raises(ValueError, match="the model's prediction is not finite at any starting"):
+        bayesdcm.fit(program, np.ones(2))

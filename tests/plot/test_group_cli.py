@@ -207,6 +207,11 @@ def test_group_goes_on_where_it_stopped(run, files, folders, monkeypatch):
     assert "present" not in done.stdout and "probability" in done.stdout
 
 
+def test_a_file_that_is_given_twice(run, files):
+    done = run("group", files[0], files[1], files[0])
+    assert_one_line(done, "sub-01.mat' is given more than once; name every file once")
+
+
 def test_group_of_one_has_no_effects(run, files):
     done = run("group", files[0])
     assert done.exit_code == 0, done.output
