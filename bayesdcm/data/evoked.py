@@ -17,8 +17,10 @@ from bayesdcm.data.evoked_validation import (
     check_info,
     check_noise_covariance,
     check_signal,
+    check_time_courses,
     check_times,
     check_variation,
+    warn_of_magnitudes,
 )
 from bayesdcm.data.head import HeadModel
 from bayesdcm.data.responses import Responses
@@ -153,11 +155,15 @@ class EvokedData(Responses):
     ) -> EvokedData:
         """Responses that MNE-Python averaged, with a head model where one can be had.
 
-        Bad channels are dropped. Signal-space projections are applied, and electrodes are
-        referenced to their mean over all good electrodes; lead fields are treated likewise. Then
-        channels, times and samples are selected. Filter before decimating: nothing is filtered
-        here. The noise covariance of single epochs serves as well as that of the average, because
-        the level of the noise is estimated.
+        Bad and auxiliary channels are dropped. Signal-space projections are applied, and
+        electrodes are referenced to their mean over all good electrodes; lead fields are treated
+        likewise. Then channels, times and samples are selected. Filter before decimating: nothing
+        is filtered here. The noise covariance of single epochs serves as well as that of the
+        average, because the level of the noise is estimated.
+
+        Electrodes may have any reference that is common to all of them, since nothing of it is
+        left. What has another lead field than a single sensor is refused, as MNE-Python does for
+        its source estimates: bipolar derivations, current source density, standard errors.
 
         Parameters
         ----------
@@ -209,15 +215,21 @@ class EvokedData(Responses):
         TypeError
             If an argument is of another class than described.
         ValueError
-            If responses differ in channels or times, channels are missing from `forward` or
-            `noise_cov`, types of channel are mixed without `noise_cov`, positions of sensors are
-            unknown, both `forward` and `sphere` are given, or as for `EvokedData`.
+            If responses are no averages, or differ in channels, their types or positions, times,
+            the position of the head in the MEG, gradient compensation or signal-space separation;
+            electrodes are bipolar derivations or current source density; channels are missing from
+            `forward` or `noise_cov`, bad in the latter, or of other compensation; types of channel
+            are mixed without `noise_cov`; positions of sensors are unknown; there is a head model
+            for one electrode, or MEG sensors inside it; both `forward` and `sphere` are given; or
+            as for `EvokedData`.
 
         Warns
         -----
         UserWarning
             If there is a head model, but neither a transform nor fiducials tell where MNI
-            coordinates lie in it.
+            coordinates lie in it; `forward` was computed for other positions; responses were
+            projected or filtered differently, are differences of conditions by their comments,
+            are larger than any that brains make, or are of electrodes with names of derivations.
 
         Examples
         --------
@@ -259,9 +271,11 @@ class EvokedData(Responses):
         Parameters
         ----------
         time_courses : array_like, shape (conditions, labels, times), list or dict of array_like
-            Time courses as ``mne.extract_label_time_course`` gives them, in A m or, after noise
-            normalisation, in arbitrary units; a list or dict has one array, (labels, times), for
-            each condition.
+            Signed time courses as ``mne.extract_label_time_course`` gives them with
+            ``mode="mean_flip"`` or ``"pca_flip"`` of estimates with ``pick_ori="normal"``, in A m
+            or, after noise normalisation, in arbitrary units; a list or dict has one array,
+            (labels, times), for each condition. The sign of a label is arbitrary, but must be the
+            same in all conditions: extract them in one call.
         times : array_like, shape (times,)
             When each sample was taken, in s from the stimulus.
         label_names : sequence of str, optional
@@ -280,8 +294,15 @@ class EvokedData(Responses):
 
         Raises
         ------
-        TypeError, ValueError
+        TypeError
+            If source estimates or labels come instead of time courses.
+        ValueError
             As for `EvokedData`.
+
+        Warns
+        -----
+        UserWarning
+            If time courses are never negative: then they are magnitudes.
 
         Examples
         --------
@@ -290,6 +311,7 @@ class EvokedData(Responses):
         EvokedData(2 conditions (condition 1, condition 2) x 50 times (0 to 0.196 s, 250 Hz) x
         3 channels (source), effect condition 2)
         """
+        check_time_courses(time_courses)
         if isinstance(time_courses, Mapping):
             if condition_names is None:
                 condition_names = list(time_courses)
@@ -306,6 +328,7 @@ class EvokedData(Responses):
                 f"time_courses has {courses.ndim} dimension(s), shape {courses.shape}; expected "
                 "(conditions, labels, times). For one condition give time_courses[np.newaxis]."
             )
+        warn_of_magnitudes(courses)
         return cls(
             np.swapaxes(courses, 1, 2),
             times,  # type: ignore[arg-type]

@@ -5,7 +5,8 @@ Each raises an error that names the argument, what came, what was expected and w
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,10 @@ __all__ = [
     "check_info",
     "check_noise_covariance",
     "check_signal",
+    "check_time_courses",
     "check_times",
     "check_variation",
+    "warn_of_magnitudes",
 ]
 
 CHANNEL_UNITS = {
@@ -58,6 +61,32 @@ def check_signal(signal: ArrayLike) -> NDArray[np.float64]:
             "ordinary size. Rescale it."
         )
     return checked
+
+
+def check_time_courses(value: object) -> None:
+    """Raise `TypeError` for objects of MNE-Python from which time courses are still to be taken."""
+    several = isinstance(value, (list, tuple, Mapping))
+    parts = list(value.values() if isinstance(value, Mapping) else value) if several else [value]  # type: ignore[call-overload]
+    for part in parts:
+        kind = type(part).__name__
+        if kind.endswith(("SourceEstimate", "Label")) or kind in ("Evoked", "EvokedArray"):
+            raise TypeError(
+                f"time_courses must be arrays, (labels, times), got {kind}. Source estimates of "
+                "one subject, on the vertices of one source space, give them all at once: "
+                "mne.extract_label_time_course(stcs, labels, src, mode='mean_flip'); sensors have "
+                "a door of their own, EvokedData.from_mne."
+            )
+
+
+def warn_of_magnitudes(courses: NDArray) -> None:
+    """Warn where time courses, (conditions, labels, times), are all of the same, positive sign."""
+    if courses.size and courses.dtype.kind == "f" and (courses >= 0).all():
+        warnings.warn(
+            "time_courses are never negative, so they are magnitudes, as source estimates of free "
+            "orientation are; expected signed currents, since a model of potentials predicts "
+            "these. Use pick_ori='normal' and mode='mean_flip' or 'pca_flip'.",
+            stacklevel=3,
+        )
 
 
 def check_times(times: ArrayLike, n_times: int) -> NDArray[np.float64]:

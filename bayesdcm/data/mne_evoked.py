@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,14 @@ from mne.proj import make_projector
 from numpy.typing import NDArray
 
 from bayesdcm.data.evoked_validation import CHANNEL_UNITS
+from bayesdcm.data.mne_checks import (
+    advice_for,
+    check_agreement,
+    check_channels,
+    check_responses,
+    check_same_recording,
+    used_channels,
+)
 from bayesdcm.data.mne_head import check_forward, head_from_forward, head_from_sphere
 from bayesdcm.data.mne_template import mni_to_head
 from bayesdcm.data.validation import describe
@@ -63,21 +72,30 @@ def evoked_fields(
     if forward is not None:
         check_forward(forward, orientation)
     responses, names = _responses(evokeds)
+    used = used_channels(responses[0].info, picks)
+    if used:
+        check_same_recording(responses, used)
+        check_channels(responses, used)
     responses = _good_channels(responses)
     picked = _picked(responses[0].info, picks)
     info = responses[0].info
     types = info.get_channel_types()
-    reference = _reference(types)
-    # Signals have been projected; the reference is taken once more, as a channel that was bad in
-    # one condition only may have had a part in it, and does nothing otherwise.
-    signal = np.stack([response.data.T for response in responses]) @ reference.T
-    operator = reference @ _projector(info)
+    # Signals may have been projected; this does nothing to them, but where a channel that is bad
+    # now had a part in the reference or a projection, or conditions were projected differently.
+    operator = _operator(info)
+    signal = np.stack([response.data.T for response in responses]) @ operator.T
     covariance = None
     if noise_cov is not None:
         covariance = _covariance(noise_cov, info, operator, picked)
     head = None
     if forward is not None or sphere is not None:
         rows = operator[picked]
+        if "eeg" in [types[i] for i in picked] and types.count("eeg") == 1:
+            raise ValueError(
+                "evokeds has one good electrode only, whose reference is not known; expected two "
+                "or more, which are referenced to their mean. Give more electrodes, or leave the "
+                "head model out."
+            )
         transform = mni_to_head(info, forward, trans, subject, subjects_dir)
         # "mean over electrodes" is part of the operator; the flag keeps it on record.
         referenced = "eeg" in [types[i] for i in picked]
@@ -98,7 +116,7 @@ def evoked_fields(
 
 
 def _responses(evokeds: Any) -> tuple[list[mne.Evoked], list[str] | None]:
-    """Copies of the responses, and the conditions' names."""
+    """Copies of the responses, with the bad channels and projections of all, and their names."""
     keys = None
     if isinstance(evokeds, mne.Evoked):
         evokeds = [evokeds]
@@ -107,45 +125,51 @@ def _responses(evokeds: Any) -> tuple[list[mne.Evoked], list[str] | None]:
     if not isinstance(evokeds, (list, tuple)):
         raise TypeError(
             f"evokeds must be an mne.Evoked, or a list or dict of them, got {describe(evokeds)}. "
-            "Average epochs first: epochs['standard'].average()."
+            f"{advice_for(evokeds)}"
         )
     if not evokeds:
         raise ValueError("evokeds is empty; expected one response a condition. Give at least one.")
-    for position, evoked in enumerate(evokeds):
-        if not isinstance(evoked, mne.Evoked):
-            raise TypeError(
-                f"evokeds must hold mne.Evoked, got {describe(evoked)} at position {position}. "
-                "Average epochs first: epochs['standard'].average()."
-            )
-    _check_agreement(evokeds)
+    check_responses(evokeds)
+    check_agreement(evokeds)
     comments = [evoked.comment or "" for evoked in evokeds]
     names = keys if keys is not None else comments if all(c.strip() for c in comments) else None
-    return [evoked.copy() for evoked in evokeds], names
+    responses = [evoked.copy() for evoked in evokeds]
+    bads = sorted({bad for response in responses for bad in response.info["bads"]})
+    for response in responses:
+        response.info["bads"] = bads
+    _unite_projections(responses)
+    return responses, names
 
 
-def _check_agreement(evokeds: Sequence[mne.Evoked]) -> None:
-    first = evokeds[0]
-    for position, evoked in enumerate(evokeds[1:], start=1):
-        if evoked.ch_names != first.ch_names:
-            differ = sorted(set(evoked.ch_names) ^ set(first.ch_names))
-            raise ValueError(
-                f"evokeds differ in their channels at position {position} ({differ[:5]} in one "
-                "only, or another order); expected the same. Use mne.equalize_channels."
-            )
-        if evoked.times.shape != first.times.shape or not np.allclose(
-            evoked.times, first.times, rtol=0, atol=1e-3 / first.info["sfreq"]
-        ):
-            raise ValueError(
-                f"evokeds differ in their times at position {position}: {evoked.times.size} from "
-                f"{evoked.times[0]:g} to {evoked.times[-1]:g} s, and {first.times.size} from "
-                f"{first.times[0]:g} to {first.times[-1]:g} s; expected the same. Crop or resample "
-                "them alike."
-            )
+def _unite_projections(responses: list[mne.Evoked]) -> None:
+    """Give every response the projections of all, since there is one lead field."""
+    whole = [projection for response in responses for projection in response.info["projs"]]
+    own = [_noise_projections(response.info) for response in responses]
+    for response in responses:
+        # MNE-Python keeps those that are the same once.
+        response.add_proj(whole, verbose=False)
+    added = [
+        name
+        for names, response in zip(own, responses, strict=True)
+        for name in _noise_projections(response.info)[len(names) :]
+    ]
+    if added:
+        warnings.warn(
+            f"evokeds differ in their signal-space projections: {sorted(set(added))} are of some "
+            "only, but are applied to all, and to the lead field. Add the same to all, or remove "
+            "them (del_proj).",
+            stacklevel=5,
+        )
+
+
+def _noise_projections(info: mne.Info) -> list[str]:
+    """Names of the projections, without those to the average reference."""
+    return [p["desc"] for p in info["projs"] if p["kind"] != FIFF.FIFFV_PROJ_ITEM_EEG_AVREF]
 
 
 def _good_channels(responses: list[mne.Evoked]) -> list[mne.Evoked]:
     """Projected responses, average-referenced on record, without bad and auxiliary channels."""
-    bads = sorted({bad for response in responses for bad in response.info["bads"]})
+    bads = responses[0].info["bads"]
     types = responses[0].info.get_channel_types()
     names = responses[0].ch_names
     keep = [
@@ -160,7 +184,6 @@ def _good_channels(responses: list[mne.Evoked]) -> list[mne.Evoked]:
             "Check info['bads'] and the types of channels."
         )
     for response in responses:
-        response.info["bads"] = bads
         response.apply_proj(verbose=False)
         response.pick(keep, verbose=False)
         n_electrodes = response.get_channel_types().count("eeg")
@@ -206,18 +229,22 @@ def _picked(info: mne.Info, picks: str | Sequence[str] | None) -> list[int]:
     return indices
 
 
-def _projector(info: mne.Info) -> NDArray[np.float64]:
-    """Signal-space projection of the good channels, (channels, channels)."""
+def _operator(info: mne.Info) -> NDArray[np.float64]:
+    """Signal-space projection and average reference of the good channels, (channels, channels).
+
+    The reference is one more direction that is projected out: whatever the electrodes' reference
+    was, nothing is left of it, also where a projection is not orthogonal to it.
+    """
     projector, _, _ = make_projector(info["projs"], info["ch_names"])
+    electrodes = (np.array(info.get_channel_types()) == "eeg").astype(float)
+    if electrodes.sum() > 1:
+        left = projector @ electrodes
+        size = np.linalg.norm(left)
+        # Nothing is left where the average reference is among the projections.
+        if size > 1e-8 * np.sqrt(electrodes.sum()):
+            projector = projector - np.outer(left, left) / size**2
     # Rounding must not couple sensors that no projection couples.
     return np.where(np.abs(projector) < 1e-12, 0.0, projector)
-
-
-def _reference(types: list[str]) -> NDArray[np.float64]:
-    """Average reference of the good electrodes, (channels, channels)."""
-    electrodes = np.array(types) == "eeg"
-    mean = np.outer(electrodes, electrodes) / max(electrodes.sum(), 1)
-    return np.eye(len(types)) - mean * (electrodes.sum() > 1)
 
 
 def _covariance(
@@ -238,6 +265,13 @@ def _covariance(
             f"noise_cov lacks {len(absent)} channel(s), {absent[:5]}; expected all that are "
             "picked and, for the average reference, all good electrodes. Estimate it from the same "
             "recording, or pick other channels."
+        )
+    bad = [names[i] for i in needed if names[i] in noise_cov["bads"]]
+    if bad:
+        raise ValueError(
+            f"noise_cov has {len(bad)} bad channel(s) that are good in evokeds, {bad[:5]}; "
+            "expected good ones, since their noise is not known. Mark them as bad in evokeds too, "
+            "or estimate the covariance anew."
         )
     where = [noise_cov["names"].index(names[i]) for i in needed]
     data = noise_cov.data

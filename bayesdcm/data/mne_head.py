@@ -11,6 +11,7 @@ from mne.io.constants import FIFF
 from numpy.typing import NDArray
 
 from bayesdcm.data.head import GridHead, SphereHead, SurfaceHead
+from bayesdcm.data.mne_checks import check_forward_channels
 from bayesdcm.data.validation import describe
 
 __all__ = ["check_forward", "head_from_forward", "head_from_sphere"]
@@ -99,6 +100,7 @@ def head_from_forward(
             "and, for the average reference, all good electrodes. Compute it for this recording, "
             "or pick the channels it has."
         )
+    check_forward_channels(forward, info, names)
     field = oriented["sol"]["data"][[known.index(name) for name in names]]
     gain = rows[:, needed] @ field
     positions = np.array(oriented["source_rr"], dtype=float)
@@ -177,9 +179,11 @@ def head_from_sphere(
         )
     rows = rows[:, needed]
     channels = [info["chs"][i] for i in needed]
+    sensors = _sensors(channels, types, info)
+    _check_outside(model, channels, types, sensors["sensors"])
     is_identity = rows.shape[0] == rows.shape[1] and np.array_equal(rows, np.eye(len(rows)))
     return SphereHead(
-        **_sensors(channels, types, info),
+        **sensors,
         centre=model["r0"],
         radii=[layer["rad"] for layer in layers] or None,  # type: ignore[arg-type]
         conductivities=[layer["sigma"] for layer in layers] or None,  # type: ignore[arg-type]
@@ -217,15 +221,34 @@ def _sphere_model(sphere: Any, info: mne.Info) -> Any:
     return sphere
 
 
+def _check_outside(
+    model: Any, channels: list[Any], types: list[str], sensors: NDArray[np.float64]
+) -> None:
+    """Raise an error where MEG sensors lie in the head, as MNE-Python's forward solutions do."""
+    largest = max((layer["rad"] for layer in model["layers"]), default=0.0)
+    distance = np.linalg.norm(sensors - model["r0"], axis=1)
+    inside = [
+        channel["ch_name"]
+        for channel, kind, far in zip(channels, types, distance, strict=True)
+        if kind != "eeg" and far < largest
+    ]
+    if inside:
+        raise ValueError(
+            f"evokeds has {len(inside)} MEG sensor(s) inside the sphere of {1e3 * largest:.0f} mm, "
+            f"{inside[:5]}; expected them around the head. Check info['dev_head_t'] and the sphere."
+        )
+
+
 def _sensors(channels: list[Any], types: list[str], info: mne.Info) -> dict[str, Any]:
     """Positions of sensors and integration points of coils, in head coordinates."""
     sensors = np.zeros((len(channels), 3))
     for row, (channel, kind) in enumerate(zip(channels, types, strict=True)):
         place = np.array(channel["loc"][:3], dtype=float)
-        if kind == "eeg" and (not np.isfinite(place).all() or not place.any()):
+        if not np.isfinite(place).all() or not place.any():
+            what = "electrode" if kind == "eeg" else "MEG sensor"
             raise ValueError(
-                f"evokeds has no position for the electrode {channel['ch_name']}; expected one in "
-                "head coordinates. Use evoked.set_montage, or drop the channel."
+                f"evokeds has no position for the {what} {channel['ch_name']}; expected one. Use "
+                "evoked.set_montage, or drop the channel."
             )
         sensors[row] = place
     magnetic = [i for i, kind in enumerate(types) if kind != "eeg"]
