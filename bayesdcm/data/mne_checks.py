@@ -253,8 +253,7 @@ def _separated(info: mne.Info) -> bool:
 
 
 def _farthest(first: mne.Info, second: mne.Info) -> tuple[float, str]:
-    """Largest distance between electrodes of the same name and place in order, in m, and its name.
-    """
+    """Largest distance between the two places of an electrode, in m, and its name."""
     farthest, where = 0.0, ""
     for a, b in zip(first["chs"], second["chs"], strict=True):
         places = np.array([a["loc"][:3], b["loc"][:3]], dtype=float)

@@ -190,6 +190,19 @@ def test_label_time_courses():
         EvokedData.from_label_time_courses([courses[0], courses[1, :, 1:]], times)
 
 
+def test_label_time_courses_are_signed_arrays():
+    mne = pytest.importorskip("mne")
+    courses, times = np.random.default_rng(0).normal(size=(2, 3, 50)), np.arange(50) / 250
+    with pytest.warns(UserWarning, match="time_courses are never negative, so they are magnitudes"):
+        EvokedData.from_label_time_courses(np.abs(courses), times)
+    stc = mne.SourceEstimate(courses[0], [np.arange(2), np.arange(1)], 0, 0.004)
+    for given in (stc, [stc, stc], {"tone": stc}):
+        with pytest.raises(TypeError, match="time_courses must be arrays, .* got SourceEstimate"):
+            EvokedData.from_label_time_courses(given, times)
+    with pytest.raises(TypeError, match="from_label_time_courses"):
+        EvokedData.from_mne([stc])
+
+
 def test_descriptions():
     data = make(condition_names=["standard", "deviant"], head=SphereHead(0.09 * np.eye(3)))
     assert repr(data) == (

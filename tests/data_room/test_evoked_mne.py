@@ -162,14 +162,18 @@ def test_noise_of_electrodes_is_referenced_too():
     np.testing.assert_allclose(data.noise_cov, wanted, rtol=1e-12)
 
 
+def put_on_sphere(info, model):
+    """MNE's forward solutions leave electrodes where they are, off the sphere."""
+    for channel in info["chs"]:
+        direction = channel["loc"][:3] - model["r0"]
+        channel["loc"][:3] = model["r0"] + 0.095 * direction / np.linalg.norm(direction)
+
+
 @pytest.mark.parametrize("montage", ["GSN-HydroCel-128", "biosemi128"])
 def test_spheres_for_eeg(montage):
     info = eeg_info(montage)
     model = sphere(info)
-    for channel in info["chs"]:
-        # MNE's forward solutions leave electrodes where they are, off the sphere.
-        direction = channel["loc"][:3] - model["r0"]
-        channel["loc"][:3] = model["r0"] + 0.095 * direction / np.linalg.norm(direction)
+    put_on_sphere(info, model)
     data = EvokedData.from_mne(responses(info), sphere=model)
     head = data.head
     assert isinstance(head, SphereHead) and head.average_reference and head.n_channels == 32
@@ -265,6 +269,7 @@ def test_surfaces():
 
 def test_projections_reach_the_lead_field():
     info = eeg_info()
+    put_on_sphere(info, sphere(info))
     rng = np.random.default_rng(3)
     vector = rng.normal(size=32)
     vector /= np.linalg.norm(vector)
@@ -278,11 +283,24 @@ def test_projections_reach_the_lead_field():
     projection = mne.Projection(active=False, data=content, desc="blink", kind=1)
     evokeds = [evoked.add_proj(projection, verbose=False) for evoked in responses(info)]
     data = EvokedData.from_mne(evokeds, sphere=sphere(info), picks=info["ch_names"][:30])
-    operator = (np.eye(32) - 1 / 32) @ (np.eye(32) - np.outer(vector, vector))
+    # As MNE does it, with the average reference as one more projection.
+    referenced = [evoked.copy().set_eeg_reference(projection=True) for evoked in evokeds]
+    operator, _, _ = mne.proj.make_projector(referenced[0].info["projs"], info["ch_names"])
     np.testing.assert_allclose(data.head.projection, operator[:30], atol=1e-12)
-    np.testing.assert_allclose(
-        data.signal[0], (operator[:30] @ evokeds[0].data).T, rtol=0, atol=1e-18
+    wanted = [evoked.apply_proj(verbose=False).data[:30].T for evoked in referenced]
+    np.testing.assert_allclose(data.signal, wanted, rtol=0, atol=1e-18)
+    # Nothing is left of the reference, whatever it was, and lead fields are the same by both ways.
+    other = [evoked.copy() for evoked in evokeds]
+    for evoked in other:
+        evoked.data -= evoked.data[5].copy()
+    again = EvokedData.from_mne(other, dipole_forward(info, sphere(info)))
+    whole = EvokedData.from_mne(evokeds, dipole_forward(info, sphere(info)))
+    np.testing.assert_allclose(again.signal, whole.signal, rtol=0, atol=1e-18)
+    gain = eeg_sphere_lead_field(
+        DIPOLES, data.head.sensors, data.head.radii, data.head.conductivities, data.head.centre
     )
+    ours = np.einsum("cs,psa->cpa", data.head.projection, gain)
+    assert np.linalg.norm(ours - whole.head.gain[:30]) < 2e-3 * np.linalg.norm(ours)
 
 
 def test_mni_coordinates_by_fiducials_and_transforms():
@@ -344,6 +362,218 @@ def test_auto_spheres_need_digitised_points():
         pytest.raises(ValueError, match="no position for the electrode"),
     ):
         EvokedData.from_mne(responses(bare), sphere=sphere(bare))
+
+
+def bipolar(evokeds, **options):
+    a, b = evokeds[0].ch_names[:2]
+    return [mne.set_bipolar_reference(e, a, b, **options, verbose=False) for e in evokeds]
+
+
+@pytest.mark.parametrize(
+    ("options", "named"), [({"drop_refs": False}, {}), ({}, {}), ({}, {"picks": ["Cz"]})]
+)
+def test_bipolar_derivations_are_refused(options, named):
+    evokeds = bipolar(responses(eeg_info("biosemi32")), **options)
+    named = named and {"picks": [evokeds[0].ch_names[3]]}
+    with pytest.raises(ValueError, match=r"evokeds has 1 bipolar derivation\(s\), \['Fp1-AF3'\]"):
+        EvokedData.from_mne(evokeds, **named)
+    kept = [evoked.copy().drop_channels(["Fp1-AF3"]) for evoked in evokeds]
+    assert "Fp1-AF3" not in EvokedData.from_mne(kept, **named).channel_names
+    for evoked in evokeds:
+        evoked.info["bads"] = ["Fp1-AF3"]
+    assert "Fp1-AF3" not in EvokedData.from_mne(evokeds, **named).channel_names
+
+
+def test_bipolar_derivations_are_refused_in_forward_solutions():
+    info = eeg_info()
+    forward = dipole_forward(info, sphere(info))
+    forward["info"]["chs"][2]["coil_type"] = FIFF.FIFFV_COIL_EEG_BIPOLAR
+    with pytest.raises(ValueError, match=r"forward has 1 bipolar derivation\(s\), \['E9'\]"):
+        EvokedData.from_mne(responses(info), forward)
+    # Derivations between contacts in the brain are what some sources are recorded by.
+    inside = mne.create_info(["A1-A2", "A2-A3"], RATE, "seeg")
+    for channel in inside["chs"]:
+        channel["coil_type"] = FIFF.FIFFV_COIL_EEG_BIPOLAR
+    assert EvokedData.from_mne(responses(inside)).channel_types == ("seeg", "seeg")
+
+
+def test_standard_errors_are_refused():
+    info = eeg_info()
+    trials = mne.EpochsArray(1e-6 * np.random.default_rng(0).normal(size=(5, 32, 40)), info)
+    pair = [trials.average(), trials.standard_error()]
+    with pytest.raises(ValueError, match=r"no average at position 1.*kind 'standard_error'"):
+        EvokedData.from_mne(pair)
+    with pytest.raises(TypeError, match=r"evokeds must be an mne.Evoked.*Average epochs first"):
+        EvokedData.from_mne(trials)
+    with pytest.raises(TypeError, match="Power has no phase"):
+        power = np.ones((32, 2, 40))
+        EvokedData.from_mne(
+            mne.time_frequency.AverageTFRArray(
+                info=info, data=power, times=trials.times, freqs=[8, 9]
+            )
+        )
+
+
+def test_current_source_density_is_refused():
+    evokeds = responses(eeg_info())
+    density = [mne.preprocessing.compute_current_source_density(e) for e in evokeds]
+    for named in ({}, {"picks": "eeg"}, {"picks": ["csd"]}):
+        with pytest.raises(ValueError, match=r"has 32 channel\(s\) of current source density"):
+            EvokedData.from_mne(density, **named)
+    with evokeds[1].info._unlock():
+        evokeds[1].info["custom_ref_applied"] = FIFF.FIFFV_MNE_CUSTOM_REF_CSD
+    with pytest.raises(ValueError, match="reference is marked as current source density"):
+        EvokedData.from_mne(evokeds)
+    density = quiet(mne.preprocessing.compute_current_source_density, responses(eeg_info())[0])
+    density.rename_channels(lambda name: f"{name} csd", verbose=False)
+    beside = responses(meg_info())[0].add_channels([density], force_update_info=True)
+    assert set(EvokedData.from_mne(beside, picks="mag").channel_types) == {"mag"}
+
+
+def test_differences_and_names_of_derivations_are_told():
+    evokeds = responses(eeg_info(), names=("tone", "oddball"))
+    difference = mne.combine_evoked(evokeds, [1, -1])
+    with pytest.warns(UserWarning, match=r"\['tone - oddball'\] by their comments: differences"):
+        EvokedData.from_mne([evokeds[0], difference])
+    mixture = mne.combine_evoked(evokeds, "equal")
+    assert EvokedData.from_mne(mixture).condition_names == ("0.500 × tone + 0.500 × oddball",)
+    montage = mne.create_info(["EEG Fp1-F7", "EEG F7-T3", "EEG T3-T5"], RATE, "eeg")
+    with pytest.warns(UserWarning, match="names of bipolar derivations"):
+        EvokedData.from_mne(responses(montage))
+    # One reference for all is no derivation.
+    EvokedData.from_mne(responses(mne.create_info(["Fp1-A2", "F7-A2"], RATE, "eeg")))
+
+
+def test_whitened_and_rescaled_responses_are_told():
+    info = eeg_info()
+    evokeds = responses(info)
+    white = [mne.whiten_evoked(e, mne.make_ad_hoc_cov(info, verbose=False)) for e in evokeds]
+    with pytest.warns(UserWarning, match=r"signals up to .* V in channels of type 'eeg'"):
+        EvokedData.from_mne(white)
+
+
+def moved(info, metres):
+    info = info.copy()
+    with info._unlock():
+        matrix = np.array(info["dev_head_t"]["trans"])
+        matrix[0, 3] += metres
+        info["dev_head_t"] = mne.Transform("meg", "head", matrix)
+    return info
+
+
+def test_conditions_have_one_lead_field():
+    info = meg_info()
+    first, second = responses(info, scale=1e-13)
+    other = mne.EvokedArray(second.data, moved(info, 0.012), -0.1, comment="deviant")
+    with pytest.raises(ValueError, match=r"position of the head in the MEG .*12.0 mm and 0.0 degr"):
+        EvokedData.from_mne([first, other], picks="mag")
+    separated = second.copy()
+    with separated.info._unlock():
+        separated.info["proc_history"] = [{"max_info": {"sss_info": {"in_order": 8}}}]
+    with pytest.raises(ValueError, match="differ in signal-space separation at position 1"):
+        EvokedData.from_mne([first, separated], picks="mag")
+    compensated = second.copy()
+    compensated.info["chs"][0]["coil_type"] += 3 << 16
+    with pytest.raises(ValueError, match=r"differ in the types of channels .*'M0 \(coil types"):
+        EvokedData.from_mne([first, compensated], picks="mag")
+    with pytest.raises(ValueError, match=r"gradient compensation, grades \[0, 3\]"):
+        EvokedData.from_mne(compensated, picks="mag")
+    eeg = responses(eeg_info())
+    eeg[1].info["chs"][4]["loc"][0] += 0.02
+    with pytest.raises(ValueError, match=r"positions of electrodes at position 1, E17 by 20 mm"):
+        EvokedData.from_mne(eeg)
+    eeg = responses(eeg_info())
+    eeg[1].set_channel_types({eeg[1].ch_names[0]: "ecog"}, verbose="error")
+    with pytest.raises(ValueError, match=r"types of channels at position 1: \['E1? .*eeg, ecog"):
+        EvokedData.from_mne(eeg)
+    eeg = responses(eeg_info())
+    with eeg[1].info._unlock():
+        eeg[1].info["lowpass"] = 20.0
+    with pytest.warns(UserWarning, match=r"filtered differently at position 1: 0 to 20 Hz"):
+        EvokedData.from_mne(eeg)
+
+
+def projection(names, vector, desc):
+    content = {"nrow": 1, "ncol": len(names), "row_names": None, "col_names": names,
+               "data": vector[None] / np.linalg.norm(vector)}  # fmt: skip
+    return mne.Projection(active=False, data=content, desc=desc, kind=1)
+
+
+def test_projections_of_some_conditions_are_applied_to_all():
+    info = eeg_info()
+    rng = np.random.default_rng(4)
+    one, two = (
+        projection(info["ch_names"], rng.normal(size=32), desc) for desc in ("blink", "pulse")
+    )
+    evokeds = responses(info)
+    both = [evoked.copy().add_proj([one, two], verbose=False) for evoked in evokeds]
+    wanted = EvokedData.from_mne(both, sphere=sphere(info))
+    apart = [
+        evoked.copy().add_proj(each, verbose=False).apply_proj(verbose=False)
+        for evoked, each in zip(evokeds, (one, two), strict=True)
+    ]
+    with pytest.warns(UserWarning, match=r"projections: \['blink', 'pulse'\] are of some only"):
+        found = EvokedData.from_mne(apart, sphere=sphere(info))
+    np.testing.assert_allclose(found.signal, wanted.signal, rtol=0, atol=1e-18)
+    np.testing.assert_allclose(found.head.projection, wanted.head.projection, atol=1e-12)
+    # A channel that is bad once signals have been projected had a part in them.
+    for evoked in both:
+        evoked.info["bads"] = [evoked.ch_names[0]]
+    late = [evoked.copy().apply_proj(verbose=False) for evoked in apart]
+    for evoked in late:
+        evoked.info["bads"] = [evoked.ch_names[0]]
+    with pytest.warns(UserWarning, match="of some only"):
+        late = EvokedData.from_mne(late)
+    np.testing.assert_allclose(late.signal, EvokedData.from_mne(both).signal, rtol=0, atol=1e-18)
+
+
+def test_sensors_of_another_forward_solution():
+    info = meg_info()
+    model = quiet(mne.make_sphere_model, (0.0, 0.005, 0.01), None)
+    evokeds = responses(info, scale=1e-13)
+    forward = dipole_forward(moved(info, 0.007), model)
+    with pytest.warns(UserWarning, match=r"other positions of the head in the MEG \(7.0 mm and"):
+        EvokedData.from_mne(evokeds, forward, picks="mag")
+    with (
+        pytest.warns(UserWarning),
+        pytest.raises(ValueError, match=r"has 6 MEG sensor\(s\) inside"),
+    ):
+        EvokedData.from_mne(
+            evokeds, sphere=quiet(mne.make_sphere_model, head_radius=0.2), picks="mag"
+        )
+    for channel in forward["info"]["chs"]:
+        channel["coil_type"] += 1 << 16
+    with pytest.raises(ValueError, match="compensation of grade 1, but evokeds of grade 0"):
+        EvokedData.from_mne(evokeds, forward, picks="mag")
+    bare = mne.create_info(["M0", "M1"], RATE, "mag")
+    with bare._unlock():
+        bare["dev_head_t"] = mne.Transform("meg", "head", np.eye(4))
+    with pytest.warns(UserWarning), pytest.raises(ValueError, match="for the MEG sensor M0"):
+        EvokedData.from_mne(responses(bare, scale=1e-13), sphere=model)
+    info = eeg_info()
+    other = info.copy()
+    other["chs"][3]["loc"][2] += 0.01
+    with pytest.warns(UserWarning, match=r"other positions of electrodes \(\w+ by 10 mm\)"):
+        EvokedData.from_mne(responses(info), dipole_forward(other, sphere(info)))
+
+
+def test_one_electrode_has_no_reference():
+    info = eeg_info()
+    one = [evoked.pick(info["ch_names"][:1]) for evoked in responses(info)]
+    with pytest.raises(ValueError, match="evokeds has one good electrode only"):
+        EvokedData.from_mne(one, sphere=sphere(info))
+    assert EvokedData.from_mne(one).n_channels == 1
+
+
+def test_bad_channels_of_a_noise_covariance():
+    info = eeg_info()
+    covariance = covariance_of(info)
+    covariance["bads"] = [info["ch_names"][2]]
+    evokeds = responses(info)
+    with pytest.raises(ValueError, match=r"noise_cov has 1 bad channel\(s\) that are good"):
+        EvokedData.from_mne(evokeds, noise_cov=covariance)
+    evokeds[0].info["bads"] = covariance["bads"]
+    assert EvokedData.from_mne(evokeds, noise_cov=covariance).n_channels == 31
 
 
 def faults():
