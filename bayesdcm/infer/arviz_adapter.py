@@ -7,7 +7,7 @@ exist in both differ in how they are called. Everything else in the package goes
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 import numpy as np
@@ -74,7 +74,9 @@ def dataset(
     values : mapping
         Arrays by name, each with the `leading` axes first.
     dims : mapping
-        Names of the further axes by array; invented as ``NAME_dim_0`` where absent.
+        Names of the further axes by array; invented as ``NAME_dim_0`` where absent. An axis that
+        is named like one of the arrays is called ``NAME_dim``: what is named like its own axis is
+        a coordinate to xarray.
     coords : mapping
         Coordinates by axis.
     leading : tuple of str
@@ -92,16 +94,24 @@ def dataset(
     ...     "x"].dims
     ('chain', 'draw', 'region')
     """
-    variables = {}
+    variables: dict[str, tuple[tuple[str, ...], NDArray]] = {}
+    renamed = {name: _free_name(f"{name}_dim", values) for name in values}
     for name, value in values.items():
         array = np.asarray(value)
         extra = array.ndim - len(leading)
         axes = dims.get(name, tuple(f"{name}_dim_{i}" for i in range(extra)))
-        variables[name] = ((*leading, *axes), array)
+        variables[name] = ((*leading, *(renamed.get(axis, axis) for axis in axes)), array)
     found = xr.Dataset(variables)
-    known = {axis: coords[axis] for axis in found.dims if axis in coords}
+    shown = {renamed.get(axis, axis): values for axis, values in coords.items()}
+    known = {axis: shown[axis] for axis in found.dims if axis in shown}
     counted = {axis: np.arange(found.sizes[axis]) for axis in leading if axis in found.dims}
     return found.assign_coords({**counted, **known})
+
+
+def _free_name(name: str, taken: Container[str]) -> str:
+    while name in taken:
+        name += "_dim"
+    return name
 
 
 def convergence(draws: NDArray) -> dict[str, NDArray]:

@@ -31,6 +31,8 @@ Program = Callable[[], Any]
 
 # In the order of the flat vector.
 ROLES = ("parameter", "observer", "precision")
+# Of every array that results hold.
+AXES = ("chain", "draw")
 
 
 class Site(NamedTuple):
@@ -163,7 +165,8 @@ def layout(program: Program) -> Layout:
     TypeError
         If a latent site is discrete.
     ValueError
-        If the program samples nothing, or observes nothing.
+        If the program samples nothing, or observes nothing, or a site is named like an axis that
+        all results have.
 
     Examples
     --------
@@ -187,6 +190,12 @@ def layout(program: Program) -> Layout:
         if not faults:
             raise
         raise ValueError("; ".join(faults)) from error
+    reserved = [n for n in AXES if n in found and found[n]["type"] in ("sample", "deterministic")]
+    if reserved:
+        raise ValueError(
+            f"the program has a site named {reserved[0]!r}, which is the name of an axis of all "
+            "results; expected another name. Rename the site."
+        )
     samples = {name: site for name, site in found.items() if site["type"] == "sample"}
     latent = [_site(s) for s in samples.values() if not s["is_observed"]]
     observed = {name: s for name, s in samples.items() if s["is_observed"]}

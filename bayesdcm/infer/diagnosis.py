@@ -10,6 +10,8 @@ import numpy as np
 
 from bayesdcm.infer import arviz_adapter
 from bayesdcm.infer.convergence import R_HAT_LIMIT
+from bayesdcm.infer.divergence import finite_mean
+from bayesdcm.infer.evoked_fit_quality import check_evoked_fit
 from bayesdcm.infer.residuals import left_over
 from bayesdcm.infer.tail_shape import CLEARLY, PARETO_LIMIT
 
@@ -24,8 +26,6 @@ WELL_EXPLAINED, LARGE_RESIDUAL = 0.5, 2.0
 INPUT_LEVEL, WHITE_LEVEL = 0.005, 0.001
 # Names that a sentence lists before it counts the others.
 LISTED = 3
-# Predictions this many times larger than is usual among draws are of diverging trajectories.
-DIVERGING = 1e3
 ENERGY_LIMIT = 0.3
 
 
@@ -86,7 +86,8 @@ class Diagnosis:
         ``divergences``, ``energy``, ``largest_prior_shift`` (in prior standard deviations); of
         BOLD signals also ``input_share`` (inputs x regions; share of the residuals' variance that
         responses to an input explain), ``residual_correlation`` (by region; autocorrelation at
-        one scan less that of white noise) and ``residual_sd`` (by region).
+        one scan less that of white noise) and ``residual_sd`` (by region); of evoked responses
+        ``explained_by_condition``, ``explained_by_channel`` and ``residual_correlation``.
 
     Examples
     --------
@@ -131,6 +132,7 @@ def diagnose(fit: Any) -> Diagnosis:
     _check_prior(fit, problems, facts)
     _check_explained(fit, problems, facts)
     _check_residuals(fit, problems, facts)
+    check_evoked_fit(fit, problems, facts)
     return Diagnosis(problems, facts)
 
 
@@ -338,19 +340,6 @@ def _entry(array: Any, name: str, index: tuple[int, ...]) -> str:
     return f"{name}[{', '.join(names)}]"
 
 
-def _finite_mean(array: Any) -> np.ndarray:
-    """Posterior mean over the draws at which the model does not diverge."""
-    values = array.transpose("chain", "draw", ...).to_numpy()
-    values = values.reshape(-1, *values.shape[2:])
-    size = np.abs(values.reshape(len(values), -1)).max(1)
-    finite = np.isfinite(size)
-    if not finite.any():
-        return values.mean(0)
-    # A trajectory on its way to divergence would be all that is left of a mean.
-    kept = finite & (size <= DIVERGING * np.median(size[finite]))
-    return values[kept].mean(0)
-
-
 def _check_explained(fit: Any, problems: list[str], facts: dict[str, Any]) -> None:
     group = getattr(fit.idata, "posterior_predictive", None)
     # Programs whose likelihood is a factor alone observe nothing that could be explained.
@@ -360,8 +349,8 @@ def _check_explained(fit: Any, problems: list[str], facts: dict[str, Any]) -> No
     for name in observed.data_vars:
         if f"{name}_prediction" not in group:
             continue
-        prediction = _finite_mean(group[f"{name}_prediction"])
-        fitted = _finite_mean(group[f"{name}_fitted"])
+        prediction = finite_mean(group[f"{name}_prediction"])
+        fitted = finite_mean(group[f"{name}_fitted"])
         residual = np.asarray(observed[name]) - fitted
         # By column: region or channel mode, over times and conditions.
         axes = tuple(range(max(residual.ndim - 1, 1)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -14,6 +15,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesdcm.infer import arviz_adapter
+from bayesdcm.infer.divergence import kept_draws
 from bayesdcm.infer.posterior import (
     modelled_confounds,
     observed_values,
@@ -423,17 +425,35 @@ class Fit:
     def predict(self) -> Any:
         """Posterior mean of the fitted data, confounds included, in the units of the data.
 
+        Draws at which the model diverges are left out; ``attrs["left_out_draws"]`` is how many.
+
         Returns
         -------
         xarray.DataArray or dict of xarray.DataArray
             Shape of the observed array; a dict by site where there is more than one.
+
+        Warns
+        -----
+        UserWarning
+            If draws are left out.
         """
         group = self.idata.posterior_predictive
-        found = {
-            name.removesuffix("_fitted"): group[name].mean(("chain", "draw"))
-            for name in group.data_vars
-            if name.endswith("_fitted")
-        }
+        found = {}
+        for name in group.data_vars:
+            if not name.endswith("_fitted"):
+                continue
+            draws, left_out = kept_draws(group[name])
+            total = group.sizes["chain"] * group.sizes["draw"]
+            mean = group[name].isel(chain=0, draw=0, drop=True).copy(data=draws.mean(0))
+            mean.attrs["left_out_draws"] = left_out
+            found[name.removesuffix("_fitted")] = mean
+            if left_out:
+                warnings.warn(
+                    f"The model diverges, or nearly so, at {left_out} of {total} draws of the "
+                    f"posterior, which the mean prediction of {name.removesuffix('_fitted')} "
+                    "leaves out. See fit.diagnose().",
+                    stacklevel=2,
+                )
         return next(iter(found.values())) if len(found) == 1 else found
 
     def diagnose(self) -> Any:

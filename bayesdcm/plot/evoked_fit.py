@@ -47,7 +47,7 @@ def draw_evoked_fit(
     labels = ["data", f"fit, {100 * interval:g} % credible band", "fit, posterior mean"]
     figure.legend(handles, labels, loc="outside upper right", ncols=3, frameon=False,
                   fontsize="small")  # fmt: skip
-    figure.suptitle(f"Responses and fit ({fit.method})", x=0.01, ha="left", fontsize="medium")
+    figure.suptitle(f"Responses and fit ({series.method})", x=0.01, ha="left", fontsize="medium")
     return figure
 
 

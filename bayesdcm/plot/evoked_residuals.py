@@ -11,8 +11,8 @@ from matplotlib.figure import Figure, SubFigure
 from numpy.typing import NDArray
 
 from bayesdcm.plot.evoked_fit import mark_stimulus
-from bayesdcm.plot.evoked_series import SITE, evoked_series, finite, power_of_thousand, power_text
-from bayesdcm.plot.quantities import flat_draws
+from bayesdcm.plot.evoked_series import SITE, evoked_series, power_of_thousand, power_text
+from bayesdcm.plot.quantities import finite, flat_draws
 from bayesdcm.plot.style import INK, MUTED, colour, tidy
 
 # Quantiles of a 95 % band.
@@ -62,7 +62,7 @@ def draw_evoked_residuals(
     axes[-1, 1].set(xlabel="lag (ms)")
     axes[0, 1].set_title("autocorrelation", loc="left", fontsize="medium", pad=3)
     figure.supylabel(f"residual ({power_text(exponent)}units of the data)", fontsize="medium")
-    figure.suptitle(f"Residuals ({fit.method})", x=0.01, ha="left", fontsize="medium")
+    figure.suptitle(f"Residuals ({series.method})", x=0.01, ha="left", fontsize="medium")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     more, words = axes[0, 1].get_legend_handles_labels()
     figure.legend([*handles, *more], [*labels, *words], loc="outside upper right", frameon=False,

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesdcm.plot.quantities import axis_names, flat_draws, is_evoked
+from bayesdcm.infer.divergence import left_out_text
+from bayesdcm.plot.quantities import axis_names, finite, flat_draws, is_evoked
 
 SITE = "signal"
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -29,6 +30,8 @@ class EvokedSeries:
     draws : ndarray
         Posterior draws of the fitted responses, confounds included, shape (draws, conditions,
         times, modes).
+    method : str
+        Method of the fit, and how many draws that diverge are left out.
     """
 
     time: NDArray
@@ -36,6 +39,7 @@ class EvokedSeries:
     modes: list[str]
     observed: NDArray
     draws: NDArray
+    method: str
 
     @property
     def mean(self) -> NDArray:
@@ -70,12 +74,14 @@ def evoked_series(fit: Any) -> EvokedSeries:
     check_evoked(fit)
     observed = fit.idata.observed_data[SITE].transpose("condition", "time", "mode")
     fitted = flat_draws(fit.idata.posterior_predictive[f"{SITE}_fitted"])
+    draws = finite(fitted)
     return EvokedSeries(
         time=1e3 * np.asarray(observed["time"]),
         conditions=axis_names(observed, "condition"),
         modes=axis_names(observed, "mode"),
         observed=observed.to_numpy(),
-        draws=finite(fitted),
+        draws=draws,
+        method=fit.method + left_out_text(len(fitted) - len(draws), len(fitted)),
     )
 
 
@@ -100,20 +106,6 @@ def check_evoked(fit: Any) -> None:
         raise ValueError(
             f"fit must be of a model of evoked responses (EvokedDCM), got {fit.description}"
         )
-
-
-def finite(draws: NDArray) -> NDArray:
-    """Draws, along the first axis, at which the model does not diverge.
-
-    Examples
-    --------
-    >>> finite(np.array([[1.0], [np.nan]])).tolist()
-    [[1.0]]
-    """
-    kept = np.isfinite(draws.reshape(len(draws), -1)).all(1)
-    if not kept.any():
-        raise ValueError("the model diverges at every draw of the posterior; see fit.diagnose()")
-    return draws[kept]
 
 
 def power_of_thousand(values: NDArray) -> int:

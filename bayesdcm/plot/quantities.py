@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesdcm.infer.divergence import finite_draws
+
 # Below this the spread of the prior draws of a constant is rounding error.
 CONSTANT = 1e-9
 
@@ -88,6 +90,20 @@ def flat_draws(array: Any) -> NDArray:
     values = array.transpose("chain", "draw", ...).to_numpy()
     # No -1: an array may be empty, such as effects of a single condition.
     return values.reshape(values.shape[0] * values.shape[1], *values.shape[2:])
+
+
+def finite(draws: NDArray) -> NDArray:
+    """Draws, along the first axis, at which the model does not diverge.
+
+    Examples
+    --------
+    >>> finite(np.array([[1.0], [np.nan]])).tolist()
+    [[1.0]]
+    """
+    kept = finite_draws(draws)
+    if not kept.any():
+        raise ValueError("the model diverges at every draw of the posterior; see fit.diagnose()")
+    return draws[kept]
 
 
 def quantity(fit: Any, name: str) -> Quantity:

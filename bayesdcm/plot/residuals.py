@@ -73,7 +73,7 @@ def plot_residuals(
     axes[0, 1].set_title("autocorrelation", loc="left", fontsize="medium", pad=3)
     axes[0, 1].legend(loc="upper right", fontsize="x-small", frameon=False)
     figure.supylabel("residual (units of the data)", fontsize="medium")
-    figure.suptitle(f"Residuals ({fit.method})", x=0.01, ha="left", fontsize="medium")
+    figure.suptitle(f"Residuals ({series.method})", x=0.01, ha="left", fontsize="medium")
     return figure
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesdcm.plot.quantities import axis_names, flat_draws
+from bayesdcm.infer.divergence import left_out_text
+from bayesdcm.plot.quantities import axis_names, finite, flat_draws
 
 SUFFIX = "_fitted"
 
@@ -27,6 +28,8 @@ class Series:
         Names of the columns.
     observed, mean, low, high : ndarray
         Shape (times, columns): the data, the posterior mean of the fit and its credible band.
+    method : str
+        Method of the fit, and how many draws that diverge are left out.
     """
 
     time: NDArray
@@ -36,6 +39,7 @@ class Series:
     mean: NDArray
     low: NDArray
     high: NDArray
+    method: str
 
 
 def fitted_series(fit: Any, interval: float = 0.9) -> Series:
@@ -56,7 +60,8 @@ def fitted_series(fit: Any, interval: float = 0.9) -> Series:
     Raises
     ------
     ValueError
-        If the fit has no such observation, or it has more than two axes.
+        If the fit has no such observation, it has more than two axes, or the model diverges at
+        every draw.
     """
     group, observed = fit.idata.posterior_predictive, fit.idata.observed_data
     sites = [name for name in observed.data_vars if f"{name}{SUFFIX}" in group]
@@ -68,8 +73,8 @@ def fitted_series(fit: Any, interval: float = 0.9) -> Series:
     array = observed[sites[0]]
     if array.ndim not in (1, 2):
         raise ValueError(f"{sites[0]!r} must have one or two axes to be drawn, got {array.ndim}")
-    draws = flat_draws(group[f"{sites[0]}{SUFFIX}"])
-    draws = draws.reshape(*draws.shape[:2], -1)
+    fitted = flat_draws(group[f"{sites[0]}{SUFFIX}"])
+    draws = finite(fitted.reshape(*fitted.shape[:2], -1))
     tail = (1 - interval) / 2
     low, high = np.quantile(draws, [tail, 1 - tail], axis=0)
     first = array.dims[0]
@@ -83,4 +88,5 @@ def fitted_series(fit: Any, interval: float = 0.9) -> Series:
         mean=draws.mean(0),
         low=low,
         high=high,
+        method=fit.method + left_out_text(len(fitted) - len(draws), len(fitted)),
     )

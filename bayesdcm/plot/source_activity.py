@@ -10,10 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from numpy.typing import NDArray
 
+from bayesdcm.infer.divergence import left_out_text
 from bayesdcm.infer.threads import single_threaded_linear_algebra
 from bayesdcm.plot.evoked_fit import label_panels, mark_stimulus, panels
-from bayesdcm.plot.evoked_series import check_evoked, finite
-from bayesdcm.plot.quantities import flat_draws
+from bayesdcm.plot.evoked_series import check_evoked
+from bayesdcm.plot.quantities import finite, flat_draws
 from bayesdcm.plot.style import colour, tidy
 
 if TYPE_CHECKING:
@@ -66,7 +67,9 @@ def plot_source_activity(
     check_evoked(fit)
     _check_model(fit, model, data, n_draws)
     chosen = _populations(model, populations)
-    draws = finite(_activity(fit, model, data, n_draws))
+    found = _activity(fit, model, data, n_draws)
+    draws = finite(found)
+    method = fit.method + left_out_text(len(found) - len(draws), len(found))
     tail = (1 - interval) / 2
     low, high = np.quantile(draws, [tail, 1 - tail], axis=0)
     names = list(model.source_names)
@@ -84,7 +87,7 @@ def plot_source_activity(
     figure.legend(handles, labels, loc="outside upper right", ncols=len(labels), frameon=False,
                   fontsize="small")  # fmt: skip
     # In two lines, to stay clear of the legend where there is one population.
-    title = f"Source activity ({fit.method})\nmean and {100 * interval:g} % credible band"
+    title = f"Source activity ({method})\nmean and {100 * interval:g} % credible band"
     figure.suptitle(title, x=0.01, ha="left", fontsize="medium")
     return figure
 

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from bayesdcm.plot.evoked_series import evoked_series, finite
-from bayesdcm.plot.quantities import flat_draws, is_evoked
+from bayesdcm.plot.evoked_series import evoked_series
+from bayesdcm.plot.quantities import finite, flat_draws, is_evoked
 from bayesdcm.plot.series import SUFFIX, fitted_series
 from bayesdcm.plot.style import INK, MUTED, colour, tidy
 

@@ -93,7 +93,7 @@ def plot_topographies(
     mappable = ScalarMappable(Normalize(-bound, bound), DIVERGING)
     bar = figure.colorbar(mappable, ax=list(axes.ravel()), shrink=0.5, pad=0.03)
     bar.set_label(f"signal ({unit})")
-    figure.suptitle(f"Topographies ({fit.method})", x=0.01, ha="left", fontsize="medium")
+    figure.suptitle(f"Topographies ({series.method})", x=0.01, ha="left", fontsize="medium")
     return figure
 
 

@@ -1,0 +1,179 @@
+"""How well a fit of evoked responses describes them: by condition and mode, and over time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from scipy.stats import chi2
+
+from bayesdcm.infer.divergence import finite_mean, kept_draws
+
+# Less than half of the variance: what is not described is more than what is.
+LITTLE = 0.5
+# Lags, in samples, at which residuals are compared with noise.
+N_LAGS = 5
+# Of the Box-Pierce statistic; there are several modes, and parameters have been fitted.
+CHANCE = 1e-4
+# Correlations that hardly narrow a posterior are not worth telling.
+CORRELATED = 0.3
+MOST_NAMED = 5
+
+
+def check_evoked_fit(fit: Any, problems: list[str], facts: dict[str, Any]) -> None:
+    """Say where little of evoked responses is explained, and whether residuals are correlated.
+
+    Where little is explained and residuals are as the model's noise, there is nothing to explain.
+
+    Parameters
+    ----------
+    fit : bayesdcm.Fit
+        Any fit; those of other data are left alone.
+    problems : list of str
+        To which sentences are added.
+    facts : dict
+        To which are added ``explained_by_condition`` (condition x mode), the share of variance that
+        the fit, confounds included, explains; ``explained_by_channel`` (condition x channel); and
+        ``residual_correlation`` (mode), the largest autocorrelation of residuals that the
+        model's noise leaves unexplained.
+    """
+    for site, observed in fit.idata.observed_data.data_vars.items():
+        fitted = f"{site}_fitted"
+        group = getattr(fit.idata, "posterior_predictive", {})
+        if set(observed.dims) != {"condition", "time", "mode"} or fitted not in group:
+            continue
+        order = ("condition", "time", "mode")
+        observed = observed.transpose(*order)
+        mean = finite_mean(group[fitted].transpose("chain", "draw", *order))
+        residual = observed - mean
+        if not np.isfinite(residual).all():
+            # Said elsewhere: the model diverges at every draw.
+            continue
+        explained = 1 - residual.var("time") / observed.var("time")
+        replicated, _ = kept_draws((group[site] - group[fitted]).transpose("chain", "draw", *order))
+        largest, probability = _correlation(residual.to_numpy(), replicated)
+        facts["explained_by_condition"] = explained
+        facts["residual_correlation"] = residual.isel(condition=0, time=0, drop=True).copy(
+            data=largest
+        )
+        _add_channels(fit.idata, mean, facts)
+        suspect = (probability < CHANCE) & (np.abs(largest) > CORRELATED)
+        if suspect.any():
+            _say(problems, observed, residual, explained.to_numpy(), largest, suspect)
+
+
+def _say(
+    problems: list[str],
+    observed: xr.DataArray,
+    residual: xr.DataArray,
+    explained: NDArray,
+    largest: NDArray,
+    suspect: NDArray,
+) -> None:
+    modes = np.asarray(_names(observed, "mode"))
+    conditions = _names(observed, "condition")
+    total = 1 - float(residual.var("time").sum() / observed.var("time").sum())
+    little = (explained < LITTLE) & suspect
+    if little.any():
+        order = sorted(zip(*np.nonzero(little), strict=True), key=lambda at: explained[at])
+        named = [
+            f"{modes[m]} in {conditions[c]} ({100 * max(explained[c, m], 0):.0f} %)"
+            for c, m in order[:MOST_NAMED]
+        ]
+        rest = len(order) - len(named)
+        more = f" and {rest} more" if rest else ""
+        problems.append(
+            f"Less than half of the response is explained in {len(order)} of {explained.size} "
+            f"pairs of mode and condition: {', '.join(named)}{more}; of all data "
+            f"{100 * max(total, 0):.0f} %, and what is left is no noise. Check sources, inputs and "
+            "the window, and compare models; parameters say little where data are not described."
+        )
+    worst = np.flatnonzero(suspect)[np.argsort(-np.abs(largest[suspect]))]
+    named = [f"{modes[m]} ({largest[m]:.2f})" for m in worst[:MOST_NAMED]]
+    more = f" and {len(worst) - len(named)} more" if len(worst) > len(named) else ""
+    problems.append(
+        "Residuals are correlated in time beyond the noise that the model assumes, in "
+        f"{', '.join(named)}{more} (largest autocorrelation once the model's is taken out, 0 if "
+        "noise is as assumed): the posterior is too narrow and the evidence too sure. See "
+        "plot_residuals; describe what is left (more sources or inputs, a shorter window), or "
+        "filter and sample data so that noise is as assumed."
+    )
+
+
+def _names(array: xr.DataArray, dim: str) -> list[str]:
+    values = array[dim].values if dim in array.coords else range(array.sizes[dim])
+    return [str(value) for value in values]
+
+
+def _add_channels(idata: Any, mean: NDArray, facts: dict[str, Any]) -> None:
+    """Explained variance at the channels, where results hold them."""
+    constants: Mapping[str, Any] = getattr(idata, "constant_data", {})
+    if "channels" not in constants or "modes_to_channels" not in constants:
+        return
+    channels = constants["channels"].transpose("condition", "time", "channel")
+    back = constants["modes_to_channels"].transpose("mode", "channel").to_numpy()
+    left = channels - mean @ back
+    facts["explained_by_channel"] = 1 - left.var("time") / channels.var("time")
+
+
+def _correlation(residual: NDArray, noise: NDArray) -> tuple[NDArray, NDArray]:
+    """Largest autocorrelation of whitened residuals in each mode, and how probable all are.
+
+    Parameters
+    ----------
+    residual : ndarray
+        Shape (conditions, times, modes).
+    noise : ndarray
+        Noise that the model would generate, (draws, conditions, times, modes).
+
+    Returns
+    -------
+    tuple of ndarray
+        Shape (modes,): the autocorrelation, and the probability of a Box-Pierce statistic like
+        that of the first lags in white noise.
+
+    References
+    ----------
+    .. [1] Box and Pierce (1970), J Am Stat Assoc 65:1509. https://doi.org/10.2307/2284333
+    """
+    n_lags = min(N_LAGS, residual.shape[1] // 4)
+    if n_lags < 1:
+        return np.zeros(residual.shape[-1]), np.ones(residual.shape[-1])
+    found = _autocorrelations(_whitened(residual, _recursion(noise, n_lags)), n_lags)
+    at = np.abs(found).argmax(axis=0)
+    n = residual.shape[0] * (residual.shape[1] - n_lags)
+    return found[at, np.arange(found.shape[1])], chi2.sf(n * (found**2).sum(0), n_lags)
+
+
+def _recursion(noise: NDArray, order: int) -> NDArray:
+    """Coefficients of the past in noise that is autoregressive, by the Yule-Walker equations."""
+    draws = np.moveaxis(noise, -1, 1).reshape(-1, noise.shape[-2])
+    # The noise has no mean: without taking one off, short series are not biased.
+    n = draws.shape[1]
+    covariance = np.array(
+        [(draws[:, lag:] * draws[:, : n - lag]).mean() for lag in range(order + 1)]
+    )
+    toeplitz = covariance[np.abs(np.subtract.outer(np.arange(order), np.arange(order)))]
+    return np.linalg.solve(toeplitz, covariance[1:])
+
+
+def _whitened(values: NDArray, recursion: NDArray) -> NDArray:
+    """What a sample is beyond what its past foretells, without the first samples."""
+    order = len(recursion)
+    n = values.shape[1]
+    past = sum(c * values[:, order - k : n - k] for k, c in enumerate(recursion, start=1))
+    return values[:, order:] - past
+
+
+def _autocorrelations(values: NDArray, n_lags: int) -> NDArray:
+    """Autocorrelations at the first lags, all conditions together, (lags, modes)."""
+    centred = values - values.mean(axis=1, keepdims=True)
+    whole = (centred**2).sum(axis=(0, 1))
+    n = centred.shape[1]
+    products = [
+        (centred[:, lag:] * centred[:, : n - lag]).sum(axis=(0, 1)) for lag in range(1, n_lags + 1)
+    ]
+    return np.array(products) / np.where(whole > 0, whole, 1.0)
