@@ -10,7 +10,7 @@ import numpy as np
 
 from bayesdcm.infer import arviz_adapter
 from bayesdcm.infer.convergence import R_HAT_LIMIT
-from bayesdcm.infer.divergence import finite_mean
+from bayesdcm.infer.divergence import check_divergence, finite_mean
 from bayesdcm.infer.evoked_fit_quality import check_evoked_fit
 from bayesdcm.infer.residuals import left_over
 from bayesdcm.infer.tail_shape import CLEARLY, PARETO_LIMIT
@@ -83,7 +83,7 @@ class Diagnosis:
         The numbers behind it, as far as they apply: ``converged``, ``recoveries``,
         ``explained_variance`` (by region or channel mode), ``pareto_k`` with its standard error
         ``pareto_k_error``, ``diverging_draws``, ``r_hat``, ``ess_bulk``, ``ess_tail``,
-        ``divergences``, ``energy``, ``largest_prior_shift`` (in prior standard deviations); of
+        ``divergences``, ``energy``, ``left_out_draws``, ``largest_prior_shift`` (in prior standard deviations); of
         BOLD signals also ``input_share`` (inputs x regions; share of the residuals' variance that
         responses to an input explain), ``residual_correlation`` (by region; autocorrelation at
         one scan less that of white noise) and ``residual_sd`` (by region); of evoked responses
@@ -132,6 +132,7 @@ def diagnose(fit: Any) -> Diagnosis:
     _check_prior(fit, problems, facts)
     _check_explained(fit, problems, facts)
     _check_residuals(fit, problems, facts)
+    check_divergence(fit, problems, facts)
     check_evoked_fit(fit, problems, facts)
     return Diagnosis(problems, facts)
 
@@ -380,7 +381,7 @@ def _check_residuals(fit: Any, problems: list[str], facts: dict[str, Any]) -> No
         return
     if not {"inputs", "confounds"} <= set(constants.data_vars):
         return
-    prediction = _finite_mean(groups["posterior_predictive"]["signal_prediction"])
+    prediction = finite_mean(groups["posterior_predictive"]["signal_prediction"])
     residual = signal.to_numpy() - prediction
     regions = [str(name) for name in signal["region"].to_numpy()]
     inputs = [str(name) for name in constants["input"].to_numpy()]

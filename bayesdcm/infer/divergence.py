@@ -15,13 +15,14 @@ FARTHEST = 10.0
 def finite_draws(values: NDArray) -> NDArray[np.bool_]:
     """Which draws are of trajectories that neither diverge nor are on their way to it.
 
-    A draw is left out that is not finite, or anywhere lies ten times as far from the median over
-    draws as half of the draws do or, where that is more, as the median itself varies.
+    A draw is left out that is not finite, or in one of the columns lies ten times as far from the
+    median over draws as half of the draws do or, where that is more, as the median itself varies.
 
     Parameters
     ----------
     values : ndarray
-        Predictions, shape (draws, ...).
+        Predictions, shape (draws, ...); from three axes on, the last one holds columns, each of
+        which is judged by its own size.
 
     Returns
     -------
@@ -33,16 +34,19 @@ def finite_draws(values: NDArray) -> NDArray[np.bool_]:
     >>> finite_draws(np.array([[1.0, 2.0], [1.1, 2.2], [0.9, 1.9], [1.0, 900.0], [np.nan, 1.0]]))
     array([ True,  True,  True, False, False])
     """
-    flat = np.reshape(values, (len(values), -1))
-    kept = np.isfinite(flat).all(axis=1)
-    if not kept.any() or not flat.shape[1]:
+    columns = np.shape(values)[-1] if np.ndim(values) > 2 else 1
+    if not np.size(values):
+        return np.ones(len(values), bool)
+    flat = np.reshape(values, (len(values), -1, columns))
+    kept = np.isfinite(flat).all(axis=(1, 2))
+    if not kept.any():
         return kept
     middle = np.median(flat[kept], axis=0)
     with np.errstate(over="ignore"):
         distance = np.abs(flat[kept] - middle).max(axis=1)
-    rounding = 1e-9 * np.abs(middle).max()
-    reach = max(np.median(distance), np.ptp(middle), rounding)
-    kept[kept] = distance <= FARTHEST * reach
+    rounding = 1e-9 * np.abs(middle).max(axis=0)
+    reach = np.maximum.reduce([np.median(distance, axis=0), np.ptp(middle, axis=0), rounding])
+    kept[kept] = (distance <= FARTHEST * reach).all(axis=1)
     return kept
 
 
@@ -90,3 +94,37 @@ def left_out_text(left_out: int, total: int) -> str:
     ('', '; without 2 of 50 draws that diverge')
     """
     return f"; without {left_out} of {total} draws that diverge" if left_out else ""
+
+
+def check_divergence(fit: Any, problems: list[str], facts: dict[str, Any]) -> None:
+    """Say where means of predictions leave draws out.
+
+    Parameters
+    ----------
+    fit : bayesdcm.Fit
+        Any fit.
+    problems : list of str
+        To which a sentence is added where more draws are left out than have no density, which is
+        said already.
+    facts : dict
+        To which is added ``left_out_draws``, of the site where they are most.
+    """
+    group = getattr(fit.idata, "posterior_predictive", None)
+    if group is None:
+        return
+    counts = {
+        name.removesuffix("_fitted"): kept_draws(group[name])[1]
+        for name in group.data_vars
+        if name.endswith("_fitted")
+    }
+    if not counts:
+        return
+    site = max(counts, key=counts.__getitem__)
+    facts["left_out_draws"] = counts[site]
+    if counts[site] > facts.get("diverging_draws", 0):
+        total = group.sizes["chain"] * group.sizes["draw"]
+        problems.append(
+            f"Predictions of {site} diverge, or nearly so, at {counts[site]} of {total} draws of "
+            "the posterior, which means and figures of predictions leave out: it covers unstable "
+            "parameters. Compare with method='nuts'."
+        )

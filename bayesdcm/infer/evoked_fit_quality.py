@@ -10,7 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy.stats import chi2
 
-from bayesdcm.infer.divergence import finite_mean, kept_draws
+from bayesdcm.infer.divergence import kept_draws
 
 # Less than half of the variance: what is not described is more than what is.
 LITTLE = 0.5
@@ -21,6 +21,7 @@ CHANCE = 1e-4
 # Correlations that hardly narrow a posterior are not worth telling.
 CORRELATED = 0.3
 MOST_NAMED = 5
+MOST_DRAWS = 500
 
 
 def check_evoked_fit(fit: Any, problems: list[str], facts: dict[str, Any]) -> None:
@@ -37,8 +38,9 @@ def check_evoked_fit(fit: Any, problems: list[str], facts: dict[str, Any]) -> No
     facts : dict
         To which are added ``explained_by_condition`` (condition x mode), the share of variance that
         the fit, confounds included, explains; ``explained_by_channel`` (condition x channel); and
-        ``residual_correlation`` (mode), the largest autocorrelation of residuals that the
-        model's noise leaves unexplained.
+        ``residual_correlation`` (mode), the largest autocorrelation of residuals beyond the
+        model's noise, at the draw where it is least: the mean of predictions is none that the
+        model makes, and its residuals may be correlated where those of no draw are.
     """
     for site, observed in fit.idata.observed_data.data_vars.items():
         fitted = f"{site}_fitted"
@@ -47,14 +49,15 @@ def check_evoked_fit(fit: Any, problems: list[str], facts: dict[str, Any]) -> No
             continue
         order = ("condition", "time", "mode")
         observed = observed.transpose(*order)
-        mean = finite_mean(group[fitted].transpose("chain", "draw", *order))
+        draws, _ = kept_draws(group[fitted].transpose("chain", "draw", *order))
+        mean = draws.mean(0)
         residual = observed - mean
         if not np.isfinite(residual).all():
             # Said elsewhere: the model diverges at every draw.
             continue
         explained = 1 - residual.var("time") / observed.var("time")
         replicated, _ = kept_draws((group[site] - group[fitted]).transpose("chain", "draw", *order))
-        largest, probability = _correlation(residual.to_numpy(), replicated)
+        largest, probability = _correlation(observed.to_numpy() - _some(draws), replicated)
         facts["explained_by_condition"] = explained
         facts["residual_correlation"] = residual.isel(condition=0, time=0, drop=True).copy(
             data=largest
@@ -96,10 +99,10 @@ def _say(
     more = f" and {len(worst) - len(named)} more" if len(worst) > len(named) else ""
     problems.append(
         "Residuals are correlated in time beyond the noise that the model assumes, in "
-        f"{', '.join(named)}{more} (largest autocorrelation once the model's is taken out, 0 if "
-        "noise is as assumed): the posterior is too narrow and the evidence too sure. See "
-        "plot_residuals; describe what is left (more sources or inputs, a shorter window), or "
-        "filter and sample data so that noise is as assumed."
+        f"{', '.join(named)}{more} (largest autocorrelation once the model's is taken out, at the "
+        "draw where it is least; 0 if noise is as assumed): the posterior is too narrow and the "
+        "evidence too sure. See plot_residuals; describe what is left (more sources or inputs, a "
+        "shorter window), or filter and sample data so that noise is as assumed."
     )
 
 
@@ -119,33 +122,41 @@ def _add_channels(idata: Any, mean: NDArray, facts: dict[str, Any]) -> None:
     facts["explained_by_channel"] = 1 - left.var("time") / channels.var("time")
 
 
+def _some(draws: NDArray) -> NDArray:
+    """Draws evenly chosen, as many as are needed to find a good one."""
+    return draws[np.linspace(0, len(draws) - 1, min(MOST_DRAWS, len(draws))).astype(int)]
+
+
 def _correlation(residual: NDArray, noise: NDArray) -> tuple[NDArray, NDArray]:
     """Largest autocorrelation of whitened residuals in each mode, and how probable all are.
 
     Parameters
     ----------
     residual : ndarray
-        Shape (conditions, times, modes).
+        Shape (draws, conditions, times, modes).
     noise : ndarray
         Noise that the model would generate, (draws, conditions, times, modes).
 
     Returns
     -------
     tuple of ndarray
-        Shape (modes,): the autocorrelation, and the probability of a Box-Pierce statistic like
-        that of the first lags in white noise.
+        Shape (modes,), of the draw where correlations are least: the autocorrelation, and the
+        probability of a Box-Pierce statistic like that of the first lags in white noise.
 
     References
     ----------
     .. [1] Box and Pierce (1970), J Am Stat Assoc 65:1509. https://doi.org/10.2307/2284333
     """
-    n_lags = min(N_LAGS, residual.shape[1] // 4)
+    _, n_conditions, n_times, n_modes = residual.shape
+    n_lags = min(N_LAGS, n_times // 4)
     if n_lags < 1:
-        return np.zeros(residual.shape[-1]), np.ones(residual.shape[-1])
+        return np.zeros(n_modes), np.ones(n_modes)
     found = _autocorrelations(_whitened(residual, _recursion(noise, n_lags)), n_lags)
-    at = np.abs(found).argmax(axis=0)
-    n = residual.shape[0] * (residual.shape[1] - n_lags)
-    return found[at, np.arange(found.shape[1])], chi2.sf(n * (found**2).sum(0), n_lags)
+    squares, modes = (found**2).sum(axis=0), np.arange(n_modes)
+    best = squares.argmin(axis=0)
+    lag = np.abs(found[:, best, modes]).argmax(axis=0)
+    n = n_conditions * (n_times - n_lags)
+    return found[lag, best, modes], chi2.sf(n * squares[best, modes], n_lags)
 
 
 def _recursion(noise: NDArray, order: int) -> NDArray:
@@ -161,19 +172,19 @@ def _recursion(noise: NDArray, order: int) -> NDArray:
 
 
 def _whitened(values: NDArray, recursion: NDArray) -> NDArray:
-    """What a sample is beyond what its past foretells, without the first samples."""
-    order = len(recursion)
-    n = values.shape[1]
-    past = sum(c * values[:, order - k : n - k] for k, c in enumerate(recursion, start=1))
-    return values[:, order:] - past
+    """What a sample is beyond what its past foretells, without the first; times are axis -2."""
+    order, n = len(recursion), values.shape[-2]
+    past = sum(c * values[..., order - k : n - k, :] for k, c in enumerate(recursion, start=1))
+    return values[..., order:, :] - past
 
 
 def _autocorrelations(values: NDArray, n_lags: int) -> NDArray:
-    """Autocorrelations at the first lags, all conditions together, (lags, modes)."""
-    centred = values - values.mean(axis=1, keepdims=True)
-    whole = (centred**2).sum(axis=(0, 1))
-    n = centred.shape[1]
+    """Autocorrelations at the first lags, all conditions together, (lags, draws, modes)."""
+    centred = values - values.mean(axis=-2, keepdims=True)
+    whole = (centred**2).sum(axis=(-3, -2))
+    n = centred.shape[-2]
     products = [
-        (centred[:, lag:] * centred[:, : n - lag]).sum(axis=(0, 1)) for lag in range(1, n_lags + 1)
+        (centred[..., lag:, :] * centred[..., : n - lag, :]).sum(axis=(-3, -2))
+        for lag in range(1, n_lags + 1)
     ]
     return np.array(products) / np.where(whole > 0, whole, 1.0)

@@ -236,11 +236,11 @@ def test_many_conflicts_are_counted():
 def test_trajectories_on_their_way_to_divergence_are_left_out():
     import xarray as xr
 
-    from bayesdcm.infer.diagnosis import _finite_mean
+    from bayesdcm.infer.divergence import finite_draws, finite_mean
 
     values = np.ones((1, 6, 2))
     values[0, 0], values[0, 1] = np.inf, 1e200
-    mean = _finite_mean(xr.DataArray(values, dims=("chain", "draw", "time")))
+    mean = finite_mean(xr.DataArray(values, dims=("chain", "draw", "time")))
     assert mean.tolist() == [1.0, 1.0]
 
 
@@ -440,3 +440,55 @@ def test_chains_that_do_not_move(sampled):
     fit._posterior.draws[:, :, 0] = fit._posterior.draws[0, 0, 0]
     (text,) = [p for p in fit.diagnose().problems if p.kind == "chains did not move"]
     assert text.startswith("Chains did not move in b[one]: no draw was accepted")
+
+
+wave = np.sin(np.arange(50) / 5)
+    draws = 1000 + wave * (1 + 0.1 * np.random.default_rng(0).normal(size=(100, 1)))
+    # Growing oscillations are far off the signal, but not off what it lies on.
+    draws[7] += np.exp(np.arange(50) / 11) * (-1.0) ** np.arange(50)
+    assert np.flatnonzero(~finite_draws(draws)).tolist() == [7]
+    # A wide posterior is none that diverges.
+    wide = np.exp(np.random.default_rng(1).normal(size=(100, 1)) / 2) * wave
+    assert finite_draws(wide).all()
+    # Columns are judged by their own size.
+    two = np.stack([1000 * wide, draws], axis=-1)
+    assert not finite_draws(two)[7] and finite_draws(two[:, :, :1])[7]
+    assert not finite_draws(np.full((3, 2), np.nan)).any()
+
+
+def test_means_of_predictions_leave_diverging_draws_out(linear, data):
+    fit = bayesdcm.fit(linear(), data, draws=200)
+    expected = fit.predict()
+    assert expected.attrs["left_out_draws"] == 0
+    assert fit.diagnose().facts["left_out_draws"] == 0
+    fitted = fit.idata.posterior_predictive["y_fitted"]
+    fitted.values[0, 3] *= 1e4
+    fitted.values[0, 9] = np.nan
+    with pytest.warns(UserWarning, match=r"at 2 of 200 draws .* mean prediction of y leaves out"):
+        found = fit.predict()
+    kept = np.delete(fitted.to_numpy()[0], [3, 9], axis=0)
+    np.testing.assert_allclose(found, kept.mean(0))
+    assert found.attrs["left_out_draws"] == 2 and np.abs(found - expected).max() < 0.1
+    found = only(fit, "Predictions of y diverge, or nearly so, at 2 of 200 draws")
+    assert found.facts["left_out_draws"] == 2
+
+
+def test_sites_may_be_named_like_axes(tmp_path):
+    def program(data):
+        slope = numpyro.sample("y", dist.Normal(jnp.zeros(2), 1.0).to_event(1))
+        numpyro.deterministic("y_dim_0", 2 * slope)
+        numpyro.sample("z", gaussian(data[0] * slope[0] + slope[1], 3.0), obs=data[1])
+
+    data = np.random.default_rng(0).normal(size=(2, 12))
+    fit = bayesdcm.fit(program, data, draws=20)
+    posterior = bayesdcm.load_fit(fit.save(tmp_path / "fit.nc")).idata.posterior
+    assert posterior["y"].dims == ("chain", "draw", "y_dim_0_dim")
+    np.testing.assert_allclose(posterior["y_dim_0"], 2 * posterior["y"].to_numpy())
+    assert fit.diagnose().facts["largest_prior_shift"] > 0
+
+    def reserved(data):
+        draw = numpyro.sample("draw", dist.Normal(0, 1))
+        numpyro.sample("z", dist.Normal(draw, 1), obs=data)
+
+    with pytest.raises(ValueError, match="site named 'draw', which is the name of an axis of all"):
+        bayesdcm.fit(reserved, data[0])
