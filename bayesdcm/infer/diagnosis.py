@@ -83,11 +83,12 @@ class Diagnosis:
         The numbers behind it, as far as they apply: ``converged``, ``recoveries``,
         ``explained_variance`` (by region or channel mode), ``pareto_k`` with its standard error
         ``pareto_k_error``, ``diverging_draws``, ``r_hat``, ``ess_bulk``, ``ess_tail``,
-        ``divergences``, ``energy``, ``left_out_draws``, ``largest_prior_shift`` (in prior standard deviations); of
-        BOLD signals also ``input_share`` (inputs x regions; share of the residuals' variance that
-        responses to an input explain), ``residual_correlation`` (by region; autocorrelation at
-        one scan less that of white noise) and ``residual_sd`` (by region); of evoked responses
-        ``explained_by_condition``, ``explained_by_channel`` and ``residual_correlation``.
+        ``divergences``, ``energy``, ``left_out_draws``, ``largest_prior_shift`` (in prior standard
+        deviations); of BOLD signals also ``input_share`` (inputs x regions; share of the residuals'
+        variance that responses to an input explain), ``residual_correlation`` (by region;
+        autocorrelation at one scan less that of white noise) and ``residual_sd`` (by region); of
+        evoked responses ``explained_by_condition``, ``explained_by_channel`` and
+        ``residual_correlation``.
 
     Examples
     --------

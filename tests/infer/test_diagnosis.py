@@ -242,6 +242,18 @@ def test_trajectories_on_their_way_to_divergence_are_left_out():
     values[0, 0], values[0, 1] = np.inf, 1e200
     mean = finite_mean(xr.DataArray(values, dims=("chain", "draw", "time")))
     assert mean.tolist() == [1.0, 1.0]
+    wave = np.sin(np.arange(50) / 5)
+    draws = 1000 + wave * (1 + 0.1 * np.random.default_rng(0).normal(size=(100, 1)))
+    # Growing oscillations are far off the signal, but not off what it lies on.
+    draws[7] += np.exp(np.arange(50) / 11) * (-1.0) ** np.arange(50)
+    assert np.flatnonzero(~finite_draws(draws)).tolist() == [7]
+    # A wide posterior is none that diverges.
+    wide = np.exp(np.random.default_rng(1).normal(size=(100, 1)) / 2) * wave
+    assert finite_draws(wide).all()
+    # Columns are judged by their own size.
+    two = np.stack([1000 * wide, draws], axis=-1)
+    assert not finite_draws(two)[7] and finite_draws(two[:, :, :1])[7]
+    assert not finite_draws(np.full((3, 2), np.nan)).any()
 
 
 # The error of k-hat
@@ -440,20 +452,6 @@ def test_chains_that_do_not_move(sampled):
     fit._posterior.draws[:, :, 0] = fit._posterior.draws[0, 0, 0]
     (text,) = [p for p in fit.diagnose().problems if p.kind == "chains did not move"]
     assert text.startswith("Chains did not move in b[one]: no draw was accepted")
-
-
-wave = np.sin(np.arange(50) / 5)
-    draws = 1000 + wave * (1 + 0.1 * np.random.default_rng(0).normal(size=(100, 1)))
-    # Growing oscillations are far off the signal, but not off what it lies on.
-    draws[7] += np.exp(np.arange(50) / 11) * (-1.0) ** np.arange(50)
-    assert np.flatnonzero(~finite_draws(draws)).tolist() == [7]
-    # A wide posterior is none that diverges.
-    wide = np.exp(np.random.default_rng(1).normal(size=(100, 1)) / 2) * wave
-    assert finite_draws(wide).all()
-    # Columns are judged by their own size.
-    two = np.stack([1000 * wide, draws], axis=-1)
-    assert not finite_draws(two)[7] and finite_draws(two[:, :, :1])[7]
-    assert not finite_draws(np.full((3, 2), np.nan)).any()
 
 
 def test_means_of_predictions_leave_diverging_draws_out(linear, data):
