@@ -20,7 +20,7 @@ BAND = (0.025, 0.975)
 
 
 def draw_evoked_residuals(
-    fit: Any, n_lags: int, figure: Figure | SubFigure | None
+    fit: Any, n_lags: int | None, figure: Figure | SubFigure | None
 ) -> Figure | SubFigure:
     """Draw residuals and autocorrelations; `plot_residuals` of a fit of evoked responses.
 
@@ -28,8 +28,8 @@ def draw_evoked_residuals(
     ----------
     fit : bayesdcm.Fit
         A fit of `EvokedDCM`.
-    n_lags : int
-        Longest lag of the autocorrelation, in samples.
+    n_lags : int or None
+        Longest lag of the autocorrelation, in samples, as for `plot_residuals`.
     figure : matplotlib.figure.Figure or SubFigure or None
         Where to draw. None: a new figure.
 
@@ -44,8 +44,7 @@ def draw_evoked_residuals(
         If `n_lags` is not between 1 and half the samples.
     """
     series = evoked_series(fit)
-    if not 1 <= n_lags <= len(series.time) // 2:
-        raise ValueError(f"n_lags must be from 1 to {len(series.time) // 2}, got {n_lags}")
+    n_lags = longest_lag(n_lags, len(series.time))
     residuals = series.observed - series.mean
     expected = np.quantile(autocorrelations(_replicated(fit), n_lags), BAND, axis=0)
     found, exponent = autocorrelations(residuals, n_lags), power_of_thousand(residuals)
@@ -68,6 +67,21 @@ def draw_evoked_residuals(
     figure.legend([*handles, *more], [*labels, *words], loc="outside upper right", frameon=False,
                   ncols=len(labels) + len(words), fontsize="small")  # fmt: skip
     return figure
+
+
+def longest_lag(n_lags: int | None, n_points: int) -> int:
+    """Longest lag to draw, checked: by default 20, or half the data points.
+
+    Examples
+    --------
+    >>> longest_lag(None, 100), longest_lag(None, 24)
+    (20, 12)
+    """
+    most = n_points // 2
+    n_lags = min(20, most) if n_lags is None else n_lags
+    if not 1 <= n_lags <= most:
+        raise ValueError(f"n_lags must be from 1 to {most}, got {n_lags}")
+    return n_lags
 
 
 def autocorrelations(values: NDArray, n_lags: int) -> NDArray:

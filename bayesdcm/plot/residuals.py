@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from numpy.typing import NDArray
 
-from bayesdcm.plot.evoked_residuals import draw_evoked_residuals
+from bayesdcm.plot.evoked_residuals import draw_evoked_residuals, longest_lag
 from bayesdcm.plot.quantities import is_evoked
 from bayesdcm.plot.series import fitted_series
 from bayesdcm.plot.style import INK, MUTED, colour, tidy
@@ -20,7 +20,7 @@ BAND = 1.96
 
 
 def plot_residuals(
-    fit: Any, *, n_lags: int = 20, figure: Figure | SubFigure | None = None
+    fit: Any, *, n_lags: int | None = None, figure: Figure | SubFigure | None = None
 ) -> Figure | SubFigure:
     """Draw the residuals over time and their autocorrelation, a row for each region.
 
@@ -33,8 +33,9 @@ def plot_residuals(
     ----------
     fit : bayesdcm.Fit
         A fit by any method with a Gaussian observation of this package.
-    n_lags : int
-        Longest lag of the autocorrelation, in scans or samples.
+    n_lags : int, optional
+        Longest lag of the autocorrelation, in scans or samples. None: 20, or half the data points
+        where these are fewer than 40.
     figure : matplotlib.figure.Figure or SubFigure, optional
         Where to draw. None: a new figure.
 
@@ -52,8 +53,7 @@ def plot_residuals(
         return draw_evoked_residuals(fit, n_lags, figure)
     series = fitted_series(fit)
     residuals = series.observed - series.mean
-    if not 1 <= n_lags <= len(residuals) // 2:
-        raise ValueError(f"n_lags must be from 1 to {len(residuals) // 2}, got {n_lags}")
+    n_lags = longest_lag(n_lags, len(residuals))
     n = len(series.names)
     if figure is None:
         figure = plt.figure(figsize=(9.5, 1.3 * n + 1.1), layout="constrained")

@@ -8,12 +8,13 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+import bayesdcm
 from bayesdcm import plot
 from bayesdcm.infer import arviz_adapter
 from bayesdcm.plot.changes import neural_name, strengths
 from bayesdcm.plot.evoked_residuals import autocorrelations
 from bayesdcm.plot.evoked_series import finite, power_of_thousand, power_text
-from bayesdcm.plot.quantities import unit_of
+from bayesdcm.plot.quantities import entries, unit_of
 from bayesdcm.plot.residuals import autocorrelation
 from bayesdcm.report import write_report
 
@@ -300,6 +301,46 @@ def test_topographies_say_what_is_missing(sensors, evoked_fit):
         plot.plot_topographies(fit, mne.create_info(NAMES, 250.0, "misc"))
 
 
+@pytest.fixture(scope="module")
+def nmda(tmp_path_factory):
+    """Conductance-based sources, whose parameter ``delay`` has an axis of its own name."""
+    import jax
+
+    model = bayesdcm.EvokedDCM(
+        [[0, 0], [1, 0]], modulation=[[0, 0], [1, 0]], neural="nmda", observation="lfp"
+    )
+    rng = np.random.default_rng(0)
+    data = bayesdcm.EvokedData(rng.normal(size=(2, 24, 2)), 0.008 * np.arange(24))
+    true = {prior.name: np.array(prior.mean) for prior in model.priors}
+    data = model.simulate(true, data, seed=1, snr=5.0)
+    jax.config.update("jax_disable_most_optimizations", True)
+    fit = bayesdcm.fit(model, data, progress=False, draws=20, max_iterations=3)
+    path = fit.save(tmp_path_factory.mktemp("nmda") / "nmda.nc")
+    yield model, data, fit, bayesdcm.load_fit(path)
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+def test_parameters_named_like_their_axis(nmda, tmp_path):
+    model, data, fit, loaded = nmda
+    labels = ["delay[intrinsic]", "delay[extrinsic]"]
+    for each in (fit, loaded):
+        posterior = each.idata.posterior["delay"]
+        assert posterior.dims == ("chain", "draw", "delay_dim")
+        assert posterior["delay_dim"].values.tolist() == ["intrinsic", "extrinsic"]
+        assert each.idata.prior["delay"].shape == (1, 500, 2)
+        assert [name for name in each.summary().index if name.startswith("delay[")] == labels
+        assert set(labels) <= set(entries(each))
+        np.testing.assert_allclose(
+            posterior.mean(("chain", "draw")), each.mean["delay"], atol=4 * each.sd["delay"].max()
+        )
+        assert each.diagnose().facts["explained_by_condition"].shape == (2, 2)
+        for draw in (*DRAWN, lambda fit: plot.plot_source_activity(fit, model, data, n_draws=5)):
+            assert isinstance(draw(each), Figure | Axes)
+    assert str(fit.diagnose()) == str(loaded.diagnose())
+    text = write_report(loaded, tmp_path / "nmda.html").read_text(encoding="utf-8")
+    assert "delay[intrinsic]" in text
+
+
 def test_other_fits_are_refused(program_fit, evoked):
     for draw in (
         plot.plot_connection_strengths,
@@ -329,7 +370,10 @@ def test_diverging_draws_are_left_out(evoked_fit):
     fit = changed(evoked_fit, posterior_predictive=group)
     figure = plot.plot_fit(fit)
     assert np.isfinite(figure.axes[0].lines[-1].get_ydata()).all()
-    plot.plot_residuals(fit)
+    note = "without 1 of 50 draws that diverge"
+    assert note in figure.get_suptitle() and note in plot.plot_residuals(fit).get_suptitle()
+    with pytest.warns(UserWarning, match="at 1 of 50 draws of the posterior"):
+        assert np.isfinite(fit.predict()).all()
     explained = fit.diagnose().facts["explained_variance"]
     assert explained.shape == (2,) and 0.5 < explained[0] <= 1
     with pytest.raises(ValueError, match="diverges at every draw"):
