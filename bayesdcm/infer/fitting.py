@@ -157,7 +157,7 @@ def _check_option(name: str, value: Any, kind: Any) -> None:
         raise TypeError(f"{name} must be True or False, got {value!r}")
     if isinstance(kind, tuple) and not (isinstance(value, str) and value in kind):
         raise ValueError(f"{name} must be one of {', '.join(map(repr, kind))}, got {value!r}")
-    if name == "rank" and value is not None:
+    if name == "rank" and kind is None and value is not None:
         _check_option(name, value, int)
 
 
@@ -219,9 +219,10 @@ def laplace_starts(problem: Problem, starts: Any, seed: int) -> NDArray:
             f"starts must be a number or an array of numbers, got {starts!r}"
         ) from error
     if points.ndim != 2 or not len(points) or points.shape[1] != problem.sites.size:
+        got = f"shape {points.shape}" if points.ndim else repr(starts)
         raise ValueError(
             f"starts must be a number or an array of shape (starts, {problem.sites.size}), "
-            f"got shape {points.shape}"
+            f"got {got}"
         )
     if not np.isfinite(points).all():
         raise ValueError("starts must be finite, got NaN or infinity")

@@ -160,7 +160,7 @@ def make_problem(model: Any, data: Any, shared: bool = False) -> Problem:
     TypeError
         If `model` is neither.
     """
-    if hasattr(model, "program") and hasattr(model, "sample"):
+    if hasattr(model, "program") and hasattr(model, "sample") and not isinstance(model, type):
         named = model.for_data(data) if hasattr(model, "for_data") else model
         return _model_problem(named, data)
     if not callable(model) or isinstance(model, type):

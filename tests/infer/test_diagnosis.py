@@ -322,6 +322,15 @@ def test_k_hat_near_the_limit_is_of_more_draws_and_is_kept(tmp_path, monkeypatch
     assert again["pareto_k_error"] == found["pareto_k_error"]
 
 
+def test_few_draws_do_not_decide():
+    fit = bayesdcm.fit(curved(0.6), np.full(12, 0.3), draws=5)
+    enough = bayesdcm.fit(curved(0.6), np.full(12, 0.3))
+    found, more = fit.diagnose().facts, enough.diagnose().facts
+    assert found["pareto_k"] == pytest.approx(more["pareto_k"], abs=0.35)
+    assert found["pareto_k_error"] < 0.3
+    assert shape_of(np.zeros(10)).error == np.inf
+
+
 # Residuals of BOLD signals
 
 

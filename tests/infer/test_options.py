@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import bayesdcm
+from bayesdcm.infer.fitting import check_call
 
 INTEGERS = {
     "laplace": ["max_iterations", "draws"],
@@ -152,3 +153,15 @@ def test_malformed_starts_are_named(linear, linear_data, starts, error, text):
 def test_what_is_no_model_is_named(model):
     with pytest.raises(TypeError, match="model must be a model such as TaskDCM"):
         bayesdcm.fit(model, np.zeros(3))
+
+
+def test_a_rank_is_taken():
+    check_call("svi", 0, True, {"rank": 3})
+    check_call("svi", 0, True, {"rank": None})
+    with pytest.raises(ValueError, match="rank must be an integer of at least 1, got -1"):
+        check_call("svi", 0, True, {"rank": -1})
+
+
+def test_a_class_in_place_of_a_model():
+    with pytest.raises(TypeError, match="model must be a model such as TaskDCM"):
+        bayesdcm.fit(bayesdcm.TaskDCM, None)
