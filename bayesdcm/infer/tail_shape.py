@@ -120,4 +120,4 @@ def tail_shape(fit: Any) -> TailShape:
 
 def _mean(samples: list[TailShape]) -> TailShape:
     k = float(np.mean([one.k for one in samples]))
-    return TailShape(k, float(np.mean([one.error for one in samples])) / np.sqrt(len(samples)))
+    return TailShape(k, float(np.mean([one.error for one in samples]) / np.sqrt(len(samples))))
