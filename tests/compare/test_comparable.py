@@ -224,23 +224,23 @@ def test_evoked_models_of_other_sources(noise_cov):
         rng.normal(size=(1, 20, 4)), np.arange(20) / 250, noise_cov=noise_cov
     )
 
-    def known(n, **options):
+    def known(**options):
         model = bayesdcm.EvokedDCM(
-            forward=np.zeros((n, n)), observation="fixed", lead_field=rng.normal(size=(4, n)),
+            forward=np.zeros((2, 2)), observation="fixed", lead_field=rng.normal(size=(4, 2)),
             **options,
         )  # fmt: skip
         problem = make_problem(model, data)
-        return model, Fit("laplace", -1.0, {}, {}, problem, None, f"{n} sources")
+        return model, Fit("laplace", -1.0, {}, {}, problem, None, "two sources")
 
-    (two, one), (_, other) = known(2), known(1)
-    modes = two.channel_space(data).modes
+    (model, here), (_, elsewhere) = known(), known()
+    modes = model.channel_space(data).modes
     with pytest.raises(ValueError, match="other channel modes.*channel_space"):
-        compare({"two": one, "one": other})
-    same = known(1, modes=modes)[1]
-    assert compare({"two": one, "one": same})["probability"].tolist() == [0.5, 0.5]
-    drifts = known(1, modes=modes, n_confounds=3)[1]
+        compare({"here": here, "elsewhere": elsewhere})
+    same = known(modes=modes)[1]
+    assert compare({"here": here, "elsewhere": same})["probability"].tolist() == [0.5, 0.5]
+    drifts = known(modes=modes, n_confounds=3)[1]
     with pytest.raises(ValueError, match="n_confounds and hanning"):
-        compare({"two": one, "one": drifts})
+        compare({"here": here, "drifts": drifts})
 
 
 def test_scaling_of_spm():
