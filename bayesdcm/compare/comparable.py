@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bayesdcm.infer.results import Fit, ModelledData
+from bayesdcm.infer.modelled_data import ModelledData
+from bayesdcm.infer.results import Fit
 
 # Data come back from the units of a model with its rounding.
 RELATIVE, ABSOLUTE = 1e-6, 1e-9

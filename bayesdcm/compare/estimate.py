@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from bayesdcm.infer import arviz_adapter
 from bayesdcm.infer.collapsed import Split, collapsible, marginal
 from bayesdcm.infer.density import Layout, Outputs, evaluate, log_joint
+from bayesdcm.infer.modelled_data import ModelledData
 from bayesdcm.infer.problem import Problem
-from bayesdcm.infer.results import ModelledData
 from bayesdcm.infer.threads import map_rows, single_threaded_linear_algebra
 
 # Points are evaluated in parts of one size, so that any number of them is compiled once.

@@ -21,8 +21,9 @@ from urllib.parse import quote
 import numpy as np
 import pandas as pd
 
+from bayesdcm.infer.modelled_data import ModelledData
 from bayesdcm.infer.problem import Problem
-from bayesdcm.infer.results import Fit, FlatPosterior, ModelledData
+from bayesdcm.infer.results import Fit, FlatPosterior
 
 FORMAT = 1
 INDEX = "group.json"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,13 +16,15 @@ from numpy.typing import NDArray
 
 from bayesdcm.infer import arviz_adapter
 from bayesdcm.infer.divergence import kept_draws
-from bayesdcm.infer.posterior import (
-    modelled_confounds,
-    observed_values,
-    predictive,
-    prior_sample,
-    site_values,
+from bayesdcm.infer.modelled_data import (
+    ModelledData,
+    data_in_results,
+    in_data_units,
+    is_restored,
+    known_constants,
+    modelled_data,
 )
+from bayesdcm.infer.posterior import observed_values, predictive, prior_sample, site_values
 from bayesdcm.infer.prior_moments import prior_moments
 from bayesdcm.infer.problem import FREE, Problem
 from bayesdcm.infer.tail_shape import TailShape, tail_shape
@@ -92,22 +94,6 @@ def _factor(covariance: NDArray) -> NDArray:
     return np.linalg.cholesky(covariance)
 
 
-class ModelledData(NamedTuple):
-    """What a likelihood is a density of.
-
-    Attributes
-    ----------
-    observed : mapping of ndarray
-        Observed arrays by site, in the units that they came in.
-    constants : mapping of ndarray
-        Constants of the data set, as results hold them: of regions and channels, the ``scale``
-        by which data were multiplied to be modelled, and confounds or channel modes.
-    """
-
-    observed: Mapping[str, NDArray]
-    constants: Mapping[str, NDArray]
-
-
 class Fit:
     """Posterior of a model, with what is needed to judge and to use it.
 
@@ -175,26 +161,9 @@ class Fit:
     @cached_property
     def _modelled_data(self) -> ModelledData | None:
         """What the likelihood is a density of; None where it is not known."""
-        problem = self._problem
-        if problem is None and "idata" not in vars(self):
-            return None
         if "idata" in vars(self):
-            groups = arviz_adapter.groups_of(self.idata)
-            observed, constants = (
-                {str(name): np.asarray(group[name]) for name in group}
-                for group in (groups.get("observed_data", {}), groups.get("constant_data", {}))
-            )
-            return ModelledData(observed, constants)
-        return ModelledData(_restored(problem, observed_values(problem)), self._constants)
-
-    @cached_property
-    def _constants(self) -> dict[str, NDArray]:
-        """Constants of the data set; of programs, the confounds that they give to `gaussian`."""
-        found = dict(self._problem.constants)
-        confounds = np.zeros((0, 0)) if found else modelled_confounds(self._problem)
-        if confounds.size:
-            found = {"scale": np.asarray(1.0), "modelled_confounds": confounds}
-        return found
+            return data_in_results(self.idata)
+        return None if self._problem is None else modelled_data(self._problem)
 
     # Posterior
 
@@ -323,10 +292,10 @@ class Fit:
         prior_values = {k: v[None] for k, v in site_values(problem, prior).items()}
         dims = _dims(problem)
         coords = dict(problem.coords)
-        restored = _restored(problem, stacked(found["predictive"]))
-        observed = _restored(problem, observed_values(problem))
+        restored = in_data_units(problem, stacked(found["predictive"]))
+        observed = in_data_units(problem, observed_values(problem))
         likelihood = {
-            name: problem.arrange(value) if _is_restored(problem, name) else value
+            name: problem.arrange(value) if is_restored(problem, name) else value
             for name, value in stacked(found["likelihood"]).items()
         }
         groups = {
@@ -336,7 +305,7 @@ class Fit:
             "sample_stats": (statistics, ("chain", "draw")),
             "prior": (_shown(prior_values), ("chain", "draw")),
             "observed_data": (observed, ()),
-            "constant_data": (self._constants, ()),
+            "constant_data": (known_constants(problem), ()),
         }
         return arviz_adapter.assemble(
             {
@@ -371,7 +340,7 @@ class Fit:
             shift = 0.0 if fitted is None else found[f"{name}_prediction"] - fitted
             values[name] = (value + shift)[None]
         return arviz_adapter.dataset(
-            _restored(problem, values), _dims(problem), dict(problem.coords), ("chain", "draw")
+            in_data_units(problem, values), _dims(problem), dict(problem.coords), ("chain", "draw")
         )
 
     @cached_property
@@ -490,19 +459,6 @@ def _shown(values: Mapping[str, NDArray]) -> dict[str, NDArray]:
     """Sites that results show: full arrays instead of vectors of free entries."""
     hidden = {n for n in values if n.endswith(FREE) and n.removesuffix(FREE) in values}
     return {name: value for name, value in values.items() if name not in hidden}
-
-
-def _restored(problem: Problem, values: Mapping[str, NDArray]) -> dict[str, NDArray]:
-    """Values in the units and axes of the data."""
-    return {
-        name: problem.restore(value) if _is_restored(problem, name) else value
-        for name, value in values.items()
-    }
-
-
-def _is_restored(problem: Problem, name: str) -> bool:
-    site = problem.restored
-    return site is not None and name in (site, f"{site}_prediction", f"{site}_fitted")
 
 
 def _dims(problem: Problem) -> dict[str, tuple[str, ...]]:

@@ -11,8 +11,9 @@ import pytest
 import bayesdcm
 from bayesdcm.compare import Evidence, compare, log_evidence, stack_modes
 from bayesdcm.compare.comparable import check_comparable
+from bayesdcm.infer.modelled_data import ModelledData
 from bayesdcm.infer.problem import make_problem
-from bayesdcm.infer.results import Fit, ModelledData
+from bayesdcm.infer.results import Fit
 from bayesdcm.observe import gaussian
 
 RNG = np.random.default_rng(4)

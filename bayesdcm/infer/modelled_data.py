@@ -1,0 +1,123 @@
+"""What a likelihood is a density of: observed data, their scaling, confounds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesdcm.infer import arviz_adapter
+from bayesdcm.infer.posterior import modelled_confounds, observed_values
+from bayesdcm.infer.problem import Problem
+
+
+class ModelledData(NamedTuple):
+    """What a likelihood is a density of.
+
+    Attributes
+    ----------
+    observed : mapping of ndarray
+        Observed arrays by site, in the units that they came in.
+    constants : mapping of ndarray
+        Constants of the data set, as results hold them: of regions and channels, the ``scale``
+        by which data were multiplied to be modelled, and confounds or channel modes.
+    """
+
+    observed: Mapping[str, NDArray]
+    constants: Mapping[str, NDArray]
+
+
+def modelled_data(problem: Problem) -> ModelledData:
+    """Of a program bound to data.
+
+    Parameters
+    ----------
+    problem : Problem
+        The program.
+
+    Returns
+    -------
+    ModelledData
+        Data and constants.
+    """
+    observed = in_data_units(problem, observed_values(problem))
+    return ModelledData(observed, known_constants(problem))
+
+
+def data_in_results(results: Any) -> ModelledData:
+    """Of results, as `Fit.idata` has them.
+
+    Parameters
+    ----------
+    results : arviz object
+        With groups observed_data and constant_data.
+
+    Returns
+    -------
+    ModelledData
+        Empty where groups are missing.
+    """
+    groups = arviz_adapter.groups_of(results)
+    return ModelledData(
+        *(
+            {str(name): np.asarray(group[name]) for name in group}
+            for group in (groups.get("observed_data", {}), groups.get("constant_data", {}))
+        )
+    )
+
+
+def known_constants(problem: Problem) -> dict[str, NDArray]:
+    """Constants of the data set; of programs, the confounds that they give to `gaussian`.
+
+    Parameters
+    ----------
+    problem : Problem
+        The program.
+
+    Returns
+    -------
+    dict of ndarray
+        By name.
+    """
+    found = dict(problem.constants)
+    confounds = np.zeros((0, 0)) if found else modelled_confounds(problem)
+    if confounds.size:
+        found = {"scale": np.asarray(1.0), "modelled_confounds": confounds}
+    return found
+
+
+def in_data_units(problem: Problem, values: Mapping[str, NDArray]) -> dict[str, NDArray]:
+    """Values in the units and axes of the data.
+
+    Parameters
+    ----------
+    problem : Problem
+        The program.
+    values : mapping of ndarray
+        By site, as modelled.
+
+    Returns
+    -------
+    dict of ndarray
+        By site.
+    """
+    return {
+        name: problem.restore(value) if is_restored(problem, name) else value
+        for name, value in values.items()
+    }
+
+
+def is_restored(problem: Problem, name: str) -> bool:
+    """Whether a site, or its prediction, is in other units while it is modelled.
+
+    Parameters
+    ----------
+    problem : Problem
+        The program.
+    name : str
+        The site.
+    """
+    site = problem.restored
+    return site is not None and name in (site, f"{site}_prediction", f"{site}_fitted")
