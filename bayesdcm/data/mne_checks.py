@@ -150,10 +150,12 @@ def used_channels(info: mne.Info, picks: Any) -> list[str]:
     measured = (*CHANNEL_UNITS, "csd")
     good = [n for n, kind in kinds.items() if kind in measured and n not in info["bads"]]
     wanted = [picks] if isinstance(picks, str) else picks
-    if not isinstance(wanted, (list, tuple, np.ndarray)) or "data" in wanted:
+    if not isinstance(wanted, (list, tuple, np.ndarray)):
         return good
-    types = {"mag", "grad"} if "meg" in wanted else set()
-    types |= {pick for pick in wanted if isinstance(pick, str)}
+    types = {pick for pick in wanted if isinstance(pick, str)}
+    if "data" in types:
+        return good
+    types |= {"mag", "grad"} if "meg" in types else set()
     if "eeg" in types | {kinds.get(name) for name in types}:
         types |= {"eeg", "csd"}
     return [name for name in good if kinds[name] in types or name in types]

@@ -55,7 +55,7 @@ def check_evoked_fit(fit: Any, problems: list[str], facts: dict[str, Any]) -> No
         if not np.isfinite(residual).all():
             # Said elsewhere: the model diverges at every draw.
             continue
-        explained = 1 - residual.var("time") / observed.var("time")
+        explained = _explained(residual, observed)
         replicated, _ = kept_draws((group[site] - group[fitted]).transpose("chain", "draw", *order))
         largest, probability = _correlation(observed.to_numpy() - _some(draws), replicated)
         facts["explained_by_condition"] = explained
@@ -106,6 +106,12 @@ def _say(
     )
 
 
+def _explained(residual: xr.DataArray, observed: xr.DataArray) -> xr.DataArray:
+    """Share of the variance over time; not a number where nothing varies."""
+    variance = observed.var("time")
+    return 1 - residual.var("time") / variance.where(variance > 0)
+
+
 def _names(array: xr.DataArray, dim: str) -> list[str]:
     values = array[dim].values if dim in array.coords else range(array.sizes[dim])
     return [str(value) for value in values]
@@ -119,7 +125,7 @@ def _add_channels(idata: Any, mean: NDArray, facts: dict[str, Any]) -> None:
     channels = constants["channels"].transpose("condition", "time", "channel")
     back = constants["modes_to_channels"].transpose("mode", "channel").to_numpy()
     left = channels - mean @ back
-    facts["explained_by_channel"] = 1 - left.var("time") / channels.var("time")
+    facts["explained_by_channel"] = _explained(left, channels)
 
 
 def _some(draws: NDArray) -> NDArray:

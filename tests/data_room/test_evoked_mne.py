@@ -3,6 +3,8 @@
 import mne
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from mne.io.constants import FIFF
 from scipy.spatial import ConvexHull
 
@@ -574,6 +576,72 @@ def test_bad_channels_of_a_noise_covariance():
         EvokedData.from_mne(evokeds, noise_cov=covariance)
     evokeds[0].info["bads"] = covariance["bads"]
     assert EvokedData.from_mne(evokeds, noise_cov=covariance).n_channels == 31
+
+
+def a_bipolar(evokeds, k, c):
+    del c
+    for evoked in evokeds:
+        evoked.info["chs"][k]["coil_type"] = FIFF.FIFFV_COIL_EEG_BIPOLAR
+    return "bipolar"
+
+
+def a_bipolar_in_one(evokeds, k, c):
+    evokeds[c].info["chs"][k]["coil_type"] = FIFF.FIFFV_COIL_EEG_BIPOLAR
+    return "types of channels"
+
+
+def another_kind(evokeds, k, c):
+    del k
+    evokeds[c].kind = ("standard_error", "alternating_subaverage", "power_density_spectrum")[c]
+    return "no average"
+
+
+def another_type(evokeds, k, c):
+    evokeds[c].set_channel_types(
+        {evokeds[c].ch_names[k]: ("ecog", "misc", "eog")[c]}, verbose="error"
+    )
+    return "types of channels"
+
+
+def another_place(evokeds, k, c):
+    evokeds[c].info["chs"][k]["loc"][k % 3] += 0.03
+    return "positions of electrodes"
+
+
+def another_name(evokeds, k, c):
+    evokeds[c].rename_channels({evokeds[c].ch_names[k]: "other"}, verbose=False)
+    return "differ in their channels"
+
+
+def another_reference(evokeds, k, c):
+    del k
+    with evokeds[c].info._unlock():
+        evokeds[c].info["custom_ref_applied"] = FIFF.FIFFV_MNE_CUSTOM_REF_CSD
+    return "current source density"
+
+
+def no_number(evokeds, k, c):
+    evokeds[c].data[k, c] = np.nan
+    return "signal"
+
+
+INFO = eeg_info(n=8)
+FAULTS = [a_bipolar, a_bipolar_in_one, another_kind, another_type, another_place, another_name,
+          another_reference, no_number]  # fmt: skip
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from(FAULTS), st.integers(0, 7), st.integers(0, 2), st.booleans())
+def test_no_fault_of_a_response_passes(fault, channel, condition, marked):
+    evokeds = responses(INFO, n_times=12, names=("a", "b", "c"))
+    text = fault(evokeds, channel, condition)
+    with pytest.raises(ValueError, match=text):
+        EvokedData.from_mne(evokeds)
+    if marked and fault in (a_bipolar, a_bipolar_in_one, another_type, another_place):
+        # What is wrong with a bad channel does not matter.
+        for evoked in evokeds:
+            evoked.info["bads"] = [INFO["ch_names"][channel]]
+        assert EvokedData.from_mne(evokeds).n_channels == 7
 
 
 def faults():

@@ -353,6 +353,12 @@ def test_other_fits_are_refused(program_fit, evoked):
             draw(1)
 
 
+def test_a_fit_of_the_model_that_made_the_data_is_not_called_poor(evoked_fit):
+    found = evoked_fit.diagnose()
+    assert np.abs(found.facts["residual_correlation"]).max() < 0.3
+    assert not [p for p in found.problems if "Residuals" in p or "Less than half" in p]
+
+
 def test_report_of_evoked_responses(evoked_fit, tmp_path):
     path = write_report(evoked_fit, tmp_path / "evoked.html")
     text = path.read_text(encoding="utf-8")
