@@ -13,7 +13,7 @@ import pandas as pd
 
 from bayesdcm.compare.comparable import check_subject
 from bayesdcm.group.store import Store, read_index
-from bayesdcm.infer.diagnosis import listed
+from bayesdcm.infer.findings import listed
 from bayesdcm.infer.problem import make_problem
 from bayesdcm.infer.results import Fit
 

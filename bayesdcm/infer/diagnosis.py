@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,62 +12,15 @@ from bayesdcm.infer import arviz_adapter
 from bayesdcm.infer.convergence import R_HAT_LIMIT
 from bayesdcm.infer.divergence import check_divergence, finite_mean
 from bayesdcm.infer.evoked_fit_quality import check_evoked_fit
-from bayesdcm.infer.residuals import left_over
+from bayesdcm.infer.findings import add, listed
+from bayesdcm.infer.residuals import check_residuals, is_bold
 from bayesdcm.infer.tail_shape import CLEARLY, PARETO_LIMIT
 
 ESS_LIMIT = 400
 CONFLICT_LIMIT = 5.0
 # SPM's own check of fMRI DCMs warns below this share of explained variance.
 EXPLAINED_LIMIT = 0.10
-# A region is explained badly while others are not: below the limit above, with one above this
-# and residuals this many times as large as are usual among those.
-WELL_EXPLAINED, LARGE_RESIDUAL = 0.5, 2.0
-# Probabilities of false alarms in all regions and inputs of a fit together.
-INPUT_LEVEL, WHITE_LEVEL = 0.005, 0.001
-# Names that a sentence lists before it counts the others.
-LISTED = 3
 ENERGY_LIMIT = 0.3
-
-
-class Problem(str):
-    """A sentence or two on what is wrong, which knows its kind: so that groups can count them.
-
-    Parameters
-    ----------
-    kind : str
-        The problem in a few words, without names and numbers.
-    text : str
-        What is wrong, by name and number, and what to do about it.
-
-    Examples
-    --------
-    >>> Problem("one chain only", "There is one chain only.").kind
-    'one chain only'
-    """
-
-    kind: str
-
-    def __new__(cls, kind: str, text: str) -> Problem:
-        """Make a string that has a kind."""
-        found = super().__new__(cls, text)
-        found.kind = kind
-        return found
-
-
-def listed(names: Sequence[str], most: int = LISTED) -> str:
-    """Join names as a sentence does, the first few by name and the others as a number.
-
-    Examples
-    --------
-    >>> listed(["a", "b"]), listed(["a", "b", "c", "d", "e"])
-    ('a and b', 'a, b, c and 2 more')
-    """
-    names = list(names)
-    if len(names) > most + 1:
-        names = [*names[:most], f"{len(names) - most} more"]
-    if len(names) < 2:
-        return "".join(names)
-    return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 @dataclass(frozen=True)
@@ -132,20 +85,19 @@ def diagnose(fit: Any) -> Diagnosis:
         _check_approximation(fit, problems, facts)
     _check_prior(fit, problems, facts)
     _check_explained(fit, problems, facts)
-    _check_residuals(fit, problems, facts)
     check_divergence(fit, problems, facts)
     check_evoked_fit(fit, problems, facts)
+    groups = arviz_adapter.groups_of(fit.idata)
+    if is_bold(groups):
+        prediction = finite_mean(groups["posterior_predictive"]["signal_prediction"])
+        check_residuals(groups, prediction, problems, facts)
     return Diagnosis(problems, facts)
-
-
-def _add(problems: list[str], kind: str, text: str) -> None:
-    problems.append(Problem(kind, text))
 
 
 def _check_run(fit: Any, problems: list[str], facts: dict[str, Any]) -> None:
     if fit.method == "laplace" and not facts["converged"]:
         iterations = fit.status.get("n_iterations")
-        _add(
+        add(
             problems,
             "not converged",
             f"Variational Laplace had not converged after {iterations} iterations: the free "
@@ -153,14 +105,14 @@ def _check_run(fit: Any, problems: list[str], facts: dict[str, Any]) -> None:
             "starts (starts=8).",
         )
     if fit.method == "svi" and not facts["converged"]:
-        _add(
+        add(
             problems,
             "not converged",
             "The evidence lower bound was still drifting over the last quarter of the steps. "
             "Raise steps, or lower learning_rate.",
         )
     if not fit.status.get("complete", True):
-        _add(
+        add(
             problems,
             "stopped early",
             "The run was stopped before its end; only finished draws were kept.",
@@ -168,7 +120,7 @@ def _check_run(fit: Any, problems: list[str], facts: dict[str, Any]) -> None:
     recoveries = int(fit.status.get("recoveries", 0))
     facts["recoveries"] = recoveries
     if recoveries:
-        _add(
+        add(
             problems,
             "diverged on the way",
             f"The trajectory diverged {recoveries} time(s) during optimisation and a shorter "
@@ -179,14 +131,14 @@ def _check_run(fit: Any, problems: list[str], facts: dict[str, Any]) -> None:
 def _check_chains(fit: Any, problems: list[str], facts: dict[str, Any]) -> None:
     table, stats = fit.summary(), fit.idata.sample_stats
     if stats.sizes["chain"] == 1:
-        _add(
+        add(
             problems,
             "one chain only",
             "There is one chain only, so convergence cannot be checked; use chains=4.",
         )
     elif not np.isfinite(table["r_hat"]).all():
         stuck = listed(list(table.index[~np.isfinite(table["r_hat"])]))
-        _add(
+        add(
             problems,
             "chains did not move",
             f"Chains did not move in {stuck}: no draw was accepted, or the density is not finite. "
@@ -195,7 +147,7 @@ def _check_chains(fit: Any, problems: list[str], facts: dict[str, Any]) -> None:
     else:
         facts["r_hat"] = float(table["r_hat"].max())
         if facts["r_hat"] > R_HAT_LIMIT:
-            _add(
+            add(
                 problems,
                 "chains disagree",
                 f"Chains disagree: R-hat is {facts['r_hat']:.3f} for {table['r_hat'].idxmax()} "
@@ -205,7 +157,7 @@ def _check_chains(fit: Any, problems: list[str], facts: dict[str, Any]) -> None:
     for name, what in (("ess_bulk", "the centre"), ("ess_tail", "the tails")):
         facts[name] = float(table[name].min())
         if facts[name] < ESS_LIMIT:
-            _add(
+            add(
                 problems,
                 "few effective draws",
                 f"The effective sample size for {what} of {table[name].idxmin()} is "
@@ -213,7 +165,7 @@ def _check_chains(fit: Any, problems: list[str], facts: dict[str, Any]) -> None:
             )
     facts["divergences"] = int(np.asarray(stats["diverging"]).sum())
     if facts["divergences"]:
-        _add(
+        add(
             problems,
             "diverging trajectories",
             f"{facts['divergences']} trajectories diverged: part of the posterior may be missed. "
@@ -223,7 +175,7 @@ def _check_chains(fit: Any, problems: list[str], facts: dict[str, Any]) -> None:
     change = (np.diff(energy, axis=1) ** 2).mean(1) / energy.var(1)
     facts["energy"] = float(change.min())
     if facts["energy"] < ENERGY_LIMIT:
-        _add(
+        add(
             problems,
             "slow mixing of the energy",
             f"The energy mixes slowly (Bayesian fraction of missing information "
@@ -238,14 +190,14 @@ def _check_approximation(fit: Any, problems: list[str], facts: dict[str, Any]) -
     lost = int((~np.isfinite(log_weights)).sum())
     facts["diverging_draws"] = lost
     if lost == len(log_weights):
-        _add(
+        add(
             problems,
             "no draw without divergence",
             "The model diverges at every draw of the posterior: the result is meaningless.",
         )
         return
     if lost:
-        _add(
+        add(
             problems,
             "diverging draws",
             f"The model diverges at {lost} of {len(log_weights)} draws of the posterior: it "
@@ -256,7 +208,7 @@ def _check_approximation(fit: Any, problems: list[str], facts: dict[str, Any]) -
     kind = "Gaussian" if fit.method == "laplace" else "variational"
     estimate = f"Pareto k-hat {found.k:.2f} with a standard error of {found.error:.2f}"
     if found.k > PARETO_LIMIT and found.clear:
-        _add(
+        add(
             problems,
             "approximation doubtful",
             f"The {kind} approximation differs from the true posterior ({estimate}, trustworthy "
@@ -264,7 +216,7 @@ def _check_approximation(fit: Any, problems: list[str], facts: dict[str, Any]) -
             "method='nuts'.",
         )
     elif not found.clear:
-        _add(
+        add(
             problems,
             "approximation undecided",
             f"Whether the {kind} approximation can be trusted cannot be told: {estimate} is "
@@ -276,50 +228,52 @@ def _check_approximation(fit: Any, problems: list[str], facts: dict[str, Any]) -
 
 def _check_prior(fit: Any, problems: list[str], facts: dict[str, Any]) -> None:
     means, sds = fit._prior_by_site
-    noise = set(fit.status.get("precision_sites", ()))
-    shifts: dict[str, tuple[float, str, tuple[int, ...]]] = {}
+    shifts: list[tuple[float, str, tuple[int, ...]]] = []
     for name, mean in fit.mean.items():
         spread = np.asarray(sds[name])
         free = spread > 0
         shift = np.asarray(mean) - np.asarray(means[name])
         relative = np.where(free, shift / np.where(free, spread, 1.0), 0.0)
-        for index in np.ndindex(relative.shape):
-            label = _entry(fit.idata.posterior[name], name, index)
-            shifts[label] = (float(relative[index]), name, index)
-    order = sorted(shifts, key=lambda label: -abs(shifts[label][0]))
-    facts["largest_prior_shift"] = abs(shifts[order[0]][0]) if order else 0.0
-    far = [label for label in order if abs(shifts[label][0]) > CONFLICT_LIMIT]
-    usual = [label for label in far if shifts[label][1] not in noise]
+        shifts += [(float(relative[at]), name, at) for at in np.ndindex(relative.shape)]
+    shifts.sort(key=lambda shift: -abs(shift[0]))
+    facts["largest_prior_shift"] = abs(shifts[0][0]) if shifts else 0.0
+    far = [shift for shift in shifts if abs(shift[0]) > CONFLICT_LIMIT]
+    noise = set(fit.status.get("precision_sites", ()))
+    usual = [shift for shift in far if shift[1] not in noise]
     if usual:
-        moved = listed([f"{label} moved by {abs(shifts[label][0]):.1f}" for label in usual])
-        _add(
+        moved = listed([f"{_label(fit, shift)} moved by {abs(shift[0]):.1f}" for shift in usual])
+        add(
             problems,
             "conflict with the prior",
             f"The posterior is at odds with the prior: {moved} prior standard deviations (more "
             f"than {CONFLICT_LIMIT:.0f} is suspicious). Check units, timing and scaling of the "
             "data, and the structure of the model.",
         )
-    held = [label for label in far if shifts[label][1] in noise]
+    held = [shift for shift in far if shift[1] in noise]
     if held:
-        _add(problems, "noise held by its prior", _noise_in_words(fit, held, shifts, means, sds))
+        add(problems, "noise held by its prior", _noise_in_words(fit, held))
 
 
-def _noise_in_words(fit: Any, held: list[str], shifts: Any, means: Any, sds: Any) -> str:
+def _label(fit: Any, shift: tuple[float, str, tuple[int, ...]]) -> str:
+    _, name, index = shift
+    return _entry(fit.idata.posterior[name], name, index)
+
+
+def _noise_in_words(fit: Any, held: list[tuple[float, str, tuple[int, ...]]]) -> str:
     """Say that the prior of the noise holds the posterior, and what follows from it."""
-    moved = listed([f"{label} by {abs(shifts[label][0]):.1f}" for label in held])
-    _, name, index = shifts[held[0]]
+    moved = listed([f"{_label(fit, shift)} by {abs(shift[0]):.1f}" for shift in held])
+    _, name, index = held[0]
+    means, sds = fit._prior_by_site
     mean, variance = float(means[name][index]), float(sds[name][index]) ** 2
-    text = f"1/{1 / variance:.0f}" if variance < 0.1 else f"{variance:.3g}"
-    prior = f"N({mean:.3g}, {text})"
+    prior = f"N({mean:.3g}, {f'1/{1 / variance:.0f}' if variance < 0.1 else f'{variance:.3g}'})"
     if prior == "N(6, 1/128)":
         prior = f"SPM's {prior}"
-    down = [shifts[label][0] < 0 for label in held]
-    size, width = ("less" if all(down) else "more"), ("narrow" if all(down) else "wide")
-    if any(down) and not all(down):
+    fewer = {shift[0] < 0 for shift in held}
+    size, width = ("less", "narrow") if fewer == {True} else ("more", "wide")
+    if len(fewer) == 2:
         size, width = "less or more", "narrow or too wide"
-    known = fit.description.startswith(("TaskDCM", "EvokedDCM"))
     advice = "Widen it, so that data decide"
-    if known:
+    if fit.description.startswith(("TaskDCM", "EvokedDCM")):
         advice = f"Let data decide by a wide prior, priors={{{name!r}: (2, 16)}}"
     if "integrator='bilinear'" in fit.description or "'local_linear'" in fit.description:
         advice += ", or by the default integrator, which has it"
@@ -364,7 +318,7 @@ def _check_explained(fit: Any, problems: list[str], facts: dict[str, Any]) -> No
         facts["explained_variance"] = np.atleast_1d(signal) / np.where(whole > 0, whole, 1.0)
         total = float(signal.sum() / whole.sum())
         if total < EXPLAINED_LIMIT:
-            _add(
+            add(
                 problems,
                 "little explained",
                 f"The model explains little of the data: {100 * total:.0f} % of the variance of "
@@ -372,71 +326,3 @@ def _check_explained(fit: Any, problems: list[str], facts: dict[str, Any]) -> No
                 "inputs match the data in time, and that they reach the regions or sources that "
                 "respond.",
             )
-
-
-def _check_residuals(fit: Any, problems: list[str], facts: dict[str, Any]) -> None:
-    """Look for what is left of BOLD signals: responses, correlation, regions left unexplained."""
-    groups = arviz_adapter.groups_of(fit.idata)
-    constants, signal = groups.get("constant_data"), groups["observed_data"].get("signal")
-    if signal is None or constants is None or signal.dims != ("time", "region"):
-        return
-    if not {"inputs", "confounds"} <= set(constants.data_vars):
-        return
-    prediction = finite_mean(groups["posterior_predictive"]["signal_prediction"])
-    residual = signal.to_numpy() - prediction
-    regions = [str(name) for name in signal["region"].to_numpy()]
-    inputs = [str(name) for name in constants["input"].to_numpy()]
-    found = left_over(residual, signal["time"].to_numpy(), constants)
-    facts["input_share"], facts["residual_sd"] = found.share, found.sd
-    facts["residual_correlation"] = found.correlation
-    _check_responses(found, regions, inputs, problems)
-    coloured = [j for j in range(len(regions)) if found.white_p[j] < WHITE_LEVEL / len(regions)]
-    if coloured:
-        names = [f"{regions[j]} ({found.correlation[j]:+.2f} at one scan)" for j in coloured]
-        _add(
-            problems,
-            "residuals not white",
-            f"What is left of {listed(names)} is correlated in time, not white as the model takes "
-            "it to be: intervals are too narrow. Look at bayesdcm.plot.plot_residuals; remove slow "
-            "drifts by confounds, and check timing and the structure of the model.",
-        )
-    _check_regions(found, regions, facts["explained_variance"], problems)
-
-
-def _check_responses(
-    found: Any, regions: list[str], inputs: list[str], problems: list[str]
-) -> None:
-    level = INPUT_LEVEL / max(found.input_p.size, 1)
-    names = []
-    for j, region in enumerate(regions):
-        if len(inputs) and found.input_p[:, j].min() < level:
-            i = int(found.share[:, j].argmax())
-            share = 100 * found.share[i, j]
-            names.append(f"in {region} {share:.0f} % of its variance follows {inputs[i]}")
-    if names:
-        _add(
-            problems,
-            "residuals follow inputs",
-            f"What is left of the data follows the inputs: {listed(names)}. The search may have "
-            "stopped short of the best fit: try several starts (starts=8); or connections are "
-            "missing, or the timing of inputs and scans is off.",
-        )
-
-
-def _check_regions(found: Any, regions: list[str], explained: Any, problems: list[str]) -> None:
-    well = explained >= WELL_EXPLAINED
-    if not well.any():
-        return
-    large = found.sd > LARGE_RESIDUAL * np.median(found.sd[well])
-    bad = (explained < EXPLAINED_LIMIT) & large
-    if not bad.any():
-        return
-    best = int(np.argmax(explained))
-    names = [f"{regions[j]} ({100 * explained[j]:.0f} %)" for j in np.flatnonzero(bad)]
-    _add(
-        problems,
-        "regions explained badly",
-        f"Some regions are explained badly while others are explained well: {listed(names)}, but "
-        f"{regions[best]} {100 * explained[best]:.0f} % of its variance. Try several starts "
-        "(starts=8); check whether inputs and connections reach these regions, and their units.",
-    )

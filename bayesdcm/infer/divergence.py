@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesdcm.infer.findings import add
+
 # Predictions that lie this many times as far off the median as they reach are of trajectories that
 # diverge: they are no forecast, and would be all that is left of a mean.
 FARTHEST = 10.0
@@ -123,8 +125,10 @@ def check_divergence(fit: Any, problems: list[str], facts: dict[str, Any]) -> No
     facts["left_out_draws"] = counts[site]
     if counts[site] > facts.get("diverging_draws", 0):
         total = group.sizes["chain"] * group.sizes["draw"]
-        problems.append(
+        add(
+            problems,
+            "predictions diverge at some draws",
             f"Predictions of {site} diverge, or nearly so, at {counts[site]} of {total} draws of "
             "the posterior, which means and figures of predictions leave out: it covers unstable "
-            "parameters. Compare with method='nuts'."
+            "parameters. Compare with method='nuts'.",
         )

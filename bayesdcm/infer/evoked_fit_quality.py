@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.stats import chi2
 
 from bayesdcm.infer.divergence import kept_draws
+from bayesdcm.infer.findings import add
 
 # Less than half of the variance: what is not described is more than what is.
 LITTLE = 0.5
@@ -88,21 +89,25 @@ def _say(
         ]
         rest = len(order) - len(named)
         more = f" and {rest} more" if rest else ""
-        problems.append(
+        add(
+            problems,
+            "some responses are explained little",
             f"Less than half of the response is explained in {len(order)} of {explained.size} "
             f"pairs of mode and condition: {', '.join(named)}{more}; of all data "
             f"{100 * max(total, 0):.0f} %, and what is left is no noise. Check sources, inputs and "
-            "the window, and compare models; parameters say little where data are not described."
+            "the window, and compare models; parameters say little where data are not described.",
         )
     worst = np.flatnonzero(suspect)[np.argsort(-np.abs(largest[suspect]))]
     named = [f"{modes[m]} ({largest[m]:.2f})" for m in worst[:MOST_NAMED]]
     more = f" and {len(worst) - len(named)} more" if len(worst) > len(named) else ""
-    problems.append(
+    add(
+        problems,
+        "residuals are correlated in time",
         "Residuals are correlated in time beyond the noise that the model assumes, in "
         f"{', '.join(named)}{more} (largest autocorrelation once the model's is taken out, at the "
         "draw where it is least; 0 if noise is as assumed): the posterior is too narrow and the "
         "evidence too sure. See plot_residuals; describe what is left (more sources or inputs, a "
-        "shorter window), or filter and sample data so that noise is as assumed."
+        "shorter window), or filter and sample data so that noise is as assumed.",
     )
 
 

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 from scipy import stats
 
+from bayesdcm.infer.findings import add, listed
+
 # Longest lag of the test for white noise, in scans; at most a fifth of the scans.
 N_LAGS = 10
+# Probabilities of false alarms in all regions and inputs of a fit together.
+INPUT_LEVEL, WHITE_LEVEL = 0.005, 0.001
+# A region is explained badly while others are not: a share of variance below the first, one above
+# the second, and residuals this many times as large as are usual among the latter.
+BADLY_EXPLAINED, WELL_EXPLAINED, LARGE_RESIDUAL = 0.1, 0.5, 2.0
 # Seconds after which the canonical response is over.
 RESPONSE_LENGTH = 32.0
 
@@ -184,3 +192,91 @@ def _autocorrelation(residual: NDArray, projected: NDArray) -> tuple[NDArray, ND
     # The first lag alone tells autoregressive noise best, all of them tell slow structure.
     p = np.minimum(2 * np.minimum(alone, stats.chi2.sf(total, n_lags)), 1.0)
     return first, np.where(power > 0, p, 1.0)
+
+
+# What is said of it
+
+
+def is_bold(groups: Mapping[str, xr.Dataset]) -> bool:
+    """Whether results are of BOLD signals of regions under inputs."""
+    signal = groups.get("observed_data", {}).get("signal")
+    constants = set(groups.get("constant_data", {}))
+    return (
+        signal is not None
+        and signal.dims == ("time", "region")
+        and {"inputs", "confounds"} <= constants
+    )
+
+
+def check_residuals(
+    groups: Mapping[str, xr.Dataset], prediction: NDArray, problems: list[str], facts: dict
+) -> None:
+    """Say what is left of BOLD signals: responses, correlation, regions that are not explained.
+
+    Parameters
+    ----------
+    groups : mapping
+        Data sets of a fit's ``idata`` by name.
+    prediction : ndarray
+        Posterior mean of the prediction, shape (scans, regions).
+    problems, facts
+        Those of the diagnosis, which get more; facts hold ``explained_variance``.
+    """
+    constants, signal = groups["constant_data"], groups["observed_data"]["signal"]
+    residual = signal.to_numpy() - prediction
+    regions = [str(name) for name in signal["region"].to_numpy()]
+    inputs = [str(name) for name in constants["input"].to_numpy()]
+    found = left_over(residual, signal["time"].to_numpy(), constants)
+    facts["input_share"], facts["residual_sd"] = found.share, found.sd
+    facts["residual_correlation"] = found.correlation
+    _check_responses(found, regions, inputs, problems)
+    coloured = [j for j in range(len(regions)) if found.white_p[j] < WHITE_LEVEL / len(regions)]
+    if coloured:
+        names = [f"{regions[j]} ({found.correlation[j]:+.2f} at one scan)" for j in coloured]
+        add(
+            problems,
+            "residuals not white",
+            f"What is left of {listed(names)} is correlated in time, not white as the model takes "
+            "it to be: intervals are too narrow. Look at bayesdcm.plot.plot_residuals; remove slow "
+            "drifts by confounds, and check timing and the structure of the model.",
+        )
+    _check_regions(found, regions, facts["explained_variance"], problems)
+
+
+def _check_responses(
+    found: Any, regions: list[str], inputs: list[str], problems: list[str]
+) -> None:
+    level = INPUT_LEVEL / max(found.input_p.size, 1)
+    names = []
+    for j, region in enumerate(regions):
+        if len(inputs) and found.input_p[:, j].min() < level:
+            i = int(found.share[:, j].argmax())
+            share = 100 * found.share[i, j]
+            names.append(f"in {region} {share:.0f} % of its variance follows {inputs[i]}")
+    if names:
+        add(
+            problems,
+            "residuals follow inputs",
+            f"What is left of the data follows the inputs: {listed(names)}. The search may have "
+            "stopped short of the best fit: try several starts (starts=8); or connections are "
+            "missing, or the timing of inputs and scans is off.",
+        )
+
+
+def _check_regions(found: Any, regions: list[str], explained: Any, problems: list[str]) -> None:
+    well = explained >= WELL_EXPLAINED
+    if not well.any():
+        return
+    large = found.sd > LARGE_RESIDUAL * np.median(found.sd[well])
+    bad = (explained < BADLY_EXPLAINED) & large
+    if not bad.any():
+        return
+    best = int(np.argmax(explained))
+    names = [f"{regions[j]} ({100 * explained[j]:.0f} %)" for j in np.flatnonzero(bad)]
+    add(
+        problems,
+        "regions explained badly",
+        f"Some regions are explained badly while others are explained well: {listed(names)}, but "
+        f"{regions[best]} {100 * explained[best]:.0f} % of its variance. Try several starts "
+        "(starts=8); check whether inputs and connections reach these regions, and their units.",
+    )

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from bayesdcm import __version__, plot
-from bayesdcm.infer.diagnosis import listed
+from bayesdcm.infer.findings import listed
 from bayesdcm.plot.group_effects import covariate_title
 from bayesdcm.plot.labels import parsed
 from bayesdcm.plot.style import probability_text, signed

@@ -9,9 +9,8 @@ import xarray as xr
 
 import bayesdcm
 from bayesdcm.infer import Fit, diagnose
-from bayesdcm.infer.diagnosis import INPUT_LEVEL, WHITE_LEVEL
 from bayesdcm.infer.problem import make_problem
-from bayesdcm.infer.residuals import canonical_responses, left_over
+from bayesdcm.infer.residuals import INPUT_LEVEL, WHITE_LEVEL, canonical_responses, left_over
 from bayesdcm.infer.results import FlatPosterior
 from bayesdcm.infer.tail_shape import TailShape, shape_of
 from bayesdcm.observe import gaussian

@@ -1,0 +1,54 @@
+"""What is found wrong with a fit: sentences that know their kind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+# Names that a sentence lists before it counts the others.
+LISTED = 3
+
+
+class Problem(str):
+    """A sentence or two on what is wrong, which knows its kind: so that groups can count them.
+
+    Parameters
+    ----------
+    kind : str
+        The problem in a few words, without names and numbers.
+    text : str
+        What is wrong, by name and number, and what to do about it.
+
+    Examples
+    --------
+    >>> Problem("one chain only", "There is one chain only.").kind
+    'one chain only'
+    """
+
+    kind: str
+
+    def __new__(cls, kind: str, text: str) -> Problem:
+        """Make a string that has a kind."""
+        found = super().__new__(cls, text)
+        found.kind = kind
+        return found
+
+
+def listed(names: Sequence[str], most: int = LISTED) -> str:
+    """Join names as a sentence does, the first few by name and the others as a number.
+
+    Examples
+    --------
+    >>> listed(["a", "b"]), listed(["a", "b", "c", "d", "e"])
+    ('a and b', 'a, b, c and 2 more')
+    """
+    names = list(names)
+    if len(names) > most + 1:
+        names = [*names[:most], f"{len(names) - most} more"]
+    if len(names) < 2:
+        return "".join(names)
+    return f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def add(problems: list[str], kind: str, text: str) -> None:
+    """Append a problem of this kind."""
+    problems.append(Problem(kind, text))
