@@ -9,16 +9,19 @@ from numpy.typing import NDArray
 
 from bayesdcm.infer.findings import add
 
-# Predictions that lie this many times as far off the median as they reach are of trajectories that
-# diverge: they are no forecast, and would be all that is left of a mean.
+# Predictions that lie this many times as far off the median as is usual, or as they reach, are of
+# trajectories that diverge: they would be all that is left of a mean. Where distances scatter
+# widely, as those of a posterior with heavy tails do, so many median deviations of their logarithm.
 FARTHEST = 10.0
+DEVIATIONS = 6.0
 
 
 def finite_draws(values: NDArray) -> NDArray[np.bool_]:
     """Which draws are of trajectories that neither diverge nor are on their way to it.
 
-    A draw is left out that is not finite, or in one of the columns lies ten times as far from the
-    median over draws as half of the draws do or, where that is more, as the median itself varies.
+    A draw is left out that is not finite, or in one of the columns lies farther from the median
+    over draws than ten times as far as the median itself varies, and as half of the draws do
+    (or, where that is more, than six median deviations of the logarithm of distances allow).
 
     Parameters
     ----------
@@ -46,9 +49,14 @@ def finite_draws(values: NDArray) -> NDArray[np.bool_]:
     middle = np.median(flat[kept], axis=0)
     with np.errstate(over="ignore"):
         distance = np.abs(flat[kept] - middle).max(axis=1)
-    rounding = 1e-9 * np.abs(middle).max(axis=0)
-    reach = np.maximum.reduce([np.median(distance, axis=0), np.ptp(middle, axis=0), rounding])
-    kept[kept] = (distance <= FARTHEST * reach).all(axis=1)
+    # Draws may be the same but for rounding.
+    rounding = 1e-9 * np.abs(middle).max(axis=0) + np.finfo(float).tiny
+    logarithm = np.log(np.maximum(distance, rounding))
+    usual = np.median(logarithm, axis=0)
+    scatter = np.median(np.abs(logarithm - usual), axis=0)
+    limit = usual + np.maximum(np.log(FARTHEST), DEVIATIONS * scatter)
+    reach = np.log(FARTHEST * np.maximum(np.ptp(middle, axis=0), rounding))
+    kept[kept] = (logarithm <= np.maximum(limit, reach)).all(axis=1)
     return kept
 
 

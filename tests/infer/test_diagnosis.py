@@ -249,6 +249,8 @@ def test_trajectories_on_their_way_to_divergence_are_left_out():
     # A wide posterior is none that diverges.
     wide = np.exp(np.random.default_rng(1).normal(size=(100, 1)) / 2) * wave
     assert finite_draws(wide).all()
+    tails = np.random.default_rng(2).normal(size=(1000, 1)) ** 2 * np.ones(12)
+    assert finite_draws(tails).all()
     # Columns are judged by their own size.
     two = np.stack([1000 * wide, draws], axis=-1)
     assert not finite_draws(two)[7] and finite_draws(two[:, :, :1])[7]
