@@ -219,7 +219,7 @@ def laplace_starts(problem: Problem, starts: Any, seed: int) -> NDArray:
             f"starts must be a number or an array of numbers, got {starts!r}"
         ) from error
     if points.ndim != 2 or not len(points) or points.shape[1] != problem.sites.size:
-        got = f"shape {points.shape}" if points.ndim else repr(starts)
+        got = f"shape {points.shape}" + ("" if points.ndim else f", {starts!r}")
         raise ValueError(
             f"starts must be a number or an array of shape (starts, {problem.sites.size}), "
             f"got {got}"

@@ -126,13 +126,19 @@ def load_fit(path: str | Path) -> Fit:
     FileNotFoundError: path: there is no file 'missing.nc'
     """
     path = Path(path)
+    if path.is_dir():
+        raise FileNotFoundError(
+            f"path: there is no file {str(path)!r}, but a folder of that name; "
+            "bayesdcm.group.load_group reads the folder of a group"
+        )
     if not path.is_file():
         raise FileNotFoundError(f"path: there is no file {str(path)!r}")
     try:
         groups = _read_groups(path)
     except Exception as error:
         raise ValueError(
-            f"path: {str(path)!r} is not a netCDF file written by Fit.save ({error})"
+            f"path: {str(path)!r} is not a netCDF file written by Fit.save, or by bayesdcm fit "
+            f"--out ({error})"
         ) from error
     own = groups.pop(GROUP, None)
     if own is None:
