@@ -15,9 +15,11 @@ from bayesdcm.infer import nuts, svi
 from bayesdcm.infer.convergence import R_HAT_LIMIT, split_r_hat
 from bayesdcm.infer.density import Layout, invalid_distributions, prior_centre
 from bayesdcm.infer.inversion import best_optimum, laplace_settings, run_starts
+from bayesdcm.infer.laplace import LaplaceResult
 from bayesdcm.infer.posterior import prior_sample
 from bayesdcm.infer.problem import Problem, make_problem
 from bayesdcm.infer.results import Fit, FlatPosterior
+from bayesdcm.infer.search import Found, search
 from bayesdcm.infer.threads import single_threaded_linear_algebra
 
 logger = logging.getLogger("bayesdcm")
@@ -52,11 +54,17 @@ def fit(
     progress : bool
         Whether to show progress of long work.
     **options
-        Of the method. All: ``starts`` (1; a number, or flat points, shape (starts, size)) of
-        variational Laplace, whose best optimum counts (`Fit.modes` has all); SVI and NUTS start
-        from it. Laplace: ``max_iterations`` (128; 64 for programs with observer sites),
-        ``derivatives`` ("exact", or "one_sided" for SPM's differences), ``draws`` (1000, for
-        predictions and diagnostics).
+        Of the method. All: ``starts`` of variational Laplace (a number, the prior mean and draws
+        from the prior; or flat points, shape (starts, size); or ``"auto"``), whose best optimum
+        counts (`Fit.modes` has all); SVI and NUTS start from it. ``"auto"`` starts at the prior
+        mean and, only where what that finds is poor (it stopped while steps were short, or
+        residuals follow what the model predicts at other parameters), at those draws from the prior
+        that fit best; ``status["search"]`` of the fit says how many starts there were, why, what
+        they gained, and what is still wrong. None, the default, is ``"auto"`` for `TaskDCM` with
+        ``integrator="nonlinear"`` and 1 for all else.
+        Laplace: ``max_iterations`` (128; 64 for programs with observer sites), ``derivatives``
+        ("exact", or "one_sided" for SPM's differences), ``draws`` (1000, for predictions and
+        diagnostics).
         SVI: ``guide`` ("full_rank", "mean_field", "low_rank", "laplace", "flow"), ``steps``
         (1000), ``learning_rate`` (0.02), ``particles`` (4), ``rank``, ``draws`` (1000). NUTS:
         ``chains`` (4), ``warmup`` (200; 400 with a metric to adapt), ``draws`` (750),
@@ -199,9 +207,34 @@ def _centre(source: Any, sites: Layout, prepared: Any) -> jax.Array:
     return prior_centre(source.bind(prepared), sites)
 
 
+SEARCH = "auto"
+
+
+def searches(source: Any, starts: Any) -> bool:
+    """Whether a poor optimum of the first start calls for others.
+
+    Parameters
+    ----------
+    source : object
+        Of a problem.
+    starts : object
+        As given; None leaves it to the model, whose attribute ``searches`` says so.
+
+    Returns
+    -------
+    bool
+        Never where starting points, or their number, are given.
+    """
+    if starts is None:
+        return bool(getattr(getattr(source, "model", None), "searches", False))
+    return isinstance(starts, str) and starts == SEARCH
+
+
 def laplace_starts(problem: Problem, starts: Any, seed: int) -> NDArray:
-    """Starting points, the prior mean first."""
+    """Starting points, the prior mean first; it alone where others depend on what it finds."""
     centre = np.asarray(_centre(problem.source, problem.sites, problem.prepared))
+    if starts is None or (isinstance(starts, str) and starts == SEARCH):
+        return centre[None]
     if isinstance(starts, int | np.integer) and not isinstance(starts, bool):
         if starts < 1:
             raise ValueError(f"starts must be at least 1, got {starts}")
@@ -264,9 +297,14 @@ def laplace_posterior(
         vector, ``free_energies`` of all starts, and their results as ``optima``.
     """
     settings = laplace_settings(problem.sites, max_iterations, derivatives)
-    found = run_starts(problem.source, problem.sites, settings, problem.prepared, starts)
+    return _best(
+        problem, run_starts(problem.source, problem.sites, settings, problem.prepared, starts)
+    )
+
+
+def _best(problem: Problem, optima: LaplaceResult) -> dict[str, Any]:
     try:
-        return best_optimum(found)
+        return best_optimum(optima)
     except ValueError as error:
         # A user's program may have other faults than its prediction.
         faults = invalid_distributions(problem.source.bind(problem.prepared))
@@ -275,21 +313,49 @@ def laplace_posterior(
         raise ValueError("; ".join(faults)) from error
 
 
+def find_optimum(
+    problem: Problem,
+    starts: Any,
+    seed: int,
+    max_iterations: int | None = None,
+    derivatives: str = "exact",
+) -> dict[str, Any]:
+    """Run variational Laplace as the option ``starts`` of `fit` says, and keep the best.
+
+    Parameters
+    ----------
+    problem, max_iterations, derivatives
+        As in `laplace_posterior`.
+    starts, seed
+        As in `fit`.
+
+    Returns
+    -------
+    dict
+        As `laplace_posterior`, and ``search``, the record of a search or None.
+    """
+    points = laplace_starts(problem, starts, seed)
+    settings = laplace_settings(problem.sites, max_iterations, derivatives)
+    static = (problem.source, problem.sites, settings)
+    found = Found(run_starts(*static, problem.prepared, points), None)
+    if searches(problem.source, starts):
+        found = search(static, problem.prepared, found.optima, points[0], seed)
+    return _best(problem, found.optima) | {"search": found.record}
+
+
 def _fit_laplace(
     problem: Problem,
     *,
     seed: int,
     progress: bool,
-    starts: Any = 1,
+    starts: Any = None,
     max_iterations: int | None = None,
     derivatives: str = "exact",
     draws: int = 1000,
 ) -> Fit:
     del progress
     require_gaussian(problem)
-    found = laplace_posterior(
-        problem, laplace_starts(problem, starts, seed), max_iterations, derivatives
-    )
+    found = find_optimum(problem, starts, seed, max_iterations, derivatives)
     return laplace_fit(problem, found, seed, draws)
 
 
@@ -301,7 +367,7 @@ def laplace_fit(problem: Problem, found: dict[str, Any], seed: int, draws: int =
     problem : Problem
         What was inverted.
     found : dict
-        From `laplace_posterior` or `best_optimum`.
+        From `find_optimum`, `laplace_posterior` or `best_optimum`.
     seed, draws : int
         Of the draws from the posterior.
 
@@ -319,6 +385,8 @@ def laplace_fit(problem: Problem, found: dict[str, Any], seed: int, draws: int =
         "accuracy": float(result.accuracy),
         "complexity": float(result.complexity),
     }
+    if found.get("search"):
+        status["search"] = found["search"]
     if status["recoveries"]:
         logger.warning(
             "variational Laplace: the trajectory diverged %d time(s) and a shorter step was taken",
@@ -338,31 +406,33 @@ def laplace_fit(problem: Problem, found: dict[str, Any], seed: int, draws: int =
 # Methods that start from variational Laplace
 
 
-def _gaussian_start(problem: Problem, starts: Any, seed: int) -> tuple[NDArray, NDArray]:
-    """Gaussian approximation to start from.
+def _gaussian_start(
+    problem: Problem, starts: Any, seed: int
+) -> tuple[NDArray, NDArray, dict[str, Any] | None]:
+    """Gaussian approximation to start from, and the record of the search for it, if any.
 
     The model's own, where it has a method ``gaussian_start(prepared)`` that gives mean and
     covariance over the flat vector; else variational Laplace, else the prior's moments.
     """
     own = getattr(getattr(problem.source, "model", None), "gaussian_start", None)
     if own is not None:
-        if np.ndim(starts) or starts != 1:
+        if starts is not None and (np.ndim(starts) or starts != 1):
             raise ValueError(f"starts must be 1 for a model that has its own start, got {starts!r}")
-        return own(problem.prepared)
+        return *own(problem.prepared), None
     if not problem.sites.foreign:
-        found = laplace_posterior(problem, laplace_starts(problem, starts, seed))
-        return found["mean"], found["covariance"]
+        found = find_optimum(problem, starts, seed)
+        return found["mean"], found["covariance"], found["search"]
     faults = invalid_distributions(problem.source.bind(problem.prepared))
     if faults:
         raise ValueError("; ".join(faults))
     draws = np.asarray(prior_sample(problem, PLAIN_START_DRAWS, seed))
-    return draws.mean(0), np.diag(draws.var(0))
+    return draws.mean(0), np.diag(draws.var(0)), None
 
 
 def _fit_svi(
-    problem: Problem, *, seed: int, progress: bool, starts: Any = 1, **options: Any
+    problem: Problem, *, seed: int, progress: bool, starts: Any = None, **options: Any
 ) -> Fit:
-    centre, covariance = _gaussian_start(problem, starts, seed)
+    centre, covariance, record = _gaussian_start(problem, starts, seed)
     found = svi.approximate(problem, centre, covariance, seed=seed, progress=progress, **options)
     posterior = FlatPosterior(draws=found.draws[None], log_q=found.log_q[None], seed=seed)
     status = {
@@ -370,13 +440,15 @@ def _fit_svi(
         "complete": found.complete,
         "guide": options.get("guide", "full_rank"),
     }
+    if record:
+        status["search"] = record
     return Fit("svi", found.elbo, found.trace, status, problem, posterior, problem.description)
 
 
 def _fit_nuts(
-    problem: Problem, *, seed: int, progress: bool, starts: Any = 1, **options: Any
+    problem: Problem, *, seed: int, progress: bool, starts: Any = None, **options: Any
 ) -> Fit:
-    centre, covariance = _gaussian_start(problem, starts, seed)
+    centre, covariance, record = _gaussian_start(problem, starts, seed)
     found = nuts.sample(problem, centre, covariance, seed=seed, progress=progress, **options)
     posterior = FlatPosterior(
         draws=found.position, statistics=found.statistics, seed=seed, metric=covariance
@@ -389,6 +461,8 @@ def _fit_nuts(
         "r_hat": r_hat,
         "divergences": diverging,
     }
+    if record:
+        status["search"] = record
     trace = {name: found.statistics[name] for name in ("lp", "n_steps", "diverging")}
     result = Fit("nuts", None, trace, status, problem, posterior, problem.description)
     if diverging:

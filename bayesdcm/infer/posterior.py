@@ -205,6 +205,11 @@ def _prior(source: Any, sites: Layout, prepared: Any, keys: jax.Array) -> jax.Ar
 
 def prior_sample(problem: Problem, n_draws: int, seed: int) -> jax.Array:
     """Flat, unconstrained draws from the prior, shape (draws, size)."""
-    n_sites = len(problem.sites.sites)
+    return prior_points(problem.source, problem.sites, problem.prepared, n_draws, seed)
+
+
+def prior_points(source: Any, sites: Layout, prepared: Any, n_draws: int, seed: int) -> jax.Array:
+    """`prior_sample` of what a problem holds."""
+    n_sites = len(sites.sites)
     keys = _keys(seed, n_draws * n_sites).reshape(n_draws, n_sites)
-    return _prior(problem.source, problem.sites, problem.prepared, keys)
+    return _prior(source, sites, prepared, keys)

@@ -1,0 +1,279 @@
+"""Other starting points of variational Laplace, where the first has led to a poor optimum.
+
+Variational Laplace climbs from where it starts. It can end at a poor optimum (where a region is
+deactivated strongly, a modulation of the wrong sign explains one region and gives up another), and
+its rule can stop it while its steps are still short. Both can be seen in what it leaves: a steep
+slope, or residuals that responses of the same model would explain. Then, and only then, the prior
+is searched: of many draws, those whose responses fit best become starting points.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from bayesdcm.infer.density import Layout, evaluate
+from bayesdcm.infer.inversion import run_starts
+from bayesdcm.infer.laplace import TOLERANCE, LaplaceResult
+from bayesdcm.infer.posterior import prior_points
+
+# A round draws so many points from the prior and climbs from the best of them.
+DRAWS, CLIMBS = 128, 4
+# There are so many rounds at most, and no more after so many that found nothing better.
+ROUNDS, FRUITLESS = 4, 2
+# What counts as better, in nats.
+GAIN = 1.0
+# Residuals are looked at where their first autocorrelations are so many standard errors over zero.
+LAGS, WHITE = 3, 1.64
+# They are poor where the main components of responses at draws of the prior explain this share of
+# a column (what as many random components would explain is taken off), with this p-value.
+COMPONENTS, SHARE, SIGNIFICANT = 8, 0.05, 1e-3
+# With fewer data in a column there is nothing to tell by.
+FEWEST = 30
+# A step is about a Newton step where its regularisation is this or more.
+LONG_STEP = 2.0
+# Responses so many times larger than is usual are of diverging trajectories.
+DIVERGING = 1e3
+
+STEEP = "variational Laplace had stopped while its steps were short"
+UNEXPLAINED = "responses of the model at other parameters explain the residuals"
+
+
+class Found(NamedTuple):
+    """Optima, and what was done to find them.
+
+    Attributes
+    ----------
+    optima : LaplaceResult
+        NumPy arrays, one row a start, the given one first.
+    record : dict
+        ``starts``, how many there were; ``reason`` for more than one, or None; ``gain``, how much
+        better the best is than the first, nats; ``left``, what is still wrong with it, or None.
+    """
+
+    optima: LaplaceResult
+    record: dict[str, Any]
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _residuals(source: Any, sites: Layout, prepared: Any, point: jax.Array) -> tuple:
+    """Whitened residuals of all observed sites, each (times, columns); numbers of confounds."""
+    found = list(evaluate(source.bind(prepared), sites, point).observations.values())
+    residuals = [fn.whitened_residual(value) for fn, value in found]
+    return residuals, [jnp.asarray(fn.confounds.scale.shape[0]) for fn, _ in found]
+
+
+class _Model(NamedTuple):
+    """What is inverted.
+
+    Attributes
+    ----------
+    static : tuple
+        Source, layout and settings of variational Laplace.
+    prepared : pytree
+        Data.
+    centre : (size,)
+        The prior mean.
+    """
+
+    static: tuple
+    prepared: Any
+    centre: NDArray
+
+    def residuals(self, point: NDArray) -> tuple[list[NDArray], list[int]]:
+        """Residuals of the observed sites, and their numbers of confounds.
+
+        Precisions are those of the prior mean everywhere, so that residuals can be compared.
+        """
+        n = self.static[1].n_parameters
+        point = np.concatenate([point[:n], self.centre[n:]])
+        residuals, n_confounds = _residuals(*self.static[:2], self.prepared, jnp.asarray(point))
+        return [np.asarray(each) for each in residuals], [int(n) for n in n_confounds]
+
+    def draws(self, seed: int) -> tuple[NDArray, list[NDArray]]:
+        """Points drawn from the prior at which the model does not diverge, and residuals there."""
+        points = np.array(prior_points(*self.static[:2], self.prepared, DRAWS, seed))
+        n = self.static[1].n_parameters
+        # Hyperparameters always start at their prior mean: only the parameters have modes.
+        points[:, n:] = self.centre[n:]
+        found = [self.residuals(point)[0] for point in points]
+        size = np.array([max(np.abs(each).max(initial=0) for each in row) for row in found])
+        finite = np.isfinite(size)
+        usable = finite & (size <= DIVERGING * np.median(size[finite])) if finite.any() else finite
+        kept = np.flatnonzero(usable)
+        return points[kept], [
+            np.stack(site) for site in zip(*(found[k] for k in kept), strict=True)
+        ]
+
+
+def stopped_early(optima: LaplaceResult, place: int) -> bool:
+    """Whether it was never seen that a long step gains little.
+
+    The rule that ends variational Laplace looks at the gain of the next step, which is small where
+    that step is short, too.
+
+    Parameters
+    ----------
+    optima : LaplaceResult
+        NumPy arrays, one row a start.
+    place : int
+        Which of them.
+
+    Returns
+    -------
+    bool
+        True also for a run that had not converged.
+    """
+    trace = {name: values[place] for name, values in optima.trace.items()}
+    small = trace["predicted_change"] < TOLERANCE
+    return not bool((small & (trace["log_step"] >= LONG_STEP)).any())
+
+
+def coloured(residual: NDArray) -> NDArray:
+    """Which columns are correlated in time, (columns,).
+
+    Parameters
+    ----------
+    residual : ndarray
+        Shape (times, columns).
+
+    Examples
+    --------
+    >>> times = np.arange(60.0)
+    >>> random = np.random.default_rng(0).normal(size=60)
+    >>> coloured(np.stack([random, np.sin(times / 4) + random], axis=1)).tolist()
+    [False, True]
+    """
+    centred = residual - residual.mean(0)
+    power = np.maximum((centred**2).sum(0), np.finfo(float).tiny)
+    lagged = sum((centred[lag:] * centred[:-lag]).sum(0) for lag in range(1, LAGS + 1))
+    return lagged / power * np.sqrt(len(residual) / LAGS) > WHITE
+
+
+def explained_elsewhere(residual: NDArray, others: NDArray, n_confounds: int = 0) -> NDArray:
+    """Which columns of residuals the responses of the model at other parameters explain.
+
+    Parameters
+    ----------
+    residual : ndarray
+        Shape (times, columns).
+    others : ndarray
+        Residuals at other parameters, shape (draws, times, columns).
+    n_confounds : int
+        Number of confounds that are taken out.
+
+    Returns
+    -------
+    ndarray
+        Shape (columns,).
+    """
+    n, columns = residual.shape
+    found = np.zeros(columns, bool)
+    freedom = n - COMPONENTS - n_confounds - 1
+    for column in range(columns if freedom > 0 and len(others) >= COMPONENTS else 0):
+        change = (others[:, :, column] - residual[:, column]).T
+        size = np.linalg.norm(change, axis=0)
+        change = change[:, size > 0] / size[size > 0]
+        basis = np.linalg.svd(change, full_matrices=False)[0][:, :COMPONENTS]
+        whole = float(residual[:, column] @ residual[:, column])
+        part = float(((basis.T @ residual[:, column]) ** 2).sum())
+        k = basis.shape[1]
+        if not k or part >= whole:
+            continue
+        ratio = (part / k) / ((whole - part) / freedom)
+        share = 1 - (whole - part) / whole * (freedom + k) / freedom
+        found[column] = share > SHARE and stats.f.sf(ratio, k, freedom) < SIGNIFICANT / columns
+    return found
+
+
+def _fits_best(others: list[NDArray]) -> NDArray:
+    """Places of draws, that of the highest likelihood first, each with the noise it calls for."""
+    least = np.finfo(float).tiny
+    log_likelihood = -sum(
+        each.shape[1] / 2 * np.log(np.maximum((each**2).mean(1), least)).sum(1) for each in others
+    )
+    return np.argsort(-log_likelihood, kind="stable")
+
+
+def _reason(
+    model: _Model, optima: LaplaceResult, place: int, others: list[NDArray] | None
+) -> str | None:
+    """What is wrong with an optimum; without draws, what may be."""
+    if stopped_early(optima, place):
+        return STEEP
+    residuals, n_confounds = model.residuals(np.asarray(optima.mean[place]))
+    for i, residual in enumerate(residuals):
+        if len(residual) < FEWEST or not coloured(residual).any():
+            continue
+        if others is None or explained_elsewhere(residual, others[i], n_confounds[i]).any():
+            return UNEXPLAINED
+    return None
+
+
+def search(
+    static: tuple,
+    prepared: Any,
+    first: LaplaceResult,
+    centre: NDArray,
+    seed: int,
+    workers: int | None = None,
+) -> Found:
+    """Look for a better optimum where that of the first start is poor.
+
+    Parameters
+    ----------
+    static : tuple
+        Source, layout and settings, as `bayesdcm.infer.inversion.run_starts` takes them.
+    prepared : pytree
+        Data.
+    first : LaplaceResult
+        From the prior mean; NumPy arrays with a leading axis of one start.
+    centre : ndarray
+        The prior mean, shape (size,).
+    seed : int
+        Of the draws.
+    workers : int, optional
+        As in `run_starts`.
+
+    Returns
+    -------
+    Found
+        All optima, and a record.
+    """
+    record: dict[str, Any] = {"starts": 1, "reason": None, "gain": 0.0, "left": None}
+    if bool(first.failed[0]) or not np.isfinite(first.free_energy[0]):
+        return Found(first, record)
+    model, optima, best, fruitless = _Model(static, prepared, np.asarray(centre)), first, 0, 0
+    others: list[NDArray] | None = None
+    left = _reason(model, optima, best, others)
+    for k in range(ROUNDS):
+        if left is None or fruitless == FRUITLESS:
+            break
+        state = np.random.SeedSequence([seed, k]).generate_state(1)
+        points, responses = model.draws(int(state[0]))
+        if not len(points):
+            break
+        joined = zip(others or responses, responses, strict=True)
+        others = responses if others is None else [np.concatenate(pair) for pair in joined]
+        if k == 0:
+            left = _reason(model, optima, best, others)
+            if left is None:
+                break
+            record["reason"] = left
+        starts = jnp.asarray(points[_fits_best(responses)[:CLIMBS]])
+        found = run_starts(*static, prepared, starts, workers)
+        optima = jax.tree.map(lambda *leaves: np.concatenate(leaves), optima, found)
+        energy = np.where(optima.failed, -np.inf, optima.free_energy)
+        fruitless = 0 if energy.max() > energy[best] + GAIN else fruitless + 1
+        best = int(np.argmax(energy))
+        left = _reason(model, optima, best, others)
+    record["starts"] = len(optima.free_energy)
+    record["gain"] = float(optima.free_energy[best] - first.free_energy[0])
+    record["left"] = left if record["reason"] else None
+    return Found(optima, record)
