@@ -23,6 +23,7 @@ from bayesdcm.commands.group import group
 from bayesdcm.commands.messages import as_text, noticing_interrupts, reported, say
 from bayesdcm.commands.options import (
     INTEGRATOR_HELP,
+    STARTS_HELP,
     Integrator,
     Method,
     Priors,
@@ -129,12 +130,7 @@ def fit(
         typer.Option(help=INTEGRATOR_HELP),
     ] = None,
     seed: Seed = 0,
-    starts: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Starting points of variational Laplace, from which svi and nuts start."
-        ),
-    ] = None,
+    starts: Annotated[int | None, typer.Option(min=1, help=STARTS_HELP)] = None,
     chains: Annotated[int | None, typer.Option(min=1, help="Chains (nuts).")] = None,
     draws: Annotated[int | None, typer.Option(min=1, help="Draws kept, of each chain.")] = None,
     warmup: Annotated[

@@ -28,6 +28,10 @@ INTEGRATOR_HELP = (
     "bilinear is SPM's, with its scaling of signals and its prior of the noise (the default for "
     "its files), nonlinear solves the equations and lets data decide on the noise."
 )
+STARTS_HELP = (
+    "Starting points (laplace): the prior mean and draws from the prior. By default one, and "
+    "others only where a task-fMRI model with integrator nonlinear is left at a poor optimum."
+)
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress or messages.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 Priors = Annotated[

@@ -33,6 +33,7 @@ from bayesdcm.infer.fitting import (
     laplace_starts,
     plain_options,
     require_gaussian,
+    searches,
 )
 from bayesdcm.infer.inversion import best_optimum, laplace_settings
 from bayesdcm.infer.problem import Problem, make_problem
@@ -309,11 +310,11 @@ def _batches(plan: _Plan, problems: Mapping[Key, Problem], wanted: list[Key]) ->
             plan.options.get("max_iterations"),
             plan.options.get("derivatives", "exact"),
         )
+        given = plan.options.get("starts")
+        seeds = [plan.seed_of(keys[i][1]) for i in chosen]
         starts = [
-            laplace_starts(
-                problems[keys[i]], plan.options.get("starts", 1), plan.seed_of(keys[i][1])
-            )
-            for i in chosen
+            laplace_starts(problems[keys[i]], given, seed)
+            for i, seed in zip(chosen, seeds, strict=True)
         ]
         batches.append(
             Batch(
@@ -323,6 +324,7 @@ def _batches(plan: _Plan, problems: Mapping[Key, Problem], wanted: list[Key]) ->
                 starts=starts,
                 own=own_arrays(prepared),
                 whole=len(keys),
+                seeds=seeds if searches(source, given) else [],
             )
         )
     return batches
@@ -332,6 +334,7 @@ def _fit_from(plan: _Plan, problem: Problem, subject: str, found: Any) -> Fit:
     """The fit that a batch has found, bound to its problem."""
     if plan.method == "laplace":
         draws = plan.options.get("draws", 1000)
-        return laplace_fit(problem, best_optimum(found), plan.seed_of(subject), draws)
+        optimum = best_optimum(found.optima) | {"search": found.record}
+        return laplace_fit(problem, optimum, plan.seed_of(subject), draws)
     method, evidence, trace, status, posterior = found
     return Fit(method, evidence, trace, status, problem, posterior, problem.description)

@@ -18,6 +18,7 @@ from bayesdcm.group.side_by_side import Job, enough, run_side_by_side, suited
 from bayesdcm.infer.fitting import fit
 from bayesdcm.infer.inversion import run_laplace, run_starts
 from bayesdcm.infer.laplace import LaplaceResult
+from bayesdcm.infer.search import Found, search
 from bayesdcm.infer.threads import n_cores, single_threaded_linear_algebra
 
 Key = tuple[str, str]
@@ -50,6 +51,8 @@ class Batch:
         Of each array of the prepared data, whether fits have one of their own, or share it.
     whole : int
         Number of fits with those that are done: how a fit is computed must not depend on them.
+    seeds : list of int
+        Seed of each, where poor optima call for other starts; empty where they do not.
     """
 
     keys: list[Key]
@@ -59,6 +62,7 @@ class Batch:
     call: tuple = ()
     own: tuple[bool, ...] = ()
     whole: int = 0
+    seeds: list[int] = field(default_factory=list)
 
     def part(self, indices: Sequence[int]) -> Batch:
         """Some of the fits."""
@@ -69,6 +73,7 @@ class Batch:
             [self.starts[i] for i in indices],
             own=self.own,
             whole=self.whole,
+            seeds=[self.seeds[i] for i in indices] if self.seeds else [],
         )
 
 
@@ -85,13 +90,24 @@ def batches_locally(batches: Sequence[Batch], side_by_side: str) -> Iterator[Out
     Yields
     ------
     tuple
-        Key, and what was found: `LaplaceResult`, parts of a fit, or the exception.
+        Key, and what was found: `Found`, parts of a fit, or the exception.
     """
     for batch in batches:
         if batch.call:
             yield batch.keys[0], _attempt(_other_method, batch.call)
         else:
-            yield from _runner(batch, side_by_side)(batch)
+            for key, found in _runner(batch, side_by_side)(batch):
+                yield key, _attempt(_searched, (batch, key, found))
+
+
+def _searched(batch: Batch, key: Key, found: Any) -> Found:
+    """What `bayesdcm.fit` does with the optimum of the first start."""
+    if isinstance(found, Exception):
+        raise found
+    if not batch.seeds:
+        return Found(found, None)
+    i = batch.keys.index(key)
+    return search(batch.static, batch.prepared[i], found, batch.starts[i][0], batch.seeds[i])
 
 
 def _runner(batch: Batch, side_by_side: str) -> Callable[[Batch], Iterator[Outcome]]:
@@ -160,6 +176,7 @@ def _plain(batch: Batch) -> Batch:
         batch.call,
         batch.own,
         batch.whole,
+        batch.seeds,
     )
 
 

@@ -21,6 +21,8 @@ CONFLICT_LIMIT = 5.0
 # SPM's own check of fMRI DCMs warns below this share of explained variance.
 EXPLAINED_LIMIT = 0.10
 ENERGY_LIMIT = 0.3
+# Optima this near to the best, in nats, matter.
+NEAR_MODES = 3.0
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,7 @@ def _check_run(fit: Any, problems: list[str], facts: dict[str, Any]) -> None:
             "stopped early",
             "The run was stopped before its end; only finished draws were kept.",
         )
+    _check_search(fit, problems, facts)
     recoveries = int(fit.status.get("recoveries", 0))
     facts["recoveries"] = recoveries
     if recoveries:
@@ -125,6 +128,32 @@ def _check_run(fit: Any, problems: list[str], facts: dict[str, Any]) -> None:
             "diverged on the way",
             f"The trajectory diverged {recoveries} time(s) during optimisation and a shorter "
             "step was taken. Check that the model is stable at the posterior mean.",
+        )
+
+
+def _check_search(fit: Any, problems: list[str], facts: dict[str, Any]) -> None:
+    record = fit.status.get("search")
+    if not record or not record["reason"]:
+        return
+    facts["search"] = record
+    if record["left"]:
+        add(
+            problems,
+            "doubtful optimum",
+            f"The optimum is doubtful: the best of {record['starts']} starts is "
+            f"{record['gain']:.1f} nats above the first, but {record['left']}. Try more "
+            "(starts=64), or check the inputs and the structure of the model.",
+        )
+    if fit.method != "laplace":
+        return
+    near = [other for other in fit.modes[1:] if fit.log_evidence - other.log_evidence < NEAR_MODES]
+    if near:
+        add(
+            problems,
+            "several optima",
+            f"{len(near)} other optim{'um is' if len(near) == 1 else 'a are'} within "
+            f"{NEAR_MODES:.0f} nats of the best one: the posterior has several modes, of which "
+            "this fit is one. See fit.modes, and compare with method='nuts'.",
         )
 
 

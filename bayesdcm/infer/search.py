@@ -2,9 +2,11 @@
 
 Variational Laplace climbs from where it starts. It can end at a poor optimum (where a region is
 deactivated strongly, a modulation of the wrong sign explains one region and gives up another), and
-its rule can stop it while its steps are still short. Both can be seen in what it leaves: a steep
-slope, or residuals that responses of the same model would explain. Then, and only then, the prior
-is searched: of many draws, those whose responses fit best become starting points.
+its rule can stop it while its steps are still short. Both can be seen in what it leaves: no long
+step of little gain, or residuals that responses of the same model would explain. Then, and only
+then, the prior is searched: of many draws, those whose responses fit best become starting points.
+At last the neighbourhood of a better optimum is searched in the same way. At the draws only the
+prediction is evaluated, by one program, and all starts share the program of a single start.
 """
 
 from __future__ import annotations
@@ -20,17 +22,23 @@ from scipy import stats
 
 from bayesdcm.infer.density import Layout, evaluate
 from bayesdcm.infer.inversion import run_starts
-from bayesdcm.infer.laplace import TOLERANCE, LaplaceResult
+from bayesdcm.infer.laplace import LaplaceResult
 from bayesdcm.infer.posterior import prior_points
 
-# A round draws so many points from the prior and climbs from the best of them.
-DRAWS, CLIMBS = 128, 4
-# There are so many rounds at most, and no more after so many that found nothing better.
-ROUNDS, FRUITLESS = 4, 2
+# Responses at so many draws from the prior tell whether an optimum is poor.
+TRIALS = 32
+# A round draws so many points and climbs from those that fit best.
+DRAWS, CLIMBS = 256, 4
+# Where the optimum is good, another may be beside it: points are then drawn about it, this much as
+# widely as the prior.
+SPREAD = 0.25
+# There are so many rounds at most, and no more after so many that found nothing better; after one
+# where the optimum is good.
+ROUNDS, FRUITLESS = 8, 4
 # What counts as better, in nats.
 GAIN = 1.0
-# Residuals are looked at where their first autocorrelations are so many standard errors over zero.
-LAGS, WHITE = 3, 1.64
+# Residuals are looked at where so many autocorrelations have this p-value or less.
+LAGS, WHITE = 10, 0.2
 # They are poor where the main components of responses at draws of the prior explain this share of
 # a column (what as many random components would explain is taken off), with this p-value.
 COMPONENTS, SHARE, SIGNIFICANT = 8, 0.05, 1e-3
@@ -52,13 +60,14 @@ class Found(NamedTuple):
     ----------
     optima : LaplaceResult
         NumPy arrays, one row a start, the given one first.
-    record : dict
-        ``starts``, how many there were; ``reason`` for more than one, or None; ``gain``, how much
-        better the best is than the first, nats; ``left``, what is still wrong with it, or None.
+    record : dict or None
+        None without a search. ``starts``, how many there were; ``reason`` for more than one, or
+        None; ``gain``, how much better the best is than the first, nats; ``left``, what is still
+        wrong with it, or None.
     """
 
     optima: LaplaceResult
-    record: dict[str, Any]
+    record: dict[str, Any] | None
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -96,20 +105,30 @@ class _Model(NamedTuple):
         residuals, n_confounds = _residuals(*self.static[:2], self.prepared, jnp.asarray(point))
         return [np.asarray(each) for each in residuals], [int(n) for n in n_confounds]
 
-    def draws(self, seed: int) -> tuple[NDArray, list[NDArray]]:
-        """Points drawn from the prior at which the model does not diverge, and residuals there."""
-        points = np.array(prior_points(*self.static[:2], self.prepared, DRAWS, seed))
-        n = self.static[1].n_parameters
+    def draws(self, n: int, seed: int, about: NDArray | None = None) -> tuple[NDArray, list]:
+        """Points drawn from the prior at which the model does not diverge, and residuals there.
+
+        Parameters
+        ----------
+        n, seed : int
+            How many, and their seed.
+        about : ndarray, optional
+            Parameters about which points are drawn; None: from the prior.
+        """
+        points = np.array(prior_points(*self.static[:2], self.prepared, n, seed))
+        n_parameters = self.static[1].n_parameters
         # Hyperparameters always start at their prior mean: only the parameters have modes.
-        points[:, n:] = self.centre[n:]
+        points[:, n_parameters:] = self.centre[n_parameters:]
+        if about is not None:
+            shift = points[:, :n_parameters] - self.centre[:n_parameters]
+            points[:, :n_parameters] = about + SPREAD * shift
         found = [self.residuals(point)[0] for point in points]
         size = np.array([max(np.abs(each).max(initial=0) for each in row) for row in found])
         finite = np.isfinite(size)
-        usable = finite & (size <= DIVERGING * np.median(size[finite])) if finite.any() else finite
-        kept = np.flatnonzero(usable)
-        return points[kept], [
-            np.stack(site) for site in zip(*(found[k] for k in kept), strict=True)
-        ]
+        usual = DIVERGING * np.median(size[finite]) if finite.any() else 0.0
+        kept = np.flatnonzero(finite & (size <= usual))
+        sites = zip(*(found[k] for k in kept), strict=True)
+        return points[kept], [np.stack(site) for site in sites]
 
 
 def stopped_early(optima: LaplaceResult, place: int) -> bool:
@@ -128,20 +147,25 @@ def stopped_early(optima: LaplaceResult, place: int) -> bool:
     Returns
     -------
     bool
-        True also for a run that had not converged.
+        False for a run that had not converged.
     """
     trace = {name: values[place] for name, values in optima.trace.items()}
-    small = trace["predicted_change"] < TOLERANCE
-    return not bool((small & (trace["log_step"] >= LONG_STEP)).any())
+    small = trace["predicted_change"] < GAIN
+    seen = (small & (trace["log_step"] >= LONG_STEP)).any()
+    return bool(optima.converged[place]) and not bool(seen)
 
 
 def coloured(residual: NDArray) -> NDArray:
-    """Which columns are correlated in time, (columns,).
+    """Which columns may be correlated in time, by the test of Ljung and Box, (columns,).
 
     Parameters
     ----------
     residual : ndarray
         Shape (times, columns).
+
+    References
+    ----------
+    .. [1] Ljung and Box (1978), Biometrika 65:297. https://doi.org/10.1093/biomet/65.2.297
 
     Examples
     --------
@@ -150,10 +174,11 @@ def coloured(residual: NDArray) -> NDArray:
     >>> coloured(np.stack([random, np.sin(times / 4) + random], axis=1)).tolist()
     [False, True]
     """
-    centred = residual - residual.mean(0)
+    n, centred = len(residual), residual - residual.mean(0)
     power = np.maximum((centred**2).sum(0), np.finfo(float).tiny)
-    lagged = sum((centred[lag:] * centred[:-lag]).sum(0) for lag in range(1, LAGS + 1))
-    return lagged / power * np.sqrt(len(residual) / LAGS) > WHITE
+    lags = range(1, LAGS + 1)
+    squares = [((centred[k:] * centred[:-k]).sum(0) / power) ** 2 / (n - k) for k in lags]
+    return stats.chi2.sf(n * (n + 2) * np.sum(squares, axis=0), LAGS) < WHITE
 
 
 def explained_elsewhere(residual: NDArray, others: NDArray, n_confounds: int = 0) -> NDArray:
@@ -250,22 +275,17 @@ def search(
     if bool(first.failed[0]) or not np.isfinite(first.free_energy[0]):
         return Found(first, record)
     model, optima, best, fruitless = _Model(static, prepared, np.asarray(centre)), first, 0, 0
-    others: list[NDArray] | None = None
-    left = _reason(model, optima, best, others)
-    for k in range(ROUNDS):
-        if left is None or fruitless == FRUITLESS:
-            break
-        state = np.random.SeedSequence([seed, k]).generate_state(1)
-        points, responses = model.draws(int(state[0]))
+    if _reason(model, optima, best, None) is None:
+        return Found(optima, record)
+    seeds = [int(state) for state in np.random.SeedSequence(seed).generate_state(1 + ROUNDS)]
+    points, others = model.draws(TRIALS, seeds[0])
+    left = _reason(model, optima, best, others) if len(points) else None
+    record["reason"] = left
+    for k in range(ROUNDS if left else 0):
+        about = None if left else np.asarray(optima.mean[best])
+        points, responses = model.draws(DRAWS, seeds[1 + k], about)
         if not len(points):
             break
-        joined = zip(others or responses, responses, strict=True)
-        others = responses if others is None else [np.concatenate(pair) for pair in joined]
-        if k == 0:
-            left = _reason(model, optima, best, others)
-            if left is None:
-                break
-            record["reason"] = left
         starts = jnp.asarray(points[_fits_best(responses)[:CLIMBS]])
         found = run_starts(*static, prepared, starts, workers)
         optima = jax.tree.map(lambda *leaves: np.concatenate(leaves), optima, found)
@@ -273,7 +293,9 @@ def search(
         fruitless = 0 if energy.max() > energy[best] + GAIN else fruitless + 1
         best = int(np.argmax(energy))
         left = _reason(model, optima, best, others)
+        if fruitless >= (FRUITLESS if left else 1):
+            break
     record["starts"] = len(optima.free_energy)
     record["gain"] = float(optima.free_energy[best] - first.free_energy[0])
-    record["left"] = left if record["reason"] else None
+    record["left"] = left
     return Found(optima, record)
