@@ -451,6 +451,9 @@ def conditional_laplace(
         running, lambda s: _iterate(problem, s), _initial(problem, point, max_iterations)
     )
     found, assessment = state.best.point, state.best.assessment
+    # Of the parameters of states; those of the observer have taken steps of their own.
+    gradient = assessment.gradient
+    slope = gradient @ inverse(-assessment.curvature) @ gradient / 2
     return LaplaceResult(
         jnp.concatenate([found.parameters, found.observer]),
         assessment.covariance[:n_parameters, :n_parameters],
@@ -463,5 +466,6 @@ def conditional_laplace(
         state.flags.all(),
         state.failed,
         state.recoveries,
+        slope,
         state.trace,
     )

@@ -68,6 +68,9 @@ class LaplaceResult(NamedTuple):
         Whether the prediction could not be made finite again.
     recoveries : ()
         Number of times a diverging step was taken back.
+    slope : ()
+        Gain in nats that a Newton step from the posterior mean promises, ``g' S g / 2`` of the
+        gradient g and the covariance S: small at an optimum, however short the last steps were.
     trace : dict
         Per iteration: ``free_energy`` evaluated, ``accepted``, ``predicted_change``,
         ``log_step``.
@@ -84,6 +87,7 @@ class LaplaceResult(NamedTuple):
     converged: jax.Array
     failed: jax.Array
     recoveries: jax.Array
+    slope: jax.Array
     trace: dict[str, jax.Array]
 
 
@@ -402,6 +406,7 @@ def result_of(sites: Layout, state: _State) -> LaplaceResult:
         state.done,
         state.failed,
         state.recoveries,
+        best.gradient @ best.covariance @ best.gradient / 2,
         state.trace,
     )
 

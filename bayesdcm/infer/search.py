@@ -2,11 +2,11 @@
 
 Variational Laplace climbs from where it starts. It can end at a poor optimum (where a region is
 deactivated strongly, a modulation of the wrong sign explains one region and gives up another), and
-its rule can stop it while its steps are still short. Both can be seen in what it leaves: no long
-step of little gain, or residuals that responses of the same model would explain. Then, and only
-then, the prior is searched: of many draws, those whose responses fit best become starting points.
-At last the neighbourhood of a better optimum is searched in the same way. At the draws only the
-prediction is evaluated, by one program, and all starts share the program of a single start.
+its rule can stop it while its steps are still short. Both can be seen in what it leaves: a slope,
+or residuals that responses of the same model would explain. Then, and only then, the prior is
+searched: of many draws, those whose responses fit best become starting points. At last the
+neighbourhood of a better optimum is searched in the same way. At the draws only the prediction is
+evaluated, by one program, and all starts share the program of a single start.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from scipy import stats
 
 from bayesdcm.infer.density import Layout, evaluate
 from bayesdcm.infer.inversion import run_starts
-from bayesdcm.infer.laplace import LaplaceResult
+from bayesdcm.infer.laplace import TOLERANCE, LaplaceResult
 from bayesdcm.infer.posterior import prior_points
 
 # Responses at so many draws from the prior tell whether an optimum is poor.
@@ -44,8 +44,6 @@ LAGS, WHITE = 10, 0.2
 COMPONENTS, SHARE, SIGNIFICANT = 8, 0.05, 1e-3
 # With fewer data in a column there is nothing to tell by.
 FEWEST = 30
-# A step is about a Newton step where its regularisation is this or more.
-LONG_STEP = 2.0
 # Responses so many times larger than is usual are of diverging trajectories.
 DIVERGING = 1e3
 
@@ -132,7 +130,7 @@ class _Model(NamedTuple):
 
 
 def stopped_early(optima: LaplaceResult, place: int) -> bool:
-    """Whether it was never seen that a long step gains little.
+    """Whether a run ended as converged although a Newton step promises more.
 
     The rule that ends variational Laplace looks at the gain of the next step, which is small where
     that step is short, too.
@@ -147,12 +145,9 @@ def stopped_early(optima: LaplaceResult, place: int) -> bool:
     Returns
     -------
     bool
-        False for a run that had not converged.
+        False for a run that had not converged, which is known to have been stopped.
     """
-    trace = {name: values[place] for name, values in optima.trace.items()}
-    small = trace["predicted_change"] < GAIN
-    seen = (small & (trace["log_step"] >= LONG_STEP)).any()
-    return bool(optima.converged[place]) and not bool(seen)
+    return bool(optima.converged[place]) and bool(optima.slope[place] > TOLERANCE)
 
 
 def coloured(residual: NDArray) -> NDArray:
