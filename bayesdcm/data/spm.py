@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import warnings
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesdcm.data.bold import BoldData
-from bayesdcm.data.spm_container import existing_file, load_dcm
+from bayesdcm.data.spm_container import existing_file, keeps_order, load_dcm
 from bayesdcm.data.spm_estimates import SpmEstimates, read_estimates
 from bayesdcm.data.spm_fields import dense, flag, is_empty, n_columns, names_of
+from bayesdcm.data.spm_priors import Moments
+from bayesdcm.data.spm_task_priors import read_task_priors
+from bayesdcm.data.validation import warn_caller
 
 __all__ = ["SpmFile", "parse_task", "read_spm_file"]
 
@@ -26,10 +29,11 @@ _UNSUPPORTED = {
     "hidden": "a DCM with hidden regions",
     "precision": "a DCM whose prior on connections is not SPM's default",
 }
-# Above this number of regions SPM projects the prior on A to principal modes of the data.
+# Above this number of regions SPM projects the prior on A to principal modes of the data, unless
+# DCM.options.maxnodes is another.
 _MAX_NODES = 8
-# SPM's defaults for the mean and variance of the log-precision of the noise.
-_NOISE_PRIOR = {"hE": 6.0, "hC": 1 / 128}
+# From SPM25 on, the diagonal of DCM.a decides which self-connections are estimated.
+_DIAGONAL_COUNTS = 25
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +54,9 @@ class SpmFile:
         Whether each region has an excitatory and an inhibitory population.
     data : BoldData
         Signals, inputs (centred where the file asks for it), confounds and slice delays.
+    priors : dict of Moments
+        Prior means and variances that the file brings, as full arrays by parameter, the noise's
+        ``log_precision`` (regions,) among them; parameters of which it says nothing are absent.
     estimates : SpmEstimates or None
         What SPM estimated; None where the model was not estimated.
     """
@@ -60,6 +67,7 @@ class SpmFile:
     D: NDArray[np.int64] | None
     two_state: bool
     data: BoldData
+    priors: dict[str, Moments]
     estimates: SpmEstimates | None
 
 
@@ -92,8 +100,9 @@ def read_spm_file(path: str | os.PathLike[str]) -> SpmFile:
     Warns
     -----
     UserWarning
-        If SPM used a prior that depends on data (over eight regions) or settings for the noise
-        that are not its defaults, or if its estimates are laid out in an unknown way.
+        If SPM used a prior that depends on data (over eight regions), or one with covariances; if
+        the structure follows another field than DCM.a; or if estimates are not one person's fit or
+        laid out in an unknown way.
 
     Examples
     --------
@@ -103,18 +112,20 @@ def read_spm_file(path: str | os.PathLike[str]) -> SpmFile:
     """
     file = existing_file(path)
     try:
-        return parse_task(load_dcm(file))
+        return parse_task(load_dcm(file), ordered=keeps_order(file))
     except (ValueError, TypeError) as error:
         raise ValueError(f"path: '{file}' cannot be used. {error}") from error
 
 
-def parse_task(dcm: Mapping[str, Any]) -> SpmFile:
+def parse_task(dcm: Mapping[str, Any], *, ordered: bool = True) -> SpmFile:
     """Content of a DCM for task fMRI, in this package's layout.
 
     Parameters
     ----------
     dcm : mapping
         The structure, by field.
+    ordered : bool, default True
+        Whether fields of structures are in MATLAB's order.
 
     Returns
     -------
@@ -131,7 +142,45 @@ def parse_task(dcm: Mapping[str, Any]) -> SpmFile:
     _check_kind(dcm, options)
     data = _read_data(dcm)
     n, m = data.n_regions, data.n_inputs
-    _warn_of_differences(n, options)
+    regions, inputs = data.region_names or (), data.input_names or ()
+    switches = _structure(dcm, n, m)
+    most = _max_nodes(options)
+    found = read_task_priors(dcm, regions, inputs, many=n > most, ordered=ordered)
+    if n > most and (found.variance is None or found.projected):
+        warn_caller(
+            f"SPM restricts the prior of DCMs with over {most} regions (DCM.options.maxnodes; here "
+            f"{n}) to principal modes of the data; this package does not, so estimates will differ"
+        )
+    names = {"A": (regions, regions), "B": (inputs, regions, regions), "C": (regions, inputs),
+             "D": (regions, regions, regions)}  # fmt: skip
+    for name, moments in found.moments.items():
+        if name in switches and moments.variance is not None:
+            switches[name] = _followed(name, switches[name], moments.variance, names[name])
+    if "A" not in found.moments or found.moments["A"].variance is None:
+        _switch_on_diagonal(dcm, switches["A"])
+    driven = switches["C"].any() or np.any(found.moments.get("C", Moments(None, None)).mean)
+    if not driven or not np.any(data.inputs):
+        raise ValueError(
+            "Nothing drives the model: DCM.c or DCM.U.u is zero throughout, and SPM would fit it "
+            "as a stochastic DCM. Expected a driving input. Specify DCM.c."
+        )
+    gates, moments = switches["D"], found.moments.get("D", Moments(None, None))
+    if is_empty(dcm.get("d")) and not (np.any(gates) or np.any(moments.mean)):
+        switches["D"] = None
+        found.moments.pop("D", None)
+    if flag(options, "centre"):
+        data = data.centred_inputs()
+    return SpmFile(
+        **switches,
+        two_state=flag(options, "two_state"),
+        data=data,
+        priors=found.moments,
+        estimates=read_estimates(dcm, regions, inputs, found.variance, ordered),
+    )
+
+
+def _structure(dcm: Mapping[str, Any], n: int, m: int) -> dict[str, Any]:
+    """Switches of DCM.a to DCM.d."""
     if getattr(dcm["a"], "ndim", 0) == 1 and n > 1:
         raise ValueError(
             "DCM.a is a vector, which parameterises connections by eigenvalues; expected a matrix "
@@ -139,24 +188,63 @@ def parse_task(dcm: Mapping[str, Any]) -> SpmFile:
         )
     # SPM takes any entry of a other than 0 for a connection.
     A = dense("DCM.a", dcm["a"], (n, n))
-    A = _switches("DCM.a", np.where(np.isfinite(A), (A != 0).astype(float), A))
-    C = _switches("DCM.c", dense("DCM.c", dcm["c"], (n, m)))
-    if not C.any() or not np.any(data.inputs):
-        raise ValueError(
-            "Nothing drives the model: DCM.c or DCM.U.u is zero throughout, and SPM would fit it "
-            "as a stochastic DCM. Expected a driving input. Specify DCM.c."
+    return {
+        "A": _switches("DCM.a", np.where(np.isfinite(A), (A != 0).astype(float), A)),
+        "B": _slices("DCM.b", dcm.get("b"), n, m),
+        "C": _switches("DCM.c", dense("DCM.c", dcm["c"], (n, m))),
+        "D": _gates(dcm.get("d"), n),
+    }
+
+
+def _max_nodes(options: Mapping[str, Any]) -> int:
+    value = options.get("maxnodes")
+    return _MAX_NODES if is_empty(value) else int(dense("DCM.options.maxnodes", value, ()))
+
+
+def _followed(
+    name: str,
+    switches: NDArray[np.int64] | None,
+    variance: NDArray[np.float64],
+    names: Sequence[Sequence[str]],
+) -> NDArray[np.int64]:
+    """Switches of what the file's prior lets vary, which SPM estimates whatever DCM.a says."""
+    free = (variance > 0).astype(np.int64)
+    before = np.zeros_like(free) if switches is None else switches
+    differ = np.argwhere(free != before)
+    # Self-connections are free in SPM12 whether or not they are switched on.
+    differ = [index for index in differ if not (name == "A" and index[0] == index[1])]
+    if differ:
+        first = ", ".join(axis[i] for axis, i in zip(names, differ[0], strict=True))
+        warn_caller(
+            f"DCM.{name.lower()} and the file's prior variances (pC) differ in {len(differ)} "
+            f"connection(s), the first {name}[{first}], which is "
+            f"{'free' if free[tuple(differ[0])] else 'fixed'} by pC; the model follows pC, as SPM "
+            "does"
         )
-    if flag(options, "centre"):
-        data = data.centred_inputs()
-    return SpmFile(
-        A=A,
-        B=_slices("DCM.b", dcm.get("b"), n, m),
-        C=C,
-        D=_gates(dcm.get("d"), n),
-        two_state=flag(options, "two_state"),
-        data=data,
-        estimates=read_estimates(dcm, data.region_names or (), data.input_names or ()),
+    return free
+
+
+def _switch_on_diagonal(dcm: Mapping[str, Any], A: NDArray[np.int64]) -> None:
+    """Give regions self-connections where the file has them off and SPM12 would estimate them."""
+    off = int((np.diag(A) == 0).sum())
+    if not off or _version(dcm) >= _DIAGONAL_COUNTS:
+        return
+    np.fill_diagonal(A, 1)
+    warn_caller(
+        f"DCM.a has no self-connection in {off} region(s), and the file no priors (DCM.M.pC); up "
+        "to SPM12 they are estimated all the same, and so they are here. For self-connections fixed "
+        "at -0.5 Hz, as later versions have them then, take the diagonal out of the model by "
+        "`model.restrict(A=...)`"
     )
+
+
+def _version(dcm: Mapping[str, Any]) -> int:
+    """Number of the version of SPM that estimated the model, 0 where the file does not say."""
+    version = dcm.get("version")
+    version = version.get("SPM") if isinstance(version, Mapping) else None
+    text = version.get("version") if isinstance(version, Mapping) else None
+    found = re.match(r"SPM(\d+)", text.strip()) if isinstance(text, str) else None
+    return int(found[1]) if found else 0
 
 
 def _check_kind(dcm: Mapping[str, Any], options: Mapping[str, Any]) -> None:
@@ -172,6 +260,13 @@ def _check_kind(dcm: Mapping[str, Any], options: Mapping[str, Any]) -> None:
                 f"It holds {kind} (DCM.options.{name}); expected a deterministic DCM for task "
                 f"fMRI. Specify the model without options.{name}."
             )
+    kinds = next((name for name in ("a", "A") if isinstance(dcm.get(name), list)), None)
+    if kinds is not None:
+        raise ValueError(
+            f"DCM.{kinds} is a cell array of {len(dcm[kinds])} matrices, one for each kind of "
+            "connection, as neural mass models have them: it holds a DCM of another kind. Expected "
+            "one for task fMRI, with one matrix DCM.a."
+        )
     missing = [name for name in ("a", "c", "Y", "U") if is_empty(dcm.get(name))]
     missing += [
         f"{part}.{name}"
@@ -186,23 +281,6 @@ def _check_kind(dcm: Mapping[str, Any], options: Mapping[str, Any]) -> None:
             "task fMRI with connections (a), driving inputs (c), signals (Y) and inputs (U). "
             "Specify the model in SPM first, or use the reader of its kind of data."
         )
-
-
-def _warn_of_differences(n: int, options: Mapping[str, Any]) -> None:
-    if n > _MAX_NODES:
-        warnings.warn(
-            f"SPM restricts the prior of DCMs with over {_MAX_NODES} regions (here {n}) to "
-            "principal modes of the data; this package does not, so estimates will differ.",
-            stacklevel=4,
-        )
-    for name, default in _NOISE_PRIOR.items():
-        value = options.get(name)
-        if not is_empty(value) and not np.allclose(np.asarray(value, dtype=float), default):
-            warnings.warn(
-                f"The file sets SPM's prior of the noise DCM.options.{name} to {value}; this "
-                f"package uses SPM's default, {default:g}, so estimates will differ.",
-                stacklevel=4,
-            )
 
 
 def _read_data(dcm: Mapping[str, Any]) -> BoldData:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,8 +20,10 @@ from bayesdcm.data.spm_container import (
 from bayesdcm.data.spm_erp_data import SpmErpData, read_erp_data
 from bayesdcm.data.spm_erp_estimates import SpmErpEstimates, read_erp_estimates
 from bayesdcm.data.spm_erp_layout import cells
+from bayesdcm.data.spm_erp_priors import read_erp_priors
 from bayesdcm.data.spm_fields import dense, flag, is_empty, names_of
-from bayesdcm.data.validation import check_names
+from bayesdcm.data.spm_priors import Moments
+from bayesdcm.data.validation import check_names, warn_caller
 
 __all__ = ["SpmErpFile", "parse_erp", "read_spm_erp_file"]
 
@@ -37,8 +38,7 @@ _DIFFERENCES = {
     "CVA": "channel modes that separate conditions",
     "sus": "a sustained input",
 }
-# SPM's defaults: log-precision of the noise (mean, variance), modes, onset and width in ms.
-_NOISE_PRIOR = {"hE": 6.0, "hC": 1 / 128}
+# SPM's defaults: modes, onset and width in ms.
 _N_MODES, _ONSET, _DURATION = 8, 60.0, 32.0
 
 
@@ -90,6 +90,9 @@ class SpmErpFile:
         field itself in the file of the data.
     options : mapping
         SPM's options, unchanged.
+    priors : dict of Moments
+        Prior means and variances that the file brings, by SPM's symbol and in SPM's shapes, and
+        ``log_precision`` (), that of the noise; those of which it says nothing are absent.
     estimates : SpmErpEstimates or None
         What SPM estimated; None where the model was not estimated.
     """
@@ -116,6 +119,7 @@ class SpmErpFile:
     data: EvokedData
     head_model: Mapping[str, Any] | None
     options: Mapping[str, Any]
+    priors: dict[str, Moments]
     estimates: SpmErpEstimates | None
 
     @property
@@ -202,25 +206,27 @@ def parse_erp(dcm: Mapping[str, Any], *, ordered: bool = True) -> SpmErpFile:
     _check_kind(dcm, options)
     neural = _known("model", options.get("model"), _NEURAL)
     observation = _known("spatial", options.get("spatial"), _OBSERVATIONS)
-    _warn_of_differences(dcm, options)
+    _warn_of_differences(options)
     structure = _structure(dcm)
     n, n_inputs = structure["inputs"].shape
     data = read_erp_data(dcm, options)
     _check_effects(structure["modulation"], data.evoked.n_effects)
-    sizes = (n, n_inputs, data.evoked.n_effects)
     names = check_names("DCM.Sname", names_of(dcm.get("Sname")), n, "source", "DCM.A")
+    sizes = (n, n_inputs, data.evoked.n_effects)
+    priors = read_erp_priors(dcm, neural, observation, sizes, ordered=ordered)
     return SpmErpFile(
-        **structure,
+        **_followed(structure, neural, priors, names),
         **_timing(options, n_inputs),
         **_from_data(data),
         neural=neural,
         observation=observation,
         source_names=names,
-        positions=_positions(dcm.get("Lpos"), n, observation),
+        positions=_positions(dcm.get("Lpos"), n, observation, priors.get("Lpos")),
         position_variance=_position_variance(dcm, options),
         n_modes=int(_number(options, "Nmodes", _N_MODES)),
         head_model=_head_model(dcm),
         options=options,
+        priors=priors,
         estimates=read_erp_estimates(
             dcm,
             neural,
@@ -270,22 +276,12 @@ def _known(option: str, value: object, known: Mapping[str, str]) -> str:
     return known[value.strip().upper()]
 
 
-def _warn_of_differences(dcm: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+def _warn_of_differences(options: Mapping[str, Any]) -> None:
     for name, meaning in _DIFFERENCES.items():
         if flag(options, name):
-            warnings.warn(
+            warn_caller(
                 f"The file asks for {meaning} (DCM.options.{name}), which this package does not "
-                "have, so estimates will differ.",
-                stacklevel=4,
-            )
-    model = dcm.get("M")
-    for name, default in _NOISE_PRIOR.items():
-        value = model.get(name) if isinstance(model, Mapping) else None
-        if not is_empty(value) and not np.allclose(np.asarray(value, dtype=float), default):
-            warnings.warn(
-                f"The file sets SPM's prior of the noise DCM.M.{name} to {value}; this package "
-                f"uses SPM's default, {default:g}, so estimates will differ.",
-                stacklevel=4,
+                "have, so estimates will differ."
             )
 
 
@@ -349,7 +345,45 @@ def _timing(options: Mapping[str, Any], n_inputs: int) -> dict[str, NDArray[np.f
     return timing
 
 
-def _positions(value: object, n: int, observation: str) -> NDArray[np.float64] | None:
+def _followed(
+    structure: Mapping[str, NDArray[np.int64]],
+    neural: str,
+    priors: Mapping[str, Moments],
+    names: Sequence[str],
+) -> dict[str, NDArray[np.int64]]:
+    """Structure with all connections that the file's prior lets vary."""
+
+    def free(symbol: str) -> NDArray[np.bool_]:
+        moments = priors.get(symbol)
+        none = moments is None or moments.variance is None
+        return np.zeros((0,)) > 0 if none else moments.variance > 0  # type: ignore[union-attr]
+
+    A, driven = free("A"), free("C")
+    kinds = dict(zip(("forward", "backward", "lateral"), A, strict=False))
+    if neural == "cmc":
+        modulatory = {"lateral": free("M")} if free("M").size else {}
+        kinds = modulatory | ({"forward": A[0] | A[1], "backward": A[2] | A[3]} if A.size else {})
+    changes = [found for found in (free("B"), free("N")) if found.size]
+    more = kinds | ({"modulation": np.any(changes, axis=0)} if changes else {})
+    more |= {"inputs": driven} if driven.size else {}
+    followed = dict(structure)
+    for name, extra in more.items():
+        added = np.argwhere(extra & (structure[name] == 0))
+        if len(added):
+            to = names[added[0][-2]]
+            warn_caller(
+                f"The file's prior variances (pC) let {len(added)} entries of {name} vary that its "
+                f"structure has off, the first to {to}; the model has them, as SPM does"
+            )
+            followed[name] = structure[name] | extra
+    return followed
+
+
+def _positions(
+    value: object, n: int, observation: str, prior: Moments | None = None
+) -> NDArray[np.float64] | None:
+    if observation == "ecd" and prior is not None and prior.mean is not None:
+        value = prior.mean
     if is_empty(value):
         if observation == "lfp":
             return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesdcm.data.spm_erp_layout import entries, neural_fields, read_fields, spatial_fields
+from bayesdcm.data.spm_estimates import are_of_one_fit
 from bayesdcm.data.spm_fields import dense, is_empty, n_columns
+from bayesdcm.data.validation import warn_caller
 
 __all__ = ["SpmErpEstimates", "read_erp_estimates"]
 
@@ -123,13 +124,14 @@ def read_erp_estimates(
     """
     if any(is_empty(dcm.get(name)) for name in ("Ep", "Cp", "Eg", "Cg", "F")):
         return None
+    if not are_of_one_fit(dcm):
+        return None
     try:
         return _convert(dcm, neural, observation, sizes, n_conditions, n_times, ordered)
     except (ValueError, TypeError, KeyError) as error:
-        warnings.warn(
+        warn_caller(
             f"The file has estimates, but not in the layout of SPM12 and later ({error!s:.300}); "
-            "they are left out. Estimate the model again in a current SPM to have them.",
-            stacklevel=5,
+            "they are left out. `bayesdcm.fit` estimates the model anew"
         )
         return None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -11,12 +10,28 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesdcm.data.spm_fields import dense, is_empty, n_columns
+from bayesdcm.data.spm_fields import dense, flag, is_empty
+from bayesdcm.data.validation import warn_caller
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["SpmEstimates", "read_estimates"]
+__all__ = [
+    "FIELDS",
+    "SpmEstimates",
+    "are_of_one_fit",
+    "in_order",
+    "in_our_axes",
+    "parameter_fields",
+    "parameter_labels",
+    "read_estimates",
+]
+
+FIELDS = ("A", "B", "C", "D", "transit", "decay", "epsilon")
+"""Fields of SPM's parameter structure, in the order of its vector."""
+
+# What searches over reduced models leave in a file beside their result.
+_REDUCED = ("Pf", "Pk", "files", "fun", "BMR", "BMC", "BMA")
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +65,11 @@ class SpmEstimates:
 
 
 def read_estimates(
-    dcm: Mapping[str, Any], regions: Sequence[str], inputs: Sequence[str]
+    dcm: Mapping[str, Any],
+    regions: Sequence[str],
+    inputs: Sequence[str],
+    prior_variance: NDArray[np.float64] | None = None,
+    ordered: bool = True,
 ) -> SpmEstimates | None:
     """Return the estimates in a DCM structure, or None where it was not estimated.
 
@@ -60,17 +79,21 @@ def read_estimates(
         The structure, by field.
     regions, inputs : sequence of str
         Names of the regions and inputs.
+    prior_variance : ndarray, optional
+        Prior variances in the order of SPM's vector, which say what was estimated.
+    ordered : bool, default True
+        Whether fields of structures are in MATLAB's order.
 
     Returns
     -------
     SpmEstimates or None
         None where one of the fields Ep, Cp and F is absent or empty, and, with a warning, where
-        they do not have the layout of SPM12 and later.
+        they are not those of one person's fit or do not have the layout of SPM12 and later.
 
     Warns
     -----
     UserWarning
-        If estimates are present in an unknown layout.
+        If estimates are present that are not one person's fit, or in an unknown layout.
 
     Examples
     --------
@@ -79,50 +102,166 @@ def read_estimates(
     """
     if any(is_empty(dcm.get(name)) for name in ("Ep", "Cp", "F")):
         return None
+    if not are_of_one_fit(dcm):
+        return None
     try:
-        return _convert(dcm, regions, inputs)
+        return _convert(dcm, regions, inputs, prior_variance, ordered)
     except (ValueError, TypeError, KeyError) as error:
-        warnings.warn(
+        warn_caller(
             f"The file has estimates, but not in the layout of SPM12 and later ({error!s:.300}); "
-            "they are left out. Estimate the model again in a current SPM to have them.",
-            stacklevel=5,
+            "they are left out. `bayesdcm.fit` estimates the model anew"
         )
         return None
 
 
-def _convert(dcm: Mapping[str, Any], regions: Sequence[str], inputs: Sequence[str]) -> SpmEstimates:
+def are_of_one_fit(dcm: Mapping[str, Any]) -> bool:
+    """Whether estimates are those of one person's fit, with a warning where they are not.
+
+    Parameters
+    ----------
+    dcm : mapping
+        The structure, by field.
+
+    Returns
+    -------
+    bool
+        False for averages of several people, results of a reduction, whose F is the difference to
+        the full model, and fits without a free energy.
+
+    Warns
+    -----
+    UserWarning
+        If it is False.
+
+    Examples
+    --------
+    >>> are_of_one_fit({"F": -10.0})
+    True
+    """
+    free_energy = dcm["F"]
+    reduction = [f"DCM.{name}" for name in _REDUCED if not is_empty(dcm.get(name))]
+    if flag(dcm, "averaged") or not is_empty(dcm.get("models")):
+        models = dcm.get("models")
+        count = f" of {len(models)} models" if isinstance(models, list | np.ndarray) else ""
+        reason = f"it is an average{count} (DCM.averaged, DCM.models), with the data of one of them"
+    elif reduction:
+        reason = (
+            f"it comes from a search over reduced models ({', '.join(reduction)}), whose F is the "
+            "difference to the full model"
+        )
+    elif np.size(free_energy) == 1 and not np.isfinite(np.asarray(free_energy, float)).all():
+        reason = f"its free energy is {float(np.asarray(free_energy)):g}, so that SPM's fit failed"
+    else:
+        return True
+    warn_caller(
+        f"The file's estimates are not those of one person's fit: {reason}. They are left out; "
+        "`bayesdcm.fit` estimates the model from the data in the file"
+    )
+    return False
+
+
+def _convert(
+    dcm: Mapping[str, Any],
+    regions: Sequence[str],
+    inputs: Sequence[str],
+    prior_variance: NDArray[np.float64] | None,
+    ordered: bool,
+) -> SpmEstimates:
     import pandas as pd
 
-    Ep = dcm["Ep"]
-    if not isinstance(Ep, Mapping):
-        raise ValueError("DCM.Ep is not a structure")
     n, m = len(regions), len(inputs)
-    n_modulating = 0 if is_empty(Ep.get("B")) else m
-    n_gating = _n_slices(Ep.get("D"))
-    B = np.zeros((n, n, m))
-    D = np.zeros((n, n, n))
-    if n_modulating:
-        B = dense("DCM.Ep.B", Ep["B"], (n, n, m))
-    if n_gating:
-        D[:, :, :n_gating] = dense("DCM.Ep.D", Ep["D"], (n, n, n_gating))
-    mean = {
-        "A": dense("DCM.Ep.A", Ep["A"], (n, n)),
-        "B": np.moveaxis(B, 2, 0),
-        "C": dense("DCM.Ep.C", Ep["C"], (n, m)),
-        "D": np.moveaxis(D, 2, 0),
-        "transit": dense("DCM.Ep.transit", Ep["transit"], (n,)),
-        "decay": dense("DCM.Ep.decay", Ep["decay"], ()),
-        "epsilon": dense("DCM.Ep.epsilon", Ep["epsilon"], ()),
-    }
-    labels = _labels(regions, inputs[:n_modulating], inputs, regions[:n_gating])
-    covariance = dense("DCM.Cp", dcm["Cp"], (len(labels), len(labels)))
-    keep = np.flatnonzero(_prior_variance(dcm, covariance) > 0)
-    names = [labels[i] for i in keep]
+    stored = parameter_fields("DCM.Ep", dcm["Ep"], n, m)
+    if stored["decay"].ndim:
+        raise ValueError(
+            f"DCM.Ep.decay has {n} values, one a region, but the model here has one decay for all"
+        )
+    labels = parameter_labels(stored, regions, inputs)
+    places = in_order(dcm["Ep"], stored, ordered)
+    covariance = dense("DCM.Cp", dcm["Cp"], (len(labels), len(labels)))[np.ix_(places, places)]
+    if prior_variance is None:
+        # Without the prior: what was not free has no posterior variance either.
+        prior_variance = np.diag(covariance)
+    elif len(prior_variance) != len(labels):
+        raise ValueError("DCM.Ep and the prior of DCM.M do not have the same entries")
+    free = prior_variance > 0
+    names = [labels[i] for i in np.flatnonzero(free)]
     return SpmEstimates(
-        mean={name: _read_only(values) for name, values in mean.items()},
-        covariance=pd.DataFrame(covariance[np.ix_(keep, keep)], index=names, columns=names),
+        mean={name: _read_only(v) for name, v in in_our_axes(stored, n, m).items()},
+        covariance=pd.DataFrame(covariance[np.ix_(free, free)], index=names, columns=names),
         free_energy=float(dense("DCM.F", dcm["F"], ())),
     )
+
+
+def parameter_fields(name: str, structure: Any, n: int, m: int) -> dict[str, NDArray[np.float64]]:
+    """Fields of SPM's parameter structure for fMRI, in SPM's shapes and order.
+
+    Parameters
+    ----------
+    name : str
+        The structure, for the messages.
+    structure : object
+        The structure as read.
+    n, m : int
+        Numbers of regions and inputs.
+
+    Returns
+    -------
+    dict of ndarray
+        ``A`` (n, n), ``B`` (n, n, m or 0), ``C`` (n, m), ``D`` (n, n, gating regions), ``transit``
+        (n,), ``decay`` (), or (n,) as earlier versions had it, and ``epsilon`` ().
+
+    Raises
+    ------
+    ValueError
+        If it is no structure, fields are missing, or have another shape.
+
+    Examples
+    --------
+    >>> parameter_fields("DCM.Ep", np.zeros(4), 1, 1)
+    Traceback (most recent call last):
+    ValueError: DCM.Ep is not a structure
+    """
+    if not isinstance(structure, Mapping):
+        raise ValueError(f"{name} is not a structure")
+    missing = [f"{name}.{field}" for field in FIELDS if field not in structure]
+    missing = [field for field in missing if field[-2:] not in (".B", ".D")]
+    if missing:
+        raise ValueError(f"{', '.join(missing)} is missing")
+    modulating = 0 if is_empty(structure.get("B")) else m
+    gating = _n_slices(structure.get("D"))
+    regional = int(np.prod(getattr(structure["decay"], "shape", ()), dtype=int)) == n > 1
+    shapes: dict[str, tuple[int, ...]] = {
+        "A": (n, n), "B": (n, n, modulating), "C": (n, m), "D": (n, n, gating),
+        "transit": (n,), "decay": (n,) if regional else (), "epsilon": (),
+    }  # fmt: skip
+    return {
+        field: np.zeros(shape) if 0 in shape else dense(f"{name}.{field}", structure[field], shape)
+        for field, shape in shapes.items()
+    }
+
+
+def in_our_axes(
+    fields: Mapping[str, NDArray[np.float64]], n: int, m: int
+) -> dict[str, NDArray[np.float64]]:
+    """Full arrays of the model here, of SPM's fields.
+
+    Parameters
+    ----------
+    fields : mapping
+        As `parameter_fields` gives them.
+    n, m : int
+        Numbers of regions and inputs.
+
+    Returns
+    -------
+    dict of ndarray
+        ``B`` (input, to, from) and ``D`` (gating region, to, from), zero where SPM has no slice.
+    """
+    B, D = np.zeros((m, n, n)), np.zeros((n, n, n))
+    for full, name in ((B, "B"), (D, "D")):
+        slices = np.moveaxis(fields[name], 2, 0)
+        full[: len(slices)] = slices
+    return {**fields, "B": B, "D": D}
 
 
 def _n_slices(value: object) -> int:
@@ -132,31 +271,63 @@ def _n_slices(value: object) -> int:
     return shape[2] if len(shape) == 3 else 1
 
 
-def _labels(
-    regions: Sequence[str], modulating: Sequence[str], driving: Sequence[str], gating: Sequence[str]
+def parameter_labels(
+    fields: Mapping[str, NDArray[np.float64]], regions: Sequence[str], inputs: Sequence[str]
 ) -> list[str]:
-    """Labels of all entries in the order of SPM's parameter vector: column-major, target first."""
+    """Labels of all entries in the order of SPM's parameter vector: column-major, target first.
+
+    Parameters
+    ----------
+    fields : mapping
+        As `parameter_fields` gives them.
+    regions, inputs : sequence of str
+        Names of the regions and inputs.
+
+    Returns
+    -------
+    list of str
+        Such as ``A[V5, V1]``.
+    """
+    modulating = inputs[: fields["B"].shape[2]]
+    gating = regions[: fields["D"].shape[2]]
+    decay = [f"decay[{region}]" for region in regions] if fields["decay"].ndim else ["decay"]
     return [
         *(f"A[{to}, {source}]" for source, to in product(regions, regions)),
         *(f"B[{u}, {to}, {source}]" for u, source, to in product(modulating, regions, regions)),
-        *(f"C[{to}, {u}]" for u, to in product(driving, regions)),
+        *(f"C[{to}, {u}]" for u, to in product(inputs, regions)),
         *(f"D[{gate}, {to}, {source}]" for gate, source, to in product(gating, regions, regions)),
         *(f"transit[{region}]" for region in regions),
-        "decay",
+        *decay,
         "epsilon",
     ]
 
 
-def _prior_variance(dcm: Mapping[str, Any], covariance: NDArray[np.float64]) -> NDArray[np.float64]:
-    M = dcm.get("M")
-    prior = M.get("pC") if isinstance(M, Mapping) else None
-    size = len(covariance)
-    if is_empty(prior) or isinstance(prior, Mapping):
-        # Without the prior: what was not free has no posterior variance either.
-        return np.diag(covariance)
-    if n_columns(prior) == 1:
-        return dense("DCM.M.pC", prior, (size,))
-    return np.diag(dense("DCM.M.pC", prior, (size, size)))
+def in_order(
+    structure: Any, fields: Mapping[str, NDArray[np.float64]], ordered: bool
+) -> NDArray[np.intp]:
+    """Where the entries of `fields`, in order, are in the vector that SPM makes of a structure.
+
+    Parameters
+    ----------
+    structure : mapping
+        The structure as read, whose fields SPM stacks as they come.
+    fields : mapping
+        As `parameter_fields` gives them.
+    ordered : bool
+        Whether fields of `structure` are in MATLAB's order; that of `fields` is taken otherwise.
+
+    Returns
+    -------
+    ndarray of int
+        Places in SPM's vector.
+    """
+    names = list(fields)
+    if ordered and isinstance(structure, Mapping):
+        names.sort(key=lambda name: list(structure).index(name) if name in structure else -1)
+    ends = dict(zip(names, np.cumsum([fields[name].size for name in names]), strict=True))
+    return np.concatenate(
+        [np.arange(ends[name] - field.size, ends[name]) for name, field in fields.items()]
+    ).astype(np.intp)
 
 
 def _read_only(values: NDArray[np.float64]) -> NDArray[np.float64]:

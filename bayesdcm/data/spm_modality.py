@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from typing import Any
 
 from bayesdcm.data.spm import SpmFile, parse_task
 from bayesdcm.data.spm_container import (
@@ -13,7 +15,7 @@ from bayesdcm.data.spm_container import (
 )
 from bayesdcm.data.spm_erp import SpmErpFile, parse_erp
 
-__all__ = ["read_spm_model_file"]
+__all__ = ["parse_model", "read_spm_model_file"]
 
 
 def read_spm_model_file(path: str | os.PathLike[str]) -> SpmFile | SpmErpFile:
@@ -52,9 +54,30 @@ def read_spm_model_file(path: str | os.PathLike[str]) -> SpmFile | SpmErpFile:
     """
     file = existing_file(path)
     try:
-        dcm = load_dcm(file)
-        if is_electrophysiological(dcm):
-            return parse_erp(dcm, ordered=keeps_order(file))
-        return parse_task(dcm)
+        return parse_model(load_dcm(file), ordered=keeps_order(file))
     except (ValueError, TypeError) as error:
         raise ValueError(f"path: '{file}' cannot be used. {error}") from error
+
+
+def parse_model(dcm: Mapping[str, Any], *, ordered: bool = True) -> SpmFile | SpmErpFile:
+    """Content of a DCM for task fMRI or for evoked responses.
+
+    Parameters
+    ----------
+    dcm : mapping
+        The structure, by field.
+    ordered : bool, default True
+        Whether fields of structures are in MATLAB's order.
+
+    Returns
+    -------
+    SpmFile or SpmErpFile
+        As `read_spm_model_file`.
+
+    Raises
+    ------
+    ValueError
+        If it is of another kind.
+    """
+    parse = parse_erp if is_electrophysiological(dcm) else parse_task
+    return parse(dcm, ordered=ordered)

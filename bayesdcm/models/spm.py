@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,8 +16,13 @@ from bayesdcm.data.spm_erp import SpmErpFile
 from bayesdcm.data.spm_erp_estimates import SpmErpEstimates
 from bayesdcm.data.spm_estimates import SpmEstimates
 from bayesdcm.data.spm_modality import read_spm_model_file
+from bayesdcm.data.spm_priors import Moments
+from bayesdcm.data.validation import warn_caller
 from bayesdcm.models.evoked import EvokedDCM
 from bayesdcm.models.task import TaskDCM
+from bayesdcm.neural import Prior, nmda
+
+Model = TypeVar("Model", TaskDCM, EvokedDCM)
 
 __all__ = ["SpmDCM", "SpmErpEstimates", "SpmEstimates", "read_spm_dcm"]
 
@@ -56,15 +63,11 @@ class SpmDCM:
             raise ValueError("the file holds no estimates: SPM had not inverted the model")
         if isinstance(self.estimates, SpmEstimates):
             return {name: np.asarray(value) for name, value in self.estimates.mean.items()}
-        found = {}
         stored = self.estimates.mean | self.estimates.spatial_mean
-        for prior in self.model.priors:
-            value = np.asarray(stored.get(prior.symbol, np.zeros(0)))
-            if prior.symbol in ("L", "Lpos") and value.ndim == 2:
-                value = value.T
-            if value.size == np.size(prior.mean):
-                found[prior.name] = value.reshape(np.shape(prior.mean))
-        return found
+        values = {
+            prior.name: _in_shape(prior, stored.get(prior.symbol)) for prior in self.model.priors
+        }
+        return {name: value for name, value in values.items() if value is not None}
 
 
 def read_spm_dcm(path: str | os.PathLike[str], lead_field: ArrayLike | None = None) -> SpmDCM:
@@ -127,13 +130,81 @@ def read_spm_dcm(path: str | os.PathLike[str], lead_field: ArrayLike | None = No
     file = read_spm_model_file(path)
     if isinstance(file, SpmErpFile):
         model = EvokedDCM(**_evoked_keywords(file, lead_field), one_sided=True)
+        model = _with_priors_of_file(model, _by_name(model, file.priors))
         return SpmDCM(model=model, data=file.data, estimates=file.estimates)
     if lead_field is not None:
         raise ValueError(
             "lead_field was given, but the file holds a DCM for task fMRI; leave it out"
         )
     model = TaskDCM(file.A, file.B, file.C, file.D, two_state=file.two_state, integrator="bilinear")
+    model = _with_priors_of_file(model, file.priors)
     return SpmDCM(model=model, data=file.data, estimates=file.estimates)
+
+
+def _with_priors_of_file(model: Model, priors: Mapping[str, Moments]) -> Model:
+    """The model with the file's priors; those that are its own anyway are not given to it."""
+    given = {}
+    for own in model.priors.own:
+        moments = priors.get(own.name)
+        if moments is None:
+            continue
+        pair = tuple(
+            np.asarray(default) if stored is None else stored
+            for stored, default in ((moments.mean, own.mean), (moments.variance, own.variance))
+        )
+        if not (np.array_equal(pair[0], own.mean) and np.array_equal(pair[1], own.variance)):
+            given[own.name] = pair
+    return model.with_priors(given) if given else model
+
+
+def _in_shape(prior: Prior, stored: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
+    """What SPM stored of a parameter in this package's axes; None where it has other entries."""
+    value = np.zeros(0) if stored is None else np.asarray(stored)
+    if prior.symbol in ("L", "Lpos") and value.ndim == 2:
+        value = value.T
+    if value.size != np.size(prior.mean):
+        return None
+    return value.reshape(np.shape(prior.mean))
+
+
+# Parameters that SPM fixes and this package has as constants.
+_CONSTANTS = {"SA": nmda.SA, "GE": nmda.GE, "GI": nmda.GI}
+
+
+def _by_name(model: EvokedDCM, priors: Mapping[str, Moments]) -> dict[str, Moments]:
+    """The file's priors of evoked responses under the model's names and in its shapes."""
+    for symbol, constant in _CONSTANTS.items():
+        moments = priors.get(symbol)
+        if moments is not None and (
+            np.any(moments.variance)
+            or (moments.mean is not None and not np.array_equal(moments.mean, constant))
+        ):
+            raise ValueError(
+                f"path: the file's prior of {symbol} is not SPM's constant, {constant.tolist()}, "
+                "which this package has for all models. Set DCM.M.pE and pC back."
+            )
+    found, lost = {}, []
+    for own in model.priors.own:
+        moments = priors.get(own.name if own.name == "log_precision" else own.symbol)
+        if moments is None:
+            continue
+        parts = [None if m is None else _in_shape(own, m) for m in (moments.mean, moments.variance)]
+        if any(
+            part is None and m is not None
+            for part, m in zip(parts, (moments.mean, moments.variance), strict=True)
+        ):
+            lost.append(own.name)
+            continue
+        found[own.name] = Moments(*parts)
+    if lost and model.observation != "fixed":
+        warn_caller(
+            f"The file's prior of {', '.join(lost)} has other entries than the model here; the "
+            "model's own is taken"
+        )
+    if model.observation == "fixed":
+        # Gains of a given lead field are not the file's parameters.
+        found.pop("gain", None)
+    return found
 
 
 def _evoked_keywords(file: SpmErpFile, lead_field: ArrayLike | None) -> dict:

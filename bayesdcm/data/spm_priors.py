@@ -1,0 +1,230 @@
+"""Priors that an SPM file brings, which SPM uses in place of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesdcm.data.spm_fields import dense, is_empty, n_columns
+from bayesdcm.data.validation import warn_caller
+
+__all__ = ["Moments", "checked", "covariances", "read_noise", "stored", "variances"]
+
+# Where SPM takes priors from: what it used is in DCM.M, what a user asks for in DCM.options, too.
+_PLACES = ("M", "options")
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Prior means and variances of one parameter, None where the file has none.
+
+    Attributes
+    ----------
+    mean, variance : ndarray or None
+        Of every entry; a variance of 0 fixes the entry.
+    """
+
+    mean: NDArray[np.float64] | None
+    variance: NDArray[np.float64] | None
+
+
+def stored(dcm: Mapping[str, Any], name: str, read: Callable[[str, Any], Any]) -> Any:
+    """What DCM.M and DCM.options hold under a name.
+
+    Parameters
+    ----------
+    dcm : mapping
+        The structure, by field.
+    name : str
+        The field, such as ``"pE"``.
+    read : callable
+        From the field's full name and its value to arrays: an array, or a dict of them.
+
+    Returns
+    -------
+    object
+        What `read` makes of it; None where both are absent or empty.
+
+    Raises
+    ------
+    ValueError
+        If both are there and disagree.
+
+    Examples
+    --------
+    >>> stored({"options": {"hE": 8.0}}, "hE", lambda name, value: (name, value))
+    ('DCM.options.hE', 8.0)
+    """
+    found = {}
+    for place in _PLACES:
+        part = dcm.get(place)
+        value = part.get(name) if isinstance(part, Mapping) else None
+        if not is_empty(value):
+            found[place] = read(f"DCM.{place}.{name}", value)
+    if len(found) == 2 and not _alike(*found.values()):
+        raise ValueError(
+            f"DCM.M.{name} and DCM.options.{name} are not the same, so that the file has two "
+            "priors. Keep the one that is meant."
+        )
+    return next(iter(found.values()), None)
+
+
+def _alike(one: Any, other: Any) -> bool:
+    if isinstance(one, Mapping):
+        return one.keys() == other.keys() and all(_alike(one[k], other[k]) for k in one)
+    return np.shape(one) == np.shape(other) and np.allclose(one, other, rtol=1e-12, atol=0)
+
+
+def checked(name: str, values: NDArray[np.float64], least: float = -np.inf) -> NDArray[np.float64]:
+    """Moments of a prior, read-only.
+
+    Parameters
+    ----------
+    name : str
+        The field, for the message.
+    values : ndarray
+        Means, or variances.
+    least : float
+        Least value that can be.
+
+    Returns
+    -------
+    ndarray
+        The values.
+
+    Raises
+    ------
+    ValueError
+        If values are not finite, or below `least`.
+    """
+    if not np.isfinite(values).all() or (values < least).any():
+        expected = "finite numbers" if least < 0 else "variances, finite and at least 0"
+        raise ValueError(
+            f"{name} has {int((~np.isfinite(values) | (values < least)).sum())} entries that "
+            f"cannot be a prior's, expected {expected}. Correct the prior in the file."
+        )
+    values = np.ascontiguousarray(values).reshape(values.shape)
+    values.setflags(write=False)
+    return values
+
+
+def covariances(name: str, value: Any, size: int) -> NDArray[np.float64]:
+    """Prior covariance of a vector of parameters.
+
+    Parameters
+    ----------
+    name : str
+        The field, for the messages.
+    value : object
+        A matrix, or a vector of variances; sparse or not.
+    size : int
+        Number of parameters.
+
+    Returns
+    -------
+    ndarray, shape (size, size) or (size,)
+        A vector where there are no covariances.
+
+    Raises
+    ------
+    ValueError
+        If it has another shape, entries that are not finite, or negative variances.
+
+    Examples
+    --------
+    >>> covariances("DCM.M.pC", np.diag([1.0, 0.0]), 2).tolist()
+    [1.0, 0.0]
+    """
+    if n_columns(value) == 1:
+        return checked(name, dense(name, value, (size,)), 0.0)
+    matrix = dense(name, value, (size, size))
+    diagonal = checked(name, np.diag(matrix), 0.0)
+    if np.array_equal(matrix, np.diag(diagonal)):
+        return diagonal
+    return checked(name, matrix)
+
+
+def variances(name: str, covariance: NDArray[np.float64], labels: Sequence[str]) -> NDArray:
+    """Variances of a covariance, with a warning that names covariances, which are lost.
+
+    Parameters
+    ----------
+    name : str
+        The field, for the message.
+    covariance : ndarray, shape (parameters, parameters) or (parameters,)
+        From `covariances`.
+    labels : sequence of str
+        Names of the parameters.
+
+    Returns
+    -------
+    ndarray, shape (parameters,)
+        The variances.
+
+    Warns
+    -----
+    UserWarning
+        If there are covariances.
+
+    Examples
+    --------
+    >>> variances("DCM.M.pC", np.ones(2), ["a", "b"]).tolist()
+    [1.0, 1.0]
+    """
+    if covariance.ndim == 1:
+        return covariance
+    pairs = np.argwhere(np.triu((covariance != 0) | (covariance.T != 0), 1))
+    first = " and ".join(labels[i] for i in pairs[0])
+    warn_caller(
+        f"{name} has prior covariances of {len(pairs)} pair(s) of parameters, the first of "
+        f"{first}; priors are independent here, so the model has their variances only, and estimates will "
+        "differ from SPM's"
+    )
+    return np.diag(covariance)
+
+
+def read_noise(dcm: Mapping[str, Any], shape: tuple[int, ...]) -> Moments:
+    """Prior of the log-precisions of the noise, hE and hC.
+
+    Parameters
+    ----------
+    dcm : mapping
+        The structure, by field.
+    shape : tuple of int
+        ``(regions,)``, or ``()`` for one log-precision.
+
+    Returns
+    -------
+    Moments
+        In this shape; None where the file has none.
+
+    Raises
+    ------
+    ValueError
+        If DCM.M and DCM.options disagree, or a field has another shape.
+
+    Examples
+    --------
+    >>> read_noise({"options": {"hE": 8.0}}, (2,)).mean.tolist()
+    [8.0, 8.0]
+    """
+    size = int(np.prod(shape, dtype=int))
+
+    def mean(name: str, value: Any) -> NDArray[np.float64]:
+        full = value if _size(value) != 1 else np.full(size, dense(name, value, ()))
+        return checked(name, dense(name, full, (size,))).reshape(shape)
+
+    def variance(name: str, value: Any) -> NDArray[np.float64]:
+        full = value if _size(value) != 1 else np.full(size, dense(name, value, ()))
+        labels = [f"log-precision {i + 1}" for i in range(size)]
+        return variances(name, covariances(name, full, size), labels).reshape(shape)
+
+    return Moments(stored(dcm, "hE", mean), stored(dcm, "hC", variance))
+
+
+def _size(value: Any) -> int:
+    return int(np.prod(getattr(value, "shape", ()), dtype=int))

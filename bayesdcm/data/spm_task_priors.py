@@ -1,0 +1,199 @@
+"""Priors that an SPM file of a DCM for task fMRI brings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesdcm.data.spm_estimates import (
+    FIELDS,
+    in_order,
+    in_our_axes,
+    parameter_fields,
+    parameter_labels,
+)
+from bayesdcm.data.spm_priors import Moments, checked, covariances, read_noise, stored, variances
+from bayesdcm.data.validation import warn_caller
+
+__all__ = ["TaskPriors", "read_task_priors"]
+
+Fields = Mapping[str, NDArray[np.float64]]
+
+
+@dataclass(frozen=True, eq=False)
+class TaskPriors:
+    """Priors in a file, in this package's layout.
+
+    Attributes
+    ----------
+    moments : dict of Moments
+        By parameter, as full arrays; only those that the file has.
+    variance : ndarray or None
+        Variances in the order of SPM's vector; None where the file has none.
+    projected : bool
+        Whether SPM restricted the connections to principal modes of the data.
+    """
+
+    moments: dict[str, Moments]
+    variance: NDArray[np.float64] | None
+    projected: bool
+
+
+def read_task_priors(
+    dcm: Mapping[str, Any],
+    regions: Sequence[str],
+    inputs: Sequence[str],
+    *,
+    many: bool,
+    ordered: bool = True,
+) -> TaskPriors:
+    """Priors of connections, haemodynamics and noise, from DCM.M or DCM.options.
+
+    Parameters
+    ----------
+    dcm : mapping
+        The structure, by field.
+    regions, inputs : sequence of str
+        Names of the regions and inputs.
+    many : bool
+        Whether there are so many regions that SPM projects the prior of connections.
+    ordered : bool, default True
+        Whether fields of structures are in MATLAB's order.
+
+    Returns
+    -------
+    TaskPriors
+        What the file has.
+
+    Raises
+    ------
+    ValueError
+        If DCM.M and DCM.options disagree, or a prior is not one of this model.
+
+    Warns
+    -----
+    UserWarning
+        If there are covariances, one decay a region, or priors of a version before SPM12.
+
+    Examples
+    --------
+    >>> read_task_priors({"options": {"hE": 8.0}}, ["V1"], ["face"], many=False).moments
+    {'log_precision': Moments(mean=array([8.]), variance=None)}
+    """
+    n, m = len(regions), len(inputs)
+
+    def mean_fields(name: str, value: Any) -> dict[str, NDArray[np.float64]] | None:
+        if not isinstance(value, Mapping):
+            warn_caller(
+                f"{name} is no structure, as in versions before SPM12; the model has SPM's present "
+                "priors in its place, so estimates will differ"
+            )
+            return None
+        unknown = sorted(set(value) - set(FIELDS))
+        if unknown:
+            raise ValueError(
+                f"{name} has the fields {', '.join(unknown)}, which the task-fMRI model does not "
+                f"have; expected {', '.join(FIELDS)}. Use the reader of that kind of model."
+            )
+        fields = parameter_fields(name, value, n, m)
+        return {field: checked(f"{name}.{field}", array) for field, array in fields.items()}
+
+    mean = stored(dcm, "pE", mean_fields)
+    layout = mean or _default_layout(dcm, n, m)
+    labels = parameter_labels(layout, regions, inputs)
+    structure = next(
+        (
+            dcm[p]["pE"]
+            for p in ("M", "options")
+            if isinstance(dcm.get(p), Mapping) and "pE" in dcm[p]
+        ),
+        None,
+    )
+    places = in_order(structure, layout, ordered)
+    projected = False
+
+    def vector(name: str, value: Any) -> NDArray[np.float64]:
+        nonlocal projected
+        if isinstance(value, Mapping):
+            fields = parameter_fields(name, value, n, m)
+            sizes = {k: v.shape for k, v in fields.items()}
+            if sizes != {k: v.shape for k, v in layout.items()}:
+                raise ValueError(f"{name} and pE have other shapes, {sizes}. Give both alike.")
+            return checked(name, np.concatenate([v.ravel(order="F") for v in fields.values()]), 0.0)
+        covariance = covariances(name, value, len(labels))
+        if covariance.ndim == 1:
+            return covariance[places]
+        covariance = covariance[np.ix_(places, places)]
+        connections = n * n
+        rest = covariance.copy()
+        rest[:connections, :connections] = np.diag(np.diag(rest)[:connections])
+        if many and np.array_equal(rest, np.diag(np.diag(rest))):
+            projected = True
+            return np.diag(covariance)
+        return variances(name, covariance, labels)
+
+    variance = stored(dcm, "pC", vector)
+    return TaskPriors(
+        moments=_moments(mean, variance, layout, n, m, projected)
+        | _given({"log_precision": read_noise(dcm, (n,))}),
+        variance=variance,
+        projected=projected,
+    )
+
+
+def _default_layout(dcm: Mapping[str, Any], n: int, m: int) -> dict[str, NDArray[np.float64]]:
+    """Fields of the priors that SPM makes of the switches."""
+    d = dcm.get("d")
+    shape = getattr(d, "shape", ())
+    gating = shape[2] if len(shape) == 3 else int(np.size(d) > 0 and d is not None)
+    shapes = {"A": (n, n), "B": (n, n, m), "C": (n, m), "D": (n, n, gating), "transit": (n,)}
+    zeros = {name: np.zeros(shape) for name, shape in shapes.items()}
+    return zeros | {"decay": np.zeros(()), "epsilon": np.zeros(())}
+
+
+def _moments(
+    mean: Fields | None,
+    variance: NDArray[np.float64] | None,
+    layout: Fields,
+    n: int,
+    m: int,
+    projected: bool,
+) -> dict[str, Moments]:
+    regional = layout["decay"].ndim == 1
+    if regional:
+        warn_caller(
+            "The file's prior has one decay a region, as before SPM12; the model here has one "
+            "decay for all regions, with SPM's present prior, so estimates will differ"
+        )
+    means = {} if mean is None else in_our_axes(mean, n, m)
+    spread = {} if variance is None else in_our_axes(_split(variance, layout), n, m)
+    moments = {
+        name: Moments(means.get(name), spread.get(name))
+        for name in FIELDS
+        if not (regional and name == "decay")
+    }
+    if projected:
+        # Which connections there are is said by DCM.a: the projection mixes them.
+        moments["A"] = Moments(moments["A"].mean, None)
+    return _given(moments)
+
+
+def _split(vector: NDArray[np.float64], layout: Fields) -> dict[str, NDArray[np.float64]]:
+    ends = np.cumsum([0, *(array.size for array in layout.values())])
+    return {
+        name: vector[start:stop].reshape(array.shape, order="F")
+        for (name, array), (start, stop) in zip(layout.items(), pairwise(ends), strict=True)
+    }
+
+
+def _given(moments: Mapping[str, Moments]) -> dict[str, Moments]:
+    return {
+        name: each
+        for name, each in moments.items()
+        if each.mean is not None or each.variance is not None
+    }
