@@ -144,6 +144,11 @@ def parse_task(dcm: Mapping[str, Any], *, ordered: bool = True) -> SpmFile:
     n, m = data.n_regions, data.n_inputs
     regions, inputs = data.region_names or (), data.input_names or ()
     switches = _structure(dcm, n, m)
+    if not switches["C"].any() or not np.any(data.inputs):
+        raise ValueError(
+            "Nothing drives the model: DCM.c or DCM.U.u is zero throughout, and SPM would fit it "
+            "as a stochastic DCM. Expected a driving input. Specify DCM.c."
+        )
     most = _max_nodes(options)
     found = read_task_priors(dcm, regions, inputs, many=n > most, ordered=ordered)
     if n > most and (found.variance is None or found.projected):
@@ -158,12 +163,6 @@ def parse_task(dcm: Mapping[str, Any], *, ordered: bool = True) -> SpmFile:
             switches[name] = _followed(name, switches[name], moments.variance, names[name])
     if "A" not in found.moments or found.moments["A"].variance is None:
         _switch_on_diagonal(dcm, switches["A"])
-    driven = switches["C"].any() or np.any(found.moments.get("C", Moments(None, None)).mean)
-    if not driven or not np.any(data.inputs):
-        raise ValueError(
-            "Nothing drives the model: DCM.c or DCM.U.u is zero throughout, and SPM would fit it "
-            "as a stochastic DCM. Expected a driving input. Specify DCM.c."
-        )
     gates, moments = switches["D"], found.moments.get("D", Moments(None, None))
     if is_empty(dcm.get("d")) and not (np.any(gates) or np.any(moments.mean)):
         switches["D"] = None
@@ -232,9 +231,8 @@ def _switch_on_diagonal(dcm: Mapping[str, Any], A: NDArray[np.int64]) -> None:
     np.fill_diagonal(A, 1)
     warn_caller(
         f"DCM.a has no self-connection in {off} region(s), and the file no priors (DCM.M.pC); up "
-        "to SPM12 they are estimated all the same, and so they are here. For self-connections fixed "
-        "at -0.5 Hz, as later versions have them then, take the diagonal out of the model by "
-        "`model.restrict(A=...)`"
+        "to SPM12 they are estimated all the same, and so they are here. For self-connections "
+        "fixed at -0.5 Hz, as later versions have them then, use `model.restrict(A=...)`"
     )
 
 

@@ -181,8 +181,8 @@ def variances(name: str, covariance: NDArray[np.float64], labels: Sequence[str])
     first = " and ".join(labels[i] for i in pairs[0])
     warn_caller(
         f"{name} has prior covariances of {len(pairs)} pair(s) of parameters, the first of "
-        f"{first}; priors are independent here, so the model has their variances only, and estimates will "
-        "differ from SPM's"
+        f"{first}; priors are independent here, so the model has their variances only, and "
+        "estimates will differ from SPM's"
     )
     return np.diag(covariance)
 

@@ -106,15 +106,8 @@ def read_task_priors(
     mean = stored(dcm, "pE", mean_fields)
     layout = mean or _default_layout(dcm, n, m)
     labels = parameter_labels(layout, regions, inputs)
-    structure = next(
-        (
-            dcm[p]["pE"]
-            for p in ("M", "options")
-            if isinstance(dcm.get(p), Mapping) and "pE" in dcm[p]
-        ),
-        None,
-    )
-    places = in_order(structure, layout, ordered)
+    places = stored(dcm, "pE", lambda _, value: in_order(value, layout, ordered))
+    places = np.arange(len(labels)) if places is None else places
     projected = False
 
     def vector(name: str, value: Any) -> NDArray[np.float64]:

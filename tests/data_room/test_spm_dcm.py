@@ -1,6 +1,7 @@
 """read_spm_dcm: the file's model, with SPM's integrator, beside its data and estimates."""
 
 import dataclasses
+import warnings
 
 import jax
 import numpy as np
@@ -48,3 +49,127 @@ def test_errors_pass_through(tmp_path):
     (tmp_path / "DCM.mat").write_bytes(b"nothing")
     with pytest.raises(ValueError, match="not a MATLAB file"):
         read_spm_dcm(tmp_path / "DCM.mat")
+
+
+def own_priors(rng, dcm, m):
+    """Priors of a person of their own: means of what is off, fixed values, other variances."""
+    n, gates = len(dcm["a"]), dcm["d"].shape[2]
+    shapes = {"A": (n, n), "B": (n, n, m), "C": (n, m), "D": (n, n, gates), "transit": (n, 1)}
+    shapes |= {"decay": (1, 1), "epsilon": (1, 1)}
+    mean = {name: rng.normal(size=shape) for name, shape in shapes.items()}
+    variance = {name: rng.random(shape) for name, shape in shapes.items()}
+    for name, switches in zip("BCD", ("b", "c", "d"), strict=True):
+        variance[name] = variance[name] * dcm[switches]
+    variance["transit"][0] = 0.0
+    return mean, variance
+
+
+@pytest.mark.parametrize("place", ["M", "options"])
+@pytest.mark.parametrize("form", ["matrix", "vector", "structure", "another order"])
+@pytest.mark.parametrize("gates", [0, 2])
+def test_priors_of_the_file(dcm_structure, save_dcm, place, form, gates):
+    """DCM.M or DCM.options: the model has them in every entry."""
+    rng = np.random.default_rng(1)
+    dcm = dcm_structure(n=3, m=2, gates=gates, estimated=False)
+    mean, variance = own_priors(rng, dcm, 2)
+    path = save_dcm(dcm)
+    if form == "another order" and b"MATLAB 7.3" not in path.read_bytes()[:10]:
+        mean = dict(reversed(mean.items()))
+    vector = np.concatenate([variance[name].ravel(order="F") for name in mean])
+    given = {"vector": vector[:, None], "structure": variance}.get(form, np.diag(vector))
+    dcm[place] = dcm.get(place, {}) | {"pE": mean, "pC": given}
+    dcm[place] |= {"hE": 5.0, "hC": np.diag([0.1, 0.2, 0.0])}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", message=".*spm_int_D")
+        model = read_spm_dcm(save_dcm(dcm)).model
+    table = {prior.name: prior for prior in model.priors.all}
+    for which, fields in (("mean", mean), ("variance", variance)):
+        for name, values in fields.items():
+            if name in "BD":
+                padded = np.zeros((3, 3, 3 if name == "D" else 2))
+                padded[:, :, : values.shape[2]] = values
+                values = np.moveaxis(padded, 2, 0)
+            if name == "D" and not gates:
+                assert "D" not in table
+                continue
+            got = np.asarray(getattr(table[name], which))
+            np.testing.assert_array_equal(got, values.reshape(got.shape))
+    np.testing.assert_array_equal(model.priors.noise.mean, [5.0, 5.0, 5.0])
+    np.testing.assert_array_equal(model.priors.noise.variance, [0.1, 0.2, 0.0])
+
+
+def test_priors_that_are_the_model_s_own_are_not_given(dcm_structure, save_dcm):
+    """Models of such files are equal to those without priors, and share compiled programs."""
+    dcm = dcm_structure(n=2, m=1, estimated=False)
+    own = read_spm_dcm(save_dcm(dcm)).model
+    mean = {"A": np.full((2, 2), 1 / 128), "B": np.zeros((2, 2, 1)), "C": np.zeros((2, 1))}
+    mean |= {"D": np.zeros((2, 2, 0)), "transit": np.zeros((2, 1)), "decay": 0.0, "epsilon": 0.0}
+    free = [np.full(4, 1 / 64), dcm["b"].ravel(order="F"), dcm["c"].ravel(), np.full(4, 1 / 256)]
+    dcm["M"] = {"pE": mean, "pC": np.diag(np.concatenate(free)), "hE": 6.0, "hC": np.eye(2) / 128}
+    same = read_spm_dcm(save_dcm(dcm)).model
+    assert same == own and not same.priors.given
+    dcm["M"]["hE"] = 8.0
+    other = read_spm_dcm(save_dcm(dcm)).model
+    assert other != own and [given.name for given in other.priors.given] == ["log_precision"]
+
+
+def test_structure_follows_the_prior(dcm_structure, save_dcm):
+    """SPM12 has self-connections whatever the diagonal of DCM.a; the rest is said."""
+    dcm = dcm_structure(n=2, m=1, estimated=False)
+    np.fill_diagonal(dcm["a"], 0)
+    dcm["M"] = {"pC": np.concatenate([np.full(4, 1 / 64), dcm["b"].ravel(order="F")])}
+    dcm["M"]["pC"] = np.concatenate([dcm["M"]["pC"], dcm["c"].ravel(), np.full(4, 1 / 256)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = read_spm_dcm(save_dcm(dcm)).model
+    np.testing.assert_array_equal(model.A, np.ones((2, 2)))
+    dcm["M"]["pC"][2] = 0
+    with pytest.warns(UserWarning, match=r"differ in 1 .*A\[R1, R2\], which is fixed by pC"):
+        model = read_spm_dcm(save_dcm(dcm)).model
+    np.testing.assert_array_equal(model.A, [[1, 0], [1, 1]])
+
+
+@pytest.mark.parametrize(("version", "on"), [(None, 1), ("SPM12", 1), ("SPM25", 0), ("SPM8", 1)])
+def test_self_connections_that_are_off_in_a_file_without_priors(
+    dcm_structure, save_dcm, version, on
+):
+    dcm = dcm_structure(n=2, m=1, estimated=False)
+    dcm["a"][0, 0] = 0
+    if version is not None:
+        dcm["version"] = {"SPM": {"version": version}}
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        model = read_spm_dcm(save_dcm(dcm)).model
+    np.testing.assert_array_equal(model.A, [[on, 1], [1, 1]])
+    assert len(said) == on and all("self-connection in 1 region" in str(w.message) for w in said)
+
+
+def test_covariances_are_said_and_variances_kept(dcm_structure, save_dcm):
+    dcm = dcm_structure(n=2, m=1)
+    variance = np.diag(dcm["M"]["pC"]).copy()
+    dcm["M"]["pC"][0, 2] = dcm["M"]["pC"][2, 0] = 0.1
+    with pytest.warns(UserWarning, match=r"1 pair\(s\).* first of A\[R1, R1\] and A\[R1, R2\]"):
+        model = read_spm_dcm(save_dcm(dcm)).model
+    np.testing.assert_array_equal(model.priors[0].variance, variance[:4].reshape(2, 2, order="F"))
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "value", "text"),
+    [
+        ("M", "pC", np.eye(4), r"DCM\.M\.pC has shape \(4, 4\); expected 14 x 14"),
+        ("M", "pC", -np.ones(14), r"DCM\.M\.pC has 14 entries .* at least 0"),
+        ("M", "pC", np.full(14, np.nan), r"DCM\.M\.pC has 14 entries"),
+        ("M", "hE", np.ones(5), r"DCM\.M\.hE has shape \(5,\); expected 2"),
+        ("M", "hE", np.inf, r"DCM\.M\.hE has 2 entries"),
+        ("options", "hC", -1.0, r"DCM\.options\.hC has 2 entries"),
+        ("options", "hC", "wide", r"DCM\.options\.hC must hold real numbers"),
+        ("options", "pE", {"A": np.eye(2)}, r"DCM\.options\.pE\.C, .*\.epsilon is missing"),
+        ("options", "pC", 2 * np.ones(14), r"DCM\.M\.pC and DCM\.options\.pC are not the same"),
+    ],
+)
+def test_priors_that_cannot_be(dcm_structure, save_dcm, place, name, value, text):
+    dcm = dcm_structure(n=2, m=1)
+    dcm[place][name] = value
+    with pytest.raises(ValueError, match=f"cannot be used.*{text}"):
+        read_spm_dcm(save_dcm(dcm))

@@ -88,6 +88,20 @@ def make_erp(
     return dcm
 
 
+def as_variances(dcm, fields):
+    """Squares, and none where the structure has no connection."""
+    kinds = [0, 0, 1, 1] if "M" in fields else [0, 1, 2]
+    masks = {"A": [dcm["A"][kind] for kind in kinds], "B": dcm["B"], "N": dcm["B"], "C": dcm["C"]}
+    masks["M"] = dcm["A"][2]
+    for symbol, values in fields.items():
+        mask = masks.get(symbol, 1.0)
+        if isinstance(values, list):
+            fields[symbol] = [m * v**2 for m, v in zip(mask, values, strict=True)]
+        else:
+            fields[symbol] = mask * values**2
+    return fields
+
+
 def add_estimates(dcm, rng, neural, observation, sizes, modes):
     shapes = neural_fields(neural, sizes[0], sizes[1], sizes[2])
     spatial = spatial_fields(observation, sizes[0])
@@ -96,13 +110,14 @@ def add_estimates(dcm, rng, neural, observation, sizes, modes):
     dcm["M"] |= {"dipfit": {"type": "ECD", "Nmax": 8.0}}
     for name, form in (("p", shapes), ("g", spatial)):
         dcm["M"][f"{name}E"] = matlab_fields(rng, form)
-        dcm["M"][f"{name}C"] = matlab_fields(rng, form)
+        dcm["M"][f"{name}C"] = as_variances(dcm, matlab_fields(rng, form))
         dcm[f"E{name}"] = matlab_fields(rng, form)
         size = vector(dcm[f"E{name}"]).size
         root = rng.normal(size=(size, size)) / size
         dcm[f"C{name}"] = scipy.sparse.csc_array(root @ root.T)
     if observation == "ecd":
         dcm["M"]["gC"]["Lpos"] = np.full((3, sizes[0]), 4.0)
+        dcm["M"]["gE"]["Lpos"] = dcm["Lpos"]
     n_times = len(dcm["xY"]["R"])
     conditions = len(dcm["xY"]["y"])
     columns = {"H": 3, "R": 3, "x": STATES[neural] * sizes[0]}
@@ -253,10 +268,6 @@ def test_settings_that_differ_are_said(save_dcm):
     dcm = make_erp()
     dcm["options"]["lock"] = 1.0
     with pytest.warns(UserWarning, match=r"coupled effects of trials \(DCM\.options\.lock\)"):
-        read_spm_erp_file(save_dcm(dcm))
-    dcm["options"]["lock"] = 0.0
-    dcm["M"]["hE"] = 8.0
-    with pytest.warns(UserWarning, match=r"DCM\.M\.hE to 8"):
         read_spm_erp_file(save_dcm(dcm))
 
 

@@ -1,5 +1,7 @@
 """SPM's files: both formats, every option, lost dimensions, estimates, and files that are not."""
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -145,6 +147,7 @@ def test_absent_fields_have_defaults(dcm_structure, save_dcm):
         (("a",), np.ones((3, 1)), r"DCM\.a is a vector"),
         (("a",), np.ones((3, 2)), r"DCM\.a has shape \(3, 2\); expected 3 x 3"),
         (("a",), np.zeros((0, 0)), r"lacks DCM\.a"),
+        (("a",), [np.ones((3, 3))] * 3, r"DCM\.a is a cell array of 3 .* DCM of another kind"),
         (("b",), np.zeros((3, 3, 5)), r"DCM\.b has shape \(3, 3, 5\); expected 3 x 3 x 2"),
         (("b",), np.full((3, 3, 2), 0.5), r"DCM\.b has entries other than 0 and 1"),
         (("c",), np.zeros((3, 2)), r"Nothing drives the model"),
@@ -187,14 +190,78 @@ def test_files_without_a_dcm(dcm_structure, save_dcm):
         read_spm_file(save_dcm([{"a": 1.0}, {"a": 2.0}]))
 
 
-def test_priors_that_differ_from_ours_are_said(dcm_structure, save_dcm):
-    dcm = dcm_structure(n=9, m=1)
-    with pytest.warns(UserWarning, match=r"over 8 regions \(here 9\)"):
+@pytest.mark.parametrize(
+    ("n", "most", "said"), [(9, None, 8), (9, 16.0, None), (3, 2.0, 2), (8, None, None)]
+)
+def test_regions_above_maxnodes(dcm_structure, save_dcm, n, most, said):
+    """SPM projects the prior of connections then, unless the file raises the limit."""
+    dcm = dcm_structure(n=n, m=1, estimated=False)
+    if most is not None:
+        dcm["options"]["maxnodes"] = most
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         read_spm_file(save_dcm(dcm))
-    dcm = dcm_structure()
-    dcm["options"]["hE"] = 4.0
-    with pytest.warns(UserWarning, match=r"DCM\.options\.hE to 4"):
-        read_spm_file(save_dcm(dcm))
+    texts = [str(warning.message) for warning in caught]
+    if said is None:
+        assert texts == []
+    else:
+        assert len(texts) == 1 and f"over {said} regions" in texts[0] and f"here {n})" in texts[0]
+
+
+def test_projected_priors_are_said_and_the_rest_is_kept(dcm_structure, save_dcm):
+    dcm = dcm_structure(n=3, m=1)
+    dcm["options"]["maxnodes"] = 2.0
+    dcm["a"][0, 2] = 0
+    dcm["M"]["pC"][:9, :9] += 0.01
+    dcm["M"]["pC"][-1, -1] = 0.5
+    with pytest.warns(UserWarning, match="over 2 regions") as said:
+        file = read_spm_file(save_dcm(dcm))
+    assert len(said) == 1
+    np.testing.assert_array_equal(file.A, dcm["a"])
+    assert "A" not in file.priors and file.priors["epsilon"].variance == 0.5
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (
+            {"averaged": 1.0},
+            r"it is an average \(DCM\.averaged, DCM\.models\), with the data of one",
+        ),
+        ({"models": ["DCM_1.mat", "DCM_2.mat"]}, r"average of 2 models"),
+        (
+            {"Pf": 0.5, "files": ["DCM_1.mat"]},
+            r"reduced models \(DCM\.Pf, DCM\.files\), whose F is",
+        ),
+        ({"F": np.nan}, r"its free energy is nan, so that SPM's fit failed"),
+        ({"F": -np.inf}, r"its free energy is -inf"),
+    ],
+)
+def test_estimates_that_are_no_fit_of_one_person_are_left_out(
+    dcm_structure, save_dcm, change, text
+):
+    dcm = dcm_structure() | change
+    with pytest.warns(UserWarning, match=f"not those of one person's fit: .*{text}"):
+        file = read_spm_file(save_dcm(dcm))
+    assert file.estimates is None and file.data.n_regions == 3
+
+
+def test_one_decay_a_region(dcm_structure, save_dcm):
+    """As before SPM12: connections and the other haemodynamics are the file's all the same."""
+    dcm = dcm_structure(n=2, m=1)
+    dcm["Ep"]["decay"] = np.array([[0.1], [0.2]])
+    dcm["M"]["pE"] = dcm["Ep"] | {"A": np.full((2, 2), 0.25)}
+    variance = np.diag(dcm["M"]["pC"])
+    dcm["M"]["pC"] = np.concatenate([variance[:-1], [1 / 256, 1 / 128]])[:, None]
+    with pytest.warns(UserWarning) as said:
+        file = read_spm_file(save_dcm(dcm))
+    texts = [str(warning.message) for warning in said]
+    assert len(texts) == 2
+    assert "prior has one decay a region" in texts[0]
+    assert "DCM.Ep.decay has 2 values, one a region, but the model here has one" in texts[1]
+    assert file.estimates is None and "decay" not in file.priors
+    np.testing.assert_array_equal(file.priors["A"].mean, 0.25)
+    assert file.priors["epsilon"].variance == 1 / 128
 
 
 def test_damaged_files(dcm_structure, save_dcm, tmp_path):

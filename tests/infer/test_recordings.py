@@ -1,10 +1,13 @@
 """Inversions of recorded data against SPM's; the recordings are not in the repository."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 import bayesdcm
 from bayesdcm import BoldData, TaskDCM
+from bayesdcm.data.spm_container import load_dcm
 
 # A compilation each, and NUTS.
 pytestmark = pytest.mark.slow
@@ -46,7 +49,8 @@ def attention(references):
 
 def test_attention_to_motion_agrees_with_spm(references, attention):
     spm = load(references, "reference", "spm_fmri", "attention_backward_spm26.npz")
-    fit = bayesdcm.fit(attention.model, attention.data)
+    # The file has the priors of SPM12, in which self-connections have the mean 0.
+    fit = bayesdcm.fit(replace(attention.model, priors=None), attention.data)
     assert fit.log_evidence == pytest.approx(spm["F"], abs=1.0)
     shift, ratio = disagreement(fit, spm)
     assert shift < 0.1
@@ -57,6 +61,43 @@ def test_attention_to_motion_agrees_with_spm(references, attention):
     scaled = (np.asarray(prediction) - centred) * attention.data.scale
     error = np.sqrt(((scaled - spm["y_predicted"]) ** 2).mean(axis=0))
     assert (error / spm["y_predicted"].std(axis=0)).max() < 0.05
+
+
+def test_priors_of_the_attention_file(references, attention):
+    """In every entry those that SPM12 stored: A, B, C, transit, decay, epsilon, and the noise."""
+    M = load_dcm(references / "data" / "attention" / "DCM_backward.mat")["M"]
+    priors = {prior.name: prior for prior in attention.model.priors.all}
+
+    def vector(which):
+        arrays = [np.asarray(getattr(priors[name], which)) for name in NAMES]
+        arrays[1] = np.moveaxis(arrays[1], 0, 2)
+        return np.concatenate([array.ravel(order="F") for array in arrays])
+
+    stored = [M["pE"][name] for name in NAMES]
+    stored = [x.toarray() if hasattr(x, "toarray") else np.asarray(x) for x in stored]
+    mean = np.concatenate([array.ravel(order="F") for array in stored])
+    np.testing.assert_array_equal(vector("mean"), mean)
+    np.testing.assert_array_equal(vector("variance"), np.diag(M["pC"]))
+    np.testing.assert_array_equal(attention.model.priors.noise.mean, M["hE"])
+    np.testing.assert_array_equal(np.diag(attention.model.priors.noise.variance), M["hC"].toarray())
+    assert [given.name for given in attention.model.priors.given] == ["A"]
+
+
+def test_priors_of_the_file_of_evoked_responses(references):
+    path = references / "data" / "eeg_nmda" / "DCM_full.mat"
+    M = load_dcm(path)["M"]
+    lead_field = np.random.default_rng(0).normal(size=(6, 64, 6))
+    model = bayesdcm.read_spm_dcm(path, lead_field=lead_field).model
+    fields = {"mean": M["pE"] | M["gE"], "variance": M["pC"] | M["gC"]}
+    for prior in model.priors:
+        for which, stored in fields.items():
+            value = stored[prior.symbol]
+            value = np.asarray(value.toarray() if hasattr(value, "toarray") else value)
+            value = value.T if prior.symbol == "L" else value
+            np.testing.assert_array_equal(getattr(prior, which), value.reshape(prior.mean.shape))
+    constants = {"SA", "GE", "GI", "Lpos"}
+    assert {prior.symbol for prior in model.priors} | constants == set(fields["mean"])
+    assert (model.priors.noise.mean, model.priors.noise.variance) == (M["hE"], M["hC"])
 
 
 def test_attention_to_motion_by_nuts(attention):
