@@ -14,6 +14,8 @@ from bayesdcm.infer.posterior import predictive
 PARETO_LIMIT = 0.7
 # How many standard errors k-hat has to be away from the limit for a verdict.
 CLEARLY = 2.0
+# The same for an end of sampling: who looks at every sample is mistaken more often.
+SURELY = 3.0
 # As many samples as the fit has draws are averaged at most, and only near the limit.
 MOST_SAMPLES = 8
 # Smaller samples say next to nothing about a tail.
@@ -39,7 +41,11 @@ class TailShape(NamedTuple):
     @property
     def clear(self) -> bool:
         """Whether other draws would lead to the same verdict."""
-        return not abs(self.k - PARETO_LIMIT) <= CLEARLY * self.error
+        return self.beyond(CLEARLY)
+
+    def beyond(self, errors: float) -> bool:
+        """Whether k-hat is more than so many standard errors away from the limit."""
+        return not abs(self.k - PARETO_LIMIT) <= errors * self.error
 
 
 def shape_of(log_weights: NDArray) -> TailShape:
@@ -109,7 +115,7 @@ def tail_shape(fit: Any) -> TailShape:
         return shape_of(first)
     posterior = replace(posterior, n_draws=max(len(first), FEWEST_DRAWS))
     samples: list[TailShape] = [shape_of(first)] if len(first) == posterior.n_draws else []
-    while not samples or not _mean(samples).clear and len(samples) < MOST_SAMPLES:
+    while not samples or not (_mean(samples).beyond(SURELY) or len(samples) == MOST_SAMPLES):
         again = posterior.again(len(samples) + 1)
         joint = predictive(problem, again.sample[0], again.seed)["stats"]["lp"]
         if not np.isfinite(joint).any():
