@@ -12,7 +12,7 @@ import bayesdcm
 from bayesdcm.group import fit_group
 from bayesdcm.infer.fitting import _gaussian_start
 from bayesdcm.infer.problem import make_problem
-from bayesdcm.infer.search import UNEXPLAINED, coloured, explained_elsewhere, stopped_early
+from bayesdcm.infer.search import STEEP, UNEXPLAINED, coloured, explained_elsewhere, stopped_early
 
 TIMES = np.arange(80.0)
 
