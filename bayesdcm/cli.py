@@ -172,14 +172,22 @@ def fit(
             found.save(out)
             say(quiet, f"Saved to {out}")
         _print_fit(found)
-        notes = _spm_notes(found, spm.estimates)
+        beside = {} if spm.estimates is None else {"SPM": spm}
+        notes = _spm_notes(found, spm, priors is not None)
         for note in notes:
             typer.echo(note)
+        if beside:
+            from bayesdcm.compare.posteriors import compare_posteriors
+
+            table = compare_posteriors({method.value: found} | beside, reference="SPM")
+            typer.echo("\nCompared with SPM's estimates in the file, the worst agreement first")
+            typer.echo(as_text(table.drop(columns="fit").set_index("parameter")))
         if noticed or not found.status.get("complete", True):
             raise KeyboardInterrupt
         if report is not None:
             settings = {"file": file.name, "seed": seed, **options}
-            _write_report({method.value: found}, report, f"Report on {file.name}", notes, settings)
+            title = f"Report on {file.name}"
+            _write_report({method.value: found}, report, title, notes, settings, beside)
             say(quiet, f"Report: {report}")
 
 
@@ -260,17 +268,30 @@ def _print_diagnosis(found: Fit, name: str) -> None:
     typer.echo(f"\nDiagnosis{f' of {name}' if name else ''}\n{found.diagnose()}")
 
 
-def _spm_notes(found: Fit, estimates: Any) -> list[str]:
-    """Sentences that put SPM's estimates beside the fit."""
-    if estimates is None:
+def _spm_notes(found: Fit, spm: Any, other_priors: bool) -> list[str]:
+    """Sentences that put SPM's free energy beside that of the fit, and say why they differ."""
+    if spm.estimates is None:
         return []
-    theirs = f"SPM's free energy in the file is {estimates.free_energy:.2f} nats"
+    theirs = f"SPM's free energy in the file is {spm.estimates.free_energy:.2f} nats"
     if found.method != "laplace":
         return [f"{theirs}."]
     text = f"Free energy {found.log_evidence:.2f} nats; {theirs}."
-    if "integrator='bilinear'" not in found.description:
-        text += " SPM integrates by its bilinear scheme: the two are of different models."
-    return [text]
+    reasons = []
+    if "integrator='nonlinear'" in found.description:
+        scaled = f" (by {spm.data.scale:.3g} here)" if spm.data.scale != 1 else ""
+        reasons.append(
+            "SPM integrates by its bilinear scheme, takes signals down to a range of 4"
+            f"{scaled}, and C with them, and has a narrow prior of the noise"
+        )
+    if other_priors:
+        reasons.append("the priors are not the file's (--priors)")
+    if reasons:
+        return [f"{text} They are of different models, and not comparable: {'; '.join(reasons)}."]
+    return [
+        f"{text} Data, scaling, integrator and priors are those of the file, so the two should "
+        "agree within about 1 nat. Where they do not, SPM's search stopped elsewhere, the file was "
+        "changed after it was estimated, or another or a modified version of SPM estimated it."
+    ]
 
 
 def _coverage(found: Fit, truth: Mapping[str, Any]) -> str:
@@ -298,11 +319,12 @@ def _write_report(
     title: str,
     notes: list[str],
     settings: Mapping[str, Any],
+    beside: Mapping[str, Any] | None = None,
 ) -> None:
     os.environ.setdefault("MPLBACKEND", "Agg")
     from bayesdcm.report import write_report
 
-    write_report(fits, path, title=title, notes=notes, settings=settings)
+    write_report(fits, path, title=title, notes=notes, settings=settings, beside=beside)
 
 
 if __name__ == "__main__":

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from bayesdcm.data.bold import BoldData
@@ -19,6 +20,7 @@ from bayesdcm.data.spm_modality import read_spm_model_file
 from bayesdcm.data.spm_priors import Moments
 from bayesdcm.data.validation import warn_caller
 from bayesdcm.models.evoked import EvokedDCM
+from bayesdcm.models.priors import entry_labels
 from bayesdcm.models.task import TaskDCM
 from bayesdcm.neural import Prior, nmda
 
@@ -47,6 +49,8 @@ class SpmDCM:
     model: TaskDCM | EvokedDCM
     data: BoldData | EvokedData
     estimates: SpmEstimates | SpmErpEstimates | None = None
+    # As fits have it, so that `compare_posteriors` takes the file beside them.
+    method: ClassVar[str] = "spm"
 
     @property
     def parameters(self) -> dict[str, NDArray[np.float64]]:
@@ -68,6 +72,52 @@ class SpmDCM:
             prior.name: _in_shape(prior, stored.get(prior.symbol)) for prior in self.model.priors
         }
         return {name: value for name, value in values.items() if value is not None}
+
+    def summary(self) -> pd.DataFrame:
+        """SPM's posterior under the labels of fits, to be compared with one.
+
+        ``compare_posteriors({"laplace": fit, "SPM": read_spm_dcm(path)})`` is the table.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Index: labels such as ``A[V5, V1]``; columns ``mean`` and ``sd``. Entries that SPM did
+            not estimate are left out.
+
+        Raises
+        ------
+        ValueError
+            If the file holds no estimates.
+        """
+        means, names, rows = self.parameters, self.model.names(self.data), {}
+        for prior in self.model.priors:
+            labels = entry_labels(prior, names)
+            sd = self._sd(prior, labels)
+            if prior.name in means and sd is not None:
+                mean = means[prior.name][prior.free]
+                rows |= {each: pair for each, *pair in zip(labels, mean, sd, strict=True)}
+        table = pd.DataFrame.from_dict(rows, orient="index", columns=["mean", "sd"])
+        return table[table["sd"] > 0]
+
+    def _sd(self, prior: Prior, labels: list[str]) -> NDArray[np.float64] | None:
+        """Standard deviations of the free entries; None where the file has other entries."""
+        found = self.estimates
+        if isinstance(found, SpmEstimates):
+            variance = dict(zip(found.covariance.index, np.diag(found.covariance), strict=True))
+            return np.sqrt([max(variance.get(label, 0.0), 0.0) for label in labels])
+        for mean, entries, covariance in (
+            (found.mean, found.parameters, found.covariance),
+            (found.spatial_mean, found.spatial_parameters, found.spatial_covariance),
+        ):
+            if prior.symbol not in mean:
+                continue
+            sd = np.zeros(mean[prior.symbol].shape)
+            for (symbol, index), variance in zip(entries, np.diag(covariance), strict=True):
+                if symbol == prior.symbol:
+                    sd[index] = np.sqrt(max(variance, 0.0))
+            full = _in_shape(prior, sd)
+            return None if full is None else full[prior.free]
+        return None
 
 
 def read_spm_dcm(path: str | os.PathLike[str], lead_field: ArrayLike | None = None) -> SpmDCM:

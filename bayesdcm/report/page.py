@@ -45,6 +45,7 @@ def write_report(
     title: str = "Report of a dynamic causal model",
     notes: Iterable[str] = (),
     settings: Mapping[str, Any] | None = None,
+    beside: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a report on one or several fits of a model: one HTML file that needs nothing else.
 
@@ -60,6 +61,9 @@ def write_report(
         Sentences to add to the headline, such as where the data come from.
     settings : mapping, optional
         Settings of the run to list beside those that the fits know.
+    beside : mapping of str to object, optional
+        Posteriors by name to compare the fits with that are no fits themselves, such as SPM's
+        estimates in a file, which `bayesdcm.read_spm_dcm` gives.
 
     Returns
     -------
@@ -78,7 +82,11 @@ def write_report(
         raise FileNotFoundError(f"path: the folder '{path.parent}' does not exist")
     named = _named(fits)
     write_whole(
-        path, render("template.html", _content(named, title, list(notes), dict(settings or {})))
+        path,
+        render(
+            "template.html",
+            _content(named, dict(beside or {}), title, list(notes), dict(settings or {})),
+        ),
     )
     return path
 
@@ -121,11 +129,16 @@ def render(template: str, content: Mapping[str, Any]) -> str:
 
 
 def _content(
-    fits: dict[str, Any], title: str, notes: list[str], settings: dict[str, Any]
+    fits: dict[str, Any],
+    beside: dict[str, Any],
+    title: str,
+    notes: list[str],
+    settings: dict[str, Any],
 ) -> dict[str, Any]:
     """Gather everything the template shows."""
     diagnoses = {name: fit.diagnose() for name, fit in fits.items()}
-    comparison = compare_posteriors(fits) if len(fits) > 1 else None
+    compared = fits | beside
+    comparison = compare_posteriors(compared) if len(compared) > 1 else None
     best = next((fit for fit in fits.values() if fit.method == "nuts"), next(iter(fits.values())))
     return {
         "title": title,
