@@ -17,6 +17,7 @@ from bayesdcm.data.evoked_selection import (
     selected_channels,
 )
 from bayesdcm.data.head import HeadModel
+from bayesdcm.data.validation import check_order
 
 if TYPE_CHECKING:
     import mne
@@ -174,6 +175,56 @@ class Responses:
             head=None if self.head is None else self.head.pick(indices),
             info=info,
         )
+
+    def reordered(
+        self,
+        condition_names: Sequence[str] | None = None,
+        effect_names: Sequence[str] | None = None,
+        channel_names: Sequence[str] | None = None,
+    ) -> Self:
+        """Return the same data with conditions, effects or channels in another order.
+
+        Parameters
+        ----------
+        condition_names, effect_names, channel_names : sequence of str, optional
+            All names in the order that is wanted; None leaves the order as it is.
+
+        Returns
+        -------
+        same class
+            A new object; signal, design, noise covariance and head have moved with the names.
+
+        Raises
+        ------
+        ValueError
+            If the names are not those of the data.
+
+        Examples
+        --------
+        >>> from bayesdcm.data import EvokedData
+        >>> signal = np.random.default_rng(0).normal(size=(2, 50, 1))
+        >>> data = EvokedData(signal, np.arange(50) / 250, condition_names=["tone", "noise"])
+        >>> other = data.reordered(condition_names=["noise", "tone"])
+        >>> other.condition_names, other.effect_names, other.design.tolist()
+        (('noise', 'tone'), ('noise',), [[1.0], [0.0]])
+        """
+        changes: dict[str, Any] = {}
+        design = self.design
+        if condition_names is not None:
+            order = check_order("condition_names", condition_names, self.condition_names or ())
+            changes["condition_names"] = [self.condition_names[i] for i in order]  # type: ignore[index]
+            changes["signal"] = self.signal[order]
+            design = design[order]  # type: ignore[index]
+        names = list(self.effect_names or ())
+        if effect_names is not None:
+            order = check_order("effect_names", effect_names, names)
+            names = [names[i] for i in order]
+            design = design[:, order]  # type: ignore[index]
+        changed = self.replace(**changes, design=design, effect_names=names)
+        if channel_names is None:
+            return changed
+        check_order("channel_names", channel_names, self.channel_names or ())
+        return changed.pick(list(channel_names))
 
     def replace(self, **changes: Any) -> Self:
         """Return the same data with some fields replaced, checked anew.

@@ -328,7 +328,7 @@ def load_group(folder: str | Path, models: Any = None, datasets: Any = None) -> 
     ...
     FileNotFoundError: folder: 'missing' holds no group of fits (no group.json); ...
     """
-    from bayesdcm.group.members import name_datasets, name_models
+    from bayesdcm.group.members import aligned_datasets, name_datasets, name_models
 
     index = read_index(folder)
     names, subjects = index["models"], index["subjects"]
@@ -340,11 +340,14 @@ def load_group(folder: str | Path, models: Any = None, datasets: Any = None) -> 
     if models is not None:
         known, data = name_models(models), name_datasets(datasets)
         for what, given, stored in (("models", known, names), ("datasets", data, subjects)):
-            if list(given) != stored:
+            if sorted(given) != sorted(stored):
                 raise ValueError(
                     f"{what} must be those of the group, {', '.join(stored)}, "
                     f"got {', '.join(given)}"
                 )
+
+        # The order of the group counts: models take places along axes from its first data set.
+        data = aligned_datasets(known.values(), {name: data[name] for name in subjects})
 
     def load(model: str, subject: str) -> Fit:
         problem = make_problem(known[model], data[subject], shared=True) if known else None

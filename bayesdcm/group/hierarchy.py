@@ -8,7 +8,7 @@ priors on group parameters that are those of parametric empirical Bayes.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -20,7 +20,7 @@ import numpyro.distributions as dist
 from numpy.typing import NDArray
 
 from bayesdcm.group.group_start import find_start
-from bayesdcm.group.hierarchy_inputs import ProgramModel, design_table
+from bayesdcm.group.hierarchy_inputs import ProgramModel, data_model, design_table
 from bayesdcm.group.hierarchy_names import GroupNames
 from bayesdcm.group.hierarchy_preparation import PreparedGroup, prepare_group, subject_layout
 from bayesdcm.group.subject_coordinates import (
@@ -77,6 +77,12 @@ class Hierarchy(GroupNames):
     ------
     TypeError, ValueError
         If an argument is of the wrong kind, or the design is not finite or lacks a constant.
+
+    Warns
+    -----
+    UserWarning
+        When fitted, if subjects' regions, inputs, channels or conditions come in different orders:
+        they are joined by name, in the order of the first subject.
 
     Notes
     -----
@@ -163,6 +169,24 @@ class Hierarchy(GroupNames):
     def _source(self) -> ModelSource:
         return ModelSource(self.model)
 
+    def for_data(self, data: Any) -> Hierarchy:
+        """The hierarchy with priors of labelled entries where the subjects' names put them.
+
+        Parameters
+        ----------
+        data : sequence or mapping
+            The subjects' data sets, or their fits.
+
+        Returns
+        -------
+        Hierarchy
+            Itself where the model has no such priors.
+        """
+        model = data_model(self.model, data)
+        if model is self.model:
+            return self
+        return replace(self, model=model)
+
     # The program
 
     def prepare(self, data: Any) -> PreparedGroup:
@@ -202,7 +226,8 @@ class Hierarchy(GroupNames):
         callable
             For ``numpyro.infer``, `Predictive` and handlers.
         """
-        return partial(self.sample, self.prepare(data))
+        model = self.for_data(data)
+        return partial(model.sample, model.prepare(data))
 
     def sample(self, prepared: PreparedGroup) -> None:
         """The program itself.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import jax
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from bayesdcm.group.batches import shape_of, stack_prepared
 from bayesdcm.group.design import checked_design
+from bayesdcm.group.members import aligned_datasets
 from bayesdcm.infer.density import Layout, Program, layout
 from bayesdcm.infer.problem import _plain_labels
 from bayesdcm.infer.results import Fit
@@ -153,11 +155,56 @@ def subjects_of(model: Any, data: Any, *, prepare: bool = True) -> list[Subject]
         )
     if len(items) < 2:
         raise ValueError(f"a hierarchy needs at least two subjects, got {len(items)}")
-    # Names are those of the first subject: the others have the same structure.
-    return [
-        _subject(model, name, item, prepare, named=i == 0)
-        for i, (name, item) in enumerate(zip(names, items, strict=True))
+    # Said once, where data are prepared.
+    data = aligned_datasets([model], dict(zip(names, items, strict=True)), warn=prepare)
+    subjects = [
+        _subject(model, name, item, prepare, named=i == 0 or not isinstance(model, ProgramModel))
+        for i, (name, item) in enumerate(data.items())
     ]
+    _check_labels(subjects)
+    return subjects
+
+
+def _check_labels(subjects: Sequence[Subject]) -> None:
+    """Raise where entries of subjects' vectors are not the same parameters."""
+    first = subjects[0]
+    wanted = [label for entries in first.labels.values() for label in entries]
+    for other in subjects[1:]:
+        own = [label for entries in other.labels.values() for label in entries]
+        if not own or own == wanted:
+            continue
+        i = next((i for i, pair in enumerate(zip(own, wanted)) if pair[0] != pair[1]), -1)  # noqa: B905
+        raise ValueError(
+            f"data: parameters of {other.name!r} are not those of {first.name!r}, or in another "
+            f"order: {own[i]!r} where {wanted[i]!r} was expected. Fit all to data with the same "
+            "names in one order (data.reordered), or give the data sets themselves"
+        )
+
+
+def data_model(model: Any, data: Any) -> Any:
+    """The model with priors of labelled entries in the places that names of a group give them.
+
+    Parameters
+    ----------
+    model : object
+        Model of one subject.
+    data : sequence or mapping
+        Data sets or fits of the subjects.
+
+    Returns
+    -------
+    object
+        The same model where it has no such priors.
+    """
+    items = list(data.values() if isinstance(data, Mapping) else data)
+    if not hasattr(model, "for_data") or not items:
+        return model
+    first = items[0]
+    if isinstance(first, Fit):
+        coords = {} if first._problem is None else first._problem.coords
+        axes = ("region", "input", "effect", "condition")
+        first = SimpleNamespace(**{f"{axis}_names": list(coords.get(axis, ())) for axis in axes})
+    return model.for_data(first)
 
 
 def _subject(model: Any, name: str, item: Any, prepare: bool, named: bool) -> Subject:

@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 from bayesdcm.group.batches import alike, own_arrays, shape_of
 from bayesdcm.group.fingerprint import fingerprint
 from bayesdcm.group.group_fit import GroupFit, Key
-from bayesdcm.group.members import name_datasets, name_models
+from bayesdcm.group.members import aligned_datasets, name_datasets, name_models
 from bayesdcm.group.runners import Batch, Outcome, batches_locally, batches_on
 from bayesdcm.group.store import Store
 from bayesdcm.infer.fitting import (
@@ -143,7 +143,13 @@ def fit_group(
         If models, datasets or options have the wrong type.
     ValueError
         If the method or an option is not known, `out` holds fits of other data, models or options,
-        or no subject could be fitted.
+        no subject could be fitted, or names of regions, inputs, channels, conditions or effects
+        are not the same in all data sets.
+
+    Warns
+    -----
+    UserWarning
+        If they come in another order than in the first data set, and are put in its order.
 
     Examples
     --------
@@ -164,7 +170,9 @@ def fit_group(
         )
     if client is not None and not hasattr(client, "submit"):
         raise TypeError(f"client must be a dask.distributed.Client, got {type(client).__name__}")
-    plan = _Plan(name_models(models), name_datasets(datasets), method, int(seed), options)
+    named = name_models(models)
+    data = aligned_datasets(named.values(), name_datasets(datasets))
+    plan = _Plan(named, data, method, int(seed), options)
     store = None if out is None else Store(out, list(plan.models))
     run = partial(batches_on, client) if client is not None else batches_locally
     run = partial(run, side_by_side=side_by_side)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
+from bayesdcm.data.alignment import aligned
 
 # Of the only model, where it was given no name.
 ONLY = "model"
@@ -78,6 +80,33 @@ def name_models(models: Any) -> dict[str, Any]:
     found = dict(models) if isinstance(models, Mapping) else {ONLY: models}
     _check_names("models", found)
     return found
+
+
+def aligned_datasets(
+    models: Iterable[Any], datasets: Mapping[str, Any], *, warn: bool = True
+) -> dict[str, Any]:
+    """Data sets with everything in the order of the first, by name, as models count places.
+
+    Parameters
+    ----------
+    models : iterable of model
+        Channels must be the same in all where one of them holds modes or a lead field.
+    datasets : mapping
+        Data sets by subject.
+    warn : bool
+        Whether to say so where an order is changed.
+
+    Returns
+    -------
+    dict
+        As `bayesdcm.data.alignment.aligned` gives it, with its errors.
+    """
+    by_channel = any(
+        getattr(model, name, None) is not None
+        for model in models
+        for name in ("modes", "lead_field")
+    )
+    return aligned(datasets, same_channels=by_channel, warn=warn)
 
 
 def _check_names(argument: str, found: dict[str, Any]) -> None:

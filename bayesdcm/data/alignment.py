@@ -1,0 +1,173 @@
+"""Data sets of several people put in one order, by the names of what they hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from bayesdcm.data.responses import Responses
+from bayesdcm.data.run import Run
+from bayesdcm.data.validation import warn_caller
+
+__all__ = ["aligned", "some_names"]
+
+# More names than these are counted.
+SHOWN = 5
+
+
+def some_names(names: Sequence[Any]) -> str:
+    """The first names of a list, and how many more there are.
+
+    Parameters
+    ----------
+    names : sequence
+        Names.
+
+    Examples
+    --------
+    >>> some_names(["ann", "ben"])
+    "'ann', 'ben'"
+    """
+    shown = ", ".join(repr(name) for name in names[:SHOWN])
+    return shown + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+
+
+def aligned(
+    datasets: Mapping[str, Any], *, same_channels: bool = False, warn: bool = True
+) -> dict[str, Any]:
+    """Data sets with regions, inputs, channels, conditions and effects in the order of the first.
+
+    A model's switches and parameters stand for places along these axes, which must be the same
+    thing in everybody. What is neither a run nor evoked responses is handed through.
+
+    Parameters
+    ----------
+    datasets : mapping
+        Data sets by name.
+    same_channels : bool
+        Whether channels must be the same also where every data set has a head model, which tells
+        what each of its channels sees.
+    warn : bool
+        Whether to say so where an order is changed.
+
+    Returns
+    -------
+    dict
+        Data sets by name; those that are in order are the same objects.
+
+    Raises
+    ------
+    ValueError
+        If names are not the same as those of the first data set, or designs of evoked responses
+        agree by position and not by the names of conditions.
+
+    Warns
+    -----
+    UserWarning
+        Once, with counts and names, if data sets have been put in another order.
+
+    Examples
+    --------
+    >>> from bayesdcm.data import BoldDesign
+    >>> ann = BoldDesign(2, 1.0, [[0, 1], [2, 3]], 1.0, ["V1"], ["face", "house"])
+    >>> ben = ann.reordered(input_names=["house", "face"])
+    >>> aligned({"ann": ann, "ben": ben}, warn=False)["ben"].input_names
+    ('face', 'house')
+    """
+    found = dict(datasets)
+    moved: dict[str, list[str]] = {}
+    for kind in (Run, Responses):
+        members = {name: data for name, data in found.items() if isinstance(data, kind)}
+        if len(members) < 2:
+            continue
+        first, *others = members
+        axes = ["region_names", "input_names"]
+        if kind is Responses:
+            # The conditions' before the effects': default effects are named by them.
+            axes = ["condition_names", "effect_names", "channel_names"]
+        # With a head model for each, channels may differ: bad ones are left out.
+        free = kind is Responses and all(data.head is not None for data in members.values())
+        for name in others:
+            optional = {"channel_names"} if free and not same_channels else set()
+            found[name] = _in_order(
+                name, members[name], first, members[first], axes, optional, moved
+            )
+    if moved and warn:
+        parts = [
+            f"{_words(axis)} in {len(names)} ({some_names(names)})" for axis, names in moved.items()
+        ]
+        first = next(name for name, data in found.items() if isinstance(data, Run | Responses))
+        warn_caller(
+            f"of {len(found)} data sets, some have names in another order than {first!r}: "
+            f"{'; '.join(parts)}. They were put in its order, by name"
+        )
+    return found
+
+
+def _words(axis: str) -> str:
+    return axis.removesuffix("_names") + "s"
+
+
+def _in_order(
+    name: str,
+    data: Any,
+    first: str,
+    one: Any,
+    axes: list[str],
+    optional: set[str],
+    moved: dict[str, list[str]],
+) -> Any:
+    """A data set in the order of the first; notes what has moved."""
+    orders = {}
+    for axis in axes:
+        wanted, own = getattr(one, axis), getattr(data, axis)
+        if wanted == own or (axis in optional and set(own) != set(wanted)):
+            continue
+        _check_same(axis, name, own, first, wanted)
+        orders[axis] = wanted
+    if not orders:
+        return data
+    result = data.reordered(**orders)
+    if (
+        "condition_names" in orders
+        and result.effect_names == one.effect_names
+        and "effect_names" not in orders
+        and np.array_equal(data.design, one.design)
+        and not np.array_equal(result.design, one.design)
+    ):
+        raise ValueError(
+            f"the conditions of {name!r} are {list(data.condition_names)} and those of {first!r} "
+            f"{list(one.condition_names)}, but both have the same rows of the design: effects "
+            f"{list(one.effect_names)} would mean different things in them. Give the rows of the "
+            "design in the order of the conditions of each, or a DataFrame with their names as "
+            "its index"
+        )
+    for axis in orders:
+        moved.setdefault(axis, []).append(name)
+    return result
+
+
+def _check_same(axis: str, name: str, own: Any, first: str, wanted: Any) -> None:
+    if set(own) == set(wanted) and len(own) == len(wanted):
+        return
+    advice = ""
+    if axis == "effect_names":
+        advice = (
+            "; by default the first condition is the baseline, and each other one has an effect "
+            "of its name: put the same condition first, or give design and effect_names"
+        )
+    missing = [entry for entry in wanted if entry not in own]
+    other = [entry for entry in own if entry not in wanted]
+    parts = [f"it has no {some_names(missing)}"] if missing else []
+    parts += [f"{some_names(other)} {'is' if len(other) == 1 else 'are'} not there"] if other else []
+    raise ValueError(
+        f"{axis} of {name!r} are {_listed(own)}, expected those of {first!r}, {_listed(wanted)}, "
+        f"in any order ({'; '.join(parts)}): data sets are joined by name. Name the same things "
+        f"alike, data.replace({axis}=...), or leave out who lacks one{advice}"
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f"[{some_names(list(names))}]"
