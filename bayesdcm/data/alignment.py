@@ -161,7 +161,9 @@ def _check_same(axis: str, name: str, own: Any, first: str, wanted: Any) -> None
     missing = [entry for entry in wanted if entry not in own]
     other = [entry for entry in own if entry not in wanted]
     parts = [f"it has no {some_names(missing)}"] if missing else []
-    parts += [f"{some_names(other)} {'is' if len(other) == 1 else 'are'} not there"] if other else []
+    parts += (
+        [f"{some_names(other)} {'is' if len(other) == 1 else 'are'} not there"] if other else []
+    )
     raise ValueError(
         f"{axis} of {name!r} are {_listed(own)}, expected those of {first!r}, {_listed(wanted)}, "
         f"in any order ({'; '.join(parts)}): data sets are joined by name. Name the same things "

@@ -7,14 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
-import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import bayesdcm
 from bayesdcm import BoldData, EvokedData
 from bayesdcm.data.alignment import aligned
-from bayesdcm.group import fit_group, leave_one_out, load_group, peb
+from bayesdcm.group import fit_group, load_group
 from bayesdcm.group.hierarchy_inputs import subjects_of
 from bayesdcm.observe import gaussian
 
