@@ -35,7 +35,8 @@ STABLE = -0.05
 # Smaller responses are not seen in any region by which one would choose it, percent.
 LEAST_RANGE = 0.2
 PRIORS = {"default": None, "spm": {"log_precision": (6.0, 1 / 128)}}
-NUTS = {"chains": 2, "warmup": 150, "draws": 400, "progress": False}
+# Posteriors of data that say little have long trajectories, which are cut at this depth.
+NUTS = {"chains": 2, "warmup": 150, "draws": 400, "max_tree_depth": 7, "progress": False}
 KINDS = {
     "A, between regions": lambda name, index: name == "A" and index[0] != index[1],
     "A, self-connections": lambda name, index: name == "A" and index[0] == index[1],
