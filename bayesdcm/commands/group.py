@@ -163,7 +163,11 @@ def _read(files: dict[str, Path], integrator: Integrator | None) -> tuple[Any, d
         spm = read_spm_dcm(path)
         if model is None:
             model, first = spm.model, name
-        elif fingerprint(spm.model) != fingerprint(model):
+        elif not (
+            _same_by_name(spm.model, spm.data, model, data[first])
+            if _only_moved(spm.data, data[first])
+            else fingerprint(spm.model) == fingerprint(model)
+        ):
             raise ValueError(
                 f"the model in '{path}' is not that in '{files[first]}' ({spm.model!r}, not "
                 f"{model!r}, or other connections); a group has one model for all"
@@ -174,6 +178,47 @@ def _read(files: dict[str, Path], integrator: Integrator | None) -> tuple[Any, d
             raise ValueError("--integrator is for models of task fMRI; leave it out")
         model = dataclasses.replace(model, integrator=integrator.value)
     return model, data
+
+
+def _only_moved(data: Any, first: Any) -> bool:
+    """Whether regions or inputs of a run are those of another in another order."""
+    pairs = [
+        (getattr(data, axis, None), getattr(first, axis, None))
+        for axis in ("region_names", "input_names")
+    ]
+    same = all(own is not None and other is not None for own, other in pairs)
+    return (
+        same
+        and all(sorted(own) == sorted(other) for own, other in pairs)
+        and any(own != other for own, other in pairs)
+    )
+
+
+def _same_by_name(model: Any, data: Any, first: Any, one: Any) -> bool:
+    """Whether a model is another one, switches and priors put in its order by name."""
+    import dataclasses
+
+    import numpy as np
+
+    from bayesdcm.data.validation import check_order
+    from bayesdcm.group.fingerprint import fingerprint
+
+    r = check_order("region_names", one.region_names, data.region_names)
+    u = check_order("input_names", one.input_names, data.input_names)
+    axes = {"A": (r, r), "B": (u, r, r), "C": (r, u), "D": (r, r, r)}
+    moved = {
+        name: np.asarray(value)[np.ix_(*order)]
+        for name, order in axes.items()
+        if (value := getattr(model, name)) is not None
+    }
+    changed = dataclasses.replace(model, **moved, priors=None)
+    if fingerprint(changed) != fingerprint(dataclasses.replace(first, priors=None)):
+        return False
+    columns = ["mean", "variance"]
+    own, other = model.prior_table(data)[columns], first.prior_table(one)[columns]
+    return set(own.index) == set(other.index) and bool(
+        np.allclose(own.loc[other.index], other, rtol=1e-9, atol=0)
+    )
 
 
 def _bars(quiet: bool) -> bool:

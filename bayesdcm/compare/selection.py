@@ -26,6 +26,7 @@ from scipy.integrate import quad
 from scipy.special import digamma, gammainc, gammaincinv, gammaln, softmax
 
 from bayesdcm.compare.comparable import check_subject
+from bayesdcm.data.validation import some_names, warn_caller
 
 EFFECTS = ("random", "fixed")
 # When the Dirichlet parameters have settled, as in SPM; and when they never do.
@@ -152,8 +153,9 @@ def select_models(
     ----------
     evidence : mapping, pandas.DataFrame or array_like
         Log-evidences in nats, shape (subjects, models), the models' names as columns; or a dict
-        from names of models to sequences of fits (or of log-evidences), one a subject, in the
-        same order for all models.
+        from names of models to fits (or log-evidences), one a subject. Groups of fits, dicts and
+        Series are joined by the names of subjects; sequences without names must have the same
+        order for all models. A group fitted with several models serves as well.
     effects : {"random", "fixed"}
         Whether subjects may have different models (random, the default), or all have the same.
     families : mapping of str to str, optional
@@ -180,6 +182,11 @@ def select_models(
         If there are fewer than two models, no subjects, sequences of different lengths, numbers
         that are not finite, an unknown kind of effects, models without a family, or fits of a
         subject that are not of the same data, with the same confounds and scaling.
+
+    Warns
+    -----
+    UserWarning
+        If subjects lack a fit of one model or more, and are left out.
 
     References
     ----------
@@ -312,20 +319,22 @@ def _families(
 
 def _evidence_table(evidence: Any) -> pd.DataFrame:
     """Log-evidences, (subjects, models)."""
-    if isinstance(evidence, Mapping):
-        lengths = {name: len(fits) for name, fits in evidence.items()}
-        if len(set(lengths.values())) > 1:
-            raise ValueError(
-                f"evidence must have as many subjects for every model, got {lengths}; leave "
-                "subjects out whom a model could not be fitted to"
-            )
+    if hasattr(evidence, "evidence") and hasattr(evidence, "subjects"):
+        # Of a group fitted with several models.
+        table = evidence.evidence()
+        lacking = table.isna().any(axis=1)
+        _say_left_out(list(table.index[lacking]), len(table))
+        table = table[~lacking]
+    elif isinstance(evidence, Mapping):
+        by_model = _joined(evidence)
+        subjects = list(next(iter(by_model.values()), {}))
         columns = {
-            name: [_number(name, i, fit) for i, fit in enumerate(fits)]
-            for name, fits in evidence.items()
+            name: [_number(name, subject, fit) for subject, fit in fits.items()]
+            for name, fits in by_model.items()
         }
-        for i, of_subject in enumerate(zip(*evidence.values(), strict=True)):
-            check_subject(i, dict(zip(evidence, of_subject, strict=True)))
-        table = pd.DataFrame(columns)
+        for subject in subjects:
+            check_subject(subject, {name: fits[subject] for name, fits in by_model.items()})
+        table = pd.DataFrame(columns, index=subjects)
     else:
         try:
             table = pd.DataFrame(evidence).astype(float)
@@ -343,21 +352,86 @@ def _evidence_table(evidence: Any) -> pd.DataFrame:
         subject, model = np.argwhere(~np.isfinite(table.to_numpy()))[0]
         raise ValueError(
             f"evidence must be finite, got {table.iloc[subject, model]} for model "
-            f"{table.columns[model]!r} and subject {subject}"
+            f"{table.columns[model]!r} and subject {table.index[subject]!r}; leave out whom a "
+            "model could not be fitted to, such as by evidence.dropna()"
         )
     return table
 
 
-def _number(model: str, subject: int, fit: Any) -> float:
+def _joined(evidence: Mapping[str, Any]) -> dict[str, dict[Any, Any]]:
+    """Fits by model and subject, of the subjects that all models have."""
+    named = {model: _by_subject(model, fits) for model, fits in evidence.items()}
+    without = [model for model, found in named.items() if found is None]
+    if without and len(without) < len(named):
+        other = next(model for model, found in named.items() if found is not None)
+        raise ValueError(
+            f"evidence[{without[0]!r}] has no names of subjects and evidence[{other!r}] has; give "
+            "all models with names (groups of fits, dicts or Series by subject), or all without"
+        )
+    if without:
+        lengths = {name: len(fits) for name, fits in evidence.items()}
+        if len(set(lengths.values())) > 1:
+            raise ValueError(
+                f"evidence must have as many subjects for every model, got {lengths}; leave "
+                "subjects out whom a model could not be fitted to"
+            )
+        return {model: dict(enumerate(fits)) for model, fits in evidence.items()}
+    everyone = list(dict.fromkeys(subject for fits in named.values() for subject in fits))  # type: ignore[union-attr]
+    shared = [subject for subject in everyone if all(subject in fits for fits in named.values())]  # type: ignore[operator]
+    if everyone and not shared:
+        firsts = {model: next(iter(fits), None) for model, fits in named.items()}  # type: ignore[arg-type]
+        raise ValueError(
+            "evidence must be of the same subjects for every model, but no subject has a fit of "
+            f"each; the first of each are {firsts}. Name subjects alike"
+        )
+    _say_left_out([subject for subject in everyone if subject not in shared], len(everyone))
+    return {model: {subject: fits[subject] for subject in shared} for model, fits in named.items()}  # type: ignore[index]
+
+
+def _by_subject(model: str, fits: Any) -> dict[Any, Any] | None:
+    """Fits by the name of the subject; None where there are no names."""
+    if isinstance(fits, Mapping):
+        return dict(fits)
+    if isinstance(fits, pd.DataFrame):
+        if fits.shape[1] != 1:
+            raise ValueError(
+                f"evidence[{model!r}] is a table of {fits.shape[1]} columns; give one column, or "
+                "one table of all models in place of the dict"
+            )
+        fits = fits.iloc[:, 0]
+    if isinstance(fits, pd.Series):
+        plain = isinstance(fits.index, pd.RangeIndex)
+        names = None if plain else list(fits.index)
+    else:
+        names = getattr(fits, "subjects", None)
+    if names is None:
+        return None
+    if len(set(names)) != len(fits):
+        raise ValueError(
+            f"evidence[{model!r}] holds {len(fits)} fits of {len(set(names))} subjects; expected "
+            "one fit a subject, of one model"
+        )
+    return dict(zip(names, fits, strict=True))
+
+
+def _say_left_out(subjects: Sequence[Any], number: int) -> None:
+    if len(subjects):
+        warn_caller(
+            f"{len(subjects)} of {number} subjects lack a fit of one model or more and are left "
+            f"out: {some_names(list(subjects))}"
+        )
+
+
+def _number(model: str, subject: Any, fit: Any) -> float:
     value = getattr(fit, "log_evidence", fit)
     if value is None:
         raise TypeError(
-            f"evidence[{model!r}][{subject}] is a fit by {fit.method!r}, which has no "
+            f"evidence[{model!r}][{subject!r}] is a fit by {fit.method!r}, which has no "
             "log-evidence; use fits by variational Laplace, or give numbers"
         )
     try:
         return float(value)
     except (TypeError, ValueError) as error:
         raise TypeError(
-            f"evidence[{model!r}][{subject}] must be a fit or a number, got {type(value).__name__}"
+            f"evidence[{model!r}][{subject!r}] must be a fit or a number, got {type(value).__name__}"
         ) from error

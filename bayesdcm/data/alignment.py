@@ -9,29 +9,9 @@ import numpy as np
 
 from bayesdcm.data.responses import Responses
 from bayesdcm.data.run import Run
-from bayesdcm.data.validation import warn_caller
+from bayesdcm.data.validation import some_names, warn_caller
 
-__all__ = ["aligned", "some_names"]
-
-# More names than these are counted.
-SHOWN = 5
-
-
-def some_names(names: Sequence[Any]) -> str:
-    """The first names of a list, and how many more there are.
-
-    Parameters
-    ----------
-    names : sequence
-        Names.
-
-    Examples
-    --------
-    >>> some_names(["ann", "ben"])
-    "'ann', 'ben'"
-    """
-    shown = ", ".join(repr(name) for name in names[:SHOWN])
-    return shown + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+__all__ = ["aligned"]
 
 
 def aligned(

@@ -24,7 +24,7 @@ from bayesdcm.data.evoked_validation import (
 )
 from bayesdcm.data.head import HeadModel
 from bayesdcm.data.responses import Responses
-from bayesdcm.data.validation import check_names
+from bayesdcm.data.validation import check_names, check_order
 
 if TYPE_CHECKING:
     import mne
@@ -56,11 +56,13 @@ class EvokedData(Responses):
     design : array_like, shape (conditions, effects), optional
         How much of each condition-specific effect each condition has (SPM's between-trial
         effects); by default one effect for each condition after the first, which is the baseline.
+        Rows of a DataFrame are found by the names of conditions, columns by those of effects.
     effect_names : sequence of str, optional
         By default those of the conditions after the first, or "effect 1", ... for a given design.
     noise_cov : array_like, shape (channels, channels), optional
         Covariance of the noise over channels, in squared units of the signal. Only its form
-        matters: the level of the noise is estimated. Needed for channels of different units.
+        matters: the level of the noise is estimated. Needed for channels of different units. A
+        DataFrame is joined by the names of channels.
     head : SphereHead, GridHead or SurfaceHead, optional
         What predicts the channels' signals from sources in the brain.
     info : mne.Info, optional
@@ -113,7 +115,7 @@ class EvokedData(Responses):
         check_head(self.head, n_channels)
         types = check_channel_types(self.channel_types, n_channels, self.head)
         design, effects = check_design(self.design, self.effect_names, conditions)
-        noise_cov = check_noise_covariance(self.noise_cov, types)
+        noise_cov = check_noise_covariance(self.noise_cov, types, channels)
         if noise_cov is None and len({CHANNEL_UNITS[kind] for kind in types}) > 1:
             raise ValueError(
                 f"channel_types has channels of different units, {sorted(set(types))}, and there "
@@ -281,7 +283,7 @@ class EvokedData(Responses):
         label_names : sequence of str, optional
             Names of the regions; by default "channel 1", "channel 2", ...
         condition_names : sequence of str, optional
-            Names of the conditions; by default the keys of a dict.
+            Names of the conditions; of a dict, its keys in the order that is wanted.
         design : array_like, shape (conditions, effects), optional
             As for `EvokedData`.
         effect_names : sequence of str, optional
@@ -313,9 +315,13 @@ class EvokedData(Responses):
         """
         check_time_courses(time_courses)
         if isinstance(time_courses, Mapping):
-            if condition_names is None:
-                condition_names = list(time_courses)
-            time_courses = list(time_courses.values())
+            names = [str(name) for name in time_courses]
+            courses_of = dict(zip(names, time_courses.values(), strict=True))
+            if condition_names is not None:
+                order = check_order("condition_names", condition_names, names)
+                names = [names[i] for i in order]
+            condition_names = names
+            time_courses = [courses_of[name] for name in names]
         try:
             courses = np.asarray(time_courses)
         except ValueError as error:

@@ -6,14 +6,21 @@ Each raises an error that names the argument, what came, what was expected and w
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from bayesdcm.data.head import HeadModel
-from bayesdcm.data.validation import check_names, check_real_array, describe
+from bayesdcm.data.validation import (
+    check_names,
+    check_real_array,
+    describe,
+    some_names,
+    warn_caller,
+)
 
 __all__ = [
     "CHANNEL_UNITS",
@@ -179,6 +186,15 @@ def check_design(
     By default each condition after the first has an effect of its own, of its name.
     """
     n = len(conditions)
+    if isinstance(design, pd.DataFrame):
+        design = _by_name("design", design, "index", "condition_names", conditions)
+        if effect_names is None and not isinstance(design.columns, pd.RangeIndex):
+            effect_names = [str(name) for name in design.columns]
+        elif effect_names is not None:
+            names = list(effect_names)
+            design = _by_name("design", design, "columns", "effect_names", names)
+            effect_names = names
+        design = design.to_numpy()
     if design is None:
         names = check_names(
             "effect_names",
@@ -208,10 +224,15 @@ def check_design(
     return checked, check_names("effect_names", effect_names, checked.shape[1], "effect", "design")
 
 
-def check_noise_covariance(value: ArrayLike | None, types: tuple[str, ...]) -> Any:
+def check_noise_covariance(
+    value: ArrayLike | None, types: tuple[str, ...], channels: tuple[str, ...] = ()
+) -> Any:
     """Return the noise covariance, (channels, channels), symmetric and positive semidefinite."""
     if value is None:
         return None
+    if isinstance(value, pd.DataFrame):
+        value = _by_name("noise_cov", value, "index", "channel_names", channels)
+        value = _by_name("noise_cov", value, "columns", "channel_names", channels).to_numpy()
     n = len(types)
     checked = check_real_array("noise_cov", value, ("channels", "channels"))
     if checked.shape != (n, n):
@@ -277,6 +298,26 @@ def check_info(info: object, channels: tuple[str, ...]) -> Any:
             "mne.pick_info."
         )
     return info.copy()
+
+
+def _by_name(
+    argument: str, table: pd.DataFrame, axis: str, names_of: str, names: Sequence[str]
+) -> pd.DataFrame:
+    """A table with rows or columns in the order of names; as it is where they are numbered."""
+    index = getattr(table, axis)
+    if isinstance(index, pd.RangeIndex) or list(index) == list(names):
+        return table
+    if not index.is_unique or set(index) != set(names):
+        raise ValueError(
+            f"the {axis} of {argument} has {some_names(list(index))}; expected {names_of}, "
+            f"{some_names(list(names))}, in any order. Name the same things alike, or give "
+            f"{argument}.to_numpy() if it is in their order"
+        )
+    warn_caller(
+        f"the {axis} of {argument}, {some_names(list(index))}, was put in the order of "
+        f"{names_of}, by name"
+    )
+    return table.reindex(**{axis: list(names)})
 
 
 def _read_only(array: NDArray[np.float64]) -> NDArray[np.float64]:

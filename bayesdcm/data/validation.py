@@ -23,8 +23,12 @@ __all__ = [
     "check_positive",
     "check_real_array",
     "describe",
+    "some_names",
     "warn_caller",
 ]
+
+# Names beyond these are counted in messages.
+SHOWN = 5
 
 
 def warn_caller(text: str) -> None:
@@ -39,6 +43,23 @@ def warn_caller(text: str) -> None:
     while frame.f_back is not None and _is_ours(frame.f_globals.get("__name__", "")):
         frame, level = frame.f_back, level + 1
     warnings.warn(text, stacklevel=level)
+
+
+def some_names(names: Sequence[Any]) -> str:
+    """The first names of a list, and how many more there are.
+
+    Parameters
+    ----------
+    names : sequence
+        Names.
+
+    Examples
+    --------
+    >>> some_names(["ann", "ben"])
+    "'ann', 'ben'"
+    """
+    shown = ", ".join(repr(name) for name in names[:SHOWN])
+    return shown + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
 def _is_ours(module: str) -> bool:

@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from bayesdcm.data.validation import some_names, warn_caller
+
 GROUP_MEAN = "mean"
 
 
@@ -21,7 +23,8 @@ def checked_design(
     ----------
     design : DataFrame, mapping, array_like or None
         Covariates in columns; None for the group mean alone. A mapping may hold a number in place
-        of a column. A DataFrame whose index holds the names of subjects is put in their order.
+        of a column. A DataFrame whose index holds the names of subjects is put in their order;
+        rows of arrays, and of tables numbered from 0, count by position.
     subjects : sequence
         Names of the subjects.
 
@@ -94,8 +97,19 @@ def _table(design: Any, n_subjects: int) -> pd.DataFrame:
 
 def _in_order(table: pd.DataFrame, subjects: list[Any]) -> pd.DataFrame:
     """Rows in the order of the subjects, where rows have the names of subjects."""
-    plain = isinstance(table.index, pd.RangeIndex) or list(table.index) == subjects
+    index = list(table.index)
+    if index == subjects:
+        return table
     numbered = subjects == list(range(len(subjects)))
+    if numbered and table.index.is_unique and set(index) == set(subjects):
+        # Such as rows that were sorted by a covariate: they keep their numbers.
+        warn_caller(
+            f"the index of design is {some_names(index)}: its rows were put in the order of the "
+            "fits by these numbers. Give design.reset_index(drop=True) if they are in it as they "
+            "stand"
+        )
+        return table.loc[subjects]
+    plain = isinstance(table.index, pd.RangeIndex) and table.index.step > 0
     if plain or numbered:
         return table
     if not table.index.is_unique or set(table.index) != set(subjects):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from bayesdcm.compare.gaussian_fit import gaussian_of
 from bayesdcm.compare.reduction import prior_changes
+from bayesdcm.data.validation import some_names
 from bayesdcm.infer.problem import Problem
 from bayesdcm.infer.results import Fit
 
@@ -226,8 +227,19 @@ def select(first: Sequence[FirstLevel], parameters: Any) -> tuple[tuple[str, ...
         raise ValueError("parameters must name one parameter or more, got none")
     order = sorted(chosen)
     labels = tuple(one.labels[i] for i in order)
+    groups = not isinstance(one.source, Fit)
     for other in first[1:]:
         other.places(labels)
+        known = {other.labels[i] for _, name in wanted for i in other.names.get(name, ())}
+        if groups and parameters == CONNECTIONS:
+            known = set(other.labels)
+        more = [label for label in other.labels if label in known and label not in labels]
+        if more:
+            raise ValueError(
+                f"all fits must have the same parameters; that of subject {other.name!r} has "
+                f"{some_names(more)}, which that of {one.name!r} lacks. Fit one model to all, or "
+                "name the labels that all have in parameters"
+            )
     return labels, tuple(chosen[i] for i in order)
 
 

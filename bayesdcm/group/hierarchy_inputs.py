@@ -267,7 +267,9 @@ def design_table(design: Any) -> pd.DataFrame | None:
         return None
     if isinstance(design, pd.DataFrame):
         table = checked_design(design, list(design.index))
-        return table.reset_index(drop=True) if isinstance(design.index, pd.RangeIndex) else table
+        # Rows that were turned round keep their numbers, and then agree with no names.
+        plain = isinstance(design.index, pd.RangeIndex) and design.index.step > 0
+        return table.reset_index(drop=True) if plain else table
     values = design.values() if isinstance(design, Mapping) else [design]
     length = max((len(v) for v in map(np.asarray, values) if v.ndim), default=0)
     table = checked_design(design, range(length))
