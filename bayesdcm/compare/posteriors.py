@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bayesdcm.data.validation import some_names, warn_caller
+
 
 def compare_posteriors(fits: Mapping[str, Any], reference: str | None = None) -> pd.DataFrame:
     """Compare posteriors of the same parameters, worst agreement first.
@@ -35,6 +37,11 @@ def compare_posteriors(fits: Mapping[str, Any], reference: str | None = None) ->
         If `fits` is not a mapping of fits.
     ValueError
         If there are fewer than two, the reference is unknown, or no parameter is common.
+
+    Warns
+    -----
+    UserWarning
+        If labels of some parameters are not common, and these are left out.
 
     Examples
     --------
@@ -73,6 +80,17 @@ def compare_posteriors(fits: Mapping[str, Any], reference: str | None = None) ->
     table = pd.concat(tables, ignore_index=True)
     if table.empty:
         raise ValueError("the fits have no parameter in common; compare fits of one model")
+    labels = list(standard.index)
+    for fit in fits.values():
+        labels += [label for label in fit.summary().index if label not in labels]
+    kept = set(table["parameter"])
+    left = [label for label in labels if label not in kept]
+    if left:
+        warn_caller(
+            f"{len(left)} of {len(labels)} parameters are not in the reference and another fit by "
+            f"the same label, and are left out: {some_names(left)}; fits of one model to data "
+            "with the same names have the same labels"
+        )
     table = table.sort_values("distance", ascending=False, ignore_index=True, kind="stable")
     table.attrs["reference"] = reference
     return table

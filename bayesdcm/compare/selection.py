@@ -433,5 +433,6 @@ def _number(model: str, subject: Any, fit: Any) -> float:
         return float(value)
     except (TypeError, ValueError) as error:
         raise TypeError(
-            f"evidence[{model!r}][{subject!r}] must be a fit or a number, got {type(value).__name__}"
+            f"evidence[{model!r}][{subject!r}] must be a fit or a number, got "
+            f"{type(value).__name__}"
         ) from error

@@ -318,7 +318,8 @@ def load_group(folder: str | Path, models: Any = None, datasets: Any = None) -> 
     FileNotFoundError
         If the folder holds no group.
     ValueError
-        If only one of models and datasets is given, or they are not those of the group.
+        If only one of models and datasets is given, or they are not those of the group; when a
+        fit is asked for, if its data are others.
 
     Examples
     --------
@@ -350,8 +351,14 @@ def load_group(folder: str | Path, models: Any = None, datasets: Any = None) -> 
         data = aligned_datasets(known.values(), {name: data[name] for name in subjects})
 
     def load(model: str, subject: str) -> Fit:
-        problem = make_problem(known[model], data[subject], shared=True) if known else None
-        return store.read(model, subject, problem)
+        if not known:
+            return store.read(model, subject)
+        fit = store.read(model, subject, make_problem(known[model], data[subject], shared=True))
+        # Data sets of a sequence have numbers for names: those of two people may be exchanged.
+        written = store.read(model, subject)
+        if written._modelled_data is not None:
+            check_subject(subject, {"the fit in the folder": written, "datasets": fit})
+        return fit
 
     pairs = [(model, subject) for model in names for subject in subjects]
     keys = [pair for pair in pairs if store.path(*pair).is_file()]

@@ -1,6 +1,10 @@
 """Data sets, fits and tables of a group are joined by name, or refused; a new order is said."""
 
 import warnings
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -12,10 +16,16 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import bayesdcm
 from bayesdcm import BoldData, EvokedData
+from bayesdcm.commands.group import _read
 from bayesdcm.data.alignment import aligned
-from bayesdcm.group import fit_group, load_group
+from bayesdcm.group import fit_group, leave_one_out, load_group, peb
+from bayesdcm.group.first_level import of_fit, select
 from bayesdcm.group.hierarchy_inputs import subjects_of
 from bayesdcm.observe import gaussian
+
+# As in the fixture `linear_group`.
+TIMES = np.linspace(-1, 1, 20)
+REGRESSORS = np.stack([TIMES, TIMES**2, np.sin(4 * TIMES)], axis=1)
 
 
 def run(seed, regions=("V1", "V5"), inputs=("face", "house")):
@@ -166,3 +176,209 @@ def test_hierarchy_puts_labelled_priors_by_the_names_of_its_first_subject():
     assert table.loc["C[V1, house]", "mean"] == 0.5
     assert table.loc["C[V1, face]", "mean"] == 0.0
     assert not named.model.priors.pending
+
+
+def named(fits):
+    return {f"s{i}": fit for i, fit in enumerate(fits)}
+
+
+def test_designs_are_joined_by_the_names_of_subjects(linear_group):
+    fits, age = named(linear_group.fits), linear_group.age
+    table = pd.DataFrame({"mean": 1.0, "age": age}, index=list(fits))
+    expected = peb(fits, linear_group.design, "A").mean
+    assert_allclose(peb(fits, table.sort_values("age", ascending=False), "A").mean, expected)
+    backwards = dict(reversed(fits.items()))
+    assert_allclose(peb(backwards, table, "A").mean, expected, atol=1e-6)
+    one = leave_one_out(fits, table, "A")
+    other = leave_one_out(fits, table.iloc[::-1], "A")
+    assert_allclose(one["predicted"], other["predicted"])
+    with pytest.raises(ValueError, match="index of design must hold the names.*got 'x5'"):
+        peb(fits, table.rename(index={"s5": "x5"}), "A")
+    with pytest.raises(ValueError, match="index of design must hold the names"):
+        leave_one_out(fits, table.rename(index={"s5": "x5"}), "A")
+
+
+@pytest.mark.parametrize("order", [[3, 0, 5, 1, 4, 2], [5, 4, 3, 2, 1, 0]])
+def test_rows_that_were_sorted_keep_their_numbers(linear_group, order):
+    table = pd.DataFrame({"mean": 1.0, "age": linear_group.age})
+    with pytest.warns(UserWarning, match="rows were put in the order of the fits"):
+        found = peb(linear_group.fits, table.iloc[order], "A").mean
+    assert_allclose(found, peb(linear_group.fits, linear_group.design, "A").mean)
+    backwards = table.iloc[::-1]
+    assert isinstance(backwards.index, pd.RangeIndex)
+    with pytest.raises(ValueError, match="index of design"):
+        peb(named(linear_group.fits), backwards, "A")
+
+
+@dataclass(frozen=True)
+class Relabelled:
+    """The model of `linear_group` with its parameters in another order."""
+
+    names: tuple = ("curve", "slope", "wave")
+    observed_site = "y"
+
+    def program(self, data):
+        return partial(self.sample, self.prepare(data))
+
+    def prepare(self, data):
+        return jnp.asarray(data, float)
+
+    def dims(self):
+        return {}
+
+    coords = constants = lambda self, data: {}
+
+    def restore(self, values, data):
+        return values
+
+    arrange = restore
+
+    def sample(self, y):
+        level = numpyro.sample("level", dist.Normal(0.0, 2.0))
+        A = numpyro.sample("A", dist.Normal(np.zeros(3), np.sqrt(0.5)).to_event(1))
+        weights = jnp.stack([A[self.names.index(n)] for n in ("slope", "curve")] + [A[2]])
+        numpyro.sample("y", gaussian(REGRESSORS[:, :3] @ weights + level, 2.0), obs=y)
+
+    def labels(self, data):
+        return {"level": ["level"], "A": [f"A[{name}]" for name in self.names]}
+
+
+def test_parameters_of_fits_are_joined_by_label(linear_group):
+    other = bayesdcm.fit(Relabelled(), linear_group.data[1], progress=False)
+    fits = [linear_group.fits[0], other, *linear_group.fits[2:]]
+    found = peb(fits, linear_group.design, "A")
+    assert_allclose(found.mean, peb(linear_group.fits, linear_group.design, "A").mean, atol=1e-6)
+
+
+def test_fits_with_more_parameters_are_refused(linear_group):
+    other = bayesdcm.fit(Relabelled(), linear_group.data[1], progress=False)
+    fits = named([linear_group.fits[0], other])
+    one, two = of_fit("s0", fits["s0"]), of_fit("s1", fits["s1"])
+    labels = ("level", "A[slope]", "A[curve]")
+    names = {name: place for name, place in one.names.items() if name != "A[wave]"}
+    less = replace(one, labels=labels, names=names | {"A": [1, 2]}, fields=one.fields[:3])
+    with pytest.raises(ValueError, match="that of subject 's1' has 'A.wave.', which that of 's0'"):
+        select([less, two], "A")
+    assert select([less, two], ["A[slope]"])[0] == ("A[slope]",)
+
+
+def test_groups_of_groups_have_the_same_covariates(linear_group):
+    whole = peb(linear_group.fits, linear_group.design, "A")
+    mean = peb(linear_group.fits, None, "A")
+    with pytest.raises(ValueError, match="subject 1 has 'age: A.slope.', .*which that of 0"):
+        peb([mean, whole])
+    shared = [f"mean: A[{name}]" for name in ("slope", "curve", "wave")]
+    assert peb([mean, whole], parameters=shared).parameters == tuple(shared)
+
+
+def test_select_models_of_failures_in_different_people():
+    def short(data):
+        if len(data) < 4:
+            raise ValueError("too short")
+        level = numpyro.sample("level", dist.Normal(0, 1))
+        numpyro.sample("y", gaussian(level * jnp.ones(len(data)), 0.0), obs=data)
+
+    def long(data):
+        if len(data) > 5:
+            raise ValueError("too long")
+        level = numpyro.sample("level", dist.Normal(1, 1))
+        numpyro.sample("y", gaussian(level * jnp.ones(len(data)), 0.0), obs=data)
+
+    rng = np.random.default_rng(0)
+    data = {f"s{n}": rng.normal(size=n) for n in (3, 4, 5, 6)}
+    group = fit_group({"short": short, "long": long}, data, progress=False)
+    assert len(group["short"]) == len(group["long"]) == 3
+    expected = group.evidence().loc[["s4", "s5"]]
+    for effects in ("fixed", "random"):
+        whole = bayesdcm.select_models(expected, effects)
+        for given in (group, {name: group[name] for name in ("short", "long")}):
+            with pytest.warns(UserWarning, match="2 of 4 subjects lack a fit .*'s3'"):
+                found = bayesdcm.select_models(given, effects)
+            assert_allclose(found, whole)
+
+
+def test_select_models_joins_by_name():
+    first = pd.Series({"ann": 0.0, "ben": 9.0})
+    other = {"ben": 1.0, "ann": 2.0}
+    table = bayesdcm.select_models({"a": first, "b": other}, "fixed")
+    swapped = bayesdcm.select_models([[0.0, 2.0], [9.0, 1.0]], "fixed")
+    assert_array_equal(table["log_evidence"], swapped["log_evidence"])
+    random = bayesdcm.select_models({"a": first, "b": other})
+    assert_allclose(random["frequency"], bayesdcm.select_models([[0, 2], [9, 1]])["frequency"])
+    with pytest.raises(ValueError, match="'b'. has no names of subjects and evidence.'a'. has"):
+        bayesdcm.select_models({"a": first, "b": [1.0, 2.0]})
+    with pytest.raises(ValueError, match="no subject has a fit of each"):
+        bayesdcm.select_models({"a": first, "b": {"cat": 1.0}})
+
+
+def test_data_of_two_people_exchanged_are_seen(tmp_path):
+    data = [run(0), run(1)]
+    fit_group(weights, data, progress=False, out=tmp_path)
+    assert len(load_group(tmp_path, weights, data)[1].mean["C"]) == 2
+    with pytest.raises(ValueError, match="subject '1': .*y has other values"):
+        load_group(tmp_path, weights, data[::-1])[0]
+
+
+def test_tables_of_evoked_responses_are_joined_by_name():
+    names = ("standard", "deviant", "novel")
+    design = pd.DataFrame(
+        {"change": [1.0, 0.0, 1.0], "novelty": [1.0, 0.0, 0.0]},
+        index=["novel", "standard", "deviant"],
+    )
+    with pytest.warns(UserWarning, match="index of design.*was put in the order"):
+        data = evoked(0, names, design=design)
+    assert data.effect_names == ("change", "novelty")
+    assert data.design.tolist() == [[0, 0], [1, 0], [1, 1]]
+    with pytest.raises(ValueError, match="index of design has 'a'"):
+        evoked(0, names, design=design.rename(index={"novel": "a"}))
+    noise = pd.DataFrame([[1.0, 0.0], [0.0, 4.0]], ["Cz", "Fz"], ["Cz", "Fz"])
+    with pytest.warns(UserWarning, match="noise_cov"):
+        assert evoked(0, noise_cov=noise).noise_cov.tolist() == [[4, 0], [0, 1]]
+
+
+def test_time_courses_in_a_dict_keep_their_names():
+    courses = {name: np.random.default_rng(i).normal(size=(1, 9)) for i, name in enumerate("ab")}
+    data = EvokedData.from_label_time_courses(
+        courses, np.arange(9) / 250, condition_names=["b", "a"]
+    )
+    assert_array_equal(data.signal[0, :, 0], courses["b"][0])
+    with pytest.raises(ValueError, match="condition_names must name 'a', 'b'"):
+        EvokedData.from_label_time_courses(courses, np.arange(9) / 250, condition_names=["b", "c"])
+
+
+@pytest.mark.parametrize("moved", [True, False])
+def test_files_of_a_group_in_another_order(monkeypatch, moved):
+    first = bayesdcm.TaskDCM(A=[[1, 0], [1, 1]], C=[[1, 0], [0, 0]], integrator="bilinear")
+    turned = bayesdcm.TaskDCM(A=[[1, 1], [0, 1]], C=[[0, 0], [0, 1]], integrator="bilinear")
+    data = {"a": run(0), "b": run(1, ("V5", "V1"), ("house", "face"))}
+    models = {"a": first, "b": turned if moved else first}
+    monkeypatch.setattr(
+        "bayesdcm.models.spm.read_spm_dcm",
+        lambda path: SimpleNamespace(model=models[path.stem], data=data[path.stem]),
+    )
+    files = {name: Path(f"{name}.mat") for name in data}
+    if not moved:
+        with pytest.raises(ValueError, match="the model in 'b.mat' is not that in 'a.mat'"):
+            _read(files, None)
+        return
+    model, found = _read(files, None)
+    assert model == first
+    with pytest.warns(UserWarning, match="regions in 1 .'b'.*inputs in 1 .'b'."):
+        found = aligned(found)
+    assert_array_equal(found["b"].signal, run(1).signal)
+
+
+def test_posteriors_of_other_labels_are_said():
+    class Known:
+        method = "laplace"
+
+        def __init__(self, *labels):
+            self.table = pd.DataFrame({"mean": 0.0, "sd": 1.0}, index=list(labels))
+
+        def summary(self):
+            return self.table
+
+    fits = {"a": Known("C[V1, face]", "decay"), "b": Known("C[V1, input 1]", "decay")}
+    with pytest.warns(UserWarning, match="2 of 3 parameters are not in the reference"):
+        table = bayesdcm.compare_posteriors(fits)
+    assert list(table["parameter"]) == ["decay"]
