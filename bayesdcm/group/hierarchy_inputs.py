@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -196,8 +196,11 @@ def data_model(model: Any, data: Any) -> Any:
     object
         The same model where it has no such priors.
     """
-    items = list(data.values() if isinstance(data, Mapping) else data)
-    if not hasattr(model, "for_data") or not items:
+    items = data.values() if isinstance(data, Mapping) else data
+    if not (hasattr(model, "for_data") and isinstance(items, Iterable)):
+        return model
+    items = list(items)
+    if not items:
         return model
     first = items[0]
     if isinstance(first, Fit):

@@ -82,7 +82,8 @@ def test_nuts_is_the_reference_else_the_last(fits):
 
 
 def test_only_common_parameters_are_compared(fits):
-    table = compare_posteriors({"nuts": fits["nuts"], "small": Known("laplace", b=(0.0, 1.0))})
+    with pytest.warns(UserWarning, match="2 of 3 parameters are not .*: .a., .c."):
+        table = compare_posteriors({"nuts": fits["nuts"], "small": Known("laplace", b=(0.0, 1.0))})
     assert table["parameter"].tolist() == ["b"]
 
 
