@@ -29,6 +29,7 @@ __all__ = [
     "peb",
     "plot",
     "read_spm_dcm",
+    "read_spm_group",
     "read_spm_voi",
     "reduce",
     "search_reduced",
@@ -59,4 +60,5 @@ from .infer.storage import load_fit
 from .models.evoked import EvokedDCM
 from .models.examples import load_example
 from .models.spm import read_spm_dcm
+from .models.spm_group import read_spm_group
 from .models.task import TaskDCM

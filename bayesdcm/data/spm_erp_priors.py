@@ -14,8 +14,15 @@ from bayesdcm.data.spm_erp_layout import (
     read_fields,
     spatial_fields,
 )
-from bayesdcm.data.spm_priors import Moments, checked, covariances, read_noise, stored, variances
-from bayesdcm.data.validation import warn_caller
+from bayesdcm.data.spm_priors import (
+    Moments,
+    checked,
+    covariances,
+    is_structure,
+    read_noise,
+    stored,
+    variances,
+)
 
 __all__ = ["read_erp_priors"]
 
@@ -82,12 +89,12 @@ def read_erp_priors(
 def _read_group(
     dcm: Mapping[str, Any], letter: str, shapes: Mapping[str, Any], ordered: bool
 ) -> dict[str, Moments]:
+    outdated = False
+
     def means(name: str, value: Any) -> Fields | None:
-        if not isinstance(value, Mapping):
-            warn_caller(
-                f"{name} is no structure, as in versions before SPM12; the model has SPM's present "
-                "priors in its place, so estimates will differ"
-            )
+        nonlocal outdated
+        if not is_structure(name, value):
+            outdated = True
             return None
         fields = read_fields(name, value, shapes, ordered=ordered)
         return {symbol: checked(f"{name}.{symbol}", array) for symbol, array in fields.items()}
@@ -111,7 +118,7 @@ def _read_group(
             arrays[symbol][index] = number
         return arrays
 
-    variance = stored(dcm, f"{letter}C", spread)
+    variance = None if outdated else stored(dcm, f"{letter}C", spread)
     if mean is not None and variance is not None:
         other = [s for s in mean if mean[s].shape != variance[s].shape]
         if other:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from bayesdcm.data.spm_fields import dense, is_empty, n_columns
 from bayesdcm.data.validation import warn_caller
 
-__all__ = ["Moments", "checked", "covariances", "read_noise", "stored", "variances"]
+__all__ = ["Moments", "checked", "covariances", "is_structure", "read_noise", "stored", "variances"]
 
 # Where SPM takes priors from: what it used is in DCM.M, what a user asks for in DCM.options, too.
 _PLACES = ("M", "options")
@@ -64,7 +64,9 @@ def stored(dcm: Mapping[str, Any], name: str, read: Callable[[str, Any], Any]) -
         part = dcm.get(place)
         value = part.get(name) if isinstance(part, Mapping) else None
         if not is_empty(value):
-            found[place] = read(f"DCM.{place}.{name}", value)
+            content = read(f"DCM.{place}.{name}", value)
+            if content is not None:
+                found[place] = content
     if len(found) == 2 and not _alike(*found.values()):
         raise ValueError(
             f"DCM.M.{name} and DCM.options.{name} are not the same, so that the file has two "
@@ -77,6 +79,41 @@ def _alike(one: Any, other: Any) -> bool:
     if isinstance(one, Mapping):
         return one.keys() == other.keys() and all(_alike(one[k], other[k]) for k in one)
     return np.shape(one) == np.shape(other) and np.allclose(one, other, rtol=1e-12, atol=0)
+
+
+def is_structure(name: str, value: Any) -> bool:
+    """Whether prior means are a structure, as from SPM12 on, with a warning where they are not.
+
+    Parameters
+    ----------
+    name : str
+        The field, for the messages.
+    value : object
+        The field as read.
+
+    Returns
+    -------
+    bool
+        False for a vector, as versions before SPM12 have it.
+
+    Raises
+    ------
+    ValueError
+        If it is neither.
+
+    Examples
+    --------
+    >>> is_structure("DCM.M.pE", {"A": 0.0})
+    True
+    """
+    if isinstance(value, Mapping):
+        return True
+    dense(name, value, (None,))
+    warn_caller(
+        f"{name} is no structure, as in versions before SPM12; the model has SPM's present priors "
+        "in its place, so estimates will differ"
+    )
+    return False
 
 
 def checked(name: str, values: NDArray[np.float64], least: float = -np.inf) -> NDArray[np.float64]:

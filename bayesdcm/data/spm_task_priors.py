@@ -17,7 +17,15 @@ from bayesdcm.data.spm_estimates import (
     parameter_fields,
     parameter_labels,
 )
-from bayesdcm.data.spm_priors import Moments, checked, covariances, read_noise, stored, variances
+from bayesdcm.data.spm_priors import (
+    Moments,
+    checked,
+    covariances,
+    is_structure,
+    read_noise,
+    stored,
+    variances,
+)
 from bayesdcm.data.validation import warn_caller
 
 __all__ = ["TaskPriors", "read_task_priors"]
@@ -87,12 +95,12 @@ def read_task_priors(
     """
     n, m = len(regions), len(inputs)
 
+    outdated = projected = False
+
     def mean_fields(name: str, value: Any) -> dict[str, NDArray[np.float64]] | None:
-        if not isinstance(value, Mapping):
-            warn_caller(
-                f"{name} is no structure, as in versions before SPM12; the model has SPM's present "
-                "priors in its place, so estimates will differ"
-            )
+        nonlocal outdated
+        if not is_structure(name, value):
+            outdated = True
             return None
         unknown = sorted(set(value) - set(FIELDS))
         if unknown:
@@ -108,7 +116,6 @@ def read_task_priors(
     labels = parameter_labels(layout, regions, inputs)
     places = stored(dcm, "pE", lambda _, value: in_order(value, layout, ordered))
     places = np.arange(len(labels)) if places is None else places
-    projected = False
 
     def vector(name: str, value: Any) -> NDArray[np.float64]:
         nonlocal projected
@@ -130,7 +137,7 @@ def read_task_priors(
             return np.diag(covariance)
         return variances(name, covariance, labels)
 
-    variance = stored(dcm, "pC", vector)
+    variance = None if outdated else stored(dcm, "pC", vector)
     return TaskPriors(
         moments=_moments(mean, variance, layout, n, m, projected)
         | _given({"log_precision": read_noise(dcm, (n,))}),

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from bayesdcm.data.bold import BoldData
 from bayesdcm.data.evoked import EvokedData
+from bayesdcm.data.spm import SpmFile
 from bayesdcm.data.spm_erp import SpmErpFile
 from bayesdcm.data.spm_erp_estimates import SpmErpEstimates
 from bayesdcm.data.spm_estimates import SpmEstimates
@@ -26,7 +27,7 @@ from bayesdcm.neural import Prior, nmda
 
 Model = TypeVar("Model", TaskDCM, EvokedDCM)
 
-__all__ = ["SpmDCM", "SpmErpEstimates", "SpmEstimates", "read_spm_dcm"]
+__all__ = ["SpmDCM", "SpmErpEstimates", "SpmEstimates", "assembled", "read_spm_dcm"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +124,9 @@ class SpmDCM:
 def read_spm_dcm(path: str | os.PathLike[str], lead_field: ArrayLike | None = None) -> SpmDCM:
     """Return the model, the data and SPM's estimates in a DCM_*.mat file.
 
-    The model is the file's, with SPM's own numerics, so that estimates compare: for task fMRI
+    The model is the file's, with the priors in it (``DCM.M`` or ``DCM.options``: pE, pC, hE, hC,
+    and gE, gC for evoked responses) and SPM's own numerics, so that estimates compare
+    (``compare_posteriors({"laplace": fit, "SPM": read_spm_dcm(path)})``): for task fMRI
     the integrator is ``"bilinear"`` (for the published equations construct `TaskDCM` with the
     same switches and ``integrator="nonlinear"``); for evoked responses Jacobians are one-sided
     differences, and ``bayesdcm.fit(..., derivatives="one_sided")`` takes SPM's steps exactly.
@@ -161,8 +164,10 @@ def read_spm_dcm(path: str | os.PathLike[str], lead_field: ArrayLike | None = No
     -----
     UserWarning
         If the model is nonlinear (D), since SPM's integrator is not accurate then; if SPM used a
-        prior that depends on data (over eight regions) or settings that are not its defaults and
-        that this package does not have; or if its estimates are laid out in an unknown way.
+        prior that depends on data (over eight regions) or has covariances, or settings that this
+        package does not have; if the structure follows the file's prior and not DCM.a; if
+        self-connections are off in a file that has no priors; or if estimates are not those of one
+        person's fit (averages, reductions, F = NaN) or laid out in an unknown way.
 
     References
     ----------
@@ -177,7 +182,29 @@ def read_spm_dcm(path: str | os.PathLike[str], lead_field: ArrayLike | None = No
     Traceback (most recent call last):
     FileNotFoundError: path: there is no file 'DCM_absent.mat'. Check the folder and the name.
     """
-    file = read_spm_model_file(path)
+    return assembled(read_spm_model_file(path), lead_field)
+
+
+def assembled(file: SpmFile | SpmErpFile, lead_field: ArrayLike | None = None) -> SpmDCM:
+    """Model, data and estimates of what a file holds.
+
+    Parameters
+    ----------
+    file : SpmFile or SpmErpFile
+        As `bayesdcm.data.spm_modality` reads it.
+    lead_field : array_like, optional
+        As for `read_spm_dcm`.
+
+    Returns
+    -------
+    SpmDCM
+        Model, data and estimates.
+
+    Raises
+    ------
+    ValueError
+        As `read_spm_dcm`.
+    """
     if isinstance(file, SpmErpFile):
         model = EvokedDCM(**_evoked_keywords(file, lead_field), one_sided=True)
         model = _with_priors_of_file(model, _by_name(model, file.priors))

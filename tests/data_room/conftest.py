@@ -72,6 +72,11 @@ def write_v5(path, dcm, name="DCM"):
 
 
 def _with_cells(value):
+    if isinstance(value, np.ndarray) and value.dtype == object:
+        cells = np.empty(value.shape, dtype=object)
+        for index in np.ndindex(value.shape):
+            cells[index] = _with_cells(value[index])
+        return cells
     if isinstance(value, dict):
         return {key: _with_cells(entry) for key, entry in value.items()}
     if isinstance(value, list):
@@ -106,6 +111,13 @@ def _write_hdf5(h5py, group, references, name, value):
     elif isinstance(value, str):
         codes = np.array([[ord(letter)] for letter in value], dtype=np.uint16)
         label(group.create_dataset(name, data=codes), "char").attrs["MATLAB_int_decode"] = 2
+    elif isinstance(value, np.ndarray) and value.dtype == object:
+        pointers = np.empty(value.shape[::-1], dtype=h5py.ref_dtype)
+        for index in np.ndindex(value.shape):
+            key = f"cell{next(_KEYS)}"
+            _write_hdf5(h5py, references, references, key, value[index])
+            pointers[index[::-1]] = references[key].ref
+        label(group.create_dataset(name, data=pointers), "cell")
     elif isinstance(value, list):
         pointers = []
         for entry in value:

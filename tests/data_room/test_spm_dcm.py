@@ -145,6 +145,16 @@ def test_self_connections_that_are_off_in_a_file_without_priors(
     assert len(said) == on and all("self-connection in 1 region" in str(w.message) for w in said)
 
 
+def test_priors_of_versions_before_spm12_are_said(dcm_structure, save_dcm):
+    dcm = dcm_structure(n=2, m=1, estimated=False)
+    own = read_spm_dcm(save_dcm(dcm)).model
+    dcm["M"] = {"pE": np.zeros((20, 1)), "pC": np.eye(20)}
+    with pytest.warns(
+        UserWarning, match=r"DCM\.M\.pE is no structure, as in versions before SPM12"
+    ):
+        assert read_spm_dcm(save_dcm(dcm)).model == own
+
+
 def test_covariances_are_said_and_variances_kept(dcm_structure, save_dcm):
     dcm = dcm_structure(n=2, m=1)
     variance = np.diag(dcm["M"]["pC"]).copy()
