@@ -136,6 +136,8 @@ def _read_columns(events: object) -> dict[str, Any]:
     unknown = _unknown_columns(present)
     if missing or unknown:
         fault = f"lacks the column(s) {missing}" if missing else f"has unknown column(s) {unknown}"
+        if len(present) == 1 and re.search("[,;\t]", present[0]):
+            fault = "was read with another separator than it has (see sep= of pandas.read_csv)"
         raise ValueError(
             f"events {fault}; it has {present}, and expected are onset, duration and optionally "
             "trial_type and modulation. Rename columns or select them, e.g. "
@@ -209,10 +211,16 @@ def _read_types(column: str, values: object) -> list[str]:
     # As objects: NumPy would turn a NaN or a number among strings into a string in silence.
     entries = _one_dimensional(column, values, object).tolist()
     for row, entry in enumerate(entries):
-        if isinstance(entry, str):
+        if isinstance(entry, str) and entry.strip().lower() != "n/a":
             continue
-        # None, NaN, and pandas' NA, whose comparisons have no truth value.
-        if entry is None or type(entry).__name__ == "NAType" or entry != entry:
+        # What BIDS has for a missing value, None, NaN, and pandas' NA, whose comparisons have no
+        # truth value.
+        if (
+            isinstance(entry, str)
+            or entry is None
+            or type(entry).__name__ == "NAType"
+            or entry != entry
+        ):
             raise ValueError(
                 f"events['{column}'] is missing in row {row} (counted from 0); expected a name "
                 "for each event. Complete or drop the row."

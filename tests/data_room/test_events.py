@@ -106,6 +106,8 @@ def test_columns_that_are_not_used_are_named():
     # Types of event may be in a column of another name.
     with pytest.raises(ValueError, match=r"unknown column\(s\) \['condition'\]"):
         build({"onset": [0.0], "duration": [1.0], "condition": ["a"]})
+    with pytest.raises(ValueError, match="read with another separator than it has"):
+        build({"onset,duration,trial_type": ["0,1,face"]})
     for column in ("Modulation", "modulations"):
         with pytest.raises(ValueError, match="unknown column"):
             build({**{k: v for k, v in GOOD.items() if k != "modulation"}, column: [1.0, 2.0]})
@@ -132,6 +134,7 @@ GOOD = {
         ({"onset": ["0", "n/a"]}, TypeError, r"got 'n/a' in 1 row\(s\), the first in row 1"),
         ({"trial_type": ["a", None]}, ValueError, r"events\['trial_type'\] is missing in row 1"),
         ({"trial_type": ["a", pd.NA]}, ValueError, r"events\['trial_type'\] is missing in row 1"),
+        ({"trial_type": ["a", "n/a"]}, ValueError, r"events\['trial_type'\] is missing in row 1"),
         ({"trial_type": ["a", np.nan]}, ValueError, r"events\['trial_type'\] is missing in row 1"),
         ({"onset": [0.0, pd.NA]}, TypeError, r"events\['onset'\] must hold real numbers"),
         ({"trial_type": ["a", 2]}, TypeError, r"events\['trial_type'\] must hold strings.*row 1"),

@@ -149,9 +149,7 @@ def test_priors_of_versions_before_spm12_are_said(dcm_structure, save_dcm):
     dcm = dcm_structure(n=2, m=1, estimated=False)
     own = read_spm_dcm(save_dcm(dcm)).model
     dcm["M"] = {"pE": np.zeros((20, 1)), "pC": np.eye(20)}
-    with pytest.warns(
-        UserWarning, match=r"DCM\.M\.pE is no structure, as in versions before SPM12"
-    ):
+    with pytest.warns(UserWarning, match=r"DCM\.M\.pE is no structure, .* before SPM12"):
         assert read_spm_dcm(save_dcm(dcm)).model == own
 
 

@@ -57,10 +57,20 @@ def test_fit_prints_saves_and_reports(run, study, tmp_path):
     assert f"free energy: {study.laplace.log_evidence:.2f} nats" in done.stdout
     assert "A[V5, V1]" in done.stdout and "Diagnosis" in done.stdout
     assert "SPM's free energy in the file is -321.50 nats" in done.stdout
+    assert "should agree within about 1 nat" in done.stdout
+    table = done.stdout.partition("Compared with SPM's estimates in the file")[2]
+    mean, sd, theirs, their_sd = table.partition("C[V1, Photic]")[2].split()[:4]
+    assert (float(theirs), float(their_sd)) == (study.true["C"][0, 0], 1.0)
+    assert float(mean) == pytest.approx(study.laplace.mean["C"][0, 0], abs=1e-3)
+    assert float(sd) == pytest.approx(study.laplace.sd["C"][0, 0], abs=1e-3)
     assert "Fitting by variational Laplace" in done.stderr
     assert "Fitting" not in done.stdout
     assert bayesdcm.load_fit(out).log_evidence == pytest.approx(study.laplace.log_evidence)
-    assert "DCM_study.mat" in report.read_text(encoding="utf-8")
+    page = report.read_text(encoding="utf-8")
+    assert "DCM_study.mat" in page
+    # A sentence, a figure and a table.
+    assert "Against SPM, laplace has its means at most" in page
+    assert "<h3>Agreement of the fits</h3>" in page and "<h2>Comparison of the fits</h2>" in page
 
 
 def test_options_reach_the_method(run, study, fitted):
