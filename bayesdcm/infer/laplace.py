@@ -69,8 +69,7 @@ class LaplaceResult(NamedTuple):
     recoveries : ()
         Number of times a diverging step was taken back.
     slope : ()
-        Gain in nats that a Newton step from the posterior mean promises, ``g' S g / 2`` of the
-        gradient g and the covariance S: small at an optimum, however short the last steps were.
+        Gain in nats that a Newton step from there promises, however short the last steps were.
     trace : dict
         Per iteration: ``free_energy`` evaluated, ``accepted``, ``predicted_change``,
         ``log_step``.
@@ -381,8 +380,8 @@ def _begin(problem: _Problem, sites: Layout, start: jax.Array, max_iterations: i
         name: jnp.full(max_iterations, jnp.nan)
         for name in ("free_energy", "predicted_change", "log_step", "accepted")
     }
-    zero, no = jnp.zeros((), int), jnp.zeros((), bool)
-    step, flags = jnp.asarray(INITIAL_STEP), jnp.zeros(4, bool)
+    zero, no, flags = jnp.zeros((), int), jnp.zeros((), bool), jnp.zeros(4, bool)
+    step = jnp.asarray(INITIAL_STEP)
     return _State(zero, position, step, empty, flags, no, no, zero, record)
 
 
@@ -435,14 +434,8 @@ def _differentiate(problem: _Problem, n_parameters: int, state: _State) -> _Tria
 
     shapes = jax.eval_shape(problem.data, state.position[:n_parameters])
     jacobian, residual = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-    start = _Trial(
-        state.position,
-        state.log_step,
-        jacobian,
-        residual,
-        jnp.zeros((), bool),
-        jnp.zeros((), int),
-    )
+    no, zero = jnp.zeros((), bool), jnp.zeros((), int)
+    start = _Trial(state.position, state.log_step, jacobian, residual, no, zero)
     allowed = _allowed_attempts(state)
     return jax.lax.while_loop(lambda t: ~t.finite & (t.attempts < allowed), attempt, start)
 

@@ -28,6 +28,11 @@ class RegionalModel(Model):
     def _as_spm(self) -> bool:
         """Whether scaling, noise prior and confounds are SPM's, as the integrator is."""
 
+    @property
+    def searches(self) -> bool:
+        """Whether variational Laplace looks further where it finds a poor optimum."""
+        return not self._as_spm
+
     def scale(self, data: BoldData) -> float:
         """Factor from the centred signal of a data set to the one that is modelled.
 

@@ -228,14 +228,6 @@ class TaskDCM(RegionalModel):
     def _as_spm(self) -> bool:
         return self.integrator == "bilinear"
 
-    @property
-    def searches(self) -> bool:
-        """Whether variational Laplace tries other starts where the first leads to a poor optimum.
-
-        SPM starts at the prior mean alone.
-        """
-        return self.integrator == "nonlinear"
-
     # The program
 
     def prepare(self, data: BoldData) -> Prepared:
