@@ -277,6 +277,18 @@ def check_evoked_data(model: EvokedDCM, data: Any) -> None:
             f"data has {data.n_channels} channels, but the model has {n} sources, and "
             "observation='lfp' has one channel in each source"
         )
+    sources, channels = list(model.source_names), list(data.channel_names or ())
+    # Channels count by position; names that both know tell where that is wrong.
+    crossed = [
+        name for name in channels if name in sources and sources.index(name) != channels.index(name)
+    ]
+    if kind == "lfp" and crossed:
+        raise ValueError(
+            f"data has the channels {channels} and the model the sources {sources}: with "
+            f"observation='lfp' channel {channels.index(crossed[0]) + 1} would be seen in source "
+            f"{sources[channels.index(crossed[0])]!r}, but is named {crossed[0]!r}. Put channels "
+            "in the order of the sources, data.reordered(channel_names=...)"
+        )
     computed = kind in ("ecd", "img") and model.lead_field is None
     if computed and data.head is None:
         raise ValueError(

@@ -455,3 +455,13 @@ def test_delays_below_the_step_of_the_solver_give_nan(model, data, parameters):
     tiny = parameters | {"delay": np.array([[0.0, -6.0], [-6.0, 0.0]])}
     assert np.isnan(np.asarray(exact.predict(tiny, data))).any()
     assert np.isfinite(model.predict(tiny, data)).all()
+
+
+def test_channels_that_are_named_as_other_sources_are_refused():
+    model = EvokedDCM(FORWARD, BACKWARD, source_names=["A1", "STG"], observation="lfp")
+    noise = np.random.default_rng(0).normal(size=(1, 30, 2))
+    data = EvokedData(noise, np.arange(30) / 250, ["STG", "A1"])
+    with pytest.raises(ValueError, match="channel 1 would be seen in source 'A1', but is named"):
+        model.prepare(data)
+    model.check(data.reordered(channel_names=["A1", "STG"]))
+    model.check(data.replace(channel_names=["x", "y"]))
