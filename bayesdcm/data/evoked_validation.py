@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from bayesdcm.data.head import HeadModel
@@ -21,6 +20,9 @@ from bayesdcm.data.validation import (
     some_names,
     warn_caller,
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = [
     "CHANNEL_UNITS",
@@ -186,9 +188,9 @@ def check_design(
     By default each condition after the first has an effect of its own, of its name.
     """
     n = len(conditions)
-    if isinstance(design, pd.DataFrame):
+    if _is_table(design):
         design = _by_name("design", design, "index", "condition_names", conditions)
-        if effect_names is None and not isinstance(design.columns, pd.RangeIndex):
+        if effect_names is None and not _is_numbered(design.columns):
             effect_names = [str(name) for name in design.columns]
         elif effect_names is not None:
             names = list(effect_names)
@@ -230,7 +232,7 @@ def check_noise_covariance(
     """Return the noise covariance, (channels, channels), symmetric and positive semidefinite."""
     if value is None:
         return None
-    if isinstance(value, pd.DataFrame):
+    if _is_table(value):
         value = _by_name("noise_cov", value, "index", "channel_names", channels)
         value = _by_name("noise_cov", value, "columns", "channel_names", channels).to_numpy()
     n = len(types)
@@ -300,12 +302,21 @@ def check_info(info: object, channels: tuple[str, ...]) -> Any:
     return info.copy()
 
 
+def _is_table(value: object) -> bool:
+    """Whether it is a DataFrame; pandas is slow to import, and most do not come with one."""
+    return hasattr(value, "columns") and hasattr(value, "reindex")
+
+
+def _is_numbered(index: Any) -> bool:
+    return hasattr(index, "step") and index.step > 0
+
+
 def _by_name(
     argument: str, table: pd.DataFrame, axis: str, names_of: str, names: Sequence[str]
 ) -> pd.DataFrame:
     """A table with rows or columns in the order of names; as it is where they are numbered."""
     index = getattr(table, axis)
-    if isinstance(index, pd.RangeIndex) or list(index) == list(names):
+    if _is_numbered(index) or list(index) == list(names):
         return table
     if not index.is_unique or set(index) != set(names):
         raise ValueError(
