@@ -211,16 +211,11 @@ def _read_types(column: str, values: object) -> list[str]:
     # As objects: NumPy would turn a NaN or a number among strings into a string in silence.
     entries = _one_dimensional(column, values, object).tolist()
     for row, entry in enumerate(entries):
-        if isinstance(entry, str) and entry.strip().lower() != "n/a":
+        text = isinstance(entry, str)
+        if text and entry.strip().lower() != "n/a":
             continue
-        # What BIDS has for a missing value, None, NaN, and pandas' NA, whose comparisons have no
-        # truth value.
-        if (
-            isinstance(entry, str)
-            or entry is None
-            or type(entry).__name__ == "NAType"
-            or entry != entry
-        ):
+        # BIDS' n/a, None, NaN, and pandas' NA, whose comparisons have no truth value.
+        if text or entry is None or type(entry).__name__ == "NAType" or entry != entry:
             raise ValueError(
                 f"events['{column}'] is missing in row {row} (counted from 0); expected a name "
                 "for each event. Complete or drop the row."

@@ -222,7 +222,8 @@ def parse_erp(dcm: Mapping[str, Any], *, ordered: bool = True) -> SpmErpFile:
         observation=observation,
         source_names=names,
         positions=_positions(dcm.get("Lpos"), n, observation, priors.get("Lpos")),
-        position_variance=_position_variance(dcm, options),
+        # Only dipoles move, whatever the option of a file of another kind says.
+        position_variance=_position_variance(dcm, options) if observation == "ecd" else 0.0,
         n_modes=int(_number(options, "Nmodes", _N_MODES)),
         head_model=_head_model(dcm),
         options=options,

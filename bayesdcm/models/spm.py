@@ -231,7 +231,14 @@ def _with_priors_of_file(model: Model, priors: Mapping[str, Moments]) -> Model:
         )
         if not (np.array_equal(pair[0], own.mean) and np.array_equal(pair[1], own.variance)):
             given[own.name] = pair
-    return model.with_priors(given) if given else model
+    if not given:
+        return model
+    try:
+        return model.with_priors(given)
+    except ValueError as error:
+        raise ValueError(
+            f"path: the file's priors cannot be those of the model: {error}"
+        ) from error
 
 
 def _in_shape(prior: Prior, stored: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
@@ -278,6 +285,8 @@ def _by_name(model: EvokedDCM, priors: Mapping[str, Moments]) -> dict[str, Momen
             f"The file's prior of {', '.join(lost)} has other entries than the model here; the "
             "model's own is taken"
         )
+    if model.observation == "ecd" and model.position_variance == 0:
+        found.pop("position", None)
     if model.observation == "fixed":
         # Gains of a given lead field are not the file's parameters.
         found.pop("gain", None)
@@ -299,7 +308,12 @@ def _evoked_keywords(file: SpmErpFile, lead_field: ArrayLike | None) -> dict:
     except (TypeError, ValueError) as error:
         raise TypeError(f"lead_field must be an array of numbers, got {lead_field!r}") from error
     if lead.ndim == 3:
-        return keywords | {"lead_field": lead}
+        if file.position_variance > 0:
+            warn_caller(
+                "The file's dipoles may move (DCM.options.location), but lead_field is that of one "
+                "place each, so the model has them there, and estimates will differ"
+            )
+        return keywords | {"lead_field": lead, "position_variance": 0.0}
     modes = file.modes
     if lead.ndim == 2 and modes is not None and len(lead) == modes.shape[1] != len(modes):
         # The smallest field over channels that the modes see as the given one.

@@ -114,6 +114,22 @@ def test_priors_that_are_the_model_s_own_are_not_given(dcm_structure, save_dcm):
     assert other != own and [given.name for given in other.priors.given] == ["log_precision"]
 
 
+def test_summary_has_the_labels_of_fits(dcm_structure, save_dcm):
+    dcm = dcm_structure(n=2, m=2, gates=2)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*spm_int_D")
+        spm = read_spm_dcm(save_dcm(dcm))
+    table = spm.summary()
+    assert list(table.index) == list(np.concatenate([*spm.model.labels(spm.data).values()])[:-2])
+    covariance = spm.estimates.covariance
+    np.testing.assert_allclose(table["sd"] ** 2, np.diag(covariance.loc[table.index, table.index]))
+    assert table.loc["B[input2, R2, R1]", "mean"] == dcm["Ep"]["B"][1, 0, 1]
+    assert table.loc["D[R2, R1, R2]", "mean"] == dcm["Ep"]["D"][0, 1, 1]
+    assert table.loc["epsilon", "mean"] == -0.02
+    with pytest.raises(ValueError, match="the file holds no estimates"):
+        dataclasses.replace(spm, estimates=None).summary()
+
+
 def test_structure_follows_the_prior(dcm_structure, save_dcm):
     """SPM12 has self-connections whatever the diagonal of DCM.a; the rest is said."""
     dcm = dcm_structure(n=2, m=1, estimated=False)

@@ -1,13 +1,18 @@
 """SPM's files for evoked responses: both formats, lost dimensions, estimates, faults."""
 
+import warnings
+
 import numpy as np
 import pytest
 import scipy.sparse
 
+import bayesdcm
 from bayesdcm.data.spm import SpmFile, read_spm_file
+from bayesdcm.data.spm_container import keeps_order
 from bayesdcm.data.spm_erp import SpmErpFile, read_spm_erp_file
 from bayesdcm.data.spm_erp_layout import ORDERS, entries, neural_fields, spatial_fields
 from bayesdcm.data.spm_modality import read_spm_model_file
+from bayesdcm.neural import nmda
 
 SCALE = 0.75
 STATES = {"erp": 9, "cmc": 8, "lfp": 13, "nmda": 12}
@@ -262,6 +267,96 @@ def test_estimates_of_another_layout_are_left_out_with_a_warning(save_dcm):
         with pytest.warns(UserWarning, match="not in the layout of SPM12"):
             file = read_spm_erp_file(path)
         assert file.estimates is None and file.data.n_channels == 5
+
+
+def own_priors(save_dcm, neural, n=4):
+    """A file with priors of its own, in the form in which SPM has them."""
+    dcm = make_erp(n=n, neural=neural, observation="lfp")
+    spread = dcm["M"].pop("pC"), dcm["M"].pop("gC")
+    dcm["M"]["gE"]["J"] = np.zeros((1, STATES[neural]))
+    dcm["M"]["pE"] |= {s: getattr(nmda, s) for s in ("SA", "GE", "GI") if s in dcm["M"]["pE"]}
+    own = bayesdcm.read_spm_dcm(save_dcm(dcm)).model.priors
+    dcm["M"] |= {"pC": spread[0], "gC": spread[1]}
+    for prior in own:
+        if "to" in prior.dims:  # nothing varies between sources that are not connected
+            old = dcm["M"]["pC"][prior.symbol]
+            new = np.where(prior.free, np.reshape(old, prior.mean.shape), 0.0)
+            dcm["M"]["pC"][prior.symbol] = list(new) if isinstance(old, list) else new
+    rng, M = np.random.default_rng(2), dcm["M"]
+    M["gE"]["J"] = rng.normal(size=(1, STATES[neural]))
+    M["gC"]["J"] = np.eye(1, STATES[neural])
+    for symbol in ("SA", "GE", "GI"):
+        if symbol in M["pE"]:
+            M["pC"][symbol] = np.zeros((3, 3))
+    M |= {"hE": 8.0, "hC": 0.25}
+    return dcm
+
+
+@pytest.mark.parametrize("neural", sorted(ORDERS))
+@pytest.mark.parametrize("form", ["structure", "matrix"])
+def test_priors_of_the_file(save_dcm, neural, form):
+    """Every entry of pE, pC, gE, gC, hE and hC is the model's."""
+    dcm = own_priors(save_dcm, neural)
+    M = dcm["M"]
+    expected = {"mean": M["pE"] | M["gE"], "variance": M["pC"] | M["gC"]}
+    if form == "matrix":
+        for name in ("pC", "gC"):
+            M[name] = scipy.sparse.csc_array(np.diag(vector(M[name])))
+    path = save_dcm(dcm)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        if form == "matrix" and not keeps_order(path):
+            # Fields of HDF5 have no order; SPM's is taken, in which these are.
+            assert list(M["pE"]) == list(ORDERS[neural])
+        model = bayesdcm.read_spm_dcm(path).model
+    for prior in model.priors:
+        for which, fields in expected.items():
+            stored = np.asarray(fields[prior.symbol])
+            np.testing.assert_array_equal(getattr(prior, which), stored.reshape(prior.mean.shape))
+    symbols = {prior.symbol for prior in model.priors} | {"SA", "GE", "GI", "Lpos"}
+    assert symbols >= set(expected["mean"])
+    assert (model.priors.noise.mean, model.priors.noise.variance) == (8.0, 0.25)
+
+
+def test_priors_that_the_model_cannot_have(save_dcm):
+    dcm = own_priors(save_dcm, "nmda")
+    dcm["M"]["pE"]["SA"] = np.eye(3)
+    with pytest.raises(ValueError, match="prior of SA is not SPM's constant"):
+        bayesdcm.read_spm_dcm(save_dcm(dcm))
+    dcm = own_priors(save_dcm, "erp")
+    off = np.argwhere((dcm["A"][0] + np.eye(4)) == 0)[0]
+    dcm["M"]["pC"]["A"][0][tuple(off)] = 0.5
+    with pytest.warns(UserWarning, match="let 1 entries of forward vary"):
+        model = bayesdcm.read_spm_dcm(save_dcm(dcm)).model
+    assert model.forward[tuple(off)] == 1
+    dcm = own_priors(save_dcm, "erp")
+    dcm["M"]["gE"]["J"] = np.ones((1, 3))
+    with pytest.raises(ValueError, match=r"gE\.J and gC\.J have the shapes"):
+        bayesdcm.read_spm_dcm(save_dcm(dcm))
+    dcm["M"]["gC"]["J"] = np.ones((1, 3))
+    with pytest.warns(UserWarning, match="prior of contribution has other entries"):
+        bayesdcm.read_spm_dcm(save_dcm(dcm))
+    dcm = own_priors(save_dcm, "erp")
+    dcm["M"]["pC"] = np.diag(vector(dcm["M"]["pC"]))
+    dcm["M"]["pC"][0, 1] = dcm["M"]["pC"][1, 0] = 0.1
+    text = r"pC has prior covariances of 1 pair.*T\[0, 0\] and T\[1, 0\]"
+    with pytest.warns(UserWarning, match=text):
+        bayesdcm.read_spm_dcm(save_dcm(dcm))
+
+
+def test_estimates_beside_a_fit(save_dcm):
+    """SPM's estimates under the labels of fits: means and standard deviations."""
+    dcm = own_priors(save_dcm, "erp")
+    spm = bayesdcm.read_spm_dcm(save_dcm(dcm))
+    table = spm.summary()
+    names = [*spm.model.labels(spm.data).values()]
+    assert set(table.index) <= {label for labels in names for label in labels}
+    sd = np.sqrt(dcm["Cp"].toarray().diagonal())
+    T = dcm["Ep"]["T"]  # the first field: [source, synapse], column by column
+    for source, synapse, place in ((0, 0, 0), (3, 0, 3), (1, 1, 5)):
+        row = table.loc[f"time_constant[S{source + 1}, {('excitatory', 'inhibitory')[synapse]}]"]
+        assert row["mean"] == T[source, synapse]
+        assert row["sd"] == pytest.approx(sd[place])
 
 
 def test_settings_that_differ_are_said(save_dcm):
