@@ -240,10 +240,10 @@ class BoldData(Run):
 
         Examples
         --------
-        >>> raw = np.random.default_rng(0).normal(900, 9, size=(100, 2))
+        >>> raw = 900 + 9 * np.sin(np.arange(100))[:, None]
         >>> data = BoldData(raw, 2.0, unit="arbitrary").to_percent()
         >>> data.unit, data.signal.std(axis=0).round(1).tolist()
-        ('percent', [1.0, 1.0])
+        ('percent', [0.7])
         """
         if self.unit == "percent" or (self.unit == "fraction" and baseline is not None):
             what = "already in percent" if self.unit == "percent" else "a fraction of its baseline"
