@@ -278,15 +278,16 @@ def _spm_notes(found: Fit, spm: Any, other_priors: bool) -> list[str]:
     text = f"Free energy {found.log_evidence:.2f} nats; {theirs}."
     reasons = []
     if "integrator='nonlinear'" in found.description:
-        scaled = f" (by {spm.data.scale:.3g} here)" if spm.data.scale != 1 else ""
-        reasons.append(
-            "SPM integrates by its bilinear scheme, takes signals down to a range of 4"
-            f"{scaled}, and C with them, and has a narrow prior of the noise"
-        )
+        reasons.append("SPM integrates by its bilinear scheme and has a narrow prior of the noise")
+        if spm.data.scale != 1:
+            reasons.append(
+                f"SPM's data, and C with them, are scaled by {spm.data.scale:.3g}, so that free "
+                "energies cannot be compared"
+            )
     if other_priors:
         reasons.append("the priors are not the file's (--priors)")
     if reasons:
-        return [f"{text} They are of different models, and not comparable: {'; '.join(reasons)}."]
+        return [f"{text} The two are of different models: {'; '.join(reasons)}."]
     return [
         f"{text} Data, scaling, integrator and priors are those of the file, so the two should "
         "agree within about 1 nat. Where they do not, SPM's search stopped elsewhere, the file was "
