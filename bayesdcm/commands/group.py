@@ -39,7 +39,9 @@ class Between(StrEnum):
 def group(
     files: Annotated[
         list[Path],
-        typer.Argument(metavar="FILE...", help="DCM_*.mat that SPM saved, one a subject."),
+        typer.Argument(
+            metavar="FILE...", help="DCM_*.mat that SPM saved, one a subject, or one GCM_*.mat."
+        ),
     ],
     method: Annotated[Method, typer.Option(help="Method of inference.")] = Method.laplace,
     integrator: Annotated[Integrator | None, typer.Option(help=INTEGRATOR_HELP)] = None,
@@ -103,7 +105,7 @@ def group(
         check_writable(report)
         if out is not None:
             make_folder(out)
-        subjects = named(files)
+        subjects = _group_file(files) or named(files)
         names = list(subjects)
         chosen = [part.strip() for text in covariates or () for part in text.split(",")]
         table, notes = None, []
@@ -151,25 +153,43 @@ def _why_none(method: Method) -> str:
     return "there are fewer than two fits."
 
 
-def _read(files: dict[str, Path], integrator: Integrator | None) -> tuple[Any, dict[str, Any]]:
+def _group_file(files: list[Path]) -> dict[str, Any]:
+    """DCMs of the people in a group file by name; none where it is not one."""
+    from bayesdcm.data.spm_container import holds
+
+    if len(files) != 1 or not files[0].is_file() or not holds(files[0], "GCM"):
+        return {}
+    from bayesdcm.models.spm_group import read_spm_group
+
+    people = read_spm_group(files[0])
+    most = max(map(len, people.values()))
+    if most > 1:
+        typer.echo(
+            f"{files[0]} has {most} models a person; the first, which is SPM's full model by "
+            "convention, is fitted."
+        )
+    return {name: next(iter(models.values())) for name, models in people.items()}
+
+
+def _read(files: dict[str, Any], integrator: Integrator | None) -> tuple[Any, dict[str, Any]]:
     """The model that all files have, and the data of all subjects."""
     import dataclasses
 
     from bayesdcm.group.fingerprint import fingerprint
     from bayesdcm.models.spm import read_spm_dcm
 
-    model, first, data = None, "", {}
-    for name, path in files.items():
-        spm = read_spm_dcm(path)
+    model, first, origin, data = None, "", "", {}
+    for name, file in files.items():
+        spm, where = (read_spm_dcm(file), file) if isinstance(file, Path) else (file, name)
         if model is None:
-            model, first = spm.model, name
+            model, first, origin = spm.model, name, where
         elif not (
             _same_by_name(spm.model, spm.data, model, data[first])
             if _only_moved(spm.data, data[first])
             else fingerprint(spm.model) == fingerprint(model)
         ):
             raise ValueError(
-                f"the model in '{path}' is not that in '{files[first]}' ({spm.model!r}, not "
+                f"the model in '{where}' is not that in '{origin}' ({spm.model!r}, not "
                 f"{model!r}, or other connections); a group has one model for all"
             )
         data[name] = spm.data

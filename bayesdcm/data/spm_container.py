@@ -12,6 +12,7 @@ from bayesdcm.data.spm_fields import is_empty
 
 __all__ = [
     "existing_file",
+    "holds",
     "is_electrophysiological",
     "keeps_order",
     "load_dcm",
@@ -178,6 +179,30 @@ def load_variables(file: Path, names: tuple[str, ...], expected: str) -> tuple[A
                 f"It holds the variables {present}, but no {name!r}. Give {expected}{hint}."
             )
     return tuple(variables[name] for name in names)
+
+
+def holds(file: Path, name: str) -> bool:
+    """Whether a MATLAB file has a variable.
+
+    Parameters
+    ----------
+    file : Path
+        Any file.
+    name : str
+        Name of the variable.
+
+    Returns
+    -------
+    bool
+        False for files of other kinds, too.
+    """
+    import pymatreader
+
+    try:
+        _check_header(file)
+        return any(entry[0] == name for entry in pymatreader.whosmat(file))
+    except Exception:  # damaged files raise errors of a dozen kinds, and who reads them says so
+        return False
 
 
 def shape_of(file: Path, name: str) -> tuple[int, ...]:

@@ -12,6 +12,7 @@ import numpyro
 import numpyro.distributions as dist
 import pandas as pd
 import pytest
+import scipy.io
 from typer.testing import CliRunner
 
 from bayesdcm import cli
@@ -86,6 +87,28 @@ def files(tmp_path, data, monkeypatch):
 
     monkeypatch.setattr("bayesdcm.models.spm.read_spm_dcm", read)
     return [tmp_path / f"{name}.mat" for name in NAMES]
+
+
+def test_a_group_file_is_taken_apart(run, data, tmp_path, monkeypatch):
+    """People of a GCM by name, and the first of several models, which is said."""
+    path = tmp_path / "GCM_study.mat"
+    scipy.io.savemat(path, {"GCM": np.array([[1.0]])})
+
+    def read(found):
+        assert found == path
+        return {
+            name: {
+                f"model {i + 1}": types.SimpleNamespace(model=Line(scale), data=data[name])
+                for i, scale in enumerate((1.0, 0.05))
+            }
+            for name in NAMES
+        }
+
+    monkeypatch.setattr("bayesdcm.models.spm_group.read_spm_group", read)
+    done = run("group", path, "--no-search", "--quiet")
+    assert done.exit_code == 0, done.output
+    assert "has 2 models a person; the first" in done.stdout
+    assert all(name in done.stdout for name in NAMES)
 
 
 @pytest.fixture
