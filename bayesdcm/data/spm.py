@@ -15,6 +15,7 @@ from bayesdcm.data.bold import BoldData
 from bayesdcm.data.spm_container import existing_file, keeps_order, load_dcm
 from bayesdcm.data.spm_estimates import SpmEstimates, read_estimates
 from bayesdcm.data.spm_fields import dense, flag, is_empty, n_columns, names_of
+from bayesdcm.data.spm_free_energy import has_own_free_energy
 from bayesdcm.data.spm_priors import Moments
 from bayesdcm.data.spm_task_priors import read_task_priors
 from bayesdcm.data.validation import warn_caller
@@ -169,12 +170,17 @@ def parse_task(dcm: Mapping[str, Any], *, ordered: bool = True) -> SpmFile:
         found.moments.pop("D", None)
     if flag(options, "centre"):
         data = data.centred_inputs()
+    estimates = read_estimates(dcm, regions, inputs, found.variance, ordered)
+    if estimates is not None and not has_own_free_energy(
+        dcm, data.confounds, found.moments, estimates
+    ):
+        estimates = None
     return SpmFile(
         **switches,
         two_state=flag(options, "two_state"),
         data=data,
         priors=found.moments,
-        estimates=read_estimates(dcm, regions, inputs, found.variance, ordered),
+        estimates=estimates,
     )
 
 

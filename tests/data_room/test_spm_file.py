@@ -246,6 +246,35 @@ def test_estimates_that_are_no_fit_of_one_person_are_left_out(
     assert file.estimates is None and file.data.n_regions == 3
 
 
+def test_the_free_energy_is_that_of_the_estimates(dcm_structure, save_dcm):
+    """F of a reduced model is a difference; R, Ce, Ep, Cp and the priors say what it should be."""
+    dcm = dcm_structure(n=2, m=1)
+    rng = np.random.default_rng(3)
+    variance = np.diag(dcm["M"]["pC"])
+    dcm["M"]["pE"] = {name: np.zeros_like(value) for name, value in dcm["Ep"].items() if name < "a"}
+    dcm["M"]["pE"] |= {"transit": np.zeros((2, 1)), "decay": 0.0, "epsilon": 0.0}
+    dcm["Ep"] = {name: np.asarray(value) for name, value in dcm["M"]["pE"].items()}
+    dcm["Cp"] = np.diag(variance)
+    noise = np.array([0.5, 2.0])
+    dcm["Ce"], dcm["R"] = noise[:, None], rng.normal(size=(20, 2)) * noise**0.5
+    # The posterior is the prior: what is left is accuracy, confounds and log-precisions.
+    X = dcm["Y"]["X0"]
+    expected = -0.5 * (20 * np.log(2 * np.pi * noise) + (dcm["R"] ** 2).sum(0) / noise).sum()
+    for each in noise:
+        cost = np.linalg.slogdet(np.eye(2) + 1e8 * X.T @ X / each)[1]
+        moved = -np.log(each) - 6
+        expected -= 0.5 * (cost + np.log1p(10 / 128) + 128 * moved**2)
+    found = []
+    for stored in (expected, 0.99 * expected, 7.5):
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            found.append((read_spm_file(save_dcm(dcm | {"F": stored})).estimates, said))
+    assert found[0][0] is not None and found[1][0] is not None and not found[0][1]
+    estimates, said = found[2]
+    assert estimates is None
+    assert f"make it about {expected:.0f}. Such files come from a reduction" in str(said[0].message)
+
+
 def test_one_decay_a_region(dcm_structure, save_dcm):
     """As before SPM12: connections and the other haemodynamics are the file's all the same."""
     dcm = dcm_structure(n=2, m=1)
