@@ -17,7 +17,8 @@ def compare_posteriors(fits: Mapping[str, Any], reference: str | None = None) ->
     Parameters
     ----------
     fits : mapping of str to Fit
-        At least two fits of one model to one data set, by name.
+        At least two fits of one model to one data set, by name; what `bayesdcm.read_spm_dcm`
+        returns stands for SPM's estimates in the file.
     reference : str, optional
         The fit that the others are judged by. None: the first made by NUTS, else the last.
 

@@ -1,5 +1,7 @@
 """Malformed data never pass and never fail in another way than by an error that says what."""
 
+import re
+
 import numpy as np
 import pandas as pd
 from hypothesis import HealthCheck, given, settings
@@ -245,7 +247,7 @@ def malformed_events(draw):
     events = valid_events(rng, n_scans, n_inputs)
     row, run = draw(st.integers(0, n_inputs - 1)), n_scans * TR
     column = draw(st.sampled_from(["onset", "duration", "modulation"]))
-    kind = draw(st.integers(0, 7))
+    kind = draw(st.integers(0, 8))
     if kind == 0:
         events.loc[row, column] = draw(st.sampled_from([np.nan, np.inf, -np.inf]))
     elif kind == 1:
@@ -259,11 +261,16 @@ def malformed_events(draw):
     elif kind == 4:
         events = events.drop(columns=draw(st.sampled_from(["onset", "duration"])))
     elif kind == 5:
-        events[draw(st.text(min_size=1).filter(lambda text: text not in events))] = 1.0
+        # Not names as BIDS has them, which raise a warning only.
+        unlike = st.text(min_size=1).filter(lambda text: not re.fullmatch(r"[A-Za-z]\w{2,}", text))
+        events[draw(unlike)] = 1.0
     elif kind == 6:
         events = draw(st.sampled_from([events.iloc[:0], None, "table", [1, 2], 3.0]))
-    else:
+    elif kind == 7:
         events.loc[row, "trial_type"] = None
+    else:
+        events = events.astype(object)
+        events.loc[row, draw(st.sampled_from(list(events)))] = "n/a"
     return events, n_scans
 
 
