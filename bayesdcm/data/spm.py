@@ -154,8 +154,9 @@ def parse_task(dcm: Mapping[str, Any], *, ordered: bool = True) -> SpmFile:
     found = read_task_priors(dcm, regions, inputs, many=n > most, ordered=ordered)
     if n > most and (found.variance is None or found.projected):
         warn_caller(
-            f"SPM restricts the prior of DCMs with over {most} regions (DCM.options.maxnodes; here "
-            f"{n}) to principal modes of the data; this package does not, so estimates will differ"
+            f"SPM restricts the prior of DCMs with over {most:g} regions (DCM.options.maxnodes; "
+            f"here {n}) to principal modes of the data; this package does not, so estimates will "
+            "differ"
         )
     names = {"A": (regions, regions), "B": (inputs, regions, regions), "C": (regions, inputs),
              "D": (regions, regions, regions)}  # fmt: skip
@@ -201,9 +202,10 @@ def _structure(dcm: Mapping[str, Any], n: int, m: int) -> dict[str, Any]:
     }
 
 
-def _max_nodes(options: Mapping[str, Any]) -> int:
+def _max_nodes(options: Mapping[str, Any]) -> float:
+    """May be infinite, by which users of SPM keep it from restricting the prior."""
     value = options.get("maxnodes")
-    return _MAX_NODES if is_empty(value) else int(dense("DCM.options.maxnodes", value, ()))
+    return _MAX_NODES if is_empty(value) else float(dense("DCM.options.maxnodes", value, ()))
 
 
 def _followed(

@@ -85,7 +85,9 @@ def test_prior_variances_may_be_a_vector_or_absent(dcm_structure, save_dcm):
     dcm["M"]["pC"] = np.diag(dcm["M"]["pC"])[:, None]
     vector = read_spm_file(save_dcm(dcm)).estimates.covariance
     del dcm["M"]
-    absent = read_spm_file(save_dcm(dcm)).estimates.covariance
+    path = save_dcm(dcm)
+    with pytest.warns(UserWarning, match=r"no DCM\.M"):
+        absent = read_spm_file(path).estimates.covariance
     assert full.equals(vector) and full.equals(absent)
 
 
@@ -317,3 +319,32 @@ def test_other_files_and_paths(tmp_path):
     other.write_text("onset,duration\n1,2\n" * 100)
     with pytest.raises(ValueError, match="It is not a MATLAB file"):
         read_spm_file(str(other))
+
+
+RESIDUALS = {"R": np.ones((20, 3)), "Ce": np.full((3, 1), 0.5)}
+
+
+def test_a_free_energy_that_its_residuals_cannot_have_is_of_a_reduction(dcm_structure, save_dcm):
+    # The log-likelihood is -20 / 2 * 3 * (log(2 pi 0.5) + 1 / 0.5) = -94.3.
+    path = save_dcm(dcm_structure() | RESIDUALS | {"F": -2.5})
+    with pytest.warns(UserWarning, match=r"free energy, -2\.50, is over.*-91\.34.*model reduction"):
+        assert read_spm_file(path).estimates is None
+    path = save_dcm(dcm_structure() | RESIDUALS | {"F": -95.0})
+    assert read_spm_file(path).estimates.free_energy == -95.0
+
+
+def test_estimates_without_a_model_are_said(dcm_structure, save_dcm):
+    dcm = dcm_structure()
+    del dcm["M"]
+    path = save_dcm(dcm)
+    with pytest.warns(UserWarning, match=r"no DCM\.M.*difference to the full model"):
+        assert read_spm_file(path).estimates.free_energy == -123.5
+
+
+def test_a_prior_that_is_never_restricted(dcm_structure, save_dcm):
+    dcm = dcm_structure(n=9, m=1, estimated=False)
+    dcm["options"]["maxnodes"] = np.inf
+    path = save_dcm(dcm)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert read_spm_file(path).A.shape == (9, 9)

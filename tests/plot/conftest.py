@@ -64,6 +64,7 @@ def write_spm(path, model, data, free_energy=None):
         estimated = {name: TRUE[name] for name in ("A", "C", "transit", "decay", "epsilon")}
         estimated |= {"B": np.moveaxis(TRUE["B"], 0, 2), "D": np.zeros((2, 2, 0))}
         dcm |= {"Ep": estimated, "Cp": np.eye(size), "F": free_energy}
+        dcm["M"] = {"IS": "spm_int"}
     scipy.io.savemat(path, {"DCM": dcm})
 
 
