@@ -310,6 +310,8 @@ def _read_data(dcm: Mapping[str, Any]) -> BoldData:
         if is_empty(confounds)
         else dense("DCM.Y.X0", confounds, (None, n_columns(confounds))),
         slice_delays=None if is_empty(delays) else dense("DCM.delays", delays, (n,)),
+        # SPM scales images, and not to the percent of each region.
+        unit="arbitrary",
     )
 
 

@@ -25,6 +25,7 @@ def test_structure_and_data(dcm_structure, save_dcm, sparse):
     assert (data.repetition_time, data.input_dt) == (2.0, 0.5)
     assert data.region_names == ("R1", "R2", "R3")
     assert data.input_names == ("input1", "input2")
+    assert data.unit == "arbitrary"
 
 
 @pytest.mark.parametrize(("n", "m"), [(1, 1), (1, 3), (3, 1), (2, 2)])
