@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesdcm.data.spm_fields import dense, flag, is_empty, n_columns
+from bayesdcm.data.spm_fields import dense, flag, is_empty
 from bayesdcm.data.validation import warn_caller
 
 if TYPE_CHECKING:
@@ -151,12 +151,6 @@ def are_of_one_fit(dcm: Mapping[str, Any]) -> bool:
         )
     elif np.size(free_energy) == 1 and not np.isfinite(np.asarray(free_energy, float)).all():
         reason = f"its free energy is {float(np.asarray(free_energy)):g}, so that SPM's fit failed"
-    elif float(dense("DCM.F", free_energy, ())) > _highest_free_energy(dcm):
-        reason = (
-            f"its free energy, {float(dense('DCM.F', free_energy, ())):.2f}, is over the "
-            f"log-likelihood of its residuals (DCM.R, Ce), {_highest_free_energy(dcm):.2f}, so "
-            "that it is the difference to another model, as after Bayesian model reduction"
-        )
     else:
         if not isinstance(dcm.get("M"), Mapping):
             warn_caller(
@@ -170,24 +164,6 @@ def are_of_one_fit(dcm: Mapping[str, Any]) -> bool:
         "`bayesdcm.fit` estimates the model from the data in the file"
     )
     return False
-
-
-def _highest_free_energy(dcm: Mapping[str, Any]) -> float:
-    """Log-likelihood at fMRI estimates, which complexity lowers; infinite where it is not known."""
-    residuals, noise = dcm.get("R"), dcm.get("Ce")
-    if is_empty(residuals) or is_empty(noise):
-        return np.inf
-    n = n_columns(residuals)
-    try:
-        left, variance = dense("DCM.R", residuals, (None, n)), dense("DCM.Ce", noise, (n,))
-    except ValueError:
-        # Evoked responses have a covariance over time there.
-        return np.inf
-    if not (np.isfinite(left).all() and np.isfinite(variance).all() and (variance > 0).all()):
-        return np.inf
-    terms = len(left) * np.log(2 * np.pi * variance) + (left**2).sum(axis=0) / variance
-    # Some slack: DCM.Ce is of one step of the noise after that of the free energy.
-    return float(-0.5 * terms.sum()) + n
 
 
 def _convert(

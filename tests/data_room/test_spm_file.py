@@ -322,18 +322,6 @@ def test_other_files_and_paths(tmp_path):
         read_spm_file(str(other))
 
 
-RESIDUALS = {"R": np.ones((20, 3)), "Ce": np.full((3, 1), 0.5)}
-
-
-def test_a_free_energy_that_its_residuals_cannot_have_is_of_a_reduction(dcm_structure, save_dcm):
-    # The log-likelihood is -20 / 2 * 3 * (log(2 pi 0.5) + 1 / 0.5) = -94.3.
-    path = save_dcm(dcm_structure() | RESIDUALS | {"F": -2.5})
-    with pytest.warns(UserWarning, match=r"free energy, -2\.50, is over.*-91\.34.*model reduction"):
-        assert read_spm_file(path).estimates is None
-    path = save_dcm(dcm_structure() | RESIDUALS | {"F": -95.0})
-    assert read_spm_file(path).estimates.free_energy == -95.0
-
-
 def test_estimates_without_a_model_are_said(dcm_structure, save_dcm):
     dcm = dcm_structure()
     del dcm["M"]
