@@ -266,12 +266,11 @@ def _check_kind(dcm: Mapping[str, Any], options: Mapping[str, Any]) -> None:
                 f"It holds {kind} (DCM.options.{name}); expected a deterministic DCM for task "
                 f"fMRI. Specify the model without options.{name}."
             )
-    kinds = next((name for name in ("a", "A") if isinstance(dcm.get(name), list)), None)
-    if kinds is not None:
+    if isinstance(dcm.get("a"), list):
         raise ValueError(
-            f"DCM.{kinds} is a cell array of {len(dcm[kinds])} matrices, one for each kind of "
-            "connection, as neural mass models have them: it holds a DCM of another kind. Expected "
-            "one for task fMRI, with one matrix DCM.a."
+            f"DCM.a is a cell array of {len(dcm['a'])} matrices, one for each kind of connection, "
+            "as neural mass models have them: it holds a DCM of another kind. Expected one for task "
+            "fMRI, with one matrix DCM.a."
         )
     missing = [name for name in ("a", "c", "Y", "U") if is_empty(dcm.get(name))]
     missing += [
