@@ -269,8 +269,8 @@ def _check_kind(dcm: Mapping[str, Any], options: Mapping[str, Any]) -> None:
     if isinstance(dcm.get("a"), list):
         raise ValueError(
             f"DCM.a is a cell array of {len(dcm['a'])} matrices, one for each kind of connection, "
-            "as neural mass models have them: it holds a DCM of another kind. Expected one for task "
-            "fMRI, with one matrix DCM.a."
+            "as neural mass models have them: it holds a DCM of another kind. Expected one for "
+            "task fMRI, with one matrix DCM.a."
         )
     missing = [name for name in ("a", "c", "Y", "U") if is_empty(dcm.get(name))]
     missing += [
