@@ -125,7 +125,7 @@ def load_dcm(file: Path) -> Mapping[str, Any]:
 # What reads the other files that SPM writes.
 _READERS = {
     "DCM": "read_spm_dcm",
-    "GCM": "read_spm_group",
+    "GCM": "read_spm_group (in the shell, `bayesdcm group`)",
     "xY": "read_spm_voi",
     "SPM": "read_spm_voi (its design)",
 }
