@@ -289,8 +289,8 @@ def _spm_notes(found: Fit, spm: Any, other_priors: bool) -> list[str]:
     if reasons:
         return [f"{text} The two are of different models: {'; '.join(reasons)}."]
     return [
-        f"{text} Unless a warning says otherwise, data, scaling, integrator and priors are those of "
-        "the file, and the two should agree within about 1 nat. Where they do not, SPM's search "
+        f"{text} Unless a warning says otherwise, data, scaling, integrator and priors are those "
+        "of the file, and the two should agree within about 1 nat. Where they do not, SPM's search "
         "stopped elsewhere, the file was changed after it was estimated, or another or a modified "
         "version of SPM estimated it."
     ]
