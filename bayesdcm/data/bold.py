@@ -138,7 +138,7 @@ class BoldData(Run):
             Time from scan to scan, in s.
         events : pandas.DataFrame or mapping of columns
             Columns ``onset`` and ``duration`` (s, from the onset of the first scan), optionally
-            ``trial_type`` (str) and ``modulation`` (1 where absent), and no others.
+            ``trial_type`` (str) and ``modulation`` (1 where absent); other columns are not used.
         input_names : sequence of str, optional
             The inputs' order; by default that in which the types of event first appear. Without a
             column ``trial_type`` there is one input, "event" or the one name given here.
