@@ -63,7 +63,8 @@ def some_names(names: Sequence[Any]) -> str:
 
 
 def _is_ours(module: str) -> bool:
-    return module.partition(".")[0] == "bayesdcm"
+    # Decorators of contextlib stand between the package's functions and their callers.
+    return module.partition(".")[0] in ("bayesdcm", "contextlib")
 
 
 def describe(value: object) -> str:

@@ -148,13 +148,16 @@ class Fit:
         evidence = "" if self.log_evidence is None else f", log evidence {self.log_evidence:.2f}"
         return f"Fit(method={self.method!r}, {state}{evidence}; {self.description})"
 
-    def _bound(self) -> Problem:
+    def _bound(
+        self,
+        advice: str = "give them to load_group(folder, models, datasets), or use Fit.save, which "
+        "keeps all of them",
+    ) -> Problem:
         """The program bound to data, which predictions and draws need."""
         if self._problem is None:
             raise ValueError(
                 "the fit was read without its model and data, which predictions and draws need; "
-                "give them to load_group(folder, models, datasets), or use Fit.save, which keeps "
-                "all of them"
+                f"{advice}"
             )
         return self._problem
 
@@ -328,7 +331,7 @@ class Fit:
         ValueError
             If the fit was read without its model and data.
         """
-        problem = self._bound()
+        problem = self._bound("ask for prior_predictive before the fit is saved, or fit again")
         prior = prior_sample(problem, PRIOR_DRAWS, self._posterior.seed)
         found = predictive(problem, prior, self._posterior.seed)["predictive"]
         # What is fitted has the confounds that the data imply.

@@ -85,7 +85,9 @@ def test_other_regions_and_inputs_are_said(dcm_structure, save_dcm, part, names,
 def test_other_files(dcm_structure, save_dcm, tmp_path):
     with pytest.raises(ValueError, match=r"no 'GCM'.*read_spm_dcm reads this one"):
         bayesdcm.read_spm_group(save_dcm(dcm_structure(n=1, m=1)))
-    with pytest.raises(ValueError, match=r"no 'DCM'.*read_spm_group \(in the shell.*reads this one"):
+    with pytest.raises(
+        ValueError, match=r"no 'DCM'.*read_spm_group \(in the shell.*reads this one"
+    ):
         bayesdcm.read_spm_dcm(save_dcm(matrix([dcm_structure(n=1, m=1)]), name="GCM"))
     with pytest.raises(ValueError, match=r"GCM\{1,2\} is ndarray; expected a cell array"):
         bayesdcm.read_spm_group(save_dcm(matrix(["DCM.mat", np.eye(2)]), name="GCM"))
