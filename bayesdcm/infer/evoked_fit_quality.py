@@ -43,9 +43,14 @@ def check_evoked_fit(fit: Any, problems: list[str], facts: dict[str, Any]) -> No
         model's noise, at the draw where it is least: the mean of predictions is none that the
         model makes, and its residuals may be correlated where those of no draw are.
     """
-    for site, observed in fit.idata.observed_data.data_vars.items():
+    observations, group = (
+        getattr(fit.idata, name, None) for name in ("observed_data", "posterior_predictive")
+    )
+    # A hierarchy keeps neither.
+    if observations is None or group is None:
+        return
+    for site, observed in observations.data_vars.items():
         fitted = f"{site}_fitted"
-        group = getattr(fit.idata, "posterior_predictive", {})
         if set(observed.dims) != {"condition", "time", "mode"} or fitted not in group:
             continue
         order = ("condition", "time", "mode")
