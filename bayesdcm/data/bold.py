@@ -16,6 +16,7 @@ from bayesdcm.data.bold_validation import (
     check_variation,
 )
 from bayesdcm.data.events import inputs_from_events
+from bayesdcm.data.named_axes import columns_and_names
 from bayesdcm.data.run import Run
 from bayesdcm.data.validation import check_names, check_real_array
 
@@ -40,17 +41,20 @@ class BoldData(Run):
     Parameters
     ----------
     signal : array_like, shape (scans, regions)
-        BOLD signal, one column per region, in `unit`.
+        BOLD signal, one column per region, in `unit`. Columns of a DataFrame are the regions, by
+        name.
     repetition_time : float
         Time from scan to scan, in s.
     inputs : array_like, shape (microtime bins, inputs), optional
-        Experimental inputs over the whole run; None for a run without an experiment.
+        Experimental inputs over the whole run; None for a run without an experiment. Columns of a
+        DataFrame are the inputs, by name.
     input_dt : float, optional
         Width of a microtime bin, in s; needed with `inputs`.
     region_names : sequence of str, optional
-        By default "region 1", "region 2", ...
+        By default the columns of a DataFrame, else "region 1", "region 2", ...
     input_names : sequence of str, optional
-        By default "input 1", "input 2", ...; the empty tuple where there are no inputs.
+        By default the columns of a DataFrame, else "input 1", "input 2", ...; the empty tuple
+        where there are no inputs.
     confounds : array_like, shape (scans, confounds), optional
         Regressors of no interest, with a flat prior; by default a column of ones, as in SPM.
     slice_delays : array_like, shape (regions,), optional
@@ -98,10 +102,10 @@ class BoldData(Run):
 
     def __post_init__(self) -> None:
         """Check every argument and fill the defaults."""
-        signal = check_signal(self.signal)
+        given, names = columns_and_names("signal", self.signal, "region_names", self.region_names)
+        signal = check_signal(given)
         repetition_time = check_repetition_time(self.repetition_time)
-        n_regions = signal.shape[1]
-        names = check_names("region_names", self.region_names, n_regions, "region", "signal")
+        names = check_names("region_names", names, signal.shape[1], "region", "signal")
         check_variation(signal, names)
         self._set("signal", signal)
         self._set("repetition_time", repetition_time)
@@ -164,6 +168,7 @@ class BoldData(Run):
         >>> BoldData.from_events(signal, 2.0, table).input_names
         ('face', 'house')
         """  # noqa: E501
+        signal, region_names = columns_and_names("signal", signal, "region_names", region_names)
         checked = check_signal(signal)
         repetition_time = check_repetition_time(repetition_time)
         inputs, names, dt = inputs_from_events(

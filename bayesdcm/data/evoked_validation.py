@@ -6,23 +6,15 @@ Each raises an error that names the argument, what came, what was expected and w
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bayesdcm.data.head import HeadModel
-from bayesdcm.data.validation import (
-    check_names,
-    check_real_array,
-    describe,
-    some_names,
-    warn_caller,
-)
-
-if TYPE_CHECKING:
-    import pandas as pd
+from bayesdcm.data.named_axes import axis_names, in_order
+from bayesdcm.data.validation import check_names, check_real_array, describe
 
 __all__ = [
     "CHANNEL_UNITS",
@@ -188,15 +180,13 @@ def check_design(
     By default each condition after the first has an effect of its own, of its name.
     """
     n = len(conditions)
-    if _is_table(design):
-        design = _by_name("design", design, "index", "condition_names", conditions)
-        if effect_names is None and not _is_numbered(design.columns):
-            effect_names = [str(name) for name in design.columns]
-        elif effect_names is not None:
-            names = list(effect_names)
-            design = _by_name("design", design, "columns", "effect_names", names)
-            effect_names = names
-        design = design.to_numpy()
+    if effect_names is None:
+        effect_names = axis_names(design, 1)
+    wanted = {0: ("condition_names", conditions)}
+    if isinstance(effect_names, Iterable) and not isinstance(effect_names, str | bytes):
+        effect_names = list(effect_names)
+        wanted[1] = ("effect_names", effect_names)
+    design = in_order("design", design, wanted)
     if design is None:
         names = check_names(
             "effect_names",
@@ -232,9 +222,7 @@ def check_noise_covariance(
     """Return the noise covariance, (channels, channels), symmetric and positive semidefinite."""
     if value is None:
         return None
-    if _is_table(value):
-        value = _by_name("noise_cov", value, "index", "channel_names", channels)
-        value = _by_name("noise_cov", value, "columns", "channel_names", channels).to_numpy()
+    value = in_order("noise_cov", value, dict.fromkeys((0, 1), ("channel_names", channels)))
     n = len(types)
     checked = check_real_array("noise_cov", value, ("channels", "channels"))
     if checked.shape != (n, n):
@@ -300,35 +288,6 @@ def check_info(info: object, channels: tuple[str, ...]) -> Any:
             "mne.pick_info."
         )
     return info.copy()
-
-
-def _is_table(value: object) -> bool:
-    """Whether it is a DataFrame; pandas is slow to import, and most do not come with one."""
-    return hasattr(value, "columns") and hasattr(value, "reindex")
-
-
-def _is_numbered(index: Any) -> bool:
-    return hasattr(index, "step") and index.step > 0
-
-
-def _by_name(
-    argument: str, table: pd.DataFrame, axis: str, names_of: str, names: Sequence[str]
-) -> pd.DataFrame:
-    """A table with rows or columns in the order of names; as it is where they are numbered."""
-    index = getattr(table, axis)
-    if _is_numbered(index) or list(index) == list(names):
-        return table
-    if not index.is_unique or set(index) != set(names):
-        raise ValueError(
-            f"the {axis} of {argument} has {some_names(list(index))}; expected {names_of}, "
-            f"{some_names(list(names))}, in any order. Name the same things alike, or give "
-            f"{argument}.to_numpy() if it is in their order"
-        )
-    warn_caller(
-        f"the {axis} of {argument}, {some_names(list(index))}, was put in the order of "
-        f"{names_of}, by name"
-    )
-    return table.reindex(**{axis: list(names)})
 
 
 def _read_only(array: NDArray[np.float64]) -> NDArray[np.float64]:

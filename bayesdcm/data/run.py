@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesdcm.data.bold_validation import check_confounds, check_coverage, check_delays
+from bayesdcm.data.named_axes import columns_and_names, in_order
 from bayesdcm.data.validation import check_names, check_order, check_positive, check_real_array
 
 __all__ = ["Run"]
@@ -35,7 +36,9 @@ class Run:
         """Check inputs, confounds and delays and fill their defaults; the others are set."""
         self._set_inputs()
         self._set("confounds", check_confounds(self.confounds, self.n_scans))
-        delays = check_delays(self.slice_delays, self.n_regions, self.repetition_time)
+        wanted = {0: ("region_names", self.region_names or ())}
+        delays = in_order("slice_delays", self.slice_delays, wanted)
+        delays = check_delays(delays, self.n_regions, self.repetition_time)
         self._set("slice_delays", delays)
 
     def _set_inputs(self) -> None:
@@ -49,7 +52,8 @@ class Run:
             self._set("input_names", ())
             return
         axes = ("microtime bins", "inputs")
-        inputs = check_real_array("inputs", self.inputs, axes, allow_bool=True)
+        given, names = columns_and_names("inputs", self.inputs, "input_names", self.input_names)
+        inputs = check_real_array("inputs", given, axes, allow_bool=True)
         if self.input_dt is None:
             raise ValueError(
                 "input_dt is missing, but inputs came; expected the width of a microtime bin in "
@@ -57,7 +61,7 @@ class Run:
             )
         dt = check_positive("input_dt", self.input_dt, "seconds")
         check_coverage(inputs, dt, self.n_scans, self.n_regions, self.repetition_time)
-        names = check_names("input_names", self.input_names, inputs.shape[1], "input", "inputs")
+        names = check_names("input_names", names, inputs.shape[1], "input", "inputs")
         self._set("inputs", inputs)
         self._set("input_dt", dt)
         self._set("input_names", names)

@@ -23,8 +23,8 @@ def checked_design(
     ----------
     design : DataFrame, mapping, array_like or None
         Covariates in columns; None for the group mean alone. A mapping may hold a number in place
-        of a column. A DataFrame whose index holds the names of subjects is put in their order;
-        rows of arrays, and of tables numbered from 0, count by position.
+        of a column. A DataFrame, or Series in a mapping, whose index holds the names of subjects
+        is put in their order; rows of arrays, and of tables numbered from 0, count by position.
     subjects : sequence
         Names of the subjects.
 
@@ -78,6 +78,9 @@ def _table(design: Any, n_subjects: int) -> pd.DataFrame:
     if isinstance(design, pd.DataFrame):
         return design
     if isinstance(design, Mapping):
+        named = named_columns(design)
+        if named is not None:
+            return named
         columns = {name: np.asarray(values) for name, values in design.items()}
         for name, values in columns.items():
             if values.ndim > 1 or (values.ndim == 1 and len(values) != n_subjects):
@@ -93,6 +96,60 @@ def _table(design: Any, n_subjects: int) -> pd.DataFrame:
         raise ValueError(f"design must have the shape (subjects, covariates), got {values.shape}")
     names = [GROUP_MEAN, *(f"covariate {i}" for i in range(1, values.shape[1]))]
     return pd.DataFrame(values, columns=names[: values.shape[1]])
+
+
+def named_columns(design: Mapping[Any, Any]) -> pd.DataFrame | None:
+    """A mapping of covariates as a table by subject, where Series in it have names of subjects.
+
+    Parameters
+    ----------
+    design : mapping
+        Numbers, arrays and Series.
+
+    Returns
+    -------
+    pandas.DataFrame or None
+        None where no Series has names.
+
+    Raises
+    ------
+    ValueError
+        If Series are of different subjects, or arrays without names stand beside them.
+
+    Examples
+    --------
+    >>> age = pd.Series([20.0, 30.0], index=["ann", "ben"])
+    >>> named_columns({"mean": 1, "age": age}).loc["ben"].tolist()
+    [1.0, 30.0]
+    """
+    series = {
+        name: values
+        for name, values in design.items()
+        if isinstance(values, pd.Series) and not isinstance(values.index, pd.RangeIndex)
+    }
+    if not series:
+        return None
+    first = next(iter(series))
+    index = series[first].index
+    columns = {}
+    for name, values in design.items():
+        if name in series:
+            if not values.index.is_unique or set(values.index) != set(index):
+                raise ValueError(
+                    f"design[{name!r}] and design[{first!r}] must be of the same subjects, each "
+                    f"once, got {some_names(list(values.index))} and {some_names(list(index))}"
+                )
+            columns[name] = values.reindex(index)
+            continue
+        plain = np.asarray(values)
+        # What is the same for everyone has no order.
+        if plain.ndim and (plain.shape != (len(index),) or (plain != plain[0]).any()):
+            raise ValueError(
+                f"design[{name!r}] has no names of subjects and design[{first!r}] has; give all "
+                "as Series by subject, or all without names, in the order of the subjects"
+            )
+        columns[name] = plain[0] if plain.ndim else values
+    return pd.DataFrame(columns, index=index)
 
 
 def _in_order(table: pd.DataFrame, subjects: list[Any]) -> pd.DataFrame:

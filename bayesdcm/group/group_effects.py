@@ -24,6 +24,7 @@ from bayesdcm.group.empirical_bayes import (
 )
 from bayesdcm.group.first_level import FirstLevel, names_of
 from bayesdcm.group.gaussian_effects import GaussianEffects, ReducedEffects
+from bayesdcm.group.members import of_subjects
 from bayesdcm.infer.results import Fit, FlatPosterior
 
 
@@ -130,9 +131,11 @@ class GroupEffects(GaussianEffects):
     def subjects(self) -> tuple[ReducedFit | ReducedEffects, ...]:
         """Posteriors of all subjects with the group's model as their prior, in closed form.
 
-        The cost of the group's model is shared among their log-evidences.
+        The cost of the group's model is shared among their log-evidences. Where subjects have
+        names, these are the tuple's attribute ``subjects``.
         """
-        return tuple(self._subject(i) for i in range(len(self.first)))
+        found = (self._subject(i) for i in range(len(self.first)))
+        return of_subjects(found, [one.name for one in self.first])
 
     def under_group(self, i: int) -> tuple[Reduced, NDArray, NDArray]:
         """A subject with the group's model as its prior, over the subject's flat vector.

@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bayesdcm.group.batches import shape_of, stack_prepared
-from bayesdcm.group.design import checked_design
+from bayesdcm.group.design import checked_design, named_columns
 from bayesdcm.group.members import aligned_datasets
 from bayesdcm.infer.density import Layout, Program, layout
 from bayesdcm.infer.problem import _plain_labels
@@ -268,6 +268,9 @@ def design_table(design: Any) -> pd.DataFrame | None:
     """
     if design is None:
         return None
+    if isinstance(design, Mapping):
+        named = named_columns(design)
+        design = design if named is None else named
     if isinstance(design, pd.DataFrame):
         table = checked_design(design, list(design.index))
         # Rows that were turned round keep their numbers, and then agree with no names.

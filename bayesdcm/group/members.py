@@ -13,6 +13,43 @@ from bayesdcm.data.alignment import aligned
 ONLY = "model"
 
 
+class OfSubjects(tuple):
+    """A tuple with one item a subject, and the names of these as ``subjects``.
+
+    `peb`, `select_models` and whatever else joins by name finds them there.
+    """
+
+    subjects: list[Any]
+
+
+def of_subjects(items: Iterable[Any], names: Sequence[Any]) -> tuple[Any, ...]:
+    """Items with the names of subjects; a plain tuple where these are only numbered from 0.
+
+    Parameters
+    ----------
+    items : iterable
+        One a subject.
+    names : sequence
+        Names in the same order.
+
+    Returns
+    -------
+    tuple
+        Of the items.
+
+    Examples
+    --------
+    >>> of_subjects("ab", ["ann", "ben"]).subjects
+    ['ann', 'ben']
+    """
+    items, names = tuple(items), list(names)
+    if names == list(range(len(items))):
+        return items
+    found = OfSubjects(items)
+    found.subjects = names
+    return found
+
+
 def name_datasets(datasets: Any) -> dict[str, Any]:
     """Data sets by subject.
 

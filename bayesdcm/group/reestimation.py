@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from bayesdcm.group.effects import effects_of
 from bayesdcm.group.first_level import FirstLevel, of_fit
 from bayesdcm.group.group_effects import GroupEffects
+from bayesdcm.group.members import of_subjects
 from bayesdcm.infer.empirical_prior import fit_problem, with_prior
 from bayesdcm.infer.problem import Problem
 from bayesdcm.infer.results import Fit
@@ -30,7 +31,8 @@ class Reestimation:
     Parameters
     ----------
     fits : tuple of Fit
-        Fits of the subjects under the model of the group that was found last but one.
+        Fits of the subjects under the model of the group that was found last but one; where
+        subjects have names, ``fits.subjects``.
     effects : GroupEffects
         Effects that these fits give.
     history : pandas.DataFrame
@@ -116,9 +118,12 @@ def reestimate(
     history = [(effects.log_evidence, np.nan)]
     fits: tuple[Fit, ...] = ()
     for iteration in range(int(iterations)):
-        fits = tuple(
-            _fit_again(effects, i, seed=seed, progress=progress, **options)
-            for i in range(len(effects.first))
+        fits = of_subjects(
+            (
+                _fit_again(effects, i, seed=seed, progress=progress, **options)
+                for i in range(len(effects.first))
+            ),
+            [one.name for one in effects.first],
         )
         first = [
             replace(of_fit(one.name, fit), absent=one.absent)

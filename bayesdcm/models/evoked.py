@@ -378,8 +378,9 @@ class EvokedDCM(SourceNames):
         ValueError
             If a parameter is missing or has the wrong shape.
         """
-        complete = complete_parameters(self.for_data(data).neural_priors, parameters)
-        return compiled_states(self, complete, self.prepare(data), False)
+        prepared, priors = self.prepare(data), self.for_data(data).neural_priors
+        complete = complete_parameters(priors, parameters, self.names(data))
+        return compiled_states(self, complete, prepared, False)
 
     def predict(self, parameters: Parameters, data: EvokedData) -> jax.Array:
         """Noise-free prediction at the channels, in the units of the data.
@@ -406,8 +407,8 @@ class EvokedDCM(SourceNames):
         """
         if self.priors.pending:
             return self.for_data(data).predict(parameters, data)
-        complete = complete_parameters(self.priors, parameters)
         prepared, space = self.prepare(data), self.channel_space(data)
+        complete = complete_parameters(self.priors, parameters, self.names(data))
         states = compiled_states(self, complete, prepared, True)
         modes = self._observe(states, complete, prepared.space)
         apart = modes.reshape(modes.shape[0], data.n_conditions, -1)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from bayesdcm.data.evoked import EvokedData
 from bayesdcm.data.head import SurfaceHead
+from bayesdcm.data.named_axes import check_unnamed, in_order
 from bayesdcm.models.structure import square, switches
 
 if TYPE_CHECKING:
@@ -96,7 +97,11 @@ def check_position_prior(model: EvokedDCM) -> None:
 
 def _connections(model: EvokedDCM) -> dict[str, NDArray]:
     kinds = ("forward", "backward", "lateral")
-    given = {kind: square(kind, getattr(model, kind)) for kind in kinds if _is_given(model, kind)}
+    given = {
+        kind: square(kind, _by_source(model, kind, (0, 1)))
+        for kind in kinds
+        if _is_given(model, kind)
+    }
     if given:
         sizes = {kind: len(matrix) for kind, matrix in given.items()}
         if len(set(sizes.values())) > 1:
@@ -120,9 +125,21 @@ def _connections(model: EvokedDCM) -> dict[str, NDArray]:
                 "with itself; expected zeros on the diagonal. Connections within sources belong "
                 "to the neural model, and modulation may change their gain"
             )
-    checked["modulation"] = _modulation(model.modulation, n)
-    checked["inputs"] = _inputs(model.inputs, n)
+    checked["modulation"] = _modulation(_by_source(model, "modulation", (0, 1)), n)
+    checked["inputs"] = _inputs(_by_source(model, "inputs", (0,)), n)
     return checked
+
+
+def _by_source(model: EvokedDCM, name: str, axes: tuple[int, ...]) -> Any:
+    """An argument, or each table of a list, with sources in the order of `source_names`."""
+    value, names = getattr(model, name), model.source_names
+    if names is None or isinstance(names, str):
+        # Tables are refused, as their names cannot be checked.
+        return value
+    wanted = dict.fromkeys(axes, ("source_names", names))
+    if isinstance(value, list | tuple):
+        return [in_order(name, entry, wanted) for entry in value]
+    return in_order(name, value, wanted)
 
 
 def _is_given(model: EvokedDCM, name: str) -> bool:
@@ -167,6 +184,12 @@ def _whole(name: str, value: Any, least: int) -> int:
 
 
 def _numbers(name: str, value: Any, shape: tuple[int | None, ...], axes: str) -> NDArray:
+    check_unnamed(
+        name,
+        value,
+        f"put its axes ({axes}) in the order of source_names and of data.channel_names, and give "
+        f"{name}.to_numpy()",
+    )
     try:
         array = np.array(value, dtype=float)
     except (TypeError, ValueError) as error:
@@ -231,6 +254,9 @@ def _spatial(model: EvokedDCM, n: int) -> dict[str, NDArray | None]:
         )
     positions = model.positions
     if positions is not None:
+        names = _names(model.source_names, n)
+        wanted = {0: ("source_names", names), 1: ("the axes", ("x", "y", "z"))}
+        positions = in_order("positions", positions, wanted)
         positions = _numbers("positions", positions, (n, 3), "source, x y z; mm")
         if 0 < np.abs(positions).max() < 1:
             raise ValueError(

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from bayesdcm.data.named_axes import check_unnamed
 from bayesdcm.data.validation import describe
 from bayesdcm.neural import Prior
 
@@ -276,6 +277,12 @@ def _parse(name: Any, value: Any) -> Given:
 def _numbers(name: str, what: str, value: Any) -> NDArray | None:
     if value is None:
         return None
+    check_unnamed(
+        f"priors[{name!r}]: {what}",
+        value,
+        f"name the entries instead, such as {{'{name}[V5, V1]': (mean, variance)}}, or give an "
+        "array in the order of the names in the data",
+    )
     try:
         array = np.array(value, dtype=float)
     except (TypeError, ValueError) as error:

@@ -12,6 +12,7 @@ import numpyro
 import numpyro.distributions as dist
 from numpy.typing import ArrayLike
 
+from bayesdcm.data.named_axes import in_order
 from bayesdcm.neural.base import Prior
 
 FREE = "_free"
@@ -122,7 +123,9 @@ def entry_labels(prior: Prior, names: Mapping[str, Sequence[str]]) -> list[str]:
 
 
 def complete_parameters(
-    priors: Sequence[Prior], parameters: Mapping[str, ArrayLike]
+    priors: Sequence[Prior],
+    parameters: Mapping[str, ArrayLike],
+    names: Mapping[str, Sequence[str]] | None = None,
 ) -> dict[str, jax.Array]:
     """Check full parameter arrays by name and shape.
 
@@ -133,6 +136,9 @@ def complete_parameters(
     parameters : mapping
         Full arrays by name. Those in which nothing is free may be absent, as they are among the
         means of a fit; other names are ignored.
+    names : mapping, optional
+        Names along each kind of axis of the data that parameters are for. Tables and DataArrays
+        with names are put in their order.
 
     Returns
     -------
@@ -142,7 +148,7 @@ def complete_parameters(
     Raises
     ------
     ValueError
-        If a parameter is missing or has the wrong shape.
+        If a parameter is missing, or has the wrong shape or other names.
 
     Examples
     --------
@@ -161,7 +167,7 @@ def complete_parameters(
                 f"parameters lacks {prior.name!r}; the model needs "
                 f"{', '.join(repr(p.name) for p in priors)}"
             )
-        value = jnp.asarray(parameters[prior.name], float)
+        value = jnp.asarray(_in_place(prior, parameters[prior.name], names), float)
         if value.shape != prior.mean.shape:
             raise ValueError(
                 f"parameters[{prior.name!r}] must have shape {prior.mean.shape} "
@@ -169,3 +175,17 @@ def complete_parameters(
             )
         complete[prior.name] = value
     return complete
+
+
+def _in_place(
+    prior: Prior, value: ArrayLike, names: Mapping[str, Sequence[str]] | None
+) -> ArrayLike:
+    """A table of a parameter as an array, entries where the names of the data put them."""
+    dims = getattr(value, "dims", None)
+    if isinstance(dims, tuple) and set(dims) == set(prior.dims):
+        value = value.transpose(*prior.dims)  # type: ignore[union-attr]
+    wanted = {
+        axis: (f"names in the data ({dim})", (names or {}).get(dim, ()))
+        for axis, dim in enumerate(prior.dims)
+    }
+    return in_order(f"parameters[{prior.name!r}]", value, wanted)

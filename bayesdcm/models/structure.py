@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from bayesdcm.data.named_axes import check_unnamed
+
 
 def switches(
     name: str, value: ArrayLike, shape: tuple[int | None, ...], axes: str
@@ -35,13 +37,14 @@ def switches(
     TypeError
         If `value` is not an array of numbers.
     ValueError
-        If its shape is wrong or an entry is neither 0 nor 1.
+        If its shape is wrong, an entry is neither 0 nor 1, or it is a table with names.
 
     Examples
     --------
     >>> switches("A", [[1, 0], [1, 1]], (2, 2), "to, from").tolist()
     [[1.0, 0.0], [1.0, 1.0]]
     """
+    check_unnamed(name, value, _advice(name, axes))
     try:
         array = np.array(value, dtype=float)
     except (TypeError, ValueError) as error:
@@ -63,6 +66,13 @@ def switches(
         )
     array.flags.writeable = False
     return array
+
+
+def _advice(name: str, axes: str) -> str:
+    return (
+        f"a model holds no names of what its axes ({axes}) are: put {name} in the order of the "
+        f"names in the data, such as {name}.loc[names, names], and give {name}.to_numpy()"
+    )
 
 
 def square(name: str, value: ArrayLike) -> NDArray[np.float64]:
@@ -114,6 +124,7 @@ def restricted(name: str, own: NDArray | None, value: ArrayLike) -> NDArray:
     """
     if own is None:
         raise ValueError(f"{name} cannot be restricted: the model has none")
+    check_unnamed(name, value, _advice(name, "as in the model"))
     kept = np.zeros_like(own) if np.ndim(value) == 0 and value == 0 else np.asarray(value)
     # One effect or one input may come without that axis.
     if name in ("modulation", "inputs") and kept.ndim == own.ndim - 1 and kept.size == own.size:

@@ -15,6 +15,7 @@ import numpyro
 from numpy.typing import ArrayLike
 
 from bayesdcm.data.bold import BoldData
+from bayesdcm.data.named_axes import in_order
 from bayesdcm.integrate.grid import TimeGrid
 from bayesdcm.models.bold_response import (
     INTEGRATORS,
@@ -373,7 +374,8 @@ class TaskDCM(RegionalModel):
             Full arrays under the model's names: ``A`` (to, from), ``B`` (input, to, from),
             ``C`` (to, input), ``D`` (gating, to, from), ``transit`` (regions,), ``decay`` (),
             ``epsilon`` (). ``B`` and ``D`` may be left out where the model has none; other
-            entries (such as posterior means of other sites) are ignored.
+            entries (such as posterior means of other sites) are ignored. Arrays with names, such
+            as those of ``fit.idata``, are joined to the data by name.
         data : BoldData or BoldDesign
             Inputs and timing; the signal is not used.
 
@@ -395,7 +397,9 @@ class TaskDCM(RegionalModel):
         (360, 3)
         """
         self.check(data)
-        complete = complete_parameters(self.for_data(data).priors, parameters)
+        complete = complete_parameters(
+            self.for_data(data).priors, parameters, self.names(data)
+        )
         return _compiled_response(self, complete, self.time_grid(data))
 
     def simulate(
@@ -445,7 +449,12 @@ class TaskDCM(RegionalModel):
         if snr is not None:
             sd = clean.std(axis=0) / snr
         elif "log_precision" in parameters:
-            sd = np.exp(-np.asarray(parameters["log_precision"]) / 2)
+            log_precision = in_order(
+                "parameters['log_precision']",
+                parameters["log_precision"],
+                {0: ("region_names", design.region_names)},
+            )
+            sd = np.exp(-np.asarray(log_precision) / 2)
         noise = np.random.default_rng(seed).normal(size=clean.shape)
         return BoldData(
             signal=clean + noise * sd,

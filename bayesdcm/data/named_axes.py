@@ -1,0 +1,184 @@
+"""Tables where arrays are expected: the names along their axes count, not the places."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+from bayesdcm.data.validation import some_names, warn_caller
+
+__all__ = ["axis_names", "check_unnamed", "columns_and_names", "in_order"]
+
+# What pandas calls the first two axes; Series have the first alone.
+_AXES = ("index", "columns")
+
+
+def axis_names(value: Any, axis: int) -> list[str] | None:
+    """Names along an axis of a table; None where it has none, or numbers that increase.
+
+    Parameters
+    ----------
+    value : object
+        A DataFrame or Series, a DataArray of xarray, or anything else, which has no names.
+    axis : int
+        Which axis.
+
+    Returns
+    -------
+    list of str or None
+        The names.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> axis_names(pd.DataFrame({"V1": [0.0], "V5": [0.0]}), 1)
+    ['V1', 'V5']
+    >>> axis_names(np.zeros((1, 2)), 1)
+    """
+    dims, coords = getattr(value, "dims", None), getattr(value, "coords", None)
+    if isinstance(dims, tuple) and hasattr(coords, "keys"):
+        known = axis < len(dims) and dims[axis] in coords
+        labels = np.asarray(coords[dims[axis]]) if known else None
+    else:
+        labels = getattr(value, _AXES[axis], None) if axis < len(_AXES) else None
+    # Lists and tuples have a method `index`.
+    if labels is None or callable(labels):
+        return None
+    entries = list(labels)
+    numbers = all(isinstance(entry, Real) for entry in entries)
+    if numbers and all(a < b for a, b in zip(entries, entries[1:], strict=False)):
+        return None
+    return [str(entry) for entry in entries]
+
+
+def in_order(argument: str, value: Any, wanted: Mapping[int, tuple[str, Sequence[str]]]) -> Any:
+    """A table as an array whose axes are in the order of names; other values as they are.
+
+    Parameters
+    ----------
+    argument : str
+        The argument's name, for the messages.
+    value : object
+        A table or an array.
+    wanted : mapping of int to (str, sequence of str)
+        By axis, where names come from, for the messages, and the names.
+
+    Returns
+    -------
+    object
+        An array where an axis has names; else `value` itself.
+
+    Raises
+    ------
+    ValueError
+        If the names along an axis are not these.
+
+    Warns
+    -----
+    UserWarning
+        If an axis is put in another order.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> delays = pd.Series([0.5, 1.0], index=["V1", "V5"])
+    >>> in_order("slice_delays", delays, {0: ("region_names", ["V1", "V5"])})
+    array([0.5, 1. ])
+    """
+    result = value
+    for axis, (names_of, names) in wanted.items():
+        own = axis_names(value, axis)
+        if own is None:
+            continue
+        result, names = np.asarray(result), list(names)
+        if own == names:
+            continue
+        dims = getattr(value, "dims", None)
+        word = repr(dims[axis]) if isinstance(dims, tuple) else _AXES[axis]
+        if sorted(own) != sorted(names) or len(set(own)) < len(own):
+            raise ValueError(
+                f"the {word} of {argument} has {some_names(own)}; expected {names_of}, "
+                f"{some_names(names)}, in any order. Name the same things alike, or give "
+                f"{argument}.to_numpy() if it is in their order"
+            )
+        warn_caller(
+            f"the {word} of {argument}, {some_names(own)}, was put in the order of {names_of}, "
+            f"{some_names(names)}, by name"
+        )
+        result = np.take(result, [own.index(name) for name in names], axis=axis)
+    return result
+
+
+def columns_and_names(
+    argument: str, value: Any, names_of: str, names: Sequence[str] | None
+) -> tuple[Any, Any]:
+    """An array and the names of its columns, which a table brings if none are given.
+
+    Parameters
+    ----------
+    argument : str
+        The argument's name, for the messages.
+    value : object
+        A table or an array.
+    names_of : str
+        Argument that holds the names.
+    names : sequence of str or None
+        What came there.
+
+    Returns
+    -------
+    value, names
+        The table as an array in the order of the names; other things as they are.
+
+    Raises
+    ------
+    ValueError
+        As `in_order`.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> columns_and_names("signal", pd.DataFrame({"V1": [0.0]}), "region_names", None)
+    (array([[0.]]), ['V1'])
+    """
+    own = axis_names(value, 1)
+    if own is None:
+        return value, names
+    if names is None:
+        return np.asarray(value), own
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        # Refused where names are checked.
+        return value, names
+    names = list(names)
+    return in_order(argument, value, {1: (names_of, names)}), names
+
+
+def check_unnamed(argument: str, value: Any, what: str) -> None:
+    """Raise `ValueError` where a table with names comes for an array that counts places.
+
+    Parameters
+    ----------
+    argument : str
+        The argument's name, for the message.
+    value : object
+        What came.
+    what : str
+        What to do, for the message.
+
+    Examples
+    --------
+    >>> check_unnamed("A", [[1]], "")
+    """
+    if isinstance(value, list | tuple):
+        for entry in value:
+            check_unnamed(argument, entry, what)
+    for axis in range(len(getattr(value, "shape", ()))):
+        names = axis_names(value, axis)
+        if names is not None:
+            raise ValueError(
+                f"{argument} is a table with the names {some_names(names)}, but counts by "
+                f"position; {what}"
+            )
