@@ -201,16 +201,13 @@ def _read(files: dict[str, Any], integrator: Integrator | None) -> tuple[Any, di
 
 
 def _only_moved(data: Any, first: Any) -> bool:
-    """Whether regions or inputs of a run are those of another in another order."""
-    pairs = [
-        (getattr(data, axis, None), getattr(first, axis, None))
-        for axis in ("region_names", "input_names")
-    ]
-    same = all(own is not None and other is not None for own, other in pairs)
-    return (
-        same
-        and all(sorted(own) == sorted(other) for own, other in pairs)
-        and any(own != other for own, other in pairs)
+    """Whether regions and inputs, or effects, are those of another data set in another order."""
+    if type(data) is not type(first):
+        return False
+    axes = ("effect_names",) if hasattr(data, "effect_names") else ("region_names", "input_names")
+    pairs = [(getattr(data, axis), getattr(first, axis)) for axis in axes]
+    return all(sorted(own) == sorted(other) for own, other in pairs) and any(
+        own != other for own, other in pairs
     )
 
 
@@ -223,14 +220,18 @@ def _same_by_name(model: Any, data: Any, first: Any, one: Any) -> bool:
     from bayesdcm.data.validation import check_order
     from bayesdcm.group.fingerprint import fingerprint
 
-    r = check_order("region_names", one.region_names, data.region_names)
-    u = check_order("input_names", one.input_names, data.input_names)
-    axes = {"A": (r, r), "B": (u, r, r), "C": (r, u), "D": (r, r, r)}
-    moved = {
-        name: np.asarray(value)[np.ix_(*order)]
-        for name, order in axes.items()
-        if (value := getattr(model, name)) is not None
-    }
+    if hasattr(data, "effect_names"):
+        e = check_order("effect_names", one.effect_names, data.effect_names)
+        moved = {"modulation": np.asarray(model.modulation)[e]}
+    else:
+        r = check_order("region_names", one.region_names, data.region_names)
+        u = check_order("input_names", one.input_names, data.input_names)
+        axes = {"A": (r, r), "B": (u, r, r), "C": (r, u), "D": (r, r, r)}
+        moved = {
+            name: np.asarray(value)[np.ix_(*order)]
+            for name, order in axes.items()
+            if (value := getattr(model, name)) is not None
+        }
     changed = dataclasses.replace(model, **moved, priors=None)
     if fingerprint(changed) != fingerprint(dataclasses.replace(first, priors=None)):
         return False

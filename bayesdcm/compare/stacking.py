@@ -54,13 +54,15 @@ class Pointwise(NamedTuple):
     lost: int
 
 
-def pointwise_likelihood(fit: Any) -> NDArray[np.float64]:
+def pointwise_likelihood(fit: Any, like: Any = None) -> NDArray[np.float64]:
     """Log-likelihood of all data points at all draws, observed sites side by side.
 
     Parameters
     ----------
     fit : Fit
         Any fit.
+    like : Fit, optional
+        Fit to the same data, whose order of observed sites counts where names are the same.
 
     Returns
     -------
@@ -68,7 +70,10 @@ def pointwise_likelihood(fit: Any) -> NDArray[np.float64]:
         Nats, shape (chains, draws, points).
     """
     group = fit.idata.log_likelihood
-    values = [group[name].transpose("chain", "draw", ...).to_numpy() for name in group.data_vars]
+    sites = list(group.data_vars)
+    if like is not None and set(like.idata.log_likelihood.data_vars) == set(sites):
+        sites = list(like.idata.log_likelihood.data_vars)
+    values = [group[name].transpose("chain", "draw", ...).to_numpy() for name in sites]
     return np.concatenate([v.reshape(*v.shape[:2], -1) for v in values], axis=-1)
 
 
@@ -322,7 +327,9 @@ def stack_modes(fit: Any, by: str = "stacking", *, draws: int | None = None, see
         found = [_mode_evidence(mode, seed) for mode in modes]
         evidence, weights = found, softmax(found)
     else:
-        points = [leave_one_out(pointwise_likelihood(m), pointwise_weights(m)) for m in modes]
+        points = [
+            leave_one_out(pointwise_likelihood(m, first), pointwise_weights(m)) for m in modes
+        ]
         elpd = [float(part.elpd.sum()) for part in points]
         doubts = [
             doubt or bool((part.doubt > PARETO_LIMIT).any())
@@ -395,6 +402,15 @@ def _modes(fit: Any) -> list[Fit]:
             )
         if mode._problem.sites != modes[0]._problem.sites:
             raise ValueError(f"fit[{i}] must be of the same model as fit[0]; it has other sites")
+        # Draws are mixed entry by entry, which names alone tell: inputs may be in another order.
+        pairs = zip(mode._problem.flat_labels, modes[0]._problem.flat_labels, strict=True)
+        other = next((pair for pair in pairs if pair[0] != pair[1]), None)
+        if other is not None:
+            raise ValueError(
+                f"fit[{i}] must have the parameters of fit[0] in the same order; it has "
+                f"{other[0]!r} where {other[1]!r} was expected. Fit all to one data set, or put "
+                "regions and inputs in one order first (data.reordered)"
+            )
     return modes
 
 

@@ -141,8 +141,15 @@ def subjects_of(model: Any, data: Any, *, prepare: bool = True) -> list[Subject]
     ValueError
         If there are fewer than two subjects, or a fit is of another model or kind.
     """
+    if len(getattr(data, "models", ())) > 1:
+        raise ValueError(
+            f"data hold fits of several models, {', '.join(map(repr, data.models))}; choose one, "
+            f"such as fits[{data.models[0]!r}]"
+        )
     if isinstance(data, Mapping):
         names, items = [str(name) for name in data], list(data.values())
+        if len(set(names)) < len(names):
+            raise ValueError(f"data must have different names of subjects, got {names}")
     elif isinstance(data, Sequence | np.ndarray) and not isinstance(data, str):
         items = list(data)
         names = [str(n) for n in getattr(data, "subjects", range(1, len(items) + 1))]

@@ -10,6 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
+from bayesdcm.data.validation import some_names, warn_caller
 from bayesdcm.infer.results import Fit
 
 # Passes over all draws in which labels are matched to their own mean.
@@ -38,6 +39,11 @@ def compare_with_peb(fit: Fit, effects: Any) -> pd.DataFrame:
     ValueError
         If the two have no effect in common.
 
+    Warns
+    -----
+    UserWarning
+        If effects of PEB are not in the hierarchy, and are left out.
+
     References
     ----------
     .. [1] Friston et al. (2016), NeuroImage 128:413.
@@ -57,10 +63,11 @@ def compare_with_peb(fit: Fit, effects: Any) -> pd.DataFrame:
     if "covariate" not in table:
         table = table.reset_index()
     own = fit.summary()
-    rows = []
+    rows, left = [], []
     for row in table.to_dict("records"):
         label = f"{row['covariate']} {row['parameter']}"
         if label not in own.index:
+            left.append(label)
             continue
         mean, sd = own.loc[label, "mean"], own.loc[label, "sd"]
         rows.append(
@@ -79,6 +86,11 @@ def compare_with_peb(fit: Fit, effects: Any) -> pd.DataFrame:
         raise ValueError(
             "fit and effects have no group effect in common; give both the same design (names of "
             "covariates count) and parameters"
+        )
+    if left:
+        warn_caller(
+            f"{len(left)} of {len(table)} effects are not in the hierarchy and left out: "
+            f"{some_names(left)}"
         )
     return pd.DataFrame(rows).set_index(["covariate", "parameter"])
 

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesdcm.data.named_axes import axis_names, in_order
 from bayesdcm.infer import nuts, svi
 from bayesdcm.infer.convergence import R_HAT_LIMIT, split_r_hat
 from bayesdcm.infer.density import Layout, invalid_distributions, prior_centre
@@ -245,6 +246,8 @@ def laplace_starts(problem: Problem, starts: Any, seed: int) -> NDArray:
         n = problem.sites.n_parameters
         others[:, n:] = centre[n:]
         return np.concatenate([centre[None], others])
+    if axis_names(starts, 1) is not None:
+        starts = in_order("starts", starts, {1: ("the fit's parameters", problem.flat_labels)})
     try:
         points = np.asarray(starts, float)
     except (TypeError, ValueError) as error:

@@ -89,13 +89,6 @@ def plot_subjects(
         If `group` does not hold fits of one model with their data, or has no such region.
     """
     subjects = [thin(name, fit) for name, fit in _named(group)]
-    first = subjects[0]
-    for other in subjects[1:]:
-        if other.columns != first.columns:
-            raise ValueError(
-                f"group must hold fits of one model, but {other.name!r} has the regions "
-                f"{other.columns} and {first.name!r} has {first.columns}"
-            )
     return draw_subjects(subjects, region, limit, figure)
 
 
@@ -175,6 +168,7 @@ def draw_subjects(
         One row for each subject.
     """
     first = subjects[0]
+    subjects = [_like(first, one) for one in subjects]
     region = first.columns[0] if region is None else region
     if region not in first.columns:
         raise ValueError(
@@ -200,6 +194,28 @@ def draw_subjects(
         _draw_series(figure, grid, i, one, one.columns.index(region), i == n - 1)
     _explain(figure, subjects, shown, region)
     return figure
+
+
+def _like(first: Subject, other: Subject) -> Subject:
+    """A subject with regions and conditions in the order of the first, by name."""
+    for what, names, wanted in (
+        ("regions", other.columns, first.columns),
+        ("conditions", other.conditions, first.conditions),
+    ):
+        if sorted(names) != sorted(wanted):
+            raise ValueError(
+                f"group must hold fits of one model, but {other.name!r} has the {what} {names} "
+                f"and {first.name!r} has {wanted}"
+            )
+    columns = [other.columns.index(name) for name in first.columns]
+    conditions = [other.conditions.index(name) for name in first.conditions]
+    return other._replace(
+        columns=first.columns,
+        explained=other.explained[columns],
+        conditions=first.conditions,
+        observed=other.observed[conditions][..., columns],
+        fitted=other.fitted[conditions][..., columns],
+    )
 
 
 def _draw_explained(ax: Axes, shown: Sequence[Subject]) -> None:

@@ -181,7 +181,7 @@ def _findings(effects: Any, search: Any) -> list[str]:
     table = effects.summary()
     sure = table["probability"] >= words.CERTAIN
     if search is not None:
-        there = search.summary()
+        there = _searched(effects, search)
         # Effects that were not searched are in all models; those pruned are in none of the last.
         there = there["present"].mask(there["search"] == "not searched", 1.0)
         sure &= there.to_numpy() >= words.CERTAIN
@@ -263,11 +263,24 @@ def _figures(subjects: list[Subject], effects: Any, search: Any) -> list[tuple[s
 def _table(effects: Any, search: Any) -> pd.DataFrame:
     table = effects.summary()
     if search is not None:
-        found = search.summary()
+        found = _searched(effects, search)
         pruned = found["search"] == "pruned"
         table["present"] = found["present"].astype(object).mask(pruned, "pruned").to_numpy()
     table.index = [f"{c}: {p}" for c, p in zip(table["covariate"], table["parameter"], strict=True)]
     return table.drop(columns=["covariate", "parameter"])
+
+
+def _searched(effects: Any, search: Any) -> pd.DataFrame:
+    """What a search found, in the order of the effects."""
+    table, found = effects.summary(), search.summary()
+    keys = ["covariate", "parameter"]
+    wanted, known = (pd.MultiIndex.from_frame(each[keys]) for each in (table, found))
+    if not wanted.sort_values().equals(known.sort_values()):
+        raise ValueError(
+            "search must be of the same effects, from effects.search(); it has other covariates "
+            "or parameters"
+        )
+    return found.set_index(keys).loc[wanted].reset_index()
 
 
 def _between(effects: Any) -> pd.DataFrame:
