@@ -98,7 +98,7 @@ def in_order(argument: str, value: Any, wanted: Mapping[int, tuple[str, Sequence
             continue
         dims = getattr(value, "dims", None)
         word = repr(dims[axis]) if isinstance(dims, tuple) else _AXES[axis]
-        if sorted(own) != sorted(names) or len(set(own)) < len(own):
+        if sorted(own) != sorted(names):
             raise ValueError(
                 f"the {word} of {argument} has {some_names(own)}; expected {names_of}, "
                 f"{some_names(names)}, in any order. Name the same things alike, or give "

@@ -397,9 +397,7 @@ class TaskDCM(RegionalModel):
         (360, 3)
         """
         self.check(data)
-        complete = complete_parameters(
-            self.for_data(data).priors, parameters, self.names(data)
-        )
+        complete = complete_parameters(self.for_data(data).priors, parameters, self.names(data))
         return _compiled_response(self, complete, self.time_grid(data))
 
     def simulate(

@@ -18,8 +18,17 @@ from numpy.testing import assert_allclose, assert_array_equal
 import bayesdcm
 from bayesdcm import BoldData, EvokedData
 from bayesdcm.commands.group import _read
+from bayesdcm.compare import compare, stack_modes
 from bayesdcm.data.alignment import aligned
-from bayesdcm.group import fit_group, leave_one_out, load_group, peb
+from bayesdcm.group import (
+    Hierarchy,
+    compare_with_peb,
+    fit_group,
+    leave_one_out,
+    load_group,
+    peb,
+    reestimate,
+)
 from bayesdcm.group.first_level import of_fit, select
 from bayesdcm.group.hierarchy_inputs import subjects_of
 from bayesdcm.observe import gaussian
@@ -383,3 +392,129 @@ def test_posteriors_of_other_labels_are_said():
     with pytest.warns(UserWarning, match="2 of 3 parameters are not in the reference"):
         table = bayesdcm.compare_posteriors(fits)
     assert list(table["parameter"]) == ["decay"]
+
+
+def test_series_of_a_design_are_joined_by_the_names_of_subjects(linear_group):
+    fits = named(linear_group.fits)
+    age = pd.Series(linear_group.age, index=list(fits))
+    expected = peb(fits, linear_group.design, "A").mean
+    for design in (
+        {"mean": 1, "age": age.iloc[::-1]},
+        {"mean": np.ones(6), "age": age.sort_values(ascending=False)},
+    ):
+        assert_allclose(peb(fits, design, "A").mean, expected, atol=1e-9)
+        ages = Hierarchy(linear_group.model, design, parameters="A").design["age"]
+        assert_array_equal(ages[list(fits)], linear_group.age)
+    with pytest.raises(ValueError, match="'sex'. has no names of subjects and design.'age'. has"):
+        peb(fits, {"mean": 1, "age": age, "sex": np.array([0, 1, 0, 1, 0, 1])}, "A")
+    with pytest.raises(ValueError, match="'sex'. and design.'age'. must be of the same subjects"):
+        peb(fits, {"mean": 1, "age": age, "sex": age.rename({"s5": "x5"})}, "A")
+    with pytest.raises(ValueError, match="index of design must hold the names.*got 'x5'"):
+        peb(fits, {"mean": 1, "age": age.rename({"s5": "x5"})}, "A")
+
+
+def test_results_of_subjects_keep_their_names(linear_group):
+    fits = named(linear_group.fits)
+    table = pd.DataFrame({"mean": 1.0, "age": linear_group.age}, index=list(fits))
+    effects = peb(fits, table, "A")
+    again = reestimate(effects, progress=False)
+    assert again.fits.subjects == effects.subjects.subjects == list(fits)
+    turned = table.iloc[::-1]
+    expected = peb(again.fits, table, "A").mean
+    assert_allclose(peb(again.fits, turned, "A").mean, expected, atol=1e-9)
+    other = peb(dict(reversed(fits.items())), turned, "A")
+    models = {"one": effects.subjects, "two": other.subjects}
+    found = bayesdcm.select_models(models, "random")
+    # The same model twice: every subject has it as often as the other.
+    assert_allclose(found["frequency"], 0.5, atol=1e-6)
+    plain = peb(linear_group.fits, linear_group.design, "A").subjects
+    assert not hasattr(plain, "subjects")
+
+
+def test_modes_of_other_labels_are_not_mixed(linear_group):
+    data = linear_group.data[1]
+    fits = [
+        bayesdcm.fit(model, data, progress=False) for model in (Relabelled(), linear_group.model)
+    ]
+    with pytest.raises(ValueError, match="has 'A.slope.' where 'A.curve.' was expected"):
+        stack_modes(fits)
+
+
+def two_sites(first, second):
+    """Observed sites `a` and `b` in this order; the level is known but for one of them."""
+
+    def program(data):
+        level = numpyro.sample("level", dist.Normal(0, 1))
+        for name in (first, second):
+            numpyro.sample(name, gaussian(level * jnp.ones(5), 0.0), obs=data[name])
+
+    return program
+
+
+def test_points_of_sites_in_another_order_are_joined_by_name():
+    rng = np.random.default_rng(0)
+    data = {"a": jnp.asarray(rng.normal(size=5)), "b": jnp.asarray(3 + rng.normal(size=5))}
+    orders = {"one": ("a", "b"), "two": ("b", "a")}
+    fits = {
+        name: bayesdcm.fit(two_sites(*order), data, progress=False)
+        for name, order in orders.items()
+    }
+    table = compare(fits, by="loo")
+    # Point by point the models predict alike: the difference has no error.
+    assert table["dse"].max() < 0.1 * table["se"].min()
+
+
+def test_starts_with_labels_are_joined_by_name(linear_group):
+    data, model = linear_group.data[1], linear_group.model
+    expected = bayesdcm.fit(model, data, progress=False)
+    place = pd.DataFrame([expected.summary()["mean"]])
+    options = {"progress": False, "max_iterations": 1}
+    first = bayesdcm.fit(model, data, starts=place.to_numpy(), **options)
+    with pytest.warns(UserWarning, match="columns of starts.*put in the order of the fit's"):
+        found = bayesdcm.fit(model, data, starts=place[place.columns[::-1]], **options)
+    assert_allclose(found.mean["A"], first.mean["A"])
+    with pytest.raises(ValueError, match="columns of starts has .*'A.x.'"):
+        bayesdcm.fit(model, data, starts=place.rename(columns={"A[wave]": "A[x]"}), **options)
+
+
+def test_hierarchies_have_one_model_and_different_names(linear_group):
+    model, data = linear_group.model, {"a": linear_group.data[0], "b": linear_group.data[1]}
+    group = fit_group({"m1": model, "m2": model}, data, progress=False)
+    with pytest.raises(ValueError, match="several models, 'm1', 'm2'; choose one"):
+        subjects_of(model, group)
+    with pytest.raises(ValueError, match="different names of subjects, got .'1', '1'."):
+        subjects_of(model, {1: data["a"], "1": data["b"]})
+
+
+def test_effects_that_a_hierarchy_lacks_are_said():
+    own = pd.DataFrame({"mean": [0.2], "sd": [0.1]}, index=["mean A[0]"])
+    effects = pd.DataFrame(
+        {"covariate": "mean", "parameter": ["A[0]", "A[1]"], "mean": [0.3, 0.1], "sd": 0.2}
+    )
+    with pytest.warns(UserWarning, match="1 of 2 effects are not in the hierarchy.*'mean A.1.'"):
+        assert len(compare_with_peb(SimpleNamespace(summary=lambda: own), effects)) == 1
+
+
+@pytest.mark.parametrize("moved", [True, False])
+def test_evoked_files_of_a_group_with_effects_in_another_order(monkeypatch, moved):
+    forward = np.array([[0, 0], [1, 0]])
+    first = bayesdcm.EvokedDCM(
+        forward, forward.T, modulation=[forward, forward.T], observation="lfp"
+    )
+    turned = replace(first, modulation=first.modulation[::-1], priors=None)
+    one = evoked(0, ("a", "b", "c"))
+    data = {"a": one, "b": evoked(1, ("a", "b", "c")).reordered(effect_names=["c", "b"])}
+    models = {"a": first, "b": turned if moved else first}
+    monkeypatch.setattr(
+        "bayesdcm.models.spm.read_spm_dcm",
+        lambda path: SimpleNamespace(model=models[path.stem], data=data[path.stem]),
+    )
+    files = {name: Path(f"{name}.mat") for name in data}
+    if not moved:
+        with pytest.raises(ValueError, match="the model in 'b.mat' is not that in 'a.mat'"):
+            _read(files, None)
+        return
+    model, found = _read(files, None)
+    assert model == first
+    with pytest.warns(UserWarning, match="effects in 1 .'b'."):
+        assert aligned(found)["b"].effect_names == one.effect_names

@@ -19,6 +19,7 @@ from bayesdcm.group.group_effects import Settings
 from bayesdcm.plot.labels import in_order, parsed, units_text
 from bayesdcm.plot.style import share_text
 from bayesdcm.plot.subjects import Subject, draw_subjects
+from bayesdcm.report.group_page import _table
 
 PARAMETERS = ("A[V1, V1]", "A[V5, V1]", "A[V5, V5]", "B[Motion, V5, V1]")
 TASK = SimpleNamespace(description="TaskDCM(2 regions)", _problem=None)
@@ -426,6 +427,31 @@ def test_subjects_of_evoked_responses_have_a_column_for_each_condition():
     figure = draw_subjects([subject("ann", [50.0, 60.0], ("standard", "deviant"))])
     assert {"standard", "deviant"} <= set(texts(figure))
     assert len(figure.axes) == 3
+
+
+def test_subjects_are_drawn_by_the_names_of_regions_and_conditions():
+    ann = subject("ann", [50.0, 60.0], ("standard", "deviant"))
+    ben = subject("benjamin", [30.0, 40.0], ("standard", "deviant"))
+    turned = ben._replace(
+        columns=["V5", "V1"], explained=ben.explained[::-1], conditions=["deviant", "standard"],
+        observed=ben.observed[::-1, :, ::-1], fitted=ben.fitted[::-1, :, ::-1],
+    )  # fmt: skip
+    drawn = [draw_subjects([ann, other], "V5") for other in (ben, turned)]
+    for one, two in zip(*(figure.axes for figure in drawn), strict=True):
+        for line, other in zip(one.lines, two.lines, strict=True):
+            np.testing.assert_array_equal(line.get_xydata(), other.get_xydata())
+    with pytest.raises(ValueError, match="'benjamin' has the conditions .'standard', 'novel'."):
+        draw_subjects([ann, ben._replace(conditions=["standard", "novel"])])
+
+
+def test_reports_set_a_search_beside_effects_by_name(effects, search):
+    turned = made(PARAMETERS[::-1])
+    found = _table(turned, search)["present"]
+    expected = _table(effects, search)["present"]
+    assert list(found.index) != list(expected.index)
+    pd.testing.assert_series_equal(found[expected.index], expected)
+    with pytest.raises(ValueError, match="search must be of the same effects"):
+        _table(made(PARAMETERS[:3]), search)
 
 
 def test_subjects_are_read_from_fits(program_fit):
