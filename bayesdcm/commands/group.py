@@ -202,10 +202,8 @@ def _read(files: dict[str, Any], integrator: Integrator | None) -> tuple[Any, di
 
 def _only_moved(data: Any, first: Any) -> bool:
     """Whether regions and inputs, or effects, are those of another data set in another order."""
-    if type(data) is not type(first):
-        return False
     axes = ("effect_names",) if hasattr(data, "effect_names") else ("region_names", "input_names")
-    pairs = [(getattr(data, axis), getattr(first, axis)) for axis in axes]
+    pairs = [(getattr(data, axis, ()), getattr(first, axis, ())) for axis in axes]
     return all(sorted(own) == sorted(other) for own, other in pairs) and any(
         own != other for own, other in pairs
     )

@@ -194,11 +194,10 @@ def _by_prediction(fits: Mapping[str, Any], by: str, seed: int) -> pd.DataFrame:
     limit = VARIANCE_LIMIT if by == "waic" else PARETO_LIMIT
     found: dict[str, Pointwise] = {}
     doubtful = {}
-    first = next(iter(fits.values()))
     for name, fit in fits.items():
         weights = pointwise_weights(fit)
         try:
-            found[name] = assess(pointwise_likelihood(fit, first), weights)
+            found[name] = assess(pointwise_likelihood(fit), weights)
         except ValueError as error:
             raise ValueError(f"fits[{name!r}]: {error}") from error
         doubtful[name] = bool((found[name].doubt > limit).any() or found[name].lost)

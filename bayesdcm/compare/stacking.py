@@ -54,15 +54,13 @@ class Pointwise(NamedTuple):
     lost: int
 
 
-def pointwise_likelihood(fit: Any, like: Any = None) -> NDArray[np.float64]:
+def pointwise_likelihood(fit: Any) -> NDArray[np.float64]:
     """Log-likelihood of all data points at all draws, observed sites side by side.
 
     Parameters
     ----------
     fit : Fit
         Any fit.
-    like : Fit, optional
-        Fit to the same data, whose order of observed sites counts where names are the same.
 
     Returns
     -------
@@ -70,10 +68,7 @@ def pointwise_likelihood(fit: Any, like: Any = None) -> NDArray[np.float64]:
         Nats, shape (chains, draws, points).
     """
     group = fit.idata.log_likelihood
-    sites = list(group.data_vars)
-    if like is not None and set(like.idata.log_likelihood.data_vars) == set(sites):
-        sites = list(like.idata.log_likelihood.data_vars)
-    values = [group[name].transpose("chain", "draw", ...).to_numpy() for name in sites]
+    values = [group[name].transpose("chain", "draw", ...).to_numpy() for name in group.data_vars]
     return np.concatenate([v.reshape(*v.shape[:2], -1) for v in values], axis=-1)
 
 
@@ -327,9 +322,7 @@ def stack_modes(fit: Any, by: str = "stacking", *, draws: int | None = None, see
         found = [_mode_evidence(mode, seed) for mode in modes]
         evidence, weights = found, softmax(found)
     else:
-        points = [
-            leave_one_out(pointwise_likelihood(m, first), pointwise_weights(m)) for m in modes
-        ]
+        points = [leave_one_out(pointwise_likelihood(m), pointwise_weights(m)) for m in modes]
         elpd = [float(part.elpd.sum()) for part in points]
         doubts = [
             doubt or bool((part.doubt > PARETO_LIMIT).any())

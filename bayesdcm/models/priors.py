@@ -167,7 +167,7 @@ def complete_parameters(
                 f"parameters lacks {prior.name!r}; the model needs "
                 f"{', '.join(repr(p.name) for p in priors)}"
             )
-        value = jnp.asarray(_in_place(prior, parameters[prior.name], names), float)
+        value = jnp.asarray(in_place(prior, parameters[prior.name], names), float)
         if value.shape != prior.mean.shape:
             raise ValueError(
                 f"parameters[{prior.name!r}] must have shape {prior.mean.shape} "
@@ -177,10 +177,37 @@ def complete_parameters(
     return complete
 
 
-def _in_place(
+def in_place(
     prior: Prior, value: ArrayLike, names: Mapping[str, Sequence[str]] | None
 ) -> ArrayLike:
-    """A table of a parameter as an array, entries where the names of the data put them."""
+    """A table of a parameter as an array, entries where the names of the data put them.
+
+    Parameters
+    ----------
+    prior : Prior
+        The parameter.
+    value : array_like
+        A table or DataArray with names; other things are handed through.
+    names : mapping or None
+        Names along each kind of axis.
+
+    Returns
+    -------
+    array_like
+        In the order of the names.
+
+    Raises
+    ------
+    ValueError
+        If its names are others.
+
+    Examples
+    --------
+    >>> import numpy as np, pandas as pd
+    >>> prior = Prior("transit", ("region",), np.zeros(2), np.ones(2), "log scaling")
+    >>> in_place(prior, pd.Series([0.1, 0.2], ["V1", "V5"]), {"region": ["V1", "V5"]})
+    array([0.1, 0.2])
+    """
     dims = getattr(value, "dims", None)
     if isinstance(dims, tuple) and set(dims) == set(prior.dims):
         value = value.transpose(*prior.dims)  # type: ignore[union-attr]

@@ -15,7 +15,6 @@ import numpyro
 from numpy.typing import ArrayLike
 
 from bayesdcm.data.bold import BoldData
-from bayesdcm.data.named_axes import in_order
 from bayesdcm.integrate.grid import TimeGrid
 from bayesdcm.models.bold_response import (
     INTEGRATORS,
@@ -28,6 +27,7 @@ from bayesdcm.models.priors import (
     SPM_NOISE,
     WIDE_NOISE,
     complete_parameters,
+    in_place,
     noise_prior,
     sample_prior,
 )
@@ -149,8 +149,7 @@ class TaskDCM(RegionalModel):
         if self.C is None:
             C = switches("C", np.zeros((n, len(B))), (n, len(B)), "to, input")
         D = self.D
-        if D is not None:
-            D = switches("D", D, (n, n, n), "gating region, to, from")
+        D = D if D is None else switches("D", D, (n, n, n), "gating region, to, from")
         for name, value in (("A", A), ("B", B), ("C", C), ("D", D)):
             object.__setattr__(self, name, value)
         self._check_options()
@@ -371,11 +370,10 @@ class TaskDCM(RegionalModel):
         Parameters
         ----------
         parameters : mapping
-            Full arrays under the model's names: ``A`` (to, from), ``B`` (input, to, from),
-            ``C`` (to, input), ``D`` (gating, to, from), ``transit`` (regions,), ``decay`` (),
-            ``epsilon`` (). ``B`` and ``D`` may be left out where the model has none; other
-            entries (such as posterior means of other sites) are ignored. Arrays with names, such
-            as those of ``fit.idata``, are joined to the data by name.
+            Full arrays under the model's names: ``A`` (to, from), ``B`` (input, to, from), ``C``
+            (to, input), ``D`` (gating, to, from), ``transit`` (regions,), ``decay`` (), ``epsilon``
+            (). ``B`` and ``D`` may be left out where there are none; others are ignored. Arrays
+            with names, such as those of ``fit.idata``, are joined by name.
         data : BoldData or BoldDesign
             Inputs and timing; the signal is not used.
 
@@ -414,9 +412,8 @@ class TaskDCM(RegionalModel):
         seed : int
             Seed of the noise.
         snr : float, optional
-            Standard deviation of the noise-free signal over that of the noise, in every
-            region. None: noise of the log-precisions in ``parameters["log_precision"]``
-            (regions,), or no noise where there are none.
+            Standard deviation of the noise-free signal over that of the noise, in every region.
+            None: noise of ``parameters["log_precision"]`` (regions,), or none where absent.
 
         Returns
         -------
@@ -447,12 +444,8 @@ class TaskDCM(RegionalModel):
         if snr is not None:
             sd = clean.std(axis=0) / snr
         elif "log_precision" in parameters:
-            log_precision = in_order(
-                "parameters['log_precision']",
-                parameters["log_precision"],
-                {0: ("region_names", design.region_names)},
-            )
-            sd = np.exp(-np.asarray(log_precision) / 2)
+            noise = in_place(self.priors.noise, parameters["log_precision"], self.names(design))
+            sd = np.exp(-np.asarray(noise) / 2)
         noise = np.random.default_rng(seed).normal(size=clean.shape)
         return BoldData(
             signal=clean + noise * sd,

@@ -85,5 +85,7 @@ def test_tables_of_evoked_models_are_joined_by_source_names():
     with pytest.raises(ValueError, match="index of forward has 'STG', 'A1'; expected source_names"):
         EvokedDCM(forward, observation="lfp", source_names=["A1", "IFG"])
     field = pd.DataFrame(np.eye(2), ["Fz", "Cz"])
-    with pytest.raises(ValueError, match="lead_field is a table .* order of source_names and of data.ch"):
+    with pytest.raises(
+        ValueError, match="lead_field is a table .* order of source_names and of data.ch"
+    ):
         EvokedDCM(forward.to_numpy(), observation="fixed", lead_field=field)
