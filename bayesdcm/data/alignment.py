@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from bayesdcm.data.responses import Responses
 from bayesdcm.data.run import Run
 from bayesdcm.data.validation import some_names, warn_caller
 
-__all__ = ["aligned"]
+__all__ = ["aligned", "check_rows"]
 
 
 def aligned(
@@ -109,24 +110,51 @@ def _in_order(
         orders[axis] = wanted
     if not orders:
         return data
+    if "condition_names" in orders:
+        pairs = ((each.condition_names, each.effect_names, each.design) for each in (data, one))
+        check_rows({name: next(pairs), first: next(pairs)})
     result = data.reordered(**orders)
-    if (
-        "condition_names" in orders
-        and result.effect_names == one.effect_names
-        and "effect_names" not in orders
-        and np.array_equal(data.design, one.design)
-        and not np.array_equal(result.design, one.design)
-    ):
-        raise ValueError(
-            f"the conditions of {name!r} are {list(data.condition_names)} and those of {first!r} "
-            f"{list(one.condition_names)}, but both have the same rows of the design: effects "
-            f"{list(one.effect_names)} would mean different things in them. Give the rows of the "
-            "design in the order of the conditions of each, or a DataFrame with their names as "
-            "its index"
-        )
     for axis in orders:
         moved.setdefault(axis, []).append(name)
     return result
+
+
+def check_rows(designs: Mapping[Any, tuple[Sequence[str], Sequence[str], ArrayLike]]) -> None:
+    """Raise where designs agree by the position of conditions and not by their names.
+
+    Effects of one name would be differences of other conditions then.
+
+    Parameters
+    ----------
+    designs : mapping
+        By data set names of conditions, names of effects, and the design, shape (conditions,
+        effects). Each is compared with the last.
+
+    Raises
+    ------
+    ValueError
+        If both have the same conditions in another order, but the same rows.
+
+    Examples
+    --------
+    >>> check_rows({"ben": (["b", "a"], ["change"], [[1], [0]]), "ann": ("ab", ["change"], [[0], [1]])})
+    """  # noqa: E501
+    if not designs:
+        return
+    *others, first = designs
+    conditions, effects, design = (list(part) for part in designs[first])
+    for name in others:
+        own, own_effects, rows = (list(part) for part in designs[name])
+        if own == conditions or sorted(own) != sorted(conditions) or own_effects != effects:
+            continue
+        moved = [rows[own.index(condition)] for condition in conditions]
+        if np.array_equal(rows, design) and not np.array_equal(moved, design):
+            raise ValueError(
+                f"the conditions of {name!r} are {own} and those of {first!r} {conditions}, but "
+                f"both have the same rows of the design: effects {effects} would mean different "
+                "things in them. Give the rows of the design in the order of the conditions of "
+                "each, or a DataFrame with their names as its index"
+            )
 
 
 def _check_same(axis: str, name: str, own: Any, first: str, wanted: Any) -> None:

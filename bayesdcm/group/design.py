@@ -56,10 +56,10 @@ def checked_design(
     for name in table.columns:
         kind = table[name].dtype
         if not (pd.api.types.is_numeric_dtype(kind) or pd.api.types.is_bool_dtype(kind)):
-            raise TypeError(
-                f"design[{name!r}] must hold numbers, got {kind}; code groups as numbers, "
-                "such as -1 and 1"
-            )
+            advice = "code groups as numbers, such as -1 and 1"
+            if set(map(str, subjects)) <= set(map(str, table[name])):
+                advice = f"it has the names of the subjects: give design.set_index({name!r})"
+            raise TypeError(f"design[{name!r}] must hold numbers, got {kind}; {advice}")
     values = table.to_numpy(float, na_value=np.nan)
     missing = np.argwhere(~np.isfinite(values))
     if len(missing):

@@ -14,6 +14,7 @@ from bayesdcm.group.design import checked_design
 from bayesdcm.group.empirical_bayes import ALPHA, BETA, MAX_ITERATIONS, STOPS, empirical_bayes
 from bayesdcm.group.first_level import CONNECTIONS, FirstLevel, named_items, of_fit, select
 from bayesdcm.group.group_effects import GroupEffects, Settings, of_group
+from bayesdcm.group.members import check_fits
 from bayesdcm.infer.results import Fit
 
 logger = logging.getLogger("bayesdcm")
@@ -36,7 +37,9 @@ def first_levels(names: Sequence[Any], items: Sequence[Any]) -> tuple[FirstLevel
     """
     if all(isinstance(item, GroupEffects) for item in items):
         return tuple(of_group(n, item) for n, item in zip(names, items, strict=True))
-    return tuple(of_fit(n, item) for n, item in zip(names, items, strict=True))
+    found = tuple(of_fit(n, item) for n, item in zip(names, items, strict=True))
+    check_fits(dict(zip(names, items, strict=True)))
+    return found
 
 
 def peb(

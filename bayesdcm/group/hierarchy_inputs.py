@@ -15,9 +15,10 @@ import numpyro.distributions as dist
 import pandas as pd
 from numpy.typing import NDArray
 
+from bayesdcm.data.named_axes import check_unnamed
 from bayesdcm.group.batches import shape_of, stack_prepared
 from bayesdcm.group.design import checked_design, named_columns
-from bayesdcm.group.members import aligned_datasets
+from bayesdcm.group.members import aligned_datasets, check_fits
 from bayesdcm.infer.density import Layout, Program, layout
 from bayesdcm.infer.problem import _plain_labels
 from bayesdcm.infer.results import Fit
@@ -65,6 +66,12 @@ class ProgramModel:
         data : pytree
             One subject's data.
         """
+        for leaf in jax.tree.leaves(data):
+            check_unnamed(
+                "data of a program",
+                leaf,
+                "give arrays, such as table.to_numpy(), with columns in one order for everybody",
+            )
         return jax.tree.map(jnp.asarray, data)
 
     def labels(self, data: Any) -> dict[str, list[str]]:
@@ -169,6 +176,7 @@ def subjects_of(model: Any, data: Any, *, prepare: bool = True) -> list[Subject]
         for i, (name, item) in enumerate(data.items())
     ]
     _check_labels(subjects)
+    check_fits({name: item for name, item in data.items() if isinstance(item, Fit)})
     return subjects
 
 

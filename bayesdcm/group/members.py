@@ -7,7 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from bayesdcm.data.alignment import aligned
+from bayesdcm.data.alignment import aligned, check_rows
+from bayesdcm.data.responses import Responses
+from bayesdcm.data.run import Run
+from bayesdcm.infer.results import Fit
 
 # Of the only model, where it was given no name.
 ONLY = "model"
@@ -144,6 +147,42 @@ def aligned_datasets(
         for name in ("modes", "lead_field")
     )
     return aligned(datasets, same_channels=by_channel, warn=warn)
+
+
+def check_fits(fits: Mapping[Any, Fit]) -> None:
+    """Raise where labels of fits agree, but what they stand for is ordered otherwise.
+
+    Parameters
+    ----------
+    fits : mapping
+        Fits by subject, each with or without its data.
+
+    Raises
+    ------
+    ValueError
+        If programs, whose parameters have numbers for labels, were fitted to data with names in
+        another order; or effects of evoked responses are of other conditions.
+    """
+    problems = {name: fit._problem for name, fit in fits.items() if fit._problem is not None}
+    given = {}
+    for name, problem in problems.items():
+        source = problem.source
+        for data in (getattr(source, "data", None), *getattr(source, "fixed", ())):
+            if isinstance(data, Run | Responses):
+                given[name] = data
+    for name, data in aligned(given, warn=False).items():
+        if data is not given[name]:
+            raise ValueError(
+                f"the data of {name!r} and {next(iter(given))!r} have names in another order, and "
+                "parameters of programs are known by their places; fit all by one call of "
+                "fit_group, or put the data in one order before (data.reordered)"
+            )
+    designs = {
+        name: (problem.coords["condition"], problem.coords["effect"], problem.constants["design"])
+        for name, problem in reversed(problems.items())
+        if "design" in problem.constants and {"condition", "effect"} <= set(problem.coords)
+    }
+    check_rows(designs)
 
 
 def _check_names(argument: str, found: dict[str, Any]) -> None:

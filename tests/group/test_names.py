@@ -518,3 +518,44 @@ def test_evoked_files_of_a_group_with_effects_in_another_order(monkeypatch, move
     assert model == first
     with pytest.warns(UserWarning, match="effects in 1 .'b'."):
         assert aligned(found)["b"].effect_names == one.effect_names
+
+
+def test_fits_of_programs_to_data_in_another_order_are_refused():
+    data = {"s0": run(0), "s1": run(1, inputs=("house", "face"))}
+    fits = {name: bayesdcm.fit(weights, each, progress=False) for name, each in data.items()}
+    with pytest.raises(ValueError, match="data of 's1' and 's0' have names in another order"):
+        peb(fits, parameters="C")
+    fits["s1"] = bayesdcm.fit(weights, run(1), progress=False)
+    assert peb(fits, parameters="C").parameters == ("C[0]", "C[1]")
+
+
+def test_fits_of_evoked_responses_with_other_contrasts_are_refused():
+    fields = {"design": [[0], [1]], "effect_names": ["change"]}
+    data = {"ann": evoked(0, **fields), "ben": evoked(1, ("deviant", "standard"), **fields)}
+    model = bayesdcm.EvokedDCM(
+        inputs=[[1], [0]], modulation=[[0, 0], [1, 0]], forward=[[0, 0], [1, 0]], observation="lfp"
+    )
+    fits = {
+        name: bayesdcm.fit(model, each, max_iterations=1, progress=False)
+        for name, each in data.items()
+    }
+    for join in (peb, partial(subjects_of, model)):
+        with pytest.raises(ValueError, match="conditions of 'ben' are .*same rows of the design"):
+            join(fits)
+    turned = data["ben"].replace(design=[[1], [0]])
+    fits["ben"] = bayesdcm.fit(model, turned, max_iterations=1, progress=False)
+    assert [subject.name for subject in subjects_of(model, fits)] == ["ann", "ben"]
+
+
+def test_tables_as_data_of_programs_in_a_hierarchy_are_refused():
+    table = pd.DataFrame(np.ones((4, 2)), columns=["face", "house"])
+    hierarchy = Hierarchy(lambda data: None, parameters="C")
+    with pytest.raises(ValueError, match="data of a program is a table with the names 'face'"):
+        subjects_of(hierarchy.model, [table, table[["house", "face"]]])
+
+
+def test_a_column_of_names_is_to_be_the_index(linear_group):
+    fits = named(linear_group.fits)
+    table = pd.DataFrame({"mean": 1.0, "age": linear_group.age, "participant": list(fits)})
+    with pytest.raises(TypeError, match="names of the subjects: give design.set_index..particip"):
+        peb(fits, table, "A")
