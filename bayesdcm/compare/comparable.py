@@ -126,8 +126,14 @@ def _other_values(one: Mapping[str, NDArray], two: Mapping[str, NDArray]) -> str
         if values.shape != two[name].shape:
             return f"{name} has shapes {two[name].shape} and {values.shape}"
         close = _close(values, two[name])
-        if not close.all():
-            return f"{name} has other values in {int((~close).sum())} of {close.size} entries"
+        if close.all():
+            continue
+        if _close(*(np.sort(part, axis=None) for part in (values, two[name]))).all():
+            return (
+                f"{name} has the same values in another order; put regions, or conditions and "
+                "channels, in one order by name (data.reordered) and fit again"
+            )
+        return f"{name} has other values in {int((~close).sum())} of {close.size} entries"
     return ""
 
 

@@ -348,6 +348,13 @@ def _evidence_table(evidence: Any) -> pd.DataFrame:
             f"evidence must hold at least two models and one subject, got {table.shape[1]} models "
             f"and {len(table)} subjects"
         )
+    for what, names in (("subject", table.index), ("model", table.columns)):
+        # Numbers repeat where tables were put one below the other.
+        twice = [name for name in names[names.duplicated()] if isinstance(name, str)]
+        if twice:
+            raise ValueError(
+                f"evidence must have every {what} once, but names {twice[0]!r} more than once"
+            )
     if not np.isfinite(table.to_numpy()).all():
         subject, model = np.argwhere(~np.isfinite(table.to_numpy()))[0]
         raise ValueError(

@@ -559,3 +559,24 @@ def test_a_column_of_names_is_to_be_the_index(linear_group):
     table = pd.DataFrame({"mean": 1.0, "age": linear_group.age, "participant": list(fits)})
     with pytest.raises(TypeError, match="names of the subjects: give design.set_index..particip"):
         peb(fits, table, "A")
+
+
+def test_the_same_data_in_another_order_is_what_the_message_says():
+    def program(data):
+        level = numpyro.sample("level", dist.Normal(0, 1))
+        numpyro.sample("y", gaussian(level * jnp.ones((16, 2)), 0.0), obs=jnp.asarray(data.signal))
+
+    data = {"one": run(0), "two": run(0, ("V5", "V1"))}
+    fits = {name: bayesdcm.fit(program, each, progress=False) for name, each in data.items()}
+    with pytest.raises(ValueError, match="y has the same values in another order; put regions"):
+        compare(fits)
+
+
+def test_evidence_counts_every_subject_and_model_once():
+    table = pd.DataFrame({"a": [0.0, 1.0], "b": [1.0, 0.0]}, index=["ann", "ben"])
+    with pytest.raises(ValueError, match="every subject once, but names 'ann' more than once"):
+        bayesdcm.select_models(pd.concat([table, table]))
+    with pytest.raises(ValueError, match="every model once, but names 'a' more than once"):
+        bayesdcm.select_models(pd.concat([table, table], axis=1))
+    both = pd.concat([table.reset_index(drop=True)] * 2)
+    assert bayesdcm.select_models(both, "fixed")["log_evidence"].tolist() == [2.0, 2.0]
