@@ -79,13 +79,18 @@ class Model(ABC):
     def _restricted(self, **given: Any) -> Self:
         """The same model with some connections switched off, and the priors of the others."""
         changes = {
-            name: restricted(name, getattr(self, name), value)
+            name: restricted(name, getattr(self, name), self._in_places(name, value))
             for name, value in given.items()
             if value is not None
         }
         other = replace(self, **changes, priors=None)  # type: ignore[type-var]
         own = other.priors.own
         return replace(other, priors=Priors(own, self.priors.restricted_to(own)))
+
+    def _in_places(self, name: str, value: Any) -> Any:
+        """Switches as they came, or in the order of names that the model has."""
+        del name
+        return value
 
     def for_data(self, data: Any) -> Self:
         """The model with priors of labelled entries in the places that names of data give them.

@@ -98,7 +98,7 @@ def check_position_prior(model: EvokedDCM) -> None:
 def _connections(model: EvokedDCM) -> dict[str, NDArray]:
     kinds = ("forward", "backward", "lateral")
     given = {
-        kind: square(kind, _by_source(model, kind, (0, 1)))
+        kind: square(kind, by_source(kind, getattr(model, kind), model.source_names))
         for kind in kinds
         if _is_given(model, kind)
     }
@@ -125,18 +125,47 @@ def _connections(model: EvokedDCM) -> dict[str, NDArray]:
                 "with itself; expected zeros on the diagonal. Connections within sources belong "
                 "to the neural model, and modulation may change their gain"
             )
-    checked["modulation"] = _modulation(_by_source(model, "modulation", (0, 1)), n)
-    checked["inputs"] = _inputs(_by_source(model, "inputs", (0,)), n)
+    modulation, inputs = (
+        by_source(name, getattr(model, name), model.source_names)
+        for name in ("modulation", "inputs")
+    )
+    checked["modulation"] = _modulation(modulation, n)
+    checked["inputs"] = _inputs(inputs, n)
     return checked
 
 
-def _by_source(model: EvokedDCM, name: str, axes: tuple[int, ...]) -> Any:
-    """An argument, or each table of a list, with sources in the order of `source_names`."""
-    value, names = getattr(model, name), model.source_names
-    if names is None or isinstance(names, str):
-        # Tables are refused, as their names cannot be checked.
+def by_source(name: str, value: Any, source_names: Any) -> Any:
+    """Switches of a model, or each table of a list, with sources in the order of `source_names`.
+
+    Parameters
+    ----------
+    name : str
+        Name of the argument.
+    value : array_like or None
+        What came.
+    source_names : sequence of str or None
+        None leaves tables as they are, to be refused, as their names cannot be checked.
+
+    Returns
+    -------
+    array_like or None
+        Arrays in place of tables with names.
+
+    Raises
+    ------
+    ValueError
+        If names in a table are others.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> by_source("inputs", pd.Series([1, 0], ["A1", "STG"]), ["A1", "STG"])
+    array([1, 0])
+    """
+    if source_names is None or isinstance(source_names, str):
         return value
-    wanted = dict.fromkeys(axes, ("source_names", names))
+    axes = (0,) if name == "inputs" else (0, 1)
+    wanted = dict.fromkeys(axes, ("source_names", source_names))
     if isinstance(value, list | tuple):
         return [in_order(name, entry, wanted) for entry in value]
     return in_order(name, value, wanted)

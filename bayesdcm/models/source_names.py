@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bayesdcm.data.evoked import EvokedData
 from bayesdcm.models.base import Model
+from bayesdcm.models.evoked_checks import by_source
 from bayesdcm.models.evoked_observation import ChannelSpace
 from bayesdcm.neural import Prior
 
@@ -94,6 +95,9 @@ class SourceNames(Model):
             for dim, length in zip(prior.dims, np.shape(prior.mean), strict=True):
                 names.setdefault(dim, [str(i + 1) for i in range(length)])
         return names
+
+    def _in_places(self, name: str, value: Any) -> Any:
+        return by_source(name, value, self.source_names)
 
     def dims(self) -> dict[str, tuple[str, ...]]:
         """Names of the axes of every site that results hold."""

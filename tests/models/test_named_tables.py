@@ -80,6 +80,12 @@ def test_tables_of_evoked_models_are_joined_by_source_names():
     assert model.modulation.tolist() == [[[0, 0], [1, 0]]]
     assert model.inputs.ravel().tolist() == [1, 0]
     assert model.positions.tolist() == [[4, 5, 6], [1, 2, 3]]
+    with pytest.warns(UserWarning, match="order of source_names"):
+        assert model.restrict(modulation=forward) == model
+    named = forward.loc[SOURCES, SOURCES]
+    assert model.restrict(modulation=named, forward=0).forward.sum() == 0
+    with pytest.raises(ValueError, match="index of modulation has 'A1', 'IFG'"):
+        model.restrict(modulation=named.rename({"STG": "IFG"}))
     with pytest.raises(ValueError, match="forward is a table with the names 'STG', 'A1'"):
         EvokedDCM(forward, observation="lfp")
     with pytest.raises(ValueError, match="index of forward has 'STG', 'A1'; expected source_names"):
