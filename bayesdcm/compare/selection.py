@@ -27,6 +27,7 @@ from scipy.special import digamma, gammainc, gammaincinv, gammaln, softmax
 
 from bayesdcm.compare.comparable import check_subject
 from bayesdcm.data.validation import some_names, warn_caller
+from bayesdcm.infer.results import Fit
 
 EFFECTS = ("random", "fixed")
 # When the Dirichlet parameters have settled, as in SPM; and when they never do.
@@ -181,7 +182,8 @@ def select_models(
     ValueError
         If there are fewer than two models, no subjects, sequences of different lengths, numbers
         that are not finite, an unknown kind of effects, models without a family, or fits of a
-        subject that are not of the same data, with the same confounds and scaling.
+        subject that are not of the same data, with the same confounds and scaling, or of a model
+        that have parameters of other names in some subjects.
 
     Warns
     -----
@@ -334,6 +336,8 @@ def _evidence_table(evidence: Any) -> pd.DataFrame:
         }
         for subject in subjects:
             check_subject(subject, {name: fits[subject] for name, fits in by_model.items()})
+        for name, fits in by_model.items():
+            _check_same_model(name, fits)
         table = pd.DataFrame(columns, index=subjects)
     else:
         try:
@@ -393,6 +397,31 @@ def _joined(evidence: Mapping[str, Any]) -> dict[str, dict[Any, Any]]:
         )
     _say_left_out([subject for subject in everyone if subject not in shared], len(everyone))
     return {model: {subject: fits[subject] for subject in shared} for model, fits in named.items()}  # type: ignore[index]
+
+
+def _check_same_model(model: str, fits: Mapping[Any, Any]) -> None:
+    """Raise where a model has as many parameters in all subjects, but of other names.
+
+    Such as a modulation by the first input, which is another condition for somebody else.
+    """
+    labels = {}
+    for subject, fit in fits.items():
+        if isinstance(fit, Fit) and fit._problem is not None:
+            labels[subject] = set(fit._problem.flat_labels)
+        elif isinstance(fit, Fit) and "covariance" in vars(fit):
+            # Read from disk.
+            labels[subject] = set(fit.covariance.index)
+    first = next(iter(labels), None)
+    for subject, own in labels.items():
+        wanted = labels[first]
+        if own == wanted or len(own) != len(wanted):
+            continue
+        raise ValueError(
+            f"evidence[{model!r}] must be of one model in all subjects, but that of {subject!r} "
+            f"has {some_names(sorted(own - wanted))} and that of {first!r} has "
+            f"{some_names(sorted(wanted - own))}. Put regions and inputs of all data in one order "
+            "by name before fitting (data.reordered), as fit_group does"
+        )
 
 
 def _by_subject(model: str, fits: Any) -> dict[Any, Any] | None:

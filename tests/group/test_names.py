@@ -580,3 +580,18 @@ def test_evidence_counts_every_subject_and_model_once():
         bayesdcm.select_models(pd.concat([table, table], axis=1))
     both = pd.concat([table.reset_index(drop=True)] * 2)
     assert bayesdcm.select_models(both, "fixed")["log_evidence"].tolist() == [2.0, 2.0]
+
+
+def test_a_model_of_another_input_in_somebody_is_refused():
+    model = bayesdcm.TaskDCM(A=np.eye(2), C=[[1, 0], [0, 0]], integrator="bilinear")
+    data = {"ann": run(0), "ben": run(1, inputs=("house", "face"))}
+    fits = {
+        name: bayesdcm.fit(model, each, max_iterations=1, progress=False)
+        for name, each in data.items()
+    }
+    models = {"face": fits, "none": dict.fromkeys(fits, 0.0)}
+    with pytest.raises(ValueError, match="that of 'ben' has 'C.V1, house.' and that of 'ann' has"):
+        bayesdcm.select_models(models)
+    ordered = data["ben"].reordered(input_names=["face", "house"])
+    fits["ben"] = bayesdcm.fit(model, ordered, max_iterations=1, progress=False)
+    assert len(bayesdcm.select_models(models)) == 2
