@@ -79,7 +79,7 @@ def in_order(argument: str, value: Any, wanted: Mapping[int, tuple[str, Sequence
     Warns
     -----
     UserWarning
-        If an axis is put in another order.
+        Once, if axes are put in another order.
 
     Examples
     --------
@@ -88,7 +88,7 @@ def in_order(argument: str, value: Any, wanted: Mapping[int, tuple[str, Sequence
     >>> in_order("slice_delays", delays, {0: ("region_names", ["V1", "V5"])})
     array([0.5, 1. ])
     """
-    result = value
+    result, moved = value, []
     for axis, (names_of, names) in wanted.items():
         own = axis_names(value, axis)
         if own is None:
@@ -104,11 +104,10 @@ def in_order(argument: str, value: Any, wanted: Mapping[int, tuple[str, Sequence
                 f"{some_names(names)}, in any order. Name the same things alike, or give "
                 f"{argument}.to_numpy() if it is in their order"
             )
-        warn_caller(
-            f"the {word} of {argument}, {some_names(own)}, was put in the order of {names_of}, "
-            f"{some_names(names)}, by name"
-        )
+        moved.append(f"{word} in that of {names_of}, {some_names(names)}")
         result = np.take(result, [own.index(name) for name in names], axis=axis)
+    if moved:
+        warn_caller(f"{argument} was put in another order, by name: {'; '.join(moved)}")
     return result
 
 

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from bayesdcm.data.bold import BoldData
 from bayesdcm.data.evoked import EvokedData
+from bayesdcm.data.named_axes import in_order
 from bayesdcm.data.spm import SpmFile
 from bayesdcm.data.spm_erp import SpmErpFile
 from bayesdcm.data.spm_erp_estimates import SpmErpEstimates
@@ -140,7 +141,8 @@ def read_spm_dcm(path: str | os.PathLike[str], lead_field: ArrayLike | None = No
         For evoked responses; needed where the file's observation is dipoles or patches, since
         SPM keeps lead fields elsewhere. A pattern for each source, shape (channel, source) or,
         in the channel modes of the file, (mode, source): the model then has a free gain for each
-        source (``observation="fixed"``). Or the lead field of dipoles along x, y and z, shape
+        source (``observation="fixed"``); a DataFrame is joined by the names of channels and
+        sources. Or the lead field of dipoles along x, y and z, shape
         (source, channel, 3), or of patch modes, shape (source, channel, patch mode): the
         observation is then the file's.
 
@@ -303,6 +305,12 @@ def _evoked_keywords(file: SpmErpFile, lead_field: ArrayLike | None) -> dict:
                 "or (source, channel, 3) for dipoles"
             )
         return keywords
+    if getattr(lead_field, "ndim", 0) == 2:
+        wanted = {
+            0: ("the file's channels", file.data.channel_names or ()),
+            1: ("the file's sources", file.source_names),
+        }
+        lead_field = in_order("lead_field", lead_field, wanted)
     try:
         lead = np.asarray(lead_field, dtype=float)
     except (TypeError, ValueError) as error:

@@ -1,5 +1,7 @@
 """Tables and arrays with names, given to models, are joined by name or refused."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,6 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import bayesdcm
 from bayesdcm import BoldData, EvokedDCM, TaskDCM
+from bayesdcm.models.spm import _evoked_keywords
 
 REGIONS, SOURCES = ["V1", "V5"], ["A1", "STG"]
 A = pd.DataFrame([[1, 0], [1, 1]], REGIONS, REGIONS)
@@ -53,7 +56,7 @@ def test_parameters_with_names_are_joined_to_the_data(data):
     assert_array_equal(model.predict(named, data), expected)
     # Axes and entries in another order are the same array.
     turned = named | {"A": named["A"].transpose("from", "to").sel(to=["V5", "V1"])}
-    with pytest.warns(UserWarning, match="'to' of parameters..A...*was put in the order"):
+    with pytest.warns(UserWarning, match="parameters..A.. was put .*'to' in that of names"):
         assert_array_equal(model.predict(turned, data), expected)
     other = data.reordered(REGIONS[::-1])
     moved = values | {"A": values["A"][::-1, ::-1], "C": values["C"][::-1]}
@@ -74,13 +77,13 @@ def test_tables_of_evoked_models_are_joined_by_source_names():
     with pytest.warns(UserWarning) as said:
         model = EvokedDCM(forward, positions=positions, source_names=SOURCES, **arguments)
     texts = [str(warning.message) for warning in said]
-    assert sum("order of source_names" in text for text in texts) == 6
-    assert "the columns of positions, 'z', 'y', 'x', was put in the order of the axes" in texts[-1]
+    assert [text.split()[0] for text in texts] == ["forward", "modulation", "inputs", "positions"]
+    assert "index in that of source_names, 'A1', 'STG'; columns in that of the axes" in texts[-1]
     assert model.forward.tolist() == [[0, 0], [1, 0]]
     assert model.modulation.tolist() == [[[0, 0], [1, 0]]]
     assert model.inputs.ravel().tolist() == [1, 0]
     assert model.positions.tolist() == [[4, 5, 6], [1, 2, 3]]
-    with pytest.warns(UserWarning, match="order of source_names"):
+    with pytest.warns(UserWarning, match="modulation was put .*source_names"):
         assert model.restrict(modulation=forward) == model
     named = forward.loc[SOURCES, SOURCES]
     assert model.restrict(modulation=named, forward=0).forward.sum() == 0
@@ -95,3 +98,20 @@ def test_tables_of_evoked_models_are_joined_by_source_names():
         ValueError, match="lead_field is a table .* order of source_names and of data.ch"
     ):
         EvokedDCM(forward.to_numpy(), observation="fixed", lead_field=field)
+
+
+def test_a_lead_field_for_a_file_is_joined_by_channels_and_sources():
+    file = SimpleNamespace(
+        keywords={},
+        observation="ecd",
+        position_variance=0.0,
+        modes=None,
+        source_names=SOURCES,
+        data=SimpleNamespace(channel_names=("Fz", "Cz", "Pz")),
+    )
+    field = pd.DataFrame(np.arange(6).reshape(3, 2), ["Pz", "Fz", "Cz"], SOURCES[::-1])
+    with pytest.warns(UserWarning, match="'Fz', 'Cz', 'Pz'; columns in that of the file's"):
+        found = _evoked_keywords(file, field)["lead_field"]
+    assert found.tolist() == [[3, 2], [5, 4], [1, 0]]
+    with pytest.raises(ValueError, match="index of lead_field has 'Pz', 'Fz', 'Oz'; expected the"):
+        _evoked_keywords(file, field.rename({"Cz": "Oz"}))
