@@ -18,8 +18,6 @@ from bayesdcm.infer.diagnosis import PARETO_LIMIT
 from bayesdcm.infer.results import Fit
 
 METHODS = ("free_energy", "bridge", "importance", "thermodynamic")
-# Kind of log-evidence that a fit comes with; NUTS comes with none.
-OWN = {"laplace": "free_energy", "svi": "elbo"}
 
 
 def log_evidence(fit: Fit, method: str | None = None, *, seed: int = 0, **options: Any) -> Evidence:
@@ -81,7 +79,7 @@ def log_evidence(fit: Fit, method: str | None = None, *, seed: int = 0, **option
     if not isinstance(fit, Fit):
         raise TypeError(f"fit must be a Fit, got {type(fit).__name__}")
     if method is None:
-        method = "free_energy" if fit.method in OWN else "bridge"
+        method = "free_energy" if fit.posterior.method.evidence else "bridge"
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(map(repr, METHODS))}, got {method!r}")
     if method == "free_energy":
@@ -89,7 +87,7 @@ def log_evidence(fit: Fit, method: str | None = None, *, seed: int = 0, **option
             raise TypeError(f"method 'free_energy' takes no options, got {next(iter(options))!r}")
         found = _own(fit)
     else:
-        if fit._problem is None:
+        if fit.problem is None:
             raise ValueError(
                 f"fit was read from disk, and method {method!r} needs its model: use a fit made in "
                 "this process, or save the log-evidence beside the fit"
@@ -111,37 +109,37 @@ def _own(fit: Fit) -> Evidence:
         raise ValueError(
             f"fit is by {fit.method!r}, which gives no free energy; use method='bridge'"
         )
-    kind = OWN.get(fit.method, "free_energy")
+    kind = fit.posterior.method.evidence or "free_energy"
     problems = () if fit.status.get("converged", True) else ("The fit has not converged.",)
     return Evidence(float(fit.log_evidence), float("nan"), kind, {}, problems)
 
 
 def _bridge(fit: Fit, seed: int, **options: Any) -> Evidence:
-    if fit.method != "nuts":
+    if not fit.posterior.method.exact:
         raise ValueError(
             f"method 'bridge' needs draws of the posterior, fit is by {fit.method!r}: use "
             "method='importance', or fit(..., method='nuts')"
         )
-    posterior = fit._posterior
+    posterior = fit.posterior
     return bridge_sampling(
-        fit._problem, posterior.draws, scale=posterior.metric, seed=seed, **options
+        fit.problem, posterior.draws, scale=posterior.metric, seed=seed, **options
     )
 
 
 def _importance(fit: Fit, seed: int, draws: int = 4000) -> Evidence:
-    if fit.method not in OWN:
+    if fit.posterior.density is None:
         raise ValueError(
             f"method 'importance' needs the density of an approximation, fit is by "
             f"{fit.method!r}: use method='bridge'"
         )
-    posterior = fit._posterior
+    posterior = fit.posterior
     if posterior.gaussian is None:
         # An approximation of SVI is kept as draws.
-        joint, density = log_joints(fit._problem, posterior.sample[0]), posterior.density[0]
+        joint, density = log_joints(fit.problem, posterior.sample[0]), posterior.density[0]
     else:
         # Of a normal approximation, what remains where some sites are integrated out is normal.
         mean, covariance = posterior.gaussian
-        target = Target(fit._problem, mean)
+        target = Target(fit.problem, mean)
         places = target.places
         factor = np.linalg.cholesky(covariance[np.ix_(places, places)])
         noise = np.random.default_rng(seed).normal(size=(draws, len(places)))
@@ -201,10 +199,10 @@ def importance_sampling(log_weights: NDArray) -> Evidence:
 
 
 def _thermodynamic(fit: Fit, seed: int, **options: Any) -> Evidence:
-    posterior = fit._posterior
+    posterior = fit.posterior
     if posterior.gaussian is not None:
         mean, covariance = posterior.gaussian
     else:
         flat = posterior.sample.reshape(-1, posterior.sample.shape[-1])
         mean, covariance = flat.mean(0), np.atleast_2d(np.cov(flat, rowvar=False))
-    return thermodynamic_integration(fit._problem, mean, covariance, seed=seed, **options)
+    return thermodynamic_integration(fit.problem, mean, covariance, seed=seed, **options)

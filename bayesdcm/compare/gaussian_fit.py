@@ -57,22 +57,22 @@ def gaussian_of(fit: Fit) -> GaussianFit:
     least, most = USUAL_VARIANCE
     unit = np.where((variance >= least) & (variance <= most), 1.0, np.sqrt(variance))
     labels = list(fit.covariance.index)
-    moments = (*fit._posterior.gaussian, prior_mean, prior_covariance)
-    return GaussianFit(fit._problem, labels, unit, *moments)
+    moments = (*fit.posterior.gaussian, prior_mean, prior_covariance)
+    return GaussianFit(fit.problem, labels, unit, *moments)
 
 
 def _check_gaussian(fit: Fit) -> None:
     if not isinstance(fit, Fit):
         raise TypeError(f"fit must be a Fit, as bayesdcm.fit returns it, got {type(fit).__name__}")
-    if fit.method != "laplace":
-        raise ValueError(
-            f"fit must have a Gaussian posterior, made with method='laplace'; this one was made "
-            f"with method={fit.method!r}"
-        )
-    if fit._problem is None and "_prior_moments" not in fit.__dict__:
+    if fit.problem is None and "_prior_moments" not in fit.__dict__:
         raise ValueError(
             "fit was read from disk, and a saved fit does not hold its priors; fit the model "
             "again, which takes as long as variational Laplace takes"
+        )
+    if fit.posterior.gaussian is None:
+        raise ValueError(
+            f"fit must have a Gaussian posterior, made with method='laplace'; this one was made "
+            f"with method={fit.method!r}"
         )
 
 

@@ -11,6 +11,11 @@ import pandas as pd
 from bayesdcm.data.validation import some_names, warn_caller
 
 
+def _is_exact(fit: Any) -> bool:
+    method = getattr(getattr(fit, "posterior", None), "method", None)
+    return getattr(method, "exact", False)
+
+
 def compare_posteriors(fits: Mapping[str, Any], reference: str | None = None) -> pd.DataFrame:
     """Compare posteriors of the same parameters, worst agreement first.
 
@@ -48,7 +53,6 @@ def compare_posteriors(fits: Mapping[str, Any], reference: str | None = None) ->
     --------
     >>> import pandas as pd
     >>> class Known:
-    ...     method = "laplace"
     ...     def __init__(self, mean, sd):
     ...         self.table = pd.DataFrame({"mean": [mean], "sd": [sd]}, index=["decay"])
     ...     def summary(self):
@@ -68,7 +72,7 @@ def compare_posteriors(fits: Mapping[str, Any], reference: str | None = None) ->
         if not hasattr(value, "summary"):
             raise TypeError(f"fits[{name!r}] must be a Fit, got {type(value).__name__}")
     if reference is None:
-        sampled = [name for name, fit in fits.items() if fit.method == "nuts"]
+        sampled = [name for name, fit in fits.items() if _is_exact(fit)]
         reference = sampled[0] if sampled else list(fits)[-1]
     if reference not in fits:
         raise ValueError(

@@ -26,8 +26,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr
 
 from bayesdcm.compare.gaussian_fit import bound_problem, gaussian_of
+from bayesdcm.infer.posterior import Posterior
 from bayesdcm.infer.problem import FREE, Problem
-from bayesdcm.infer.results import Fit, FlatPosterior
+from bayesdcm.infer.results import Fit
 
 # Added to matrices before they are inverted, and least relative size of a direction of the prior
 # that counts; both as in SPM.
@@ -422,8 +423,7 @@ def _labelled(
     covariance: NDArray,
 ) -> ReducedFit:
     labels = problem.flat_labels
-    posterior = FlatPosterior(gaussian=(centre, covariance))
-    moments = Fit("laplace", None, {}, {}, problem, posterior, fit.description)
+    moments = Fit(problem, Posterior(fit.posterior.method, gaussian=(centre, covariance)))
     return ReducedFit(
         fit.log_evidence + change,
         change,

@@ -406,8 +406,8 @@ def _check_same_model(model: str, fits: Mapping[Any, Any]) -> None:
     """
     labels = {}
     for subject, fit in fits.items():
-        if isinstance(fit, Fit) and fit._problem is not None:
-            labels[subject] = set(fit._problem.flat_labels)
+        if isinstance(fit, Fit) and fit.problem is not None:
+            labels[subject] = set(fit.problem.flat_labels)
         elif isinstance(fit, Fit) and "covariance" in vars(fit):
             # Read from disk.
             labels[subject] = set(fit.covariance.index)

@@ -24,7 +24,8 @@ from bayesdcm.compare.comparable import check_comparable
 from bayesdcm.compare.evidence import log_evidence
 from bayesdcm.infer import arviz_adapter
 from bayesdcm.infer.diagnosis import PARETO_LIMIT
-from bayesdcm.infer.results import Fit, FlatPosterior
+from bayesdcm.infer.posterior import Posterior
+from bayesdcm.infer.results import Fit
 
 # Rounds of the algorithm at most, and the gain of the mean log score at which it stops.
 ROUNDS, GAIN = 100_000, 1e-12
@@ -339,7 +340,7 @@ def stack_modes(fit: Any, by: str = "stacking", *, draws: int | None = None, see
             "log_evidence": evidence,
             "elpd": elpd,
             "draws": counts,
-            "chains": [mode._posterior.sample.shape[0] for mode in modes],
+            "chains": [mode.posterior.sample.shape[0] for mode in modes],
             "converged": [bool(mode.status.get("converged", True)) for mode in modes],
             "warning": doubts,
         },
@@ -351,16 +352,9 @@ def stack_modes(fit: Any, by: str = "stacking", *, draws: int | None = None, see
         "stacked_by": by,
         "mode_weights": [float(weight) for weight in weights],
     }
-    mixture = Fit(
-        first.method,
-        # Modes that are apart have the evidence of the posterior between them.
-        float(logsumexp(evidence)) if known else None,
-        {},
-        status,
-        first._problem,
-        posterior,
-        first.description,
-    )
+    # Modes that are apart have the evidence of the posterior between them.
+    total = float(logsumexp(evidence)) if known else None
+    mixture = Fit(first.problem, replace(posterior, log_evidence=total, status=status))
     mixture.__dict__["modes"] = tuple(modes)
     return StackedModes(mixture, table)
 
@@ -384,7 +378,7 @@ def _modes(fit: Any) -> list[Fit]:
     for i, mode in enumerate(modes):
         if not isinstance(mode, Fit):
             raise TypeError(f"fit[{i}] must be a Fit, got {type(mode).__name__}")
-        if mode._problem is None:
+        if mode.problem is None:
             raise ValueError(
                 f"fit[{i}] was read from disk, and modes are mixed where their model is: use fits "
                 "made in this process"
@@ -393,10 +387,10 @@ def _modes(fit: Any) -> list[Fit]:
             raise ValueError(
                 f"modes must be found by one method, got {modes[0].method!r} and {mode.method!r}"
             )
-        if mode._problem.sites != modes[0]._problem.sites:
+        if mode.problem.sites != modes[0].problem.sites:
             raise ValueError(f"fit[{i}] must be of the same model as fit[0]; it has other sites")
         # Draws are mixed entry by entry, which names alone tell: inputs may be in another order.
-        pairs = zip(mode._problem.flat_labels, modes[0]._problem.flat_labels, strict=True)
+        pairs = zip(mode.problem.flat_labels, modes[0].problem.flat_labels, strict=True)
         other = next((pair for pair in pairs if pair[0] != pair[1]), None)
         if other is not None:
             raise ValueError(
@@ -409,10 +403,10 @@ def _modes(fit: Any) -> list[Fit]:
 
 def _mixture(
     modes: list[Fit], weights: NDArray, draws: int | None, seed: int
-) -> tuple[FlatPosterior, list[int]]:
+) -> tuple[Posterior, list[int]]:
     """Draws of all modes in proportion to the weights, in random order."""
     random = np.random.default_rng(seed)
-    samples = [mode._posterior.sample for mode in modes]
+    samples = [mode.posterior.sample for mode in modes]
     size = samples[0].shape[-1]
     chains = min(sample.shape[0] for sample in samples)
     total = samples[0].shape[0] * samples[0].shape[1] if draws is None else int(draws)
@@ -433,14 +427,15 @@ def _mixture(
     shape = (chains, total // chains)
 
     statistics = {}
-    for name in modes[0]._posterior.statistics:
+    for name in modes[0].posterior.statistics:
         parts = [
-            np.asarray(mode._posterior.statistics[name]).ravel()[place]
+            np.asarray(mode.posterior.statistics[name]).ravel()[place]
             for mode, place in zip(modes, places, strict=True)
         ]
         statistics[name] = np.concatenate(parts)[order].reshape(shape)
     density = _mixed_density(modes, weights, mixed)
-    posterior = FlatPosterior(
+    posterior = Posterior(
+        modes[0].posterior.method,
         draws=mixed.reshape(*shape, size),
         log_q=None if density is None else density.reshape(shape),
         statistics=statistics,
@@ -451,11 +446,11 @@ def _mixture(
 
 def _mixed_density(modes: list[Fit], weights: NDArray, points: NDArray) -> NDArray | None:
     """Log density of a mixture of Gaussians at points (points, size)."""
-    if any(mode._posterior.gaussian is None for mode in modes):
+    if any(mode.posterior.gaussian is None for mode in modes):
         return None
     parts = []
     for mode, weight in zip(modes, weights, strict=True):
-        mean, covariance = mode._posterior.gaussian
+        mean, covariance = mode.posterior.gaussian
         factor = np.linalg.cholesky(covariance)
         white = np.linalg.solve(factor, (points - mean).T)
         log_scale = np.log(np.diagonal(factor)).sum() + len(mean) / 2 * np.log(2 * np.pi)

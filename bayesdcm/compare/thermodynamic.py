@@ -41,7 +41,7 @@ from bayesdcm.compare.estimate import (
     log_target,
 )
 from bayesdcm.infer.density import Layout, evaluate
-from bayesdcm.infer.posterior import prior_sample
+from bayesdcm.infer.evaluation import prior_sample
 from bayesdcm.infer.prior_moments import prior_moments
 from bayesdcm.infer.problem import Problem
 from bayesdcm.infer.threads import single_threaded_linear_algebra

@@ -25,7 +25,8 @@ from bayesdcm.group.empirical_bayes import (
 from bayesdcm.group.first_level import FirstLevel, names_of
 from bayesdcm.group.gaussian_effects import GaussianEffects, ReducedEffects
 from bayesdcm.group.members import of_subjects
-from bayesdcm.infer.results import Fit, FlatPosterior
+from bayesdcm.infer.posterior import Posterior
+from bayesdcm.infer.results import Fit
 
 
 class Settings(NamedTuple):
@@ -304,10 +305,10 @@ class GroupEffects(GaussianEffects):
 def _by_site(
     one: FirstLevel, centre: NDArray, covariance: NDArray
 ) -> tuple[dict[str, NDArray], dict[str, NDArray]]:
-    problem = one.source._problem
+    problem = one.source.problem
     if problem is not None:
-        posterior = FlatPosterior(gaussian=(centre, covariance))
-        moments = Fit("laplace", None, {}, {}, problem, posterior, one.source.description)
+        posterior = Posterior(one.source.posterior.method, gaussian=(centre, covariance))
+        moments = Fit(problem, posterior)
         return moments.mean, moments.sd
     sd = np.sqrt(np.diagonal(covariance))
     sites = {site: one.names[site] for site in dict.fromkeys(one.fields)}

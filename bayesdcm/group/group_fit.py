@@ -209,7 +209,7 @@ class GroupFit(Sequence[Fit]):
         with store.locked():
             store.prepare({"subjects": self.subjects, "models": self.models})
             for (model, subject), fit in zip(self._keys, self, strict=True):
-                if fit._problem is None:
+                if fit.problem is None:
                     raise ValueError(
                         "the group was read without its models and data; copy its folder instead"
                     )

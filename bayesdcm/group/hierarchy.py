@@ -31,7 +31,7 @@ from bayesdcm.group.subject_coordinates import (
     conditional,
 )
 from bayesdcm.infer.density import Layout, evaluate, layout
-from bayesdcm.infer.posterior import _prior_draw
+from bayesdcm.infer.evaluation import _prior_draw
 from bayesdcm.infer.problem import FREE, ModelSource
 from bayesdcm.infer.threads import map_rows
 

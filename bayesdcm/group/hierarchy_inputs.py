@@ -219,7 +219,7 @@ def data_model(model: Any, data: Any) -> Any:
         return model
     first = items[0]
     if isinstance(first, Fit):
-        coords = {} if first._problem is None else first._problem.coords
+        coords = {} if first.problem is None else first.problem.coords
         axes = ("region", "input", "effect", "condition")
         first = SimpleNamespace(**{f"{axis}_names": list(coords.get(axis, ())) for axis in axes})
     return model.for_data(first)
@@ -229,15 +229,15 @@ def _subject(model: Any, name: str, item: Any, prepare: bool, named: bool) -> Su
     if not isinstance(item, Fit):
         labels, coords = (model.labels(item), model.coords(item)) if named else ({}, {})
         return Subject(name, model.prepare(item) if prepare else None, labels, coords, None)
-    problem = item._problem
-    if item.method != "laplace" or problem is None:
+    problem = item.problem
+    if item.posterior.gaussian is None or problem is None:
         raise ValueError(
             f"data: the fit of {name} must be made by method='laplace' in this process; give the "
             "data set instead"
         )
     if getattr(problem.source, "model", None) != model:
         raise ValueError(f"data: the fit of {name} is of another model than the hierarchy's")
-    posterior = item._posterior.gaussian
+    posterior = item.posterior.gaussian
     return Subject(name, problem.prepared, problem.labels, problem.coords, posterior)
 
 

@@ -27,18 +27,13 @@ from bayesdcm.group.group_fit import GroupFit, Key
 from bayesdcm.group.members import aligned_datasets, name_datasets, name_models
 from bayesdcm.group.runners import Batch, Outcome, batches_locally, batches_on
 from bayesdcm.group.store import Store
-from bayesdcm.infer.fitting import (
-    check_call,
-    laplace_fit,
-    laplace_starts,
-    plain_options,
-    require_gaussian,
-    searches,
-)
+from bayesdcm.infer.fitting import check_call, chosen_method
 from bayesdcm.infer.inversion import best_optimum, laplace_settings
+from bayesdcm.infer.method import Method
 from bayesdcm.infer.problem import Problem, make_problem
 from bayesdcm.infer.results import Fit
 from bayesdcm.infer.threads import single_threaded_linear_algebra
+from bayesdcm.infer.variational_laplace import Laplace, laplace_starts, searches
 
 logger = logging.getLogger("bayesdcm")
 
@@ -53,15 +48,16 @@ class _Plan:
     ----------
     models, datasets : dict
         By name.
-    method, seed, options
+    method : Method
+        With its options.
+    seed : int
         As given.
     """
 
     models: Mapping[str, Any]
     datasets: Mapping[str, Any]
-    method: str
+    method: Method
     seed: int
-    options: Mapping[str, Any]
 
     @property
     def keys(self) -> list[Key]:
@@ -77,14 +73,14 @@ class _Plan:
     def fingerprint(self, key: Key) -> str:
         """Of a fit."""
         model, subject = key
-        given = (self.models[model], self.datasets[subject], self.method, self.seed_of(subject))
-        return fingerprint(*given, dict(self.options))
+        given = (self.models[model], self.datasets[subject], self.method.name)
+        return fingerprint(*given, self.seed_of(subject), self.method.options())
 
     def finish(self, fit: Fit, subject: str, key: str) -> Fit:
         """Note how a fit was made."""
         fit.status |= {
             "seed": self.seed_of(subject),
-            "options": plain_options(self.options),
+            "options": self.method.options(),
             "fingerprint": key,
         }
         return fit
@@ -94,7 +90,7 @@ class _Plan:
 def fit_group(
     models: Any,
     datasets: Any,
-    method: str = "laplace",
+    method: str | Method | None = None,
     *,
     out: str | Path | None = None,
     client: Any = None,
@@ -111,7 +107,7 @@ def fit_group(
         One model, or several by name; all are fitted to all data sets.
     datasets : mapping of str to data, or sequence of data
         Data by subject; subjects of a sequence are numbered from 1.
-    method : {"laplace", "svi", "nuts"}
+    method : str or Method, optional
         As in `bayesdcm.fit`.
     out : path-like, optional
         Folder in which every fit is written when it is done. A run that was stopped, or killed,
@@ -162,7 +158,7 @@ def fit_group(
     >>> [round(float(fit.mean["mean"]), 2) for fit in group]
     [1.99, 3.98]
     """
-    check_call(method, seed, progress, options)
+    check_call(seed, progress)
     if side_by_side not in SIDE_BY_SIDE:
         raise ValueError(
             f"side_by_side must be one of {', '.join(map(repr, SIDE_BY_SIDE))}, "
@@ -172,7 +168,8 @@ def fit_group(
         raise TypeError(f"client must be a dask.distributed.Client, got {type(client).__name__}")
     named = name_models(models)
     data = aligned_datasets(named.values(), name_datasets(datasets))
-    plan = _Plan(named, data, method, int(seed), options)
+    asked = {name: chosen_method(model, method, options) for name, model in named.items()}
+    plan = _Plan(named, data, next(iter(asked.values())), int(seed))
     store = None if out is None else Store(out, list(plan.models))
     run = partial(batches_on, client) if client is not None else batches_locally
     run = partial(run, side_by_side=side_by_side)
@@ -183,9 +180,9 @@ def fit_group(
                 {
                     "subjects": list(plan.datasets),
                     "models": list(plan.models),
-                    "method": method,
+                    "method": plan.method.name,
                     "seed": plan.seed,
-                    "options": plain_options(options),
+                    "options": plan.method.options(),
                 }
             )
         return _run(plan, store, run, bool(progress))
@@ -203,8 +200,7 @@ def _run(
         model, subject = key
         try:
             problems[key] = make_problem(plan.models[model], plan.datasets[subject], shared=True)
-            if plan.method == "laplace":
-                require_gaussian(problems[key])
+            plan.method.require(problems[key])
         except Exception as error:
             _failed(store, reasons, key, error, prints[key])
 
@@ -288,7 +284,7 @@ def _batches(plan: _Plan, problems: Mapping[Key, Problem], wanted: list[Key]) ->
     All fits are arranged, and those that are not wanted are then left out: what a fit gives must
     not depend on which others there are still to do.
     """
-    if plan.method != "laplace":
+    if not isinstance(plan.method, Laplace):
         return [
             Batch(
                 [key],
@@ -297,7 +293,6 @@ def _batches(plan: _Plan, problems: Mapping[Key, Problem], wanted: list[Key]) ->
                     plan.datasets[key[1]],
                     plan.method,
                     plan.seed_of(key[1]),
-                    dict(plan.options),
                 ),
             )
             for key in wanted
@@ -313,12 +308,8 @@ def _batches(plan: _Plan, problems: Mapping[Key, Problem], wanted: list[Key]) ->
         chosen = [i for i, key in enumerate(keys) if key in missing]
         if not chosen:
             continue
-        settings = laplace_settings(
-            sites,
-            plan.options.get("max_iterations"),
-            plan.options.get("derivatives", "exact"),
-        )
-        given = plan.options.get("starts")
+        settings = laplace_settings(sites, plan.method.max_iterations, plan.method.derivatives)
+        given = plan.method.starts
         seeds = [plan.seed_of(keys[i][1]) for i in chosen]
         starts = [
             laplace_starts(problems[keys[i]], given, seed)
@@ -340,9 +331,7 @@ def _batches(plan: _Plan, problems: Mapping[Key, Problem], wanted: list[Key]) ->
 
 def _fit_from(plan: _Plan, problem: Problem, subject: str, found: Any) -> Fit:
     """The fit that a batch has found, bound to its problem."""
-    if plan.method == "laplace":
-        draws = plan.options.get("draws", 1000)
+    if isinstance(plan.method, Laplace):
         optimum = best_optimum(found.optima) | {"search": found.record}
-        return laplace_fit(problem, optimum, plan.seed_of(subject), draws)
-    method, evidence, trace, status, posterior = found
-    return Fit(method, evidence, trace, status, problem, posterior, problem.description)
+        found = plan.method.posterior(optimum, plan.seed_of(subject))
+    return Fit(problem, found)

@@ -14,7 +14,8 @@ from bayesdcm.group.effects import effects_of
 from bayesdcm.group.first_level import FirstLevel, of_fit
 from bayesdcm.group.group_effects import GroupEffects
 from bayesdcm.group.members import of_subjects
-from bayesdcm.infer.empirical_prior import fit_problem, with_prior
+from bayesdcm.infer.empirical_prior import with_prior
+from bayesdcm.infer.fitting import fit_problem
 from bayesdcm.infer.problem import Problem
 from bayesdcm.infer.results import Fit
 
@@ -110,7 +111,7 @@ def reestimate(
     for one in effects.first:
         if not isinstance(one.source, Fit):
             raise ValueError("effects must be of subjects; those of groups have no data to fit")
-        if one.source._problem is None:
+        if one.source.problem is None:
             raise ValueError(
                 f"the fit of subject {one.name!r} was read from disk without its data; fit the "
                 "model again"
@@ -148,7 +149,7 @@ def reestimate(
 
 def _fit_again(effects: GroupEffects, i: int, **options: Any) -> Fit:
     one = effects.first[i]
-    problem: Problem = one.source._problem
+    problem: Problem = one.source.problem
     closed, mean, covariance = effects.under_group(i)
     sites = _changed_sites(problem, one, effects.parameters, covariance)
     options.setdefault("starts", closed.mean[None])

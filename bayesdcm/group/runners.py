@@ -18,6 +18,8 @@ from bayesdcm.group.side_by_side import Job, enough, run_side_by_side, suited
 from bayesdcm.infer.fitting import fit
 from bayesdcm.infer.inversion import run_laplace, run_starts
 from bayesdcm.infer.laplace import LaplaceResult
+from bayesdcm.infer.method import Method
+from bayesdcm.infer.posterior import Posterior
 from bayesdcm.infer.search import Found, search
 from bayesdcm.infer.threads import n_cores, single_threaded_linear_algebra
 
@@ -194,10 +196,8 @@ def _attempt(function: Any, arguments: tuple) -> Any:
         return error
 
 
-def _other_method(model: Any, data: Any, method: str, seed: int, options: dict) -> tuple:
-    found = fit(model, data, method, seed=seed, progress=False, **options)
-    status = {name: value for name, value in found.status.items() if name != "precision_sites"}
-    return found.method, found.log_evidence, found.trace, status, found._posterior
+def _other_method(model: Any, data: Any, method: Method, seed: int) -> Posterior:
+    return fit(model, data, method, seed=seed, progress=False).posterior
 
 
 def _one(batch: Batch, i: int) -> LaplaceResult:

@@ -21,9 +21,11 @@ from urllib.parse import quote
 import numpy as np
 import pandas as pd
 
+from bayesdcm.infer.method import METHODS
 from bayesdcm.infer.modelled_data import ModelledData
+from bayesdcm.infer.posterior import Posterior
 from bayesdcm.infer.problem import Problem
-from bayesdcm.infer.results import Fit, FlatPosterior
+from bayesdcm.infer.results import Fit
 
 FORMAT = 1
 INDEX = "group.json"
@@ -205,7 +207,7 @@ def _opened(path: Path) -> Iterator[Any]:
 
 
 def _arrays(fit: Fit, key: str) -> dict[str, Any]:
-    posterior, problem = fit._posterior, fit._problem
+    posterior, problem = fit.posterior, fit.problem
     header = {
         "format": FORMAT,
         "fingerprint": key,
@@ -259,23 +261,20 @@ def _fit(arrays: dict[str, Any], problem: Problem | None) -> Fit:
         }
 
     gaussian = (arrays["centre"], arrays["covariance"]) if "centre" in arrays else None
-    posterior = FlatPosterior(
-        arrays.get("draws"),
-        gaussian,
-        arrays.get("log_q"),
-        table("statistics"),
-        header["n_draws"],
-        header["seed"],
+    posterior = Posterior(
+        METHODS[header["method"]](),
+        draws=arrays.get("draws"),
+        gaussian=gaussian,
+        log_q=arrays.get("log_q"),
+        statistics=table("statistics"),
+        n_draws=header["n_draws"],
+        seed=header["seed"],
+        log_evidence=header["log_evidence"],
+        trace=table("trace"),
+        status=header["status"],
     )
-    fit = Fit(
-        header["method"],
-        header["log_evidence"],
-        table("trace"),
-        header["status"],
-        problem,
-        posterior,
-        header["description"],
-    )
+    fit = Fit(problem, posterior)
+    fit.description = header["description"]
     if "prior_mean" in arrays:
         fit.__dict__["_prior_moments"] = (arrays["prior_mean"], arrays["prior_covariance"])
     # Cached properties find their values in the instance.

@@ -2,7 +2,24 @@
 
 from bayesdcm.infer.diagnosis import Diagnosis, diagnose
 from bayesdcm.infer.fitting import fit
+from bayesdcm.infer.method import Method
+from bayesdcm.infer.nuts import NUTS
+from bayesdcm.infer.posterior import Posterior
 from bayesdcm.infer.results import Fit
 from bayesdcm.infer.storage import load_fit, save_fit
+from bayesdcm.infer.svi import SVI
+from bayesdcm.infer.variational_laplace import Laplace
 
-__all__ = ["Diagnosis", "Fit", "diagnose", "fit", "load_fit", "save_fit"]
+__all__ = [
+    "NUTS",
+    "SVI",
+    "Diagnosis",
+    "Fit",
+    "Laplace",
+    "Method",
+    "Posterior",
+    "diagnose",
+    "fit",
+    "load_fit",
+    "save_fit",
+]

@@ -1,13 +1,19 @@
-"""Whether chains agree, fast enough to be asked after every run."""
+"""Whether chains agree and are long enough."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 from scipy.stats import rankdata
 
+from bayesdcm.infer.findings import add, listed
+
 R_HAT_LIMIT = 1.01
+ESS_LIMIT = 400
+ENERGY_LIMIT = 0.3
 
 
 def split_r_hat(draws: NDArray) -> NDArray:
@@ -59,3 +65,66 @@ def _r_hat(draws: NDArray) -> NDArray:
     safe = np.where(within > 0, within, 1.0)
     ratio = (length - 1) / length + between / safe
     return np.sqrt(np.where(within > 0, ratio, np.inf))
+
+
+def check_chains(fit: Any, problems: list[str], facts: dict[str, Any]) -> None:
+    """Whether chains of a Hamiltonian sampler agree, are long enough, and reach the tails.
+
+    Parameters
+    ----------
+    fit, problems, facts
+        As `bayesdcm.infer.Method.check` has them.
+    """
+    table, stats = fit.summary(), fit.idata.sample_stats
+    if stats.sizes["chain"] == 1:
+        add(
+            problems,
+            "one chain only",
+            "There is one chain only, so convergence cannot be checked; use chains=4.",
+        )
+    elif not np.isfinite(table["r_hat"]).all():
+        stuck = listed(list(table.index[~np.isfinite(table["r_hat"])]))
+        add(
+            problems,
+            "chains did not move",
+            f"Chains did not move in {stuck}: no draw was accepted, or the density is not finite. "
+            "Check the data and the priors, and that the prior mean gives a stable model.",
+        )
+    else:
+        facts["r_hat"] = float(table["r_hat"].max())
+        if facts["r_hat"] > R_HAT_LIMIT:
+            add(
+                problems,
+                "chains disagree",
+                f"Chains disagree: R-hat is {facts['r_hat']:.3f} for {table['r_hat'].idxmax()} "
+                f"(should be at most {R_HAT_LIMIT}). Draw more, or look for several modes by "
+                "plotting the chains apart.",
+            )
+    for name, what in (("ess_bulk", "the centre"), ("ess_tail", "the tails")):
+        facts[name] = float(table[name].min())
+        if facts[name] < ESS_LIMIT:
+            add(
+                problems,
+                "few effective draws",
+                f"The effective sample size for {what} of {table[name].idxmin()} is "
+                f"{facts[name]:.0f} (should be at least {ESS_LIMIT}). Raise draws.",
+            )
+    facts["divergences"] = int(np.asarray(stats["diverging"]).sum())
+    if facts["divergences"]:
+        add(
+            problems,
+            "diverging trajectories",
+            f"{facts['divergences']} trajectories diverged: part of the posterior may be missed. "
+            "Raise target_accept (0.95), or use adapt_metric=True with more warmup.",
+        )
+    energy = np.asarray(stats["energy"])
+    change = (np.diff(energy, axis=1) ** 2).mean(1) / energy.var(1)
+    facts["energy"] = float(change.min())
+    if facts["energy"] < ENERGY_LIMIT:
+        add(
+            problems,
+            "slow mixing of the energy",
+            f"The energy mixes slowly (Bayesian fraction of missing information "
+            f"{facts['energy']:.2f}, should be above {ENERGY_LIMIT}): the tails are heavy. "
+            "Reparameterise, or draw more.",
+        )

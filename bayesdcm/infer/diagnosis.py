@@ -9,20 +9,14 @@ from typing import Any
 import numpy as np
 
 from bayesdcm.infer import arviz_adapter
-from bayesdcm.infer.convergence import R_HAT_LIMIT
 from bayesdcm.infer.divergence import check_divergence, finite_mean
 from bayesdcm.infer.evoked_fit_quality import check_evoked_fit
 from bayesdcm.infer.findings import add, listed
 from bayesdcm.infer.residuals import check_residuals, is_bold
-from bayesdcm.infer.tail_shape import CLEARLY, PARETO_LIMIT
 
-ESS_LIMIT = 400
 CONFLICT_LIMIT = 5.0
 # SPM's own check of fMRI DCMs warns below this share of explained variance.
 EXPLAINED_LIMIT = 0.10
-ENERGY_LIMIT = 0.3
-# Optima this near to the best, in nats, matter.
-NEAR_MODES = 3.0
 
 
 @dataclass(frozen=True)
@@ -81,10 +75,7 @@ def diagnose(fit: Any) -> Diagnosis:
     problems: list[str] = []
     facts: dict[str, Any] = {"converged": bool(fit.status.get("converged", True))}
     _check_run(fit, problems, facts)
-    if fit.method == "nuts":
-        _check_chains(fit, problems, facts)
-    else:
-        _check_approximation(fit, problems, facts)
+    fit.posterior.method.check(fit, problems, facts)
     _check_prior(fit, problems, facts)
     _check_explained(fit, problems, facts)
     check_divergence(fit, problems, facts)
@@ -97,22 +88,6 @@ def diagnose(fit: Any) -> Diagnosis:
 
 
 def _check_run(fit: Any, problems: list[str], facts: dict[str, Any]) -> None:
-    if fit.method == "laplace" and not facts["converged"]:
-        iterations = fit.status.get("n_iterations")
-        add(
-            problems,
-            "not converged",
-            f"Variational Laplace had not converged after {iterations} iterations: the free "
-            "energy and the posterior are provisional. Raise max_iterations, or try several "
-            "starts (starts=8).",
-        )
-    if fit.method == "svi" and not facts["converged"]:
-        add(
-            problems,
-            "not converged",
-            "The evidence lower bound was still drifting over the last quarter of the steps. "
-            "Raise steps, or lower learning_rate.",
-        )
     if not fit.status.get("complete", True):
         add(
             problems,
@@ -143,115 +118,6 @@ def _check_search(fit: Any, problems: list[str], facts: dict[str, Any]) -> None:
             f"The optimum is doubtful: the best of {record['starts']} starts is "
             f"{record['gain']:.1f} nats above the first, but {record['left']}. Try more "
             "(starts=64), or check the inputs and the structure of the model.",
-        )
-    if fit.method != "laplace":
-        return
-    near = [other for other in fit.modes[1:] if fit.log_evidence - other.log_evidence < NEAR_MODES]
-    if near:
-        add(
-            problems,
-            "several optima",
-            f"{len(near)} other optim{'um is' if len(near) == 1 else 'a are'} within "
-            f"{NEAR_MODES:.0f} nats of the best one: the posterior has several modes, of which "
-            "this fit is one. See fit.modes, and compare with method='nuts'.",
-        )
-
-
-def _check_chains(fit: Any, problems: list[str], facts: dict[str, Any]) -> None:
-    table, stats = fit.summary(), fit.idata.sample_stats
-    if stats.sizes["chain"] == 1:
-        add(
-            problems,
-            "one chain only",
-            "There is one chain only, so convergence cannot be checked; use chains=4.",
-        )
-    elif not np.isfinite(table["r_hat"]).all():
-        stuck = listed(list(table.index[~np.isfinite(table["r_hat"])]))
-        add(
-            problems,
-            "chains did not move",
-            f"Chains did not move in {stuck}: no draw was accepted, or the density is not finite. "
-            "Check the data and the priors, and that the prior mean gives a stable model.",
-        )
-    else:
-        facts["r_hat"] = float(table["r_hat"].max())
-        if facts["r_hat"] > R_HAT_LIMIT:
-            add(
-                problems,
-                "chains disagree",
-                f"Chains disagree: R-hat is {facts['r_hat']:.3f} for {table['r_hat'].idxmax()} "
-                f"(should be at most {R_HAT_LIMIT}). Draw more, or look for several modes by "
-                "plotting the chains apart.",
-            )
-    for name, what in (("ess_bulk", "the centre"), ("ess_tail", "the tails")):
-        facts[name] = float(table[name].min())
-        if facts[name] < ESS_LIMIT:
-            add(
-                problems,
-                "few effective draws",
-                f"The effective sample size for {what} of {table[name].idxmin()} is "
-                f"{facts[name]:.0f} (should be at least {ESS_LIMIT}). Raise draws.",
-            )
-    facts["divergences"] = int(np.asarray(stats["diverging"]).sum())
-    if facts["divergences"]:
-        add(
-            problems,
-            "diverging trajectories",
-            f"{facts['divergences']} trajectories diverged: part of the posterior may be missed. "
-            "Raise target_accept (0.95), or use adapt_metric=True with more warmup.",
-        )
-    energy = np.asarray(stats["energy"])
-    change = (np.diff(energy, axis=1) ** 2).mean(1) / energy.var(1)
-    facts["energy"] = float(change.min())
-    if facts["energy"] < ENERGY_LIMIT:
-        add(
-            problems,
-            "slow mixing of the energy",
-            f"The energy mixes slowly (Bayesian fraction of missing information "
-            f"{facts['energy']:.2f}, should be above {ENERGY_LIMIT}): the tails are heavy. "
-            "Reparameterise, or draw more.",
-        )
-
-
-def _check_approximation(fit: Any, problems: list[str], facts: dict[str, Any]) -> None:
-    stats = fit.idata.sample_stats
-    log_weights = np.asarray(stats["lp"] - stats["log_q"]).ravel()
-    lost = int((~np.isfinite(log_weights)).sum())
-    facts["diverging_draws"] = lost
-    if lost == len(log_weights):
-        add(
-            problems,
-            "no draw without divergence",
-            "The model diverges at every draw of the posterior: the result is meaningless.",
-        )
-        return
-    if lost:
-        add(
-            problems,
-            "diverging draws",
-            f"The model diverges at {lost} of {len(log_weights)} draws of the posterior: it "
-            "covers unstable parameters.",
-        )
-    found = fit._tail_shape
-    facts["pareto_k"], facts["pareto_k_error"] = found
-    kind = "Gaussian" if fit.method == "laplace" else "variational"
-    estimate = f"Pareto k-hat {found.k:.2f} with a standard error of {found.error:.2f}"
-    if found.k > PARETO_LIMIT and found.clear:
-        add(
-            problems,
-            "approximation doubtful",
-            f"The {kind} approximation differs from the true posterior ({estimate}, trustworthy "
-            f"below {PARETO_LIMIT}): its standard deviations may be off. Compare with "
-            "method='nuts'.",
-        )
-    elif not found.clear:
-        add(
-            problems,
-            "approximation undecided",
-            f"Whether the {kind} approximation can be trusted cannot be told: {estimate} is "
-            f"within {CLEARLY:.0f} of them of the limit, {PARETO_LIMIT}. Where standard deviations "
-            "matter, compare with method='nuts'"
-            + (", or raise draws." if fit.method == "svi" else "."),
         )
 
 

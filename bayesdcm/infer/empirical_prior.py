@@ -20,11 +20,8 @@ from jax.scipy.linalg import solve_triangular
 from numpy.typing import ArrayLike, NDArray
 from numpyro.distributions import constraints
 
-from bayesdcm.infer import fitting
 from bayesdcm.infer.density import Program
 from bayesdcm.infer.problem import Problem
-from bayesdcm.infer.results import Fit
-from bayesdcm.infer.threads import single_threaded_linear_algebra
 
 # Correlation below which a covariance between sites is rounding.
 INDEPENDENT = 1e-9
@@ -319,42 +316,3 @@ def _program_order(problem: Problem) -> list[str]:
 
     jax.eval_shape(run)
     return found
-
-
-def fit_problem(
-    problem: Problem,
-    method: str = "laplace",
-    *,
-    seed: int = 0,
-    progress: bool = True,
-    **options: Any,
-) -> Fit:
-    """Infer the parameters of a problem, as `bayesdcm.fit` does those of a model with data.
-
-    Parameters
-    ----------
-    problem : Problem
-        A program bound to data.
-    method, seed, progress, **options
-        As in `bayesdcm.fit`.
-
-    Returns
-    -------
-    Fit
-        Posterior, evidence, trace, diagnostics.
-
-    Raises
-    ------
-    ValueError
-        If the method or an option is not known.
-    """
-    fitting.check_call(method, seed, progress, options)
-    methods = {
-        "laplace": fitting._fit_laplace,
-        "svi": fitting._fit_svi,
-        "nuts": fitting._fit_nuts,
-    }
-    with single_threaded_linear_algebra():
-        result = methods[method](problem, seed=int(seed), progress=bool(progress), **options)
-    result.status |= {"seed": int(seed), "options": fitting.plain_options(options)}
-    return result

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesdcm.infer import arviz_adapter
-from bayesdcm.infer.posterior import modelled_confounds, observed_values
+from bayesdcm.infer.evaluation import modelled_confounds, observed_values
 from bayesdcm.infer.problem import Problem
 
 

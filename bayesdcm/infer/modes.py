@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
 from bayesdcm.infer.convergence import R_HAT_LIMIT, split_r_hat
 from bayesdcm.infer.laplace import LaplaceResult
-from bayesdcm.infer.results import Fit, FlatPosterior
+from bayesdcm.infer.posterior import Posterior
+from bayesdcm.infer.results import Fit
 
 # Optima are one where the distance between them is less than this many posterior standard
 # deviations (Mahalanobis): SPM's rule stops within about half of one of the optimum.
@@ -106,9 +109,10 @@ def find_modes(fit: Fit) -> tuple[Fit, ...]:
         Of variational Laplace, the best optimum first, which is `fit` itself; of NUTS, the group
         of most chains first. `fit` alone where there is one, or no more is known.
     """
-    if fit._optima is not None:
-        return _optima_fits(fit, fit._optima)
-    if fit.method == "nuts" and fit._posterior is not None:
+    posterior = fit.posterior
+    if posterior.optima is not None:
+        return _optima_fits(fit, posterior.optima)
+    if posterior.method.exact and posterior.draws is not None:
         return _chain_fits(fit)
     return (fit,)
 
@@ -125,56 +129,55 @@ def _optima_fits(fit: Fit, found: LaplaceResult) -> tuple[Fit, ...]:
     best = int(np.argmax(energy))
     # What has not converged is no optimum; the best one counts nevertheless.
     kept = np.where(found.converged | (np.arange(len(energy)) == best), energy, -np.inf)
-    posterior, others = fit._posterior, []
+    others = []
     for place in distinct_optima(mean, covariance, kept)[1:]:
-        status = {
-            "converged": True,
-            "n_iterations": int(found.n_iterations[place]),
-            "recoveries": int(found.recoveries[place]),
-            "accuracy": float(found.accuracy[place]),
-            "complexity": float(found.complexity[place]),
-        }
-        own = FlatPosterior(
+        mode = replace(
+            fit.posterior,
             gaussian=(mean[place], covariance[place]),
-            n_draws=posterior.n_draws,
-            seed=posterior.seed,
+            log_evidence=float(energy[place]),
+            trace={},
+            status={
+                "converged": True,
+                "n_iterations": int(found.n_iterations[place]),
+                "recoveries": int(found.recoveries[place]),
+                "accuracy": float(found.accuracy[place]),
+                "complexity": float(found.complexity[place]),
+            },
+            optima=None,
         )
-        others.append(_alone("laplace", float(energy[place]), {}, status, fit, own))
+        others.append(_alone(fit, mode))
     return (fit, *others)
 
 
-def _alone(
-    method: str, evidence: float | None, trace: dict, status: dict, fit: Fit, own: FlatPosterior
-) -> Fit:
-    mode = Fit(method, evidence, trace, status, fit._problem, own, fit.description)
+def _alone(fit: Fit, posterior: Posterior) -> Fit:
+    mode = Fit(fit.problem, posterior)
     # Cached properties find their values in the instance.
     mode.__dict__["modes"] = (mode,)
     return mode
 
 
 def _chain_fits(fit: Fit) -> tuple[Fit, ...]:
-    posterior = fit._posterior
+    posterior = fit.posterior
     groups = chain_groups(posterior.draws)
     if len(groups) == 1:
         return (fit,)
     modes = []
     for group in groups:
         statistics = {name: values[group] for name, values in posterior.statistics.items()}
-        own = FlatPosterior(
+        diverging = int(np.sum(statistics.get("diverging", 0)))
+        r_hat = float(split_r_hat(posterior.draws[group]).max())
+        mode = replace(
+            posterior,
             draws=posterior.draws[group],
             statistics=statistics,
-            seed=posterior.seed,
-            metric=posterior.metric,
+            trace={name: values[group] for name, values in fit.trace.items()},
+            status={
+                "converged": not diverging and r_hat <= R_HAT_LIMIT,
+                "complete": fit.status.get("complete", True),
+                "r_hat": r_hat,
+                "divergences": diverging,
+                "chains": group,
+            },
         )
-        diverging = int(np.sum(statistics.get("diverging", 0)))
-        r_hat = float(split_r_hat(own.draws).max())
-        status = {
-            "converged": not diverging and r_hat <= R_HAT_LIMIT,
-            "complete": fit.status.get("complete", True),
-            "r_hat": r_hat,
-            "divergences": diverging,
-            "chains": group,
-        }
-        trace = {name: values[group] for name, values in fit.trace.items()}
-        modes.append(_alone("nuts", None, trace, status, fit, own))
+        modes.append(_alone(fit, mode))
     return tuple(modes)

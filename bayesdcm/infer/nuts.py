@@ -19,8 +19,9 @@ import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,9 +32,13 @@ from numpyro.infer.hmc_util import build_adaptation_schedule
 from tqdm.auto import tqdm
 
 from bayesdcm.infer.collapsed import Marginal, Split, collapsible, marginal
+from bayesdcm.infer.convergence import R_HAT_LIMIT, check_chains, split_r_hat
 from bayesdcm.infer.density import Layout, log_joint
+from bayesdcm.infer.method import Method, one_of, option, positive_integer, probability, switch
+from bayesdcm.infer.posterior import Posterior
 from bayesdcm.infer.problem import Problem
 from bayesdcm.infer.threads import n_cores
+from bayesdcm.infer.variational_laplace import gaussian_start, starts_option
 
 logger = logging.getLogger("bayesdcm")
 
@@ -41,6 +46,95 @@ BLOCK = 25
 # Starts are drawn from the Gaussian approximation widened by this factor.
 DISPERSION = 1.5
 STATISTICS = ("energy", "num_steps", "accept_prob", "diverging")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class NUTS(Method):
+    """NUTS, started from and preconditioned by variational Laplace.
+
+    Parameters
+    ----------
+    starts : int, array_like, "auto" or None
+        Of variational Laplace, see `Laplace`.
+    chains, draws : int
+        Chains, and kept iterations of each.
+    warmup : int, optional
+        Iterations of each chain before adaptation ends, rounded up to blocks of 25. None: 200, or
+        400 where a metric is adapted.
+    target_accept : float
+        Acceptance rate that the step size aims at.
+    max_tree_depth : int
+        Longest trajectory, ``2**depth - 1`` steps.
+    adapt_metric : bool, optional
+        Adapt a dense metric on top of the Gaussian approximation. None: where observer sites are
+        integrated out, since the approximation was made with them.
+    chain_method : {"auto", "parallel", "vectorized"}
+        Threads (one chain each), or one batch. ``"auto"``: threads on a CPU, batch elsewhere.
+
+    Examples
+    --------
+    >>> NUTS(chains=2, draws=500).options()
+    {'chains': 2, 'draws': 500}
+    """
+
+    name: ClassVar[str] = "nuts"
+    title: ClassVar[str] = "NUTS (Hamiltonian Monte Carlo)"
+    citations: ClassVar[tuple[tuple[str, str], ...]] = (
+        (
+            "Hoffman MD, Gelman A (2014). The No-U-Turn Sampler. Journal of Machine Learning "
+            "Research 15:1593-1623.",
+            "https://jmlr.org/papers/v15/hoffman14a.html",
+        ),
+        (
+            "Vehtari A, Gelman A, Simpson D, Carpenter B, Bürkner P-C (2021). Rank-normalization, "
+            "folding, and localization: an improved R-hat. Bayesian Analysis 16:667-718.",
+            "https://doi.org/10.1214/20-BA1221",
+        ),
+    )
+    exact: ClassVar[bool] = True
+
+    starts: Any = starts_option()
+    chains: int = option(4, positive_integer, words="Chains.", shell=True)
+    warmup: int | None = option(
+        None, positive_integer, words="Warm-up iterations of each chain.", shell=True
+    )
+    draws: int = option(750, positive_integer, words="Draws kept of each chain.", shell=True)
+    target_accept: float = option(0.9, probability, words="Acceptance rate to aim at.", shell=True)
+    max_tree_depth: int = option(10, positive_integer, words="Longest trajectory, log2 of steps.")
+    adapt_metric: bool | None = option(None, switch, words="Whether to adapt a dense metric.")
+    chain_method: str = option(
+        "auto", one_of("auto", "parallel", "vectorized"), words="Chains as threads, or as a batch."
+    )
+
+    def run(self, problem: Problem, seed: int, progress: bool) -> Posterior:
+        """Draw from the posterior of a problem, see `Method.run`."""
+        centre, covariance, search = gaussian_start(problem, self.starts, seed)
+        found = _sample(self, problem, centre, covariance, seed, progress)
+        diverging = int(found.statistics["diverging"].sum())
+        r_hat = float(split_r_hat(found.position).max())
+        status: dict[str, Any] = {
+            "converged": found.complete and not diverging and r_hat <= R_HAT_LIMIT,
+            "complete": found.complete,
+            "r_hat": r_hat,
+            "divergences": diverging,
+        }
+        if search:
+            status["search"] = search
+        if diverging:
+            logger.warning("NUTS: %d trajectories diverged; see fit.diagnose()", diverging)
+        return Posterior(
+            self,
+            draws=found.position,
+            statistics=found.statistics,
+            seed=seed,
+            metric=covariance,
+            trace={name: found.statistics[name] for name in ("lp", "n_steps", "diverging")},
+            status=status,
+        )
+
+    def check(self, fit: Any, problems: list[str], facts: dict[str, Any]) -> None:
+        """Agreement and length of the chains, see `Method.check`."""
+        check_chains(fit, problems, facts)
 
 
 class Draws(NamedTuple):
@@ -201,60 +295,29 @@ _block_all = jax.jit(
 )
 
 
-def sample(
+def _sample(
+    method: NUTS,
     problem: Problem,
     centre: NDArray,
     covariance: NDArray,
-    *,
     seed: int,
     progress: bool,
-    chains: int = 4,
-    warmup: int | None = None,
-    draws: int = 750,
-    target_accept: float = 0.9,
-    max_tree_depth: int = 10,
-    adapt_metric: bool | None = None,
-    chain_method: str = "auto",
 ) -> Draws:
-    """Draw from the posterior of a problem.
-
-    Parameters
-    ----------
-    problem : Problem
-        The program bound to data.
-    centre, covariance : ndarray
-        Gaussian approximation in flat, unconstrained coordinates: (size,), (size, size).
-    seed : int
-        Seed of starts and trajectories.
-    progress : bool
-        Whether to show a progress bar.
-    chains, draws : int
-        Chains, and kept iterations of each; rounded up to blocks of 25.
-    warmup : int, optional
-        Iterations of each chain before adaptation ends; rounded up likewise. None: 200, or 400
-        where a metric is adapted.
-    target_accept : float
-        Acceptance rate that the step size aims at.
-    max_tree_depth : int
-        Longest trajectory, ``2**depth - 1`` steps.
-    adapt_metric : bool, optional
-        Adapt a dense metric on top of the Gaussian approximation. None: where sites are
-        integrated out, since the approximation was made with them.
-    chain_method : {"auto", "parallel", "vectorized"}
-        Threads (one chain each), or one batch. ``"auto"``: threads on a CPU, batch elsewhere.
-
-    Returns
-    -------
-    Draws
-        Kept draws with their statistics; fewer where the run was interrupted.
-    """
+    """Kept draws with their statistics; fewer where the run was interrupted."""
+    adapt_metric, warmup, chains, draws = (
+        method.adapt_metric, method.warmup, method.chains, method.draws,
+    )  # fmt: skip
     program = problem.source.bind(problem.prepared)
     collapsed = collapsible(program, problem.sites, jnp.asarray(centre))
     adapt_metric = bool(collapsed) if adapt_metric is None else adapt_metric
     if warmup is None:
         warmup = 400 if adapt_metric else 200
     settings = Settings(
-        -(-warmup // BLOCK) * BLOCK, target_accept, max_tree_depth, adapt_metric, collapsed
+        -(-warmup // BLOCK) * BLOCK,
+        method.target_accept,
+        method.max_tree_depth,
+        adapt_metric,
+        collapsed,
     )
     n_warmup, n_blocks = settings.warmup // BLOCK, -(-draws // BLOCK)
     static = (problem.source, problem.sites, settings)
@@ -273,17 +336,13 @@ def sample(
         leave=False,
     )
     kept: list[list[tuple]] = [[] for _ in range(chains)]
-    run = _vectorized if _batched(chain_method) else _threaded
+    run = _vectorized if _batched(method.chain_method) else _threaded
     with bar:
         complete = run(static, given, z, keys, n_warmup, n_blocks, kept, bar)
     return _collect(kept, draws, complete)
 
 
 def _batched(chain_method: str) -> bool:
-    if chain_method not in ("auto", "parallel", "vectorized"):
-        raise ValueError(
-            f"chain_method must be 'auto', 'parallel' or 'vectorized', got {chain_method!r}"
-        )
     on_cpu = jax.default_backend() == "cpu"
     return chain_method == "vectorized" or (chain_method == "auto" and not on_cpu)
 

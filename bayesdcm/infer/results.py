@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from bayesdcm.infer import arviz_adapter
 from bayesdcm.infer.divergence import kept_draws
+from bayesdcm.infer.evaluation import observed_values, predictive, prior_sample, site_values
 from bayesdcm.infer.modelled_data import (
     ModelledData,
     data_in_results,
@@ -24,74 +24,13 @@ from bayesdcm.infer.modelled_data import (
     known_constants,
     modelled_data,
 )
-from bayesdcm.infer.posterior import observed_values, predictive, prior_sample, site_values
+from bayesdcm.infer.posterior import Posterior
 from bayesdcm.infer.prior_moments import prior_moments
 from bayesdcm.infer.problem import FREE, Problem
 from bayesdcm.infer.tail_shape import TailShape, tail_shape
 
 PRIOR_DRAWS = 500
 INTERVAL = (0.05, 0.95)
-
-
-@dataclass(frozen=True, eq=False)
-class FlatPosterior:
-    """A posterior over the flat, unconstrained vector.
-
-    Parameters
-    ----------
-    draws : ndarray or None
-        Shape (chains, draws, size); None where they are still to be drawn from `gaussian`.
-    gaussian : tuple of ndarray or None
-        Mean (size,) and covariance (size, size), where the posterior is Gaussian.
-    log_q : ndarray or None
-        Log-density of the approximation at the draws, (chains, draws).
-    statistics : mapping
-        Statistics of the sampler, each (chains, draws).
-    n_draws : int
-        How many draws to take from `gaussian`.
-    seed : int
-        Seed of everything drawn later.
-    metric : ndarray or None
-        Covariance of the Gaussian approximation that a sampler was preconditioned with,
-        (size, size).
-    """
-
-    draws: NDArray | None = None
-    gaussian: tuple[NDArray, NDArray] | None = None
-    log_q: NDArray | None = None
-    statistics: Mapping[str, NDArray] = field(default_factory=dict)
-    n_draws: int = 1000
-    seed: int = 0
-    metric: NDArray | None = None
-
-    @cached_property
-    def sample(self) -> NDArray:
-        """Draws, shape (chains, draws, size)."""
-        if self.draws is not None:
-            return self.draws
-        mean, covariance = self.gaussian
-        noise = np.random.default_rng(self.seed).normal(size=(self.n_draws, len(mean)))
-        return (mean + noise @ _factor(covariance).T)[None]
-
-    @cached_property
-    def density(self) -> NDArray | None:
-        """Log-density of the approximation at the draws, (chains, draws); None for NUTS."""
-        if self.gaussian is None:
-            return self.log_q
-        mean, covariance = self.gaussian
-        factor = _factor(covariance)
-        white = np.linalg.solve(factor, (self.sample - mean).reshape(-1, len(mean)).T)
-        log_scale = np.log(np.diagonal(factor)).sum() + len(mean) * np.log(2 * np.pi) / 2
-        return (-0.5 * (white**2).sum(0) - log_scale).reshape(self.sample.shape[:2])
-
-    def again(self, number: int) -> FlatPosterior:
-        """The same Gaussian with other draws, the sample of this number; 0 is this one."""
-        seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
-        return replace(self, seed=seed) if number else self
-
-
-def _factor(covariance: NDArray) -> NDArray:
-    return np.linalg.cholesky(covariance)
 
 
 class Fit:
@@ -102,43 +41,35 @@ class Fit:
 
     Parameters
     ----------
+    problem : Problem or None
+        The program bound to data; None for a fit read from disk.
+    posterior : Posterior or None
+        The posterior over the flat vector; None for a fit read from disk.
+
+    Attributes
+    ----------
     method : str
-        ``"laplace"``, ``"svi"`` or ``"nuts"``.
+        Name of the method.
     log_evidence : float or None
         Free energy in nats for variational Laplace, the evidence lower bound for SVI, None for
         NUTS.
-    trace : mapping of ndarray
+    trace : dict of ndarray
         What the method did, per iteration.
-    status : mapping
+    status : dict
         ``converged`` and other facts about the run.
-    problem : Problem or None
-        The program bound to data; None for a fit read from disk.
-    posterior : FlatPosterior or None
-        The posterior over the flat vector; None for a fit read from disk.
     description : str
         The model in one line.
     """
 
-    def __init__(
-        self,
-        method: str,
-        log_evidence: float | None,
-        trace: Mapping[str, NDArray],
-        status: Mapping[str, Any],
-        problem: Problem | None,
-        posterior: FlatPosterior | None,
-        description: str,
-    ) -> None:
-        self.method = method
-        self.log_evidence = log_evidence
-        self.trace = dict(trace)
-        self.status = dict(status)
-        self.description = description
-        self._problem = problem
-        self._posterior = posterior
-        # What variational Laplace found from all starts, for `modes`.
-        self._optima = None
+    def __init__(self, problem: Problem | None, posterior: Posterior) -> None:
+        self.problem = problem
+        self.posterior = posterior
+        self.method = posterior.method.name
+        self.log_evidence = posterior.log_evidence
+        self.trace = dict(posterior.trace)
+        self.status = dict(posterior.status)
         if problem is not None:
+            self.description = problem.description
             # What log-precisions of the noise are, `diagnose` says in other words.
             sites = [site.name for site in problem.sites.sites if site.precision]
             self.status["precision_sites"] = sites
@@ -154,44 +85,44 @@ class Fit:
         "keeps all of them",
     ) -> Problem:
         """The program bound to data, which predictions and draws need."""
-        if self._problem is None:
+        if self.problem is None:
             raise ValueError(
                 "the fit was read without its model and data, which predictions and draws need; "
                 f"{advice}"
             )
-        return self._problem
+        return self.problem
 
     @cached_property
     def _modelled_data(self) -> ModelledData | None:
         """What the likelihood is a density of; None where it is not known."""
         if "idata" in vars(self):
             return data_in_results(self.idata)
-        return None if self._problem is None else modelled_data(self._problem)
+        return None if self.problem is None else modelled_data(self.problem)
 
     # Posterior
 
     @cached_property
     def _exact(self) -> bool:
         """Whether the posterior of all sampled sites is a Gaussian in their own coordinates."""
-        sites = self._problem.sites.sites
-        return self._posterior.gaussian is not None and all(site.gaussian for site in sites)
+        sites = self.problem.sites.sites
+        return self.posterior.gaussian is not None and all(site.gaussian for site in sites)
 
     @cached_property
     def _prior_moments(self) -> tuple[NDArray, NDArray]:
         """Mean and covariance of the prior over the flat vector, where it is Gaussian."""
-        return prior_moments(self._problem)
+        return prior_moments(self.problem)
 
     @cached_property
     def _draws_by_site(self) -> dict[str, NDArray]:
         """Values of all sites, each (chains, draws, ...)."""
-        sample = self._posterior.sample
-        flat = site_values(self._problem, sample.reshape(-1, sample.shape[-1]))
+        sample = self.posterior.sample
+        flat = site_values(self.problem, sample.reshape(-1, sample.shape[-1]))
         return {name: v.reshape(*sample.shape[:2], *v.shape[1:]) for name, v in flat.items()}
 
     @cached_property
     def _moments(self) -> tuple[dict[str, NDArray], dict[str, NDArray]]:
         if self._exact:
-            return self._moments_of(*self._posterior.gaussian)
+            return self._moments_of(*self.posterior.gaussian)
         mean, sd = {}, {}
         for name in self._parameter_names():
             draws = self._draws_by_site[name]
@@ -205,7 +136,7 @@ class Fit:
 
         Exact where the prior is Gaussian, those of ``idata.prior`` elsewhere.
         """
-        if self._problem is not None:
+        if self.problem is not None:
             try:
                 exact = self._prior_moments
             except ValueError:
@@ -228,7 +159,7 @@ class Fit:
         The distribution over the flat vector is normal with this centre and covariance.
         """
         points = np.concatenate([centre[None], centre + np.eye(len(centre))])
-        values = site_values(self._problem, points)
+        values = site_values(self.problem, points)
         mean, sd = {}, {}
         for name in self._parameter_names():
             at, shifted = values[name][0], values[name][1:]
@@ -240,7 +171,7 @@ class Fit:
 
     def _parameter_names(self) -> list[str]:
         """Sampled sites, the full array in place of a vector of free entries."""
-        return [site.name.removesuffix(FREE) for site in self._problem.sites.sites]
+        return [site.name.removesuffix(FREE) for site in self.problem.sites.sites]
 
     @property
     def mean(self) -> dict[str, NDArray]:
@@ -256,17 +187,17 @@ class Fit:
     def _entries(self) -> pd.DataFrame | NDArray:
         """Draws of all sampled entries, shape (chains, draws, entries)."""
         parts = [
-            self._draws_by_site[site.name].reshape(*self._posterior.sample.shape[:2], -1)
-            for site in self._problem.sites.sites
+            self._draws_by_site[site.name].reshape(*self.posterior.sample.shape[:2], -1)
+            for site in self.problem.sites.sites
         ]
         return np.concatenate(parts, axis=-1)
 
     @cached_property
     def covariance(self) -> pd.DataFrame:
         """Posterior covariance of the free parameters, labelled; exact where it is Gaussian."""
-        labels = self._problem.flat_labels
+        labels = self.problem.flat_labels
         if self._exact:
-            matrix = self._posterior.gaussian[1]
+            matrix = self.posterior.gaussian[1]
         else:
             matrix = np.atleast_2d(np.cov(self._entries.reshape(-1, len(labels)), rowvar=False))
         return pd.DataFrame(matrix, index=labels, columns=labels)
@@ -280,7 +211,7 @@ class Fit:
         NAME, replicated data ``NAME``, the noise-free ``NAME_prediction`` and, with confounds,
         ``NAME_fitted``, in the units of the data.
         """
-        problem, posterior = self._bound(), self._posterior
+        problem, posterior = self._bound(), self.posterior
         sample = posterior.sample
         shape = sample.shape[:2]
         found = predictive(problem, sample.reshape(-1, sample.shape[-1]), posterior.seed)
@@ -332,8 +263,8 @@ class Fit:
             If the fit was read without its model and data.
         """
         problem = self._bound("ask for prior_predictive before the fit is saved, or fit again")
-        prior = prior_sample(problem, PRIOR_DRAWS, self._posterior.seed)
-        found = predictive(problem, prior, self._posterior.seed)["predictive"]
+        prior = prior_sample(problem, PRIOR_DRAWS, self.posterior.seed)
+        found = predictive(problem, prior, self.posterior.seed)["predictive"]
         # What is fitted has the confounds that the data imply.
         values = {}
         for name, value in found.items():
@@ -363,11 +294,11 @@ class Fit:
 
     @cached_property
     def _summary(self) -> pd.DataFrame:
-        draws, labels = self._entries, self._problem.flat_labels
+        draws, labels = self._entries, self.problem.flat_labels
         flat = draws.reshape(-1, len(labels))
         table = pd.DataFrame(index=pd.Index(labels, name="parameter"))
         if self._exact:
-            centre, covariance = self._posterior.gaussian
+            centre, covariance = self.posterior.gaussian
             sd = np.sqrt(np.diagonal(covariance))
             # Quantiles of the normal distribution at 5 % and 95 %.
             width = 1.6448536269514722 * sd
@@ -377,7 +308,7 @@ class Fit:
             table["mean"], table["sd"] = flat.mean(0), flat.std(0, ddof=1)
             table["eti_5%"], table["eti_95%"] = np.quantile(flat, INTERVAL, axis=0)
         table["probability"] = np.maximum((flat > 0).mean(0), (flat < 0).mean(0))
-        if self.method == "nuts":
+        if self.posterior.method.exact:
             for name, values in arviz_adapter.convergence(draws).items():
                 table[name] = values
         return table

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from bayesdcm.infer.density import Layout, evaluate
+from bayesdcm.infer.evaluation import prior_points
 from bayesdcm.infer.inversion import run_starts
 from bayesdcm.infer.laplace import TOLERANCE, LaplaceResult
-from bayesdcm.infer.posterior import prior_points
 
 # Responses at so many draws from the prior tell whether an optimum is poor.
 TRIALS = 32

@@ -13,6 +13,8 @@ import pandas as pd
 import xarray as xr
 
 from bayesdcm.infer import arviz_adapter
+from bayesdcm.infer.method import METHODS
+from bayesdcm.infer.posterior import Posterior
 from bayesdcm.infer.results import Fit
 from bayesdcm.infer.tail_shape import TailShape
 
@@ -172,15 +174,14 @@ def _restored(own: xr.Dataset, groups: dict[str, xr.Dataset]) -> Fit:
         if name:
             tables[kind][name] = own[variable].to_numpy()
     evidence = float(own.attrs["log_evidence"])
-    fit = Fit(
-        own.attrs["method"],
-        None if np.isnan(evidence) else evidence,
-        tables["trace"],
-        json.loads(own.attrs["status"]),
-        None,
-        None,
-        own.attrs["description"],
+    posterior = Posterior(
+        METHODS[own.attrs["method"]](),
+        log_evidence=None if np.isnan(evidence) else evidence,
+        trace=tables["trace"],
+        status=json.loads(own.attrs["status"]),
     )
+    fit = Fit(None, posterior)
+    fit.description = own.attrs["description"]
     labels = [str(label) for label in own["parameter"].to_numpy()]
     # Cached properties find their values in the instance.
     fit.__dict__["_moments"] = (tables["mean"], tables["sd"])

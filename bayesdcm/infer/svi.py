@@ -15,8 +15,9 @@ References
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -25,14 +26,20 @@ import numpyro
 import numpyro.distributions as dist
 import optax
 from numpy.typing import NDArray
+from numpyro import infer
 from numpyro.distributions import constraints
-from numpyro.infer import SVI, Trace_ELBO, autoguide, init_to_value
+from numpyro.infer import Trace_ELBO, autoguide, init_to_value
 from numpyro.infer.util import log_density
 from tqdm.auto import tqdm
 
 from bayesdcm.infer.density import Layout, log_joint
+from bayesdcm.infer.findings import add
+from bayesdcm.infer.method import Method, one_of, option, positive_integer, positive_number
+from bayesdcm.infer.posterior import Posterior
 from bayesdcm.infer.problem import Problem
+from bayesdcm.infer.tail_shape import check_approximation
 from bayesdcm.infer.threads import map_rows
+from bayesdcm.infer.variational_laplace import gaussian_start, starts_option
 
 logger = logging.getLogger("bayesdcm")
 
@@ -40,31 +47,71 @@ BLOCK = 50
 GUIDES = ("mean_field", "full_rank", "low_rank", "laplace", "flow")
 
 
-class Approximation(NamedTuple):
-    """A fitted guide.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SVI(Method):
+    """Stochastic variational inference, started from variational Laplace.
 
-    Attributes
+    Parameters
     ----------
-    draws : (draws, size)
-        Flat, unconstrained draws of the guide.
-    log_q : (draws,)
-        Log-density of the guide at the draws.
-    elbo : ()
-        Evidence lower bound, in nats.
-    trace : dict
-        ``elbo`` (steps,), one noisy estimate a step.
-    converged : bool
-        Whether the last quarter of the trace shows no drift.
-    complete : bool
-        Whether all steps were done.
+    starts : int, array_like, "auto" or None
+        Of variational Laplace, see `Laplace`.
+    guide : {"full_rank", "mean_field", "low_rank", "laplace", "flow"}
+        A multivariate normal, independent normals, a normal of low rank plus diagonal, the Laplace
+        approximation at the optimum, or an inverse autoregressive flow.
+    steps : int
+        Optimisation steps, rounded up to blocks of 50.
+    learning_rate : float
+        Initial learning rate of Adam, in standard deviations; it decays by a cosine to 1 %.
+    particles : int
+        Draws that each step averages.
+    rank : int, optional
+        Rank of ``"low_rank"``; NumPyro's default (the square root of the size) when None.
+    draws : int
+        Draws of the fitted guide.
+
+    Examples
+    --------
+    >>> SVI(guide="flow").options()
+    {'guide': 'flow'}
     """
 
-    draws: NDArray
-    log_q: NDArray
-    elbo: float
-    trace: dict[str, NDArray]
-    converged: bool
-    complete: bool
+    name: ClassVar[str] = "svi"
+    title: ClassVar[str] = "stochastic variational inference"
+    citations: ClassVar[tuple[tuple[str, str], ...]] = (
+        (
+            "Hoffman MD, Blei DM, Wang C, Paisley J (2013). Stochastic variational inference. "
+            "Journal of Machine Learning Research 14:1303-1347.",
+            "https://jmlr.org/papers/v14/hoffman13a.html",
+        ),
+    )
+    evidence: ClassVar[str | None] = "elbo"
+
+    starts: Any = starts_option()
+    guide: str = option("full_rank", one_of(*GUIDES), words="Approximating family.", shell=True)
+    steps: int = option(1000, positive_integer, words="Optimisation steps.", shell=True)
+    learning_rate: float = option(0.02, positive_number, words="Initial learning rate.")
+    particles: int = option(4, positive_integer, words="Draws that each step averages.")
+    rank: int | None = option(None, positive_integer, words="Rank of the guide low_rank.")
+    draws: int = option(1000, positive_integer, words="Draws of the approximation.", shell=True)
+
+    def run(self, problem: Problem, seed: int, progress: bool) -> Posterior:
+        """Fit a guide to the posterior of a problem, see `Method.run`."""
+        centre, covariance, search = gaussian_start(problem, self.starts, seed)
+        posterior = _approximate(self, problem, centre, covariance, seed, progress)
+        if search:
+            posterior.status["search"] = search
+        return posterior
+
+    def check(self, fit: Any, problems: list[str], facts: dict[str, Any]) -> None:
+        """Drift of the bound, and the approximation, see `Method.check`."""
+        if not facts["converged"]:
+            add(
+                problems,
+                "not converged",
+                "The evidence lower bound was still drifting over the last quarter of the steps. "
+                "Raise steps, or lower learning_rate.",
+            )
+        check_approximation(fit, "variational", ", or raise draws", problems, facts)
 
 
 def _flat_program(
@@ -102,13 +149,13 @@ def _svi(
     prepared: Any,
     centre: jax.Array,
     factor: jax.Array,
-) -> tuple[SVI, autoguide.AutoGuide]:
+) -> tuple[infer.SVI, autoguide.AutoGuide]:
     name, rank, particles, steps, learning_rate = settings
     program = partial(_flat_program, source, sites, prepared, centre, factor)
     guide = _guide(name, program, sites.size, rank)
     schedule = optax.cosine_decay_schedule(learning_rate, steps, alpha=0.01)
     loss = Trace_ELBO(num_particles=1 if name == "laplace" else particles)
-    return SVI(program, guide, optax.adam(schedule), loss), guide
+    return infer.SVI(program, guide, optax.adam(schedule), loss), guide
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
@@ -171,60 +218,18 @@ def _draw(
     return flat, log_q - jnp.log(jnp.diagonal(factor)).sum(), joint
 
 
-def approximate(
+def _approximate(
+    method: SVI,
     problem: Problem,
     centre: NDArray,
     covariance: NDArray,
-    *,
     seed: int,
     progress: bool,
-    guide: str = "full_rank",
-    steps: int = 1000,
-    learning_rate: float = 0.02,
-    particles: int = 4,
-    rank: int | None = None,
-    draws: int = 1000,
-) -> Approximation:
-    """Fit a guide to the posterior of a problem.
-
-    Parameters
-    ----------
-    problem : Problem
-        The program bound to data.
-    centre, covariance : ndarray
-        Gaussian approximation to start from, (size,) and (size, size).
-    seed : int
-        Seed of all draws.
-    progress : bool
-        Whether to show a progress bar.
-    guide : {"mean_field", "full_rank", "low_rank", "laplace", "flow"}
-        Independent normals, a multivariate normal, one of low rank plus diagonal, the Laplace
-        approximation at the optimum, or an inverse autoregressive flow.
-    steps : int
-        Optimisation steps, rounded up to blocks of 50.
-    learning_rate : float
-        Initial learning rate of Adam, in standard deviations; it decays by a cosine to 1 %.
-    particles : int
-        Draws that each step averages.
-    rank : int, optional
-        Rank of ``"low_rank"``; NumPyro's default (the square root of the size) when None.
-    draws : int
-        Draws of the fitted guide.
-
-    Returns
-    -------
-    Approximation
-        Draws, bound and trace. A run that is interrupted keeps the steps it has done.
-
-    Raises
-    ------
-    ValueError
-        If `guide` is not known.
-    """
-    if guide not in GUIDES:
-        raise ValueError(f"guide must be one of {', '.join(map(repr, GUIDES))}, got {guide!r}")
+) -> Posterior:
+    """The guide, fitted from a Gaussian approximation; interrupted, with the steps it has done."""
+    guide, steps = method.guide, method.steps
     n_blocks = -(-steps // BLOCK)
-    settings = (guide, rank, particles, n_blocks * BLOCK, learning_rate)
+    settings = (guide, method.rank, method.particles, n_blocks * BLOCK, method.learning_rate)
     static = (problem.source, problem.sites, settings)
     given = (problem.prepared, jnp.asarray(centre), _coordinates(covariance, guide))
     key, sampling = jax.random.split(jax.random.key(seed))
@@ -241,13 +246,24 @@ def approximate(
             logger.warning("SVI was stopped after %d of %d steps", len(losses) * BLOCK, steps)
             if not losses:
                 raise
-    keys = jax.random.split(sampling, draws)
+    keys = jax.random.split(sampling, method.draws)
     flat, log_q, joint = map(np.asarray, _draw(*static, key, state, keys, *given))
     elbo = -np.concatenate(losses)
     finite = np.isfinite(joint)
     bound = float((joint - log_q)[finite].mean()) if finite.any() else float("nan")
-    complete = len(losses) == n_blocks
-    return Approximation(flat, log_q, bound, {"elbo": elbo}, _settled(elbo), complete)
+    return Posterior(
+        method,
+        draws=flat[None],
+        log_q=log_q[None],
+        seed=seed,
+        log_evidence=bound,
+        trace={"elbo": elbo},
+        status={
+            "converged": _settled(elbo),
+            "complete": len(losses) == n_blocks,
+            "guide": guide,
+        },
+    )
 
 
 def _coordinates(covariance: NDArray, guide: str) -> jax.Array:

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesdcm.infer import arviz_adapter
-from bayesdcm.infer.posterior import predictive
+from bayesdcm.infer.evaluation import predictive
+from bayesdcm.infer.findings import add
 
 PARETO_LIMIT = 0.7
 # How many standard errors k-hat has to be away from the limit for a verdict.
@@ -110,7 +111,7 @@ def tail_shape(fit: Any) -> TailShape:
     first = np.asarray(stats["lp"] - stats["log_q"]).ravel()
     if not np.isfinite(first).any():
         return TailShape(float("nan"), float("nan"))
-    problem, posterior = fit._problem, fit._posterior
+    problem, posterior = fit.problem, fit.posterior
     if problem is None or posterior.gaussian is None or posterior.draws is not None:
         return shape_of(first)
     posterior = replace(posterior, n_draws=max(len(first), FEWEST_DRAWS))
@@ -127,3 +128,56 @@ def tail_shape(fit: Any) -> TailShape:
 def _mean(samples: list[TailShape]) -> TailShape:
     k = float(np.mean([one.k for one in samples]))
     return TailShape(k, float(np.mean([one.error for one in samples]) / np.sqrt(len(samples))))
+
+
+def check_approximation(
+    fit: Any, kind: str, more: str, problems: list[str], facts: dict[str, Any]
+) -> None:
+    """Whether the approximation of a fit is near the posterior.
+
+    Parameters
+    ----------
+    fit, problems, facts
+        As `bayesdcm.infer.Method.check` has them.
+    kind : str
+        What sort of approximation it is.
+    more : str
+        What else helps where it cannot be told, for the end of the sentence; may be empty.
+    """
+    stats = fit.idata.sample_stats
+    log_weights = np.asarray(stats["lp"] - stats["log_q"]).ravel()
+    lost = int((~np.isfinite(log_weights)).sum())
+    facts["diverging_draws"] = lost
+    if lost == len(log_weights):
+        add(
+            problems,
+            "no draw without divergence",
+            "The model diverges at every draw of the posterior: the result is meaningless.",
+        )
+        return
+    if lost:
+        add(
+            problems,
+            "diverging draws",
+            f"The model diverges at {lost} of {len(log_weights)} draws of the posterior: it "
+            "covers unstable parameters.",
+        )
+    found = fit._tail_shape
+    facts["pareto_k"], facts["pareto_k_error"] = found
+    estimate = f"Pareto k-hat {found.k:.2f} with a standard error of {found.error:.2f}"
+    if found.k > PARETO_LIMIT and found.clear:
+        add(
+            problems,
+            "approximation doubtful",
+            f"The {kind} approximation differs from the true posterior ({estimate}, trustworthy "
+            f"below {PARETO_LIMIT}): its standard deviations may be off. Compare with "
+            "method='nuts'.",
+        )
+    elif not found.clear:
+        add(
+            problems,
+            "approximation undecided",
+            f"Whether the {kind} approximation can be trusted cannot be told: {estimate} is "
+            f"within {CLEARLY:.0f} of them of the limit, {PARETO_LIMIT}. Where standard deviations "
+            f"matter, compare with method='nuts'{more}.",
+        )

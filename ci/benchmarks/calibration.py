@@ -38,8 +38,8 @@ from scipy import stats
 import bayesdcm
 from bayesdcm.infer import nuts
 from bayesdcm.infer.density import evaluate
+from bayesdcm.infer.evaluation import prior_sample
 from bayesdcm.infer.fitting import laplace_posterior, laplace_starts
-from bayesdcm.infer.posterior import prior_sample
 from bayesdcm.infer.problem import Problem, make_problem
 from bayesdcm.models.priors import SPM_NOISE
 

@@ -37,7 +37,7 @@ from scipy import stats
 from bayesdcm.group import Hierarchy, compare_with_peb
 from bayesdcm.infer import nuts
 from bayesdcm.infer.density import evaluate, layout
-from bayesdcm.infer.posterior import prior_sample, site_values
+from bayesdcm.infer.evaluation import prior_sample, site_values
 from bayesdcm.infer.problem import make_problem
 
 REPETITION_TIME, INPUT_DT = 2.0, 0.25
@@ -105,7 +105,7 @@ def convergence(options: argparse.Namespace) -> None:
             chains=options.chains, warmup=options.warmup, draws=options.draws,
         )
     )  # fmt: skip
-    summary, statistics = fit.summary(), fit._posterior.statistics
+    summary, statistics = fit.summary(), fit.posterior.statistics
     group = summary.iloc[: len(summary) - summary.index.str.startswith("person ").sum()]
     for name, part in (("group parameters", group), ("all parameters", summary)):
         rows.append(

@@ -193,7 +193,7 @@ def test_units_do_not_matter(full, data, unit):
         weights = numpyro.sample("weights", free)
         numpyro.sample("y", gaussian(DESIGN @ weights / unit, NOISE), obs=data)
 
-    mean, covariance = full._posterior.gaussian
+    mean, covariance = full.posterior.gaussian
     gauss = FlatPosterior(gaussian=(mean * unit, covariance * unit**2))
     problem = make_problem(scaled, data)
     found = reduce(Fit("laplace", 0.0, {}, {}, problem, gauss, "scaled"), off=["weights[1]"])
@@ -314,8 +314,8 @@ def test_a_prior_from_which_no_posterior_follows():
         numpyro.sample("y", gaussian(a + 0 * data, 0.0), obs=data)
 
     fit = bayesdcm.fit(wide, np.array([0.0, 0.1]))
-    mean, covariance = fit._posterior.gaussian
-    object.__setattr__(fit._posterior, "gaussian", (mean, covariance + 4.0))
+    mean, covariance = fit.posterior.gaussian
+    object.__setattr__(fit.posterior, "gaussian", (mean, covariance + 4.0))
     with pytest.raises(ValueError, match="so much wider"):
         reduce(fit, priors={"a": (0.0, 100.0)})
 

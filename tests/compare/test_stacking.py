@@ -57,7 +57,7 @@ def chains(laplace):
         draws[chain, :, 0] = sign * np.interp(rng.uniform(size=500), share / share[-1], grid)
     posterior = FlatPosterior(draws=draws, statistics={"diverging": np.zeros((4, 500), bool)})
     status = {"converged": False, "complete": True}
-    return Fit("nuts", None, {}, status, laplace._problem, posterior, "program squared")
+    return Fit("nuts", None, {}, status, laplace.problem, posterior, "program squared")
 
 
 def test_all_optima_are_kept(laplace, masses):
@@ -82,16 +82,16 @@ def test_masses_of_optima(laplace, masses):
     stacked = stack_modes(laplace, by="evidence", draws=4000)
     np.testing.assert_allclose(stacked.weights, masses[0], atol=0.01)
     assert stacked.fit.log_evidence == pytest.approx(logsumexp(masses[1]), abs=0.02)
-    draws = stacked.fit._posterior.sample
+    draws = stacked.fit.posterior.sample
     assert draws.shape == (1, 4000, 1)
     assert (draws > 0).mean() == pytest.approx(masses[0][0], abs=0.01)
     # The density of the mixture at its draws, by hand.
-    moments = [mode._posterior.gaussian for mode in laplace.modes]
+    moments = [mode.posterior.gaussian for mode in laplace.modes]
     density = [
         np.log(weight) + stats.norm(mean[0], np.sqrt(covariance[0, 0])).logpdf(draws)
         for weight, (mean, covariance) in zip(stacked.weights, moments, strict=True)
     ]
-    np.testing.assert_allclose(stacked.fit._posterior.density, logsumexp(density, 0)[..., 0])
+    np.testing.assert_allclose(stacked.fit.posterior.density, logsumexp(density, 0)[..., 0])
     table = stacked.table
     assert table["draws"].sum() == 4000 and table["converged"].all()
     # It is a fit like any.
@@ -110,8 +110,8 @@ def test_masses_of_chains(chains, masses):
     np.testing.assert_allclose(stacked.weights, masses[0][::-1], atol=0.02)
     np.testing.assert_allclose(stacked.table["log_evidence"], masses[1][::-1], atol=0.05)
     assert stacked.table["chains"].tolist() == [3, 1]
-    assert stacked.fit._posterior.statistics["diverging"].shape == (1, 2000)
-    assert (stacked.fit._posterior.sample > 0).mean() == pytest.approx(masses[0][0], abs=0.02)
+    assert stacked.fit.posterior.statistics["diverging"].shape == (1, 2000)
+    assert (stacked.fit.posterior.sample > 0).mean() == pytest.approx(masses[0][0], abs=0.02)
 
 
 def lopsided(data):
@@ -139,7 +139,7 @@ def test_stacking_is_for_prediction():
     # Fits, one a mode, serve as well.
     apart = stack_modes(list(fit.modes), seed=1)
     np.testing.assert_array_equal(apart.weights, stacked.weights)
-    np.testing.assert_array_equal(apart.fit._posterior.sample, stacked.fit._posterior.sample)
+    np.testing.assert_array_equal(apart.fit.posterior.sample, stacked.fit.posterior.sample)
 
 
 def test_optima_are_told_apart():
@@ -176,6 +176,6 @@ def test_what_cannot_be_stacked_is_said(laplace):
     assert loaded.modes == (loaded,)
     with pytest.raises(ValueError, match=r"fit\[1\] was read from disk"):
         stack_modes([laplace, loaded])
-    other = Fit("nuts", None, {}, {}, laplace._problem, laplace._posterior, "")
+    other = Fit("nuts", None, {}, {}, laplace.problem, laplace.posterior, "")
     with pytest.raises(ValueError, match="found by one method, got 'laplace' and 'nuts'"):
         stack_modes([laplace, other])

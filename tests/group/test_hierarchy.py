@@ -23,7 +23,7 @@ from bayesdcm.group.subject_coordinates import (
     subject_gaussian,
 )
 from bayesdcm.infer.density import evaluate, log_joint
-from bayesdcm.infer.posterior import prior_sample
+from bayesdcm.infer.evaluation import prior_sample
 from bayesdcm.infer.problem import make_problem
 
 TIMES = np.linspace(-1, 1, 12)

@@ -93,13 +93,13 @@ def test_too_few_iterations(linear, data):
 
 def test_a_drifting_bound(sampled):
     healthy = sampled()
-    fit = Fit("svi", -1.0, {}, {"converged": False}, healthy._problem, with_density(healthy), "")
+    fit = Fit("svi", -1.0, {}, {"converged": False}, healthy.problem, with_density(healthy), "")
     only(fit, "The evidence lower bound was still drifting")
 
 
 def with_density(fit, scale=1.0):
     """Draws as of a variational posterior, whose density is scaled normal."""
-    draws = fit._posterior.sample
+    draws = fit.posterior.sample
     flat = draws.reshape(-1, draws.shape[-1])
     mean, covariance = flat.mean(0), np.cov(flat, rowvar=False) * scale
     white = np.linalg.solve(np.linalg.cholesky(covariance), (flat - mean).T)
@@ -194,7 +194,7 @@ def test_an_approximation_that_is_too_narrow(sampled):
     healthy = sampled()
     # The draws are spread two and a half times as wide as the density says.
     posterior = with_density(healthy, scale=0.15)
-    fit = Fit("svi", -1.0, {}, {"converged": True}, healthy._problem, posterior, "")
+    fit = Fit("svi", -1.0, {}, {"converged": True}, healthy.problem, posterior, "")
     only(fit, "The variational approximation differs from the true posterior (Pareto k-hat ")
 
 
@@ -459,7 +459,7 @@ def test_a_region_that_is_left_unexplained(driven):
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
 def test_chains_that_do_not_move(sampled):
     fit = sampled()
-    fit._posterior.draws[:, :, 0] = fit._posterior.draws[0, 0, 0]
+    fit.posterior.draws[:, :, 0] = fit.posterior.draws[0, 0, 0]
     (text,) = [p for p in fit.diagnose().problems if p.kind == "chains did not move"]
     assert text.startswith("Chains did not move in b[one]: no draw was accepted")
 

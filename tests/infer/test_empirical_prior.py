@@ -13,8 +13,9 @@ from scipy.stats import multivariate_normal
 
 import bayesdcm
 from bayesdcm.infer.density import log_joint, prior_centre
-from bayesdcm.infer.empirical_prior import JointNormal, fit_problem, with_prior
-from bayesdcm.infer.posterior import prior_sample
+from bayesdcm.infer.empirical_prior import JointNormal, with_prior
+from bayesdcm.infer.evaluation import prior_sample
+from bayesdcm.infer.fitting import fit_problem
 from bayesdcm.infer.prior_moments import prior_moments
 from bayesdcm.infer.problem import make_problem
 from bayesdcm.observe import gaussian

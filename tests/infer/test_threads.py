@@ -14,7 +14,7 @@ from bayesdcm.infer.threads import FEW_MULTIPLICATIONS, _multiplications, map_ro
 # Values of many draws of a hierarchy. As one batch of matrices they never came, on two cores.
 MANY_DRAWS = """
 import bayesdcm, jax.numpy as jnp, numpy as np, numpyro, numpyro.distributions as dist
-from bayesdcm.infer.posterior import site_values
+from bayesdcm.infer.evaluation import site_values
 from bayesdcm.infer.problem import make_problem
 
 def program(data):
