@@ -1,0 +1,261 @@
+"""Methods of inference: frozen objects whose fields are their options."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import Field, dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import jax
+import numpy as np
+
+if TYPE_CHECKING:
+    from bayesdcm.infer.posterior import Posterior
+    from bayesdcm.infer.problem import Problem
+
+Check = Callable[[str, Any], None]
+
+
+def positive_integer(name: str, value: Any) -> None:
+    """Raise an error unless an option is an integer of at least 1."""
+    if not (isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= 1):
+        raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
+
+
+def positive_number(name: str, value: Any) -> None:
+    """Raise an error unless an option is a positive number."""
+    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    if not (number and np.isfinite(value) and value > 0):
+        raise ValueError(f"{name} must be a positive number, got {value!r}")
+
+
+def probability(name: str, value: Any) -> None:
+    """Raise an error unless an option is a number between 0 and 1."""
+    positive_number(name, value)
+    if not value < 1:
+        raise ValueError(f"{name} must be between 0 and 1, got {value!r}")
+
+
+def switch(name: str, value: Any) -> None:
+    """Raise an error unless an option is True or False."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+
+
+def one_of(*choices: str) -> Check:
+    """A check that an option is one of these names."""
+
+    def check(name: str, value: Any) -> None:
+        if not (isinstance(value, str) and value in choices):
+            raise ValueError(
+                f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}"
+            )
+
+    check.choices = choices  # type: ignore[attr-defined]
+    return check
+
+
+def option(default: Any, check: Check | None = None, *, words: str, shell: bool = False) -> Any:
+    """A field of a method.
+
+    Parameters
+    ----------
+    default : object
+        Its default; where it is None, None is taken, too.
+    check : callable, optional
+        ``check(name, value)`` raises where a value is not allowed; `positive_integer`,
+        `positive_number`, `probability`, `switch`, `one_of`.
+    words : str
+        What it is, for the help of the shell command.
+    shell : bool
+        Whether the shell command has it.
+
+    Returns
+    -------
+    dataclasses.Field
+        For the body of a subclass of `Method`.
+    """
+    return field(default=default, metadata={"check": check, "words": words, "shell": shell})
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Method(ABC):
+    """A method of inference; its fields are its options, each made by `option`.
+
+    A subclass with a `name` is known by that name to `bayesdcm.fit` as soon as it is defined.
+
+    Attributes
+    ----------
+    name : str
+        As `bayesdcm.fit` takes it.
+    title : str
+        In words, for the middle of a sentence.
+    citations : tuple of (str, str)
+        What to cite: text and address.
+    needs : {"density", "gaussian", "simulator"}
+        What it asks of a program: a density that can be evaluated, Gaussian observations
+        (`bayesdcm.observe.gaussian`), or only data that can be simulated.
+    evidence : {"free_energy", "elbo", None}
+        Kind of the log-evidence that it gives.
+    exact : bool
+        Whether its draws are chains from the posterior itself, rather than from an approximation.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an option has the wrong type or a value that is not allowed.
+
+    Examples
+    --------
+    >>> from bayesdcm.infer import NUTS
+    >>> NUTS(chains=2).options()
+    {'chains': 2}
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    citations: ClassVar[tuple[tuple[str, str], ...]] = ()
+    needs: ClassVar[str] = "density"
+    evidence: ClassVar[str | None] = None
+    exact: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        name = cls.__dict__.get("name")
+        if name is None:
+            return
+        known = METHODS.get(name)
+        if known and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise ValueError(f"name {name!r} is already that of {known.__qualname__}")
+        METHODS[name] = cls
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if each.metadata["check"] is not None and not (value is None and each.default is None):
+                each.metadata["check"](each.name, value)
+
+    @abstractmethod
+    def run(self, problem: Problem, seed: int, progress: bool) -> Posterior:
+        """Infer the posterior of a problem.
+
+        Parameters
+        ----------
+        problem : Problem
+            A program bound to data.
+        seed : int
+            Seed of everything random.
+        progress : bool
+            Whether to show progress of long work.
+
+        Returns
+        -------
+        Posterior
+            Over the flat, unconstrained vector of the program.
+        """
+
+    @abstractmethod
+    def check(self, fit: Any, problems: list[str], facts: dict[str, Any]) -> None:
+        """What `Fit.diagnose` says of this method's run.
+
+        Parameters
+        ----------
+        fit : Fit
+            Made by it.
+        problems : list of str
+            Problems are added to it by `bayesdcm.infer.findings.add`.
+        facts : dict
+            The numbers behind them are added to it.
+        """
+
+    def require(self, problem: Problem) -> None:
+        """Raise an error where a program does not have what the method needs.
+
+        Parameters
+        ----------
+        problem : Problem
+            A program bound to data.
+
+        Raises
+        ------
+        ValueError
+            With the site that is in the way.
+        """
+        if self.needs == "gaussian" and problem.sites.foreign:
+            raise ValueError(
+                f"method {self.name!r} needs Gaussian observations, but "
+                f"{problem.sites.foreign[0]!r} is observed with another distribution; use "
+                "bayesdcm.observe.gaussian, or method='nuts'"
+            )
+
+    def options(self) -> dict[str, Any]:
+        """Options that are not at their defaults, as JSON has them."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {
+            each.name: _plain(values[each.name])
+            for each in fields(self)
+            if not (values[each.name] is each.default or _same(values[each.name], each.default))
+        }
+
+
+METHODS: dict[str, type[Method]] = {}
+
+
+def option_fields(method: type[Method]) -> dict[str, Field]:
+    """The options of a method by name."""
+    return {each.name: each for each in fields(method)}
+
+
+def as_method(method: Any, options: Mapping[str, Any]) -> Method:
+    """A method from its name, or from one that is a method already, and further options.
+
+    Parameters
+    ----------
+    method : str or Method
+        The name, or a method.
+    options : mapping
+        Options in place of its own.
+
+    Returns
+    -------
+    Method
+        With these options.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the method or an option is not known, or a value is not allowed.
+
+    Examples
+    --------
+    >>> import bayesdcm.infer
+    >>> as_method("nuts", {"chains": 2}).chains
+    2
+    """
+    if isinstance(method, Method):
+        known, make = type(method), lambda **given: replace(method, **given)
+    elif isinstance(method, str) and method in METHODS:
+        known = make = METHODS[method]
+    else:
+        raise ValueError(
+            f"method must be one of {', '.join(map(repr, METHODS))}, or a Method, got {method!r}"
+        )
+    taken = option_fields(known)
+    for name in options:
+        if name not in taken:
+            raise ValueError(
+                f"{name!r} is not an option of method {known.name!r}; it takes "
+                f"{', '.join(sorted(taken))}"
+            )
+    return make(**options)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic | np.ndarray | jax.Array | list | tuple):
+        return np.asarray(value).tolist()
+    return value
+
+
+def _same(value: Any, default: Any) -> bool:
+    return np.ndim(value) == 0 and type(value) is type(default) and bool(value == default)

@@ -1,0 +1,85 @@
+"""The posterior of a program, as a method has found it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesdcm.infer.method import Method
+
+
+@dataclass(frozen=True, eq=False)
+class Posterior:
+    """A posterior over the flat, unconstrained vector of a program, and how it was found.
+
+    Parameters
+    ----------
+    method : Method
+        Which has found it.
+    draws : ndarray or None
+        Shape (chains, draws, size); None where they are still to be drawn from `gaussian`.
+    gaussian : tuple of ndarray or None
+        Mean (size,) and covariance (size, size), where the posterior is Gaussian.
+    log_q : ndarray or None
+        Log-density of the approximation at the draws, (chains, draws).
+    statistics : mapping
+        Statistics of the sampler, each (chains, draws).
+    n_draws : int
+        How many draws to take from `gaussian`.
+    seed : int
+        Seed of everything drawn later.
+    metric : ndarray or None
+        Covariance of the Gaussian approximation that a sampler was preconditioned with,
+        (size, size).
+    log_evidence : float or None
+        Of the kind that ``method.evidence`` names, in nats.
+    trace : mapping of ndarray
+        What the method did, per iteration.
+    status : mapping
+        ``converged`` and other facts about the run, as JSON has them.
+    optima : LaplaceResult or None
+        What variational Laplace found, one row a start.
+    """
+
+    method: Method
+    draws: NDArray | None = None
+    gaussian: tuple[NDArray, NDArray] | None = None
+    log_q: NDArray | None = None
+    statistics: Mapping[str, NDArray] = field(default_factory=dict)
+    n_draws: int = 1000
+    seed: int = 0
+    metric: NDArray | None = None
+    log_evidence: float | None = None
+    trace: Mapping[str, NDArray] = field(default_factory=dict)
+    status: Mapping[str, Any] = field(default_factory=dict)
+    optima: Any = None
+
+    @cached_property
+    def sample(self) -> NDArray:
+        """Draws, shape (chains, draws, size)."""
+        if self.draws is not None:
+            return self.draws
+        mean, covariance = self.gaussian
+        noise = np.random.default_rng(self.seed).normal(size=(self.n_draws, len(mean)))
+        return (mean + noise @ np.linalg.cholesky(covariance).T)[None]
+
+    @cached_property
+    def density(self) -> NDArray | None:
+        """Log-density of the approximation at the draws, (chains, draws); None for NUTS."""
+        if self.gaussian is None:
+            return self.log_q
+        mean, covariance = self.gaussian
+        factor = np.linalg.cholesky(covariance)
+        white = np.linalg.solve(factor, (self.sample - mean).reshape(-1, len(mean)).T)
+        log_scale = np.log(np.diagonal(factor)).sum() + len(mean) * np.log(2 * np.pi) / 2
+        return (-0.5 * (white**2).sum(0) - log_scale).reshape(self.sample.shape[:2])
+
+    def again(self, number: int) -> Posterior:
+        """The same Gaussian with other draws, the sample of this number; 0 is this one."""
+        seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
+        return replace(self, seed=seed) if number else self

@@ -1,0 +1,329 @@
+"""Variational Laplace: the method, its starting points, and the start that it is for others."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar
+
+import jax
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesdcm.data.named_axes import axis_names, in_order
+from bayesdcm.infer.density import Layout, invalid_distributions, prior_centre
+from bayesdcm.infer.evaluation import prior_sample
+from bayesdcm.infer.findings import add
+from bayesdcm.infer.inversion import best_optimum, laplace_settings, run_starts
+from bayesdcm.infer.laplace import LaplaceResult
+from bayesdcm.infer.method import Method, one_of, option, positive_integer
+from bayesdcm.infer.posterior import Posterior
+from bayesdcm.infer.problem import Problem
+from bayesdcm.infer.search import Found, search
+from bayesdcm.infer.tail_shape import check_approximation
+
+logger = logging.getLogger("bayesdcm")
+
+# Without a Gaussian observation there is no variational Laplace to start from.
+PLAIN_START_DRAWS = 500
+# Optima this near to the best, in nats, matter.
+NEAR_MODES = 3.0
+
+
+def starts_option() -> Any:
+    """The field of methods that start from variational Laplace, or are it."""
+    return option(
+        None,
+        words="Starting points of variational Laplace: the prior mean and draws from the prior. "
+        "By default one, and others only where a task-fMRI model with integrator nonlinear is "
+        "left at a poor optimum.",
+        shell=True,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Laplace(Method):
+    """Variational Laplace, as in SPM: a Gaussian posterior and a free energy.
+
+    Parameters
+    ----------
+    starts : int, array_like, "auto" or None
+        Number of starting points, the prior mean and draws from the prior; or flat points, shape
+        (starts, size). The best optimum counts; `Fit.modes` has all. ``"auto"`` starts at the
+        prior mean and, only where what that finds is poor (it stopped while steps were short, or
+        residuals follow what the model predicts at other parameters), at those draws from the
+        prior that fit best; ``status["search"]`` of the fit says how many starts there were, why,
+        what they gained, and what is still wrong. None is ``"auto"`` for `TaskDCM` with
+        ``integrator="nonlinear"`` and 1 for all else.
+    max_iterations : int, optional
+        As in SPM when None: 64 for programs with observer sites, 128 for others.
+    derivatives : {"exact", "one_sided"}
+        Of the prediction; ``"one_sided"`` are SPM's differences.
+    draws : int
+        Draws from the posterior, for predictions and diagnostics.
+
+    References
+    ----------
+    .. [1] Friston et al. (2007), NeuroImage 34:220.
+           https://doi.org/10.1016/j.neuroimage.2006.08.035
+
+    Examples
+    --------
+    >>> Laplace(draws=500).options()
+    {'draws': 500}
+    """
+
+    name: ClassVar[str] = "laplace"
+    title: ClassVar[str] = "variational Laplace"
+    citations: ClassVar[tuple[tuple[str, str], ...]] = (
+        (
+            "Friston K, Mattout J, Trujillo-Barreto N, Ashburner J, Penny W (2007). Variational "
+            "free energy and the Laplace approximation. NeuroImage 34:220-234.",
+            "https://doi.org/10.1016/j.neuroimage.2006.08.035",
+        ),
+    )
+    needs: ClassVar[str] = "gaussian"
+    evidence: ClassVar[str | None] = "free_energy"
+
+    starts: Any = starts_option()
+    max_iterations: int | None = option(None, positive_integer, words="Iterations at most.")
+    derivatives: str = option(
+        "exact", one_of("exact", "one_sided"), words="Derivatives of the prediction."
+    )
+    draws: int = option(1000, positive_integer, words="Draws from the posterior.", shell=True)
+
+    def run(self, problem: Problem, seed: int, progress: bool) -> Posterior:
+        """Invert a problem, see `Method.run`."""
+        del progress
+        given = (self.max_iterations, self.derivatives)
+        return self.posterior(find_optimum(problem, self.starts, seed, *given), seed)
+
+    def posterior(self, found: dict[str, Any], seed: int) -> Posterior:
+        """The posterior of an optimum.
+
+        Parameters
+        ----------
+        found : dict
+            From `find_optimum`, `laplace_posterior` or `best_optimum`.
+        seed : int
+            Of the draws from the posterior.
+
+        Returns
+        -------
+        Posterior
+            With the record of the run.
+        """
+        result = found["result"]
+        n = int(result.n_iterations)
+        status = {
+            "converged": bool(result.converged) and not bool(result.failed),
+            "n_iterations": n,
+            "recoveries": int(result.recoveries),
+            "accuracy": float(result.accuracy),
+            "complexity": float(result.complexity),
+        }
+        if found.get("search"):
+            status["search"] = found["search"]
+        if status["recoveries"]:
+            logger.warning(
+                "variational Laplace: the trajectory diverged %d time(s) and a shorter step was "
+                "taken",
+                status["recoveries"],
+            )
+        trace = {name: values[:n] for name, values in result.trace.items()}
+        return Posterior(
+            self,
+            gaussian=(found["mean"], found["covariance"]),
+            n_draws=self.draws,
+            seed=seed,
+            log_evidence=float(result.free_energy),
+            trace=trace | {"starts_free_energy": found["free_energies"]},
+            status=status,
+            optima=found["optima"],
+        )
+
+    def check(self, fit: Any, problems: list[str], facts: dict[str, Any]) -> None:
+        """Convergence, other optima, and the approximation, see `Method.check`."""
+        if not facts["converged"]:
+            iterations = fit.status.get("n_iterations")
+            add(
+                problems,
+                "not converged",
+                f"Variational Laplace had not converged after {iterations} iterations: the free "
+                "energy and the posterior are provisional. Raise max_iterations, or try several "
+                "starts (starts=8).",
+            )
+        if "search" in facts:
+            self._check_optima(fit, problems)
+        check_approximation(fit, "Gaussian", "", problems, facts)
+
+    def _check_optima(self, fit: Any, problems: list[str]) -> None:
+        near = [
+            other for other in fit.modes[1:] if fit.log_evidence - other.log_evidence < NEAR_MODES
+        ]
+        if near:
+            add(
+                problems,
+                "several optima",
+                f"{len(near)} other optim{'um is' if len(near) == 1 else 'a are'} within "
+                f"{NEAR_MODES:.0f} nats of the best one: the posterior has several modes, of which "
+                "this fit is one. See fit.modes, and compare with method='nuts'.",
+            )
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _centre(source: Any, sites: Layout, prepared: Any) -> jax.Array:
+    return prior_centre(source.bind(prepared), sites)
+
+
+SEARCH = "auto"
+
+
+def searches(source: Any, starts: Any) -> bool:
+    """Whether a poor optimum of the first start calls for others.
+
+    Parameters
+    ----------
+    source : object
+        Of a problem.
+    starts : object
+        As given; None leaves it to the model, whose attribute ``searches`` says so.
+
+    Returns
+    -------
+    bool
+        Never where starting points, or their number, are given.
+    """
+    if starts is None:
+        return bool(getattr(getattr(source, "model", None), "searches", False))
+    return isinstance(starts, str) and starts == SEARCH
+
+
+def laplace_starts(problem: Problem, starts: Any, seed: int) -> NDArray:
+    """Starting points, the prior mean first; it alone where others depend on what it finds."""
+    centre = np.asarray(_centre(problem.source, problem.sites, problem.prepared))
+    if starts is None or (isinstance(starts, str) and starts == SEARCH):
+        return centre[None]
+    if isinstance(starts, int | np.integer) and not isinstance(starts, bool):
+        if starts < 1:
+            raise ValueError(f"starts must be at least 1, got {starts}")
+        if starts == 1:
+            return centre[None]
+        others = np.array(prior_sample(problem, int(starts) - 1, seed))
+        # Hyperparameters always start at their prior mean: only the parameters have modes.
+        n = problem.sites.n_parameters
+        others[:, n:] = centre[n:]
+        return np.concatenate([centre[None], others])
+    if axis_names(starts, 1) is not None:
+        starts = in_order("starts", starts, {1: ("the fit's parameters", problem.flat_labels)})
+    try:
+        points = np.asarray(starts, float)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"starts must be a number or an array of numbers, got {starts!r}"
+        ) from error
+    if points.ndim != 2 or not len(points) or points.shape[1] != problem.sites.size:
+        got = f"shape {points.shape}" + ("" if points.ndim else f", {starts!r}")
+        raise ValueError(
+            f"starts must be a number or an array of shape (starts, {problem.sites.size}), "
+            f"got {got}"
+        )
+    if not np.isfinite(points).all():
+        raise ValueError("starts must be finite, got NaN or infinity")
+    return points
+
+
+def laplace_posterior(
+    problem: Problem,
+    starts: NDArray,
+    max_iterations: int | None = None,
+    derivatives: str = "exact",
+) -> dict[str, Any]:
+    """Run variational Laplace from all starts and keep the best.
+
+    Parameters
+    ----------
+    problem : Problem
+        The program bound to data.
+    starts : ndarray
+        Flat starting points, shape (starts, size).
+    max_iterations : int, optional
+        Iterations at most; as in SPM when None: 64 with observer sites, 128 without.
+    derivatives : {"exact", "one_sided"}
+        Of the prediction.
+
+    Returns
+    -------
+    dict
+        ``result`` (LaplaceResult as NumPy arrays), ``mean``, ``covariance`` over the flat
+        vector, ``free_energies`` of all starts, and their results as ``optima``.
+    """
+    settings = laplace_settings(problem.sites, max_iterations, derivatives)
+    return _best(
+        problem, run_starts(problem.source, problem.sites, settings, problem.prepared, starts)
+    )
+
+
+def _best(problem: Problem, optima: LaplaceResult) -> dict[str, Any]:
+    try:
+        return best_optimum(optima)
+    except ValueError as error:
+        # A user's program may have other faults than its prediction.
+        faults = invalid_distributions(problem.source.bind(problem.prepared))
+        if not faults:
+            raise
+        raise ValueError("; ".join(faults)) from error
+
+
+def find_optimum(
+    problem: Problem,
+    starts: Any,
+    seed: int,
+    max_iterations: int | None = None,
+    derivatives: str = "exact",
+) -> dict[str, Any]:
+    """Run variational Laplace as the option ``starts`` of `fit` says, and keep the best.
+
+    Parameters
+    ----------
+    problem, max_iterations, derivatives
+        As in `laplace_posterior`.
+    starts, seed
+        As in `fit`.
+
+    Returns
+    -------
+    dict
+        As `laplace_posterior`, and ``search``, the record of a search or None.
+    """
+    points = laplace_starts(problem, starts, seed)
+    settings = laplace_settings(problem.sites, max_iterations, derivatives)
+    static = (problem.source, problem.sites, settings)
+    found = Found(run_starts(*static, problem.prepared, points), None)
+    if searches(problem.source, starts):
+        found = search(static, problem.prepared, found.optima, points[0], seed)
+    return _best(problem, found.optima) | {"search": found.record}
+
+
+def gaussian_start(
+    problem: Problem, starts: Any, seed: int
+) -> tuple[NDArray, NDArray, dict[str, Any] | None]:
+    """Gaussian approximation to start from, and the record of the search for it, if any.
+
+    The model's own, where it has a method ``gaussian_start(prepared)`` that gives mean and
+    covariance over the flat vector; else variational Laplace, else the prior's moments.
+    """
+    own = getattr(getattr(problem.source, "model", None), "gaussian_start", None)
+    if own is not None:
+        if starts is not None and (np.ndim(starts) or starts != 1):
+            raise ValueError(f"starts must be 1 for a model that has its own start, got {starts!r}")
+        return *own(problem.prepared), None
+    if not problem.sites.foreign:
+        found = find_optimum(problem, starts, seed)
+        return found["mean"], found["covariance"], found["search"]
+    faults = invalid_distributions(problem.source.bind(problem.prepared))
+    if faults:
+        raise ValueError("; ".join(faults))
+    draws = np.asarray(prior_sample(problem, PLAIN_START_DRAWS, seed))
+    return draws.mean(0), np.diag(draws.var(0)), None
