@@ -9,6 +9,9 @@ __all__ = [
     "GroupEffects",
     "GroupFit",
     "Hierarchy",
+    "Laplace",
+    "NUTS",
+    "SVI",
     "TaskDCM",
     "compare",
     "compare_posteriors",
@@ -55,8 +58,11 @@ from .group.hierarchy import Hierarchy
 from .group.leave_one_out import leave_one_out
 from .group.many_fits import fit_group
 from .infer.fitting import fit
+from .infer.nuts import NUTS
 from .infer.results import Fit
 from .infer.storage import load_fit
+from .infer.svi import SVI
+from .infer.variational_laplace import Laplace
 from .models.evoked import EvokedDCM
 from .models.examples import load_example
 from .models.spm import read_spm_dcm

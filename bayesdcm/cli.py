@@ -10,7 +10,6 @@ import os
 import sys
 import time
 from collections.abc import Mapping
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,11 +20,10 @@ from bayesdcm.commands.compare import compare
 from bayesdcm.commands.files import check_writable, make_folder, named, read_priors
 from bayesdcm.commands.group import group
 from bayesdcm.commands.messages import as_text, noticing_interrupts, reported, say
+from bayesdcm.commands.methods import MethodCommand
 from bayesdcm.commands.options import (
     INTEGRATOR_HELP,
-    STARTS_HELP,
     Integrator,
-    Method,
     Priors,
     Quiet,
     Report,
@@ -37,9 +35,6 @@ if TYPE_CHECKING:
 
 # Everything else is imported by the commands that need it: help must not wait for JAX.
 
-# R-hat is below 1.01 on the bundled example with the default seed; more draws take longer.
-DEMO_NUTS = {"chains": 4, "warmup": 150, "draws": 450, "target_accept": 0.85}
-
 app = typer.Typer(
     help="Dynamic causal modelling as probabilistic programming.",
     no_args_is_help=True,
@@ -47,28 +42,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-class Guide(StrEnum):
-    """Families of approximations of stochastic variational inference."""
-
-    full_rank = "full_rank"
-    mean_field = "mean_field"
-    low_rank = "low_rank"
-    laplace = "laplace"
-    flow = "flow"
-
-
-# Which methods take which option of the command `fit`.
-TAKEN_BY = {
-    "starts": ("laplace", "svi", "nuts"),
-    "chains": ("nuts",),
-    "warmup": ("nuts",),
-    "target_accept": ("nuts",),
-    "guide": ("svi",),
-    "steps": ("svi",),
-    "draws": ("laplace", "svi", "nuts"),
-}
 
 
 @app.callback(invoke_without_command=True)
@@ -95,20 +68,24 @@ def demo(
     with reported(quiet):
         make_folder(out)
         from bayesdcm.compare.posteriors import compare_posteriors
+        from bayesdcm.infer import NUTS, Laplace
         from bayesdcm.models.examples import load_example
 
         example = load_example("attention")
         say(quiet, example.description)
+        # R-hat is below 1.01 on this example with the default seed; more draws take longer.
+        sampler = NUTS(chains=4, warmup=150, draws=450, target_accept=0.85)
         fits = {
-            "laplace": _timed_fit(quiet, example.model, example.data, "laplace", seed, {}),
-            "nuts": _timed_fit(quiet, example.model, example.data, "nuts", seed, DEMO_NUTS),
+            method.name: _timed_fit(quiet, example.model, example.data, method, seed)
+            for method in (Laplace(), sampler)
         }
+        sampled = fits[sampler.name]
         table = compare_posteriors(fits)
         for name, fit in fits.items():
             _print_diagnosis(fit, name)
         typer.echo("\nVariational Laplace against NUTS, the worst agreement first")
         typer.echo(as_text(table.drop(columns="fit").set_index("parameter")))
-        covered = _coverage(fits["nuts"], example.parameters)
+        covered = _coverage(sampled, example.parameters)
         typer.echo(f"\n{covered}")
         for name, fit in fits.items():
             fit.save(out / f"{name}.nc")
@@ -116,31 +93,20 @@ def demo(
         report = out / "report.html"
         settings = {"example": example.name, "seed": seed}
         _write_report(fits, report, "Bundled example", [example.description, covered], settings)
-        if not fits["nuts"].status.get("complete", True):
+        if not sampled.status.get("complete", True):
             raise KeyboardInterrupt
         typer.echo(f"\nReport: {report}")
 
 
-@app.command()
+@app.command(cls=MethodCommand)
 def fit(
+    ctx: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="DCM_*.mat that SPM saved.")],
-    method: Annotated[Method, typer.Option(help="Method of inference.")] = Method.laplace,
     integrator: Annotated[
         Integrator | None,
         typer.Option(help=INTEGRATOR_HELP),
     ] = None,
     seed: Seed = 0,
-    starts: Annotated[int | None, typer.Option(min=1, help=STARTS_HELP)] = None,
-    chains: Annotated[int | None, typer.Option(min=1, help="Chains (nuts).")] = None,
-    draws: Annotated[int | None, typer.Option(min=1, help="Draws kept, of each chain.")] = None,
-    warmup: Annotated[
-        int | None, typer.Option(min=1, help="Warm-up iterations of each chain (nuts).")
-    ] = None,
-    target_accept: Annotated[
-        float | None, typer.Option(min=0.1, max=0.999, help="Acceptance rate to aim at (nuts).")
-    ] = None,
-    guide: Annotated[Guide | None, typer.Option(help="Approximating family (svi).")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Optimisation steps (svi).")] = None,
     priors: Priors = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="NC", help="Save the fit to this file.")
@@ -149,10 +115,6 @@ def fit(
     quiet: Quiet = False,
 ) -> None:
     """Fit a DCM for task fMRI that SPM saved; print the posterior and a diagnosis."""
-    options = _options(
-        method.value, starts=starts, chains=chains, draws=draws, warmup=warmup,
-        target_accept=target_accept, guide=guide and guide.value, steps=steps,
-    )  # fmt: skip
     with reported(quiet):
         check_writable(out, report)
         import dataclasses
@@ -167,7 +129,7 @@ def fit(
             model = model.with_priors(read_priors(priors))
         say(quiet, f"{file}: {spm.data!r}")
         with noticing_interrupts() as noticed:
-            found = _timed_fit(quiet, model, spm.data, method.value, seed, options)
+            found = _timed_fit(quiet, model, spm.data, ctx.obj, seed)
         if out is not None:
             found.save(out)
             say(quiet, f"Saved to {out}")
@@ -179,15 +141,15 @@ def fit(
         if beside:
             from bayesdcm.compare.posteriors import compare_posteriors
 
-            table = compare_posteriors({method.value: found} | beside, reference="SPM")
+            table = compare_posteriors({found.method: found} | beside, reference="SPM")
             typer.echo("\nCompared with SPM's estimates in the file, the worst agreement first")
             typer.echo(as_text(table.drop(columns="fit").set_index("parameter")))
         if noticed or not found.status.get("complete", True):
             raise KeyboardInterrupt
         if report is not None:
-            settings = {"file": file.name, "seed": seed, **options}
+            settings = {"file": file.name, "seed": seed, **found.status["options"]}
             title = f"Report on {file.name}"
-            _write_report({method.value: found}, report, title, notes, settings, beside)
+            _write_report({found.method: found}, report, title, notes, settings, beside)
             say(quiet, f"Report: {report}")
 
 
@@ -219,38 +181,22 @@ def show(
             say(quiet, f"Report: {report}")
 
 
-app.command()(group)
+app.command(cls=MethodCommand)(group)
 app.command()(compare)
 
 
 # Fits
 
 
-def _options(method: str, **given: Any) -> dict[str, Any]:
-    options = {name: value for name, value in given.items() if value is not None}
-    for name in options:
-        if method not in TAKEN_BY[name]:
-            flag = f"--{name.replace('_', '-')}"
-            takers = " and ".join(TAKEN_BY[name])
-            raise typer.BadParameter(f"{flag} is an option of --method {takers}, not of {method}")
-    return options
-
-
-def _timed_fit(
-    quiet: bool, model: Any, data: Any, method: str, seed: int, options: Mapping[str, Any]
-) -> Fit:
+def _timed_fit(quiet: bool, model: Any, data: Any, method: Any, seed: int) -> Fit:
+    from bayesdcm.infer.fitting import chosen_method
     from bayesdcm.infer.fitting import fit as infer
 
-    words = {
-        "laplace": "variational Laplace",
-        "svi": "stochastic variational inference",
-        "nuts": "NUTS, started from variational Laplace",
-    }
-    say(quiet, f"Fitting by {words[method]} (compiling first) ...")
+    say(quiet, f"Fitting by {chosen_method(model, method, {}).title} (compiling first) ...")
     start = time.perf_counter()
     # A bar in a log file would be a line a second.
     progress = not quiet and sys.stderr.isatty()
-    found = infer(model, data, method=method, seed=seed, progress=progress, **options)
+    found = infer(model, data, method=method, seed=seed, progress=progress)
     say(quiet, f"{found!r} in {time.perf_counter() - start:.0f} s")
     return found
 
@@ -258,8 +204,7 @@ def _timed_fit(
 def _print_fit(found: Fit) -> None:
     typer.echo(f"{found.description}\nmethod: {found.method}")
     if found.log_evidence is not None:
-        kind = "free energy" if found.method == "laplace" else "evidence lower bound"
-        typer.echo(f"{kind}: {found.log_evidence:.2f} nats")
+        typer.echo(f"{found.posterior.method.evidence_title}: {found.log_evidence:.2f} nats")
     typer.echo(f"\n{as_text(found.summary())}")
     _print_diagnosis(found, "")
 
@@ -273,7 +218,7 @@ def _spm_notes(found: Fit, spm: Any, other_priors: bool) -> list[str]:
     if spm.estimates is None:
         return []
     theirs = f"SPM's free energy in the file is {spm.estimates.free_energy:.2f} nats"
-    if found.method != "laplace":
+    if found.posterior.method.evidence != "free_energy":
         return [f"{theirs}."]
     text = f"Free energy {found.log_evidence:.2f} nats; {theirs}."
     reasons = []

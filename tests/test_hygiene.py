@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import bayesdcm
+from bayesdcm.infer.fitting import METHODS
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "bayesdcm"
@@ -152,6 +153,36 @@ def test_plots_return_and_never_show(path):
         if isinstance(function, ast.FunctionDef) and function.name.startswith("plot_"):
             returns = [node for node in ast.walk(function) if isinstance(node, ast.Return)]
             assert any(node.value is not None for node in returns), function.name
+
+
+def method_names_in(tree):
+    """String constants that are names of methods, docstrings and sentences left out."""
+    return [
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and node.value in METHODS
+    ]
+
+
+@pytest.mark.parametrize(
+    ("code", "names"),
+    [
+        ("METHODS = {'laplace': 1, 'nuts': 2}", ["laplace", "nuts"]),
+        ("if fit.method == 'svi': pass", ["svi"]),
+        ("raise ValueError('use nuts')", []),
+    ],
+)
+def test_the_search_for_names_of_methods_finds_them(code, names):
+    assert method_names_in(ast.parse(code)) == names
+
+
+def test_only_methods_know_their_names():
+    """A second list of methods would have to be changed with every new one."""
+    homes = {inspect.getsourcefile(method) for method in METHODS.values()}
+    for path in MODULES:
+        if str(path) not in homes:
+            names = method_names_in(ast.parse(path.read_text()))
+            assert not names, f"{path.relative_to(ROOT)} names {names}"
 
 
 def tracked_text_files():

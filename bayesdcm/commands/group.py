@@ -17,7 +17,6 @@ from bayesdcm.commands.messages import as_text, noticing_interrupts, reported, s
 from bayesdcm.commands.options import (
     INTEGRATOR_HELP,
     Integrator,
-    Method,
     Priors,
     Quiet,
     Report,
@@ -37,13 +36,13 @@ class Between(StrEnum):
 
 
 def group(
+    ctx: typer.Context,
     files: Annotated[
         list[Path],
         typer.Argument(
             metavar="FILE...", help="DCM_*.mat that SPM saved, one a subject, or one GCM_*.mat."
         ),
     ],
-    method: Annotated[Method, typer.Option(help="Method of inference.")] = Method.laplace,
     integrator: Annotated[Integrator | None, typer.Option(help=INTEGRATOR_HELP)] = None,
     priors: Priors = None,
     out: Annotated[
@@ -117,7 +116,7 @@ def group(
             model = model.with_priors(read_priors(priors))
         say(quiet, f"{len(names)} subjects, {model!r}")
         with noticing_interrupts() as noticed:
-            fits = _fitted(model, data, method, out, seed, quiet)
+            fits = _fitted(model, data, ctx.obj, out, seed, quiet)
         if noticed:
             again = "" if out is None else "; the same command goes on from there"
             say(quiet, f"{len(fits)} of {len(names)} fits are done{again}")
@@ -128,11 +127,12 @@ def group(
         for note in notes:
             typer.echo(note)
         effects = found = None
-        if method is Method.laplace and len(fits) > 1:
+        why_none = _why_none(fits)
+        if why_none is None:
             usual = parameters or _connections(fits)
             effects, found = _group_effects(fits, table, usual, between, search, quiet)
         else:
-            typer.echo(f"\nNo effects on the group: {_why_none(method)}")
+            typer.echo(f"\nNo effects on the group: {why_none}")
         if report is not None:
             _report(fits, report, effects, found, diagnosis, notes, files, seed)
             say(quiet, f"Report: {report}")
@@ -147,10 +147,14 @@ def _check_early(table: Any, names: list[str]) -> None:
     checked_design(table, names)
 
 
-def _why_none(method: Method) -> str:
-    if method is not Method.laplace:
-        return f"parametric empirical Bayes takes fits by --method laplace, not {method.value}."
-    return "there are fewer than two fits."
+def _why_none(fits: GroupFit) -> str | None:
+    """Why there are no effects on the group; None where there are."""
+    if fits[0].posterior.gaussian is None:
+        return (
+            "parametric empirical Bayes takes Gaussian posteriors, as --method laplace gives, not "
+            f"those of {fits[0].method}."
+        )
+    return "there are fewer than two fits." if len(fits) < 2 else None
 
 
 def _group_file(files: list[Path]) -> dict[str, Any]:
@@ -246,13 +250,14 @@ def _bars(quiet: bool) -> bool:
 
 
 def _fitted(
-    model: Any, data: dict[str, Any], method: Method, out: Path | None, seed: int, quiet: bool
+    model: Any, data: dict[str, Any], method: Any, out: Path | None, seed: int, quiet: bool
 ) -> GroupFit:
     from bayesdcm.group.many_fits import fit_group
+    from bayesdcm.infer.fitting import chosen_method
 
-    say(quiet, f"Fitting by {method.value} (compiling first) ...")
+    say(quiet, f"Fitting by {chosen_method(model, method, {}).title} (compiling first) ...")
     start = time.perf_counter()
-    fits = fit_group(model, data, method.value, out=out, seed=seed, progress=_bars(quiet))
+    fits = fit_group(model, data, method, out=out, seed=seed, progress=_bars(quiet))
     say(quiet, f"{fits!r} in {time.perf_counter() - start:.0f} s")
     return fits
 

@@ -9,14 +9,6 @@ from typing import Annotated
 import typer
 
 
-class Method(StrEnum):
-    """Methods of inference."""
-
-    laplace = "laplace"
-    svi = "svi"
-    nuts = "nuts"
-
-
 class Integrator(StrEnum):
     """Integrators of the task-fMRI model."""
 
@@ -27,10 +19,6 @@ class Integrator(StrEnum):
 INTEGRATOR_HELP = (
     "bilinear is SPM's, with its scaling of signals and its prior of the noise (the default for "
     "its files), nonlinear solves the equations and lets data decide on the noise."
-)
-STARTS_HELP = (
-    "Starting points (laplace): the prior mean and draws from the prior. By default one, and "
-    "others only where a task-fMRI model with integrator nonlinear is left at a poor optimum."
 )
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress or messages.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]

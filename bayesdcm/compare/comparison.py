@@ -31,8 +31,8 @@ from bayesdcm.compare.stacking import (
     widely_applicable,
 )
 from bayesdcm.infer import arviz_adapter
-from bayesdcm.infer.diagnosis import PARETO_LIMIT
 from bayesdcm.infer.results import Fit
+from bayesdcm.infer.tail_shape import PARETO_LIMIT
 
 WAYS = ("evidence", "loo", "waic", "stacking")
 # Variance of a point's log-likelihood beyond which WAIC is doubtful, as ArviZ has it.

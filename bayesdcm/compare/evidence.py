@@ -14,8 +14,8 @@ from bayesdcm.compare.bridge import LARGEST_ERROR, bridge_sampling
 from bayesdcm.compare.estimate import Evidence, Target, log_joints
 from bayesdcm.compare.thermodynamic import thermodynamic_integration
 from bayesdcm.infer import arviz_adapter
-from bayesdcm.infer.diagnosis import PARETO_LIMIT
 from bayesdcm.infer.results import Fit
+from bayesdcm.infer.tail_shape import PARETO_LIMIT
 
 METHODS = ("free_energy", "bridge", "importance", "thermodynamic")
 

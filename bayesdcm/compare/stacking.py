@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,9 +23,9 @@ from scipy.special import logsumexp, softmax
 from bayesdcm.compare.comparable import check_comparable
 from bayesdcm.compare.evidence import log_evidence
 from bayesdcm.infer import arviz_adapter
-from bayesdcm.infer.diagnosis import PARETO_LIMIT
 from bayesdcm.infer.posterior import Posterior
 from bayesdcm.infer.results import Fit
+from bayesdcm.infer.tail_shape import PARETO_LIMIT
 
 # Rounds of the algorithm at most, and the gain of the mean log score at which it stops.
 ROUNDS, GAIN = 100_000, 1e-12

@@ -8,11 +8,16 @@ import numpy as np
 
 # Methods are known once their modules have been imported.
 from bayesdcm.infer import nuts, svi  # noqa: F401
-from bayesdcm.infer.method import Method, as_method
+from bayesdcm.infer.method import METHODS, Method, as_method
 from bayesdcm.infer.problem import Problem, make_problem
 from bayesdcm.infer.results import Fit
 from bayesdcm.infer.threads import single_threaded_linear_algebra
 from bayesdcm.infer.variational_laplace import Laplace
+
+# Of models that have none of their own.
+DEFAULT = Laplace.name
+
+__all__ = ["DEFAULT", "METHODS", "check_call", "chosen_method", "fit", "fit_problem"]
 
 
 def fit(
@@ -75,7 +80,7 @@ def fit(
 @single_threaded_linear_algebra()
 def fit_problem(
     problem: Problem,
-    method: str | Method = "laplace",
+    method: str | Method = DEFAULT,
     *,
     seed: int = 0,
     progress: bool = True,
@@ -127,7 +132,7 @@ def chosen_method(model: Any, method: Any, options: dict[str, Any]) -> Method:
         If the method or an option is not known, or a value is not allowed.
     """
     if method is None:
-        method = getattr(model, "method", None) or Laplace()
+        method = getattr(model, "method", None) or DEFAULT
     return as_method(method, options)
 
 

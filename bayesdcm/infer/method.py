@@ -56,7 +56,9 @@ def one_of(*choices: str) -> Check:
     return check
 
 
-def option(default: Any, check: Check | None = None, *, words: str, shell: bool = False) -> Any:
+def option(
+    default: Any, check: Check | None = None, *, words: str, shell: bool | Check = False
+) -> Any:
     """A field of a method.
 
     Parameters
@@ -68,15 +70,16 @@ def option(default: Any, check: Check | None = None, *, words: str, shell: bool 
         `positive_number`, `probability`, `switch`, `one_of`.
     words : str
         What it is, for the help of the shell command.
-    shell : bool
-        Whether the shell command has it.
+    shell : bool or callable
+        Whether the shell command has it; or what it takes there, where that is less.
 
     Returns
     -------
     dataclasses.Field
         For the body of a subclass of `Method`.
     """
-    return field(default=default, metadata={"check": check, "words": words, "shell": shell})
+    taken = check if shell is True else shell
+    return field(default=default, metadata={"check": check, "words": words, "shell": taken})
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -188,6 +191,11 @@ class Method(ABC):
                 f"{problem.sites.foreign[0]!r} is observed with another distribution; use "
                 "bayesdcm.observe.gaussian, or method='nuts'"
             )
+
+    @property
+    def evidence_title(self) -> str:
+        """The log-evidence that it gives, in words."""
+        return "free energy" if self.evidence == "free_energy" else "evidence lower bound"
 
     def options(self) -> dict[str, Any]:
         """Options that are not at their defaults, as JSON has them."""

@@ -38,7 +38,7 @@ def starts_option() -> Any:
         words="Starting points of variational Laplace: the prior mean and draws from the prior. "
         "By default one, and others only where a task-fMRI model with integrator nonlinear is "
         "left at a poor optimum.",
-        shell=True,
+        shell=positive_integer,
     )
 
 

@@ -139,7 +139,9 @@ def _content(
     diagnoses = {name: fit.diagnose() for name, fit in fits.items()}
     compared = fits | beside
     comparison = compare_posteriors(compared) if len(compared) > 1 else None
-    best = next((fit for fit in fits.values() if fit.method == "nuts"), next(iter(fits.values())))
+    best = next(
+        (fit for fit in fits.values() if fit.posterior.method.exact), next(iter(fits.values()))
+    )
     return {
         "title": title,
         "subject": words.subject(fits),
@@ -203,7 +205,7 @@ def _figures(
             plot.plot_comparison, comparison)  # fmt: skip
     add("Residuals", noise, plot.plot_residuals, best)
     for name, fit in fits.items():
-        if fit.method != "nuts":
+        if not fit.posterior.method.exact:
             add(f"Convergence of {name}", "", plot.plot_free_energy, fit)
     return drawn
 

@@ -12,11 +12,6 @@ from bayesdcm.plot.changes import Strengths, neural_name, percent_interval, stre
 from bayesdcm.plot.quantities import flat_draws, is_evoked, quantity, sign_probability
 from bayesdcm.plot.style import NBSP, probability_text, signed
 
-METHODS = {
-    "laplace": "variational Laplace",
-    "svi": "stochastic variational inference",
-    "nuts": "NUTS (Hamiltonian Monte Carlo)",
-}
 # Sign probability from which a finding is stated.
 CERTAIN = 0.95
 
@@ -62,34 +57,6 @@ NUMPYRO: Citation = (
     "probabilistic programming in NumPyro. arXiv:1912.11554.",
     "https://arxiv.org/abs/1912.11554",
 )
-METHOD_CITATIONS: dict[str, tuple[Citation, ...]] = {
-    "laplace": (
-        (
-            "Friston K, Mattout J, Trujillo-Barreto N, Ashburner J, Penny W (2007). Variational "
-            "free energy and the Laplace approximation. NeuroImage 34:220-234.",
-            "https://doi.org/10.1016/j.neuroimage.2006.08.035",
-        ),
-    ),
-    "svi": (
-        (
-            "Hoffman MD, Blei DM, Wang C, Paisley J (2013). Stochastic variational inference. "
-            "Journal of Machine Learning Research 14:1303-1347.",
-            "https://jmlr.org/papers/v14/hoffman13a.html",
-        ),
-    ),
-    "nuts": (
-        (
-            "Hoffman MD, Gelman A (2014). The No-U-Turn Sampler. Journal of Machine Learning "
-            "Research 15:1593-1623.",
-            "https://jmlr.org/papers/v15/hoffman14a.html",
-        ),
-        (
-            "Vehtari A, Gelman A, Simpson D, Carpenter B, Bürkner P-C (2021). Rank-normalization, "
-            "folding, and localization: an improved R-hat. Bayesian Analysis 16:667-718.",
-            "https://doi.org/10.1214/20-BA1221",
-        ),
-    ),
-}
 
 
 def citations(fits: Mapping[str, Any]) -> list[Citation]:
@@ -104,8 +71,8 @@ def citations(fits: Mapping[str, Any]) -> list[Citation]:
             found.append(DIPOLES)
         names = dict.fromkeys(neural_name(fit) for fit in evoked)
         found += [NEURAL_CITATIONS[name] for name in names if name in NEURAL_CITATIONS]
-    for method in dict.fromkeys(fit.method for fit in fits.values()):
-        found += METHOD_CITATIONS.get(method, ())
+    for fit in {fit.method: fit for fit in fits.values()}.values():
+        found += fit.posterior.method.citations
     return [*found, NUMPYRO]
 
 
@@ -130,7 +97,7 @@ def listed(items: list[str]) -> str:
 def subject(fits: Mapping[str, Any]) -> str:
     """Say what was fitted to what, and how."""
     fit = next(iter(fits.values()))
-    how = listed([METHODS.get(m, m) for m in dict.fromkeys(f.method for f in fits.values())])
+    how = listed(list(dict.fromkeys(each.posterior.method.title for each in fits.values())))
     observed = fit.idata.observed_data
     if is_evoked(fit):
         return f"{_evoked_subject(fit)}, by {how}."
@@ -173,7 +140,7 @@ def _counted(items: list[str], noun: str) -> str:
 
 def verdict(name: str, fit: Any, diagnosis: Any) -> str:
     """Say in one sentence whether a fit converged and how many problems were found."""
-    facts, method = diagnosis.facts, METHODS.get(fit.method, fit.method)
+    facts, method = diagnosis.facts, fit.posterior.method
     if "r_hat" in facts:
         state = (
             f"R-hat at most {facts['r_hat']:.3f}, effective sample size at least "
@@ -182,15 +149,14 @@ def verdict(name: str, fit: Any, diagnosis: Any) -> str:
     else:
         state = "converged" if facts.get("converged") else "did not converge"
         if fit.log_evidence is not None:
-            kind = "free energy" if fit.method == "laplace" else "evidence lower bound"
-            state += f", {kind} {fit.log_evidence:.1f} nats"
+            state += f", {method.evidence_title} {fit.log_evidence:.1f} nats"
     if facts.get("pareto_k") is not None:
         state += f", Pareto k-hat {facts['pareto_k']:.2f}"
         if facts.get("pareto_k_error"):
             state += f" (standard error {facts['pareto_k_error']:.2f})"
     count = len(diagnosis.problems)
     found = "no problem found" if not count else f"{count} problem{'s' * (count > 1)} found"
-    label = method if name in (fit.method, "") else f"{name} ({method})"
+    label = method.title if name in (fit.method, "") else f"{name} ({method.title})"
     return f"{_capital(label)}: {state}; {found}."
 
 

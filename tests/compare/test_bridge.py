@@ -263,7 +263,7 @@ def test_the_evidence_that_a_fit_comes_with(laplace):
     assert found.method == "free_energy" and np.isnan(found.standard_error)
     assert float(found) == laplace.log_evidence
     # As `load_fit` makes them.
-    loaded = bayesdcm.Fit("laplace", laplace.log_evidence, {}, {}, None, None, "")
+    loaded = bayesdcm.Fit(None, laplace.posterior)
     assert float(log_evidence(loaded)) == float(found)
     with pytest.raises(ValueError, match="read from disk, and method 'importance' needs its model"):
         log_evidence(loaded, "importance")

@@ -11,9 +11,9 @@ import pytest
 import bayesdcm
 from bayesdcm.compare import Evidence, compare, log_evidence, stack_modes
 from bayesdcm.compare.comparable import check_comparable
+from bayesdcm.infer import Fit, Laplace, Posterior
 from bayesdcm.infer.modelled_data import ModelledData
 from bayesdcm.infer.problem import make_problem
-from bayesdcm.infer.results import Fit
 from bayesdcm.observe import gaussian
 
 RNG = np.random.default_rng(4)
@@ -23,7 +23,7 @@ MILLIMETRES, METRES = (np.c_[np.ones(60), factor * MOTION] for factor in (1.0, 1
 
 def of(observed, **constants):
     """A fit of which nothing is known but its evidence and data."""
-    fit = Fit("laplace", -1.0, {}, {}, None, None, "known")
+    fit = Fit(None, Posterior(Laplace(), log_evidence=-1.0))
     fit.__dict__["_modelled_data"] = ModelledData({"signal": np.asarray(observed)}, constants)
     return fit
 
@@ -106,7 +106,7 @@ def test_other_channels_of_evoked_data():
 
 
 def test_what_is_not_known_is_said():
-    unknown = Fit("laplace", -1.0, {}, {}, None, None, "unknown")
+    unknown = Fit(None, Posterior(Laplace(), log_evidence=-1.0))
     with pytest.warns(RuntimeWarning, match="not known what data 'b' are of.*load_group"):
         check_comparable({"a": of(SIGNAL), "b": unknown, "c": of(SIGNAL)})
     with pytest.warns(RuntimeWarning), pytest.raises(ValueError, match="'c' and 'a' differ"):
@@ -171,7 +171,7 @@ def test_confounds_of_programs(tmp_path):
 
     def known(confounds, **options):
         problem = make_problem(partial(program, confounds=confounds, **options), SIGNAL[:, 0])
-        return Fit("laplace", -1.0, {}, {}, problem, None, "program")
+        return Fit(problem, Posterior(Laplace(), log_evidence=-1.0))
 
     one = known(MILLIMETRES)
     accepted(one, known(MILLIMETRES[:, ::-1]), known(100 * MILLIMETRES, precision=1e-4))
@@ -201,7 +201,7 @@ def of_region(integrator, confounds):
     data = bayesdcm.BoldData.from_events(
         4 * SIGNAL, 2.0, events, region_names=["V1"], confounds=confounds
     )
-    return Fit("laplace", -1.0, {}, {}, make_problem(model, data), None, "one region")
+    return Fit(make_problem(model, data), Posterior(Laplace(), log_evidence=-1.0))
 
 
 def test_units_of_confounds_of_task_fmri():
@@ -231,7 +231,7 @@ def test_evoked_models_of_other_sources(noise_cov):
             **options,
         )  # fmt: skip
         problem = make_problem(model, data)
-        return model, Fit("laplace", -1.0, {}, {}, problem, None, "two sources")
+        return model, Fit(problem, Posterior(Laplace(), log_evidence=-1.0))
 
     (model, here), (_, elsewhere) = known(), known()
     modes = model.channel_space(data).modes

@@ -18,7 +18,8 @@ from bayesdcm import Fit
 from bayesdcm.compare import Evidence, compare, log_evidence, stacking_weights
 from bayesdcm.compare.comparison import _pseudo_averages
 from bayesdcm.compare.stacking import leave_one_out, widely_applicable
-from bayesdcm.infer import arviz_adapter
+from bayesdcm.infer import Posterior, arviz_adapter
+from bayesdcm.infer.method import METHODS
 from bayesdcm.observe import gaussian
 
 COLUMNS = ["rank", "difference", "weight", "se", "dse", "warning"]
@@ -56,7 +57,7 @@ def exact_evidence(data, trend):
 
 def known(log_likelihood, observed=(0.0,), method="nuts"):
     """A fit of which only likelihoods and data are known, as one that was read from disk."""
-    fit = Fit(method, None, {}, {}, None, None, "known")
+    fit = Fit(None, Posterior(METHODS[method]()))
     axes = ("chain", "draw", "point")
     fit.__dict__["idata"] = arviz_adapter.assemble(
         {

@@ -12,9 +12,9 @@ from scipy.stats import multivariate_normal, norm
 
 import bayesdcm
 from bayesdcm.compare import compare_posteriors, reduce, reduce_gaussian
+from bayesdcm.infer import SVI, Fit, Laplace, Posterior
 from bayesdcm.infer.prior_moments import prior_moments
 from bayesdcm.infer.problem import make_problem
-from bayesdcm.infer.results import Fit, FlatPosterior
 from bayesdcm.models.evoked import EvokedDCM
 from bayesdcm.observe import gaussian
 
@@ -116,8 +116,8 @@ def data():
 def full(data):
     """A fit of which the posterior is exact to the last digit."""
     evidence, mean, covariance = posterior(data, np.zeros(4), VARIANCE)
-    gaussian = FlatPosterior(gaussian=(mean, covariance))
-    return Fit("laplace", evidence, {}, {}, make_problem(linear, data), gaussian, "linear")
+    found = Posterior(Laplace(), gaussian=(mean, covariance), log_evidence=evidence)
+    return Fit(make_problem(linear, data), found)
 
 
 def assert_equal(found, full, expected):
@@ -194,9 +194,9 @@ def test_units_do_not_matter(full, data, unit):
         numpyro.sample("y", gaussian(DESIGN @ weights / unit, NOISE), obs=data)
 
     mean, covariance = full.posterior.gaussian
-    gauss = FlatPosterior(gaussian=(mean * unit, covariance * unit**2))
-    problem = make_problem(scaled, data)
-    found = reduce(Fit("laplace", 0.0, {}, {}, problem, gauss, "scaled"), off=["weights[1]"])
+    moments = (mean * unit, covariance * unit**2)
+    other = Posterior(Laplace(), gaussian=moments, log_evidence=0.0)
+    found = reduce(Fit(make_problem(scaled, data), other), off=["weights[1]"])
     expected = reduce(full, off=["weights[1]"])
     assert found.change == pytest.approx(expected.change, abs=2e-5)
     np.testing.assert_allclose(found.mean["weights"] / unit, expected.mean["weights"], atol=1e-6)
@@ -210,8 +210,7 @@ def test_results_compare_as_fits_do(full):
 def prior_as_posterior(model, data):
     """A fit from which no prior looks better than another."""
     problem = make_problem(model, data)
-    posterior = FlatPosterior(gaussian=prior_moments(problem))
-    return Fit("laplace", 0.0, {}, {}, problem, posterior, "prior")
+    return Fit(problem, Posterior(Laplace(), gaussian=prior_moments(problem), log_evidence=0.0))
 
 
 def test_models_of_the_package():
@@ -324,9 +323,9 @@ def test_fits_that_cannot_be_reduced(full, data):
     with pytest.raises(TypeError, match="fit must be a Fit.*got dict"):
         reduce({}, off=["weights"])
     # What `load_fit` returns has no program.
-    saved = Fit("laplace", 0.0, {}, {}, None, None, "linear")
+    saved = Fit(None, Posterior(Laplace(), log_evidence=0.0))
     with pytest.raises(ValueError, match="read from disk"):
         reduce(saved, off=["weights"])
-    svi = Fit("svi", 0.0, {}, {}, make_problem(linear, data), None, "linear")
+    svi = Fit(make_problem(linear, data), Posterior(SVI(), log_evidence=0.0))
     with pytest.raises(ValueError, match="method='laplace'.*method='svi'"):
         reduce(svi, off=["weights"])

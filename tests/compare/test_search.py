@@ -13,8 +13,8 @@ from scipy.special import softmax
 import bayesdcm
 from bayesdcm.compare import reduce_gaussian, search_gaussian, search_reduced
 from bayesdcm.compare.search import SCORE_JITTER
+from bayesdcm.infer import Fit, Laplace, Posterior
 from bayesdcm.infer.problem import make_problem
-from bayesdcm.infer.results import Fit, FlatPosterior
 from bayesdcm.observe import gaussian
 
 
@@ -180,9 +180,9 @@ def test_average_is_in_the_units_of_the_parameters():
         A = numpyro.sample("A", dist.Normal(0, unit).to_event(1))
         numpyro.sample("y", gaussian(DESIGN[:, :2] @ A, 0.0), obs=data)
 
-    gaussian_posterior = FlatPosterior(gaussian=(mean * unit, covariance * np.outer(unit, unit)))
+    moments = (mean * unit, covariance * np.outer(unit, unit))
     problem = make_problem(narrow, np.zeros(40))
-    scaled = Fit("laplace", 0.0, {}, {}, problem, gaussian_posterior, "narrow")
+    scaled = Fit(problem, Posterior(Laplace(), gaussian=moments, log_evidence=0.0))
     found = search_reduced(scaled)
     expected = search_gaussian(mean, covariance, prior_mean, prior, tolerance=0.0)
     assert_allclose(found.mean, expected.mean * unit, rtol=1e-9)
@@ -209,9 +209,9 @@ def test_programs_without_connections_must_say_what_to_search():
         slope = numpyro.sample("slope", dist.Normal(0, 1))
         numpyro.sample("y", gaussian(slope * DESIGN[:, 1], 0.0), obs=data)
 
-    posterior_of_one = FlatPosterior(gaussian=(np.zeros(1), np.eye(1) / 2))
+    moments = (np.zeros(1), np.eye(1) / 2)
     problem = make_problem(line, np.zeros(40))
-    fit = Fit("laplace", 0.0, {}, {}, problem, posterior_of_one, "line")
+    fit = Fit(problem, Posterior(Laplace(), gaussian=moments, log_evidence=0.0))
     with pytest.raises(ValueError, match="no sites A or B, but 'slope'"):
         search_reduced(fit)
 

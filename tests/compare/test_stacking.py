@@ -1,5 +1,7 @@
 """Modes of posteriors: found, kept, and weighed by mass or by what they predict."""
 
+from dataclasses import replace
+
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
@@ -8,12 +10,12 @@ from scipy import stats
 from scipy.special import logsumexp, softmax
 
 import bayesdcm
-from bayesdcm import Fit
+from bayesdcm import NUTS, Fit, Laplace
 from bayesdcm.compare import stack_modes
 from bayesdcm.compare.stacking import stacking_weights
+from bayesdcm.infer import Posterior
 from bayesdcm.infer.modes import chain_groups, distinct_optima
 from bayesdcm.infer.problem import make_problem
-from bayesdcm.infer.results import FlatPosterior
 from bayesdcm.observe import gaussian
 
 DATA = np.array([0.9, 1.1, 1.0])
@@ -55,9 +57,10 @@ def chains(laplace):
         log_joint += stats.norm(grid[:, None] ** 2, np.exp(-1.5)).logpdf(DATA).sum(1)
         share = np.cumsum(np.exp(log_joint - log_joint.max()))
         draws[chain, :, 0] = sign * np.interp(rng.uniform(size=500), share / share[-1], grid)
-    posterior = FlatPosterior(draws=draws, statistics={"diverging": np.zeros((4, 500), bool)})
+    statistics = {"diverging": np.zeros((4, 500), bool)}
     status = {"converged": False, "complete": True}
-    return Fit("nuts", None, {}, status, laplace.problem, posterior, "program squared")
+    found = Posterior(NUTS(), draws=draws, statistics=statistics, status=status)
+    return Fit(laplace.problem, found)
 
 
 def test_all_optima_are_kept(laplace, masses):
@@ -126,8 +129,7 @@ def test_stacking_is_for_prediction():
     data = np.concatenate([rng.normal(2.5, 1, 60), rng.normal(-2.5, 1, 30)])
     levels = np.array([2.5, -2.5])
     draws = levels[:, None, None] + 0.01 * rng.normal(size=(2, 400, 1))
-    fit = Fit("nuts", None, {}, {}, make_problem(lopsided, data),
-              FlatPosterior(draws=draws), "program lopsided")  # fmt: skip
+    fit = Fit(make_problem(lopsided, data), Posterior(NUTS(), draws=draws))
     stacked = stack_modes(fit, seed=1)
     # Narrow modes: the likelihood at the level is the predictive density.
     expected = stacking_weights(stats.norm(levels).logpdf(data[:, None]))
@@ -172,10 +174,10 @@ def test_what_cannot_be_stacked_is_said(laplace):
         stack_modes([])
     with pytest.raises(TypeError, match=r"fit\[0\] must be a Fit, got int"):
         stack_modes([1])
-    loaded = Fit("laplace", -1.0, {}, {}, None, None, "")
+    loaded = Fit(None, Posterior(Laplace(), log_evidence=-1.0))
     assert loaded.modes == (loaded,)
     with pytest.raises(ValueError, match=r"fit\[1\] was read from disk"):
         stack_modes([laplace, loaded])
-    other = Fit("nuts", None, {}, {}, laplace.problem, laplace.posterior, "")
+    other = Fit(laplace.problem, replace(laplace.posterior, method=NUTS()))
     with pytest.raises(ValueError, match="found by one method, got 'laplace' and 'nuts'"):
         stack_modes([laplace, other])

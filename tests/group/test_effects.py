@@ -366,7 +366,7 @@ def test_refused(linear_group, change, error, message):
 
 def test_refused_fits(linear_group, tmp_path):
     fits = list(linear_group.fits)
-    svi = bayesdcm.infer.Fit("svi", 0.0, {}, {}, fits[0].problem, None, "")
+    svi = bayesdcm.Fit(fits[0].problem, bayesdcm.infer.Posterior(bayesdcm.SVI(), log_evidence=0.0))
     with pytest.raises(ValueError, match="subject 2: fit must have a Gaussian posterior"):
         peb([*fits[:2], svi])
 

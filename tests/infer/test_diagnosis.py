@@ -8,10 +8,9 @@ import pytest
 import xarray as xr
 
 import bayesdcm
-from bayesdcm.infer import Fit, diagnose
+from bayesdcm.infer import NUTS, SVI, Fit, Posterior, diagnose
 from bayesdcm.infer.problem import make_problem
 from bayesdcm.infer.residuals import INPUT_LEVEL, WHITE_LEVEL, canonical_responses, left_over
-from bayesdcm.infer.results import FlatPosterior
 from bayesdcm.infer.tail_shape import TailShape, shape_of
 from bayesdcm.observe import gaussian
 
@@ -42,8 +41,9 @@ def sampled(linear, data, exact):
             "energy": np.cumsum(energy, axis=1) if slow_energy else energy,
             "diverging": diverging,
         }
-        posterior = FlatPosterior(draws=positions, statistics=statistics)
-        return Fit("nuts", None, {}, {"converged": True}, problem, posterior, "linear")
+        status = {"converged": True}
+        posterior = Posterior(NUTS(), draws=positions, statistics=statistics, status=status)
+        return Fit(problem, posterior)
 
     return make
 
@@ -93,18 +93,24 @@ def test_too_few_iterations(linear, data):
 
 def test_a_drifting_bound(sampled):
     healthy = sampled()
-    fit = Fit("svi", -1.0, {}, {"converged": False}, healthy.problem, with_density(healthy), "")
+    fit = Fit(healthy.problem, with_density(healthy, converged=False))
     only(fit, "The evidence lower bound was still drifting")
 
 
-def with_density(fit, scale=1.0):
+def with_density(fit, scale=1.0, converged=True):
     """Draws as of a variational posterior, whose density is scaled normal."""
     draws = fit.posterior.sample
     flat = draws.reshape(-1, draws.shape[-1])
     mean, covariance = flat.mean(0), np.cov(flat, rowvar=False) * scale
     white = np.linalg.solve(np.linalg.cholesky(covariance), (flat - mean).T)
     density = -(white**2).sum(0) / 2 - np.linalg.slogdet(2 * np.pi * covariance)[1] / 2
-    return FlatPosterior(draws=draws, log_q=density.reshape(draws.shape[:2]))
+    return Posterior(
+        SVI(),
+        draws=draws,
+        log_q=density.reshape(draws.shape[:2]),
+        log_evidence=-1.0,
+        status={"converged": converged},
+    )
 
 
 def test_a_stopped_run(sampled):
@@ -194,7 +200,7 @@ def test_an_approximation_that_is_too_narrow(sampled):
     healthy = sampled()
     # The draws are spread two and a half times as wide as the density says.
     posterior = with_density(healthy, scale=0.15)
-    fit = Fit("svi", -1.0, {}, {"converged": True}, healthy.problem, posterior, "")
+    fit = Fit(healthy.problem, posterior)
     only(fit, "The variational approximation differs from the true posterior (Pareto k-hat ")
 
 

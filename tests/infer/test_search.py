@@ -10,9 +10,9 @@ import pytest
 
 import bayesdcm
 from bayesdcm.group import fit_group
-from bayesdcm.infer.fitting import _gaussian_start
 from bayesdcm.infer.problem import make_problem
 from bayesdcm.infer.search import STEEP, UNEXPLAINED, coloured, explained_elsewhere, stopped_early
+from bayesdcm.infer.variational_laplace import gaussian_start
 
 TIMES = np.arange(80.0)
 
@@ -70,7 +70,7 @@ def test_programs_start_once_unless_they_are_asked_to_search():
 
 
 def test_nuts_starts_where_the_search_ended(found):
-    mean, _, record = _gaussian_start(make_problem(wave, heard(1.6)), "auto", 0)
+    mean, _, record = gaussian_start(make_problem(wave, heard(1.6)), "auto", 0)
     assert mean[0] == pytest.approx(float(found.mean["frequency"]), abs=1e-9)
     options = {"chains": 1, "draws": 50, "warmup": 50, "progress": False}
     fit = bayesdcm.fit(wave, heard(1.6), "nuts", starts="auto", **options)

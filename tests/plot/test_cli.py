@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 import bayesdcm
 from bayesdcm import cli
+from bayesdcm.infer.method import as_method
 
 
 @pytest.fixture
@@ -28,9 +29,10 @@ def fitted(study, monkeypatch):
     """Answer `fit` with a fit made before, and remember how it was asked."""
     asked = []
 
-    def answer(model, data, method="laplace", **options):
-        asked.append((model, method, options))
-        return study.fits[method]
+    def answer(model, data, method, **options):
+        method = as_method(method or "laplace", {})
+        asked.append((model, method.name, options | method.options()))
+        return study.fits[method.name]
 
     monkeypatch.setattr("bayesdcm.infer.fitting.fit", answer)
     return asked
@@ -76,13 +78,13 @@ def test_fit_prints_saves_and_reports(run, study, tmp_path):
 def test_options_reach_the_method(run, study, fitted):
     done = run(
         "fit", study.path, "--method", "nuts", "--integrator", "nonlinear", "--seed", 3,
-        "--chains", 2, "--draws", 50, "--warmup", 25, "--target-accept", 0.9, "--quiet",
+        "--chains", 2, "--draws", 50, "--warmup", 25, "--target-accept", 0.85, "--quiet",
     )  # fmt: skip
     assert done.exit_code == 0, done.output
     (model, method, options), *_ = fitted
     assert (model.integrator, method) == ("nonlinear", "nuts")
     assert options == {
-        "seed": 3, "progress": False, "chains": 2, "draws": 50, "warmup": 25, "target_accept": 0.9,
+        "seed": 3, "progress": False, "chains": 2, "draws": 50, "warmup": 25, "target_accept": 0.85,
     }  # fmt: skip
     assert done.stderr == ""
     assert "r_hat" in done.stdout
