@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesdcm.infer.density import Layout, Program, layout
+from bayesdcm.models.facts import Facts
 
 FREE = "_free"
 
@@ -117,6 +118,8 @@ class Problem:
         The observed site that is rescaled before modelling.
     description : str
         The model in one line.
+    facts : Facts
+        Kind, units, citations and words of the model; of a program, no more than that it is one.
     """
 
     source: ModelSource | ProgramSource | SharedSource
@@ -130,6 +133,7 @@ class Problem:
     arrange: Callable[[NDArray], NDArray]
     restored: str | None
     description: str
+    facts: Facts = field(default_factory=Facts)
 
     @property
     def flat_labels(self) -> list[str]:
@@ -223,6 +227,7 @@ def _model_problem(model: Any, data: Any) -> Problem:
         partial(_arrange, model, data),
         model.observed_site,
         repr(model),
+        model.facts() if hasattr(model, "facts") else Facts(),
     )
 
 

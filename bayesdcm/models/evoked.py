@@ -36,6 +36,7 @@ from bayesdcm.models.evoked_response import (
     evoked_states,
     prepare_evoked,
 )
+from bayesdcm.models.facts import Facts
 from bayesdcm.models.priors import (
     SPM_NOISE,
     WIDE_NOISE,
@@ -53,6 +54,40 @@ NEURAL = {"erp": ERP, "cmc": CMC, "lfp": LFP, "nmda": NMDA}
 CONFOUND_PRECISION = float(np.exp(-16))
 
 Parameters = Mapping[str, ArrayLike]
+
+DIPOLES = (
+    "Kiebel SJ, David O, Friston KJ (2006). Dynamic causal modelling of evoked responses in "
+    "EEG/MEG with lead field parameterization. NeuroImage 30:1273-1284.",
+    "https://doi.org/10.1016/j.neuroimage.2005.12.055",
+)
+# Everything else is a log scaling.
+UNITS = {
+    "B": "change of log scaling",
+    "modulatory": "−32 per unit activity",
+    "modulatory_effect": "change, −32 per unit activity",
+    "input_timing": ("128 ms", "log scaling of the standard deviation"),
+    "position": "mm",
+    "moment": "a.u.",
+    "gain": "a.u.",
+    "patch_weight": "a.u.",
+    "contribution": "relative weight",
+    "log_precision": "log precision",
+    "connection_strength": "relative to the prior mean",
+}
+TITLES = {
+    "A": "Connections A",
+    "B": "Condition effects B",
+    "C": "Driving inputs C",
+    "delay": "Conduction delays",
+    "modulatory": "Modulatory connections",
+    "modulatory_effect": "Condition effects on modulatory connections",
+}
+LABEL_NOTE = (
+    "Labels read A[kind, to, from], B[effect, to, from] and C[to, input]. Neural parameters are "
+    "logarithms of factors on the prior mean (0 is a factor of 1, 0.69 of 2); B is added to A "
+    "where a condition has the effect, its diagonal to the gain of a source. Onsets are in "
+    "128 ms, positions in mm, dipole moments in arbitrary units. "
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,6 +259,25 @@ class EvokedDCM(SourceNames):
             *spatial_priors(self),
             self.source_model.contribution,
             noise_prior(*(SPM_NOISE if self.integrator == "local_linear" else WIDE_NOISE)),
+        )
+
+    def facts(self) -> Facts:
+        """Kind, units, citations and words that results carry."""
+        source = self.source_model
+        dipoles = (DIPOLES,) if self.observation == "ecd" else ()
+        scalings = {prior.name: "log scaling" for prior in self.priors}
+        return Facts(
+            kind="evoked responses",
+            node="source",
+            neural=source.title,
+            units=scalings | UNITS,
+            titles=TITLES,
+            headline=("B", "A"),
+            gain=(source.modulated_gain, source.gain_in_words),
+            populations=source.populations,
+            label_note=LABEL_NOTE,
+            citations=tuple(dict.fromkeys([ERP.citation, *dipoles, source.citation])),
+            wide_noise="integrator='delayed'" if self.integrator == "local_linear" else "",
         )
 
     # The program

@@ -23,6 +23,7 @@ from bayesdcm.models.bold_response import (
     physical_quantities,
     time_grid_on_device,
 )
+from bayesdcm.models.facts import Facts
 from bayesdcm.models.priors import (
     SPM_NOISE,
     WIDE_NOISE,
@@ -39,6 +40,43 @@ from bayesdcm.observe.gaussian import ConfoundBasis, gaussian
 from bayesdcm.observe.side_by_side import expects_subjects
 
 Parameters = Mapping[str, ArrayLike]
+
+GUIDE = (
+    "Zeidman P et al. (2019). A guide to group effective connectivity analysis, part 1: first "
+    "level analysis with DCM for fMRI. NeuroImage 200:174-190.",
+    "https://doi.org/10.1016/j.neuroimage.2019.06.031",
+)
+RATE_UNITS = {False: "Hz", True: "log scaling of 1/8 Hz"}
+UNITS = {
+    "A_backward": "half the log odds",
+    "C": "1/16 Hz",
+    "transit": "log scaling of 2 s",
+    "decay": "log scaling of 0.64 Hz",
+    "epsilon": "log scaling",
+    "log_precision": "log precision",
+    "effective_connectivity": "Hz",
+    "modulated_connectivity": "Hz",
+    "input_effect": "Hz",
+    "transit_time": "s",
+    "decay_rate": "Hz",
+}
+TITLES = {
+    "A": "Endogenous connections A",
+    "B": "Modulation B",
+    "C": "Driving inputs C",
+    "D": "Gating D",
+    "effective_connectivity": "Effective connectivity without input",
+    "modulated_connectivity": "Effective connectivity",
+    "input_effect": "Driving inputs",
+}
+RATES_IN_WORDS = {
+    False: "Connections between regions are in Hz, self-connections are log scalings of 0.5 Hz, ",
+    True: "Connections are log scalings of 1/8 Hz, ",
+}
+LABEL_NOTE = (
+    "Labels read A[to, from], B[input, to, from] and C[to, input]. {}driving inputs are in "
+    "1/16 Hz, haemodynamic parameters log scalings. "
+)
 
 
 class Prepared(NamedTuple):
@@ -227,6 +265,20 @@ class TaskDCM(RegionalModel):
     @property
     def _as_spm(self) -> bool:
         return self.integrator == "bilinear"
+
+    def facts(self) -> Facts:
+        """Kind, units, citations and words that results carry."""
+        return Facts(
+            kind="task fMRI",
+            node="region",
+            neural=self.neural.title,
+            units=UNITS | dict.fromkeys("ABD", RATE_UNITS[self.two_state]),
+            self_units={} if self.two_state else dict.fromkeys("ABD", "log scaling of 0.5 Hz"),
+            titles=TITLES,
+            label_note=LABEL_NOTE.format(RATES_IN_WORDS[self.two_state]),
+            citations=tuple(dict.fromkeys([Bilinear.citation, GUIDE, self.neural.citation])),
+            wide_noise="integrator='nonlinear'" if self._as_spm else "",
+        )
 
     # The program
 

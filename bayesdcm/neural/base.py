@@ -67,6 +67,8 @@ class NeuralModel(ABC):
     D: NDArray[np.float64] | None
     states: ClassVar[tuple[str, ...]]
     output: ClassVar[int] = 0
+    title: ClassVar[str] = ""
+    citation: ClassVar[tuple[str, str]] = ("", "")
 
     @property
     @abstractmethod

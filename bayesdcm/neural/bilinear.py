@@ -115,6 +115,12 @@ class Bilinear(NeuralModel):
     D: NDArray[np.float64] | None = None
 
     states: ClassVar[tuple[str, ...]] = ("activity",)
+    title: ClassVar[str] = "bilinear"
+    citation: ClassVar[tuple[str, str]] = (
+        "Friston KJ, Harrison L, Penny W (2003). Dynamic causal modelling. NeuroImage "
+        "19:1273-1302.",
+        "https://doi.org/10.1016/S1053-8119(03)00202-7",
+    )
 
     @property
     def affine(self) -> bool:

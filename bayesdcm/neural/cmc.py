@@ -95,7 +95,14 @@ class CMC(SourceModel):
     }
     input_gain: ClassVar[float] = 32.0
     modulated_gain: ClassVar[str] = "intrinsic"
+    gain_in_words: ClassVar[str] = "self-inhibition of superficial cells"
     contributing: ClassVar[tuple[int, tuple[int, ...]]] = (2, (0, 6))
+    title: ClassVar[str] = "CMC"
+    citation: ClassVar[tuple[str, str]] = (
+        "Bastos AM, Usrey WM, Adams RA, Mangun GR, Fries P, Friston KJ (2012). Canonical "
+        "microcircuits for predictive coding. Neuron 76:695-711.",
+        "https://doi.org/10.1016/j.neuron.2012.10.038",
+    )
 
     def dynamics(self, x: jax.Array, drive: jax.Array, parameters: Parameters) -> jax.Array:
         """Rate of change of the states, see `SourceModel.dynamics`."""

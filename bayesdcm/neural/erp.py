@@ -81,7 +81,14 @@ class ERP(SourceModel):
     }
     input_gain: ClassVar[float] = 2.0
     modulated_gain: ClassVar[str] = "synaptic_gain"
+    gain_in_words: ClassVar[str] = "excitatory synaptic gain"
     contributing: ClassVar[tuple[int, tuple[int, ...]]] = (8, (0, 6))
+    title: ClassVar[str] = "ERP"
+    citation: ClassVar[tuple[str, str]] = (
+        "David O, Kiebel SJ, Harrison LM, Mattout J, Kilner JM, Friston KJ (2006). Dynamic causal "
+        "modeling of evoked responses in EEG and MEG. NeuroImage 30:1255-1272.",
+        "https://doi.org/10.1016/j.neuroimage.2005.10.045",
+    )
 
     def dynamics(self, x: jax.Array, drive: jax.Array, parameters: Parameters) -> jax.Array:
         """Rate of change of the states, see `SourceModel.dynamics`."""

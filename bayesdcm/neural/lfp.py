@@ -87,7 +87,14 @@ class LFP(SourceModel):
     delay_in_flow: ClassVar[bool] = True
     input_gain: ClassVar[float] = 1.0
     modulated_gain: ClassVar[str] = "synaptic_gain"
+    gain_in_words: ClassVar[str] = "excitatory synaptic gain"
     contributing: ClassVar[tuple[int, tuple[int, ...]]] = (8, (0, 6))
+    title: ClassVar[str] = "LFP"
+    citation: ClassVar[tuple[str, str]] = (
+        "Moran RJ, Kiebel SJ, Stephan KE, Reilly RB, Daunizeau J, Friston KJ (2007). A neural "
+        "mass model of spectral responses in electrophysiology. NeuroImage 37:706-720.",
+        "https://doi.org/10.1016/j.neuroimage.2007.05.032",
+    )
 
     def dynamics(self, x: jax.Array, drive: jax.Array, parameters: Parameters) -> jax.Array:
         """Rate of change of the states, see `SourceModel.dynamics`."""

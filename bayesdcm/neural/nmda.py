@@ -109,7 +109,14 @@ class NMDA(SourceModel):
     }
     input_gain: ClassVar[float] = 1.0
     modulated_gain: ClassVar[str] = "intrinsic"
+    gain_in_words: ClassVar[str] = "intrinsic excitatory strength"
     contributing: ClassVar[tuple[int, tuple[int, ...]]] = (2, (0, 1))
+    title: ClassVar[str] = "NMDA"
+    citation: ClassVar[tuple[str, str]] = (
+        "Moran RJ, Stephan KE, Dolan RJ, Friston KJ (2011). Consistent spectral predictors for "
+        "dynamic causal models of steady-state responses. NeuroImage 55:1694-1708.",
+        "https://doi.org/10.1016/j.neuroimage.2010.12.046",
+    )
 
     def _currents(
         self, V: jax.Array, g_E: jax.Array, g_I: jax.Array, drive: jax.Array, p: Parameters

@@ -234,6 +234,10 @@ class SourceModel(ABC):
     # Scale of the input, and the array of gains whose first column diag(B) changes.
     input_gain: ClassVar[float]
     modulated_gain: ClassVar[str]
+    # What the diagonal of B changes in a source, in words.
+    gain_in_words: ClassVar[str]
+    title: ClassVar[str]
+    citation: ClassVar[tuple[str, str]]
     # States that sensors see: the one of unit weight, and those of unknown weight.
     contributing: ClassVar[tuple[int, tuple[int, ...]]]
 

@@ -60,6 +60,12 @@ class TwoState(NeuralModel):
     backwards: bool = False
 
     states: ClassVar[tuple[str, ...]] = ("excitatory", "inhibitory")
+    title: ClassVar[str] = "two-state"
+    citation: ClassVar[tuple[str, str]] = (
+        "Marreiros AC, Kiebel SJ, Friston KJ (2008). Dynamic causal modelling for fMRI: a "
+        "two-state model. NeuroImage 39:269-278.",
+        "https://doi.org/10.1016/j.neuroimage.2007.08.019",
+    )
 
     @property
     def affine(self) -> bool:

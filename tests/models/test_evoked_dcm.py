@@ -1,6 +1,7 @@
 """EvokedDCM: structure, checks of data, restriction, prediction, simulation, integrators."""
 
 import dataclasses
+import json
 import pickle
 
 import jax
@@ -10,6 +11,7 @@ import pytest
 
 from bayesdcm.data import EvokedData, GridHead, SphereHead, SurfaceHead
 from bayesdcm.models.evoked import EvokedDCM
+from bayesdcm.models.facts import Facts
 
 FORWARD, BACKWARD = [[0, 0], [1, 0]], [[0, 1], [0, 0]]
 POSITIONS = [[-42.0, -22.0, 7.0], [46.0, -14.0, 8.0]]
@@ -465,3 +467,20 @@ def test_channels_that_are_named_as_other_sources_are_refused():
         model.prepare(data)
     model.check(data.reordered(channel_names=["A1", "STG"]))
     model.check(data.replace(channel_names=["x", "y"]))
+
+
+@pytest.mark.parametrize("neural", ["erp", "cmc", "lfp", "nmda"])
+def test_facts_name_units_and_citations(neural):
+    dipoles = EvokedDCM(forward=FORWARD, neural=neural, positions=POSITIONS).facts()
+    assert (dipoles.kind, dipoles.node, dipoles.neural) == (
+        "evoked responses",
+        "source",
+        neural.upper(),
+    )
+    assert Facts(**json.loads(json.dumps(dipoles.as_dict()))) == dipoles
+    assert dipoles.unit("input_timing", (0, 0)) == "128 ms"
+    assert dipoles.unit("position", (0, 0)) == "mm" and dipoles.unit("A") == "log scaling"
+    assert len(dipoles.citations) == 2 + (neural != "erp")
+    assert dipoles.gain[0] in {"synaptic_gain", "intrinsic"} and dipoles.populations
+    model = EvokedDCM(forward=FORWARD, observation="lfp", integrator="delayed")
+    assert len(model.facts().citations) == 1 and model.facts().wide_noise == ""

@@ -1,6 +1,7 @@
 """TaskDCM: structure, restriction, prediction's checks, simulation."""
 
 import dataclasses
+import json
 import pickle
 
 import jax
@@ -9,6 +10,7 @@ import pytest
 
 from bayesdcm.data import BoldData
 from bayesdcm.models import TaskDCM
+from bayesdcm.models.facts import Facts
 
 A = [[1, 0], [1, 1]]
 B = [[[0, 0], [0, 0]], [[0, 0], [1, 0]]]
@@ -232,3 +234,18 @@ def test_predict_compiles_once_for_a_structure_and_a_shape(model, design, parame
     moved = jax.tree.map(lambda value: value * 0.9, parameters)
     TaskDCM(A, B, C).predict(moved, design.replace(inputs=design.inputs * 0.5))
     assert _compiled_response._cache_size() == before
+
+
+def test_facts_are_plain_values_with_units():
+    kinds = {"bilinear": {}, "two-state": {"two_state": True}}
+    for neural, options in kinds.items():
+        facts = TaskDCM(A=[[1, 1], [1, 1]], C=[[1], [0]], **options).facts()
+        assert (facts.kind, facts.node, facts.neural) == ("task fMRI", "region", neural)
+        assert Facts(**json.loads(json.dumps(facts.as_dict()))) == facts
+        between, itself = facts.unit("A", (0, 1)), facts.unit("A", (1, 1))
+        rates = {"bilinear": ("Hz", "log scaling of 0.5 Hz")}
+        assert (between, itself) == rates.get(neural, ("log scaling of 1/8 Hz",) * 2)
+        assert facts.unit("transit_time") == "s" and facts.unit("unknown") == ""
+        assert facts.wide_noise == ""
+    spm = TaskDCM(A=[[1]], C=[[1]], integrator="bilinear").facts()
+    assert spm.wide_noise == "integrator='nonlinear'"
