@@ -26,7 +26,7 @@ def positive_integer(name: str, value: Any) -> None:
 def positive_number(name: str, value: Any) -> None:
     """Raise an error unless an option is a positive number."""
     number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-    if not (number and np.isfinite(value) and value > 0):
+    if not (number and 0 < value < float("inf")):
         raise ValueError(f"{name} must be a positive number, got {value!r}")
 
 

@@ -56,11 +56,13 @@ class NUTS(Method):
     ----------
     starts : int, array_like, "auto" or None
         Of variational Laplace, see `Laplace`.
-    chains, draws : int
-        Chains, and kept iterations of each.
+    chains : int
+        Chains.
     warmup : int, optional
         Iterations of each chain before adaptation ends, rounded up to blocks of 25. None: 200, or
         400 where a metric is adapted.
+    draws : int
+        Kept iterations of each chain.
     target_accept : float
         Acceptance rate that the step size aims at.
     max_tree_depth : int

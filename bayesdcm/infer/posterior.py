@@ -80,6 +80,17 @@ class Posterior:
         return (-0.5 * (white**2).sum(0) - log_scale).reshape(self.sample.shape[:2])
 
     def again(self, number: int) -> Posterior:
-        """The same Gaussian with other draws, the sample of this number; 0 is this one."""
+        """The same Gaussian with other draws.
+
+        Parameters
+        ----------
+        number : int
+            Of the sample; 0 is this one.
+
+        Returns
+        -------
+        Posterior
+            With another seed.
+        """
         seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
         return replace(self, seed=seed) if number else self
