@@ -13,11 +13,13 @@ fi
 # Installed again only when pyproject.toml changes: the installation is editable.
 if ! cmp -s pyproject.toml .venv-test/installed-for.toml; then
   echo "Installing into .venv-test ..."
-  .venv-test/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+  .venv-test/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,docs]'
   cp pyproject.toml .venv-test/installed-for.toml
 fi
 PATH="$PWD/.venv-test/bin:$PATH"
 export MPLBACKEND=Agg
+# Progress bars need no widgets where nobody watches.
+export PYTHONWARNINGS="ignore:IProgress not found"
 # Programs that were compiled once serve all tests and scripts. JAX locks the folder if it has a
 # largest size, so that processes never read what another is writing.
 export JAX_COMPILATION_CACHE_DIR="$PWD/.venv-test/compiled"

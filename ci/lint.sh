@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Style, spelling, order of the rooms. Seconds.
+# Style, spelling, order of imports between subpackages. Seconds.
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 ruff check .
 ruff format --check .

@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# Execute every tutorial from its first cell to its last, two at a time.
+# Execute every tutorial from its first cell to its last, two at a time. The notebooks with their
+# outputs stay in docs/tutorials, which git ignores: the documentation shows them.
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
-# Short runs: the text is written for longer ones, which the documentation shows.
+# Short runs: the text is written for longer ones, 750 draws.
 export BAYESDCM_TUTORIAL_DRAWS="${BAYESDCM_TUTORIAL_DRAWS:-50}"
-executed=$(mktemp -d)
-trap 'rm -rf "$executed"' EXIT
-export executed
+unset MPLBACKEND # figures belong into the notebooks
+rm -rf docs/tutorials
+mkdir docs/tutorials
 # Tutorials run in the folder of the executed copy, and find the data beside them there.
-cp tutorials/*.csv "$executed"
+cp tutorials/*.csv docs/tutorials
 execute() {
   echo "Executing $1"
-  jupytext --quiet --to ipynb --execute \
-    --output "$executed/$(basename "$1" .md).ipynb" "$1"
+  jupytext --quiet --to ipynb --execute --output "docs/tutorials/$(basename "$1" .md).ipynb" "$1"
 }
 export -f execute
 # The longest first.

@@ -1,6 +1,6 @@
 """Comparison of fits, and of models nested in a fitted one.
 
-The room is a function, too: ``bayesdcm.compare(fits)`` is `bayesdcm.compare.compare`.
+The subpackage is a function, too: ``bayesdcm.compare(fits)`` is `bayesdcm.compare.compare`.
 """
 
 import sys
@@ -54,10 +54,10 @@ __all__ = [
 ]
 
 
-class _Room(ModuleType):
-    """A room that can be called.
+class _CallableSubpackage(ModuleType):
+    """A subpackage that can be called.
 
-    The name of the room is also the best name for what it is there for, as ArviZ users know it.
+    Its name is also the best name for what it is there for, as ArviZ users know it.
     Were `compare` bound to the function instead, ``bayesdcm.compare.reduce`` and its like would
     be lost, or found or not depending on what had been imported before.
     """
@@ -65,4 +65,4 @@ class _Room(ModuleType):
     __call__ = staticmethod(compare)
 
 
-sys.modules[__name__].__class__ = _Room
+sys.modules[__name__].__class__ = _CallableSubpackage

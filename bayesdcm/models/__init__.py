@@ -1,4 +1,4 @@
-"""Models that users name: generative programs assembled from the other rooms."""
+"""Models that users name: generative programs assembled from the other parts."""
 
 from bayesdcm.models.evoked import EvokedDCM
 from bayesdcm.models.examples import Example, load_example
