@@ -56,6 +56,8 @@ autosummary_context = {"package_names": bayesdcm.__all__}
 # On file systems that ignore case, Fit and fit would share a file.
 autosummary_filename_map = {"bayesdcm.Fit": "bayesdcm.Fit-class"}
 autodoc_typehints = "none"
+# `fit` in a docstring is a link.
+default_role = "autolink"
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = False
 
