@@ -208,3 +208,17 @@ def test_no_machine_paths():
 def test_no_large_files():
     large = [path.name for path in tracked_text_files() if path.stat().st_size > 1_000_000]
     assert large == []
+
+
+def test_every_tutorial_has_a_card_and_a_picture():
+    gallery = (ROOT / "docs" / "tutorials.md").read_text()
+    for path in (ROOT / "tutorials").glob("*.md"):
+        for part in (f":link: tutorials/{path.stem}\n", f"{path.stem}.png", f"{path.stem}.ipynb"):
+            assert gallery.count(part) == 1, f"docs/tutorials.md has no {part}"
+        pictures = path.read_text().count("\n:tags: [thumbnail]\n")
+        assert pictures == 1, f"{path.name}: {pictures} cells have the tag thumbnail"
+
+
+def test_the_citation_is_of_this_version():
+    citation = (ROOT / "CITATION.cff").read_text()
+    assert re.findall(r"^version: (.*)$", citation, flags=re.M) == [bayesdcm.__version__]
