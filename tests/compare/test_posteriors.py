@@ -5,13 +5,15 @@ import pandas as pd
 import pytest
 
 from bayesdcm import compare_posteriors
+from bayesdcm.infer import Posterior
+from bayesdcm.infer.method import METHODS
 
 
 class Known:
     """A fit of which only the summary is known."""
 
     def __init__(self, method, **parameters):
-        self.method = method
+        self.posterior = Posterior(METHODS[method]())
         self.table = pd.DataFrame(
             [{"mean": mean, "sd": sd} for mean, sd in parameters.values()],
             index=pd.Index(list(parameters), name="parameter"),
