@@ -1,6 +1,6 @@
 """Process-wide settings of JAX, made once, when ``bayesdcm`` is imported.
 
-Three settings, all without importing JAX:
+Four settings, all without importing JAX:
 
 **Double precision.** A free energy is a sum of log-determinants and quadratic forms of several
 thousand numbers, of which differences of a tenth matter; single precision does not carry it. The
@@ -26,6 +26,9 @@ where arrays are large: `bayesdcm.infer.threads.map_rows` keeps matrices few the
 process at a flag that it does not know, so this one is only set for the versions of jaxlib that
 were tried.
 
+**Compiled programs** are kept on disk between processes: `bayesdcm._compiled_programs` says where,
+and how to switch it off (``BAYESDCM_KEEP_COMPILED=0``).
+
 Whatever the user has put into ``XLA_FLAGS`` is kept, a threshold of the user's own included, and
 ``BAYESDCM_KEEP_XLA_FLAGS=1`` leaves the variable untouched.
 """
@@ -37,6 +40,8 @@ import re
 import sys
 from collections.abc import MutableMapping
 from pathlib import Path
+
+from bayesdcm._compiled_programs import keep_compiled_programs
 
 logger = logging.getLogger("bayesdcm")
 
@@ -55,13 +60,14 @@ _EXTRA_OPTIONS_LIST = re.compile(
 
 
 def configure() -> None:
-    """Switch JAX to double precision, and to fast loops and safe linear algebra on the CPU.
+    """Switch JAX to double precision, fast loops, safe linear algebra, and kept programs.
 
     Called once, by ``import bayesdcm``; a second call changes nothing.
     """
     enable_float64(os.environ)
     if os.environ.get("BAYESDCM_KEEP_XLA_FLAGS", "") in ("", "0"):
         set_xla_flags(os.environ)
+    keep_compiled_programs(os.environ)
 
 
 def enable_float64(environ: MutableMapping[str, str]) -> None:
