@@ -1,6 +1,7 @@
 __version__: str
 
 __all__ = [
+    "DCM",
     "BoldData",
     "BoldDesign",
     "EvokedDCM",
@@ -63,6 +64,7 @@ from .infer.results import Fit
 from .infer.storage import load_fit
 from .infer.svi import SVI
 from .infer.variational_laplace import Laplace
+from .models.dcm import DCM
 from .models.evoked import EvokedDCM
 from .models.examples import load_example
 from .models.spm import read_spm_dcm

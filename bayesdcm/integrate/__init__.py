@@ -1,10 +1,28 @@
-"""Integrators: pure functions of a flow, initial states, inputs and parameters."""
+"""Solvers of neural models, and the pure functions of flows and inputs that they are made of."""
 
-from bayesdcm.integrate.expansion import affine_generators, bilinear_generators, expand
+from bayesdcm.integrate.base import HeldInputs, Solver
+from bayesdcm.integrate.delayed import Delayed
+from bayesdcm.integrate.evoked_input import StimulusDriven
+from bayesdcm.integrate.exact_cascade import ExactCascade
+from bayesdcm.integrate.expanded_delays import LocalLinear
+from bayesdcm.integrate.expansion import (
+    BilinearExpansion,
+    affine_generators,
+    bilinear_generators,
+    expand,
+)
 from bayesdcm.integrate.grid import TimeGrid, sample_bins, time_grid
-from bayesdcm.integrate.runge_kutta import runge_kutta
+from bayesdcm.integrate.runge_kutta import RungeKutta, runge_kutta
 
 __all__ = [
+    "BilinearExpansion",
+    "Delayed",
+    "ExactCascade",
+    "HeldInputs",
+    "LocalLinear",
+    "RungeKutta",
+    "Solver",
+    "StimulusDriven",
     "TimeGrid",
     "affine_generators",
     "bilinear_generators",

@@ -13,11 +13,21 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from bayesdcm.data.by_value import ByValue
+from bayesdcm.integrate.evoked_input import StimulusDriven
+from bayesdcm.neural.base import NeuralModel, Parameters, Prior, from_vector, to_vector
+
+# Steps of the delay equations, and how long past states are kept, s.
+LONGEST_STEP = 0.0005
+LONGEST_DELAY = 0.1
 
 
 class _History(NamedTuple):
@@ -123,3 +133,44 @@ def delayed(
         return carry, carry[0]
 
     return jax.lax.scan(sample, (x0, history), held)[1]
+
+
+@dataclass(frozen=True)
+class Delayed(StimulusDriven):
+    """The method of steps: the delay equations themselves, in steps of half a millisecond.
+
+    Delays must be zero or from 0.5 to 100 ms. Slower than `LocalLinear`, which expands them.
+
+    Parameters
+    ----------
+    onset, duration : float or array_like
+        Prior mean of the time at which the input peaks, and of its standard deviation, s.
+
+    Examples
+    --------
+    >>> Delayed().duration
+    0.016
+    """
+
+    def settings(
+        self, neural: NeuralModel, dt: float, design: np.ndarray, priors: Mapping[str, Prior]
+    ) -> ByValue[tuple]:
+        """Steps in a sample, and steps for which past states are kept."""
+        substeps = int(np.ceil(dt / LONGEST_STEP - 1e-9))
+        return ByValue((substeps, int(np.ceil(LONGEST_DELAY / (dt / substeps)))))
+
+    def trajectory(
+        self, neural: NeuralModel, parameters: Parameters, start: jax.Array, arrays: dict
+    ) -> jax.Array:
+        """See `StimulusDriven.trajectory`."""
+        substeps, memory = arrays["settings"].value
+        half_steps = jnp.arange(2 * substeps * len(arrays["times"]) + 1)
+        step = arrays["dt"] / substeps
+        inputs = self.inputs(neural, parameters, half_steps * step / 2 + arrays["start"])
+
+        def flow(x: jax.Array, u: jax.Array) -> jax.Array:
+            return to_vector(neural.flow(from_vector(x, neural.n_nodes), u, parameters))
+
+        delays = neural.delays(parameters)
+        delays = jnp.zeros((len(start),) * 2) if delays is None else delays
+        return delayed(flow, start, inputs, delays, step, memory, every=substeps)

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from numpy.typing import ArrayLike
+
+from bayesdcm.data.evoked import EvokedData
+from bayesdcm.integrate.base import Solver
+from bayesdcm.neural.base import NeuralModel, Parameters, Prior, from_vector, to_vector
 
 AMPLITUDE = 32.0
 ONSET_SCALE = 0.128
@@ -58,3 +68,71 @@ def stimulus_input(
         return AMPLITUDE * bump
     risen = jnp.cumsum(bump, axis=0) / bump.sum(axis=0)
     return AMPLITUDE * (sustained * risen + (1 - sustained) * bump)
+
+
+@dataclass(frozen=True)
+class StimulusDriven(Solver):
+    """A solver of models that a stimulus excites, in every condition of an experiment.
+
+    Parameters
+    ----------
+    onset, duration : float or array_like
+        Prior mean of the time at which the input peaks, and of its standard deviation, s; one
+        for all inputs or one each. A parameter ``input_timing`` of the neural model changes them.
+    """
+
+    onset: ArrayLike = 0.060
+    duration: ArrayLike = 0.016
+
+    data_class = EvokedData
+
+    # Data are constants, also where a caller's function of parameters is being traced.
+    @jax.ensure_compile_time_eval()
+    def prepare(
+        self,
+        neural: NeuralModel,
+        observer: Any,
+        design: EvokedData,
+        priors: Mapping[str, Prior],
+    ) -> dict[str, Any]:
+        """Times, effects of the conditions, and settings; see `Solver.prepare`."""
+        dt = 1 / design.sampling_rate
+        common = {
+            # As in SPM, the first sample comes one step after the start of integration, which
+            # is thought to be at the time of the first sample.
+            "times": jnp.arange(1, design.n_times + 1) * dt,
+            "start": jnp.asarray(design.times[0]),
+            "dt": jnp.asarray(dt),
+            "design": jnp.asarray(design.design),
+        }
+        return common | {"settings": self.settings(neural, dt, np.asarray(design.design), priors)}
+
+    @abstractmethod
+    def settings(
+        self, neural: NeuralModel, dt: float, design: np.ndarray, priors: Mapping[str, Prior]
+    ) -> Any:
+        """What the compiler must know, as a pytree without arrays."""
+
+    @abstractmethod
+    def trajectory(
+        self, neural: NeuralModel, parameters: Parameters, start: jax.Array, arrays: dict
+    ) -> jax.Array:
+        """Vectors of states at the samples of one condition, shape (times, nodes * states)."""
+
+    def inputs(self, neural: NeuralModel, parameters: Parameters, times: jax.Array) -> jax.Array:
+        """Inputs at some times from the stimulus, shape (times, inputs)."""
+        timing = parameters.get("input_timing", jnp.zeros((neural.n_inputs, 2)))
+        return stimulus_input(times, self.onset, self.duration, timing)
+
+    def solve(
+        self, neural: NeuralModel, observer: Any, parameters: Parameters, arrays: dict
+    ) -> jax.Array:
+        """States relative to rest, (conditions, times, nodes, states); see `Solver.solve`."""
+
+        def condition(effects: jax.Array) -> jax.Array:
+            changed = neural.condition(parameters, effects)
+            start = to_vector(jnp.asarray(neural.rest(changed), float))
+            moved = self.trajectory(neural, changed, start, arrays)
+            return jax.vmap(lambda x: from_vector(x - start, neural.n_nodes))(moved)
+
+        return jax.vmap(condition)(arrays["design"])

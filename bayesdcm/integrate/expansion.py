@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from bayesdcm.integrate.cascade import Cascade, exponential
-from bayesdcm.integrate.grid import TimeGrid
+from bayesdcm.integrate.base import HeldInputs, activity_drive, flat_flow
+from bayesdcm.integrate.cascade import Cascade, exponential, propagators, trajectory
+from bayesdcm.integrate.grid import TimeGrid, at_samples, bins_after_onset
+from bayesdcm.neural.base import NeuralModel, Parameters
 
 Flow = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -115,6 +119,35 @@ def bilinear_generators(expansion: Expansion, inputs: jax.Array) -> jax.Array:
     return _augmented(jacobian, constant)
 
 
+def filtered_trajectory(
+    generators: jax.Array, drive: jax.Array, filters: jax.Array, grid: TimeGrid
+) -> jax.Array:
+    """States of linear filters that a piecewise affine system drives.
+
+    Parameters
+    ----------
+    generators : jax.Array
+        Generator of the driving states for each distinct input, with a leading constant, shape
+        (distinct inputs, m, m), 1/s.
+    drive : jax.Array
+        Which combination of driving states enters each filter's first state, (regions, m).
+    filters : jax.Array
+        Rates of the filters, shape (regions, k, k), 1/s.
+    grid : TimeGrid
+        Steps.
+
+    Returns
+    -------
+    jax.Array
+        Filter states at every point, shape (steps + 1, regions, k).
+    """
+    entry = jnp.zeros(filters.shape[-1]).at[0].set(1.0)
+    cascade = Cascade(generators, entry[None, :, None] * drive[:, None, :], filters)
+    x0 = jnp.zeros(generators.shape[-1]).at[0].set(1.0)
+    h0 = jnp.zeros(filters.shape[:2])
+    return trajectory(propagators(cascade, grid), grid, x0, h0)[1]
+
+
 def gated_trajectory(
     flow: Flow,
     expansion: Expansion,
@@ -177,10 +210,80 @@ def gated_trajectory(
     return jnp.concatenate([start[1][None], h])
 
 
-__all__ = [
-    "Expansion",
-    "affine_generators",
-    "bilinear_generators",
-    "expand",
-    "gated_trajectory",
-]
+@dataclass(frozen=True)
+class BilinearExpansion(HeldInputs):
+    """SPM's scheme for task fMRI: the whole system is expanded to first order about rest.
+
+    Fast and, at strong responses, up to a third of the peak away from the equations.
+
+    Parameters
+    ----------
+    gated : bool
+        Expand anew about once a second along the activity of the first population, as
+        ``spm_int_D`` does for nonlinear DCM; the linear term then acts twice.
+
+    Examples
+    --------
+    >>> BilinearExpansion()
+    BilinearExpansion(gated=False)
+    """
+
+    gated: bool = False
+
+    def check(self, neural: NeuralModel, observer: Any) -> None:
+        """Raise ValueError unless the observer has states, which are expanded too."""
+        super().check(neural, observer)
+        if not observer.states:
+            raise ValueError(
+                "solver BilinearExpansion expands the observer about rest, but "
+                f"{type(observer).__name__} has no states of its own; use RungeKutta"
+            )
+
+    def grid_options(self, neural: NeuralModel, observer: Any, design: Any) -> dict[str, Any]:
+        """Input changes and scans; with `gated`, SPM's points of expansion too."""
+        if not self.gated:
+            return {}
+        # About once a second, in step with the first region.
+        updates = max(int(np.floor(design.repetition_time + 0.5)), 1) * design.n_scans
+        bins = -(-np.arange(updates) * len(design.inputs) // updates)
+        delays = np.asarray(design.slice_delays)[:1]
+        return {"updates": bins + bins_after_onset(delays, design.input_dt)[0] - 1}
+
+    def solve(
+        self, neural: NeuralModel, observer: Any, parameters: Parameters, arrays: TimeGrid
+    ) -> jax.Array:
+        """What the observer reads at the scans, (scans, nodes); see `Solver.solve`."""
+        n_states = neural.n_nodes * len(neural.states)
+        flow, drive = flat_flow(neural, parameters), activity_drive(neural)
+        expansion = expand(flow, n_states, neural.n_inputs)
+        filters = linear_filters(observer, neural.n_nodes, parameters)
+        if self.gated:
+            h = gated_trajectory(flow, expansion, drive, filters, arrays)
+        else:
+            generators = bilinear_generators(expansion, arrays.inputs)
+            h = filtered_trajectory(generators, drive, filters, arrays)
+        return observer.read(at_samples(h, arrays), parameters)
+
+
+def linear_filters(observer: Any, n_nodes: int, parameters: Parameters) -> jax.Array:
+    """Rates of an observer's states about rest, whose first state receives the activity.
+
+    Parameters
+    ----------
+    observer : bayesdcm.observe.Observer
+        An observer with states.
+    n_nodes : int
+        Number of nodes.
+    parameters : mapping
+        Full arrays by name.
+
+    Returns
+    -------
+    jax.Array
+        Shape (nodes, states, states), 1/s.
+    """
+    activity = jnp.zeros(n_nodes)
+    jacobian = jax.jacfwd(lambda h: observer.flow(activity, h, parameters))(
+        jnp.zeros((n_nodes, len(observer.states)))
+    )
+    return jnp.diagonal(jacobian, axis1=0, axis2=2).transpose(2, 0, 1)

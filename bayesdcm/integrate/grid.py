@@ -65,6 +65,12 @@ class TimeGrid(NamedTuple):
     halvings: jax.Array
 
 
+def at_samples(values: jax.Array, grid: TimeGrid) -> jax.Array:
+    """Each region's value at its sample points: (points, regions, ...) to (scans, regions, ...)."""
+    regions = np.arange(values.shape[1])
+    return values[grid.sample, regions[None, :]]
+
+
 def squarings_for(duration: float) -> int:
     """Squarings with which a Taylor polynomial of degree 6 gives the exponential over a time.
 

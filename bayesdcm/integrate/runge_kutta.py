@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from bayesdcm.integrate.grid import TimeGrid
+from bayesdcm.integrate.base import HeldInputs
+from bayesdcm.integrate.grid import TimeGrid, at_samples
+from bayesdcm.neural.base import NeuralModel, Parameters
 
 
 def runge_kutta(
@@ -62,3 +66,52 @@ def runge_kutta(
     widths = grid.bin_width * grid.propagator_bins[grid.step] / substeps
     _, x = jax.lax.scan(advance, x0, (inputs, widths))
     return jnp.concatenate([x0[None], x])
+
+
+@dataclass(frozen=True)
+class RungeKutta(HeldInputs):
+    """The classical fourth-order method, for any neural model and observer of `BoldData`.
+
+    Parameters
+    ----------
+    step : float
+        Longest step, s. The default suits neural states that follow inputs within seconds.
+
+    Raises
+    ------
+    ValueError
+        If `step` is not positive.
+
+    Examples
+    --------
+    >>> RungeKutta(step=0.05)
+    RungeKutta(step=0.05)
+    """
+
+    step: float = 0.125
+
+    def __post_init__(self) -> None:
+        if not self.step > 0:
+            raise ValueError(f"step must be a positive number of seconds, got {self.step!r}")
+
+    def grid_options(self, neural: NeuralModel, observer: Any, design: Any) -> dict[str, Any]:
+        """Steps of at most `step`."""
+        return {"max_step": self.step}
+
+    def solve(
+        self, neural: NeuralModel, observer: Any, parameters: Parameters, arrays: TimeGrid
+    ) -> jax.Array:
+        """What the observer reads at the scans, all states solved at once; see `Solver.solve`."""
+        k, rest = len(neural.states), jnp.asarray(neural.rest(parameters), float)
+        start = jnp.concatenate([rest, jnp.zeros((len(rest), len(observer.states)))], axis=1)
+
+        def flow(state: jax.Array, u: jax.Array) -> jax.Array:
+            x, h = state[:, :k], state[:, k:]
+            rate = neural.flow(x, u, parameters)
+            if not observer.states:
+                return rate
+            activity = x[:, neural.output] - rest[:, neural.output]
+            return jnp.concatenate([rate, observer.flow(activity, h, parameters)], axis=1)
+
+        states = at_samples(runge_kutta(flow, start, arrays), arrays)
+        return observer.read(states[..., k:], parameters) if observer.states else states - rest

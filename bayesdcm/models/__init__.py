@@ -1,7 +1,8 @@
 """Models that users name: generative programs assembled from the other parts."""
 
+from bayesdcm.models.dcm import DCM
 from bayesdcm.models.evoked import EvokedDCM
 from bayesdcm.models.examples import Example, load_example
 from bayesdcm.models.task import TaskDCM
 
-__all__ = ["EvokedDCM", "Example", "TaskDCM", "load_example"]
+__all__ = ["DCM", "EvokedDCM", "Example", "TaskDCM", "load_example"]

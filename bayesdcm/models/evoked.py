@@ -2,96 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from functools import cached_property, partial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from dataclasses import replace as with_changes
+from functools import cached_property
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
-import numpyro
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from bayesdcm.data.evoked import EvokedData
-from bayesdcm.integrate.step_derivative import expects_many_directions
-from bayesdcm.models.evoked_checks import (
-    check_evoked_data,
-    check_evoked_model,
-    check_position_prior,
-)
-from bayesdcm.models.evoked_observation import (
-    OBSERVATIONS,
-    ChannelSpace,
-    ModelledSpace,
-    channel_space,
-    source_field,
-    spatial_priors,
-)
-from bayesdcm.models.evoked_response import (
-    INTEGRATORS,
-    Prepared,
-    compiled_states,
-    connection_strength,
-    evoked_states,
-    prepare_evoked,
-)
+from bayesdcm.integrate import Delayed, LocalLinear
+from bayesdcm.models.dcm import DCM, Parameters, Parts, Prepared
+from bayesdcm.models.evoked_checks import by_source, check_evoked_model, check_position_prior
 from bayesdcm.models.facts import Facts
-from bayesdcm.models.priors import (
-    SPM_NOISE,
-    WIDE_NOISE,
-    complete_parameters,
-    noise_prior,
-    sample_prior,
-)
-from bayesdcm.models.source_names import SourceNames
-from bayesdcm.models.structure import check_snr
+from bayesdcm.models.priors import complete_parameters
 from bayesdcm.neural import CMC, ERP, LFP, NMDA, Prior, SourceModel
-from bayesdcm.observe.gaussian import gaussian
+from bayesdcm.observe import ChannelObserver, ChannelSpace, Dipoles, Electrodes, LeadField, Patches
 
 NEURAL = {"erp": ERP, "cmc": CMC, "lfp": LFP, "nmda": NMDA}
-# SPM's prior precision of the coefficients of confounds in this scheme.
-CONFOUND_PRECISION = float(np.exp(-16))
-
-Parameters = Mapping[str, ArrayLike]
-
-DIPOLES = (
-    "Kiebel SJ, David O, Friston KJ (2006). Dynamic causal modelling of evoked responses in "
-    "EEG/MEG with lead field parameterization. NeuroImage 30:1273-1284.",
-    "https://doi.org/10.1016/j.neuroimage.2005.12.055",
-)
-# Everything else is a log scaling.
-UNITS = {
-    "B": "change of log scaling",
-    "modulatory": "−32 per unit activity",
-    "modulatory_effect": "change, −32 per unit activity",
-    "input_timing": ("128 ms", "log scaling of the standard deviation"),
-    "position": "mm",
-    "moment": "a.u.",
-    "gain": "a.u.",
-    "patch_weight": "a.u.",
-    "contribution": "relative weight",
-    "log_precision": "log precision",
-    "connection_strength": "relative to the prior mean",
-}
-TITLES = {
-    "A": "Connections A",
-    "B": "Condition effects B",
-    "C": "Driving inputs C",
-    "delay": "Conduction delays",
-    "modulatory": "Modulatory connections",
-    "modulatory_effect": "Condition effects on modulatory connections",
-}
-LABEL_NOTE = (
-    "Labels read A[kind, to, from], B[effect, to, from] and C[to, input]. Neural parameters are "
-    "logarithms of factors on the prior mean (0 is a factor of 1, 0.69 of 2); B is added to A "
-    "where a condition has the effect, its diagonal to the gain of a source. Onsets are in "
-    "128 ms, positions in mm, dipole moments in arbitrary units. "
-)
+OBSERVATIONS = ("ecd", "img", "lfp", "fixed")
+INTEGRATORS = ("local_linear", "delayed")
 
 
 @dataclass(frozen=True, eq=False)
-class EvokedDCM(SourceNames):
+class EvokedDCM(DCM):
     """Dynamic causal model of evoked responses.
 
     A stimulus excites some of the sources; populations of neurons in each source obey the
@@ -200,7 +135,7 @@ class EvokedDCM(SourceNames):
     def __post_init__(self) -> None:
         for name, value in check_evoked_model(self, NEURAL, OBSERVATIONS, INTEGRATORS).items():
             object.__setattr__(self, name, value)
-        self._set_priors()
+        self._set_priors(self.priors)
         check_position_prior(self)
 
     def __repr__(self) -> str:
@@ -219,68 +154,53 @@ class EvokedDCM(SourceNames):
             f"modulated; {details})"
         )
 
-    @cached_property
-    def _key(self) -> tuple:
-        values = (getattr(self, each.name) for each in fields(self))
-        return tuple((v.shape, v.tobytes()) if isinstance(v, np.ndarray) else v for v in values)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, EvokedDCM) and self._key == other._key
-
-    def __hash__(self) -> int:
-        return hash(self._key)
-
     @property
     def n_sources(self) -> int:
         """Number of sources."""
         return self.forward.shape[0]
 
     @property
-    def n_inputs(self) -> int:
-        """Number of inputs."""
-        return self.inputs.shape[1]
-
-    @property
     def n_effects(self) -> int:
         """Number of condition-specific effects."""
         return self.modulation.shape[0]
 
-    @cached_property
+    @property
     def source_model(self) -> SourceModel:
         """The neural model with this model's connections."""
-        return NEURAL[self.neural](
-            self.forward, self.backward, self.lateral, self.modulation, self.inputs
-        )
+        return self.parts.neural
 
-    def own_priors(self) -> tuple[Prior, ...]:
-        """Priors that hold where none are given: neural, spatial, that of the noise last."""
-        return (
-            *self.source_model.priors(),
-            *spatial_priors(self),
-            self.source_model.contribution,
-            noise_prior(*(SPM_NOISE if self.integrator == "local_linear" else WIDE_NOISE)),
-        )
+    @property
+    def spatial_priors(self) -> tuple[Prior, ...]:
+        """Priors of the spatial parameters, in SPM's order."""
+        return self.observer_priors
+
+    @cached_property
+    def parts(self) -> Parts:
+        """The neural model, solver and observer of these names."""
+        connections = (self.forward, self.backward, self.lateral, self.modulation, self.inputs)
+        timing = (self.onset, self.duration)
+        local = self.integrator == "local_linear"
+        solver = LocalLinear(*timing, self.one_sided) if local else Delayed(*timing)
+        return Parts(NEURAL[self.neural](*connections), solver, self._observer(local))
+
+    def _observer(self, as_spm: bool) -> ChannelObserver:
+        names = "source_names", "n_modes", "modes", "n_confounds", "hanning", "temporal_correlation"
+        common = {name: getattr(self, name) for name in names} | {"as_spm": as_spm}
+        if self.observation == "lfp":
+            return Electrodes(**common)
+        if self.observation == "fixed":
+            return LeadField(self.lead_field, **common)
+        if self.observation == "img":
+            return Patches(self.positions, self.lead_field, **common)
+        return Dipoles(self.positions, self.lead_field, self.position_variance, **common)
 
     def facts(self) -> Facts:
         """Kind, units, citations and words that results carry."""
-        source = self.source_model
-        dipoles = (DIPOLES,) if self.observation == "ecd" else ()
-        scalings = {prior.name: "log scaling" for prior in self.priors}
-        return Facts(
-            kind="evoked responses",
-            node="source",
-            neural=source.title,
-            units=scalings | UNITS,
-            titles=TITLES,
-            headline=("B", "A"),
-            gain=(source.modulated_gain, source.gain_in_words),
-            populations=source.populations,
-            label_note=LABEL_NOTE,
-            citations=tuple(dict.fromkeys([ERP.citation, *dipoles, source.citation])),
-            wide_noise="integrator='delayed'" if self.integrator == "local_linear" else "",
-        )
+        local = self.integrator == "local_linear"
+        return with_changes(super().facts(), wide_noise="integrator='delayed'" if local else "")
 
-    # The program
+    def _in_places(self, name: str, value: Any) -> Any:
+        return by_source(name, value, self.source_names)
 
     def channel_space(self, data: EvokedData) -> ChannelSpace:
         """Channels, modes and the data in them, as the model takes them.
@@ -295,105 +215,7 @@ class EvokedDCM(SourceNames):
         ChannelSpace
             Worked out once for a data set.
         """
-        return channel_space(self, data)
-
-    def check(self, data: Any) -> None:
-        """Raise an error where a data set does not fit the structure.
-
-        Parameters
-        ----------
-        data : EvokedData
-            What the model is to be used on.
-
-        Raises
-        ------
-        TypeError
-            If it is of another class.
-        ValueError
-            If the numbers of effects or channels disagree, or a head model is missing.
-        """
-        check_evoked_data(self, data)
-
-    def prepare(self, data: EvokedData) -> Prepared:
-        """Arrays that the program needs of a data set.
-
-        Parameters
-        ----------
-        data : EvokedData
-            The data set.
-
-        Returns
-        -------
-        Prepared
-            Times, design, data in modes, lead fields.
-        """
-        self.check(data)
-        return prepare_evoked(self, data)
-
-    def program(self, data: EvokedData) -> Callable[[], None]:
-        """The generative model of a data set as a NumPyro program without arguments.
-
-        Parameters
-        ----------
-        data : EvokedData
-            The data set; in channel modes and scaled, it is the observed site ``signal``.
-
-        Returns
-        -------
-        callable
-            For ``numpyro.infer``, `Predictive` and handlers.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If the data do not fit the model.
-        """
-        return partial(self.for_data(data).sample, self.prepare(data))
-
-    def sample(self, prepared: Prepared) -> None:
-        """The program itself; sites in the order of `priors`.
-
-        Parameters
-        ----------
-        prepared : Prepared
-            From `prepare`; may be traced, so that one compiled program serves many data sets.
-        """
-        self._require_named()
-        neural = {prior.name: sample_prior(prior) for prior in self.neural_priors}
-        spatial = {prior.name: sample_prior(prior, "observer") for prior in self.spatial_priors}
-        strength = connection_strength(self.source_model, neural, prepared.design)
-        numpyro.deterministic("connection_strength", strength)
-        log_precision = sample_prior(self.priors.noise, "precision")
-        # Compiled apart from the observer, which variational Laplace moves while states stay.
-        states = compiled_states(self, neural, prepared, True, expects_many_directions())
-        signal = self._observe(states, spatial, prepared.space)
-        numpyro.sample(
-            self.observed_site,
-            gaussian(
-                signal,
-                log_precision,
-                components=prepared.space.noise,
-                confound_precision=CONFOUND_PRECISION,
-            ),
-            obs=prepared.signal,
-        )
-
-    def _observe(
-        self, states: jax.Array, spatial: Mapping[str, jax.Array], space: ModelledSpace
-    ) -> jax.Array:
-        """Signal in channel modes, (times, conditions * modes), of the states that are seen."""
-        weight = spatial["contribution"][self._seen]
-        activity = jnp.einsum("ctns,s->ctn", states, weight)
-        modes = activity @ source_field(self.observation, spatial, space).T
-        return jnp.moveaxis(modes, 0, 1).reshape(modes.shape[1], -1)
-
-    @cached_property
-    def _seen(self) -> NDArray[np.intp]:
-        """States that may contribute to the signal."""
-        prior = self.spatial_priors[-1]
-        return np.flatnonzero((prior.mean != 0) | (prior.variance > 0))
-
-    # Prediction
+        return self.parts.observer.channel_space(data, self._of_observer)
 
     def states(self, parameters: Mapping[str, jax.Array], prepared: Prepared) -> jax.Array:
         """States of all sources relative to rest.
@@ -410,7 +232,8 @@ class EvokedDCM(SourceNames):
         jax.Array
             Shape (conditions, times, sources, states).
         """
-        return evoked_states(self, parameters, prepared, expects_many_directions())
+        neural, solver, observer = self.parts
+        return solver.solve(neural, observer, parameters, prepared.steps)
 
     def source_activity(self, parameters: Parameters, data: EvokedData) -> jax.Array:
         """Activity of every population in every source, relative to rest.
@@ -432,85 +255,10 @@ class EvokedDCM(SourceNames):
         ValueError
             If a parameter is missing or has the wrong shape.
         """
-        prepared, priors = self.prepare(data), self.for_data(data).neural_priors
-        complete = complete_parameters(priors, parameters, self.names(data))
-        return compiled_states(self, complete, prepared, False)
-
-    def predict(self, parameters: Parameters, data: EvokedData) -> jax.Array:
-        """Noise-free prediction at the channels, in the units of the data.
-
-        Parameters
-        ----------
-        parameters : mapping
-            Full arrays under the names that `priors` list, such as ``A`` (kind, to, from),
-            ``B`` (effect, to, from), ``C`` (to, input), ``moment`` (source, axis),
-            ``contribution`` (state,); other entries are ignored.
-        data : EvokedData
-            Times, design, channels, head. The signal only gives the scale.
-
-        Returns
-        -------
-        jax.Array
-            Shape (conditions, times, channels). Differentiable, and safe under ``jit`` and
-            ``vmap``.
-
-        Raises
-        ------
-        ValueError
-            If a parameter is missing or has the wrong shape.
-        """
-        if self.priors.pending:
-            return self.for_data(data).predict(parameters, data)
-        prepared, space = self.prepare(data), self.channel_space(data)
-        complete = complete_parameters(self.priors, parameters, self.names(data))
-        states = compiled_states(self, complete, prepared, True)
-        modes = self._observe(states, complete, prepared.space)
-        apart = modes.reshape(modes.shape[0], data.n_conditions, -1)
-        return jnp.moveaxis(apart, 0, 1) @ space.modes_to_channels / space.scale
-
-    def simulate(
-        self, parameters: Parameters, design: EvokedData, seed: int, snr: float | None = None
-    ) -> EvokedData:
-        """Evoked responses as a recording would give them.
-
-        Parameters
-        ----------
-        parameters : mapping
-            As in `predict`.
-        design : EvokedData
-            Times, conditions, channels, head; its signal only gives the scale.
-        seed : int
-            Seed of the noise.
-        snr : float, optional
-            Standard deviation of the noise-free signal over that of the noise, over all
-            channels. None: noise of ``parameters["log_precision"]``, or none where it is absent.
-
-        Returns
-        -------
-        EvokedData
-            The design with the simulated signal; noise is serially correlated as the model
-            assumes and independent between channels (given a noise covariance, correlated so).
-
-        Raises
-        ------
-        ValueError
-            If `snr` is not positive, or the trajectory diverges.
-        """
-        if snr is not None:
-            check_snr(snr)
-        clean = np.asarray(self.predict(parameters, design))
-        if not np.isfinite(clean).all():
-            raise ValueError(
-                "parameters give a trajectory that diverges; check strengths and time constants"
-            )
-        noise = self.channel_space(design).noise(np.random.default_rng(seed), clean.shape)
-        sd = 0.0
-        if snr is not None:
-            sd = clean.std() / snr / noise.std()
-        elif "log_precision" in parameters:
-            sd = np.exp(-float(np.asarray(parameters["log_precision"])) / 2)
-            sd /= self.channel_space(design).scale
-        return design.replace(signal=clean + sd * noise)
+        self.check(data)
+        model = self.for_data(data)
+        complete = complete_parameters(model.neural_priors, parameters, self.names(data))
+        return model._solution(complete, model._steps(data), seen=False)
 
     def restrict(
         self,
@@ -545,7 +293,7 @@ class EvokedDCM(SourceNames):
         >>> int(full.restrict(modulation=0).modulation.sum())
         0
         """
-        return self._restricted(
+        return super().restrict(
             forward=forward,
             backward=backward,
             lateral=lateral,

@@ -1,4 +1,4 @@
-"""What `EvokedDCM` accepts: structures, options, and data that fit them."""
+"""What `EvokedDCM` accepts: structures and options."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesdcm.data.evoked import EvokedData
-from bayesdcm.data.head import SurfaceHead
 from bayesdcm.data.named_axes import check_unnamed, in_order
 from bayesdcm.models.structure import square, switches
 
@@ -306,65 +304,3 @@ def _spatial(model: EvokedDCM, n: int) -> dict[str, NDArray | None]:
     if model.modes is not None:
         checked["modes"] = _numbers("modes", model.modes, (None, None), "channel, mode")
     return checked
-
-
-def check_evoked_data(model: EvokedDCM, data: Any) -> None:
-    """Raise an error where a data set does not fit a model.
-
-    Parameters
-    ----------
-    model : EvokedDCM
-        The model.
-    data : object
-        What came as data.
-    """
-    if not isinstance(data, EvokedData):
-        raise TypeError(f"data must be EvokedData, got {type(data).__name__}")
-    if model.n_effects != data.n_effects:
-        raise ValueError(
-            f"data has {data.n_effects} condition-specific effect(s) in its design, but the "
-            f"model's modulation has {model.n_effects}; modulation needs one (to, from) matrix "
-            "for each effect, and data.design one column for each matrix"
-        )
-    kind, n = model.observation, model.n_sources
-    if kind == "lfp" and data.n_channels != n:
-        raise ValueError(
-            f"data has {data.n_channels} channels, but the model has {n} sources, and "
-            "observation='lfp' has one channel in each source"
-        )
-    sources, channels = list(model.source_names), list(data.channel_names or ())
-    # Channels count by position; names that both know tell where that is wrong.
-    crossed = [
-        name for name in channels if name in sources and sources.index(name) != channels.index(name)
-    ]
-    if kind == "lfp" and crossed:
-        raise ValueError(
-            f"data has the channels {channels} and the model the sources {sources}: with "
-            f"observation='lfp' channel {channels.index(crossed[0]) + 1} would be seen in source "
-            f"{sources[channels.index(crossed[0])]!r}, but is named {crossed[0]!r}. Put channels "
-            "in the order of the sources, data.reordered(channel_names=...)"
-        )
-    computed = kind in ("ecd", "img") and model.lead_field is None
-    if computed and data.head is None:
-        raise ValueError(
-            f"data.head is None, but observation={kind!r} needs a head model; build the data "
-            "with EvokedData.from_mne(..., forward=...) or sphere='auto', or give head"
-        )
-    if computed and kind == "img" and not isinstance(data.head, SurfaceHead):
-        raise ValueError(
-            f"observation='img' needs the lead field of a cortical surface, but data.head is "
-            f"{data.head!r}; give a surface forward to EvokedData.from_mne, orientation='fixed'"
-        )
-    if computed and kind == "ecd" and isinstance(data.head, SurfaceHead):
-        raise ValueError(
-            "observation='ecd' needs dipoles of free orientation, but data.head is "
-            f"{data.head!r}; give orientation='free' to EvokedData.from_mne, or a sphere"
-        )
-    axes = {"lead_field": 0 if kind == "fixed" else 1, "modes": 0}
-    for name, axis in axes.items():
-        value = getattr(model, name)
-        if value is not None and value.shape[axis] != data.n_channels:
-            raise ValueError(
-                f"{name} is for {value.shape[axis]} channels, but data has {data.n_channels}; it "
-                "needs one entry for each channel, in the order of data.channel_names"
-            )

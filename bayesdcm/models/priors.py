@@ -16,36 +16,6 @@ from bayesdcm.data.named_axes import in_order
 from bayesdcm.neural.base import Prior
 
 FREE = "_free"
-# Means and variances of the log-precision of the noise. SPM's holds the standard deviation near
-# exp(-3) = 0.05; the other leaves any from 0.007 to 20 within two standard deviations.
-SPM_NOISE = (6.0, 1 / 128)
-WIDE_NOISE = (2.0, 16.0)
-
-
-def noise_prior(mean: float, variance: float, n_regions: int | None = None) -> Prior:
-    """Prior of the log-precisions of the noise, one a region, or one for all channels.
-
-    Parameters
-    ----------
-    mean, variance : float
-        Of each.
-    n_regions : int, optional
-        Number of regions; None for one log-precision.
-
-    Returns
-    -------
-    Prior
-        ``log_precision``.
-
-    Examples
-    --------
-    >>> noise_prior(2.0, 16.0, 3).mean.tolist()
-    [2.0, 2.0, 2.0]
-    """
-    shape = () if n_regions is None else (n_regions,)
-    dims = ("region",) * len(shape)
-    unit = "log precision"
-    return Prior("log_precision", dims, np.full(shape, mean), np.full(shape, variance), unit)
 
 
 def sample_prior(prior: Prior, role: str | None = None) -> jax.Array:

@@ -1,6 +1,6 @@
 """Neural models: state equations with their priors, one model a file."""
 
-from bayesdcm.neural.base import NeuralModel, Prior
+from bayesdcm.neural.base import NeuralModel, NodeModel, Prior
 from bayesdcm.neural.bilinear import Bilinear
 from bayesdcm.neural.cmc import CMC
 from bayesdcm.neural.erp import ERP
@@ -16,6 +16,7 @@ __all__ = [
     "NMDA",
     "Bilinear",
     "NeuralModel",
+    "NodeModel",
     "Prior",
     "SourceModel",
     "TwoState",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -76,7 +78,104 @@ def effective_connectivity(coupling: jax.Array) -> jax.Array:
 
 
 @dataclass(frozen=True, eq=False)
-class Bilinear(NeuralModel):
+class ModulatedByInputs(NeuralModel):
+    """A model of regions whose connections inputs and activity change, as in task fMRI.
+
+    Parameters
+    ----------
+    A : ndarray
+        Switches of the endogenous connections, shape (to, from), 0 or 1.
+    B : ndarray
+        Switches of the modulations, shape (input, to, from).
+    C : ndarray
+        Switches of the driving inputs, shape (to, input).
+    D : ndarray or None
+        Switches of the nonlinear (gating) terms, shape (gating region, to, from).
+    """
+
+    A: NDArray[np.float64]
+    B: NDArray[np.float64]
+    C: NDArray[np.float64]
+    D: NDArray[np.float64] | None = None
+
+    derived: ClassVar[Mapping[str, tuple[tuple[str, ...], str]]] = {
+        "effective_connectivity": (("to", "from"), "Hz"),
+        "modulated_connectivity": (("input", "to", "from"), "Hz"),
+        "input_effect": (("to", "input"), "Hz"),
+    }
+    titles: ClassVar[Mapping[str, str]] = {
+        "A": "Endogenous connections A",
+        "B": "Modulation B",
+        "C": "Driving inputs C",
+        "D": "Gating D",
+        "effective_connectivity": "Effective connectivity without input",
+        "modulated_connectivity": "Effective connectivity",
+        "input_effect": "Driving inputs",
+    }
+    rates_in_words: ClassVar[str]
+    stability: ClassVar[str] = (
+        "check that the effective connectivity has no eigenvalue with positive real part under "
+        "any input"
+    )
+
+    @property
+    def n_nodes(self) -> int:
+        """Number of regions."""
+        return self.C.shape[0]
+
+    @property
+    def n_inputs(self) -> int:
+        """Number of inputs."""
+        return self.C.shape[1]
+
+    @property
+    def affine(self) -> bool:
+        """Whether the flow is affine in the states while the input is constant."""
+        return self.D is None
+
+    @property
+    def label_note(self) -> str:
+        """How labels are read."""
+        return (
+            "Labels read A[to, from], B[input, to, from] and C[to, input]. "
+            f"{self.rates_in_words}, driving inputs are in 1/16 Hz, haemodynamic parameters log "
+            "scalings. "
+        )
+
+    @abstractmethod
+    def rates(self, coupling: jax.Array) -> jax.Array:
+        """Connectivity in Hz of parameters in force (see `coupling`), shape (to, from)."""
+
+    def derive(self, parameters: Parameters, design: jax.Array | None) -> dict[str, jax.Array]:
+        """Connectivity in Hz.
+
+        Parameters
+        ----------
+        parameters : mapping
+            Full arrays by name.
+        design : jax.Array or None
+            Not used.
+
+        Returns
+        -------
+        dict of str to jax.Array
+            ``effective_connectivity`` (to, from) without input; ``modulated_connectivity``
+            (input, to, from) with one input at 1, where anything is modulated; ``input_effect``
+            (to, input).
+        """
+        rest = jnp.zeros(self.n_nodes)
+
+        def rates(u: jax.Array) -> jax.Array:
+            return self.rates(coupling(rest, u, parameters))
+
+        table = {"effective_connectivity": rates(jnp.zeros(self.n_inputs))}
+        if self.B.any():
+            table["modulated_connectivity"] = jax.vmap(rates)(jnp.eye(self.n_inputs))
+        return table | {"input_effect": parameters["C"] * INPUT_SCALE}
+
+
+@dataclass(frozen=True, eq=False)
+class Bilinear(ModulatedByInputs):
     """One neuronal state per region, ``dx/dt = G(x, u) x + (C / 16) u``.
 
     ``G`` is `effective_connectivity` of ``A + sum_j u_j B_j + sum_k x_k D_k``: diagonal entries
@@ -109,12 +208,11 @@ class Bilinear(NeuralModel):
     True
     """
 
-    A: NDArray[np.float64]
-    B: NDArray[np.float64]
-    C: NDArray[np.float64]
-    D: NDArray[np.float64] | None = None
-
     states: ClassVar[tuple[str, ...]] = ("activity",)
+    self_units: ClassVar[Mapping[str, str]] = dict.fromkeys("ABD", "log scaling of 0.5 Hz")
+    rates_in_words: ClassVar[str] = (
+        "Connections between regions are in Hz, self-connections are log scalings of 0.5 Hz"
+    )
     title: ClassVar[str] = "bilinear"
     citation: ClassVar[tuple[str, str]] = (
         "Friston KJ, Harrison L, Penny W (2003). Dynamic causal modelling. NeuroImage "
@@ -122,10 +220,9 @@ class Bilinear(NeuralModel):
         "https://doi.org/10.1016/S1053-8119(03)00202-7",
     )
 
-    @property
-    def affine(self) -> bool:
-        """Whether the flow is affine in the states while the input is constant."""
-        return self.D is None
+    def rates(self, coupling: jax.Array) -> jax.Array:
+        """Connectivity in Hz, see `effective_connectivity`."""
+        return effective_connectivity(coupling)
 
     def flow(self, x: jax.Array, u: jax.Array, parameters: Parameters) -> jax.Array:
         """Rate of change of the activity, shape (regions, 1), see `NeuralModel.flow`."""

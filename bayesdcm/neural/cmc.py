@@ -12,7 +12,8 @@ import numpy as np
 
 from bayesdcm.neural.base import Parameters, Prior
 from bayesdcm.neural.delayed_jacobian import delayed_jacobian
-from bayesdcm.neural.source import SourceModel, delay_matrix, scaling
+from bayesdcm.neural.delays import delay_matrix
+from bayesdcm.neural.source import SourceModel, scaling
 from bayesdcm.neural.synapse import synapse
 
 EXTRINSIC = np.array([200.0, 100.0, 200.0, 100.0])
@@ -83,6 +84,7 @@ class CMC(SourceModel):
         "backward to inhibitory",
     )
     axes: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "kind": kinds,
         "population": ("stellate", "superficial", "inhibitory", "deep"),
         "intrinsic connection": (
             "superficial to superficial",
@@ -93,10 +95,16 @@ class CMC(SourceModel):
         "timing": ("onset", "dispersion"),
         "state": states,
     }
+    units: ClassVar[Mapping[str, str | tuple[str, ...]]] = {
+        **SourceModel.units,
+        "modulatory": "−32 per unit activity",
+        "modulatory_effect": "change, −32 per unit activity",
+    }
     input_gain: ClassVar[float] = 32.0
     modulated_gain: ClassVar[str] = "intrinsic"
     gain_in_words: ClassVar[str] = "self-inhibition of superficial cells"
-    contributing: ClassVar[tuple[int, tuple[int, ...]]] = (2, (0, 6))
+    output: ClassVar[int] = 2
+    also_seen: ClassVar[tuple[int, ...]] = (0, 6)
     title: ClassVar[str] = "CMC"
     citation: ClassVar[tuple[str, str]] = (
         "Bastos AM, Usrey WM, Adams RA, Mangun GR, Fries P, Friston KJ (2012). Canonical "
@@ -104,25 +112,41 @@ class CMC(SourceModel):
         "https://doi.org/10.1016/j.neuron.2012.10.038",
     )
 
-    def dynamics(self, x: jax.Array, drive: jax.Array, parameters: Parameters) -> jax.Array:
-        """Rate of change of the states, see `SourceModel.dynamics`."""
+    @staticmethod
+    def _firing(voltage: jax.Array, parameters: Parameters) -> jax.Array:
+        """The logistic function less 1/2, exactly zero at rest."""
+        return jax.nn.sigmoid(SLOPE * jnp.exp(parameters["activation"]) * voltage) - 1 / 2
+
+    def sent(self, x: jax.Array, parameters: Parameters) -> jax.Array:
+        """Firing rates of superficial and deep pyramidal cells, shape (2, sources)."""
+        return self._firing(jnp.stack([x[:, 2], x[:, 6]]), parameters)
+
+    def received(self, sent: jax.Array, parameters: Parameters) -> jax.Array:
+        """What reaches the four populations, and modulates the superficial, (5, sources)."""
+        A, (sp, dp) = self._strengths(parameters["A"]), sent
+        modulation = MODULATION * parameters["modulatory"] @ dp
+        return jnp.stack([A[0] @ sp, A[2] @ dp, A[3] @ dp, A[1] @ sp, modulation])
+
+    def local(
+        self, x: jax.Array, received: jax.Array, u: jax.Array, parameters: Parameters
+    ) -> jax.Array:
+        """Rate of change of the states, see `bayesdcm.neural.base.NodeModel.local`."""
         tau = TIME_CONSTANTS * jnp.exp(parameters["time_constant"])
         g1, g2, g3, g4, g5, g6, g7, g8, g9, g10 = INTRINSIC
         scale = jnp.exp(parameters["intrinsic"])
         g7, g2, g3, g4 = (np.array([g7, g2, g3, g4]) * scale).T
-        A = self._strengths(parameters["A"])
+        to_stellate, to_superficial, to_inhibitory, to_deep, modulation = received
 
         voltage, current = x[:, 0::2], x[:, 1::2]
-        slope = SLOPE * jnp.exp(parameters["activation"])
-        # The logistic function less 1/2, exactly zero at rest.
-        ss, sp, ii, dp = (jax.nn.sigmoid(slope * voltage) - 1 / 2).T
-        g7 = g7 * jnp.exp(MODULATION * parameters["modulatory"] @ dp)
+        ss, sp, ii, dp = self._firing(voltage, parameters).T
+        g7 = g7 * jnp.exp(modulation)
+        drive = self.drive(u, parameters)
         afferent = jnp.stack(
             [
-                A[0] @ sp + drive - g1 * ss - g3 * ii - g2 * sp,
-                g8 * ss - g7 * sp - A[2] @ dp,
-                g5 * ss + g6 * dp - g4 * ii - A[3] @ dp,
-                A[1] @ sp - g10 * dp - g9 * ii,
+                to_stellate + drive - g1 * ss - g3 * ii - g2 * sp,
+                g8 * ss - g7 * sp - to_superficial,
+                g5 * ss + g6 * dp - g4 * ii - to_inhibitory,
+                to_deep - g10 * dp - g9 * ii,
             ],
             axis=-1,
         )
@@ -203,7 +227,7 @@ class CMC(SourceModel):
 
     def priors(self) -> tuple[Prior, ...]:
         """SPM's priors, in SPM's order."""
-        n, zeros = self.sources, np.zeros_like(self.modulation)
+        n, zeros = self.n_nodes, np.zeros_like(self.modulation)
         extrinsic = ((self.forward + self.backward + np.eye(n)) > 0).astype(float)
         effects = self.modulation * extrinsic / 8
         dims, unit = ("effect", "to", "from"), "change of log scaling"

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesdcm.neural.base import Parameters, Prior
-from bayesdcm.neural.source import SourceModel, delay_matrix, scaling
+from bayesdcm.neural.delays import delay_matrix
+from bayesdcm.neural.source import SourceModel, scaling
 from bayesdcm.neural.synapse import firing_rate, synapse
 
 EXTRINSIC = np.array([32.0, 16.0, 4.0])
@@ -68,6 +69,7 @@ class ERP(SourceModel):
     )
     populations: ClassVar[Mapping[str, int]] = {"stellate": 0, "interneuron": 6, "pyramidal": 8}
     axes: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "kind": SourceModel.kinds,
         "synapse": ("excitatory", "inhibitory"),
         "shape": ("slope", "threshold"),
         "intrinsic connection": (
@@ -82,7 +84,8 @@ class ERP(SourceModel):
     input_gain: ClassVar[float] = 2.0
     modulated_gain: ClassVar[str] = "synaptic_gain"
     gain_in_words: ClassVar[str] = "excitatory synaptic gain"
-    contributing: ClassVar[tuple[int, tuple[int, ...]]] = (8, (0, 6))
+    output: ClassVar[int] = 8
+    also_seen: ClassVar[tuple[int, ...]] = (0, 6)
     title: ClassVar[str] = "ERP"
     citation: ClassVar[tuple[str, str]] = (
         "David O, Kiebel SJ, Harrison LM, Mattout J, Kilner JM, Friston KJ (2006). Dynamic causal "
@@ -90,21 +93,29 @@ class ERP(SourceModel):
         "https://doi.org/10.1016/j.neuroimage.2005.10.045",
     )
 
-    def dynamics(self, x: jax.Array, drive: jax.Array, parameters: Parameters) -> jax.Array:
-        """Rate of change of the states, see `SourceModel.dynamics`."""
+    def sent(self, x: jax.Array, parameters: Parameters) -> jax.Array:
+        """Firing rates of pyramidal cells, shape (1, sources)."""
+        return firing_rate(x[None, :, 8], ACTIVATION * jnp.exp(parameters["activation"]))
+
+    def received(self, sent: jax.Array, parameters: Parameters) -> jax.Array:
+        """What reaches stellate cells, and what reaches the two others, shape (2, sources)."""
+        present = 0.0 if sent.shape[1] == 1 else 1.0
+        A = present * EXTRINSIC[:, None, None] * jnp.exp(parameters["A"])
+        return jnp.stack([(A[0] + A[2]) @ sent[0], (A[1] + A[2]) @ sent[0]])
+
+    def local(
+        self, x: jax.Array, received: jax.Array, u: jax.Array, parameters: Parameters
+    ) -> jax.Array:
+        """Rate of change of the states, see `bayesdcm.neural.base.NodeModel.local`."""
         tau_e, tau_i = (TIME_CONSTANTS * jnp.exp(parameters["time_constant"])).T
         gain_e, gain_i = (GAINS * jnp.exp(parameters["synaptic_gain"])).T
         g1, g2, g3, g4 = INTRINSIC * jnp.exp(parameters["intrinsic"])
-        present = 0.0 if len(x) == 1 else 1.0
-        A = present * EXTRINSIC[:, None, None] * jnp.exp(parameters["A"])
-
+        bottom_up, top_down = received
         v1, v2, v3, i1, i2, i3, v4, i4, v = x.T
         stellate, pyramidal, interneuron = firing_rate(
             jnp.stack([v1, v, v4]), ACTIVATION * jnp.exp(parameters["activation"])
         )
-        bottom_up = (A[0] + A[2]) @ pyramidal
-        top_down = (A[1] + A[2]) @ pyramidal
-        to_stellate = bottom_up + g1 * pyramidal + drive
+        to_stellate = bottom_up + g1 * pyramidal + self.drive(u, parameters)
         to_pyramidal = top_down + g2 * stellate
         to_interneuron = top_down + g3 * pyramidal
         rates = [
@@ -128,7 +139,7 @@ class ERP(SourceModel):
 
     def priors(self) -> tuple[Prior, ...]:
         """SPM's priors, in SPM's order."""
-        n = self.sources
+        n = self.n_nodes
         variance = self._union(modulated=True) * (1 - np.eye(n)) / 16
         return (
             scaling("time_constant", ("source", "synapse"), (n, 2), 16, "T"),

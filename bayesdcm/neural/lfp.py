@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesdcm.neural.base import Parameters, Prior
-from bayesdcm.neural.source import SourceModel, delay_matrix, scaling
+from bayesdcm.neural.delays import delay_matrix
+from bayesdcm.neural.source import SourceModel, scaling
 from bayesdcm.neural.synapse import firing_rate, synapse
 
 EXTRINSIC = np.array([32.0, 16.0, 4.0])
@@ -73,6 +74,7 @@ class LFP(SourceModel):
     )
     populations: ClassVar[Mapping[str, int]] = {"stellate": 0, "interneuron": 11, "pyramidal": 8}
     axes: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "kind": SourceModel.kinds,
         "synapse": ("excitatory", "inhibitory"),
         "shape": ("slope", "threshold"),
         "intrinsic connection": (
@@ -88,7 +90,8 @@ class LFP(SourceModel):
     input_gain: ClassVar[float] = 1.0
     modulated_gain: ClassVar[str] = "synaptic_gain"
     gain_in_words: ClassVar[str] = "excitatory synaptic gain"
-    contributing: ClassVar[tuple[int, tuple[int, ...]]] = (8, (0, 6))
+    output: ClassVar[int] = 8
+    also_seen: ClassVar[tuple[int, ...]] = (0, 6)
     title: ClassVar[str] = "LFP"
     citation: ClassVar[tuple[str, str]] = (
         "Moran RJ, Kiebel SJ, Stephan KE, Reilly RB, Daunizeau J, Friston KJ (2007). A neural "
@@ -96,29 +99,38 @@ class LFP(SourceModel):
         "https://doi.org/10.1016/j.neuroimage.2007.05.032",
     )
 
-    def dynamics(self, x: jax.Array, drive: jax.Array, parameters: Parameters) -> jax.Array:
-        """Rate of change of the states, see `SourceModel.dynamics`."""
+    def sent(self, x: jax.Array, parameters: Parameters) -> jax.Array:
+        """Firing rates of pyramidal cells, shape (1, sources)."""
+        return firing_rate(x[None, :, 8], ACTIVATION * jnp.exp(parameters["activation"]))
+
+    def received(self, sent: jax.Array, parameters: Parameters) -> jax.Array:
+        """What reaches stellate cells, and what reaches the two others, shape (2, sources)."""
+        off_diagonal = 1 - np.eye(sent.shape[1])
+        A = EXTRINSIC[:, None, None] * off_diagonal * jnp.exp(parameters["A"])
+        return jnp.stack([(A[0] + A[2]) @ sent[0], (A[1] + A[2]) @ sent[0]])
+
+    def local(
+        self, x: jax.Array, received: jax.Array, u: jax.Array, parameters: Parameters
+    ) -> jax.Array:
+        """Rate of change of the states, see `bayesdcm.neural.base.NodeModel.local`."""
         scale_e, scale_i = jnp.exp(parameters["time_constant"]).T
         tau_e, tau_i = TIME_EXCITATORY * scale_e, TIME_EXCITATORY + TIME_INHIBITORY * scale_i
         gain_e = GAIN_EXCITATORY * jnp.exp(parameters["synaptic_gain"])
         gain_i = jnp.full((), GAIN_INHIBITORY)
         g1, g2, g3, g4, g5 = (INTRINSIC * jnp.exp(parameters["intrinsic"])).T
-        off_diagonal = 1 - np.eye(len(x))
-        A = EXTRINSIC[:, None, None] * off_diagonal * jnp.exp(parameters["A"])
-
+        bottom_up, top_down = received
         v1, v2, v3, i1, i2, i3, v4, i4, v5, v6, i6, v7, slow = x.T
         stellate, pyramidal, interneuron = firing_rate(
             jnp.stack([v1 - slow, v5, v7]), ACTIVATION * jnp.exp(parameters["activation"])
         )
-        bottom_up = (A[0] + A[2]) @ pyramidal
-        top_down = (A[1] + A[2]) @ pyramidal
         # SPM scales what other sources send to the interneurons as it scales inhibition.
+        to_stellate = bottom_up + g1 * pyramidal + self.drive(u, parameters)
         from_elsewhere = gain_i / tau_i * top_down
         rates = [
             i1,
             i2,
             i3,
-            synapse(v1, i1, bottom_up + g1 * pyramidal + drive, gain_e, tau_e),
+            synapse(v1, i1, to_stellate, gain_e, tau_e),
             synapse(v2, i2, top_down + g2 * stellate, gain_e, tau_e),
             synapse(v3, i3, g4 * interneuron, gain_i, tau_i),
             i4,
@@ -145,7 +157,7 @@ class LFP(SourceModel):
 
     def priors(self) -> tuple[Prior, ...]:
         """SPM's priors, in SPM's order."""
-        n, dims = self.sources, ("effect", "to", "from")
+        n, dims = self.n_nodes, ("effect", "to", "from")
         variance = self._union(modulated=True) / 16
         mask = np.stack([self.forward, self.backward, self.lateral])
         zeros, unit = np.zeros_like(self.modulation), "change of log scaling"

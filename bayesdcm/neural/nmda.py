@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesdcm.neural.base import Parameters, Prior
-from bayesdcm.neural.source import SourceModel, delay_matrix, differentiate, scaling, to_vector
+from bayesdcm.neural.base import Parameters, Prior, differentiate, from_vector, to_vector
+from bayesdcm.neural.delays import delay_matrix
+from bayesdcm.neural.source import SourceModel, scaling
 
 EXTRINSIC = np.array([1 / 2, 1 / 4, 1 / 4])
 CAPACITANCE = 8e-3
@@ -103,6 +104,7 @@ class NMDA(SourceModel):
     )
     populations: ClassVar[Mapping[str, int]] = {"stellate": 0, "interneuron": 1, "pyramidal": 2}
     axes: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "kind": SourceModel.kinds,
         "delay": ("intrinsic", "extrinsic"),
         "timing": ("onset", "dispersion"),
         "state": states,
@@ -110,7 +112,8 @@ class NMDA(SourceModel):
     input_gain: ClassVar[float] = 1.0
     modulated_gain: ClassVar[str] = "intrinsic"
     gain_in_words: ClassVar[str] = "intrinsic excitatory strength"
-    contributing: ClassVar[tuple[int, tuple[int, ...]]] = (2, (0, 1))
+    output: ClassVar[int] = 2
+    also_seen: ClassVar[tuple[int, ...]] = (0, 1)
     title: ClassVar[str] = "NMDA"
     citation: ClassVar[tuple[str, str]] = (
         "Moran RJ, Stephan KE, Dolan RJ, Friston KJ (2011). Consistent spectral predictors for "
@@ -118,24 +121,42 @@ class NMDA(SourceModel):
         "https://doi.org/10.1016/j.neuroimage.2010.12.046",
     )
 
+    @staticmethod
+    def _firing(V: jax.Array, p: Parameters) -> jax.Array:
+        variance = VARIANCE * jnp.exp(p["activation"])
+        return firing_probability((V - THRESHOLD) / jnp.sqrt(variance))
+
+    def sent(self, x: jax.Array, parameters: Parameters) -> jax.Array:
+        """Share of pyramidal cells that fire, shape (1, sources)."""
+        return self._firing(x[None, :, 2], parameters)
+
+    def received(self, sent: jax.Array, parameters: Parameters) -> jax.Array:
+        """What reaches sources by connections of each kind, shape (kinds, sources)."""
+        return jnp.exp(parameters["A"]) @ sent[0]
+
     def _currents(
-        self, V: jax.Array, g_E: jax.Array, g_I: jax.Array, drive: jax.Array, p: Parameters
+        self,
+        x: jax.Array,
+        received: jax.Array,
+        u: jax.Array,
+        p: Parameters,
     ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
         """Current without NMDA receptors, targets of the conductances; (sources, populations)."""
-        variance = VARIANCE * jnp.exp(p["activation"])
-        m = firing_probability((V - THRESHOLD) / jnp.sqrt(variance))
-        afferent = EXTRINSIC * (jnp.exp(p["A"]) @ m[:, 2]).T
+        V, g_E, g_I = jnp.split(x[:, :9], 3, axis=-1)
+        m, afferent = self._firing(V, p), EXTRINSIC * received.T
         background = BACKGROUND * jnp.exp(p["background"])
         excitation = jnp.exp(p["intrinsic"])[:, None] * (m @ GE.T) + afferent @ SA.T + background
         nmda = excitation + background + afferent @ SN.T
         spread = sum(COVARIANCES) * jnp.exp(p["activation"])
         current = (LEAK - V) + g_E * (EXCITATORY - V) + g_I * (INHIBITORY - V) - spread
-        return current.at[:, 0].add(drive), excitation, m @ GI.T, nmda
+        return current.at[:, 0].add(self.drive(u, p)), excitation, m @ GI.T, nmda
 
-    def dynamics(self, x: jax.Array, drive: jax.Array, parameters: Parameters) -> jax.Array:
-        """Rate of change of the states, see `SourceModel.dynamics`."""
+    def local(
+        self, x: jax.Array, received: jax.Array, u: jax.Array, parameters: Parameters
+    ) -> jax.Array:
+        """Rate of change of the states, see `bayesdcm.neural.base.NodeModel.local`."""
         V, g_E, g_I, g_N = jnp.split(x, 4, axis=-1)
-        current, excitation, inhibition, nmda = self._currents(V, g_E, g_I, drive, parameters)
+        current, excitation, inhibition, nmda = self._currents(x, received, u, parameters)
         unblocked = 1.50265 / (1 + 0.33 * jnp.exp(-0.06 * V))
         current = current + g_N * (NMDA_REVERSAL - V) * unblocked
         rate_e = RATE_EXCITATORY * jnp.exp(-parameters["time_constant"])[:, None]
@@ -151,21 +172,23 @@ class NMDA(SourceModel):
     def _capacitance(parameters: Parameters) -> jax.Array:
         return CAPACITANCE * jnp.exp(parameters["capacitance"])
 
-    def rest(self) -> np.ndarray:
+    def rest(self, parameters: Parameters | None = None) -> np.ndarray:
         """Voltages of -70 mV and conductances of 1/8, shape (sources, 12)."""
         start = np.repeat([LEAK, *[START_CONDUCTANCE] * 3], 3)
-        return np.tile(start, (self.sources, 1))
+        return np.tile(start, (self.n_nodes, 1))
 
     def jacobian(
         self, x: jax.Array, u: jax.Array, parameters: Parameters, one_sided: bool = False
     ) -> jax.Array:
         """Jacobian without the NMDA current, the identity in its place; `SourceModel.jacobian`."""
-        drive, n = self.drive(u, parameters), len(x)
+        n = len(x)
         rate_e = RATE_EXCITATORY * jnp.exp(-parameters["time_constant"])[:, None]
 
         def flow(vector: jax.Array) -> jax.Array:
-            V, g_E, g_I = vector.reshape(3, 3, n).swapaxes(1, 2)
-            current, excitation, inhibition, _ = self._currents(V, g_E, g_I, drive, parameters)
+            states = from_vector(vector, n)
+            received = self.received(self.sent(states, parameters), parameters)
+            current, excitation, inhibition, _ = self._currents(states, received, u, parameters)
+            g_E, g_I = states[:, 3:6], states[:, 6:]
             rates = [
                 current / self._capacitance(parameters),
                 (excitation - g_E) * rate_e,
@@ -188,7 +211,7 @@ class NMDA(SourceModel):
 
     def priors(self) -> tuple[Prior, ...]:
         """SPM's priors, in SPM's order; SA, GE and GI, which SPM fixes, are constants here."""
-        n, zeros = self.sources, np.zeros_like(self.modulation)
+        n, zeros = self.n_nodes, np.zeros_like(self.modulation)
         dims, unit = ("effect", "to", "from"), "change of log scaling"
         return (
             scaling("activation", (), (), 16, "S"),

@@ -1,9 +1,8 @@
-"""What every neural model of electromagnetic sources offers, and the parts that they share."""
+"""What neural models of electromagnetic sources share: connections of several kinds, delays."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,176 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesdcm.neural.base import Parameters, Prior
+from bayesdcm.neural.base import NodeModel, Parameters, Prior
 
-# The step of every numerical derivative in SPM.
-STEP = float(np.exp(-8))
-CONTRIBUTION_VARIANCE = 1 / 32
 TIMING_VARIANCE = 1 / 16
-
-
-def to_vector(x: jax.Array) -> jax.Array:
-    """States as a vector in SPM's order, the source running fastest.
-
-    Parameters
-    ----------
-    x : jax.Array
-        Shape (sources, states).
-
-    Returns
-    -------
-    jax.Array
-        Shape (sources * states,).
-
-    Examples
-    --------
-    >>> import jax.numpy as jnp
-    >>> to_vector(jnp.array([[1, 2], [3, 4]])).tolist()
-    [1, 3, 2, 4]
-    """
-    return x.T.reshape(-1)
-
-
-def from_vector(vector: jax.Array, sources: int) -> jax.Array:
-    """States by source, the inverse of `to_vector`.
-
-    Parameters
-    ----------
-    vector : jax.Array
-        Shape (sources * states,).
-    sources : int
-        Number of sources.
-
-    Returns
-    -------
-    jax.Array
-        Shape (sources, states).
-
-    Examples
-    --------
-    >>> import jax.numpy as jnp
-    >>> from_vector(jnp.array([1, 3, 2, 4]), 2).tolist()
-    [[1, 2], [3, 4]]
-    """
-    return vector.reshape(-1, sources).T
-
-
-def differentiate(
-    function: Callable[[jax.Array], jax.Array], at: jax.Array, one_sided: bool = False
-) -> jax.Array:
-    """Jacobian of a function of a vector, exact or by SPM's one-sided differences.
-
-    Parameters
-    ----------
-    function : callable
-        From shape (n,) to shape (m,).
-    at : jax.Array
-        Point, shape (n,).
-    one_sided : bool
-        Differences with the step ``exp(-8)`` of SPM instead of exact derivatives.
-
-    Returns
-    -------
-    jax.Array
-        Shape (m, n).
-
-    Examples
-    --------
-    >>> import jax.numpy as jnp
-    >>> differentiate(lambda v: v**2, jnp.array([1.0, 3.0])).tolist()
-    [[2.0, 0.0], [0.0, 6.0]]
-    """
-    if not one_sided:
-        return jax.jacfwd(function)(at)
-    moved = jax.vmap(lambda shift: function(at + shift))(STEP * jnp.eye(len(at)))
-    return (moved - function(at)).T / STEP
-
-
-def delay_matrix(between: jax.Array, within: jax.Array | NDArray[np.float64]) -> jax.Array:
-    """Delays between all pairs of states, in the order of `to_vector`.
-
-    Parameters
-    ----------
-    between : jax.Array
-        Delays between sources, shape (to, from), s; the diagonal is not used.
-    within : jax.Array
-        Delays between the states of a source, shape (states, states) or, where sources differ,
-        (states, states, sources), s.
-
-    Returns
-    -------
-    jax.Array
-        Shape (sources * states, sources * states), s.
-
-    Examples
-    --------
-    >>> import jax.numpy as jnp
-    >>> delay_matrix(jnp.array([[9.0, 1.0], [2.0, 9.0]]), jnp.zeros((1, 1))).tolist()
-    [[0.0, 1.0], [2.0, 0.0]]
-    """
-    n, k = len(between), len(within)
-    same = jnp.eye(n)
-    within = jnp.broadcast_to(jnp.reshape(jnp.asarray(within), (k, k, -1)), (k, k, n))
-    delays = jnp.broadcast_to(between * (1 - same), (k, k, n, n)) + within[..., None] * same
-    return delays.transpose(0, 2, 1, 3).reshape(k * n, k * n)
-
-
-def first_order(jacobian: jax.Array, delays: jax.Array) -> jax.Array:
-    """First-order delay operator, ``(1 + delays o jacobian)^-1`` with an elementwise product.
-
-    Parameters
-    ----------
-    jacobian : jax.Array
-        Jacobian without delays, shape (n, n), 1/s.
-    delays : jax.Array
-        Shape (n, n), s.
-
-    Returns
-    -------
-    jax.Array
-        The operator that multiplies the flow, shape (n, n).
-
-    References
-    ----------
-    .. [1] David et al. (2006), NeuroImage 30:1255.
-           https://doi.org/10.1016/j.neuroimage.2005.10.045
-
-    Examples
-    --------
-    >>> import jax.numpy as jnp
-    >>> float(first_order(jnp.full((1, 1), -1.0), jnp.full((1, 1), 0.5))[0, 0])
-    2.0
-    """
-    return inverse(jnp.eye(len(jacobian)) + delays * jacobian)
-
-
-@jax.custom_jvp
-def inverse(matrix: jax.Array) -> jax.Array:
-    """Inverse of a matrix whose derivative is two products instead of triangular solves.
-
-    Parameters
-    ----------
-    matrix : jax.Array
-        Shape (n, n).
-
-    Returns
-    -------
-    jax.Array
-        Shape (n, n).
-
-    Examples
-    --------
-    >>> import jax.numpy as jnp
-    >>> inverse(jnp.full((1, 1), 2.0)).tolist()
-    [[0.5]]
-    """
-    return jnp.linalg.inv(matrix)
-
-
-@inverse.defjvp
-def _inverse_jvp(primals: tuple, tangents: tuple) -> tuple:
-    result = inverse(*primals)
-    return result, -result @ tangents[0] @ result
 
 
 def _checked(name: str, value: NDArray[np.float64], shape: tuple[int, ...], axes: str) -> NDArray:
@@ -202,13 +34,12 @@ def _checked(name: str, value: NDArray[np.float64], shape: tuple[int, ...], axes
 
 
 @dataclass(frozen=True, eq=False)
-class SourceModel(ABC):
+class SourceModel(NodeModel):
     """A neural model of sources of electromagnetic signals, ``dx/dt = f(x, u)`` per second.
 
-    Subclasses name the states (`states`), the populations with the state that holds their
-    voltage (`populations`), the kinds of connections (`kinds`, first axis of ``A``) and the
-    entries of the axes that only they have (`axes`), and give `dynamics`, `rest`, `delays` and
-    `priors`. Delays enter through `delay_operator`, which integrators use; `flow` has none.
+    Subclasses name the populations with the state that holds their voltage (`populations`) and
+    the kinds of connections (`kinds`, first axis of ``A``). Delays enter through
+    `delay_operator`, which `bayesdcm.integrate.LocalLinear` uses; `flow` has none.
 
     Parameters
     ----------
@@ -226,26 +57,36 @@ class SourceModel(ABC):
     modulation: NDArray[np.float64]
     inputs: NDArray[np.float64]
 
-    states: ClassVar[tuple[str, ...]]
-    populations: ClassVar[Mapping[str, int]]
     kinds: ClassVar[tuple[str, ...]] = ("forward", "backward", "lateral")
-    axes: ClassVar[Mapping[str, tuple[str, ...]]]
-    delay_in_flow: ClassVar[bool] = False
     # Scale of the input, and the array of gains whose first column diag(B) changes.
     input_gain: ClassVar[float]
     modulated_gain: ClassVar[str]
     # What the diagonal of B changes in a source, in words.
     gain_in_words: ClassVar[str]
-    title: ClassVar[str]
-    citation: ClassVar[tuple[str, str]]
-    # States that sensors see: the one of unit weight, and those of unknown weight.
-    contributing: ClassVar[tuple[int, tuple[int, ...]]]
-
-    @property
-    def first_order_delays(self) -> bool:
-        """Whether the flow is multiplied by one operator, which `first_order` gives."""
-        own = type(self).delay_operator is not SourceModel.delay_operator
-        return not (own or self.delay_in_flow)
+    derived: ClassVar[Mapping[str, tuple[tuple[str, ...], str]]] = {
+        "connection_strength": (
+            ("condition", "kind", "to", "from"),
+            "relative to the prior mean",
+        )
+    }
+    units: ClassVar[Mapping[str, str | tuple[str, ...]]] = {
+        "input_timing": ("128 ms", "log scaling of the standard deviation")
+    }
+    titles: ClassVar[Mapping[str, str]] = {
+        "A": "Connections A",
+        "B": "Condition effects B",
+        "C": "Driving inputs C",
+        "delay": "Conduction delays",
+        "modulatory": "Modulatory connections",
+        "modulatory_effect": "Condition effects on modulatory connections",
+    }
+    label_note: ClassVar[str] = (
+        "Labels read A[kind, to, from], B[effect, to, from] and C[to, input]. Neural parameters "
+        "are logarithms of factors on the prior mean (0 is a factor of 1, 0.69 of 2); B is added "
+        "to A where a condition has the effect, its diagonal to the gain of a source. Onsets are "
+        "in 128 ms, positions in mm, dipole moments in arbitrary units. "
+    )
+    stability: ClassVar[str] = "check strengths and time constants"
 
     def __post_init__(self) -> None:
         n = len(np.atleast_1d(self.forward))
@@ -260,28 +101,19 @@ class SourceModel(ABC):
             object.__setattr__(self, name, _checked(name, getattr(self, name), shape, axes))
 
     @property
-    def sources(self) -> int:
+    def n_nodes(self) -> int:
         """Number of sources."""
         return len(self.forward)
 
-    @abstractmethod
-    def dynamics(self, x: jax.Array, drive: jax.Array, parameters: Parameters) -> jax.Array:
-        """Rate of change of the states under a given input to each source, without delays.
+    @property
+    def n_inputs(self) -> int:
+        """Number of inputs."""
+        return self.inputs.shape[1]
 
-        Parameters
-        ----------
-        x : jax.Array
-            States, shape (sources, states).
-        drive : jax.Array
-            Input to each source, shape (sources,).
-        parameters : mapping
-            Full parameter arrays by name.
-
-        Returns
-        -------
-        jax.Array
-            Time derivative of `x` per second, shape (sources, states).
-        """
+    @property
+    def n_effects(self) -> int:
+        """Number of effects in which conditions differ."""
+        return self.modulation.shape[0]
 
     def drive(self, u: jax.Array, parameters: Parameters) -> jax.Array:
         """Input to each source, ``gain exp(C) u``.
@@ -299,90 +131,6 @@ class SourceModel(ABC):
             Shape (sources,).
         """
         return self.input_gain * (jnp.exp(parameters["C"]) * u).sum(-1)
-
-    def flow(self, x: jax.Array, u: jax.Array, parameters: Parameters) -> jax.Array:
-        """Rate of change of the states, without delays.
-
-        Parameters
-        ----------
-        x : jax.Array
-            States, shape (sources, states).
-        u : jax.Array
-            Inputs, shape (inputs,).
-        parameters : mapping
-            Full parameter arrays by name.
-
-        Returns
-        -------
-        jax.Array
-            Time derivative of `x` per second, shape (sources, states).
-        """
-        return self.dynamics(x, self.drive(u, parameters), parameters)
-
-    def rest(self) -> NDArray[np.float64]:
-        """States before stimulation, where every integration starts, shape (sources, states)."""
-        return np.zeros((self.sources, len(self.states)))
-
-    def jacobian(
-        self, x: jax.Array, u: jax.Array, parameters: Parameters, one_sided: bool = False
-    ) -> jax.Array:
-        """Jacobian by the states that SPM's integration and delay operator use.
-
-        Parameters
-        ----------
-        x : jax.Array
-            States, shape (sources, states).
-        u : jax.Array
-            Inputs, shape (inputs,).
-        parameters : mapping
-            Full parameter arrays by name.
-        one_sided : bool
-            Differentiate as SPM does, by differences with the step ``exp(-8)``; exactly by
-            default.
-
-        Returns
-        -------
-        jax.Array
-            Shape (n, n) with n = sources * states, in the order of `to_vector`, 1/s.
-        """
-        drive, sources = self.drive(u, parameters), len(x)
-
-        def flow(vector: jax.Array) -> jax.Array:
-            return to_vector(self.dynamics(from_vector(vector, sources), drive, parameters))
-
-        return differentiate(flow, to_vector(x), one_sided)
-
-    @abstractmethod
-    def delays(self, parameters: Parameters) -> jax.Array:
-        """Delays between all pairs of states, in the order of `to_vector`.
-
-        Parameters
-        ----------
-        parameters : mapping
-            Full parameter arrays by name.
-
-        Returns
-        -------
-        jax.Array
-            Shape (n, n) with n = sources * states, (to, from), s.
-        """
-
-    def delay_operator(self, jacobian: jax.Array, parameters: Parameters) -> jax.Array:
-        """Operator that multiplies the flow and its Jacobian to account for the delays.
-
-        Parameters
-        ----------
-        jacobian : jax.Array
-            From `jacobian`, shape (n, n), 1/s.
-        parameters : mapping
-            Full parameter arrays by name.
-
-        Returns
-        -------
-        jax.Array
-            Shape (n, n).
-        """
-        return first_order(jacobian, self.delays(parameters))
 
     def condition(self, parameters: Parameters, effects: jax.Array) -> dict[str, jax.Array]:
         """Parameters of one condition.
@@ -411,18 +159,28 @@ class SourceModel(ABC):
         changed = {"A": parameters["A"] + change, self.modulated_gain: gain}
         return {**parameters, **changed}
 
-    @abstractmethod
-    def priors(self) -> tuple[Prior, ...]:
-        """SPM's priors of the neural parameters, in SPM's order."""
+    def derive(self, parameters: Parameters, design: jax.Array | None) -> dict[str, jax.Array]:
+        """Strength of every connection in every condition, relative to its prior mean.
 
-    @property
-    def contribution(self) -> Prior:
-        """Prior of the weights with which states contribute to what sensors see."""
-        dominant, free = self.contributing
-        mean, variance = np.zeros(len(self.states)), np.zeros(len(self.states))
-        mean[dominant] = 1.0
-        variance[list(free)] = CONTRIBUTION_VARIANCE
-        return Prior("contribution", ("state",), mean, variance, "relative weight", "J")
+        Parameters
+        ----------
+        parameters : mapping
+            Full parameter arrays by name.
+        design : jax.Array or None
+            Shape (conditions, effects); None for the baseline alone.
+
+        Returns
+        -------
+        dict of str to jax.Array
+            ``connection_strength`` (conditions, kinds, to, from), 0 where there is none.
+        """
+        free = next(prior for prior in self.priors() if prior.name == "A").free
+        rows = jnp.zeros((1, self.n_effects)) if design is None else design
+
+        def strength(effects: jax.Array) -> jax.Array:
+            return jnp.where(free, jnp.exp(self.condition(parameters, effects)["A"]), 0.0)
+
+        return {"connection_strength": jax.vmap(strength)(rows)}
 
     def _connections(self, absent: float, masks: list[NDArray], divisor: float) -> list[Prior]:
         """Priors of ``A``: mean `absent` and no variance where there is no connection."""

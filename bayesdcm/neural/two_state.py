@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numpy.typing import NDArray
 
-from bayesdcm.neural.base import NeuralModel, Parameters, Prior
-from bayesdcm.neural.bilinear import INPUT_SCALE, coupling
+from bayesdcm.neural.base import Parameters, Prior
+from bayesdcm.neural.bilinear import INPUT_SCALE, ModulatedByInputs, coupling
 
 RATE_SCALE = 1 / 8
 EXCITATORY_DECAY = 0.5
@@ -21,7 +21,7 @@ ABSENT = -32.0
 
 
 @dataclass(frozen=True, eq=False)
-class TwoState(NeuralModel):
+class TwoState(ModulatedByInputs):
     """An excitatory and an inhibitory population per region, with positive rates.
 
     With ``E = exp(A + sum_j u_j B_j + sum_k x_k D_k) / 8``, ``I_E`` its diagonal and ``E_o`` the
@@ -53,13 +53,11 @@ class TwoState(NeuralModel):
     ('excitatory', 'inhibitory')
     """
 
-    A: NDArray[np.float64]
-    B: NDArray[np.float64]
-    C: NDArray[np.float64]
-    D: NDArray[np.float64] | None = None
     backwards: bool = False
 
     states: ClassVar[tuple[str, ...]] = ("excitatory", "inhibitory")
+    units: ClassVar[Mapping[str, str]] = {"A_backward": "half the log odds"}
+    rates_in_words: ClassVar[str] = "Connections are log scalings of 1/8 Hz"
     title: ClassVar[str] = "two-state"
     citation: ClassVar[tuple[str, str]] = (
         "Marreiros AC, Kiebel SJ, Friston KJ (2008). Dynamic causal modelling for fMRI: a "
@@ -67,15 +65,14 @@ class TwoState(NeuralModel):
         "https://doi.org/10.1016/j.neuroimage.2007.08.019",
     )
 
-    @property
-    def affine(self) -> bool:
-        """Whether the flow is affine in the states while the input is constant."""
-        return self.D is None
+    def rates(self, coupling: jax.Array) -> jax.Array:
+        """Connectivity in Hz, ``exp(coupling) / 8``."""
+        return RATE_SCALE * jnp.exp(coupling)
 
     def flow(self, x: jax.Array, u: jax.Array, parameters: Parameters) -> jax.Array:
         """Rate of change of both populations, shape (regions, 2), see `NeuralModel.flow`."""
         excitatory, inhibitory = x[:, 0], x[:, 1]
-        rates = RATE_SCALE * jnp.exp(coupling(excitatory, u, parameters))
+        rates = self.rates(coupling(excitatory, u, parameters))
         intrinsic = jnp.diagonal(rates)
         extrinsic = rates * (1 - jnp.eye(len(intrinsic)))
         to_excitatory, to_inhibitory = extrinsic, 0.0

@@ -1,7 +1,17 @@
 """Observation: haemodynamics and BOLD, lead fields of EEG and MEG, the Gaussian likelihood."""
 
 from bayesdcm.observe.balloon import bold_signal, haemodynamic_flow, haemodynamic_priors
+from bayesdcm.observe.base import Observer
+from bayesdcm.observe.bold import Balloon, BoldObserver
 from bayesdcm.observe.channel_modes import average_reference, channel_modes
+from bayesdcm.observe.channels import (
+    ChannelObserver,
+    ChannelSpace,
+    Dipoles,
+    Electrodes,
+    LeadField,
+    Patches,
+)
 from bayesdcm.observe.evoked_preparation import (
     dct_basis,
     feature_scale,
@@ -27,6 +37,15 @@ from bayesdcm.observe.sphere import eeg_sphere_lead_field, meg_sphere_lead_field
 from bayesdcm.observe.temporal_precision import TemporalPrecision, temporal_precision
 
 __all__ = [
+    "Balloon",
+    "BoldObserver",
+    "ChannelObserver",
+    "ChannelSpace",
+    "Dipoles",
+    "Electrodes",
+    "LeadField",
+    "Observer",
+    "Patches",
     "ConfoundBasis",
     "GaussianObservation",
     "TemporalPrecision",

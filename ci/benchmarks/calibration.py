@@ -41,7 +41,7 @@ from bayesdcm.infer.density import evaluate
 from bayesdcm.infer.evaluation import prior_sample
 from bayesdcm.infer.fitting import laplace_posterior, laplace_starts
 from bayesdcm.infer.problem import Problem, make_problem
-from bayesdcm.models.priors import SPM_NOISE
+from bayesdcm.observe.base import SPM_NOISE
 
 N_SCANS, REPETITION_TIME, INPUT_DT = 100, 2.0, 0.25
 RANKS = 40

@@ -63,7 +63,7 @@ def program(spm):
         states = model.states(constants | {"B": B}, prepared)
         seen = states[..., 8] + states[..., [0, 6]] @ weight
         prediction = jnp.moveaxis(seen * gain, 0, 1).reshape(signal.shape)
-        noise = gaussian(prediction, h, components=prepared.space.noise.components)
+        noise = gaussian(prediction, h, components=prepared.noise.components)
         numpyro.sample("signal", noise, obs=signal)
 
     return program

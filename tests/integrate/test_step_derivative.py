@@ -1,5 +1,6 @@
 """Derivatives of steps by the entries of the Jacobian, against those that JAX finds."""
 
+from contextlib import nullcontext
 from functools import partial
 
 import jax
@@ -9,8 +10,11 @@ import pytest
 from numpy.testing import assert_allclose
 
 import bayesdcm
+from bayesdcm.data.by_value import ByValue
 from bayesdcm.infer.inversion import run_laplace
 from bayesdcm.infer.problem import make_problem
+from bayesdcm.integrate import expanded_delays
+from bayesdcm.integrate.expanded_delays import dependent_entries
 from bayesdcm.integrate.local_linear import phi, step_operator
 from bayesdcm.integrate.step_derivative import (
     change_by_entries,
@@ -18,8 +22,6 @@ from bayesdcm.integrate.step_derivative import (
     many_directions,
     phi_derivative,
 )
-from bayesdcm.models import evoked_response
-from bayesdcm.models.evoked_response import dependent_entries, evoked_states
 
 
 def matrices(seed, n=6, count=3):
@@ -83,14 +85,15 @@ def test_states_have_the_same_derivatives_by_all_parameters(neural, step):
     model, rng = network(neural), np.random.default_rng(0)
     data = bayesdcm.EvokedData(rng.normal(size=(2, 12, 2)), np.arange(12) * step)
     prepared = model.prepare(data)
-    assert prepared.entries
+    assert prepared.steps["settings"].value[1]
     # Also along parameters that the model holds fixed: a user's own program may free them.
     means = {prior.name: prior.mean for prior in model.source_model.priors()}
     point = {name: mean + 0.1 * rng.normal(size=mean.shape) for name, mean in means.items()}
 
     @partial(jax.jit, static_argnums=0)
     def derivatives(many):
-        return jax.jacfwd(lambda p: evoked_states(model, p, prepared, many))(point)
+        with many_directions() if many else nullcontext():
+            return jax.jacfwd(lambda p: model.states(p, prepared))(point)
 
     plain, found = derivatives(False), derivatives(True)
     for name in means:
@@ -100,7 +103,7 @@ def test_states_have_the_same_derivatives_by_all_parameters(neural, step):
 
 def test_entries_are_those_of_currents_only():
     model = network("erp")
-    of_jacobian, of_delayed = dependent_entries(model)
+    of_jacobian, of_delayed = dependent_entries(ByValue(model.source_model))
     n = 2 * len(model.source_model.states)
     currents = {2 * k + i for k in (3, 4, 5, 7) for i in range(2)}
     assert {entry // n for entry in of_jacobian} == currents
@@ -110,7 +113,7 @@ def test_entries_are_those_of_currents_only():
 
 @pytest.mark.parametrize("neural", ["cmc", "lfp"])
 def test_models_with_other_operators_are_differentiated_as_they_are(neural):
-    assert dependent_entries(network(neural)) is None
+    assert dependent_entries(ByValue(network(neural).source_model)) is None
 
 
 def test_context_ends_with_its_block():
@@ -131,7 +134,7 @@ def test_inversion_makes_use_of_it(monkeypatch):
         calls.append(arguments)
         return change_by_entries(*arguments)
 
-    monkeypatch.setattr(evoked_response, "change_by_entries", counted)
+    monkeypatch.setattr(expanded_delays, "change_by_entries", counted)
     problem = make_problem(model, data)
     start = jnp.zeros((1, problem.sites.size))
     run_laplace.lower(problem.source, problem.sites, (2, "exact"), problem.prepared, start)

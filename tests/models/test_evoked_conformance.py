@@ -9,7 +9,6 @@ import numpyro
 import pytest
 
 from bayesdcm.data import EvokedData, GridHead, SphereHead, SurfaceHead
-from bayesdcm.models import evoked_response
 from bayesdcm.models.evoked import EvokedDCM
 
 NEURAL = ("erp", "cmc", "lfp", "nmda")
@@ -31,22 +30,6 @@ def compiled_quickly():
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def halvings_found_once():
-    """Observers share what depends on the neural model only, and takes seconds to work out."""
-    found, original = {}, evoked_response.prior_halvings
-
-    def halvings(model, *arguments):
-        key = (model.neural, *arguments)
-        if key not in found:
-            found[key] = original(model, *arguments)
-        return found[key]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evoked_response, "prior_halvings", halvings)
-        yield
 
 
 def sphere():
@@ -90,9 +73,6 @@ def make_case(neural, spatial, integrator):
     n_channels = 2 if observation == "lfp" else N_CHANNELS
     signal = np.random.default_rng(0).normal(size=(2, N_TIMES, n_channels))
     data = EvokedData(signal, 0.008 * np.arange(N_TIMES), head=head)
-    # Before `prepare`, which would trace it with all constants computed one by one.
-    design = np.asarray(data.design)
-    evoked_response.prior_halvings(model, 1 / data.sampling_rate, design.tobytes(), design.shape)
     rng, point, direction = np.random.default_rng(5), {}, {}
     for prior in model.priors:
         moved = rng.normal(size=np.shape(prior.mean)) * np.sqrt(prior.variance)

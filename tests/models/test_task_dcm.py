@@ -227,13 +227,13 @@ def test_simulating_a_diverging_system_is_an_error(model, make_design, parameter
 
 
 def test_predict_compiles_once_for_a_structure_and_a_shape(model, design, parameters):
-    from bayesdcm.models.task import _compiled_response
+    from bayesdcm.models.dcm import _compiled_solution
 
     model.predict(parameters, design)
-    before = _compiled_response._cache_size()
+    before = _compiled_solution._cache_size()
     moved = jax.tree.map(lambda value: value * 0.9, parameters)
     TaskDCM(A, B, C).predict(moved, design.replace(inputs=design.inputs * 0.5))
-    assert _compiled_response._cache_size() == before
+    assert _compiled_solution._cache_size() == before
 
 
 def test_facts_are_plain_values_with_units():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bayesdcm.neural import CMC, ERP, LFP, NMDA
-from bayesdcm.neural.source import from_vector, to_vector
+from bayesdcm.neural.base import from_vector, to_vector
 
 MODELS = {"erp": ERP, "cmc": CMC, "lfp": LFP, "nmda": NMDA}
 NETWORKS = ("one", "two", "mmn")
@@ -47,7 +47,7 @@ def case(request, spm):
     parameters, reference = (
         jax.tree.map(lambda *draws: np.stack(draws), *table) for table in (parameters, reference)
     )
-    x = np.stack([from_vector(vector, model.sources) for vector in reference["x"]])
+    x = np.stack([from_vector(vector, model.n_nodes) for vector in reference["x"]])
     return name, network, model, (x, reference["u"], parameters), reference
 
 
@@ -114,7 +114,7 @@ def test_delay_operator(case):
 def test_rest(case, spm):
     name, network, model, _, _ = case
     rest = model.rest()
-    assert rest.shape == (model.sources, len(model.states))
+    assert rest.shape == (model.n_nodes, len(model.states))
     np.testing.assert_array_equal(to_vector(rest), spm[f"{name}/{network}/rest"])
 
 
@@ -160,7 +160,7 @@ def test_names_fit_the_arrays(case):
     _, _, model, _, _ = case
     assert len(set(model.states)) == len(model.states)
     assert all("voltage" in model.states[i] for i in model.populations.values())
-    n, own = model.sources, {"kind": model.kinds, **model.axes}
+    n, own = model.n_nodes, {"kind": model.kinds, **model.axes}
     lengths = {"to": n, "from": n, "source": n, "effect": 1, "input": 1}
     lengths |= {axis: len(names) for axis, names in own.items()}
     for prior in (*model.priors(), model.contribution):
@@ -186,7 +186,7 @@ def test_parameters_of_a_condition(spm, model, network, draw):
 def test_effects_change_the_first_gain_of_each_source(spm, model):
     neural = source_model(spm, model, "mmn")
     parameters = {prior.name: jnp.asarray(prior.mean) for prior in neural.priors()}
-    n = neural.sources
+    n = neural.n_nodes
     parameters["B"] = jnp.stack([jnp.diag(jnp.arange(1.0, n + 1)), jnp.ones((n, n))])
     if model == "cmc":
         parameters["modulatory_effect"] = 2 * parameters["B"]

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from bayesdcm.neural import CMC, ERP, LFP, NMDA
+from bayesdcm.neural.base import to_vector
 from bayesdcm.neural.delayed_jacobian import delayed_jacobian
 from bayesdcm.neural.nmda import firing_probability
-from bayesdcm.neural.source import to_vector
 
 MODELS = (ERP, CMC, LFP, NMDA)
 POINTS = 3
@@ -120,9 +120,9 @@ def test_exact_jacobian_is_that_of_the_flow(model, points):
     expected = full.transpose(1, 0, 3, 2).reshape(x.size, x.size)
     jacobian = jax.jit(model.jacobian)(x, u, parameters)
     if isinstance(model, NMDA):
-        k = 9 * model.sources
-        np.testing.assert_array_equal(jacobian[k:], np.eye(12 * model.sources)[k:])
-        np.testing.assert_array_equal(jacobian[:, k:], np.eye(12 * model.sources)[:, k:])
+        k = 9 * model.n_nodes
+        np.testing.assert_array_equal(jacobian[k:], np.eye(12 * model.n_nodes)[k:])
+        np.testing.assert_array_equal(jacobian[:, k:], np.eye(12 * model.n_nodes)[:, k:])
         # Without NMDA conductance, the current that it leaves out is zero.
         x = x.at[:, 9:].set(0.0)
         full = by_states(x, u, parameters)
@@ -137,7 +137,7 @@ def test_delays_are_between_states_that_differ(model, points):
     assert (delays >= 0).all()
     assert delays.max() < 0.1
     assert not np.diagonal(delays).any()
-    source = np.arange(len(delays)) % model.sources
+    source = np.arange(len(delays)) % model.n_nodes
     assert delays[source[:, None] != source].min() > 1e-3
 
 

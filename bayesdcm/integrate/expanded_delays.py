@@ -1,0 +1,188 @@
+"""The solver of evoked responses in which delays act to first order, as in SPM."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bayesdcm.data.by_value import ByValue
+from bayesdcm.integrate.evoked_input import StimulusDriven
+from bayesdcm.integrate.local_linear import (
+    balanced_norm,
+    halvings_for,
+    local_linear,
+    step_operator,
+)
+from bayesdcm.integrate.step_derivative import change_by_entries, expects_many_directions
+from bayesdcm.neural.base import NeuralModel, Parameters, Prior, from_vector, to_vector
+from bayesdcm.neural.source import SourceModel
+
+# Entries of the Jacobian, and of its product with the delays, that may depend on parameters.
+Entries = tuple[tuple[int, ...], tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class LocalLinear(StimulusDriven):
+    """Local linearisation with a first-order expansion of the delays: SPM's scheme.
+
+    One operator, from the Jacobian at rest and the delays, advances the states over every sample;
+    see `bayesdcm.integrate.local_linear`.
+
+    Parameters
+    ----------
+    onset, duration : float or array_like
+        Prior mean of the time at which the input peaks, and of its standard deviation, s.
+    one_sided : bool
+        Whether Jacobians are SPM's one-sided differences instead of exact; for parity only.
+
+    Examples
+    --------
+    >>> LocalLinear(onset=0.08).onset
+    0.08
+    """
+
+    one_sided: bool = False
+
+    def settings(
+        self, neural: NeuralModel, dt: float, design: np.ndarray, priors: Mapping[str, Prior]
+    ) -> ByValue[tuple]:
+        """Halvings that the step operator needs, and entries that depend on parameters."""
+        means = {prior.name: priors.get(prior.name, prior).mean for prior in neural.priors()}
+        held = ByValue((neural, means, self.one_sided))
+        entries = None
+        if isinstance(neural, SourceModel) and not self.one_sided:
+            entries = dependent_entries(ByValue(neural))
+        halvings = prior_halvings(held, dt, design.tobytes(), design.shape)
+        return ByValue((halvings, entries))
+
+    def trajectory(
+        self, neural: NeuralModel, parameters: Parameters, start: jax.Array, arrays: dict
+    ) -> jax.Array:
+        """See `StimulusDriven.trajectory`."""
+        n, dt = neural.n_nodes, arrays["dt"]
+        halvings, entries = arrays["settings"].value
+        inputs = self.inputs(neural, parameters, arrays["times"] + arrays["start"])
+        rest = from_vector(start, n)
+        jacobian, delay = linear_operators(neural, parameters, rest, inputs[0], self.one_sided)
+        operator = step_operator(jacobian, delay, dt, halvings)
+
+        def flow(x: jax.Array, u: jax.Array) -> jax.Array:
+            states = from_vector(x, n)
+            rate = to_vector(neural.flow(states, u, parameters))
+            if neural.delay_in_flow:
+                here = neural.jacobian(states, u, parameters)
+                rate = neural.delay_operator(here, parameters) @ rate
+            return rate
+
+        change = None
+        if entries and expects_many_directions():
+
+            def change(rates: jax.Array) -> jax.Array:
+                delayed = jacobian * neural.delays(parameters)
+                return change_by_entries(jacobian, delayed, rates, dt, halvings, entries)
+
+        return local_linear(flow, start, inputs, operator, change=change)
+
+
+def linear_operators(
+    neural: NeuralModel, parameters: Parameters, x: jax.Array, u: jax.Array, one_sided: bool
+) -> tuple[jax.Array, jax.Array]:
+    """Jacobian and delay operator; where the flow is delayed itself, the delayed Jacobian.
+
+    Parameters
+    ----------
+    neural : NeuralModel
+        The neural model.
+    parameters : mapping
+        Full arrays by name.
+    x, u : jax.Array
+        States (nodes, states) and inputs (inputs,).
+    one_sided : bool
+        As in `LocalLinear`.
+
+    Returns
+    -------
+    jacobian, delay_operator : jax.Array
+        Shape (nodes * states, nodes * states).
+    """
+    how = {"one_sided": True} if one_sided else {}
+    jacobian = neural.jacobian(x, u, parameters, **how)
+    delay = neural.delay_operator(jacobian, parameters)
+    if neural.delay_in_flow:
+        return delay @ jacobian, jnp.eye(len(jacobian))
+    return jacobian, delay
+
+
+@lru_cache(maxsize=64)
+def prior_halvings(held: ByValue[tuple], dt: float, design: bytes, shape: tuple[int, int]) -> int:
+    """Halvings that the step operator needs at the prior mean, the worst condition counting.
+
+    Parameters
+    ----------
+    held : ByValue
+        Neural model, prior means by name, and whether Jacobians are one-sided differences.
+    dt : float
+        Time between samples, s.
+    design, shape : bytes, tuple of int
+        The design's numbers, hashable, and its shape (conditions, effects).
+
+    Returns
+    -------
+    int
+        For `bayesdcm.integrate.local_linear.phi`.
+    """
+    neural, means, one_sided = held.value
+    parameters = {name: jnp.asarray(mean, float) for name, mean in means.items()}
+
+    @jax.jit
+    def norm(effects: jax.Array) -> jax.Array:
+        changed = neural.condition(parameters, effects)
+        start, u = jnp.asarray(neural.rest(changed), float), jnp.zeros(neural.n_inputs)
+        jacobian, delay = linear_operators(neural, changed, start, u, one_sided)
+        return balanced_norm(dt * delay @ jacobian)
+
+    rows = np.frombuffer(design).reshape(shape)
+    return halvings_for(max(float(norm(row)) for row in rows))
+
+
+@lru_cache(maxsize=64)
+def dependent_entries(held: ByValue[SourceModel]) -> Entries | None:
+    """Entries of the Jacobian, and of its product with the delays, that depend on parameters.
+
+    Parameters
+    ----------
+    held : ByValue
+        The neural model, of which rates are analytic functions of the parameters.
+
+    Returns
+    -------
+    pair of tuples of int, or None
+        Flat indices; None where the delay operator is not a function of these alone.
+    """
+    source = held.value
+    own_operator = type(source).delay_operator is not NeuralModel.delay_operator
+    if own_operator or source.delay_in_flow:
+        return None
+    start = jnp.asarray(source.rest())
+
+    @jax.jit
+    def at(parameters: dict[str, jax.Array], u: jax.Array) -> list[jax.Array]:
+        jacobian = source.jacobian(start, u, parameters)
+        return [jacobian, jacobian * source.delays(parameters)]
+
+    # Wherever an entry depends on a parameter, it differs between points drawn at random.
+    random = np.random.default_rng(0)
+    first, second = (
+        at(
+            {prior.name: random.normal(size=prior.mean.shape) for prior in source.priors()},
+            random.normal(size=source.n_inputs),
+        )
+        for _ in range(2)
+    )
+    a, b = (tuple(np.flatnonzero(x != y).tolist()) for x, y in zip(first, second, strict=True))
+    return a, b

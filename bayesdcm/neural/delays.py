@@ -1,0 +1,94 @@
+"""Delays between states, and the operator that accounts for them to first order."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from numpy.typing import ArrayLike
+
+
+def delay_matrix(between: jax.Array, within: ArrayLike) -> jax.Array:
+    """Delays between all pairs of states, in the order of `bayesdcm.neural.base.to_vector`.
+
+    Parameters
+    ----------
+    between : jax.Array
+        Delays between sources, shape (to, from), s; the diagonal is not used.
+    within : jax.Array
+        Delays between the states of a source, shape (states, states) or, where sources differ,
+        (states, states, sources), s.
+
+    Returns
+    -------
+    jax.Array
+        Shape (sources * states, sources * states), s.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> delay_matrix(jnp.array([[9.0, 1.0], [2.0, 9.0]]), jnp.zeros((1, 1))).tolist()
+    [[0.0, 1.0], [2.0, 0.0]]
+    """
+    n, k = len(between), len(within)
+    same = jnp.eye(n)
+    within = jnp.broadcast_to(jnp.reshape(jnp.asarray(within), (k, k, -1)), (k, k, n))
+    delays = jnp.broadcast_to(between * (1 - same), (k, k, n, n)) + within[..., None] * same
+    return delays.transpose(0, 2, 1, 3).reshape(k * n, k * n)
+
+
+def first_order(jacobian: jax.Array, delays: jax.Array) -> jax.Array:
+    """First-order delay operator, ``(1 + delays o jacobian)^-1`` with an elementwise product.
+
+    Parameters
+    ----------
+    jacobian : jax.Array
+        Jacobian without delays, shape (n, n), 1/s.
+    delays : jax.Array
+        Shape (n, n), s.
+
+    Returns
+    -------
+    jax.Array
+        The operator that multiplies the flow, shape (n, n).
+
+    References
+    ----------
+    .. [1] David et al. (2006), NeuroImage 30:1255.
+           https://doi.org/10.1016/j.neuroimage.2005.10.045
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> float(first_order(jnp.full((1, 1), -1.0), jnp.full((1, 1), 0.5))[0, 0])
+    2.0
+    """
+    return inverse(jnp.eye(len(jacobian)) + delays * jacobian)
+
+
+@jax.custom_jvp
+def inverse(matrix: jax.Array) -> jax.Array:
+    """Inverse of a matrix whose derivative is two products instead of triangular solves.
+
+    Parameters
+    ----------
+    matrix : jax.Array
+        Shape (n, n).
+
+    Returns
+    -------
+    jax.Array
+        Shape (n, n).
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> inverse(jnp.full((1, 1), 2.0)).tolist()
+    [[0.5]]
+    """
+    return jnp.linalg.inv(matrix)
+
+
+@inverse.defjvp
+def _inverse_jvp(primals: tuple, tangents: tuple) -> tuple:
+    result = inverse(*primals)
+    return result, -result @ tangents[0] @ result

@@ -1,0 +1,222 @@
+"""What every observer offers: from a solution to the signal, its likelihood, axes and units."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import jax
+import numpy as np
+import numpyro.distributions as dist
+from numpy.typing import NDArray
+
+from bayesdcm.integrate.grid import TimeGrid
+from bayesdcm.neural.base import NeuralModel, Parameters, Prior
+
+# Means and variances of the log-precision of the noise. SPM's holds the standard deviation near
+# exp(-3) = 0.05; the other leaves any from 0.007 to 20 within two standard deviations.
+SPM_NOISE = (6.0, 1 / 128)
+WIDE_NOISE = (2.0, 16.0)
+
+
+class Observer(ABC):
+    """How a data set sees a neural model.
+
+    A subclass is best a frozen dataclass of options. Most derive from
+    `bayesdcm.observe.BoldObserver` or `bayesdcm.observe.ChannelObserver`, which know the axes,
+    noise and units of a class of data, and give the forward model alone.
+
+    Attributes
+    ----------
+    data_class : type
+        Class of the data.
+    kind : str
+        What is modelled, such as ``"task fMRI"``.
+    node : str
+        What a node of the neural model is, such as ``"region"``.
+    states : tuple of str
+        States of its own, solved together with the neural model: then `flow` and `read` are
+        needed, and `bayesdcm.integrate.Solver` tells how they are used.
+    longest_step : float or None
+        Longest step, s, at which `respond` is accurate; None where there is no `respond`.
+    as_spm : bool
+        Whether scale, confounds and prior of the noise are SPM's.
+    searches : bool
+        Whether variational Laplace looks further where it finds a poor optimum.
+    citations : sequence of (text, address)
+        What to cite for it.
+    derived, units : mapping
+        As those of `bayesdcm.neural.NeuralModel`.
+    headline : tuple of str
+        Sites that most people look at first.
+    """
+
+    data_class: ClassVar[type]
+    kind: ClassVar[str]
+    node: ClassVar[str]
+    states: ClassVar[tuple[str, ...]] = ()
+    longest_step: ClassVar[float | None] = None
+    as_spm: bool = False
+    searches: bool = False
+    citations: Sequence[tuple[str, str]] = ()
+    derived: ClassVar[Mapping[str, tuple[tuple[str, ...], str]]] = {}
+    units: ClassVar[Mapping[str, str]] = {}
+    headline: ClassVar[tuple[str, ...]] = ()
+
+    # The forward model
+
+    @abstractmethod
+    def priors(self, neural: NeuralModel) -> tuple[Prior, ...]:
+        """Priors of the observer's parameters, for a neural model that it sees."""
+
+    def flow(self, activity: jax.Array, h: jax.Array, parameters: Parameters) -> jax.Array:
+        """Rate of change of `states`, shape (nodes, states), 1/s, under activity (nodes,)."""
+        raise NotImplementedError(f"{type(self).__name__} has no states of its own")
+
+    def read(self, h: jax.Array, parameters: Parameters) -> jax.Array:
+        """What is seen of `states`: from (..., nodes, states) to (..., nodes)."""
+        raise NotImplementedError(f"{type(self).__name__} has no states of its own")
+
+    def respond(
+        self, generators: jax.Array, drive: jax.Array, parameters: Parameters, grid: TimeGrid
+    ) -> jax.Array:
+        """What is seen of `states` at the scans, under activity that is affine by steps.
+
+        Parameters
+        ----------
+        generators : jax.Array
+            Generator of the neural states for each distinct input, with a leading constant, shape
+            (distinct inputs, m, m), 1/s.
+        drive : jax.Array
+            Which combination of neural states is the activity of each node, (nodes, m).
+        parameters : mapping
+            Full arrays by name.
+        grid : TimeGrid
+            Steps of at most `longest_step`, and sample points.
+
+        Returns
+        -------
+        jax.Array
+            Shape (scans, nodes).
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no states of its own")
+
+    def seen(self, priors: Mapping[str, Prior]) -> Any:
+        """Index of the states of which `predict` makes the signal, by default all."""
+        return ...
+
+    @abstractmethod
+    def predict(self, solution: jax.Array, parameters: Parameters, arrays: Any) -> jax.Array:
+        """The signal as it is modelled, without noise.
+
+        Parameters
+        ----------
+        solution : jax.Array
+            From the solver.
+        parameters : mapping
+            Full arrays by name.
+        arrays : pytree
+            From `prepare`.
+
+        Returns
+        -------
+        jax.Array
+            Shape (times, columns).
+        """
+
+    def derive(self, parameters: Parameters) -> dict[str, jax.Array]:
+        """Quantities of interest that follow from the parameters, by default none."""
+        return {}
+
+    # Data
+
+    @abstractmethod
+    def check(self, data: Any, neural: NeuralModel) -> None:
+        """Raise TypeError or ValueError where data do not fit a neural model that is seen."""
+
+    def prepare(self, data: Any, priors: Mapping[str, Prior]) -> Any:
+        """Arrays that `predict` takes, from data and the priors of the observer's parameters."""
+        return None
+
+    @abstractmethod
+    def observed(self, data: Any, priors: Mapping[str, Prior]) -> tuple[Any, Any]:
+        """The signal as it is modelled, (times, columns), and what `likelihood` takes of data."""
+
+    @abstractmethod
+    def noise_prior(self, neural: NeuralModel) -> Prior:
+        """Prior of ``log_precision``."""
+
+    @abstractmethod
+    def likelihood(
+        self, prediction: jax.Array, log_precision: jax.Array, noise: Any
+    ) -> dist.Distribution:
+        """Distribution of the signal."""
+
+    @abstractmethod
+    def at_data(self, prediction: jax.Array, data: Any, priors: Mapping[str, Prior]) -> jax.Array:
+        """A prediction on the axes of the data and in their units."""
+
+    @abstractmethod
+    def simulated(
+        self,
+        clean: NDArray,
+        design: Any,
+        priors: Mapping[str, Prior],
+        log_precision: NDArray | None,
+        snr: float | None,
+        rng: np.random.Generator,
+    ) -> Any:
+        """Data with noise, of `snr` or of `log_precision`, added to a prediction at the data."""
+
+    # Names
+
+    @abstractmethod
+    def names(self, data: Any, neural: NeuralModel) -> dict[str, list[str]]:
+        """Names along each kind of axis; of data that are None, such as "region 1"."""
+
+    @abstractmethod
+    def dims(self) -> dict[str, tuple[str, ...]]:
+        """Names of the axes of the signal, ``log_precision`` and what `constants` gives."""
+
+    @abstractmethod
+    def coords(self, data: Any, priors: Mapping[str, Prior]) -> dict[str, NDArray]:
+        """Coordinates of the axes that have no names."""
+
+    @abstractmethod
+    def constants(self, data: Any, priors: Mapping[str, Prior]) -> dict[str, NDArray]:
+        """Constants of a data set that results hold."""
+
+    @abstractmethod
+    def restore(self, scaled: NDArray, data: Any, priors: Mapping[str, Prior]) -> NDArray:
+        """From the signal as modelled to the units of the data and the axes of results."""
+
+    def arrange(self, values: NDArray, data: Any) -> NDArray:
+        """From the axes of what is modelled to those of results, by default the same."""
+        return values
+
+
+def noise_prior(mean: float, variance: float, n_regions: int | None = None) -> Prior:
+    """Prior of the log-precisions of the noise, one a region, or one for all channels.
+
+    Parameters
+    ----------
+    mean, variance : float
+        Of each.
+    n_regions : int, optional
+        Number of regions; None for one log-precision.
+
+    Returns
+    -------
+    Prior
+        ``log_precision``.
+
+    Examples
+    --------
+    >>> noise_prior(2.0, 16.0, 3).mean.tolist()
+    [2.0, 2.0, 2.0]
+    """
+    shape = () if n_regions is None else (n_regions,)
+    dims = ("region",) * len(shape)
+    unit = "log precision"
+    return Prior("log_precision", dims, np.full(shape, mean), np.full(shape, variance), unit)
