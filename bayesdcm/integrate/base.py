@@ -117,18 +117,7 @@ class HeldInputs(Solver):
     def prepare(
         self, neural: NeuralModel, observer: Any, design: Any, priors: Mapping[str, Prior]
     ) -> TimeGrid:
-        """Steps and sample points, the same arrays for designs of the same inputs and times.
-
-        Parameters
-        ----------
-        neural, observer, design, priors
-            As `Solver.prepare` takes them; priors do not matter.
-
-        Returns
-        -------
-        TimeGrid
-            On the device.
-        """
+        """Steps and sample points, the same arrays for designs of the same inputs and times."""
         timing = (
             *(np.asarray(design.inputs), design.input_dt, design.n_scans),
             np.asarray(design.slice_delays),
@@ -145,20 +134,7 @@ def _grid_on_device(timing: ByValue[tuple], options: ByValue[dict]) -> TimeGrid:
 
 
 def flat_flow(neural: NeuralModel, parameters: Parameters) -> Any:
-    """The flow as a function of the vector of states relative to rest, and of inputs.
-
-    Parameters
-    ----------
-    neural : NeuralModel
-        The neural model.
-    parameters : mapping
-        Full arrays by name.
-
-    Returns
-    -------
-    callable
-        ``flow(x, u)``, in the order of `bayesdcm.neural.base.to_vector`.
-    """
+    """The flow as a function of inputs and the vector (`to_vector`) of states relative to rest."""
     rest = jnp.asarray(neural.rest(parameters))
 
     def flow(x: jax.Array, u: jax.Array) -> jax.Array:
@@ -168,17 +144,6 @@ def flat_flow(neural: NeuralModel, parameters: Parameters) -> Any:
 
 
 def activity_drive(neural: NeuralModel) -> jax.Array:
-    """Which combination of states, with a leading constant, drives each node's observer.
-
-    Parameters
-    ----------
-    neural : NeuralModel
-        The neural model.
-
-    Returns
-    -------
-    jax.Array
-        Shape (nodes, 1 + nodes * states).
-    """
+    """Which of 1 and the states is the activity of each node, (nodes, 1 + nodes * states)."""
     n = neural.n_nodes
     return jnp.eye(n, 1 + n * len(neural.states), 1 + n * neural.output)

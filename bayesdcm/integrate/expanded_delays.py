@@ -92,24 +92,7 @@ class LocalLinear(StimulusDriven):
 def linear_operators(
     neural: NeuralModel, parameters: Parameters, x: jax.Array, u: jax.Array, one_sided: bool
 ) -> tuple[jax.Array, jax.Array]:
-    """Jacobian and delay operator; where the flow is delayed itself, the delayed Jacobian.
-
-    Parameters
-    ----------
-    neural : NeuralModel
-        The neural model.
-    parameters : mapping
-        Full arrays by name.
-    x, u : jax.Array
-        States (nodes, states) and inputs (inputs,).
-    one_sided : bool
-        As in `LocalLinear`.
-
-    Returns
-    -------
-    jacobian, delay_operator : jax.Array
-        Shape (nodes * states, nodes * states).
-    """
+    """Jacobian and delay operator; where the flow is delayed itself, the delayed Jacobian."""
     how = {"one_sided": True} if one_sided else {}
     jacobian = neural.jacobian(x, u, parameters, **how)
     delay = neural.delay_operator(jacobian, parameters)

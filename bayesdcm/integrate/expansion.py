@@ -266,22 +266,7 @@ class BilinearExpansion(HeldInputs):
 
 
 def linear_filters(observer: Any, n_nodes: int, parameters: Parameters) -> jax.Array:
-    """Rates of an observer's states about rest, whose first state receives the activity.
-
-    Parameters
-    ----------
-    observer : bayesdcm.observe.Observer
-        An observer with states.
-    n_nodes : int
-        Number of nodes.
-    parameters : mapping
-        Full arrays by name.
-
-    Returns
-    -------
-    jax.Array
-        Shape (nodes, states, states), 1/s.
-    """
+    """Rates of an observer's states about rest, shape (nodes, states, states), 1/s."""
     activity = jnp.zeros(n_nodes)
     jacobian = jax.jacfwd(lambda h: observer.flow(activity, h, parameters))(
         jnp.zeros((n_nodes, len(observer.states)))

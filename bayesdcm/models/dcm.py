@@ -192,13 +192,7 @@ class DCM:
         )
 
     def facts(self) -> Facts:
-        """Kind, units, citations and words that results carry.
-
-        Returns
-        -------
-        Facts
-            Of the neural model and of the observer.
-        """
+        """Kind, units, citations and words that results carry."""
         neural, _, observer = self.parts
         derived = {**neural.derived, **observer.derived}
         units = {prior.name: prior.unit for prior in self.priors.all}
@@ -587,13 +581,7 @@ class DCM:
     # What results carry
 
     def names(self, data: Any = None) -> dict[str, list[str]]:
-        """Names along each kind of axis: regions or sources, inputs, effects.
-
-        Parameters
-        ----------
-        data : BoldData or EvokedData, optional
-            The data set; None for names such as "region 1".
-        """
+        """Names along each kind of axis; without data, such as "region 1"."""
         neural, _, observer = self.parts
         names = {name: list(values) for name, values in neural.axes.items()}
         names |= observer.names(data, neural)
@@ -604,13 +592,7 @@ class DCM:
         return names
 
     def labels(self, data: Any) -> dict[str, list[str]]:
-        """Labels of the entries of every sampled site, such as ``A[V5, V1]``.
-
-        Parameters
-        ----------
-        data : BoldData or EvokedData
-            The data set.
-        """
+        """Labels of the entries of every sampled site, such as ``A[V5, V1]``."""
         names = self.names(data)
         table = {}
         for prior in self.priors.named(names).all:
@@ -627,58 +609,20 @@ class DCM:
         return table | {name: dims for name, (dims, _) in derived.items()} | observer.dims()
 
     def coords(self, data: Any) -> dict[str, NDArray]:
-        """Coordinates of the axes: names, and times in s.
-
-        Parameters
-        ----------
-        data : BoldData or EvokedData
-            The data set.
-        """
+        """Coordinates of the axes: names, and times in s."""
         names = {name: np.asarray(values) for name, values in self.names(data).items()}
         return names | self.parts.observer.coords(data, self._of_observer)
 
     def constants(self, data: Any) -> dict[str, NDArray]:
-        """Constants of a data set that results hold, as the observer has them.
-
-        Parameters
-        ----------
-        data : BoldData or EvokedData
-            The data set.
-        """
+        """Constants of a data set that results hold, by name."""
         return self.parts.observer.constants(data, self._of_observer)
 
     def restore(self, scaled: NDArray, data: Any) -> NDArray:
-        """From the signal as modelled to the units of the data and the axes of results.
-
-        Parameters
-        ----------
-        scaled : ndarray
-            Signal as modelled, shape (..., times, columns).
-        data : BoldData or EvokedData
-            The data set.
-
-        Returns
-        -------
-        ndarray
-            Shape (..., scans, regions) or (..., conditions, times, modes).
-        """
+        """From the signal as modelled, (..., times, columns), to units and axes of results."""
         return self.parts.observer.restore(scaled, data, self._of_observer)
 
     def arrange(self, values: NDArray, data: Any) -> NDArray:
-        """From the axes of what is modelled to those of results, in the same units.
-
-        Parameters
-        ----------
-        values : ndarray
-            Shape (..., times, columns).
-        data : BoldData or EvokedData
-            The data set.
-
-        Returns
-        -------
-        ndarray
-            Shape (..., scans, regions) or (..., conditions, times, modes).
-        """
+        """From the axes of the signal as modelled to those of results, in the same units."""
         return self.parts.observer.arrange(values, data)
 
 

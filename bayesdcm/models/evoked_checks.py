@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesdcm.data.named_axes import check_unnamed, in_order
+from bayesdcm.data.named_axes import in_order
 from bayesdcm.models.structure import square, switches
+from bayesdcm.observe.channels import checked_numbers, checked_positions
 
 if TYPE_CHECKING:
     from bayesdcm.models.evoked import EvokedDCM
@@ -210,35 +211,10 @@ def _whole(name: str, value: Any, least: int) -> int:
     return int(value)
 
 
-def _numbers(name: str, value: Any, shape: tuple[int | None, ...], axes: str) -> NDArray:
-    check_unnamed(
-        name,
-        value,
-        f"put its axes ({axes}) in the order of source_names and of data.channel_names, and give "
-        f"{name}.to_numpy()",
-    )
-    try:
-        array = np.array(value, dtype=float)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"{name} must be an array of numbers ({axes}), got {value!r}") from error
-    fits = array.ndim == len(shape) and all(
-        want in (None, got) for got, want in zip(array.shape, shape, strict=True)
-    )
-    if not fits:
-        expected = ", ".join("any" if want is None else str(want) for want in shape)
-        raise ValueError(
-            f"{name} must have shape ({expected}) with axes ({axes}), got {array.shape}"
-        )
-    if not np.isfinite(array).all():
-        raise ValueError(f"{name} must be finite, got NaN or infinity")
-    array.flags.writeable = False
-    return array
-
-
 def _times(name: str, value: Any, n_inputs: int, signed: bool) -> NDArray:
     if np.ndim(value) == 0:
         value = np.full(n_inputs, value)
-    array = _numbers(name, value, (n_inputs,), "input; s")
+    array = checked_numbers(name, value, (n_inputs,), "input; s")
     if not signed and (array <= 0).any():
         raise ValueError(f"{name} must be above 0 s, got {array.min():g}")
     if (np.abs(array) > 5).any():
@@ -273,7 +249,7 @@ def _spatial(model: EvokedDCM, n: int) -> dict[str, NDArray | None]:
     if model.lead_field is not None:
         if kind not in shapes:
             raise ValueError(f"observation={kind!r} takes no lead_field; leave it out")
-        checked["lead_field"] = _numbers("lead_field", model.lead_field, *shapes[kind])
+        checked["lead_field"] = checked_numbers("lead_field", model.lead_field, *shapes[kind])
     elif kind == "fixed":
         raise ValueError(
             f"observation='fixed' needs lead_field, shape (channel, {n}); got None. Use "
@@ -284,12 +260,7 @@ def _spatial(model: EvokedDCM, n: int) -> dict[str, NDArray | None]:
         names = _names(model.source_names, n)
         wanted = {0: ("source_names", names), 1: ("the axes", ("x", "y", "z"))}
         positions = in_order("positions", positions, wanted)
-        positions = _numbers("positions", positions, (n, 3), "source, x y z; mm")
-        if 0 < np.abs(positions).max() < 1:
-            raise ValueError(
-                f"positions lie within {np.abs(positions).max():.3g} mm of the origin; expected "
-                "MNI coordinates in mm. Multiply metres by 1000"
-            )
+        positions = checked_positions(positions, n)
         checked["positions"] = positions
     elif kind in ("ecd", "img") and model.lead_field is None:
         raise ValueError(
@@ -302,5 +273,5 @@ def _spatial(model: EvokedDCM, n: int) -> dict[str, NDArray | None]:
             f"got {model.position_variance}"
         )
     if model.modes is not None:
-        checked["modes"] = _numbers("modes", model.modes, (None, None), "channel, mode")
+        checked["modes"] = checked_numbers("modes", model.modes, (None, None), "channel, mode")
     return checked

@@ -147,21 +147,10 @@ class ModulatedByInputs(NeuralModel):
         """Connectivity in Hz of parameters in force (see `coupling`), shape (to, from)."""
 
     def derive(self, parameters: Parameters, design: jax.Array | None) -> dict[str, jax.Array]:
-        """Connectivity in Hz.
+        """Connectivity in Hz, and what inputs add to the rate of change at 1.
 
-        Parameters
-        ----------
-        parameters : mapping
-            Full arrays by name.
-        design : jax.Array or None
-            Not used.
-
-        Returns
-        -------
-        dict of str to jax.Array
-            ``effective_connectivity`` (to, from) without input; ``modulated_connectivity``
-            (input, to, from) with one input at 1, where anything is modulated; ``input_effect``
-            (to, input).
+        ``effective_connectivity`` (to, from) without input; ``modulated_connectivity`` (input,
+        to, from) with one input at 1, where anything is modulated; ``input_effect`` (to, input).
         """
         rest = jnp.zeros(self.n_nodes)
 
@@ -184,14 +173,8 @@ class Bilinear(ModulatedByInputs):
 
     Parameters
     ----------
-    A : ndarray
-        Switches of the endogenous connections, shape (to, from), 0 or 1.
-    B : ndarray
-        Switches of the modulations, shape (input, to, from).
-    C : ndarray
-        Switches of the driving inputs, shape (to, input).
-    D : ndarray or None
-        Switches of the nonlinear (gating) terms, shape (gating region, to, from).
+    A, B, C, D : ndarray
+        Switches, see `ModulatedByInputs`.
 
     References
     ----------

@@ -41,13 +41,9 @@ class CMC(SourceModel):
 
     Parameters
     ----------
-    forward, backward, lateral : ndarray
-        Switches of the connections between sources, shape (to, from), 0 or 1; `lateral` switches
-        modulatory connections, which may be diagonal.
-    modulation : ndarray
-        Switches of the connections that experimental effects change, shape (effect, to, from).
-    inputs : ndarray
-        Switches of the driving inputs, shape (to, input).
+    forward, backward, lateral, modulation, inputs : ndarray
+        Switches, see `bayesdcm.neural.SourceModel`; `lateral` switches modulatory connections,
+        which may be diagonal.
 
     References
     ----------
@@ -182,20 +178,7 @@ class CMC(SourceModel):
         return delay_matrix(DELAY_BETWEEN * scale, within)
 
     def delay_operator(self, jacobian: jax.Array, parameters: Parameters) -> jax.Array:
-        """Operator ``Q J^-1`` with the Jacobian Q of the delayed dynamics, `delayed_jacobian`.
-
-        Parameters
-        ----------
-        jacobian : jax.Array
-            From `jacobian`, shape (n, n), 1/s.
-        parameters : mapping
-            Full parameter arrays by name.
-
-        Returns
-        -------
-        jax.Array
-            Shape (n, n).
-        """
+        """Operator ``Q J^-1`` with the Jacobian Q of the delayed dynamics, `delayed_jacobian`."""
         sources = len(parameters["delay"])
         state = np.repeat(np.arange(len(self.states)), sources)
         voltages, currents = np.flatnonzero(state % 2 == 0), np.flatnonzero(state % 2)
@@ -206,21 +189,7 @@ class CMC(SourceModel):
         return jnp.linalg.solve((jacobian + SHIFT * jnp.eye(len(jacobian))).T, Q.T).T
 
     def condition(self, parameters: Parameters, effects: jax.Array) -> dict[str, jax.Array]:
-        """Parameters of one condition, the modulatory connections too.
-
-        Parameters
-        ----------
-        parameters : mapping
-            Full parameter arrays by name, ``B`` and ``modulatory_effect`` (effect, to, from)
-            among them.
-        effects : jax.Array
-            Row of the design, shape (effects,).
-
-        Returns
-        -------
-        dict of str to jax.Array
-            The same names.
-        """
+        """Parameters of one condition, the modulatory connections too."""
         change = (effects[:, None, None] * parameters["modulatory_effect"]).sum(0)
         changed = super().condition(parameters, effects)
         return {**changed, "modulatory": parameters["modulatory"] + change}

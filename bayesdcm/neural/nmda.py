@@ -77,12 +77,8 @@ class NMDA(SourceModel):
 
     Parameters
     ----------
-    forward, backward, lateral : ndarray
-        Switches of the connections between sources, shape (to, from), 0 or 1.
-    modulation : ndarray
-        Switches of the connections that experimental effects change, shape (effect, to, from).
-    inputs : ndarray
-        Switches of the driving inputs, shape (to, input).
+    forward, backward, lateral, modulation, inputs : ndarray
+        Switches, see `bayesdcm.neural.SourceModel`.
 
     References
     ----------

@@ -116,39 +116,14 @@ class SourceModel(NodeModel):
         return self.modulation.shape[0]
 
     def drive(self, u: jax.Array, parameters: Parameters) -> jax.Array:
-        """Input to each source, ``gain exp(C) u``.
-
-        Parameters
-        ----------
-        u : jax.Array
-            Inputs, shape (inputs,).
-        parameters : mapping
-            ``C``, shape (to, input).
-
-        Returns
-        -------
-        jax.Array
-            Shape (sources,).
-        """
+        """Input to each source, ``gain exp(C) u``, shape (sources,)."""
         return self.input_gain * (jnp.exp(parameters["C"]) * u).sum(-1)
 
     def condition(self, parameters: Parameters, effects: jax.Array) -> dict[str, jax.Array]:
         """Parameters of one condition.
 
         With ``X`` the row of the design: ``X_i B_i`` is added to ``A`` of every kind, its
-        diagonal also to the first gain of each source.
-
-        Parameters
-        ----------
-        parameters : mapping
-            Full parameter arrays by name, ``B`` (effect, to, from) among them.
-        effects : jax.Array
-            Row of the design, shape (effects,).
-
-        Returns
-        -------
-        dict of str to jax.Array
-            The same names; ``A`` and the gains are those of the condition.
+        diagonal also to the first gain of each source. See `NeuralModel.condition`.
         """
         change = (effects[:, None, None] * parameters["B"]).sum(0)
         gain, self_change = parameters[self.modulated_gain], jnp.diagonal(change)
@@ -160,19 +135,9 @@ class SourceModel(NodeModel):
         return {**parameters, **changed}
 
     def derive(self, parameters: Parameters, design: jax.Array | None) -> dict[str, jax.Array]:
-        """Strength of every connection in every condition, relative to its prior mean.
+        """``connection_strength`` (conditions, kinds, to, from), 0 where there is none.
 
-        Parameters
-        ----------
-        parameters : mapping
-            Full parameter arrays by name.
-        design : jax.Array or None
-            Shape (conditions, effects); None for the baseline alone.
-
-        Returns
-        -------
-        dict of str to jax.Array
-            ``connection_strength`` (conditions, kinds, to, from), 0 where there is none.
+        Relative to the prior mean; without a design, of the baseline alone.
         """
         free = next(prior for prior in self.priors() if prior.name == "A").free
         rows = jnp.zeros((1, self.n_effects)) if design is None else design

@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from bayesdcm.data.by_value import ByValue, structure_key
 from bayesdcm.data.evoked import EvokedData
 from bayesdcm.data.head import GridHead, SurfaceHead
+from bayesdcm.data.named_axes import check_unnamed
 from bayesdcm.neural.base import NeuralModel, Parameters, Prior
 from bayesdcm.observe.base import SPM_NOISE, WIDE_NOISE, Observer, noise_prior
 from bayesdcm.observe.channel_modes import channel_modes
@@ -42,13 +43,50 @@ from bayesdcm.observe.source_field import (
     patch_field,
     power_of_ten,
 )
-from bayesdcm.observe.spatial_priors import spatial_priors
 from bayesdcm.observe.temporal_precision import TemporalPrecision, temporal_precision
 
 # Smallest eigenvalue of a noise covariance that counts, relative to the largest.
 RANK_TOLERANCE = 1e-10
+STRENGTH_VARIANCE = 64.0  # SPM's, of gains, moments and weights alike
 # SPM's prior precision of the coefficients of confounds in this scheme.
 CONFOUND_PRECISION = float(np.exp(-16))
+
+
+def checked_numbers(name: str, value: Any, shape: tuple[int | None, ...], axes: str) -> NDArray:
+    """Check an array of finite numbers of a shape, None for any length; read-only."""
+    check_unnamed(
+        name,
+        value,
+        f"put its axes ({axes}) in the order of source_names and of data.channel_names, and give "
+        f"{name}.to_numpy()",
+    )
+    try:
+        array = np.array(value, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name} must be an array of numbers ({axes}), got {value!r}") from error
+    fits = array.ndim == len(shape) and all(
+        want in (None, got) for got, want in zip(array.shape, shape, strict=True)
+    )
+    if not fits:
+        expected = ", ".join("any" if want is None else str(want) for want in shape)
+        raise ValueError(
+            f"{name} must have shape ({expected}) with axes ({axes}), got {array.shape}"
+        )
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} must be finite, got NaN or infinity")
+    array.flags.writeable = False
+    return array
+
+
+def checked_positions(value: Any, n_sources: int | None = None) -> NDArray:
+    """Check positions, shape (sources, 3), MNI mm."""
+    positions = checked_numbers("positions", value, (n_sources, 3), "source, x y z; mm")
+    if 0 < np.abs(positions).max() < 1:
+        raise ValueError(
+            f"positions lie within {np.abs(positions).max():.3g} mm of the origin; expected "
+            "MNI coordinates in mm. Multiply metres by 1000"
+        )
+    return positions
 
 
 class ModelledSpace(NamedTuple):
@@ -141,8 +179,8 @@ class ChannelSpace:
 class ChannelObserver(Observer):
     """An observer of evoked responses at channels that see sources through lead fields.
 
-    Subclasses give `kind_of_field`, the `lead` field at the prior positions, and `source_field`,
-    that of each source over channel modes.
+    Subclasses give the `lead` field at the prior positions, `source_field`, that of each source
+    over channel modes, and, unless it is a gain, `spatial_priors`.
 
     Parameters
     ----------
@@ -172,6 +210,10 @@ class ChannelObserver(Observer):
     as_spm: bool = field(default=False, kw_only=True)
 
     data_class = EvokedData
+    # Shapes, None for any length, and axes of fields that are arrays.
+    arrays: ClassVar[Mapping[str, tuple[tuple[int | None, ...], str]]] = {
+        "modes": ((None, None), "channel, mode")
+    }
     kind: ClassVar[str] = "evoked responses"
     node: ClassVar[str] = "source"
     headline: ClassVar[tuple[str, ...]] = ("B", "A")
@@ -182,8 +224,13 @@ class ChannelObserver(Observer):
             "https://doi.org/10.1016/j.neuroimage.2005.10.045",
         ),
     )
-    # Name of the kind in `bayesdcm.observe.spatial_priors`.
-    kind_of_field: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        """Check arrays, which become read-only."""
+        for name, (shape, axes) in self.arrays.items():
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, checked_numbers(name, value, shape, axes))
 
     # The forward model
 
@@ -207,8 +254,8 @@ class ChannelObserver(Observer):
         """Field of each source in channel modes, shape (modes, sources)."""
 
     def spatial_priors(self, n_sources: int) -> tuple[Prior, ...]:
-        """Priors of the parameters of the field."""
-        return spatial_priors(self.kind_of_field, n_sources)
+        """Priors of the parameters of the field; here ``gain`` (source,), SPM's."""
+        return (_strength("gain", ("source",), (n_sources,), mean=1.0),)
 
     def priors(self, neural: NeuralModel) -> tuple[Prior, ...]:
         """Priors of the field, and of the contributions of states to it."""
@@ -414,11 +461,9 @@ class Electrodes(ChannelObserver):
 
     Examples
     --------
-    >>> Electrodes(source_names=("A1", "STG")).kind_of_field
-    'lfp'
+    >>> [prior.name for prior in Electrodes().spatial_priors(2)]
+    ['gain']
     """
-
-    kind_of_field: ClassVar[str] = "lfp"
 
     def lead(self, data: EvokedData) -> NDArray:
         """The identity."""
@@ -469,7 +514,7 @@ class LeadField(ChannelObserver):
     matrix: ArrayLike
     unit: str = "a.u."
 
-    kind_of_field: ClassVar[str] = "fixed"
+    arrays = ChannelObserver.arrays | {"matrix": ((None, None), "channel, source")}
 
     def lead(self, data: EvokedData) -> NDArray:
         """The matrix."""
@@ -505,19 +550,22 @@ class Patches(ChannelObserver):
 
     Examples
     --------
-    >>> Patches([[-42.0, -22.0, 7.0]]).kind_of_field
-    'img'
+    >>> [prior.name for prior in Patches([[-42.0, -22.0, 7.0]]).spatial_priors(1)]
+    ['patch_weight']
     """
 
     positions: ArrayLike | None = None
     lead_field: ArrayLike | None = None
 
-    kind_of_field: ClassVar[str] = "img"
+    arrays = ChannelObserver.arrays | {
+        "positions": ((None, 3), "source, x y z; mm"),
+        "lead_field": ((None, None, None), "source, channel, patch mode"),
+    }
 
     def spatial_priors(self, n_sources: int) -> tuple[Prior, ...]:
-        """``patch_weight``, see `bayesdcm.observe.spatial_priors`."""
+        """``patch_weight`` (source, patch mode), SPM's."""
         n_modes = N_PATCH_MODES if self.lead_field is None else np.shape(self.lead_field)[-1]
-        return spatial_priors("img", n_sources, n_patch_modes=n_modes)
+        return (_strength("patch_weight", ("source", "patch mode"), (n_sources, n_modes)),)
 
     def lead(self, data: EvokedData) -> NDArray:
         """Modes of the patches in the data's head."""
@@ -531,10 +579,8 @@ class Patches(ChannelObserver):
 
     def check_channels(self, data: EvokedData, n_sources: int) -> None:
         """Raise an error unless data have a cortical surface, where no lead field is given."""
-        if self.lead_field is not None:
-            self.check_length("lead_field", self.lead_field, 1, data)
+        if not _needs_head(self, data, n_sources, "img"):
             return
-        _check_head(data, "img")
         if not isinstance(data.head, SurfaceHead):
             raise ValueError(
                 "observation='img' needs the lead field of a cortical surface, but data.head is "
@@ -561,15 +607,18 @@ class Dipoles(ChannelObserver):
 
     Examples
     --------
-    >>> Dipoles([[-42.0, -22.0, 7.0]], position_variance=4.0).kind_of_field
-    'ecd'
+    >>> [prior.name for prior in Dipoles([[-42.0, -22.0, 7.0]]).spatial_priors(1)]
+    ['position', 'moment']
     """
 
     positions: ArrayLike | None = None
     lead_field: ArrayLike | None = None
     position_variance: float = 0.0
 
-    kind_of_field: ClassVar[str] = "ecd"
+    arrays = ChannelObserver.arrays | {
+        "positions": ((None, 3), "source, x y z; mm"),
+        "lead_field": ((None, None, 3), "source, channel, x y z"),
+    }
     citations = (
         *ChannelObserver.citations,
         (
@@ -579,13 +628,25 @@ class Dipoles(ChannelObserver):
         ),
     )
 
+    def __post_init__(self) -> None:
+        """Check arrays and the variance."""
+        super().__post_init__()
+        if not self.position_variance >= 0:
+            raise ValueError(
+                "position_variance must be 0 (positions fixed) or a variance in mm^2, got "
+                f"{self.position_variance!r}"
+            )
+
     def spatial_priors(self, n_sources: int) -> tuple[Prior, ...]:
-        """``position`` and ``moment``, see `bayesdcm.observe.spatial_priors`."""
+        """``position``, where it is given, and ``moment``, both (source, axis), SPM's."""
+        dims, shape = ("source", "axis"), (n_sources, 3)
+        moment = _strength("moment", dims, shape)
         # Dipoles whose lead field is given have no position that matters.
-        given = self.positions is not None
-        positions = self.positions if given else np.zeros((n_sources, 3))
-        table = spatial_priors("ecd", n_sources, positions, self.position_variance)
-        return table if given else table[1:]
+        if self.positions is None:
+            return (moment,)
+        mean = np.array(self.positions, dtype=float)
+        variance = np.full(shape, float(self.position_variance))
+        return Prior("position", dims, mean, variance, "mm", symbol="Lpos"), moment
 
     def lead(self, data: EvokedData) -> NDArray:
         """Dipoles along x, y and z in the data's head."""
@@ -608,10 +669,8 @@ class Dipoles(ChannelObserver):
 
     def check_channels(self, data: EvokedData, n_sources: int) -> None:
         """Raise an error unless data have a head for free dipoles, or a lead field is given."""
-        if self.lead_field is not None:
-            self.check_length("lead_field", self.lead_field, 1, data)
+        if not _needs_head(self, data, n_sources, "ecd"):
             return
-        _check_head(data, "ecd")
         if isinstance(data.head, SurfaceHead):
             raise ValueError(
                 "observation='ecd' needs dipoles of free orientation, but data.head is "
@@ -619,12 +678,30 @@ class Dipoles(ChannelObserver):
             )
 
 
-def _check_head(data: EvokedData, observation: str) -> None:
-    if data.head is None:
+def _strength(name: str, dims: tuple[str, ...], shape: tuple[int, ...], mean: float = 0.0) -> Prior:
+    table = np.full(shape, mean), np.full(shape, STRENGTH_VARIANCE)
+    return Prior(name, dims, *table, "a.u.", symbol="L")
+
+
+def _needs_head(
+    observer: Dipoles | Patches, data: EvokedData, n_sources: int, observation: str
+) -> bool:
+    """Whether lead fields come from the data's head; raise an error if it is missing."""
+    name = "positions" if observer.lead_field is None else "lead_field"
+    given = getattr(observer, name)
+    if given is None or len(given) != n_sources:
+        raise ValueError(
+            f"{type(observer).__name__} needs {name} with one entry for each of {n_sources} "
+            f"sources, got {'None' if given is None else len(given)}"
+        )
+    if observer.lead_field is not None:
+        observer.check_length("lead_field", observer.lead_field, 1, data)
+    elif data.head is None:
         raise ValueError(
             f"data.head is None, but observation={observation!r} needs a head model; build the "
             "data with EvokedData.from_mne(..., forward=...) or sphere='auto', or give head"
         )
+    return observer.lead_field is None
 
 
 _SPACES: WeakKeyDictionary[EvokedData, dict[ByValue, ChannelSpace]] = WeakKeyDictionary()

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from bayesdcm.observe import Dipoles, Electrodes, LeadField, Patches
 from bayesdcm.observe.channel_modes import average_reference, channel_modes
 from bayesdcm.observe.source_field import (
     field_derivatives,
@@ -13,7 +14,6 @@ from bayesdcm.observe.source_field import (
     source_field,
     state_field,
 )
-from bayesdcm.observe.spatial_priors import spatial_priors
 from bayesdcm.observe.sphere import eeg_sphere_lead_field
 
 TIGHT = {"rtol": 1e-10, "atol": 1e-13}
@@ -112,8 +112,12 @@ def test_modes_of_an_inversion(observer):
 )
 def test_priors(observer, kind, case, names):
     spm = of(observer, case)
-    positions = spm["position_mean"] if kind == "ecd" else None
-    priors = spatial_priors(kind, 5, positions, location_variance=1.0)
+    observers = {
+        "lfp": Electrodes(),
+        "img": Patches(np.ones((5, 3))),
+        "ecd": Dipoles(spm.get("position_mean"), position_variance=1.0),
+    }
+    priors = observers[kind].spatial_priors(5)
     assert [prior.name for prior in priors] == list(names)
     for prior in priors:
         spm_name = names[prior.name]
@@ -124,9 +128,9 @@ def test_priors(observer, kind, case, names):
 
 
 def test_positions_are_fixed_by_default():
-    position, moment = spatial_priors("ecd", 2, np.ones((2, 3)))
+    position, moment = Dipoles(np.ones((2, 3))).spatial_priors(2)
     assert not position.free.any() and moment.free.all()
-    (gain,) = spatial_priors("fixed", 2)
+    (gain,) = LeadField(np.ones((3, 2))).spatial_priors(2)
     assert (gain.mean == 1).all() and (gain.variance == 64).all()
 
 
@@ -232,14 +236,12 @@ def test_errors():
         field_derivatives("ecd")
     with expect("n_sources must be given"):
         field_derivatives("lfp")
-    with expect("must be one of"):
-        spatial_priors("meg", 1)
-    with expect("positions must be given"):
-        spatial_priors("ecd", 1)
-    with expect(r"positions must be finite and have shape \(2, 3\)"):
-        spatial_priors("ecd", 2, np.zeros((3, 2)))
-    with expect("location_variance must be"):
-        spatial_priors("ecd", 1, np.zeros((1, 3)), -1.0)
+    with expect(r"positions must have shape \(any, 3\) .* got \(3, 2\)"):
+        Dipoles(np.zeros((3, 2)))
+    with expect("position_variance must be 0"):
+        Dipoles(np.zeros((1, 3)), position_variance=-1.0)
+    with expect("matrix must be finite, got NaN"):
+        LeadField([[np.nan]])
     with expect("finite and not all zero"):
         power_of_ten(np.zeros((2, 3)))
     with expect("finite and not all zero"):
