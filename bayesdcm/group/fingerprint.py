@@ -41,7 +41,9 @@ def fingerprint(*values: Any) -> str:
 
 def _update(digest: Any, value: Any) -> None:
     digest.update(type(value).__name__.encode())
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+    if hasattr(value, "_asdict") and not isinstance(value, type):
+        _update(digest, value._asdict())
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         for field in dataclasses.fields(value):
             digest.update(field.name.encode())
             _update(digest, getattr(value, field.name))

@@ -158,20 +158,19 @@ class DCM:
         """Whether variational Laplace looks further where it finds a poor optimum."""
         return self.parts.observer.searches
 
-    def _structure(self) -> dict[str, Any]:
-        """What the model is constructed from, but for the priors."""
+    def _asdict(self) -> dict[str, Any]:
+        """What the model is constructed from."""
         if is_dataclass(self):
-            names = [each.name for each in fields(self) if each.name != "priors"]
-            return {name: getattr(self, name) for name in names}
-        return self.parts._asdict()
+            return {each.name: getattr(self, each.name) for each in fields(self)}
+        return {**self.parts._asdict(), "priors": self.priors}
 
     def _replaced(self, **changes: Any) -> Self:
         """The same model with other arguments of its constructor."""
-        return type(self)(**{**self._structure(), "priors": self.priors, **changes})
+        return type(self)(**{**self._asdict(), **changes})
 
     @cached_property
     def _key(self) -> tuple:
-        return structure_key(self._structure()), self.priors.key
+        return structure_key(self._asdict() | {"priors": self.priors.key})
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and self._key == other._key

@@ -11,6 +11,7 @@ import pytest
 import bayesdcm
 from bayesdcm import DCM
 from bayesdcm.data import BoldDesign, EvokedData
+from bayesdcm.group.fingerprint import fingerprint
 from bayesdcm.integrate import BilinearExpansion, Delayed, ExactCascade, LocalLinear, RungeKutta
 from bayesdcm.neural import ERP, Bilinear, NeuralModel, Prior
 from bayesdcm.neural.delays import delay_matrix
@@ -163,6 +164,9 @@ def test_a_model_of_ones_own_has_names_units_and_facts(design):
     assert facts.unit("inhibition") == "log scaling" and len(facts.citations) == 2
     assert model.dims()["C"] == ("node", "input") and model.dims()["transit_time"] == ("region",)
     assert model == DCM(SLOW, RungeKutta(), Balloon(), priors={"A[V5, V1]": (0.5, 0.01)})
+    before = fingerprint(model)
+    model.predict({prior.name: prior.mean for prior in model.for_data(design).priors}, design)
+    assert fingerprint(model) == before
     assert hash(model) != hash(DCM(SLOW, RungeKutta(0.1), Balloon()))
 
 
