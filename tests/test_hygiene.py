@@ -222,3 +222,9 @@ def test_every_tutorial_has_a_card_and_a_picture():
 def test_the_citation_is_of_this_version():
     citation = (ROOT / "CITATION.cff").read_text()
     assert re.findall(r"^version: (.*)$", citation, flags=re.M) == [bayesdcm.__version__]
+
+
+def test_public_names_are_in_the_reference():
+    reference = (ROOT / "docs" / "api.md").read_text().split()
+    missing = [name for name in bayesdcm.__all__ if not {name, f"{name}.{name}"} & {*reference}]
+    assert missing == []
