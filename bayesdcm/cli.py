@@ -222,7 +222,7 @@ def _spm_notes(found: Fit, spm: Any, other_priors: bool) -> list[str]:
         return [f"{theirs}."]
     text = f"Free energy {found.log_evidence:.2f} nats; {theirs}."
     reasons = []
-    if "integrator='nonlinear'" in found.description:
+    if not found.facts.wide_noise:
         reasons.append("SPM integrates by its bilinear scheme and has a narrow prior of the noise")
         if spm.data.scale != 1:
             reasons.append(

@@ -168,10 +168,10 @@ def _noise_in_words(fit: Any, held: list[tuple[float, str, tuple[int, ...]]]) ->
     if len(fewer) == 2:
         size, width = "less or more", "narrow or too wide"
     advice = "Widen it, so that data decide"
-    if fit.description.startswith(("TaskDCM", "EvokedDCM")):
+    if fit.facts.kind != "program":
         advice = f"Let data decide by a wide prior, priors={{{name!r}: (2, 16)}}"
-    if "integrator='bilinear'" in fit.description or "'local_linear'" in fit.description:
-        advice += ", or by the default integrator, which has it"
+    if fit.facts.wide_noise:
+        advice += f", or by {fit.facts.wide_noise}, which has it"
     return (
         f"The prior of the noise, {prior} on log-precisions, "
         f"holds it against the data: the posterior moved {moved} prior standard deviations (more "

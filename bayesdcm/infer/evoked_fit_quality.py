@@ -63,7 +63,7 @@ def check_evoked_fit(fit: Any, problems: list[str], facts: dict[str, Any]) -> No
             continue
         explained = _explained(residual, observed)
         replicated, _ = kept_draws((group[site] - group[fitted]).transpose("chain", "draw", *order))
-        largest, probability = _correlation(observed.to_numpy() - _some(draws), replicated)
+        largest, probability = _correlation(observed.to_numpy() - evenly(draws), replicated)
         facts["explained_by_condition"] = explained
         facts["residual_correlation"] = residual.isel(condition=0, time=0, drop=True).copy(
             data=largest
@@ -138,7 +138,7 @@ def _add_channels(idata: Any, mean: NDArray, facts: dict[str, Any]) -> None:
     facts["explained_by_channel"] = _explained(left, channels)
 
 
-def _some(draws: NDArray) -> NDArray:
+def evenly(draws: NDArray) -> NDArray:
     """Draws evenly chosen, as many as are needed to find a good one."""
     return draws[np.linspace(0, len(draws) - 1, min(MOST_DRAWS, len(draws))).astype(int)]
 
@@ -167,12 +167,12 @@ def _correlation(residual: NDArray, noise: NDArray) -> tuple[NDArray, NDArray]:
     n_lags = min(N_LAGS, n_times // 4)
     if n_lags < 1:
         return np.zeros(n_modes), np.ones(n_modes)
-    found = _autocorrelations(_whitened(residual, _recursion(noise, n_lags)), n_lags)
-    squares, modes = (found**2).sum(axis=0), np.arange(n_modes)
+    found = autocorrelations(_whitened(residual, _recursion(noise, n_lags)), n_lags)
+    squares, modes = (found**2).sum(axis=1), np.arange(n_modes)
     best = squares.argmin(axis=0)
-    lag = np.abs(found[:, best, modes]).argmax(axis=0)
+    lag = np.abs(found[best, :, modes]).argmax(axis=1)
     n = n_conditions * (n_times - n_lags)
-    return found[lag, best, modes], chi2.sf(n * squares[best, modes], n_lags)
+    return found[best, lag, modes], chi2.sf(n * squares[best, modes], n_lags)
 
 
 def _recursion(noise: NDArray, order: int) -> NDArray:
@@ -194,8 +194,26 @@ def _whitened(values: NDArray, recursion: NDArray) -> NDArray:
     return values[..., order:, :] - past
 
 
-def _autocorrelations(values: NDArray, n_lags: int) -> NDArray:
-    """Autocorrelations at the first lags, all conditions together, (lags, draws, modes)."""
+def autocorrelations(values: NDArray, n_lags: int) -> NDArray:
+    """Autocorrelation over time at lags 1 to `n_lags`, all conditions together.
+
+    Parameters
+    ----------
+    values : ndarray
+        Shape (..., conditions, times, columns).
+    n_lags : int
+        Longest lag.
+
+    Returns
+    -------
+    ndarray
+        Shape (..., lags, columns).
+
+    Examples
+    --------
+    >>> autocorrelations(np.array([[[1.0], [-1.0], [1.0], [-1.0]]]), 2).tolist()
+    [[-0.75], [0.5]]
+    """
     centred = values - values.mean(axis=-2, keepdims=True)
     whole = (centred**2).sum(axis=(-3, -2))
     n = centred.shape[-2]
@@ -203,4 +221,4 @@ def _autocorrelations(values: NDArray, n_lags: int) -> NDArray:
         (centred[..., lag:, :] * centred[..., : n - lag, :]).sum(axis=(-3, -2))
         for lag in range(1, n_lags + 1)
     ]
-    return np.array(products) / np.where(whole > 0, whole, 1.0)
+    return np.stack(products, axis=-2) / np.where(whole > 0, whole, 1.0)[..., None, :]

@@ -28,6 +28,7 @@ from bayesdcm.infer.posterior import Posterior
 from bayesdcm.infer.prior_moments import prior_moments
 from bayesdcm.infer.problem import FREE, Problem
 from bayesdcm.infer.tail_shape import TailShape, tail_shape
+from bayesdcm.models.facts import Facts
 
 PRIOR_DRAWS = 500
 INTERVAL = (0.05, 0.95)
@@ -91,6 +92,11 @@ class Fit:
                 f"{advice}"
             )
         return self.problem
+
+    @cached_property
+    def facts(self) -> Facts:
+        """Kind, units, citations and words of the model."""
+        return Facts() if self.problem is None else self.problem.facts
 
     @cached_property
     def _modelled_data(self) -> ModelledData | None:

@@ -17,6 +17,7 @@ from bayesdcm.infer.method import METHODS
 from bayesdcm.infer.posterior import Posterior
 from bayesdcm.infer.results import Fit
 from bayesdcm.infer.tail_shape import TailShape
+from bayesdcm.models.facts import Facts
 
 GROUP = "bayesdcm_fit"
 FORMAT = 1
@@ -92,6 +93,7 @@ def _own_group(fit: Fit) -> xr.Dataset:
         "log_evidence": np.nan if fit.log_evidence is None else fit.log_evidence,
         "description": fit.description,
         "status": json.dumps(fit.status),
+        "facts": json.dumps(fit.facts.as_dict()),
     }
     if "log_q" in fit.idata.sample_stats:
         attributes["pareto_k"] = list(fit._tail_shape)
@@ -182,6 +184,7 @@ def _restored(own: xr.Dataset, groups: dict[str, xr.Dataset]) -> Fit:
     )
     fit = Fit(None, posterior)
     fit.description = own.attrs["description"]
+    fit.__dict__["facts"] = Facts(**json.loads(own.attrs.get("facts", "{}")))
     labels = [str(label) for label in own["parameter"].to_numpy()]
     # Cached properties find their values in the instance.
     fit.__dict__["_moments"] = (tables["mean"], tables["sd"])

@@ -206,6 +206,8 @@ class DCM:
             self_units=dict(neural.self_units),
             titles=dict(neural.titles),
             headline=observer.headline,
+            axes=observer.axes,
+            sample=observer.sample,
             gain=(gain, neural.gain_in_words) if gain else (),
             populations=dict(neural.populations),
             label_note=neural.label_note,

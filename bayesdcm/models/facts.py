@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 Citation = tuple[str, str]
+# What axes are that data run along: words, unit, and how many of it make one SI unit.
+AXES = {"time": ("time", "s", 1.0), "frequency": ("frequency", "Hz", 1.0)}
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,11 @@ class Facts:
         none.
     populations : mapping
         Index of the state that holds the voltage of each population.
+    axes : mapping
+        Words, unit, and how many of it make one SI unit, of axes that data run along and that are
+        not drawn as time in s or frequency in Hz: ``{"time": ("time after onset", "ms", 1e3)}``.
+    sample : str
+        What one data point in time is, in the singular: ``"scan"``, ``"sample"``.
     label_note : str
         How labels are read, in sentences.
     citations : sequence of (text, address)
@@ -62,6 +69,8 @@ class Facts:
     headline: Sequence[str] = ()
     gain: Sequence[str] = ()
     populations: Mapping[str, int] = field(default_factory=dict)
+    axes: Mapping[str, tuple[str, str, float]] = field(default_factory=dict)
+    sample: str = "sample"
     label_note: str = ""
     citations: Sequence[Citation] = ()
     wide_noise: str = ""
@@ -69,6 +78,8 @@ class Facts:
     def __post_init__(self) -> None:
         units = {k: v if isinstance(v, str) else tuple(v) for k, v in self.units.items()}
         object.__setattr__(self, "units", units)
+        axes = {k: (str(w), str(u), float(f)) for k, (w, u, f) in self.axes.items()}
+        object.__setattr__(self, "axes", axes)
         object.__setattr__(self, "citations", tuple((str(a), str(b)) for a, b in self.citations))
         for name in ("headline", "gain"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
@@ -103,3 +114,33 @@ class Facts:
             return self.self_units[name]
         unit = self.units.get(name, "")
         return unit if isinstance(unit, str) else unit[index[-1] if index else 0]
+
+    def relative(self, name: str) -> bool:
+        """Whether entries of a site are logarithms of factors on their prior means.
+
+        Examples
+        --------
+        >>> Facts(units={"A": "log scaling"}).relative("A")
+        True
+        """
+        return self.unit(name) == "log scaling"
+
+    def axis(self, name: str) -> tuple[str, str, float]:
+        """What an axis is that data run along.
+
+        Parameters
+        ----------
+        name : str
+            The axis.
+
+        Returns
+        -------
+        tuple of str, str and float
+            Words, unit (may be empty), and how many of the unit make one SI unit.
+
+        Examples
+        --------
+        >>> Facts().axis("time"), Facts().axis("depth")
+        (('time', 's', 1.0), ('depth', '', 1.0))
+        """
+        return self.axes.get(name) or AXES.get(name) or (name, "", 1.0)

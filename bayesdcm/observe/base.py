@@ -50,6 +50,10 @@ class Observer(ABC):
         As those of `bayesdcm.neural.NeuralModel`.
     headline : tuple of str
         Sites that most people look at first.
+    axes : mapping
+        Words, unit, and how many of it make one SI unit, of axes that are not drawn as time in s.
+    sample : str
+        What one data point in time is, in the singular.
     """
 
     data_class: ClassVar[type]
@@ -63,6 +67,8 @@ class Observer(ABC):
     derived: ClassVar[Mapping[str, tuple[tuple[str, ...], str]]] = {}
     units: ClassVar[Mapping[str, str]] = {}
     headline: ClassVar[tuple[str, ...]] = ()
+    axes: ClassVar[Mapping[str, tuple[str, str, float]]] = {}
+    sample: ClassVar[str] = "sample"
 
     # The forward model
 

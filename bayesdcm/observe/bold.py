@@ -49,6 +49,7 @@ class BoldObserver(Observer):
     data_class = BoldData
     kind: ClassVar[str] = "task fMRI"
     node: ClassVar[str] = "region"
+    sample: ClassVar[str] = "scan"
 
     @property
     def searches(self) -> bool:

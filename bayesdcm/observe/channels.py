@@ -216,6 +216,9 @@ class ChannelObserver(Observer):
     }
     kind: ClassVar[str] = "evoked responses"
     node: ClassVar[str] = "source"
+    axes: ClassVar[Mapping[str, tuple[str, str, float]]] = {
+        "time": ("time after the stimulus", "ms", 1e3)
+    }
     headline: ClassVar[tuple[str, ...]] = ("B", "A")
     citations = (
         (

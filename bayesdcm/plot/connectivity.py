@@ -13,38 +13,14 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
-from bayesdcm.plot.quantities import Quantity, is_evoked, quantity, unit_of
+from bayesdcm.infer.findings import listed
+from bayesdcm.plot.quantities import Quantity, quantity
 from bayesdcm.plot.style import DIVERGING, INK, MUTED, PALE, probability_text, signed
 
-TITLES = {
-    "A": "Endogenous connections A",
-    "B": "Modulation B",
-    "C": "Driving inputs C",
-    "D": "Gating D",
-    "effective_connectivity": "Effective connectivity without input",
-    "modulated_connectivity": "Effective connectivity",
-    "input_effect": "Driving inputs",
-}
-EVOKED_TITLES = {
-    "A": "Connections A",
-    "B": "Condition effects B",
-    "C": "Driving inputs C",
-    "delay": "Conduction delays",
-    "modulatory": "Modulatory connections",
-    "modulatory_effect": "Condition effects on modulatory connections",
-}
-EVOKED_AXES = {"to": "to source", "from": "from source"}
-AXES_WORDS = {"to": "to region", "from": "from region", "input": "input", "gating": "gating region"}
 # Matrices whose diagonal acts where it is a constant, too: self-connections of regions.
 SELF_CONNECTED = ("A", "effective_connectivity", "modulated_connectivity")
-# What hatched cells lack.
-ABSENT = {
-    "B": "not modulated",
-    "D": "not gated",
-    "modulatory_effect": "not modulated",
-    "C": "no input",
-    "input_effect": "no input",
-}
+# What hatched cells lack, by the axis that the array has beside those of connections.
+ABSENT = {"input": "not modulated", "effect": "not modulated", "gating": "not gated"}
 # Most panels beside one another.
 BESIDE = 3
 # Share of white mixed into cells whose sign is uncertain.
@@ -64,13 +40,13 @@ def plot_connectivity(
     Parameters
     ----------
     fit : bayesdcm.Fit
-        A fit of a model with regions or sources, by any method.
+        A fit of a model with connections, by any method.
     parameter : str
-        A matrix of the posterior: ``"A"``, ``"C"``, ``"effective_connectivity"``,
-        ``"input_effect"``; or one with a panel for each input (or gating region) that has an
-        effect: ``"B"``, ``"modulated_connectivity"``, ``"D"``. Of evoked responses: ``"A"``, a
-        panel for each kind of connection; ``"B"``, a panel for each condition effect; ``"C"``,
-        ``"delay"``; for strengths there is `plot_connection_strengths`.
+        Any matrix of the posterior whose rows are nodes ("to"): ``"A"``, ``"C"``,
+        ``"effective_connectivity"``, ``"input_effect"``, ``"delay"``; or one with a panel for each
+        kind of connection, or each input, condition effect or gating region that has an effect:
+        ``"B"``, ``"modulated_connectivity"``, ``"D"``, and ``"A"`` of evoked responses, for whose
+        strengths there is `plot_connection_strengths`.
     probability : float
         Posterior probability from which a cell is drawn in full colour.
     ax : matplotlib.axes.Axes or sequence of them, optional
@@ -87,7 +63,7 @@ def plot_connectivity(
         If the fit has no such matrix, or the number of axes is not that of the panels.
     """
     found = quantity(fit, parameter)
-    if len(found.dims) not in (2, 3) or found.dims[-2] != "to":
+    if not _is_matrix(found.dims):
         _refuse(fit, found)
     panels = _panels(fit, found)
     axes, created = _axes(ax, len(panels), found)
@@ -107,20 +83,25 @@ def plot_connectivity(
     return figure
 
 
+def _is_matrix(dims: tuple[str, ...]) -> bool:
+    return len(dims) in (2, 3) and dims[-2] == "to"
+
+
 def _refuse(fit: Any, found: Quantity) -> None:
-    known = "'A', 'B' or 'C'" if is_evoked(fit) else "'A' or 'effective_connectivity'"
+    arrays = {str(name): array.dims[2:] for name, array in fit.idata.posterior.data_vars.items()}
+    known = [repr(name) for name, dims in arrays.items() if _is_matrix(dims)]
     better = "plot_posterior shows any parameter"
-    if found.name == "connection_strength":
+    if {"condition", "to", "from"} <= set(found.dims):
         better = "plot_connection_strengths shows it"
     raise ValueError(
-        f"parameter must be a matrix such as {known}, got {found.name!r}, which has the axes "
+        f"parameter must be a matrix whose rows are the axis 'to'"
+        f"{f', such as {listed(known)}' if known else ''}; got {found.name!r}, which has the axes "
         f"({', '.join(found.dims)}); {better}"
     )
 
 
 def _title(fit: Any, name: str) -> str:
-    titles = EVOKED_TITLES if is_evoked(fit) else TITLES
-    return f"{titles.get(name, name)} ({fit.method})"
+    return f"{fit.facts.titles.get(name, name)} ({fit.method})"
 
 
 def _panels(fit: Any, found: Quantity) -> list[tuple[str, tuple]]:
@@ -201,7 +182,7 @@ def _draw(
             _write(ax, (j, i), mean[i, j], note, colours[i, j], bool(certain[i, j]), size)
         else:
             _hatch(ax, i, j)
-    _label_axes(ax, found, is_evoked(fit))
+    _label_axes(ax, found, fit.facts.node)
 
 
 def _write(
@@ -231,9 +212,9 @@ def _hatch(ax: Axes, row: int, column: int) -> None:
     )
 
 
-def _label_axes(ax: Axes, found: Quantity, evoked: bool) -> None:
+def _label_axes(ax: Axes, found: Quantity, node: str) -> None:
     rows, columns = found.dims[-2:]
-    words = AXES_WORDS | (EVOKED_AXES if evoked else {})
+    words = {axis: f"{axis} {node}".rstrip() for axis in ("to", "from", "gating")}
     for axis, dim in ((ax.yaxis, rows), (ax.xaxis, columns)):
         names = found.names[dim]
         axis.set_ticks(range(len(names)), names)
@@ -251,7 +232,7 @@ def _label_axes(ax: Axes, found: Quantity, evoked: bool) -> None:
 
 
 def _colour_label(fit: Any, found: Quantity) -> str:
-    off, diagonal = unit_of(fit, found.name), unit_of(fit, found.name, (0, 0))
+    off, diagonal = fit.facts.unit(found.name), fit.facts.unit(found.name, (0, 0))
     squares = found.dims[-2:] == ("to", "from")
     if squares and off != diagonal and np.diagonal(found.free, axis1=-2, axis2=-1).any():
         return f"posterior mean ({off};\ndiagonal: {diagonal})"
@@ -264,7 +245,10 @@ def _legend(axes: list[Axes], found: Quantity, threshold: float, outside: bool) 
         label = f"sign uncertain (P < {threshold:g})"
         handles.append(Patch(facecolor="#f3dcd2", edgecolor="none", label=label))
     if (~found.free & ~_fixed(found)).any():
-        absent = ABSENT.get(found.name, "no connection")
+        axis = found.dims[0] if len(found.dims) == 3 else ""
+        absent = ABSENT.get(axis, "no connection" if found.dims[-1] == "from" else "no input")
+        if found.name == "modulated_connectivity":
+            absent = "no connection"
         handles.append(Patch(facecolor=PALE, edgecolor=HATCH, hatch="////", label=absent))
     if not handles:
         return

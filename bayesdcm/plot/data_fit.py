@@ -1,7 +1,8 @@
-"""Data against the fit, region by region, above the inputs."""
+"""Data against the fit: a row for each region or channel mode, a column for each condition."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -10,18 +11,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from numpy.typing import NDArray
 
-from bayesdcm.plot.evoked_fit import draw_evoked_fit
-from bayesdcm.plot.quantities import axis_names, is_evoked
-from bayesdcm.plot.series import Series, fitted_series
-from bayesdcm.plot.style import INK, MUTED, colour, tidy
+from bayesdcm.plot.quantities import axis_names
+from bayesdcm.plot.series import Series, fitted_series, power_of_thousand, power_text
+from bayesdcm.plot.style import INK, MUTED, colour, heading, legend, tidy
 
 
 def plot_fit(
     fit: Any, *, interval: float = 0.9, figure: Figure | SubFigure | None = None
 ) -> Figure | SubFigure:
-    """Draw the data and the posterior of the noise-free signal, a panel for each region.
-
-    Of evoked responses there is a row for each channel mode and a column for each condition.
+    """Draw the data and the posterior of the noise-free signal.
 
     Parameters
     ----------
@@ -35,54 +33,109 @@ def plot_fit(
     Returns
     -------
     matplotlib.figure.Figure or matplotlib.figure.SubFigure
-        One panel for each region, and below them the inputs, where there are some; for evoked
-        responses a panel for each mode and condition.
+        A row of panels for each region, channel mode, or whatever else the data have beside time
+        and conditions, and a column for each condition; below them the inputs that belong to these
+        times, where the fit has some. Panels of a row share their scale.
 
     Raises
     ------
     ValueError
         If the fit has no such observation.
     """
-    if is_evoked(fit):
-        return draw_evoked_fit(fit, interval, figure)
-    series = fitted_series(fit, interval)
-    inputs = _inputs(fit)
-    n = len(series.names)
+    series = fitted_series(fit)
+    n, inputs = len(series.columns), _inputs(fit) if series.conditions == [""] else None
     heights = [1.0] * n + ([0.16 + 0.13 * len(inputs[1])] if inputs else [])
-    if figure is None:
-        size = (9.5, 1.25 * sum(heights) + 1.1)
-        figure = plt.figure(figsize=size, layout="constrained")
-    axes = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
-    for column, ax in enumerate(axes[:n]):
-        _draw_region(ax, series, column)
+    axes, figure = panels(figure, heights, len(series.conditions))
+    bounds = series.band(interval)
+    exponent = power_of_thousand(series.observed)
+    for row, column in np.ndindex(n, len(series.conditions)):
+        _draw(axes[row, column], series, bounds, (column, row), 10.0**-exponent)
+    label_panels(axes[:n], series.conditions, series.columns)
     if inputs:
-        _draw_inputs(axes[-1], *inputs)
-    axes[-1].set_xlabel(series.time_label)
-    axes[0].set_xlim(series.time[0], series.time[-1])
-    figure.supylabel("signal (units of the data)", fontsize="medium")
-    handles, _ = axes[0].get_legend_handles_labels()
+        _draw_inputs(axes[-1, 0], *inputs)
+    axes[0, 0].set_xlim(series.points[0], series.points[-1])
+    figure.supxlabel(series.label(), fontsize="medium")
+    figure.supylabel(f"signal ({power_text(exponent)}units of the data)", fontsize="medium")
+    handles, _ = axes[0, 0].get_legend_handles_labels()
     labels = ["data", f"fit, {100 * interval:g} % credible band", "fit, posterior mean"]
-    figure.legend(handles, labels, loc="outside upper right", ncols=3, frameon=False,
-                  fontsize="small")  # fmt: skip
-    figure.suptitle(f"Data and fit ({series.method})", x=0.01, ha="left", fontsize="medium")
+    legend(figure, handles, labels, "outside upper right")
+    heading(figure, f"Data and fit ({series.method})")
     return figure
 
 
-def _draw_region(ax: Axes, series: Series, column: int) -> None:
-    time, observed = series.time, series.observed[:, column]
-    ax.plot(time, observed, color=MUTED, linewidth=0.7, label="data")
-    ax.fill_between(
-        time, series.low[:, column], series.high[:, column], color=colour(1), alpha=0.35,
-        linewidth=0, label="band",
-    )  # fmt: skip
-    ax.plot(time, series.mean[:, column], color=colour(1), linewidth=1.2, label="mean")
-    residual = observed - series.mean[:, column]
-    share = 1 - residual.var() / observed.var()
-    ax.set_title(series.names[column], loc="left", fontsize="medium", fontweight="bold", pad=3)
-    ax.set_title(
-        f"{100 * share:.0f} % of the variance fitted", loc="right", fontsize="small", color=INK,
-        pad=3,
-    )  # fmt: skip
+def panels(
+    figure: Figure | SubFigure | None,
+    heights: Sequence[float],
+    n_columns: int,
+    sharey: str = "row",
+) -> tuple[NDArray, Figure | SubFigure]:
+    """Axes in rows and columns, which share the axis that data run along.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure or SubFigure or None
+        Where to draw. None: a new figure.
+    heights : sequence of float
+        Of the rows, relative to a usual one.
+    n_columns : int
+        How many columns.
+    sharey : str
+        Which panels have the same scale.
+
+    Returns
+    -------
+    tuple of ndarray and figure
+        Axes, shape (rows, columns), and the figure.
+    """
+    if figure is None:
+        width = 9.5 if n_columns == 1 else 2.4 * n_columns + 2.2
+        figure = plt.figure(figsize=(width, 1.2 * sum(heights) + 1.3), layout="constrained")
+    axes = figure.subplots(len(heights), n_columns, sharex=True, sharey=sharey, squeeze=False,
+                           height_ratios=heights)  # fmt: skip
+    return axes, figure
+
+
+def label_panels(axes: NDArray, columns: list[str], rows: list[str]) -> None:
+    """Write the names of columns above, and of rows beside, the panels.
+
+    Parameters
+    ----------
+    axes : ndarray
+        Shape (rows, columns).
+    columns, rows : list of str
+        Their names; a single column may have an empty one.
+    """
+    for ax, name in zip(axes[0], columns, strict=True):
+        ax.annotate(
+            name, (0, 1), (0, 15), "axes fraction", "offset points", fontweight="bold", color=INK
+        )
+    for ax, name in zip(axes[:, 0], rows, strict=True):
+        ax.set_ylabel(name, fontweight="bold", fontsize="medium")
+
+
+def mark_origin(ax: Axes, points: NDArray, values: NDArray) -> None:
+    """Draw the axes at no signal and at the time of the stimulus, where they are in sight."""
+    if values.min() < 0 < values.max():
+        ax.axhline(0, color=MUTED, linewidth=0.5, zorder=0)
+    if points[0] < 0 < points[-1]:
+        ax.axvline(0, color=MUTED, linewidth=0.5, zorder=0)
+
+
+def _draw(ax: Axes, series: Series, bounds: NDArray, place: tuple[int, int], scale: float) -> None:
+    condition, column = place
+    at = (condition, slice(None), column)
+    observed, mean = series.observed[at], series.mean[at]
+    mark_origin(ax, series.points, observed)
+    ax.plot(series.points, scale * observed, color=INK, linewidth=0.8, label="data")
+    low, high = (scale * bound[at] for bound in bounds)
+    ax.fill_between(series.points, low, high, color=colour(1), alpha=0.35, linewidth=0,
+                    label="band")  # fmt: skip
+    ax.plot(series.points, scale * mean, color=colour(1), linewidth=1.3, label="mean")
+    share = 1 - (observed - mean).var() / max(observed.var(), np.finfo(float).tiny)
+    # A mode may hold hardly any signal: then the residual varies more than the data.
+    ax.set_title(f"{100 * max(share, 0.0):.0f} % of variance fitted", loc="right", pad=2,
+                 fontsize="x-small", color=INK)  # fmt: skip
+    ax.tick_params(labelsize="small")
     tidy(ax)
 
 
@@ -92,6 +145,8 @@ def _inputs(fit: Any) -> tuple[NDArray, list[str], NDArray] | None:
     if "inputs" not in getattr(groups, "constant_data", {}):
         return None
     array = groups.constant_data["inputs"]
+    if array.dims != ("microtime", "input") or not array.size:
+        return None
     return np.asarray(array["microtime"]), axis_names(array, "input"), array.to_numpy()
 
 
@@ -108,7 +163,7 @@ def _draw_inputs(ax: Axes, time: NDArray, names: list[str], inputs: NDArray) -> 
             linewidth=0.5, label=name,
         )  # fmt: skip
     ax.set_yticks([0.3 - lane for lane in range(len(names))], names, fontsize="small")
-    ax.tick_params(axis="y", length=0)
-    ax.set_title("inputs", loc="left", fontsize="medium", fontweight="bold", pad=3)
+    ax.tick_params(axis="both", length=0, labelsize="small")
+    ax.set_ylabel("inputs", fontweight="bold", fontsize="medium")
     tidy(ax)
     ax.spines["left"].set_visible(False)

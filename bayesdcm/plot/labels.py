@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from bayesdcm.plot.quantities import unit_of
-
 # Sites whose last two places are the receiving and the sending region.
 SQUARE = ("A", "B", "D")
 
@@ -71,7 +69,7 @@ def described(effects: Any) -> Any:
     """The fit that effects of a group were found from, None where they do not hold it."""
     while getattr(effects, "first", ()):
         effects = effects.first[0].source
-    return effects if hasattr(effects, "description") else None
+    return effects if hasattr(effects, "facts") else None
 
 
 def units_text(fit: Any, labels: Iterable[str]) -> str:
@@ -80,7 +78,7 @@ def units_text(fit: Any, labels: Iterable[str]) -> str:
     Parameters
     ----------
     fit : Fit or None
-        What knows the model: anything with its description.
+        What knows the model: anything with its facts.
     labels : iterable of str
         Of the parameters.
 
@@ -96,7 +94,7 @@ def units_text(fit: Any, labels: Iterable[str]) -> str:
         one = parsed(label)
         site = one.site.rpartition(": ")[2]
         kind = "self-connections" if one.within else site
-        unit = unit_of(fit, site, (0, 0) if one.within else ())
+        unit = fit.facts.unit(site, (0, 0) if one.within else ())
         if kind not in units.setdefault(unit, []):
             units[unit].append(kind)
     if len(units) == 1:

@@ -1,4 +1,4 @@
-"""Directed graph of regions, connections, modulations and driving inputs."""
+"""Directed graph of nodes, connections, what changes them, and driving inputs."""
 
 from __future__ import annotations
 
@@ -10,23 +10,31 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from bayesdcm.plot.graph import CHANGE, Link, Sketch, between_circles
-from bayesdcm.plot.quantities import (
-    Quantity,
-    axis_names,
-    flat_draws,
-    is_evoked,
-    quantity,
-    sign_probability,
+from bayesdcm.plot.connections import Connection, Connections, connections
+from bayesdcm.plot.graph import BEND, CHANGE, Link, Sketch, between_circles
+from bayesdcm.plot.quantities import quantity
+from bayesdcm.plot.style import (
+    INK,
+    MUTED,
+    NBSP,
+    NEGATIVE,
+    POSITIVE,
+    colour,
+    probability_text,
+    signed,
 )
-from bayesdcm.plot.source_network import draw_source_network
-from bayesdcm.plot.style import MUTED, NEGATIVE, POSITIVE, probability_text, signed
 
-INPUT_RADIUS = 1.62
-# Below this probability of the sign a change is written with it.
+INPUT_RADIUS = 1.7
+# Below this probability of its direction a change is written with it.
 UNCERTAIN = 0.95
 # More connections than this are too many to draw and to label all.
 MANY = 24
+# First word of a kind of connection: colour and line of its arrows.
+FAMILIES = {
+    "forward": (colour(0), "-"),
+    "backward": (colour(1), (0, (4, 1.5))),
+    "lateral": (colour(2), (0, (1, 1))),
+}
 
 
 def plot_network(
@@ -34,23 +42,25 @@ def plot_network(
 ) -> Axes:
     """Draw the model as a graph with the strengths that were found.
 
-    Arrows run from the influencing to the influenced region; their width is the strength in Hz
-    without input, their colour its sign, their opacity the posterior probability of that sign.
-    Under the strength stands what each input (or gating region) adds to it. Self-connections stand
-    inside the regions. Of more than 24 arrows only those are labelled whose labels have room;
-    `plot_connectivity` shows all.
+    Arrows run from the influencing to the influenced node, a region or a source; under the strength
+    stands what each input, condition effect or gating region makes of it. Of more than 24 arrows
+    only those are labelled whose labels have room; `plot_connectivity` shows all.
 
-    Of evoked responses, forward, backward and lateral connections differ in colour and line; their
-    width is the strength without condition effects in percent of its prior mean, and under it
-    stands by what factor each effect changes it (all connections are drawn).
+    Where connections are rates, an arrow's width is the strength without input, its colour the
+    sign, its opacity the posterior probability of that sign; changes are added, and
+    self-connections stand inside the nodes.
+
+    Where they are relative to their prior means, as in models of evoked responses, width is the
+    strength without condition effects in percent of its prior mean; forward, backward and lateral
+    connections differ in colour and line, and changes are factors (all connections are drawn).
 
     Parameters
     ----------
     fit : bayesdcm.Fit
-        A fit of a model with regions or sources, by any method.
+        A fit of a model with connections (an array over ``to`` and ``from``), by any method.
     minimum_probability : float, optional
-        Connections between regions whose sign is less probable than this, and that nothing
-        modulates, are left out. None: 0, or 0.95 where there are more than 24 connections.
+        Connections between nodes whose sign is less probable than this, and that nothing
+        changes, are left out. None: 0, or 0.95 where there are more than 24 connections.
     ax : matplotlib.axes.Axes, optional
         Where to draw. None: a new figure.
 
@@ -62,15 +72,12 @@ def plot_network(
     Raises
     ------
     ValueError
-        If the fit is not of a model with regions or sources.
+        If the fit has no array of connections.
     """
-    if is_evoked(fit):
-        return draw_source_network(fit, ax)
-    found = quantity(fit, "effective_connectivity")
-    regions = found.names["to"]
-    n = len(regions)
+    found = connections(fit)
+    n = len(found.nodes)
     if ax is None:
-        side = 6.0 if n <= 4 else 8.0
+        side = 6.5 if n <= 4 else 8.5
         _, ax = plt.subplots(figsize=(side, side), layout="constrained")
     reach = INPUT_RADIUS + 0.1
     ax.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
@@ -78,78 +85,104 @@ def plot_network(
     sketch = Sketch(ax, size=9.5 if n <= 4 else 8.0)
     angles = np.pi / 2 - 2 * np.pi * np.arange(n) / n
     places = np.column_stack([np.cos(angles), np.sin(angles)]) if n > 1 else np.zeros((1, 2))
-    radius = 0.25 if n <= 4 else max(0.25 - 0.03 * (n - 4), 0.15)
-    changes = _changes(fit)
-    for row, region in enumerate(regions):
-        sketch.draw_node(places[row], radius, region, found.mean[row, row])
-        sketch.write_under(places[row] - [0, radius], changes.get((row, row), ()))
-    links, n_hidden = _connections(found, places, radius, changes, minimum_probability)
-    drives = _drives(fit, sketch, places, angles, radius)
+    radius = 0.25 if n <= 4 else max(0.25 - 0.02 * (n - 4), 0.17)
+    within = {entry.to: entry for entry in found.entries if entry.within}
+    for row, node in enumerate(found.nodes):
+        entry = within.get(row)
+        shown = entry is not None and not found.relative
+        sketch.draw_node(places[row], radius, node, entry.draws.mean() if shown else None)
+        lines = [] if entry is None else _change_lines(found, entry)
+        if lines:
+            sketch.write_under(_beside(sketch, places[row], radius, lines), lines)
+    arrows = _arrows(found)
+    if minimum_probability is None:
+        minimum_probability = 0.0 if len(arrows) <= MANY else UNCERTAIN
+    links = [_link(found, members, n_before, places, radius) for members, n_before in arrows]
+    links = [each for each in links if each.probability >= minimum_probability or each.notes]
+    # Those with notes, then the strongest, choose the places of their labels first.
+    links.sort(key=lambda link: (-len(link.notes), -abs(link.value)))
+    drives = _drives(fit, found, sketch, places, angles, radius)
     for group in (links, drives):
         strongest = max((abs(link.value) for link in group), default=1.0) or 1.0
         for link in group:
             sketch.draw_arrow(link, strongest)
     sketch.write_labels([*drives, *links], optional=len(links) > MANY)
     sketch.crop()
-    _explain(ax, fit, bool(changes), n_hidden)
+    _explain(ax, fit, found, bool(drives), len(arrows) - len(links))
     return ax
 
 
-def _changes(fit: Any) -> dict[tuple[int, int], tuple[str, ...]]:
-    """Write what inputs and gating regions add to each connection, by (to, from)."""
-    posterior = fit.idata.posterior
-    found: dict[tuple[int, int], list[str]] = {}
-    if "modulated_connectivity" in posterior:
-        base = flat_draws(posterior["effective_connectivity"])
-        draws = flat_draws(posterior["modulated_connectivity"]) - base[:, None]
-        inputs = axis_names(posterior["modulated_connectivity"], "input")
-        for k, i, j in np.argwhere(quantity(fit, "B").free):
-            text = _change_text(inputs[k], draws[:, k, i, j])
-            found.setdefault((int(i), int(j)), []).append(text)
-    if "D" in posterior:
-        gating = quantity(fit, "D")
-        draws = flat_draws(posterior["D"])
-        for k, i, j in np.argwhere(gating.free):
-            text = _change_text(gating.names["gating"][k], draws[:, k, i, j], " per unit")
-            found.setdefault((int(i), int(j)), []).append(text)
-    return {key: tuple(notes) for key, notes in found.items()}
+def _arrows(found: Connections) -> list[tuple[list[Connection], int]]:
+    """Connections of one family that join two nodes, and how many such arrows come before.
+
+    There is one connection for most models, and two for the canonical microcircuit.
+    """
+    grouped: dict[tuple[str, int, int], list[Connection]] = {}
+    for entry in found.entries:
+        if not entry.within:
+            key = (entry.kind.partition(" ")[0], entry.to, entry.source)
+            grouped.setdefault(key, []).append(entry)
+    pairs = [key[1:] for key in grouped]
+    return [(one, pairs[:i].count(pairs[i])) for i, one in enumerate(grouped.values())]
 
 
-def _change_text(name: str, draws: NDArray, unit: str = "") -> str:
-    probability = float(sign_probability(draws))
-    doubt = "" if probability >= UNCERTAIN else f", {probability_text(probability)}"
-    return f"{name} {signed(draws.mean())}{unit}{doubt}"
+def _link(
+    found: Connections, members: list[Connection], n_before: int, places: NDArray, radius: float
+) -> Link:
+    first = members[0]
+    # Arrows of several families between the same nodes part.
+    bend = BEND + 0.22 * n_before
+    start, end = between_circles(places[first.source], places[first.to], radius, bend)
+    notes = _change_lines(found, first)
+    if not found.relative:
+        strength, probability = first.draws.mean(), found.certainty(first.draws)
+        return Link(start, end, float(strength), probability, notes, bend)
+    tint, line = FAMILIES.get(first.kind.partition(" ")[0], (INK, "-"))
+    medians = [100 * np.median(member.draws) for member in members]
+    text = " / ".join(f"{median:.0f}" for median in medians) + f"{NBSP}%"
+    return Link(start, end, float(np.mean(medians)), 1.0, notes, bend, text=text, tint=tint,
+                line=line)  # fmt: skip
 
 
-def _connections(
-    found: Quantity,
-    places: NDArray,
-    radius: float,
-    changes: dict[tuple[int, int], tuple[str, ...]],
-    minimum: float | None,
-) -> tuple[list[Link], int]:
-    """Arrows between regions, and how many connections are left out."""
-    pairs = [(int(i), int(j)) for i, j in np.argwhere(found.free) if i != j]
-    if minimum is None:
-        minimum = 0.0 if len(pairs) <= MANY else UNCERTAIN
-    links = []
-    for i, j in pairs:
-        notes, probability = changes.get((i, j), ()), float(found.probability[i, j])
-        if probability >= minimum or notes:
-            start, end = between_circles(places[j], places[i], radius)
-            links.append(Link(start, end, float(found.mean[i, j]), probability, notes))
-    # Those with notes, then the strongest, choose the places of their labels first.
-    links.sort(key=lambda link: (-len(link.notes), -abs(link.value)))
-    return links, len(pairs) - len(links)
+def _change_lines(found: Connections, entry: Connection) -> tuple[str, ...]:
+    """Write what each input or condition effect makes of a connection."""
+    lines = []
+    for name, draws, gates in entry.changes:
+        probability = found.certainty(draws)
+        doubt = "" if probability >= UNCERTAIN else f", {probability_text(probability)}"
+        amount = f"×{NBSP}{np.median(draws):.2f}" if found.relative else signed(draws.mean())
+        before = f"{_within_word(entry)}: " if found.relative and entry.within else ""
+        lines.append(f"{before}{name} {amount}{' per unit' if gates else ''}{doubt}")
+    return tuple(lines)
+
+
+def _within_word(entry: Connection) -> str:
+    return "self-inhibition" if entry.kind.startswith("self") else "gain"
+
+
+def _beside(sketch: Sketch, place: NDArray, radius: float, lines: tuple[str, ...]) -> NDArray:
+    """Where to write on the outer side of a node, out of the way of arrows between nodes."""
+    side = -1 if place[0] < -0.01 else 1
+    reach = 0.8 * radius + 0.55 * max(map(sketch.width_of, lines), default=0.0)
+    # Inputs come straight from outside: beside that of the topmost, below those of others in the
+    # upper half, above those in the lower.
+    below = place[1] >= 0 and abs(place[0]) > 0.01
+    return place + [side * reach, (-0.5 if below else 1.0) * radius]
 
 
 def _drives(
-    fit: Any, sketch: Sketch, places: NDArray, angles: NDArray, radius: float
+    fit: Any, model: Connections, sketch: Sketch, places: NDArray, angles: NDArray, radius: float
 ) -> list[Link]:
     """Arrows of the driving inputs, after drawing the inputs outside the circle."""
-    if "input_effect" not in fit.idata.posterior:
+    arrays = fit.idata.posterior.data_vars
+    site = next((s for s in ("input_effect", "C") if s in arrays and "to" in arrays[s].dims), None)
+    if site is None:
         return []
-    found = quantity(fit, "input_effect")
+    found = quantity(fit, site)
+    names = found.names[found.dims[-1]]
+    if names == ["input 1"]:
+        # Nobody has named the only one.
+        names = ["stimulus"]
     links = []
     for row, place in enumerate(places):
         inputs = np.flatnonzero(found.free[row])
@@ -157,27 +190,57 @@ def _drives(
         for k, shift in zip(inputs, fan, strict=True):
             angle = angles[row] + shift
             centre = INPUT_RADIUS * np.array([np.cos(angle), np.sin(angle)])
-            sketch.draw_source(centre, found.names["input"][k])
+            sketch.draw_source(centre, names[k])
             toward = (place - centre) / np.linalg.norm(place - centre)
             start, end = centre + 0.17 * toward, place - radius * toward
             value, probability = float(found.mean[row, k]), float(found.probability[row, k])
+            style: dict[str, Any] = {}
+            if model.relative:
+                # The mean of a log scaling that is normal is its median, too.
+                value, probability = 100 * np.exp(value), 1.0
+                style = {"text": f"{value:.0f}{NBSP}%", "tint": MUTED}
             side = 1 if shift >= 0 else -1
-            links.append(Link(start, end, value, probability, bend=0.0, side=side))
+            links.append(Link(start, end, value, probability, bend=0.0, side=side, **style))
     return links
 
 
-def _explain(ax: Axes, fit: Any, changed: bool, n_hidden: int) -> None:
-    ax.set_title(f"Effective connectivity in Hz ({fit.method})", loc="left", fontsize="medium")
-    handles = [
-        Line2D([], [], color=POSITIVE, lw=3, label="excites"),
-        Line2D([], [], color=NEGATIVE, lw=3, label="inhibits"),
-        Line2D([], [], color=MUTED, lw=3, alpha=0.3, label="faint: sign uncertain"),
-    ]
+def _families(found: Connections) -> dict[str, str]:
+    """What stands in the legend for each family; two numbers on an arrow are of two kinds."""
+    targets: dict[str, dict[str, None]] = {}
+    for entry in found.entries:
+        if not entry.within:
+            family, _, target = entry.kind.partition(" ")
+            targets.setdefault(family, {})[target] = None
+    return {
+        family: family if list(words) == [""] else f"{family} ({' / '.join(words)})"
+        for family, words in targets.items()
+    }
+
+
+def _explain(ax: Axes, fit: Any, found: Connections, driven: bool, n_hidden: int) -> None:
+    changed = {_within_word(e) if e.within else "" for e in found.entries if e.changes}
+    if found.relative:
+        title = f"Strength of connections in % of their prior mean ({fit.method}, medians)"
+        lines = [(*FAMILIES.get(key, (INK, "-")), text) for key, text in _families(found).items()]
+        handles = [Line2D([], [], color=c, linestyle=s, lw=2.5, label=text) for c, s, text in lines]
+        if driven:
+            handles.append(Line2D([], [], color=MUTED, lw=2.5, label="input"))
+        word = "factor of a condition effect"
+        word += "".join(f" ({each}: in the {fit.facts.node})" for each in sorted(changed - {""}))
+    else:
+        title = f"{found.title}{' in ' if found.unit else ''}{found.unit} ({fit.method})"
+        handles = [
+            Line2D([], [], color=POSITIVE, lw=3, label="excites"),
+            Line2D([], [], color=NEGATIVE, lw=3, label="inhibits"),
+            Line2D([], [], color=MUTED, lw=3, alpha=0.3, label="faint: sign uncertain"),
+        ]
+        word = "change by an input"
     if changed:
-        handles.append(Line2D([], [], lw=0, marker="s", color=CHANGE, label="change by an input"))
+        handles.append(Line2D([], [], lw=0, marker="s", color=CHANGE, label=word))
     if n_hidden:
         label = f"{n_hidden} uncertain connections not drawn"
         handles.append(Line2D([], [], lw=0, label=label))
+    ax.set_title(title, loc="left", fontsize="medium")
     ax.legend(
         handles=handles, loc="upper left", bbox_to_anchor=(0, 0), fontsize="small", frameon=False,
         ncols=2,

@@ -12,13 +12,11 @@ from matplotlib.figure import Figure, SubFigure
 from numpy.typing import NDArray
 
 from bayesdcm.compare.posteriors import compare_posteriors
-from bayesdcm.plot.quantities import CONSTANT, entries, flat_draws, is_evoked, unit_of
-from bayesdcm.plot.style import PRIOR, colour, tidy
+from bayesdcm.plot.quantities import CONSTANT, entries, flat_draws, named_fits
+from bayesdcm.plot.style import PRIOR, STYLES, colour, heading, tidy
 
 N_DEFAULT = 8
 N_POINTS = 300
-# Lines are told apart without colour, too.
-STYLES = ("-", "--", "-.", ":")
 
 
 def plot_posterior(
@@ -36,8 +34,8 @@ def plot_posterior(
         One fit, or several of the same model by name.
     parameters : sequence of str, optional
         Labels such as ``"A[V5, V1]"`` or ``"effective_connectivity[V5, V1]"``. None: of several
-        fits the eight parameters that differ most, of one the first eight that are free (of
-        evoked responses ``B`` and ``A`` first).
+        fits the eight parameters that differ most, of one the first eight that are free,
+        those that most people look at first (``B`` and ``A`` of evoked responses).
     prior : bool
         Whether to draw the prior, as a grey area.
     figure : matplotlib.figure.Figure or SubFigure, optional
@@ -55,7 +53,7 @@ def plot_posterior(
     ValueError
         If a label is not known or names a constant; the message lists the free parameters.
     """
-    named = _named(fits)
+    named = named_fits(fits)
     first = next(iter(named.values()))
     if isinstance(parameters, str):
         parameters = [parameters]
@@ -71,36 +69,21 @@ def plot_posterior(
         _draw(ax, named, label, prior)
         ax.set_title(label, loc="left", fontsize="medium", fontweight="bold")
         name, index = entries(first)[label]
-        ax.set_xlabel(unit_of(first, name, index), fontsize="small")
+        ax.set_xlabel(first.facts.unit(name, index), fontsize="small")
     for ax in axes[len(labels) :]:
         ax.set_axis_off()
     handles, names = axes[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside upper right", ncols=len(names), frameon=False)
-    figure.suptitle("Posterior densities", x=0.01, ha="left", fontsize="medium")
+    heading(figure, "Posterior densities")
     return figure
-
-
-def _named(fits: Any) -> dict[str, Any]:
-    named = dict(fits) if isinstance(fits, Mapping) else {getattr(fits, "method", ""): fits}
-    if not named:
-        raise ValueError("fits must hold at least one fit, got an empty dict")
-    for name, fit in named.items():
-        if not hasattr(fit, "idata"):
-            raise TypeError(
-                f"fits must be a Fit or a dict of them by name, got {type(fit).__name__} "
-                f"for {name!r}"
-            )
-    return named
 
 
 def _default(named: Mapping[str, Any]) -> list[str]:
     if len(named) == 1:
         fit = next(iter(named.values()))
         labels = list(fit.summary().index)
-        if is_evoked(fit):
-            # Time constants come first, but changes and strengths of connections are asked for.
-            order = {"B": 0, "A": 1}
-            labels.sort(key=lambda label: order.get(label.partition("[")[0], 2))
+        order = {site: i for i, site in enumerate(fit.facts.headline)}
+        labels.sort(key=lambda label: order.get(label.partition("[")[0], len(order)))
         return labels[:N_DEFAULT]
     return list(compare_posteriors(named)["parameter"].unique()[:N_DEFAULT])
 

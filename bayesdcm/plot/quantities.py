@@ -14,34 +14,6 @@ from bayesdcm.infer.divergence import finite_draws
 # Below this the spread of the prior draws of a constant is rounding error.
 CONSTANT = 1e-9
 
-PHYSICAL_UNITS = {
-    "effective_connectivity": "Hz",
-    "modulated_connectivity": "Hz",
-    "input_effect": "Hz",
-    "transit_time": "s",
-    "decay_rate": "Hz",
-}
-SCALING_UNITS = {
-    "C": "1/16 Hz",
-    "transit": "log scaling of 2 s",
-    "decay": "log scaling of 0.64 Hz",
-    "epsilon": "log scaling",
-    "log_precision": "log precision",
-}
-# Of models of evoked responses; everything else of theirs is a log scaling.
-EVOKED_UNITS = {
-    "B": "change of log scaling",
-    "modulatory": "−32 per unit activity",
-    "modulatory_effect": "change, −32 per unit activity",
-    "position": "mm",
-    "moment": "a.u.",
-    "gain": "a.u.",
-    "patch_weight": "a.u.",
-    "contribution": "relative weight",
-    "log_precision": "log precision",
-    "connection_strength": "relative to the prior mean",
-}
-
 
 @dataclass(frozen=True, eq=False)
 class Quantity:
@@ -151,42 +123,40 @@ def axis_names(array: Any, dim: str) -> list[str]:
     return [str(value) for value in values]
 
 
-def is_evoked(fit: Any) -> bool:
-    """Tell whether a fit is one of evoked responses: sources, conditions and channel modes."""
-    return fit.description.startswith("EvokedDCM")
+def check_fit(fit: Any) -> None:
+    """Raise a `TypeError` where something is not a fit."""
+    if not hasattr(fit, "idata"):
+        raise TypeError(f"fit must be a fit that bayesdcm.fit made, got {type(fit).__name__}")
 
 
-def unit_of(fit: Any, name: str, index: tuple[int, ...] = ()) -> str:
-    """Name the unit of an entry of a model's array; empty for users' programs.
+def named_fits(fits: Any) -> dict[str, Any]:
+    """One fit or several by name, by name.
 
     Parameters
     ----------
-    fit : bayesdcm.Fit
-        Any fit.
-    name : str
-        The array.
-    index : tuple of int
-        The entry; the empty tuple asks for the unit of entries off the diagonal.
+    fits : bayesdcm.Fit or mapping of str to Fit
+        What a function was given; a fit alone gets the name of its method.
 
     Returns
     -------
-    str
-        Such as ``"Hz"``.
+    dict of str to Fit
+        At least one.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they are something else, or there is none.
     """
-    if is_evoked(fit):
-        if name == "input_timing":
-            return "128 ms" if index[-1:] == (0,) else "log scaling of the standard deviation"
-        return EVOKED_UNITS.get(name, "log scaling")
-    if not fit.description.startswith("TaskDCM"):
-        return ""
-    if name in ("A", "B", "D"):
-        if "two-state" in fit.description:
-            return "log scaling of 1/8 Hz"
-        itself = len(index) >= 2 and index[-1] == index[-2]
-        return "log scaling of 0.5 Hz" if itself else "Hz"
-    if name == "A_backward":
-        return "half the log odds"
-    return PHYSICAL_UNITS.get(name, SCALING_UNITS.get(name, ""))
+    named = dict(fits) if isinstance(fits, Mapping) else {getattr(fits, "method", ""): fits}
+    if not named:
+        raise ValueError("fits must hold at least one fit, got an empty dict")
+    for name, fit in named.items():
+        if not hasattr(fit, "idata"):
+            raise TypeError(
+                f"fits must be a Fit or a dict of them by name, got {type(fit).__name__} "
+                f"for {name!r}"
+            )
+    return named
 
 
 def entries(fit: Any) -> dict[str, tuple[str, tuple[int, ...]]]:

@@ -1,4 +1,4 @@
-"""What the fit leaves of the data, and whether it looks like white noise."""
+"""What the fit leaves of the data, against the noise that the model assumes."""
 
 from __future__ import annotations
 
@@ -10,95 +10,93 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from numpy.typing import NDArray
 
-from bayesdcm.plot.evoked_residuals import draw_evoked_residuals, longest_lag
-from bayesdcm.plot.quantities import is_evoked
-from bayesdcm.plot.series import fitted_series
-from bayesdcm.plot.style import INK, MUTED, colour, tidy
+from bayesdcm.infer.evoked_fit_quality import autocorrelations, evenly
+from bayesdcm.plot.data_fit import mark_origin
+from bayesdcm.plot.quantities import finite
+from bayesdcm.plot.series import arranged, fitted_series, power_of_thousand, power_text
+from bayesdcm.plot.style import INK, MUTED, colour, heading, legend, tidy
 
-# Normal quantile of a 95 % band about zero.
-BAND = 1.96
+# Quantiles of a 95 % band.
+BAND = (0.025, 0.975)
 
 
 def plot_residuals(
     fit: Any, *, n_lags: int | None = None, figure: Figure | SubFigure | None = None
 ) -> Figure | SubFigure:
-    """Draw the residuals over time and their autocorrelation, a row for each region.
+    """Draw the residuals and their autocorrelation.
 
-    Autocorrelations outside the grey band (95 % of those of white noise) say that the model, which
-    takes the noise as white, misses structure in time: its posterior is then too narrow.
-    Evoked responses have a row for each channel mode and a line for each condition; there the
-    noise may be serially correlated, and the band is that of data which the model would generate.
+    Autocorrelations outside the grey band (95 % of those of noise that the model would generate)
+    say that the noise is not as the model takes it to be: its posterior is then too narrow.
 
     Parameters
     ----------
     fit : bayesdcm.Fit
         A fit by any method with a Gaussian observation of this package.
     n_lags : int, optional
-        Longest lag of the autocorrelation, in scans or samples. None: 20, or half the data points
-        where these are fewer than 40.
+        Longest lag of the autocorrelation, in data points (scans, samples). None: 20, or half the
+        data points where these are fewer than 40.
     figure : matplotlib.figure.Figure or SubFigure, optional
         Where to draw. None: a new figure.
 
     Returns
     -------
     matplotlib.figure.Figure or matplotlib.figure.SubFigure
-        Two panels for each region or channel mode.
+        Two panels for each region or channel mode, with a line for each condition.
 
     Raises
     ------
     ValueError
         If the fit has no such observation, or `n_lags` is not between 1 and half the data points.
     """
-    if is_evoked(fit):
-        return draw_evoked_residuals(fit, n_lags, figure)
     series = fitted_series(fit)
+    n_lags = _longest_lag(n_lags, len(series.points))
     residuals = series.observed - series.mean
-    n_lags = longest_lag(n_lags, len(residuals))
-    n = len(series.names)
+    found, exponent = autocorrelations(residuals, n_lags), power_of_thousand(residuals)
+    group, data = fit.idata.posterior_predictive, fit.idata.observed_data[series.site]
+    replicated, fitted = (arranged(group[f"{series.site}{end}"], data) for end in ("", "_fitted"))
+    noise = evenly(finite(replicated - fitted))
+    band = np.quantile(autocorrelations(noise, n_lags), BAND, axis=0)
+    lags = (np.arange(n_lags) + 1) * (series.points[1] - series.points[0])
+    n = len(series.columns)
     if figure is None:
-        figure = plt.figure(figsize=(9.5, 1.3 * n + 1.1), layout="constrained")
+        figure = plt.figure(figsize=(9.5, 1.3 * n + 1.3), layout="constrained")
     axes = figure.subplots(n, 2, sharex="col", squeeze=False, width_ratios=[2.2, 1])
     for row, (left, right) in enumerate(axes):
-        left.axhline(0, color=MUTED, linewidth=0.8)
-        left.plot(series.time, residuals[:, row], color=colour(0), linewidth=0.7)
-        left.set_title(series.names[row], loc="left", fontsize="medium", fontweight="bold", pad=3)
-        left.set_title(
-            f"standard deviation {residuals[:, row].std():.3g}", loc="right", fontsize="small",
-            color=INK, pad=3,
-        )  # fmt: skip
+        values = 10.0**-exponent * residuals[..., row]
+        mark_origin(left, series.points, values)
+        for i, name in enumerate(series.conditions):
+            left.plot(series.points, values[i], color=colour(i), linewidth=0.8, label=name)
+        left.set_title(series.columns[row], loc="left", fontsize="medium", fontweight="bold", pad=3)
+        left.set_title(f"standard deviation {values.std():.3g}", loc="right", fontsize="small",
+                       color=INK, pad=3)  # fmt: skip
         tidy(left)
-        _draw_autocorrelation(right, autocorrelation(residuals[:, row], n_lags), len(residuals))
-    axes[-1, 0].set(xlabel=series.time_label, xlim=(series.time[0], series.time[-1]))
-    axes[-1, 1].set(xlabel="lag (scans)" if "time" in series.time_label else "lag")
+        _draw_autocorrelation(right, lags, found[:, row], band[..., row])
+    axes[-1, 0].set(xlabel=series.label(), xlim=(series.points[0], series.points[-1]))
+    axes[-1, 1].set(xlabel=series.label("lag"))
     axes[0, 1].set_title("autocorrelation", loc="left", fontsize="medium", pad=3)
-    axes[0, 1].legend(loc="upper right", fontsize="x-small", frameon=False)
-    figure.supylabel("residual (units of the data)", fontsize="medium")
-    figure.suptitle(f"Residuals ({series.method})", x=0.01, ha="left", fontsize="medium")
+    figure.supylabel(f"residual ({power_text(exponent)}units of the data)", fontsize="medium")
+    heading(figure, f"Residuals ({series.method})")
+    shown = [ax.get_legend_handles_labels() for ax in axes[0]]
+    legend(figure, shown[0][0] + shown[1][0], shown[0][1] + shown[1][1], "outside upper right")
     return figure
 
 
-def autocorrelation(values: NDArray, n_lags: int) -> NDArray:
-    """Autocorrelation at lags 1 to `n_lags`, shape (n_lags,).
-
-    Examples
-    --------
-    >>> autocorrelation(np.array([1.0, -1.0, 1.0, -1.0]), 2).tolist()
-    [-0.75, 0.5]
-    """
-    centred = values - values.mean()
-    products = [centred[lag:] @ centred[:-lag] for lag in range(1, n_lags + 1)]
-    return np.array(products) / (centred @ centred)
+def _longest_lag(n_lags: int | None, n_points: int) -> int:
+    """Longest lag to draw, checked: by default 20, or half the data points."""
+    most = n_points // 2
+    n_lags = min(20, most) if n_lags is None else n_lags
+    if not 1 <= n_lags <= most:
+        raise ValueError(f"n_lags must be from 1 to {most}, got {n_lags}")
+    return n_lags
 
 
-def _draw_autocorrelation(ax: Axes, values: NDArray, n_points: int) -> None:
-    limit = BAND / np.sqrt(n_points)
-    ax.axhspan(-limit, limit, color="#dddddd", linewidth=0, label="95 % of white noise")
+def _draw_autocorrelation(ax: Axes, lags: NDArray, values: NDArray, band: NDArray) -> None:
+    ax.fill_between(lags, *band, color="#dddddd", linewidth=0, label="95 % of the model's noise")
     ax.axhline(0, color=MUTED, linewidth=0.8)
-    lags = np.arange(1, len(values) + 1)
-    outside = np.abs(values) > limit
-    tints = np.where(outside, colour(1), colour(0))
-    ax.vlines(lags, 0, values, colors=tints, linewidth=1.5)
-    ax.scatter(lags, values, c=tints, s=9, zorder=3)
-    reach = max(0.3, 1.15 * np.abs(values).max())
+    outside = (values < band[0]) | (values > band[1])
+    tints = np.where(outside, INK, MUTED)
+    ax.vlines(lags, 0, values, colors=tints, linewidth=np.where(outside, 2.0, 1.0))
+    ax.scatter(lags, values, c=tints, s=np.where(outside, 14, 8), zorder=3)
+    reach = max(0.3, 1.15 * np.abs([*values, *band.ravel()]).max())
     ax.set_ylim(-reach, reach)
     tidy(ax)

@@ -1,4 +1,4 @@
-"""Observed and fitted series, region by region."""
+"""Observed and fitted series: along time or another axis, by condition, in columns."""
 
 from __future__ import annotations
 
@@ -9,84 +9,171 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesdcm.infer.divergence import left_out_text
-from bayesdcm.plot.quantities import axis_names, finite, flat_draws
+from bayesdcm.plot.quantities import axis_names, check_fit, finite, flat_draws
 
-SUFFIX = "_fitted"
+# Axes that series run along, where data have one of them; otherwise it is their first.
+RUNNING = ("time", "frequency")
+SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 @dataclass(frozen=True, eq=False)
 class Series:
-    """Data and fit.
+    """Data, and what the posterior makes of them.
 
     Attributes
     ----------
-    time : ndarray
-        Shape (times,): in s where the model has times, else counted.
-    time_label : str
-        What `time` is, with its unit.
-    names : list of str
-        Names of the columns.
-    observed, mean, low, high : ndarray
-        Shape (times, columns): the data, the posterior mean of the fit and its credible band.
+    site : str
+        Name of the observation.
+    points : ndarray
+        Where the data points lie along their axis, shape (points,), in `unit`; counted where the
+        axis has no values.
+    words, unit : str
+        What the axis is, and its unit; empty where data points are counted.
+    columns, conditions : list of str
+        Names of regions, channel modes, ..., and of conditions; one empty name where the data have
+        no such axis.
+    observed : ndarray
+        The data, shape (conditions, points, columns).
+    draws : ndarray
+        Posterior draws of the fit, confounds included, shape (draws, conditions, points, columns).
     method : str
         Method of the fit, and how many draws that diverge are left out.
     """
 
-    time: NDArray
-    time_label: str
-    names: list[str]
+    site: str
+    points: NDArray
+    words: str
+    unit: str
+    columns: list[str]
+    conditions: list[str]
     observed: NDArray
-    mean: NDArray
-    low: NDArray
-    high: NDArray
+    draws: NDArray
     method: str
 
+    @property
+    def mean(self) -> NDArray:
+        """Posterior mean, shape (conditions, points, columns)."""
+        return self.draws.mean(0)
 
-def fitted_series(fit: Any, interval: float = 0.9) -> Series:
+    def band(self, interval: float) -> NDArray:
+        """Bounds of the band that holds a probability, (2, conditions, points, columns)."""
+        tail = (1 - interval) / 2
+        return np.quantile(self.draws, [tail, 1 - tail], axis=0)
+
+    def label(self, words: str = "") -> str:
+        """What the axis is, or these words, with its unit."""
+        return f"{words or self.words} ({self.unit})" if self.unit else words or self.words
+
+
+def fitted_series(fit: Any) -> Series:
     """Observed data of a fit and what the posterior makes of them, confounds included.
 
     Parameters
     ----------
     fit : bayesdcm.Fit
         Any fit with a Gaussian observation of this package; the first, where there are several.
-    interval : float
-        Probability inside the band.
 
     Returns
     -------
     Series
-        In the units of the data.
+        In the units of the data; finite draws only.
 
     Raises
     ------
+    TypeError
+        If it is not a fit.
     ValueError
-        If the fit has no such observation, it has more than two axes, or the model diverges at
-        every draw.
+        If the fit has no such observation, or the model diverges at every draw.
     """
+    check_fit(fit)
     group, observed = fit.idata.posterior_predictive, fit.idata.observed_data
-    sites = [name for name in observed.data_vars if f"{name}{SUFFIX}" in group]
-    if not sites:
+    site = next((str(name) for name in observed.data_vars if f"{name}_fitted" in group), None)
+    if site is None:
         raise ValueError(
             "the fit has no Gaussian observation (bayesdcm.observe.gaussian), so there is no "
             "fitted series to draw"
         )
-    array = observed[sites[0]]
-    if array.ndim not in (1, 2):
-        raise ValueError(f"{sites[0]!r} must have one or two axes to be drawn, got {array.ndim}")
-    fitted = flat_draws(group[f"{sites[0]}{SUFFIX}"])
-    draws = finite(fitted.reshape(*fitted.shape[:2], -1))
-    tail = (1 - interval) / 2
-    low, high = np.quantile(draws, [tail, 1 - tail], axis=0)
-    first = array.dims[0]
-    timed = first == "time" and "time" in array.coords
-    names = axis_names(array, array.dims[1]) if array.ndim == 2 else [str(sites[0])]
+    array = observed[site]
+    running, others = _axes(array)
+    points, words, unit = np.arange(array.sizes[running]), "data point", ""
+    if running in array.coords:
+        words, unit, factor = fit.facts.axis(running)
+        points = factor * np.asarray(array[running])
+    names = [axis_names(array, axis) for axis in others]
+    fitted = arranged(group[f"{site}_fitted"], array)
+    draws = finite(fitted)
     return Series(
-        time=np.asarray(array["time"]) if timed else np.arange(array.sizes[first]),
-        time_label="time (s)" if timed else "data point",
-        names=names,
-        observed=array.to_numpy().reshape(len(array), -1),
-        mean=draws.mean(0),
-        low=low,
-        high=high,
+        site=site,
+        points=points,
+        words=words,
+        unit=unit,
+        columns=[", ".join(_at(names, i)) for i in np.ndindex(*map(len, names))]
+        if names
+        else [site],
+        conditions=axis_names(array, "condition") if "condition" in array.dims else [""],
+        observed=arranged(array, array),
+        draws=draws,
         method=fit.method + left_out_text(len(fitted) - len(draws), len(fitted)),
     )
+
+
+def _at(names: list[list[str]], index: tuple[int, ...]) -> list[str]:
+    return [axis[i] for axis, i in zip(names, index, strict=True)]
+
+
+def _axes(array: Any) -> tuple[str, list[str]]:
+    """The axis that data run along, and those whose entries are columns."""
+    axes = [str(axis) for axis in array.dims if axis != "condition"]
+    running = next((axis for axis in RUNNING if axis in axes), axes[0])
+    return running, [axis for axis in axes if axis != running]
+
+
+def arranged(array: Any, like: Any) -> NDArray:
+    """Values with the axes (draws,) conditions, points and columns.
+
+    Parameters
+    ----------
+    array : xarray.DataArray
+        Axes of the data, and perhaps ``chain`` and ``draw``.
+    like : xarray.DataArray
+        The data.
+
+    Returns
+    -------
+    ndarray
+        Three axes, or four where there are draws.
+    """
+    running, others = _axes(like)
+    axes = [*(["condition"] if "condition" in like.dims else []), running, *others]
+    # By place: programs whose axes have no names get another one for each array.
+    order = [like.dims.index(axis) for axis in axes]
+    shape = (like.sizes.get("condition", 1), like.sizes[running], -1)
+    if "draw" not in array.dims:
+        return array.to_numpy().transpose(order).reshape(shape)
+    values = flat_draws(array)
+    return values.transpose(0, *(place + 1 for place in order)).reshape(len(values), *shape)
+
+
+def power_of_thousand(values: NDArray) -> int:
+    """Exponent of ten, a multiple of three, that leaves numbers of one to three digits.
+
+    Examples
+    --------
+    >>> power_of_thousand(np.array([0.0, 3e-6])), power_of_thousand(np.array([0.2]))
+    (-6, 0)
+    """
+    largest = float(np.abs(values).max())
+    if largest == 0 or 0.1 <= largest < 1000:
+        return 0
+    return int(3 * np.floor(np.log10(largest) / 3))
+
+
+def power_text(exponent: int) -> str:
+    r"""Typeset a power of ten with a product sign, nothing for the zeroth.
+
+    Examples
+    --------
+    >>> power_text(-6), power_text(0)
+    ('10⁻⁶ ×\xa0', '')
+    """
+    return f"10{str(exponent).translate(SUPERSCRIPTS)} ×\N{NO-BREAK SPACE}" if exponent else ""

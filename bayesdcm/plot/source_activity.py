@@ -12,15 +12,12 @@ from numpy.typing import NDArray
 
 from bayesdcm.infer.divergence import left_out_text
 from bayesdcm.infer.threads import single_threaded_linear_algebra
-from bayesdcm.plot.evoked_fit import label_panels, mark_stimulus, panels
-from bayesdcm.plot.evoked_series import check_evoked
-from bayesdcm.plot.quantities import finite, flat_draws
-from bayesdcm.plot.style import colour, tidy
+from bayesdcm.plot.data_fit import label_panels, mark_origin, panels
+from bayesdcm.plot.quantities import check_fit, finite, flat_draws
+from bayesdcm.plot.style import STYLES, colour, heading, legend, tidy
 
 if TYPE_CHECKING:
     from bayesdcm.data.evoked import EvokedData
-
-STYLES = ("-", "--", "-.", ":")
 
 
 def plot_source_activity(
@@ -38,9 +35,9 @@ def plot_source_activity(
     Parameters
     ----------
     fit : bayesdcm.Fit
-        A fit of `EvokedDCM`, by any method; one read from disk serves.
+        A fit by any method; one read from disk serves.
     model : EvokedDCM
-        The model that was fitted.
+        The model that was fitted, whose sources have populations.
     data : EvokedData
         The data it was fitted to; only times and design matter.
     populations : sequence of str, optional
@@ -64,7 +61,7 @@ def plot_source_activity(
         If the fit is of another model, a population is not known, `n_draws` is below 2, or the
         model diverges at every draw.
     """
-    check_evoked(fit)
+    check_fit(fit)
     _check_model(fit, model, data, n_draws)
     chosen = _populations(model, populations)
     found = _activity(fit, model, data, n_draws)
@@ -73,31 +70,42 @@ def plot_source_activity(
     tail = (1 - interval) / 2
     low, high = np.quantile(draws, [tail, 1 - tail], axis=0)
     names = list(model.source_names)
-    axes, figure = panels(figure, len(names), len(chosen), sharey="col")
-    time = 1e3 * np.asarray(data.times)
+    axes, figure = panels(figure, [1.0] * len(names), len(chosen), sharey="col")
+    words, unit, factor = fit.facts.axis("time")
+    time = factor * np.asarray(data.times)
     for row, column in np.ndindex(*axes.shape):
         at = (slice(None), slice(None), row, list(chosen.values())[column])
         bands = (low[at], draws.mean(0)[at], high[at])
         _draw(axes[row, column], time, bands, list(data.condition_names))
     label_panels(axes, list(chosen), names)
     axes[0, 0].set_xlim(time[0], time[-1])
-    figure.supxlabel("time after the stimulus (ms)", fontsize="medium")
+    figure.supxlabel(f"{words} ({unit})", fontsize="medium")
     figure.supylabel("voltage relative to rest (mV)", fontsize="medium")
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper right", ncols=len(labels), frameon=False,
-                  fontsize="small")  # fmt: skip
+    legend(figure, handles, labels, "outside upper right")
     # In two lines, to stay clear of the legend where there is one population.
     title = f"Source activity ({method})\nmean and {100 * interval:g} % credible band"
-    figure.suptitle(title, x=0.01, ha="left", fontsize="medium")
+    heading(figure, title)
     return figure
 
 
 def _check_model(fit: Any, model: Any, data: Any, n_draws: int) -> None:
     if not hasattr(model, "source_activity"):
-        raise TypeError(f"model must be the EvokedDCM that was fitted, got {type(model).__name__}")
-    if repr(model) != fit.description:
-        raise ValueError(f"model must be the one that was fitted, {fit.description}; got {model!r}")
+        raise TypeError(
+            "model must be the one that was fitted, of sources with populations, such as an "
+            f"EvokedDCM; got {type(model).__name__}"
+        )
     model.check(data)
+    labels = [label for names in model.labels(data).values() for label in names]
+    known = list(fit.summary().index)
+    if model.facts() != fit.facts or labels != known:
+        other = next(
+            (x for x in known if x not in labels), next(iter(set(labels) - set(known)), "")
+        )
+        raise ValueError(
+            "model must be the one that was fitted; its neural model, units or free parameters "
+            f"differ{f', in {other}' if other else ''}; got {model!r}"
+        )
     observed = fit.idata.observed_data["signal"]
     conditions = [str(name) for name in observed["condition"].values]
     if list(data.condition_names) != conditions or data.n_times != observed.sizes["time"]:
@@ -111,7 +119,7 @@ def _check_model(fit: Any, model: Any, data: Any, n_draws: int) -> None:
 
 def _populations(model: Any, wanted: Sequence[str] | None) -> dict[str, int]:
     """Index of the voltage of each population to draw."""
-    known = dict(model.source_model.populations)
+    known = dict(model.facts().populations)
     wanted = [wanted] if isinstance(wanted, str) else wanted
     names = list(known) if wanted is None else list(wanted)
     unknown = [name for name in names if name not in known]
@@ -141,8 +149,8 @@ def _activity(fit: Any, model: Any, data: EvokedData, n_draws: int) -> NDArray:
 def _draw(
     ax: Axes, time: NDArray, bands: tuple[NDArray, NDArray, NDArray], conditions: list[str]
 ) -> None:
-    mark_stimulus(ax, time)
     low, mean, high = bands
+    mark_origin(ax, time, mean)
     for i, name in enumerate(conditions):
         ax.fill_between(time, low[i], high[i], color=colour(i), alpha=0.25, linewidth=0)
         style = STYLES[i % len(STYLES)]

@@ -1,4 +1,4 @@
-"""Strengths of connections by condition, with what each condition changes in percent."""
+"""Connections of connections by condition, with what each condition changes in percent."""
 
 from __future__ import annotations
 
@@ -12,11 +12,20 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullFormatter
 from numpy.typing import NDArray
 
-from bayesdcm.plot.changes import Strength, Strengths, percent_interval, strengths
-from bayesdcm.plot.quantities import sign_probability
-from bayesdcm.plot.style import INK, MUTED, NBSP, PALE, colour, probability_text, tidy
+from bayesdcm.plot.connections import Connection, Connections, connections, percent_interval
+from bayesdcm.plot.style import (
+    INK,
+    MARKERS,
+    MUTED,
+    NBSP,
+    PALE,
+    bare_rows,
+    colour,
+    heading,
+    legend,
+    probability_text,
+)
 
-MARKERS = ("o", "s", "D", "^", "v", "P")
 TICKS = np.array([1, 2, 3, 5, 7, 10, 14, 20, 30, 50, 70, 100, 140, 200, 300, 500, 700, 1000, 2000,
                   5000])  # fmt: skip
 # Most ticks on an axis.
@@ -39,7 +48,8 @@ def plot_connection_strengths(
     Parameters
     ----------
     fit : bayesdcm.Fit
-        A fit of `EvokedDCM`, by any method.
+        A fit by any method of a model whose connections are log scalings, as those of evoked
+        responses are.
     interval : float
         Probability inside the intervals.
     figure : matplotlib.figure.Figure or SubFigure, optional
@@ -53,12 +63,18 @@ def plot_connection_strengths(
     Raises
     ------
     TypeError, ValueError
-        If the fit is of another model, or has no connections.
+        If the fit has no connections, or they are not relative to their prior means.
     """
-    found = strengths(fit)
+    found = connections(fit)
+    if not found.relative:
+        raise ValueError(
+            f"connections must be log scalings, to be drawn relative to their prior means; those "
+            f"of {found.site} are in {found.unit or 'a unit that is not known'}; plot_network and "
+            "plot_connectivity show them"
+        )
     if not found.entries:
-        raise ValueError(f"the fit has no connections to draw: {fit.description}")
-    changing = any(entry.modulated for entry in found.entries)
+        raise ValueError("the fit has no connections to draw: none of them is free")
+    changing = any(_drawn_by_condition(found, entry) for entry in found.entries)
     places, headings, height = _layout(found)
     if figure is None:
         size = (10.5 if changing else 6.0, 0.3 * height + 1.5)
@@ -93,7 +109,11 @@ def plot_connection_strengths(
     return figure
 
 
-def _layout(found: Strengths) -> tuple[list[float], list[tuple[float, str]], float]:
+def _drawn_by_condition(found: Connections, entry: Connection) -> bool:
+    return bool(entry.changes and found.conditions)
+
+
+def _layout(found: Connections) -> tuple[list[float], list[tuple[float, str]], float]:
     """Heights of the entries, headings of the kinds with theirs, and the height of all."""
     places, headings, at, kind = [], [], 0.0, ""
     for entry in found.entries:
@@ -107,8 +127,8 @@ def _layout(found: Strengths) -> tuple[list[float], list[tuple[float, str]], flo
     return places, headings, at
 
 
-def _height(found: Strengths, entry: Strength) -> float:
-    return max(1.0, STEP * len(found.conditions)) if entry.modulated else 1.0
+def _height(found: Connections, entry: Connection) -> float:
+    return max(1.0, STEP * len(found.conditions)) if _drawn_by_condition(found, entry) else 1.0
 
 
 def _draw_rows(
@@ -117,45 +137,41 @@ def _draw_rows(
     ax.axvline(100, color=MUTED, linewidth=1, zorder=1)
     for place, _ in headings:
         ax.axhspan(place - 0.45, place + 0.45, color=PALE, linewidth=0, zorder=0)
-    for place in places:
-        ax.axhline(place, color="#e6e6e6", linewidth=0.6, zorder=0)
     ax.set_ylim(height + 0.1, -0.1)
-    tidy(ax)
-    ax.spines["left"].set_visible(False)
-    ax.tick_params(axis="y", length=0)
+    bare_rows(ax, places)
 
 
 def _draw_strength(
-    ax: Axes, found: Strengths, entry: Strength, place: float, interval: float
+    ax: Axes, found: Connections, entry: Connection, place: float, interval: float
 ) -> None:
-    if not entry.modulated:
-        _draw_interval(ax, place, entry.baseline, interval, INK, ".")
+    if not _drawn_by_condition(found, entry):
+        _draw_interval(ax, place, entry.draws, interval, INK, ".")
         return
     for i, height in enumerate(_heights(found, place)):
-        draws = entry.baseline * entry.change[:, i]
+        draws = entry.draws * entry.by_condition[:, i]
         _draw_interval(ax, height, draws, interval, colour(i), MARKERS[i % len(MARKERS)])
 
 
 def _draw_change(
-    ax: Axes, found: Strengths, entry: Strength, place: float, interval: float
+    ax: Axes, found: Connections, entry: Connection, place: float, interval: float
 ) -> None:
     side = {"transform": ax.get_yaxis_transform(), "va": "center", "fontsize": "small"}
-    if not entry.modulated:
+    if not _drawn_by_condition(found, entry):
         ax.text(1.02, place, "the same in all conditions", color=MUTED, **side)
         return
     for i, height in enumerate(_heights(found, place)):
-        draws = entry.change[:, i]
+        draws = entry.by_condition[:, i]
         if np.ptp(draws) == 0:
             # The condition without effects is what others are compared with.
             continue
         shown = _draw_interval(ax, height, draws, interval, colour(i), MARKERS[i % len(MARKERS)])
         middle, low, high = shown
-        probability = probability_text(float(sign_probability(np.log(draws))))
+        probability = probability_text(found.certainty(draws))
         text = f"{middle:.0f}{NBSP}% [{low:.0f}, {high:.0f}]  {probability}"
         ax.text(1.02, height, text, color=colour(i), **side)
 
 
-def _heights(found: Strengths, place: float) -> NDArray:
+def _heights(found: Connections, place: float) -> NDArray:
     n = len(found.conditions)
     return place + STEP * (np.arange(n) - (n - 1) / 2)
 
@@ -185,16 +201,16 @@ def _percent_axis(ax: Axes) -> None:
     ax.tick_params(axis="x", which="minor", length=0)
 
 
-def _explain(figure: Figure | SubFigure, fit: Any, found: Strengths, interval: float) -> None:
-    title = f"Connection strengths ({fit.method}): median and {100 * interval:g} % interval"
-    figure.suptitle(title, x=0.01, ha="left", fontsize="medium")
+def _explain(figure: Figure | SubFigure, fit: Any, found: Connections, interval: float) -> None:
+    heading(
+        figure, f"Connection strengths ({fit.method}): median and {100 * interval:g} % interval"
+    )
     handles = [
         Line2D([], [], color=colour(i), marker=MARKERS[i % len(MARKERS)], label=name)
         for i, name in enumerate(found.conditions)
     ]
-    if not any(entry.modulated for entry in found.entries):
+    if not any(_drawn_by_condition(found, entry) for entry in found.entries):
         return
-    if not all(entry.modulated for entry in found.entries):
+    if not all(_drawn_by_condition(found, entry) for entry in found.entries):
         handles.append(Line2D([], [], color=INK, marker=".", label="all conditions"))
-    figure.legend(handles=handles, loc="outside upper right", ncols=len(handles), frameon=False,
-                  fontsize="small")  # fmt: skip
+    legend(figure, handles, loc="outside upper right")

@@ -9,6 +9,9 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 # Warm for excitation and cold for inhibition, as in the diverging map.
 POSITIVE, NEGATIVE = "#C1440E", "#0072B2"
 DIVERGING = "RdBu_r"
+MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<")
+# Lines are told apart without colour, too.
+STYLES = ("-", "--", "-.", ":")
 INK, MUTED, PALE = "#222222", "#767676", "#f2f2f2"
 PRIOR = "#9a9a9a"
 NBSP = "\N{NO-BREAK SPACE}"
@@ -68,3 +71,40 @@ def share_text(probability: float) -> str:
 def tidy(ax: Any) -> None:
     """Take away the upper and right border of a panel, which carry nothing."""
     ax.spines[["top", "right"]].set_visible(False)
+
+
+def heading(figure: Any, text: str) -> None:
+    """Write what a figure shows above it."""
+    figure.suptitle(text, x=0.01, ha="left", fontsize="medium")
+
+
+def legend(figure: Any, handles: Any, labels: Any = None, loc: str = "outside lower left",
+           ncols: int | None = None) -> None:  # fmt: skip
+    """Put a legend outside the panels of a figure, by default in one row.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure or SubFigure
+        Laid out with constraints.
+    handles : list of artists
+        What is explained.
+    labels : list of str, optional
+        In what words; by default those of the artists.
+    loc : str
+        Where.
+    ncols : int, optional
+        How many beside one another; by default all.
+    """
+    labels = [handle.get_label() for handle in handles] if labels is None else labels
+    if handles:
+        figure.legend(handles, labels, loc=loc, ncols=ncols or len(handles), frameon=False,
+                      fontsize="small", labelcolor=INK)  # fmt: skip
+
+
+def bare_rows(ax: Any, heights: Any) -> None:
+    """Prepare a panel whose rows stand for things with names: a faint line for each, no axis."""
+    for height in heights:
+        ax.axhline(height, color="#e6e6e6", linewidth=0.6, zorder=0)
+    tidy(ax)
+    ax.spines["left"].set_visible(False)
+    ax.tick_params(axis="y", length=0)

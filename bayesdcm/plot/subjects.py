@@ -12,12 +12,10 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from bayesdcm.plot.evoked_series import evoked_series
-from bayesdcm.plot.quantities import finite, flat_draws, is_evoked
-from bayesdcm.plot.series import SUFFIX, fitted_series
-from bayesdcm.plot.style import INK, MUTED, colour, tidy
+from bayesdcm.plot.quantities import finite
+from bayesdcm.plot.series import arranged, fitted_series
+from bayesdcm.plot.style import MARKERS, MUTED, bare_rows, colour, heading, legend, tidy
 
-MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<")
 # Below this the model has hardly anything to do with the data.
 POOR = 10.0
 LIMIT = 24
@@ -35,11 +33,11 @@ class Subject(NamedTuple):
     explained : (columns,)
         Variance explained by the model without confounds, in percent.
     conditions : list of str
-        Of evoked responses; one empty name otherwise.
+        Their names; one empty name where there are none.
     time : (times,)
         As the label says.
     time_label : str
-        What the time is, with its unit.
+        What the data run along, with its unit.
     observed, fitted : (conditions, times, columns)
         Data and posterior median of the fit, confounds included.
     """
@@ -71,7 +69,7 @@ def plot_subjects(
     group : GroupFit, mapping of str to Fit, or sequence of Fit
         Fits of one model, one a subject, with their data.
     region : str, optional
-        Whose data to draw: a region, or a channel mode of evoked responses; the first by default.
+        Whose data to draw: a region, or a channel mode; the first by default.
     limit : int
         Most subjects to draw: where there are more, those whose data are explained least. 24 by
         default.
@@ -126,25 +124,21 @@ def thin(name: str, fit: Any) -> Subject:
     Subject
         Some kilobytes.
     """
-    group = fit.idata.posterior_predictive
-    if is_evoked(fit):
-        series = evoked_series(fit)
-        site, columns, conditions = "signal", series.modes, series.conditions
-        time, label, observed = series.time, "time (ms)", series.observed
-    else:
-        series = fitted_series(fit)
-        site = next(n for n in fit.idata.observed_data.data_vars if f"{n}{SUFFIX}" in group)
-        columns, conditions = series.names, [""]
-        time, label, observed = series.time, series.time_label, series.observed[None]
+    series = fitted_series(fit)
+    group, data = fit.idata.posterior_predictive, fit.idata.observed_data[series.site]
     # The median: draws at which the model nearly diverges would spoil a mean.
     fitted, prediction = (
-        np.median(finite(flat_draws(group[f"{site}{suffix}"])), axis=0).reshape(observed.shape)
-        for suffix in (SUFFIX, "_prediction")
+        np.median(draws, axis=0)
+        for draws in (series.draws, finite(arranged(group[f"{series.site}_prediction"], data)))
     )
-    signal = prediction.reshape(-1, len(columns)).var(0)
-    noise = (observed - fitted).reshape(-1, len(columns)).var(0)
+    n = len(series.columns)
+    signal, noise = (
+        prediction.reshape(-1, n).var(0),
+        (series.observed - fitted).reshape(-1, n).var(0),
+    )
     whole = np.where(signal + noise > 0, signal + noise, 1.0)
-    return Subject(name, columns, 100 * signal / whole, conditions, time, label, observed, fitted)
+    return Subject(name, series.columns, 100 * signal / whole, series.conditions, series.points,
+                   series.label(), series.observed, fitted)  # fmt: skip
 
 
 def draw_subjects(
@@ -221,7 +215,6 @@ def _like(first: Subject, other: Subject) -> Subject:
 def _draw_explained(ax: Axes, shown: Sequence[Subject]) -> None:
     columns = shown[0].columns
     for height, one in enumerate(shown):
-        ax.axhline(height, color="#e6e6e6", linewidth=0.6, zorder=0)
         for k in range(len(columns)):
             ax.plot([one.explained[k]], [height], MARKERS[k % len(MARKERS)], color=colour(k),
                     ms=5, alpha=0.9, zorder=2, clip_on=False)  # fmt: skip
@@ -231,10 +224,8 @@ def _draw_explained(ax: Axes, shown: Sequence[Subject]) -> None:
     ax.set_ylim(len(shown) - 0.5, -0.5)
     ax.set_yticks(range(len(shown)), [one.name for one in shown], fontsize="small")
     ax.set_xlabel("explained variance (%)", fontsize="small")
-    ax.tick_params(axis="y", length=0)
     ax.tick_params(axis="x", labelsize="small")
-    tidy(ax)
-    ax.spines["left"].set_visible(False)
+    bare_rows(ax, range(len(shown)))
 
 
 def _draw_series(
@@ -266,7 +257,7 @@ def _explain(
     title = f"Subjects: explained variance, and data and fit of {region}"
     if len(shown) < len(subjects):
         title += f"; the {len(shown)} of {len(subjects)} that are explained least"
-    figure.suptitle(title, x=0.01, ha="left", fontsize="medium")
+    heading(figure, title)
     columns = shown[0].columns
     handles = [
         Line2D([], [], color=colour(k), marker=MARKERS[k % len(MARKERS)], linestyle="", label=name)
@@ -277,5 +268,4 @@ def _explain(
         Line2D([], [], color=MUTED, linewidth=1, label=f"data of {region}"),
         Line2D([], [], color=colour(1), linewidth=1.6, label="fit (posterior median)"),
     ]
-    figure.legend(handles=handles, loc="outside lower left", ncols=min(len(handles), 7),
-                  frameon=False, fontsize="small", labelcolor=INK)  # fmt: skip
+    legend(figure, handles, ncols=min(len(handles), 7))

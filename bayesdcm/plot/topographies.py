@@ -12,9 +12,9 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure, SubFigure
 from numpy.typing import ArrayLike, NDArray
 
-from bayesdcm.plot.evoked_series import evoked_series
 from bayesdcm.plot.quantities import axis_names
-from bayesdcm.plot.style import DIVERGING
+from bayesdcm.plot.series import fitted_series
+from bayesdcm.plot.style import DIVERGING, heading
 
 if TYPE_CHECKING:
     import mne
@@ -43,7 +43,8 @@ def plot_topographies(
     Parameters
     ----------
     fit : bayesdcm.Fit
-        A fit of `EvokedDCM` to electrodes or magnetometers, by any method.
+        A fit to electrodes or magnetometers, by any method: one that holds the channels and what
+        the modes of the channels are.
     info : mne.Info
         Where the sensors are, such as ``data.info``; channels that were not fitted are left out.
     times : array_like, optional
@@ -62,11 +63,17 @@ def plot_topographies(
     Raises
     ------
     TypeError, ValueError
-        If the fit is of another model, `info` lacks the channels or their positions, the type of
+        If the fit has no channels, `info` lacks the channels or their positions, the type of
         channel is not one of these, or a time lies outside the response.
     """
-    series = evoked_series(fit)
-    constants = fit.idata.constant_data
+    series = fitted_series(fit)
+    constants = getattr(fit.idata, "constant_data", {})
+    missing = [name for name in ("channels", "modes_to_channels") if name not in constants]
+    if missing:
+        raise ValueError(
+            f"fit must hold data at the channels of a sensor array, but its constant_data lack "
+            f"{' and '.join(missing)}; plot_fit shows the data of any fit"
+        )
     names = axis_names(constants["channels"], "channel")
     kind, rows, picked = _pick(info, names, channel_type)
     unit, size = UNITS[kind]
@@ -74,7 +81,8 @@ def plot_topographies(
     back = constants["modes_to_channels"].transpose("mode", "channel").to_numpy()
     predicted = series.mean @ back
     maps = np.stack([observed, predicted])[..., rows] / size
-    chosen = _chosen(times, series.time / 1e3, maps[0])
+    time = np.asarray(constants["channels"]["time"], float)
+    chosen = _chosen(times, time, maps[0])
     shown = maps[:, :, chosen]
     n_conditions, n_times = len(series.conditions), len(chosen)
     if figure is None:
@@ -86,14 +94,14 @@ def plot_topographies(
         values = shown[row % 2, row // 2, column]
         _draw(axes[row, column], values, picked, bound)
     for ax, index in zip(axes[0], chosen, strict=True):
-        ax.set_title(f"{series.time[index]:.0f} ms", fontsize="medium")
+        ax.set_title(f"{1e3 * time[index]:.0f} ms", fontsize="medium")
     for row, ax in enumerate(axes[:, 0]):
         condition, what = series.conditions[row // 2], ("observed", "predicted")[row % 2]
         ax.set_ylabel(f"{condition}\n{what}", fontsize="medium")
     mappable = ScalarMappable(Normalize(-bound, bound), DIVERGING)
     bar = figure.colorbar(mappable, ax=list(axes.ravel()), shrink=0.5, pad=0.03)
     bar.set_label(f"signal ({unit})")
-    figure.suptitle(f"Topographies ({series.method})", x=0.01, ha="left", fontsize="medium")
+    heading(figure, f"Topographies ({series.method})")
     return figure
 
 

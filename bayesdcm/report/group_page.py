@@ -104,7 +104,7 @@ def write_group_report(
         "findings": [] if effects is None else _findings(effects, search),
         "findings_note": _findings_note(search),
         "figures": _figures(subjects, effects, search),
-        "label_note": words.label_note(fit),
+        "label_note": fit.facts.label_note,
         "searched": search is not None,
         "effects": None if effects is None else as_rows(_table(effects, search), "effect"),
         "between": None if effects is None else as_rows(_between(effects)),

@@ -15,7 +15,8 @@ import pandas as pd
 
 from bayesdcm import __version__, plot
 from bayesdcm.compare.posteriors import compare_posteriors
-from bayesdcm.plot.quantities import is_evoked, quantity
+from bayesdcm.plot.connections import Connections, connections, has_connections
+from bayesdcm.plot.quantities import named_fits
 from bayesdcm.report import words
 from bayesdcm.report.svg import inline_svg
 
@@ -80,7 +81,7 @@ def write_report(
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"path: the folder '{path.parent}' does not exist")
-    named = _named(fits)
+    named = named_fits(fits)
     write_whole(
         path,
         render(
@@ -89,19 +90,6 @@ def write_report(
         ),
     )
     return path
-
-
-def _named(fits: Any) -> dict[str, Any]:
-    named = dict(fits) if isinstance(fits, Mapping) else {getattr(fits, "method", ""): fits}
-    if not named:
-        raise ValueError("fits must hold at least one fit, got an empty dict")
-    for name, fit in named.items():
-        if not hasattr(fit, "diagnose"):
-            raise TypeError(
-                f"fits must be a Fit or a dict of them by name, got {type(fit).__name__} "
-                f"for {name!r}"
-            )
-    return named
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -155,7 +143,7 @@ def _content(
         "notes": notes,
         "figures": _figures(fits, best, comparison),
         "summaries": [(name, as_rows(fit.summary(), "parameter")) for name, fit in fits.items()],
-        "label_note": words.label_note(best),
+        "label_note": best.facts.label_note,
         "comparison": None if comparison is None else as_rows(comparison.set_index("parameter")),
         "reference": "" if comparison is None else comparison.attrs["reference"],
         "settings": _settings(fits, settings),
@@ -171,61 +159,54 @@ def _figures(
 ) -> list[tuple[str, str, str]]:
     """Draw all figures: heading, explanation, SVG."""
     drawn: list[tuple[str, str, str]] = []
-    modes, first = "", "The first parameters of the model."
-    noise = (
-        "Autocorrelation outside the grey band means that noise is not white, as the model takes "
-        "it to be."
-    )
-    if is_evoked(best):
-        modes = " Channel modes are patterns over the channels in which the model predicts signal."
-        first = "Condition effects and connections."
-        noise = (
-            "Autocorrelation outside the grey band means that noise is not correlated over time "
-            "as the model takes it to be."
+    patterns = ""
+    if any("mode" in array.dims for array in best.idata.observed_data.data_vars.values()):
+        patterns = (
+            " Channel modes are patterns over the channels in which the model predicts signal."
         )
 
     def add(heading: str, text: str, draw: Callable[..., Any], *arguments: Any) -> None:
         svg = inline_svg(draw(*arguments), f"figure{len(drawn)}", heading)
         drawn.append((heading, text, svg))
 
-    if is_evoked(best):
-        _add_sources(best, add)
-    elif words.is_dcm(best):
-        _add_connections(best, add)
-    add("Data and fit", f"Posterior of the noise-free signal, confounds included.{modes}",
+    if has_connections(best):
+        _add_connections(best, connections(best), add)
+    add("Data and fit", f"Posterior of the noise-free signal, confounds included.{patterns}",
         plot.plot_fit, best)  # fmt: skip
     add(
         "Posterior densities",
-        "The parameters that differ most between the fits." if len(fits) > 1 else first,
+        "The parameters that differ most between the fits."
+        if len(fits) > 1
+        else "The first parameters of the model.",
         plot.plot_posterior,
         fits,
     )
     if comparison is not None:
         add("Agreement of the fits", "Each parameter against the reference.",
             plot.plot_comparison, comparison)  # fmt: skip
-    add("Residuals", noise, plot.plot_residuals, best)
+    add("Residuals", "Autocorrelation outside the grey band means that noise is not as the model "
+        "takes it to be.", plot.plot_residuals, best)  # fmt: skip
     for name, fit in fits.items():
         if not fit.posterior.method.exact:
             add(f"Convergence of {name}", "", plot.plot_free_energy, fit)
     return drawn
 
 
-def _add_connections(best: Any, add: Callable[..., None]) -> None:
-    add("Network", "Arrows run from the influencing to the influenced region; self-connections "
-        "stand inside the regions.", plot.plot_network, best)  # fmt: skip
-    add("Effective connectivity", "In Hz, without input; rows receive, columns send.",
-        plot.plot_connectivity, best, "effective_connectivity")  # fmt: skip
-    if quantity(best, "B").free.any():
+def _add_connections(best: Any, found: Connections, add: Callable[..., None]) -> None:
+    node = best.facts.node or "node"
+    inside = "" if found.relative else f"; self-connections stand inside the {node}s"
+    add("Network", f"Arrows run from the influencing to the influenced {node}{inside}.",
+        plot.plot_network, best)  # fmt: skip
+    if found.relative:
+        add("Connection strengths", "On the left in each condition; on the right what conditions "
+            "change. P is the posterior probability of the direction of the change.",
+            plot.plot_connection_strengths, best)  # fmt: skip
+        return
+    unit = f"In {found.unit}, without input; rows" if found.unit else "Rows"
+    add(found.title, f"{unit} receive, columns send.", plot.plot_connectivity, best, found.site)
+    if any(not change.gates for entry in found.entries for change in entry.changes):
         add("Modulations", "What each input adds while it is on.",
             plot.plot_connectivity, best, "B")  # fmt: skip
-
-
-def _add_sources(best: Any, add: Callable[..., None]) -> None:
-    add("Network", "Arrows run from the influencing to the influenced source.",
-        plot.plot_network, best)  # fmt: skip
-    add("Connection strengths", "On the left in each condition; on the right what conditions "
-        "change. P is the posterior probability of the direction of the change.",
-        plot.plot_connection_strengths, best)  # fmt: skip
 
 
 def as_rows(table: pd.DataFrame, index_name: str = "parameter") -> dict[str, Any]:

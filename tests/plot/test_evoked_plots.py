@@ -11,11 +11,10 @@ from matplotlib.figure import Figure
 import bayesdcm
 from bayesdcm import plot
 from bayesdcm.infer import arviz_adapter
-from bayesdcm.plot.changes import neural_name, strengths
-from bayesdcm.plot.evoked_residuals import autocorrelations
-from bayesdcm.plot.evoked_series import finite, power_of_thousand, power_text
-from bayesdcm.plot.quantities import entries, unit_of
-from bayesdcm.plot.residuals import autocorrelation
+from bayesdcm.infer.evoked_fit_quality import autocorrelations
+from bayesdcm.plot.connections import connections
+from bayesdcm.plot.quantities import entries, finite
+from bayesdcm.plot.series import power_of_thousand, power_text
 from bayesdcm.report import write_report
 
 # For the fits that are drawn.
@@ -131,24 +130,22 @@ def test_residuals_are_compared_with_the_noise_that_the_model_assumes(evoked_fit
         plot.plot_residuals(evoked_fit, n_lags=21)
 
 
-def test_autocorrelation_of_one_condition_is_that_of_a_series():
-    values = np.random.default_rng(0).normal(size=30)
-    found = autocorrelations(values[None, :, None], 5)[:, 0]
-    np.testing.assert_allclose(found, autocorrelation(values, 5))
-
-
 def test_strengths_are_those_of_the_posterior(evoked_fit):
-    found = strengths(evoked_fit)
+    found = connections(evoked_fit)
+    assert found.relative and found.unit == "log scaling"
     names = [(entry.kind, found.name(entry)) for entry in found.entries]
     assert names == [
         ("forward", "A1 → STG"), ("backward", "STG → A1"), ("excitatory synaptic gain", "A1"),
     ]  # fmt: skip
-    assert [entry.modulated for entry in found.entries] == [True, False, True]
+    changes = [[change.name for change in entry.changes] for entry in found.entries]
+    assert changes == [["deviant"], [], ["deviant"]]
     assert found.baseline == "standard"
     strength = np.asarray(evoked_fit.idata.posterior["connection_strength"])[0]
     forward, backward, _ = found.entries
-    np.testing.assert_allclose(forward.baseline[:, None] * forward.change, strength[:, :, 0, 1, 0])
-    np.testing.assert_allclose(backward.baseline, strength[:, 0, 1, 0, 1])
+    np.testing.assert_allclose(
+        forward.draws[:, None] * forward.by_condition, strength[:, :, 0, 1, 0]
+    )
+    np.testing.assert_allclose(backward.draws, strength[:, 0, 1, 0, 1])
 
 
 def test_strengths_are_drawn_in_percent_with_their_intervals(evoked_fit):
@@ -204,7 +201,7 @@ def test_connectivity_has_a_panel_for_each_kind_and_effect(evoked_fit):
     assert isinstance(plot.plot_connectivity(evoked_fit, "C"), Axes)
     with pytest.raises(ValueError, match="plot_connection_strengths shows it"):
         plot.plot_connectivity(evoked_fit, "connection_strength")
-    with pytest.raises(ValueError, match="'A', 'B' or 'C', got 'time_constant'"):
+    with pytest.raises(ValueError, match="such as 'A', 'B', 'C' and 'delay'; got 'time_con"):
         plot.plot_connectivity(evoked_fit, "time_constant")
 
 
@@ -213,14 +210,6 @@ def test_posteriors_begin_with_effects_and_connections(evoked_fit):
     assert titles[:4] == [
         "B[deviant, A1, A1]", "B[deviant, STG, A1]", "A[forward, STG, A1]", "A[backward, A1, STG]",
     ]  # fmt: skip
-
-
-def test_units(evoked_fit):
-    assert unit_of(evoked_fit, "A", (0, 1, 0)) == "log scaling"
-    assert unit_of(evoked_fit, "input_timing", (0, 0)) == "128 ms"
-    assert unit_of(evoked_fit, "position") == "mm"
-    assert unit_of(evoked_fit, "connection_strength") == "relative to the prior mean"
-    assert neural_name(evoked_fit) == "ERP"
 
 
 def test_source_activity_of_a_loaded_fit(evoked, evoked_fit):
@@ -246,9 +235,9 @@ def test_source_activity_needs_the_model_and_data_of_the_fit(evoked, evoked_fit)
     def draw(model=evoked.model, data=evoked.data, **options):
         return plot.plot_source_activity(evoked_fit, model, data, **options)
 
-    with pytest.raises(TypeError, match="model must be the EvokedDCM"):
+    with pytest.raises(TypeError, match="model must be the one that was fitted, of sources"):
         draw(model=1)
-    with pytest.raises(ValueError, match="model must be the one that was fitted"):
+    with pytest.raises(ValueError, match=r"differ, in A\[backward, A1, STG\]"):
         draw(model=evoked.model.restrict(backward=0))
     with pytest.raises(ValueError, match="data must be those that were fitted"):
         draw(data=evoked.data.crop(0.0, 0.1))
@@ -342,12 +331,15 @@ def test_parameters_named_like_their_axis(nmda, tmp_path):
 
 
 def test_other_fits_are_refused(program_fit, evoked):
-    for draw in (
-        plot.plot_connection_strengths,
-        lambda fit: plot.plot_topographies(fit, None),
-        lambda fit: plot.plot_source_activity(fit, evoked.model, evoked.data),
+    for draw, message in (
+        (plot.plot_connection_strengths, "none of its arrays has the axes 'to' and 'from'"),
+        (lambda fit: plot.plot_topographies(fit, None), "lack channels and modes_to_channels"),
+        (
+            lambda fit: plot.plot_source_activity(fit, evoked.model, evoked.data),
+            "model must be the one that was fitted",
+        ),
     ):
-        with pytest.raises(ValueError, match="must be of a model of evoked responses"):
+        with pytest.raises(ValueError, match=message):
             draw(program_fit)
         with pytest.raises(TypeError, match="fit must be a fit"):
             draw(1)

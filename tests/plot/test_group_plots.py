@@ -22,7 +22,7 @@ from bayesdcm.plot.subjects import Subject, draw_subjects
 from bayesdcm.report.group_page import _table
 
 PARAMETERS = ("A[V1, V1]", "A[V5, V1]", "A[V5, V5]", "B[Motion, V5, V1]")
-TASK = SimpleNamespace(description="TaskDCM(2 regions)", _problem=None)
+TASK = SimpleNamespace(facts=bayesdcm.TaskDCM([[1, 1], [1, 1]], C=[[1], [0]]).facts())
 
 
 def texts(drawn):

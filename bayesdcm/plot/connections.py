@@ -1,0 +1,247 @@
+"""Connections of a fit, and what inputs and conditions change of them, read from named axes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesdcm.plot.quantities import CONSTANT, axis_names, check_fit, flat_draws, sign_probability
+
+# Arrays of connections between nodes, the one to draw first.
+SITES = ("effective_connectivity", "A")
+
+
+class Change(NamedTuple):
+    """What an input, a condition effect or a gating node changes of a connection.
+
+    Attributes
+    ----------
+    name : str
+        Of the input, the effect or the node.
+    draws : (draws,)
+        What it adds, or the factor by which it changes the strength, at a value of 1.
+    gates : bool
+        Whether it is the activity of a node.
+    """
+
+    name: str
+    draws: NDArray
+    gates: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Connection:
+    """Posterior of one connection, or of what acts within a node.
+
+    Attributes
+    ----------
+    kind : str
+        Kind of connection, empty where there is one; for gains, of what.
+    to, source : int
+        Numbers of the target and of the node where it starts; equal within a node.
+    draws : ndarray
+        Strength without changes, in its unit or relative to the prior mean, (draws,).
+    changes : tuple of Change
+        What may change it.
+    by_condition : ndarray or None
+        Factor of each condition, (draws, conditions); None where there are no conditions.
+    """
+
+    kind: str
+    to: int
+    source: int
+    draws: NDArray
+    changes: tuple[Change, ...] = ()
+    by_condition: NDArray | None = None
+
+    @property
+    def within(self) -> bool:
+        """Whether it acts within a node."""
+        return self.to == self.source
+
+
+@dataclass(frozen=True, eq=False)
+class Connections:
+    """All connections of a fit.
+
+    Attributes
+    ----------
+    entries : list of Connection
+        Those that are free, by kind, then what acts within nodes.
+    nodes, conditions : list of str
+        Their names.
+    baseline : str
+        Name of the condition without effects; empty where there is none.
+    site, title, unit : str
+        The array, in words, and its unit.
+    relative : bool
+        Whether strengths are relative to their prior means, and changes factors.
+    """
+
+    entries: list[Connection]
+    nodes: list[str]
+    conditions: list[str]
+    baseline: str
+    site: str
+    title: str
+    unit: str
+    relative: bool
+
+    def name(self, entry: Connection) -> str:
+        """From where to where an entry leads, the node only within one."""
+        to = self.nodes[entry.to]
+        return to if entry.within else f"{self.nodes[entry.source]} → {to}"
+
+    def certainty(self, draws: NDArray) -> float:
+        """Posterior probability of the sign of an amount, or of the direction of a factor."""
+        return float(sign_probability(np.log(draws) if self.relative else draws))
+
+
+class _Changing(NamedTuple):
+    """An array that changes connections: what does, draws (draw, ..., to, from), free entries."""
+
+    names: list[str]
+    draws: NDArray
+    free: NDArray
+    gates: bool
+
+
+def has_connections(fit: Any) -> bool:
+    """Whether a fit has an array of connections between nodes."""
+    return _site(fit) is not None
+
+
+def _site(fit: Any) -> str | None:
+    arrays = fit.idata.posterior.data_vars
+    squares = [str(name) for name, array in arrays.items() if _is_square(array)]
+    return next((name for name in (*SITES, *squares) if name in squares), None)
+
+
+def _is_square(array: Any) -> bool:
+    axes = set(array.dims) - {"chain", "draw"}
+    return {"to", "from"} <= axes <= {"to", "from", "kind"}
+
+
+def connections(fit: Any) -> Connections:
+    """Posterior of all connections, and of what inputs, conditions and nodes change of them.
+
+    Parameters
+    ----------
+    fit : bayesdcm.Fit
+        Any fit with an array over the axes ``to`` and ``from``, and perhaps ``kind``.
+
+    Returns
+    -------
+    Connections
+        Read from the posterior alone.
+
+    Raises
+    ------
+    TypeError
+        If it is not a fit.
+    ValueError
+        If it has no such array.
+    """
+    check_fit(fit)
+    site = _site(fit)
+    if site is None:
+        raise ValueError(
+            "the fit has no connections to draw: none of its arrays has the axes 'to' and 'from' "
+            f"(such as effective_connectivity or A); they are {', '.join(fit.idata.posterior)}"
+        )
+    array, relative = fit.idata.posterior[site], fit.facts.relative(site)
+    draws, kinds = _stacked(array)
+    free = np.ptp(_stacked(fit.idata.prior[site])[0], axis=0) > CONSTANT
+    changing = _changing(fit, site)
+    conditions, design = _design(fit)
+    if relative:
+        draws = np.exp(draws)
+
+    def entry(kind: str, i: int, j: int, strength: NDArray) -> Connection:
+        changes = [
+            Change(name, part.draws[:, k, i, j], part.gates)
+            for part in changing
+            for k, name in enumerate(part.names)
+            if part.free[k, i, j]
+        ]
+        factors = None
+        if relative and conditions:
+            log_change = next(iter(changing)).draws[..., i, j] if changing else np.zeros((1, 0))
+            factors = np.exp(log_change @ design.T)
+        if relative:
+            changes = [each._replace(draws=np.exp(each.draws)) for each in changes]
+        return Connection(kind, i, j, strength, tuple(changes), factors)
+
+    # Self-connections that are constants act, too; connections that are absent act nowhere.
+    acts = free | (np.eye(free.shape[-1], dtype=bool) & (draws != 0).any(0) & (not relative))
+    found = [
+        entry(kinds[k], int(i), int(j), draws[:, k, i, j])
+        for k in range(len(kinds))
+        for i, j in np.argwhere(acts[k])
+    ]
+    if relative and fit.facts.gain and changing:
+        name, words = fit.facts.gain
+        gains = flat_draws(fit.idata.posterior[name])
+        gains = gains if gains.ndim == 2 else gains[..., 0]
+        modulated = np.diagonal(changing[0].free.any(0))
+        found += [
+            entry(words, int(i), int(i), np.exp(gains[:, i])) for i in np.flatnonzero(modulated)
+        ]
+    without = [name for name, row in zip(conditions, design, strict=True) if not row.any()]
+    rates = site == "effective_connectivity"
+    title = "Effective connectivity" if rates else fit.facts.titles.get(site, f"Connections {site}")
+    return Connections(
+        found, axis_names(array, "to"), conditions, next(iter(without), ""), site, title,
+        fit.facts.unit(site), relative,
+    )  # fmt: skip
+
+
+def _stacked(array: Any) -> tuple[NDArray, list[str]]:
+    """Draws with the axes kind, to and from, and names of the kinds."""
+    if "kind" not in array.dims:
+        array = array.expand_dims(kind=[""])
+    order = ("chain", "draw", "kind", "to", "from")
+    return flat_draws(array.transpose(*order)), axis_names(array, "kind")
+
+
+def _changing(fit: Any, site: str) -> list[_Changing]:
+    """Arrays that change connections: modulations by inputs or effects first, then gating."""
+    posterior, prior = fit.idata.posterior, fit.idata.prior
+    found = []
+    for name in ("B", "D"):
+        if name not in posterior or posterior[name].dims[-2:] != ("to", "from"):
+            continue
+        draws = flat_draws(posterior[name])
+        free = np.ptp(flat_draws(prior[name]), axis=0) > CONSTANT
+        if name == "B" and "modulated_connectivity" in posterior:
+            base = flat_draws(posterior[site])
+            draws = flat_draws(posterior["modulated_connectivity"]) - base[:, None]
+        axis = str(posterior[name].dims[-3])
+        names = axis_names(posterior[name], axis)
+        found.append(_Changing(names, draws, free, axis == "gating"))
+    return found
+
+
+def _design(fit: Any) -> tuple[list[str], NDArray]:
+    """Names of the conditions, and how much of each effect they have."""
+    constants = getattr(fit.idata, "constant_data", {})
+    if "design" not in constants or set(constants["design"].dims) != {"condition", "effect"}:
+        return [], np.zeros((0, 0))
+    design = constants["design"].transpose("condition", "effect")
+    return axis_names(design, "condition"), design.to_numpy()
+
+
+def percent_interval(factors: NDArray, interval: float = 0.9) -> tuple[float, float, float]:
+    """Median and bounds of factors in percent; draws lie along the first axis.
+
+    Examples
+    --------
+    >>> percent_interval(np.array([1.0, 1.5, 2.0]), 1.0)
+    (150.0, 100.0, 200.0)
+    """
+    tail = (1 - interval) / 2
+    middle, low, high = 100 * np.quantile(factors, [0.5, tail, 1 - tail])
+    return float(middle), float(low), float(high)
