@@ -10,10 +10,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
-from bayesdcm.plot.style import MUTED, colour, tidy
+from bayesdcm.plot.labels import check_limit
+from bayesdcm.plot.style import MARKERS, MUTED, bare_rows, colour, heading, legend
 
 COLUMNS = ("parameter", "fit", "shift", "sd_ratio", "distance")
-MARKERS = ("o", "s", "D", "^", "v", "P")
 
 
 def plot_comparison(
@@ -66,9 +66,9 @@ def plot_comparison(
                        s=32, label=name, zorder=3)  # fmt: skip
     _finish(left, right, labels, reference)
     title = f"Compared with {reference}, the worst agreement on top"
-    figure.suptitle(title, x=0.01, ha="left", fontsize="medium")
+    heading(figure, title)
     handles, texts = left.get_legend_handles_labels()
-    figure.legend(handles, texts, loc="outside upper right", ncols=len(texts), frameon=False)
+    legend(figure, handles, texts, "outside upper right")
     return figure
 
 
@@ -81,18 +81,13 @@ def _check(table: Any, limit: int) -> None:
     if missing or table.empty:
         found = f"lacks {', '.join(map(repr, missing))}" if missing else "is empty"
         raise ValueError(f"table must be what compare_posteriors returned, but it {found}")
-    if limit < 1:
-        raise ValueError(f"limit must be at least 1, got {limit}")
+    check_limit(limit)
 
 
 def _finish(left: Axes, right: Axes, labels: list[str], reference: str) -> None:
     for ax, centre in ((left, 0.0), (right, 1.0)):
         ax.axvline(centre, color=MUTED, linewidth=1)
-        for height in range(len(labels)):
-            ax.axhline(height, color="#e6e6e6", linewidth=0.6, zorder=0)
-        tidy(ax)
-        ax.spines["left"].set_visible(False)
-        ax.tick_params(axis="y", length=0)
+        bare_rows(ax, range(len(labels)))
     left.set_yticks(range(len(labels)), labels, fontsize="small")
     left.set_ylim(len(labels) - 0.4, -0.6)
     left.set_xlabel(f"difference of means\n(standard deviations of {reference})")

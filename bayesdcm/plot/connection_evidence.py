@@ -15,8 +15,8 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Patch, Rectangle
 
 from bayesdcm.plot.group_effects import covariate_title
-from bayesdcm.plot.labels import in_order, parsed
-from bayesdcm.plot.style import INK, MUTED, PALE, share_text
+from bayesdcm.plot.labels import chosen, in_order, parsed
+from bayesdcm.plot.style import INK, MUTED, PALE, heading, legend, share_text
 
 HATCH, UNASKED, PRUNED = "#dedede", "#ffffff", "#f5efe6"
 # Sites with other than regions in their columns.
@@ -69,7 +69,7 @@ def plot_connection_evidence(
     """
     table, sign = _probabilities(search)
     covariates = list(table.columns)
-    table = _chosen(table, covariate)
+    table = table[chosen(covariate, covariates, "covariate")]
     gone = _pruned(search)
     rows = {
         name: _panels(table[name], {label for each, label in gone if each == name})
@@ -131,19 +131,6 @@ def _pruned(search: Any) -> set[tuple[str, str]]:
     table = table[table["search"] == "pruned"]
     covariates = table["covariate"] if "covariate" in table else [""] * len(table)
     return set(zip(covariates, table["parameter"], strict=True))
-
-
-def _chosen(table: pd.DataFrame, covariate: Any) -> pd.DataFrame:
-    if covariate is None:
-        return table
-    names = [covariate] if isinstance(covariate, str) else list(covariate)
-    unknown = [name for name in names if name not in table.columns]
-    if unknown or not names:
-        raise ValueError(
-            f"covariate must be one of {', '.join(map(repr, table.columns))}, got "
-            f"{unknown[0] if unknown else 'none'!r}"
-        )
-    return table[names]
 
 
 def _panels(probability: pd.Series, pruned: set[str]) -> list[_Panel]:
@@ -256,7 +243,7 @@ def _explain(figure: Figure | SubFigure, search: Any, sign: bool, marks: set[str
             title += "\n(> 0.99 as well where all compared models have them)"
     else:
         title = "Probability that connections are there"
-    figure.suptitle(title, x=0.01, ha="left", fontsize="medium")
+    heading(figure, title)
     handles = [Patch(facecolor=PALE, edgecolor=HATCH, hatch="////", label="no such parameter")]
     if "pruned" in marks:
         handles.append(
@@ -266,5 +253,4 @@ def _explain(figure: Figure | SubFigure, search: Any, sign: bool, marks: set[str
         handles.append(
             Patch(facecolor=UNASKED, edgecolor="#c4c4c4", linestyle=":", label="not searched")
         )
-    figure.legend(handles=handles, loc="outside lower left", ncols=len(handles), frameon=False,
-                  fontsize="small")  # fmt: skip
+    legend(figure, handles)

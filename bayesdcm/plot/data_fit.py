@@ -69,23 +69,9 @@ def panels(
     n_columns: int,
     sharey: str = "row",
 ) -> tuple[NDArray, Figure | SubFigure]:
-    """Axes in rows and columns, which share the axis that data run along.
+    """Axes (rows, columns), which share the axis that data run along, and their figure.
 
-    Parameters
-    ----------
-    figure : matplotlib.figure.Figure or SubFigure or None
-        Where to draw. None: a new figure.
-    heights : sequence of float
-        Of the rows, relative to a usual one.
-    n_columns : int
-        How many columns.
-    sharey : str
-        Which panels have the same scale.
-
-    Returns
-    -------
-    tuple of ndarray and figure
-        Axes, shape (rows, columns), and the figure.
+    Heights of the rows are relative to a usual one; `sharey` says which panels share their scale.
     """
     if figure is None:
         width = 9.5 if n_columns == 1 else 2.4 * n_columns + 2.2
@@ -96,15 +82,7 @@ def panels(
 
 
 def label_panels(axes: NDArray, columns: list[str], rows: list[str]) -> None:
-    """Write the names of columns above, and of rows beside, the panels.
-
-    Parameters
-    ----------
-    axes : ndarray
-        Shape (rows, columns).
-    columns, rows : list of str
-        Their names; a single column may have an empty one.
-    """
+    """Write the names of columns above, and of rows beside, the panels (rows, columns)."""
     for ax, name in zip(axes[0], columns, strict=True):
         ax.annotate(
             name, (0, 1), (0, 15), "axes fraction", "offset points", fontweight="bold", color=INK

@@ -12,8 +12,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 
-from bayesdcm.plot.labels import described, parsed, units_text
-from bayesdcm.plot.style import INK, MUTED, NBSP, NEGATIVE, POSITIVE, share_text, tidy
+from bayesdcm.plot.labels import chosen, described, parsed, units_text
+from bayesdcm.plot.style import (
+    MUTED,
+    NBSP,
+    NEGATIVE,
+    POSITIVE,
+    bare_rows,
+    heading,
+    legend,
+    share_text,
+)
 
 THRESHOLD = 0.95
 # Half the width of a 90 % interval, in standard deviations.
@@ -63,18 +72,18 @@ def plot_group_effects(
         If `effects` or `overlay` is something else, a covariate is unknown, or the threshold is no
         probability.
     """
-    chosen = _checked(effects, covariate, threshold)
+    shown = _checked(effects, covariate, threshold)
     over, name, present, pruned = _overlay(overlay)
     table = effects.summary().set_index(["covariate", "parameter"])
     labels = list(effects.parameters)
     if figure is None:
         longest = max(map(len, labels))
         row = 0.27 if over is None else 0.33
-        size = (0.075 * longest + 0.9 + 3.1 * len(chosen), row * len(labels) + 1.9)
+        size = (0.075 * longest + 0.9 + 3.1 * len(shown), row * len(labels) + 1.9)
         figure = plt.figure(figsize=(max(size[0], 6.4), size[1]), layout="constrained")
         figure.get_layout_engine().set(wspace=0.03)
-    axes = figure.subplots(1, len(chosen), sharey=True, squeeze=False)[0]
-    for ax, each in zip(axes, chosen, strict=True):
+    axes = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
+    for ax, each in zip(axes, shown, strict=True):
         _draw_frame(ax, labels)
         rows = table.loc[each]
         there = rows["probability"] if present is None else present[each]
@@ -107,16 +116,7 @@ def _checked(effects: Any, covariate: Any, threshold: Any) -> list[str]:
         )
     if not 0 <= threshold <= 1:
         raise ValueError(f"threshold must be a probability, from 0 to 1, got {threshold!r}")
-    if covariate is None:
-        return list(effects.covariates)
-    chosen = [covariate] if isinstance(covariate, str) else list(covariate)
-    unknown = [name for name in chosen if name not in effects.covariates]
-    if unknown or not chosen:
-        raise ValueError(
-            f"covariate must be one of {', '.join(map(repr, effects.covariates))}, got "
-            f"{unknown[0] if unknown else 'none'!r}"
-        )
-    return chosen
+    return chosen(covariate, effects.covariates, "covariate")
 
 
 def _overlay(overlay: Any) -> tuple[pd.DataFrame | None, str, pd.DataFrame | None, set]:
@@ -164,13 +164,10 @@ def _broken(text: str) -> str:
 def _draw_frame(ax: Axes, labels: list[str]) -> None:
     ax.axvline(0, color=MUTED, linewidth=1, zorder=1)
     for height, label in enumerate(labels):
-        ax.axhline(height, color="#eeeeee", linewidth=0.6, zorder=0)
         if height and parsed(label).site != parsed(labels[height - 1]).site:
             ax.axhline(height - 0.5, color="#b0b0b0", linewidth=0.8, zorder=0)
     ax.set_ylim(len(labels) - 0.4, -0.6)
-    tidy(ax)
-    ax.spines["left"].set_visible(False)
-    ax.tick_params(axis="y", length=0)
+    bare_rows(ax, range(len(labels)))
     ax.tick_params(axis="x", labelsize="small")
     ax.locator_params(axis="x", nbins=5)
 
@@ -218,7 +215,7 @@ def _explain(
     subjects = len(getattr(effects, "first", ()))
     of = f" ({subjects} subjects)" if subjects else ""
     title = f"Effects on the group{of}: posterior mean and 90{NBSP}% interval"
-    figure.suptitle(title, x=0.01, ha="left", fontsize="medium")
+    heading(figure, title)
     probability = "P(there)" if searched else "P(sign)"
     likely = f"{probability}{' and P(sign)' if searched else ''} ≥ {threshold:g}"
     kinds = (
@@ -233,5 +230,4 @@ def _explain(
         handles.append(
             Line2D([], [], color=OVER, marker="D", ms=3.8, markerfacecolor="white", label=over)
         )
-    figure.legend(handles=handles, loc="outside lower left", ncols=2, frameon=False,
-                  fontsize="small", labelcolor=INK)  # fmt: skip
+    legend(figure, handles, ncols=2)

@@ -65,6 +65,30 @@ def in_order(sequences: Iterable[Sequence[str]]) -> list[str]:
     return found
 
 
+def chosen(wanted: Any, known: Sequence[str], argument: str) -> list[str]:
+    """Names that were asked for, one or several; all that are known where that is None.
+
+    Examples
+    --------
+    >>> chosen("age", ["mean", "age"], "covariate"), chosen(None, ["mean", "age"], "covariate")
+    (['age'], ['mean', 'age'])
+    """
+    names = [wanted] if isinstance(wanted, str) else list(known if wanted is None else wanted)
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        raise ValueError(
+            f"{argument} must be one of {', '.join(map(repr, known))}, got "
+            f"{unknown[0] if unknown else 'none'!r}"
+        )
+    return names
+
+
+def check_limit(limit: int) -> None:
+    """Raise where a figure is to show nothing."""
+    if limit < 1:
+        raise ValueError(f"limit must be at least 1, got {limit}")
+
+
 def described(effects: Any) -> Any:
     """The fit that effects of a group were found from, None where they do not hold it."""
     while getattr(effects, "first", ()):
@@ -73,19 +97,9 @@ def described(effects: Any) -> Any:
 
 
 def units_text(fit: Any, labels: Iterable[str]) -> str:
-    """Name the units of several parameters; empty for users' programs.
+    """Name the units of several parameters, such as ``"Hz; self-connections: log scaling"``.
 
-    Parameters
-    ----------
-    fit : Fit or None
-        What knows the model: anything with its facts.
-    labels : iterable of str
-        Of the parameters.
-
-    Returns
-    -------
-    str
-        Such as ``"Hz; self-connections: log scaling of 0.5 Hz"``.
+    Empty where they are not known: of users' programs, and where there is no fit.
     """
     if fit is None:
         return ""

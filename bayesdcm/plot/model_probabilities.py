@@ -12,7 +12,8 @@ from matplotlib.figure import Figure, SubFigure
 from numpy.typing import NDArray
 from scipy.stats import beta
 
-from bayesdcm.plot.style import INK, MUTED, colour, share_text, tidy
+from bayesdcm.plot.labels import check_limit
+from bayesdcm.plot.style import INK, MUTED, bare_rows, colour, heading, legend, share_text
 
 LIMIT = 20
 
@@ -65,11 +66,7 @@ def plot_model_probabilities(
         figure.get_layout_engine().set(wspace=0.06)
     left, right = figure.subplots(1, 2, sharey=True)
     for ax in (left, right):
-        for height in range(len(shown)):
-            ax.axhline(height, color="#e6e6e6", linewidth=0.6, zorder=0)
-        tidy(ax)
-        ax.spines["left"].set_visible(False)
-        ax.tick_params(axis="y", length=0)
+        bare_rows(ax, range(len(shown)))
     if random:
         title = _draw_random(left, right, shown, table)
     else:
@@ -78,11 +75,10 @@ def plot_model_probabilities(
     left.set_ylim(len(shown) - 0.4, -0.6)
     if len(shown) < len(table):
         title += f"; {len(shown)} of {len(table)} models"
-    figure.suptitle(title, x=0.01, ha="left", fontsize="medium")
+    heading(figure, title)
     handles, labels = right.get_legend_handles_labels()
     others = left.get_legend_handles_labels()
-    figure.legend(others[0] + handles, others[1] + labels, loc="outside lower left", ncols=3,
-                  frameon=False, fontsize="small")  # fmt: skip
+    legend(figure, others[0] + handles, others[1] + labels, ncols=3)
     return figure
 
 
@@ -98,8 +94,7 @@ def _check(table: Any, limit: int) -> None:
             "table must be what bayesdcm.select_models or bayesdcm.compare returned, but it "
             f"{'is empty' if table.empty else f'has the columns {list(table)}'}"
         )
-    if limit < 1:
-        raise ValueError(f"limit must be at least 1, got {limit}")
+    check_limit(limit)
 
 
 def _bars(ax: Axes, values: NDArray, tint: str, label: str, shift: float, width: float) -> None:

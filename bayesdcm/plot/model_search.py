@@ -11,7 +11,8 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from bayesdcm.plot.style import INK, MUTED, colour, share_text, tidy
+from bayesdcm.plot.labels import check_limit
+from bayesdcm.plot.style import INK, MUTED, colour, heading, legend, share_text, tidy
 
 # Rows beyond which parameters that all models agree on are counted, not drawn.
 MOST_ROWS = 40
@@ -62,8 +63,7 @@ def plot_model_search(
             "search must be what bayesdcm.search_reduced or effects.search() returned, got "
             f"{type(search).__name__}"
         )
-    if limit < 1:
-        raise ValueError(f"limit must be at least 1, got {limit}")
+    check_limit(limit)
     models = search.models.iloc[:limit]
     rows, left_out = _rows(search, models)
     if figure is None:
@@ -165,7 +165,7 @@ def _explain(
     if any(left_out):
         always, never = left_out
         title += f"\nNot drawn: {always} that all these models have, {never} that none has"
-    figure.suptitle(title, x=0.01, ha="left", fontsize="medium")
+    heading(figure, title)
     handles = [
         Patch(facecolor=ON, edgecolor="#b8b8b8", label="on"),
         Patch(facecolor=OFF, edgecolor="#b8b8b8", label="off"),
@@ -174,5 +174,4 @@ def _explain(
         handles.append(Patch(facecolor=ALWAYS, edgecolor="#b8b8b8", label="on, kept before"))
     if any(not row.differs and not row.on.all() for row in rows):
         handles.append(Patch(facecolor=NEVER, edgecolor="#b8b8b8", label="off, pruned before"))
-    figure.legend(handles=handles, loc="outside lower left", ncols=len(handles), frameon=False,
-                  fontsize="small")  # fmt: skip
+    legend(figure, handles)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bayesdcm.compare.posteriors import compare_posteriors
 from bayesdcm.plot.quantities import CONSTANT, entries, flat_draws, named_fits
-from bayesdcm.plot.style import PRIOR, STYLES, colour, heading, tidy
+from bayesdcm.plot.style import PRIOR, STYLES, colour, heading, legend, tidy
 
 N_DEFAULT = 8
 N_POINTS = 300
@@ -73,7 +73,7 @@ def plot_posterior(
     for ax in axes[len(labels) :]:
         ax.set_axis_off()
     handles, names = axes[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside upper right", ncols=len(names), frameon=False)
+    legend(figure, handles, names, "outside upper right")
     heading(figure, "Posterior densities")
     return figure
 

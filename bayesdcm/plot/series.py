@@ -94,7 +94,7 @@ def fitted_series(fit: Any) -> Series:
             "fitted series to draw"
         )
     array = observed[site]
-    running, others = _axes(array)
+    running, others = data_axes(array)
     points, words, unit = np.arange(array.sizes[running]), "data point", ""
     if running in array.coords:
         words, unit, factor = fit.facts.axis(running)
@@ -121,8 +121,15 @@ def _at(names: list[list[str]], index: tuple[int, ...]) -> list[str]:
     return [axis[i] for axis, i in zip(names, index, strict=True)]
 
 
-def _axes(array: Any) -> tuple[str, list[str]]:
-    """The axis that data run along, and those whose entries are columns."""
+def data_axes(array: Any) -> tuple[str, list[str]]:
+    """The axis that data run along, and those whose entries are columns.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> data_axes(xr.DataArray(np.zeros((2, 3, 4)), dims=("condition", "channel", "time")))
+    ('time', ['channel'])
+    """
     axes = [str(axis) for axis in array.dims if axis != "condition"]
     running = next((axis for axis in RUNNING if axis in axes), axes[0])
     return running, [axis for axis in axes if axis != running]
@@ -131,19 +138,9 @@ def _axes(array: Any) -> tuple[str, list[str]]:
 def arranged(array: Any, like: Any) -> NDArray:
     """Values with the axes (draws,) conditions, points and columns.
 
-    Parameters
-    ----------
-    array : xarray.DataArray
-        Axes of the data, and perhaps ``chain`` and ``draw``.
-    like : xarray.DataArray
-        The data.
-
-    Returns
-    -------
-    ndarray
-        Three axes, or four where there are draws.
+    The array has the axes of the data that it is like, and perhaps ``chain`` and ``draw``.
     """
-    running, others = _axes(like)
+    running, others = data_axes(like)
     axes = [*(["condition"] if "condition" in like.dims else []), running, *others]
     # By place: programs whose axes have no names get another one for each array.
     order = [like.dims.index(axis) for axis in axes]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from bayesdcm.infer.divergence import left_out_text
 from bayesdcm.infer.threads import single_threaded_linear_algebra
 from bayesdcm.plot.data_fit import label_panels, mark_origin, panels
+from bayesdcm.plot.labels import chosen
 from bayesdcm.plot.quantities import check_fit, finite, flat_draws
 from bayesdcm.plot.style import STYLES, colour, heading, legend, tidy
 
@@ -63,21 +64,21 @@ def plot_source_activity(
     """
     check_fit(fit)
     _check_model(fit, model, data, n_draws)
-    chosen = _populations(model, populations)
+    shown = _populations(model, populations)
     found = _activity(fit, model, data, n_draws)
     draws = finite(found)
     method = fit.method + left_out_text(len(found) - len(draws), len(found))
     tail = (1 - interval) / 2
     low, high = np.quantile(draws, [tail, 1 - tail], axis=0)
     names = list(model.source_names)
-    axes, figure = panels(figure, [1.0] * len(names), len(chosen), sharey="col")
+    axes, figure = panels(figure, [1.0] * len(names), len(shown), sharey="col")
     words, unit, factor = fit.facts.axis("time")
     time = factor * np.asarray(data.times)
     for row, column in np.ndindex(*axes.shape):
-        at = (slice(None), slice(None), row, list(chosen.values())[column])
+        at = (slice(None), slice(None), row, list(shown.values())[column])
         bands = (low[at], draws.mean(0)[at], high[at])
         _draw(axes[row, column], time, bands, list(data.condition_names))
-    label_panels(axes, list(chosen), names)
+    label_panels(axes, list(shown), names)
     axes[0, 0].set_xlim(time[0], time[-1])
     figure.supxlabel(f"{words} ({unit})", fontsize="medium")
     figure.supylabel("voltage relative to rest (mV)", fontsize="medium")
@@ -120,12 +121,7 @@ def _check_model(fit: Any, model: Any, data: Any, n_draws: int) -> None:
 def _populations(model: Any, wanted: Sequence[str] | None) -> dict[str, int]:
     """Index of the voltage of each population to draw."""
     known = dict(model.facts().populations)
-    wanted = [wanted] if isinstance(wanted, str) else wanted
-    names = list(known) if wanted is None else list(wanted)
-    unknown = [name for name in names if name not in known]
-    if unknown or not names:
-        raise ValueError(f"populations must be among {', '.join(known)}, got {wanted}")
-    return {name: known[name] for name in names}
+    return {name: known[name] for name in chosen(wanted, list(known), "populations")}
 
 
 def _activity(fit: Any, model: Any, data: EvokedData, n_draws: int) -> NDArray:

@@ -80,21 +80,7 @@ def heading(figure: Any, text: str) -> None:
 
 def legend(figure: Any, handles: Any, labels: Any = None, loc: str = "outside lower left",
            ncols: int | None = None) -> None:  # fmt: skip
-    """Put a legend outside the panels of a figure, by default in one row.
-
-    Parameters
-    ----------
-    figure : matplotlib.figure.Figure or SubFigure
-        Laid out with constraints.
-    handles : list of artists
-        What is explained.
-    labels : list of str, optional
-        In what words; by default those of the artists.
-    loc : str
-        Where.
-    ncols : int, optional
-        How many beside one another; by default all.
-    """
+    """Put a legend outside the panels of a figure, by default in one row, in the artists' words."""
     labels = [handle.get_label() for handle in handles] if labels is None else labels
     if handles:
         figure.legend(handles, labels, loc=loc, ncols=ncols or len(handles), frameon=False,

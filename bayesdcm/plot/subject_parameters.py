@@ -12,8 +12,8 @@ from matplotlib.figure import Figure, SubFigure
 from numpy.typing import NDArray
 
 from bayesdcm.plot.group_effects import QUANTILE
-from bayesdcm.plot.labels import described, units_text
-from bayesdcm.plot.style import MUTED, PRIOR, colour, share_text, tidy
+from bayesdcm.plot.labels import check_limit, chosen, described, units_text
+from bayesdcm.plot.style import MUTED, PRIOR, colour, heading, legend, share_text, tidy
 
 LIMIT = 6
 # Covariates of at most as many values have their subjects drawn beside one another.
@@ -94,10 +94,9 @@ def plot_subject_parameters(
     title = "Subjects against the group's prediction"
     if not alone:
         title += f" by {covariate} (P(sign): of the effect of {covariate})"
-    figure.suptitle(title, x=0.01, ha="left", fontsize="medium")
+    heading(figure, title)
     handles, names = axes[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower left", ncols=2, frameon=False,
-                  fontsize="small")  # fmt: skip
+    legend(figure, handles, names, ncols=2)
     return figure
 
 
@@ -109,25 +108,13 @@ def _checked(effects: Any, covariate: Any, parameters: Any, limit: int) -> tuple
         )
     if covariate is None:
         covariate = effects.covariates[min(1, len(effects.covariates) - 1)]
-    if covariate not in effects.covariates:
-        raise ValueError(
-            f"covariate must be one of {', '.join(map(repr, effects.covariates))}, got "
-            f"{covariate!r}"
-        )
+    chosen(covariate, effects.covariates, "covariate")
     if parameters is None:
-        if limit < 1:
-            raise ValueError(f"limit must be at least 1, got {limit}")
+        check_limit(limit)
         strength = (effects.mean[covariate].abs() / effects.sd[covariate]).to_numpy()
         best = np.sort(np.argsort(-strength, kind="stable")[:limit])
         return covariate, [effects.parameters[i] for i in best]
-    labels = [parameters] if isinstance(parameters, str) else list(parameters)
-    unknown = [label for label in labels if label not in effects.parameters]
-    if unknown or not labels:
-        raise ValueError(
-            f"parameters must be some of {', '.join(map(repr, effects.parameters))}, got "
-            f"{unknown[0] if unknown else 'none'!r}"
-        )
-    return covariate, labels
+    return covariate, chosen(parameters, effects.parameters, "parameters")
 
 
 def _estimates(effects: Any, labels: list[str]) -> _Estimates:

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
+from bayesdcm.plot.labels import check_limit, chosen
 from bayesdcm.plot.quantities import finite
 from bayesdcm.plot.series import arranged, fitted_series
 from bayesdcm.plot.style import MARKERS, MUTED, bare_rows, colour, heading, legend, tidy
@@ -163,13 +164,8 @@ def draw_subjects(
     """
     first = subjects[0]
     subjects = [_like(first, one) for one in subjects]
-    region = first.columns[0] if region is None else region
-    if region not in first.columns:
-        raise ValueError(
-            f"region must be one of {', '.join(map(repr, first.columns))}, got {region!r}"
-        )
-    if limit < 1:
-        raise ValueError(f"limit must be at least 1, got {limit}")
+    region = chosen(region, first.columns, "region")[0]
+    check_limit(limit)
     shown = list(subjects)
     if len(shown) > limit:
         order = np.argsort([one.explained.mean() for one in subjects], kind="stable")

@@ -202,8 +202,9 @@ def _add_connections(best: Any, found: Connections, add: Callable[..., None]) ->
             "change. P is the posterior probability of the direction of the change.",
             plot.plot_connection_strengths, best)  # fmt: skip
         return
-    unit = f"In {found.unit}, without input; rows" if found.unit else "Rows"
-    add(found.title, f"{unit} receive, columns send.", plot.plot_connectivity, best, found.site)
+    unit = f"In {found.unit or 'arbitrary units'}{', without input' * words.is_driven(best)}"
+    add(found.title, f"{unit}; rows receive, columns send.", plot.plot_connectivity, best,
+        found.site)  # fmt: skip
     if any(not change.gates for entry in found.entries for change in entry.changes):
         add("Modulations", "What each input adds while it is on.",
             plot.plot_connectivity, best, "B")  # fmt: skip

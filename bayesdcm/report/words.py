@@ -18,6 +18,7 @@ from bayesdcm.plot.connections import (
     percent_interval,
 )
 from bayesdcm.plot.quantities import axis_names
+from bayesdcm.plot.series import data_axes
 from bayesdcm.plot.style import NBSP, probability_text, signed
 
 # Sign probability from which a finding is stated.
@@ -62,12 +63,17 @@ def subject(fits: Mapping[str, Any]) -> str:
     found = connections(fit)
     what = "Effective connectivity" if found.site == "effective_connectivity" else "Connections"
     text = f"{what} among {_named(found.nodes, fit.facts.node or 'node')}"
-    constants = getattr(fit.idata, "constant_data", {})
-    if "inputs" in constants:
-        text += f" under {_named(axis_names(constants['inputs'], 'input'), 'input')}"
+    if is_driven(fit):
+        inputs = fit.idata.constant_data["inputs"]
+        text += f" under {_named(axis_names(inputs, 'input'), 'input')}"
     if found.conditions:
         text += f" that explain {fit.facts.kind} in {_named(found.conditions, 'condition')}"
     return f"{text}, fitted to {_seen(fit)}, by {how}."
+
+
+def is_driven(fit: Any) -> bool:
+    """Tell whether a fit has inputs that are known over time."""
+    return "inputs" in getattr(fit.idata, "constant_data", {})
 
 
 def _seen(fit: Any) -> str:
@@ -78,15 +84,17 @@ def _seen(fit: Any) -> str:
         n_modes, n = signal.sizes["mode"], fit.idata.constant_data.sizes.get("channel", 0)
         channels = f"{n} channel{'s' * (n != 1)}"
         parts.append(channels if n == n_modes else f"{n_modes} modes of {channels}")
-    if "time" in signal.coords:
-        words, unit, factor = fit.facts.axis("time")
-        times = factor * signal["time"].values
-        count = f"{len(times)} {fit.facts.sample}s"
+    running, _ = data_axes(signal)
+    if running in signal.coords:
+        words, unit, factor = fit.facts.axis(running)
+        points = factor * signal[running].values
+        count = f"{len(points)} {fit.facts.sample}s"
         if words == "time":
-            parts.append(f"{count}, one every {times[1] - times[0]:g} {unit}")
+            parts.append(f"{count}, one every {points[1] - points[0]:g} {unit}")
         else:
-            after = words.removeprefix("time ")
-            parts.append(f"from {times[0]:.0f} to {times[-1]:.0f} {unit} {after} ({count})")
+            after = f" {words.removeprefix('time ')}" if running == "time" else ""
+            span = f"from {points[0]:.4g} to {points[-1]:.4g} {unit}{after}"
+            parts.append(f"{span} ({count})" if parts else f"{count} {span}")
     return " ".join(parts) or " x ".join(map(str, signal.shape))
 
 
@@ -149,7 +157,8 @@ def findings(fit: Any) -> list[str]:
         if not change.gates
     }
     sentences = []
-    for start, strengths in (("Without input", between), ("With input", changes)):
+    first = "Without input" if is_driven(fit) else found.title
+    for start, strengths in ((first, between), ("With input", changes)):
         sure = {words: draws for words, draws in strengths.items() if _sure(found, draws)}
         order = sorted(sure, key=lambda words: -abs(sure[words].mean()))
         items = [

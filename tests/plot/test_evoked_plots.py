@@ -241,7 +241,7 @@ def test_source_activity_needs_the_model_and_data_of_the_fit(evoked, evoked_fit)
         draw(model=evoked.model.restrict(backward=0))
     with pytest.raises(ValueError, match="data must be those that were fitted"):
         draw(data=evoked.data.crop(0.0, 0.1))
-    with pytest.raises(ValueError, match="populations must be among stellate"):
+    with pytest.raises(ValueError, match="populations must be one of .stellate"):
         draw(populations=["granular"])
     with pytest.raises(ValueError, match="n_draws must be at least 2"):
         draw(n_draws=1)

@@ -1,16 +1,22 @@
 """Every figure: it returns what it says, draws what it claims, and shows nothing."""
 
+import jax.numpy as jnp
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
+import numpyro
+import numpyro.distributions as dist
 import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+import bayesdcm
 from bayesdcm import plot
 from bayesdcm.compare import compare_posteriors
+from bayesdcm.models.facts import Facts
 from bayesdcm.plot.style import probability_text, signed
+from bayesdcm.report import write_report
 
 METHODS = ("laplace", "svi", "nuts")
 
@@ -270,3 +276,105 @@ def test_comparison_takes_its_table_only(study):
         plot.plot_comparison(pd.DataFrame({"shift": [1.0]}))
     with pytest.raises(ValueError, match="limit must be at least 1"):
         plot.plot_comparison(compare_posteriors(study.fits), limit=0)
+
+
+class Columns:
+    """A model that this package does not know: couplings of columns, seen as a spectrum."""
+
+    observed_site = "power"
+    names = np.array(["K1", "K2", "K3"])
+
+    def facts(self):
+        return Facts(
+            kind="spectra of columns",
+            node="column",
+            units={"W": "nA"},
+            titles={"W": "Couplings W"},
+            headline=("W",),
+            axes={"frequency": ("frequency", "kHz", 1e-3)},
+            sample="bin",
+            label_note="Labels read W[to column, from column]. ",
+            citations=[("Nobody N (2024). Columns.", "https://example.org/columns")],
+        )
+
+    def sample(self, data):
+        decay = numpyro.sample("decay", dist.Normal(0.0, 0.1))
+        W = numpyro.sample("W", dist.Normal(np.zeros((3, 3)), 1.0).to_event(2))
+        basis = jnp.stack([data["frequency"] ** k for k in range(3)], axis=1) / 1e6
+        mean = jnp.exp(-decay) * basis @ W.T[:, :2]
+        numpyro.sample("power", bayesdcm.observe.gaussian(mean, 4.0), obs=data["power"])
+
+    program = sample
+
+    def prepare(self, data):
+        return data
+
+    def labels(self, data):
+        pairs = [f"W[{i}, {j}]" for i in self.names for j in self.names]
+        return {"decay": ["decay"], "W": pairs}
+
+    def dims(self):
+        return {"W": ("to", "from"), "power": ("frequency", "lead")}
+
+    def coords(self, data):
+        leads = np.array(["left", "right"])
+        return {
+            "to": self.names, "from": self.names, "frequency": data["frequency"], "lead": leads,
+        }  # fmt: skip
+
+    def constants(self, data):
+        return {}
+
+    def restore(self, values, data):
+        return values
+
+    arrange = restore
+
+    def __repr__(self):
+        return "Columns(3)"
+
+
+@pytest.fixture(scope="module")
+def columns():
+    frequency = np.linspace(100.0, 1000.0, 40)
+    W = np.array([[0.0, 2.0], [1.0, 0.0], [0.0, 2.0]])
+    mean = np.stack([frequency**k for k in range(3)], axis=1) @ W / 1e6
+    noise = np.random.default_rng(0).normal(0, np.exp(-2.0), mean.shape)
+    data = {"frequency": frequency, "power": mean + noise}
+    return bayesdcm.fit(Columns(), data, progress=False, draws=200)
+
+
+def test_a_model_with_other_nouns_and_axes_is_drawn_with_them(columns):
+    figure = plot.plot_fit(columns)
+    assert figure.get_supxlabel() == "frequency (kHz)"
+    assert [ax.get_ylabel() for ax in figure.axes] == ["left", "right"]
+    np.testing.assert_allclose(figure.axes[0].lines[-1].get_xdata()[[0, -1]], [0.1, 1.0])
+    residuals = plot.plot_residuals(columns)
+    assert residuals.axes[3].get_xlabel() == "lag (kHz)"
+    assert residuals.axes[2].get_xlabel() == "frequency (kHz)"
+    network = plot.plot_network(columns)
+    assert network.get_title(loc="left") == "Couplings W in nA (laplace)"
+    assert {"K1", "K2", "K3"} <= set(texts(network))
+    matrix = plot.plot_connectivity(columns, "W")
+    assert (matrix.get_xlabel(), matrix.get_ylabel()) == ("from column", "to column")
+    assert "posterior mean (nA)" in texts(matrix)
+    densities = plot.plot_posterior(columns)
+    assert densities.axes[0].get_title(loc="left") == "W[K1, K1]"
+    assert densities.axes[0].get_xlabel() == "nA"
+    assert isinstance(plot.plot_subjects([columns, columns], "right"), Figure)
+    with pytest.raises(ValueError, match="those of W are in nA; plot_network"):
+        plot.plot_connection_strengths(columns)
+    with pytest.raises(ValueError, match="such as 'W'; got 'decay', which has the axes"):
+        plot.plot_connectivity(columns, "decay")
+
+
+def test_its_report_has_its_nouns_units_and_citations(columns, tmp_path):
+    text = write_report(columns, tmp_path / "columns.html").read_text(encoding="utf-8")
+    assert (
+        "Connections among 3 columns (K1, K2, K3), fitted to 40 bins from 0.1 to 1 kHz, by" in text
+    )
+    assert "Labels read W[to column, from column]." in text
+    assert "Nobody N (2024). Columns." in text and "https://example.org/columns" in text
+    assert "Couplings W: " in text and " nA (P" in text
+    assert "In nA; rows receive, columns send." in text and "influenced column;" in text
+    assert text.count("<svg") == 6
