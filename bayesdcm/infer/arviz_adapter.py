@@ -108,6 +108,20 @@ def dataset(
     return found.assign_coords({**counted, **known})
 
 
+def axis_names(array: xr.DataArray, axis: str) -> list[str]:
+    """Names along an axis, numbers where it has none.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> array = xr.DataArray([1.0, 2.0], dims="to", coords={"to": ["V1", "V5"]})
+    >>> axis_names(array, "to")
+    ['V1', 'V5']
+    """
+    values = array[axis].values if axis in array.coords else range(array.sizes[axis])
+    return [str(value) for value in values]
+
+
 def _free_name(name: str, taken: Container[str]) -> str:
     while name in taken:
         name += "_dim"

@@ -184,10 +184,7 @@ def _entry(array: Any, name: str, index: tuple[int, ...]) -> str:
     dims = [d for d in array.dims if d not in ("chain", "draw")]
     if not dims:
         return name
-    names = [
-        str(array[d].values[i]) if d in array.coords else str(i)
-        for d, i in zip(dims, index, strict=True)
-    ]
+    names = [arviz_adapter.axis_names(array, d)[i] for d, i in zip(dims, index, strict=True)]
     return f"{name}[{', '.join(names)}]"
 
 

@@ -10,6 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy.stats import chi2
 
+from bayesdcm.infer.arviz_adapter import axis_names
 from bayesdcm.infer.divergence import kept_draws
 from bayesdcm.infer.findings import add
 
@@ -82,8 +83,8 @@ def _say(
     largest: NDArray,
     suspect: NDArray,
 ) -> None:
-    modes = np.asarray(_names(observed, "mode"))
-    conditions = _names(observed, "condition")
+    modes = np.asarray(axis_names(observed, "mode"))
+    conditions = axis_names(observed, "condition")
     total = 1 - float(residual.var("time").sum() / observed.var("time").sum())
     little = (explained < LITTLE) & suspect
     if little.any():
@@ -120,11 +121,6 @@ def _explained(residual: xr.DataArray, observed: xr.DataArray) -> xr.DataArray:
     """Share of the variance over time; not a number where nothing varies."""
     variance = observed.var("time")
     return 1 - residual.var("time") / variance.where(variance > 0)
-
-
-def _names(array: xr.DataArray, dim: str) -> list[str]:
-    values = array[dim].values if dim in array.coords else range(array.sizes[dim])
-    return [str(value) for value in values]
 
 
 def _add_channels(idata: Any, mean: NDArray, facts: dict[str, Any]) -> None:

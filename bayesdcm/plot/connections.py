@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesdcm.plot.quantities import CONSTANT, axis_names, check_fit, flat_draws, sign_probability
+from bayesdcm.infer.arviz_adapter import axis_names
+from bayesdcm.plot.quantities import CONSTANT, check_fit, flat_draws, sign_probability
 
 # Arrays of connections between nodes, the one to draw first.
 SITES = ("effective_connectivity", "A")

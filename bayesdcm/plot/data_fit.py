@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from numpy.typing import NDArray
 
-from bayesdcm.plot.quantities import axis_names
+from bayesdcm.infer.arviz_adapter import axis_names
 from bayesdcm.plot.series import Series, fitted_series, power_of_thousand, power_text
 from bayesdcm.plot.style import INK, MUTED, colour, heading, legend, tidy
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesdcm.infer.arviz_adapter import axis_names
 from bayesdcm.infer.divergence import finite_draws
 
 # Below this the spread of the prior draws of a constant is rounding error.
@@ -115,12 +116,6 @@ def quantity(fit: Any, name: str) -> Quantity:
         dims=dims,
         names={dim: axis_names(array, dim) for dim in dims},
     )
-
-
-def axis_names(array: Any, dim: str) -> list[str]:
-    """Names along an axis, numbers where it has none."""
-    values = array[dim].values if dim in array.coords else range(array.sizes[dim])
-    return [str(value) for value in values]
 
 
 def check_fit(fit: Any) -> None:

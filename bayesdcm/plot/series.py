@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesdcm.infer.arviz_adapter import axis_names
 from bayesdcm.infer.divergence import left_out_text
-from bayesdcm.plot.quantities import axis_names, check_fit, finite, flat_draws
+from bayesdcm.plot.quantities import check_fit, finite, flat_draws
 
 # Axes that series run along, where data have one of them; otherwise it is their first.
 RUNNING = ("time", "frequency")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
@@ -91,40 +91,32 @@ def plot_subjects(
     return draw_subjects(subjects, region, limit, figure)
 
 
-def _named(group: Any) -> list[tuple[str, Any]]:
+def check_group(group: Any) -> None:
+    """Raise where a group is empty, or holds fits of several models."""
+    if len(getattr(group, "models", ())) > 1:
+        raise ValueError(
+            f"group holds several models, {', '.join(map(repr, group.models))}; choose one, "
+            f"such as group[{group.models[0]!r}]"
+        )
+    if not len(group):
+        raise ValueError("group must hold at least one fit, got none")
+
+
+def _named(group: Any) -> Iterable[tuple[str, Any]]:
     if isinstance(group, Mapping):
         items = [(str(name), fit) for name, fit in group.items()]
     elif isinstance(group, Sequence) and not isinstance(group, str):
-        if len(getattr(group, "models", ())) > 1:
-            raise ValueError(
-                f"group holds several models, {', '.join(map(repr, group.models))}; choose one, "
-                f"such as group[{group.models[0]!r}]"
-            )
         names = getattr(group, "subjects", [str(i + 1) for i in range(len(group))])
         # Fits of a group are read when asked for, and forgotten when nobody holds them.
         items = ((str(name), fit) for name, fit in zip(names, group, strict=True))
     else:
         raise TypeError(f"group must hold fits, one a subject, got {type(group).__name__}")
-    if not len(group):
-        raise ValueError("group must hold at least one fit, got none")
+    check_group(group)
     return items
 
 
 def thin(name: str, fit: Any) -> Subject:
-    """What is drawn of a subject, without the fit's draws.
-
-    Parameters
-    ----------
-    name : str
-        The subject.
-    fit : Fit
-        With its data.
-
-    Returns
-    -------
-    Subject
-        Some kilobytes.
-    """
+    """What is drawn of a subject, without the draws of its fit: some kilobytes."""
     series = fitted_series(fit)
     group, data = fit.idata.posterior_predictive, fit.idata.observed_data[series.site]
     # The median: draws at which the model nearly diverges would spoil a mean.
@@ -148,20 +140,7 @@ def draw_subjects(
     limit: int = LIMIT,
     figure: Figure | SubFigure | None = None,
 ) -> Figure | SubFigure:
-    """The figure of `plot_subjects`, from what was kept of each subject.
-
-    Parameters
-    ----------
-    subjects : sequence of Subject
-        From `thin`.
-    region, limit, figure
-        As in `plot_subjects`.
-
-    Returns
-    -------
-    matplotlib.figure.Figure or matplotlib.figure.SubFigure
-        One row for each subject.
-    """
+    """The figure of `plot_subjects`, from what `thin` kept of each subject."""
     first = subjects[0]
     subjects = [_like(first, one) for one in subjects]
     region = chosen(region, first.columns, "region")[0]

@@ -12,7 +12,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure, SubFigure
 from numpy.typing import ArrayLike, NDArray
 
-from bayesdcm.plot.quantities import axis_names
+from bayesdcm.infer.arviz_adapter import axis_names
 from bayesdcm.plot.series import fitted_series
 from bayesdcm.plot.style import DIVERGING, heading
 

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from bayesdcm import __version__, plot
+from bayesdcm import plot
 from bayesdcm.infer.findings import listed
 from bayesdcm.plot.group_effects import covariate_title
 from bayesdcm.plot.labels import parsed
 from bayesdcm.plot.style import probability_text, signed
-from bayesdcm.plot.subjects import Subject, draw_subjects, thin
+from bayesdcm.plot.subjects import Subject, check_group, draw_subjects, thin
 from bayesdcm.report import words
-from bayesdcm.report.page import as_rows, render, versions, write_whole
-from bayesdcm.report.svg import inline_svg
+from bayesdcm.report.page import as_rows, checked_path, write_page
+from bayesdcm.report.svg import Figures
 
 # Most effects of a covariate that findings list.
 LISTED = 12
@@ -87,17 +86,13 @@ def write_group_report(
     TypeError, ValueError
         If `group` is not the fits of one model.
     """
-    path = Path(path)
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"path: the folder '{path.parent}' does not exist")
+    path = checked_path(path)
     _check(group)
     diagnosis = group.diagnose(progress=False) if diagnosis is None else diagnosis
     subjects = _thin(group)
     fit = group[0]
     content = {
         "title": title,
-        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "version": __version__,
         "subject": _subject(group, fit),
         "notes": list(notes),
         "verdicts": _verdicts(group, diagnosis, effects),
@@ -113,11 +108,9 @@ def write_group_report(
         "diagnosis_note": DIAGNOSIS_NOTE,
         "problems": diagnosis.sentences(),
         "settings": _settings(group, fit, effects, dict(settings or {})),
-        "versions": versions(),
         "citations": _citations(fit, effects),
     }
-    write_whole(path, render("group.html", content))
-    return path
+    return write_page(path, "group.html", content)
 
 
 def _check(group: Any) -> None:
@@ -126,13 +119,7 @@ def _check(group: Any) -> None:
             f"group must be the fits of a group, from bayesdcm.fit_group, got "
             f"{type(group).__name__}"
         )
-    if len(group.models) > 1:
-        raise ValueError(
-            f"group holds several models, {', '.join(map(repr, group.models))}; choose one, such "
-            f"as group[{group.models[0]!r}]"
-        )
-    if not len(group):
-        raise ValueError("group must hold at least one fit, got none")
+    check_group(group)
 
 
 def _thin(group: Any) -> list[Subject]:
@@ -222,13 +209,8 @@ def _findings_note(search: Any) -> str:
     )
 
 
-def _figures(subjects: list[Subject], effects: Any, search: Any) -> list[tuple[str, str, str]]:
-    """Heading, explanation and SVG of all figures."""
-    drawn: list[tuple[str, str, str]] = []
-
-    def add(heading: str, text: str, figure: Any) -> None:
-        drawn.append((heading, text, inline_svg(figure, f"figure{len(drawn)}", heading)))
-
+def _figures(subjects: list[Subject], effects: Any, search: Any) -> Figures:
+    drawn = Figures()
     if effects is not None:
         text = "Each parameter's group mean, and what a unit of each covariate adds to it."
         if search is not None:
@@ -236,9 +218,9 @@ def _figures(subjects: list[Subject], effects: Any, search: Any) -> list[tuple[s
                 " Diamonds: the average over reduced models, in all of which effects are off that "
                 "the best of them lacks."
             )
-        add("Effects on the group", text, plot.plot_group_effects(effects, overlay=search))
+        drawn.add("Effects on the group", text, plot.plot_group_effects(effects, overlay=search))
         if any(parsed(label).places for label in effects.parameters):
-            add(
+            drawn.add(
                 "Evidence for connections",
                 "The posterior probability of the sign; rows receive, columns send."
                 if search is None
@@ -247,16 +229,16 @@ def _figures(subjects: list[Subject], effects: Any, search: Any) -> list[tuple[s
                 plot.plot_connection_evidence(effects if search is None else search),
             )
         if search is not None:
-            add("Search among reduced models", "", plot.plot_model_search(search))
+            drawn.add("Search among reduced models", "", plot.plot_model_search(search))
         for covariate in effects.covariates[1:] or effects.covariates:
-            add(
+            drawn.add(
                 f"Subjects against the group: {covariate}",
                 "Parameters with the most probable effects. Estimates that a subject's data leave "
                 "uncertain move towards the group's prediction.",
                 plot.plot_subject_parameters(effects, covariate),
             )
     if subjects:
-        add("Data and fit of the subjects", "", draw_subjects(subjects))
+        drawn.add("Data and fit of the subjects", "", draw_subjects(subjects))
     return drawn
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from bayesdcm.compare.posteriors import compare_posteriors
 from bayesdcm.plot.connections import Connections, connections, has_connections
 from bayesdcm.plot.quantities import named_fits
 from bayesdcm.report import words
-from bayesdcm.report.svg import inline_svg
+from bayesdcm.report.svg import Figures
 
 PACKAGES = ("numpyro", "jax", "arviz", "numpy")
 COLUMN_WORDS = {
@@ -78,32 +78,40 @@ def write_report(
     TypeError, ValueError
         If `fits` holds no fit, or fits of different models.
     """
+    path = checked_path(path)
+    found = _content(named_fits(fits), dict(beside or {}), dict(settings or {}))
+    return write_page(path, "template.html", found | {"title": title, "notes": list(notes)})
+
+
+def checked_path(path: str | os.PathLike[str]) -> Path:
+    """The path of a page to come; its folder exists."""
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"path: the folder '{path.parent}' does not exist")
-    named = named_fits(fits)
-    write_whole(
-        path,
-        render(
-            "template.html",
-            _content(named, dict(beside or {}), title, list(notes), dict(settings or {})),
-        ),
-    )
     return path
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a file, whole or not at all."""
+def write_page(path: Path, template: str, content: Mapping[str, Any]) -> Path:
+    """Write the page that a template makes of its content, whole or not at all."""
+    text = _render(
+        template,
+        {
+            **content,
+            "versions": _versions(),
+            "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+            "version": __version__,
+        },
+    )
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         part.write_text(text, encoding="utf-8")
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+    return path
 
 
-def render(template: str, content: Mapping[str, Any]) -> str:
-    """The page that a template makes of its content."""
+def _render(template: str, content: Mapping[str, Any]) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -117,11 +125,7 @@ def render(template: str, content: Mapping[str, Any]) -> str:
 
 
 def _content(
-    fits: dict[str, Any],
-    beside: dict[str, Any],
-    title: str,
-    notes: list[str],
-    settings: dict[str, Any],
+    fits: dict[str, Any], beside: dict[str, Any], settings: dict[str, Any]
 ) -> dict[str, Any]:
     """Gather everything the template shows."""
     diagnoses = {name: fit.diagnose() for name, fit in fits.items()}
@@ -131,7 +135,6 @@ def _content(
         (fit for fit in fits.values() if fit.posterior.method.exact), next(iter(fits.values()))
     )
     return {
-        "title": title,
         "subject": words.subject(fits),
         "verdicts": [
             (words.verdict(name, fits[name], found), found.ok, found.problems)
@@ -140,74 +143,59 @@ def _content(
         "agreement": [] if comparison is None else words.agreement(comparison),
         "findings": words.findings(best),
         "findings_note": words.findings_note(best),
-        "notes": notes,
         "figures": _figures(fits, best, comparison),
         "summaries": [(name, as_rows(fit.summary(), "parameter")) for name, fit in fits.items()],
         "label_note": best.facts.label_note,
         "comparison": None if comparison is None else as_rows(comparison.set_index("parameter")),
         "reference": "" if comparison is None else comparison.attrs["reference"],
         "settings": _settings(fits, settings),
-        "versions": versions(),
-        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "citations": words.citations(fits),
-        "version": __version__,
     }
 
 
-def _figures(
-    fits: dict[str, Any], best: Any, comparison: pd.DataFrame | None
-) -> list[tuple[str, str, str]]:
-    """Draw all figures: heading, explanation, SVG."""
-    drawn: list[tuple[str, str, str]] = []
-    patterns = ""
-    if any("mode" in array.dims for array in best.idata.observed_data.data_vars.values()):
-        patterns = (
-            " Channel modes are patterns over the channels in which the model predicts signal."
-        )
-
-    def add(heading: str, text: str, draw: Callable[..., Any], *arguments: Any) -> None:
-        svg = inline_svg(draw(*arguments), f"figure{len(drawn)}", heading)
-        drawn.append((heading, text, svg))
-
+def _figures(fits: dict[str, Any], best: Any, comparison: pd.DataFrame | None) -> Figures:
+    """Draw all figures."""
+    drawn = Figures()
     if has_connections(best):
-        _add_connections(best, connections(best), add)
-    add("Data and fit", f"Posterior of the noise-free signal, confounds included.{patterns}",
-        plot.plot_fit, best)  # fmt: skip
-    add(
-        "Posterior densities",
-        "The parameters that differ most between the fits."
-        if len(fits) > 1
-        else "The first parameters of the model.",
-        plot.plot_posterior,
-        fits,
-    )
+        _add_connections(best, connections(best), drawn)
+    text = "Posterior of the noise-free signal, confounds included."
+    if any("mode" in array.dims for array in best.idata.observed_data.data_vars.values()):
+        text += " Channel modes are patterns over the channels in which the model predicts signal."
+    drawn.add("Data and fit", text, plot.plot_fit(best))
+    several = "The parameters that differ most between the fits."
+    text = several if len(fits) > 1 else "The first parameters of the model."
+    drawn.add("Posterior densities", text, plot.plot_posterior(fits))
     if comparison is not None:
-        add("Agreement of the fits", "Each parameter against the reference.",
-            plot.plot_comparison, comparison)  # fmt: skip
-    add("Residuals", "Autocorrelation outside the grey band means that noise is not as the model "
-        "takes it to be.", plot.plot_residuals, best)  # fmt: skip
+        text = "Each parameter against the reference."
+        drawn.add("Agreement of the fits", text, plot.plot_comparison(comparison))
+    text = (
+        "Autocorrelation outside the grey band means that noise is not as the model takes it to be."
+    )
+    drawn.add("Residuals", text, plot.plot_residuals(best))
     for name, fit in fits.items():
         if not fit.posterior.method.exact:
-            add(f"Convergence of {name}", "", plot.plot_free_energy, fit)
+            drawn.add(f"Convergence of {name}", "", plot.plot_free_energy(fit))
     return drawn
 
 
-def _add_connections(best: Any, found: Connections, add: Callable[..., None]) -> None:
+def _add_connections(best: Any, found: Connections, drawn: Figures) -> None:
     node = best.facts.node or "node"
     inside = "" if found.relative else f"; self-connections stand inside the {node}s"
-    add("Network", f"Arrows run from the influencing to the influenced {node}{inside}.",
-        plot.plot_network, best)  # fmt: skip
+    text = f"Arrows run from the influencing to the influenced {node}{inside}."
+    drawn.add("Network", text, plot.plot_network(best))
     if found.relative:
-        add("Connection strengths", "On the left in each condition; on the right what conditions "
-            "change. P is the posterior probability of the direction of the change.",
-            plot.plot_connection_strengths, best)  # fmt: skip
+        text = (
+            "On the left in each condition; on the right what conditions change. P is the "
+            "posterior probability of the direction of the change."
+        )
+        drawn.add("Connection strengths", text, plot.plot_connection_strengths(best))
         return
     unit = f"In {found.unit or 'arbitrary units'}{', without input' * words.is_driven(best)}"
-    add(found.title, f"{unit}; rows receive, columns send.", plot.plot_connectivity, best,
-        found.site)  # fmt: skip
+    text = f"{unit}; rows receive, columns send."
+    drawn.add(found.title, text, plot.plot_connectivity(best, found.site))
     if any(not change.gates for entry in found.entries for change in entry.changes):
-        add("Modulations", "What each input adds while it is on.",
-            plot.plot_connectivity, best, "B")  # fmt: skip
+        text = "What each input adds while it is on."
+        drawn.add("Modulations", text, plot.plot_connectivity(best, "B"))
 
 
 def as_rows(table: pd.DataFrame, index_name: str = "parameter") -> dict[str, Any]:
@@ -250,8 +238,7 @@ def _plain(value: Any) -> str:
     return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
-def versions() -> str:
-    """Name the software that made a report."""
+def _versions() -> str:
     parts = [f"bayesdcm {__version__}"]
     parts += [f"{name} {importlib.metadata.version(name)}" for name in PACKAGES]
     return ", ".join([*parts, f"Python {platform.python_version()}"])

@@ -46,3 +46,11 @@ def inline_svg(drawn: Any, prefix: str, label: str) -> str:
     text = re.sub(r"url\(#", f"url(#{prefix}-", text)
     quoted = label.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
     return text.replace("<svg ", f'<svg role="img" aria-label="{quoted}" ', 1)
+
+
+class Figures(list[tuple[str, str, str]]):
+    """Figures of a page: heading, explanation and SVG of each."""
+
+    def add(self, heading: str, text: str, drawn: Any) -> None:
+        """Append what a plotting function returned."""
+        self.append((heading, text, inline_svg(drawn, f"figure{len(self)}", heading)))

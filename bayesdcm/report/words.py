@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from bayesdcm.infer.arviz_adapter import axis_names
 from bayesdcm.models.facts import Citation
 from bayesdcm.plot.connections import (
     Connection,
@@ -17,7 +18,6 @@ from bayesdcm.plot.connections import (
     has_connections,
     percent_interval,
 )
-from bayesdcm.plot.quantities import axis_names
 from bayesdcm.plot.series import data_axes
 from bayesdcm.plot.style import NBSP, probability_text, signed
 
