@@ -203,34 +203,13 @@ class EvokedDCM(DCM):
         return by_source(name, value, self.source_names)
 
     def channel_space(self, data: EvokedData) -> ChannelSpace:
-        """Channels, modes and the data in them, as the model takes them.
-
-        Parameters
-        ----------
-        data : EvokedData
-            The data set.
-
-        Returns
-        -------
-        ChannelSpace
-            Worked out once for a data set.
-        """
+        """Channels, modes and the data in them; worked out once for a data set."""
         return self.parts.observer.channel_space(data, self._of_observer)
 
     def states(self, parameters: Mapping[str, jax.Array], prepared: Prepared) -> jax.Array:
-        """States of all sources relative to rest.
+        """States of all sources relative to rest, (conditions, times, sources, states).
 
-        Parameters
-        ----------
-        parameters : mapping
-            Full neural parameter arrays by name.
-        prepared : Prepared
-            From `prepare`.
-
-        Returns
-        -------
-        jax.Array
-            Shape (conditions, times, sources, states).
+        Of full neural parameter arrays and what `prepare` gives.
         """
         neural, solver, observer = self.parts
         return solver.solve(neural, observer, parameters, prepared.steps)
@@ -268,23 +247,7 @@ class EvokedDCM(DCM):
         modulation: ArrayLike | None = None,
         inputs: ArrayLike | None = None,
     ) -> EvokedDCM:
-        """The same model with connections switched off.
-
-        Parameters
-        ----------
-        forward, backward, lateral, modulation, inputs : array_like, optional
-            Switches in the shape of the model's own (or 0 for none at all); a connection stays
-            on where both the model and this array have it on. None: as it is.
-
-        Returns
-        -------
-        EvokedDCM
-            The restricted model.
-
-        Raises
-        ------
-        ValueError
-            If a shape disagrees, or a switch is on that the model has off.
+        """The same model with connections switched off, see `DCM.restrict`.
 
         Examples
         --------

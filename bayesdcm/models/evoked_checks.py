@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesdcm.data.named_axes import in_order
-from bayesdcm.models.structure import square, switches
+from bayesdcm.neural.switches import square, switches
 from bayesdcm.observe.channels import checked_numbers, checked_positions
 
 if TYPE_CHECKING:

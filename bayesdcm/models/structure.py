@@ -1,4 +1,4 @@
-"""Validation of connection switches, binary and read-only, and of what models share besides."""
+"""Validation of what models share: restrictions, signal-to-noise ratios."""
 
 from __future__ import annotations
 
@@ -9,88 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bayesdcm.data.named_axes import check_unnamed
-
-
-def switches(
-    name: str, value: ArrayLike, shape: tuple[int | None, ...], axes: str
-) -> NDArray[np.float64]:
-    """Check an array of 0/1 switches and return it as a read-only float array.
-
-    Parameters
-    ----------
-    name : str
-        Name of the argument, for messages.
-    value : array_like
-        The switches.
-    shape : tuple of int or None
-        Expected shape; None where any length is allowed.
-    axes : str
-        What the axes are, for messages.
-
-    Returns
-    -------
-    ndarray
-        Zeros and ones.
-
-    Raises
-    ------
-    TypeError
-        If `value` is not an array of numbers.
-    ValueError
-        If its shape is wrong, an entry is neither 0 nor 1, or it is a table with names.
-
-    Examples
-    --------
-    >>> switches("A", [[1, 0], [1, 1]], (2, 2), "to, from").tolist()
-    [[1.0, 0.0], [1.0, 1.0]]
-    """
-    check_unnamed(name, value, _advice(name, axes))
-    try:
-        array = np.array(value, dtype=float)
-    except (TypeError, ValueError) as error:
-        raise TypeError(
-            f"{name} must be an array of 0 and 1 with axes ({axes}), got {value!r}"
-        ) from error
-    if array.ndim != len(shape) or any(
-        want is not None and got != want for got, want in zip(array.shape, shape, strict=True)
-    ):
-        expected = ", ".join("any" if want is None else str(want) for want in shape)
-        raise ValueError(
-            f"{name} must have shape ({expected}) with axes ({axes}), got {array.shape}"
-        )
-    wrong = ~np.isin(array, (0.0, 1.0))
-    if wrong.any():
-        raise ValueError(
-            f"{name} must hold only 0 (off) and 1 (on), got {array[wrong][0]:g}; "
-            "priors belong to the model, not to its switches"
-        )
-    array.flags.writeable = False
-    return array
-
-
-def _advice(name: str, axes: str) -> str:
-    return (
-        f"a model holds no names of what its axes ({axes}) are: put {name} in the order of the "
-        f"names in the data, such as {name}.loc[names, names], and give {name}.to_numpy()"
-    )
-
-
-def square(name: str, value: ArrayLike) -> NDArray[np.float64]:
-    """Check a square matrix of switches with axes (to, from).
-
-    Examples
-    --------
-    >>> square("A", [[1]]).shape
-    (1, 1)
-    """
-    array = switches(name, value, (None, None), "to, from")
-    if array.shape[0] != array.shape[1]:
-        raise ValueError(
-            f"{name} must be square, one row and one column a region, got shape {array.shape}"
-        )
-    if array.size == 0:
-        raise ValueError(f"{name} must not be empty, got shape {array.shape}")
-    return array
+from bayesdcm.neural.switches import advice, switches
 
 
 def check_snr(snr: Any) -> None:
@@ -124,7 +43,7 @@ def restricted(name: str, own: NDArray | None, value: ArrayLike) -> NDArray:
     """
     if own is None:
         raise ValueError(f"{name} cannot be restricted: the model has none")
-    check_unnamed(name, value, _advice(name, "as in the model"))
+    check_unnamed(name, value, advice(name, "as in the model"))
     kept = np.zeros_like(own) if np.ndim(value) == 0 and value == 0 else np.asarray(value)
     # One effect or one input may come without that axis.
     if name in ("modulation", "inputs") and kept.ndim == own.ndim - 1 and kept.size == own.size:

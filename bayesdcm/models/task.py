@@ -17,8 +17,8 @@ from bayesdcm.integrate import BilinearExpansion, ExactCascade, RungeKutta
 from bayesdcm.integrate.grid import TimeGrid
 from bayesdcm.models.dcm import DCM, Parts
 from bayesdcm.models.facts import Facts
-from bayesdcm.models.structure import square, switches
 from bayesdcm.neural import Bilinear, TwoState
+from bayesdcm.neural.switches import square, switches
 from bayesdcm.observe import Balloon
 
 INTEGRATORS = ("nonlinear", "bilinear")
@@ -173,35 +173,11 @@ class TaskDCM(DCM):
         return with_changes(super().facts(), wide_noise="integrator='nonlinear'" if as_spm else "")
 
     def time_grid(self, design: Any) -> TimeGrid:
-        """Steps and sample points of the model's integrator.
-
-        Parameters
-        ----------
-        design : BoldData or BoldDesign
-            Inputs and timing.
-
-        Returns
-        -------
-        TimeGrid
-            What depends on data but not on parameters.
-        """
+        """Steps and sample points of the integrator for a BoldData or BoldDesign."""
         return self._steps(design)
 
     def response(self, parameters: Mapping[str, jax.Array], grid: TimeGrid) -> jax.Array:
-        """Percent signal change on a prepared grid.
-
-        Parameters
-        ----------
-        parameters : mapping
-            Full arrays, all of them present.
-        grid : TimeGrid
-            From `time_grid`.
-
-        Returns
-        -------
-        jax.Array
-            Shape (scans, regions).
-        """
+        """Percent signal change (scans, regions) of full arrays, on a grid of `time_grid`."""
         neural, solver, observer = self.parts
         return solver.solve(neural, observer, parameters, grid)
 
@@ -212,23 +188,7 @@ class TaskDCM(DCM):
         C: ArrayLike | None = None,
         D: ArrayLike | None = None,
     ) -> TaskDCM:
-        """The same model with connections switched off.
-
-        Parameters
-        ----------
-        A, B, C, D : array_like, optional
-            Switches in the shape of the model's own (or 0 for none at all); a connection stays
-            on where both the model and this array have it on. None: as it is.
-
-        Returns
-        -------
-        TaskDCM
-            The restricted model.
-
-        Raises
-        ------
-        ValueError
-            If a shape disagrees, or a switch is on that the model has off.
+        """The same model with connections switched off, see `DCM.restrict`.
 
         Examples
         --------

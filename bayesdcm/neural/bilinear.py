@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesdcm.neural.base import NeuralModel, Parameters, Prior
+from bayesdcm.neural.switches import square, switches
 
 INPUT_SCALE = 1 / 16
 SELF_CONNECTION = 0.5
@@ -117,6 +118,20 @@ class ModulatedByInputs(NeuralModel):
         "check that the effective connectivity has no eigenvalue with positive real part under "
         "any input"
     )
+
+    def __post_init__(self) -> None:
+        A = square("A", self.A)
+        n, n_inputs = len(A), np.shape(self.C)[-1]
+        shapes = {
+            "A": ((n, n), "to, from"),
+            "B": ((n_inputs, n, n), "input, to, from"),
+            "C": ((n, n_inputs), "to, input"),
+            "D": ((n, n, n), "gating region, to, from"),
+        }
+        for name, (shape, axes) in shapes.items():
+            if name != "D" or self.D is not None:
+                checked = switches(name, getattr(self, name), shape, axes)
+                object.__setattr__(self, name, checked)
 
     @property
     def n_nodes(self) -> int:

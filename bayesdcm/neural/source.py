@@ -12,25 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesdcm.neural.base import NodeModel, Parameters, Prior
+from bayesdcm.neural.switches import switches
 
 TIMING_VARIANCE = 1 / 16
-
-
-def _checked(name: str, value: NDArray[np.float64], shape: tuple[int, ...], axes: str) -> NDArray:
-    """Binary array of a shape in which -1 stands for any length, read-only."""
-    array = np.array(value, dtype=float)
-    fits = array.ndim == len(shape) and all(
-        want in (-1, got) for got, want in zip(array.shape, shape, strict=True)
-    )
-    if not fits:
-        expected = ", ".join("any" if want == -1 else str(want) for want in shape)
-        raise ValueError(
-            f"{name} must have shape ({expected}) with axes ({axes}), got {array.shape}"
-        )
-    if not np.isin(array, (0.0, 1.0)).all():
-        raise ValueError(f"{name} must hold only 0 (off) and 1 (on), got other numbers")
-    array.setflags(write=False)
-    return array
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,11 +78,11 @@ class SourceModel(NodeModel):
             "forward": ((n, n), "to, from"),
             "backward": ((n, n), "to, from"),
             "lateral": ((n, n), "to, from"),
-            "modulation": ((-1, n, n), "effect, to, from"),
-            "inputs": ((n, -1), "to, input"),
+            "modulation": ((None, n, n), "effect, to, from"),
+            "inputs": ((n, None), "to, input"),
         }
         for name, (shape, axes) in shapes.items():
-            object.__setattr__(self, name, _checked(name, getattr(self, name), shape, axes))
+            object.__setattr__(self, name, switches(name, getattr(self, name), shape, axes))
 
     @property
     def n_nodes(self) -> int:

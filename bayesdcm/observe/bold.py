@@ -16,6 +16,7 @@ from bayesdcm.data.bold_validation import LARGEST_RANGE
 from bayesdcm.data.validation import warn_caller
 from bayesdcm.integrate.grid import TimeGrid
 from bayesdcm.neural.base import NeuralModel, Parameters, Prior
+from bayesdcm.neural.bilinear import Bilinear
 from bayesdcm.observe import balloon
 from bayesdcm.observe.base import SPM_NOISE, WIDE_NOISE, Observer, noise_prior
 from bayesdcm.observe.gaussian import (
@@ -241,11 +242,7 @@ class Balloon(BoldObserver):
     )
     longest_step: ClassVar[float] = LONGEST_STEP
     citations = (
-        (
-            "Friston KJ, Harrison L, Penny W (2003). Dynamic causal modelling. NeuroImage "
-            "19:1273-1302.",
-            "https://doi.org/10.1016/S1053-8119(03)00202-7",
-        ),
+        Bilinear.citation,
         (
             "Zeidman P et al. (2019). A guide to group effective connectivity analysis, part 1: "
             "first level analysis with DCM for fMRI. NeuroImage 200:174-190.",

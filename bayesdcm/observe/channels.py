@@ -22,6 +22,7 @@ from bayesdcm.data.evoked import EvokedData
 from bayesdcm.data.head import GridHead, SurfaceHead
 from bayesdcm.data.named_axes import check_unnamed
 from bayesdcm.neural.base import NeuralModel, Parameters, Prior
+from bayesdcm.neural.erp import ERP
 from bayesdcm.observe.base import SPM_NOISE, WIDE_NOISE, Observer, noise_prior
 from bayesdcm.observe.channel_modes import channel_modes
 from bayesdcm.observe.evoked_preparation import dct_basis, feature_scale, residual_matrix
@@ -220,13 +221,7 @@ class ChannelObserver(Observer):
         "time": ("time after the stimulus", "ms", 1e3)
     }
     headline: ClassVar[tuple[str, ...]] = ("B", "A")
-    citations = (
-        (
-            "David O, Kiebel SJ, Harrison LM, Mattout J, Kilner JM, Friston KJ (2006). Dynamic "
-            "causal modeling of evoked responses in EEG and MEG. NeuroImage 30:1255-1272.",
-            "https://doi.org/10.1016/j.neuroimage.2005.10.045",
-        ),
-    )
+    citations = (ERP.citation,)
 
     def __post_init__(self) -> None:
         """Check arrays, which become read-only."""
