@@ -160,3 +160,18 @@ def test_firing_probability_has_derivatives_at_the_threshold():
     z = np.linspace(-4, 4, 9)
     expected = 0.5 + np.sign(z) * np.sqrt(1 - np.exp(-2 * z**2 / np.pi)) / 2
     np.testing.assert_allclose(firing_probability(z), expected, rtol=0, atol=1e-15)
+
+
+def test_local_dynamics_and_coupling_come_apart(model, points):
+    """Given what it receives, a source knows nothing of others; what it sends is its own."""
+    x, u, parameters = first(points)
+    received = model.received(model.sent(x, parameters), parameters)
+    same(model.local(x, received, u, parameters), model.flow(x, u, parameters), 1e-14)
+    alone = jax.jacfwd(lambda x: model.local(x, received, u, parameters))(x)
+    assert np.abs(alone[[0, 1], :, [0, 1]]).max() > 0
+    assert np.abs(alone[[0, 1], :, [1, 0]]).max() == 0
+    sending = jax.jacfwd(lambda x: model.sent(x, parameters))(x)
+    assert np.abs(sending[:, [0, 1], [0, 1]]).max() > 0
+    assert np.abs(sending[:, [0, 1], [1, 0]]).max() == 0
+    reached = jax.jacfwd(lambda x: model.received(model.sent(x, parameters), parameters))(x)
+    assert np.abs(reached[:, [0, 1], [1, 0]]).max() > 0

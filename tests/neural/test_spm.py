@@ -99,3 +99,27 @@ def test_rest_without_input_is_a_fixed_point(cases):
     _, (x, u, parameters) = states_and_parameters(model, stack)
     flow = jax.vmap(model.flow)(0 * x, 0 * u, parameters)
     np.testing.assert_array_equal(flow, np.zeros_like(x))
+
+
+def test_models_of_regions_have_jacobian_and_rest(switches):
+    """Without input, the Jacobian of the bilinear model is its effective connectivity."""
+    model = neural_model("bilinear", switches)
+    parameters = {prior.name: np.asarray(prior.mean + 0.1) for prior in model.priors()}
+    rest, u = model.rest(parameters), np.zeros(model.n_inputs)
+    assert rest.shape == (model.n_nodes, 1) and not rest.any()
+    expected = model.derive(parameters, None)["effective_connectivity"]
+    np.testing.assert_allclose(model.jacobian(rest, u, parameters), expected, rtol=1e-12)
+    nearly = model.jacobian(rest, u, parameters, one_sided=True)
+    np.testing.assert_allclose(nearly, expected, rtol=0, atol=1e-10)
+    assert model.delays(parameters) is None
+    two_state = neural_model("twostate", switches)
+    parameters = {prior.name: np.asarray(prior.mean) for prior in two_state.priors()}
+    jacobian = two_state.jacobian(two_state.rest(parameters), u, parameters)
+    assert (np.linalg.eigvals(jacobian).real < 0).all()
+
+
+def test_switches_of_regions_are_checked():
+    with pytest.raises(ValueError, match=r"B must have shape \(1, 2, 2\)"):
+        Bilinear(np.eye(2), np.zeros((2, 2, 2)), np.ones((2, 1)))
+    with pytest.raises(ValueError, match="A must hold only 0"):
+        TwoState(0.5 * np.eye(2), np.zeros((1, 2, 2)), np.ones((2, 1)))
