@@ -196,7 +196,6 @@ class DCM:
         derived = {**neural.derived, **observer.derived}
         units = {prior.name: prior.unit for prior in self.priors.all}
         units |= {name: unit for name, (_, unit) in derived.items()}
-        gain = getattr(neural, "modulated_gain", None)
         neural_citation = (neural.citation,) if neural.citation else ()
         return Facts(
             kind=observer.kind,
@@ -208,7 +207,7 @@ class DCM:
             headline=observer.headline,
             axes=observer.axes,
             sample=observer.sample,
-            gain=(gain, neural.gain_in_words) if gain else (),
+            gain=neural.gain,
             populations=dict(neural.populations),
             label_note=neural.label_note,
             citations=tuple(dict.fromkeys([*observer.citations, *neural_citation])),

@@ -163,10 +163,8 @@ class NeuralModel(ABC):
         Names along axes of parameters that only this model has.
     derived : mapping
         Names of the axes, and unit, of each array that `derive` gives.
-    units, self_units, titles : mapping
+    units, self_units, titles, populations, gain, label_note
         See `bayesdcm.models.facts.Facts`; units that `priors` do not tell.
-    label_note : str
-        How labels are read.
     stability : str
         What to check where a trajectory diverges.
 
@@ -198,6 +196,7 @@ class NeuralModel(ABC):
     self_units: ClassVar[Mapping[str, str]] = {}
     titles: ClassVar[Mapping[str, str]] = {}
     populations: ClassVar[Mapping[str, int]] = {}
+    gain: ClassVar[tuple[str, ...]] = ()
     label_note: ClassVar[str] = ""
     stability: ClassVar[str] = "check the strengths of connections and the rates"
 

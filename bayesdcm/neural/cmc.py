@@ -97,8 +97,7 @@ class CMC(SourceModel):
         "modulatory_effect": "change, −32 per unit activity",
     }
     input_gain: ClassVar[float] = 32.0
-    modulated_gain: ClassVar[str] = "intrinsic"
-    gain_in_words: ClassVar[str] = "self-inhibition of superficial cells"
+    gain: ClassVar[tuple[str, str]] = ("intrinsic", "self-inhibition of superficial cells")
     output: ClassVar[int] = 2
     also_seen: ClassVar[tuple[int, ...]] = (0, 6)
     title: ClassVar[str] = "CMC"

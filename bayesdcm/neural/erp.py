@@ -78,8 +78,7 @@ class ERP(SourceModel):
         "state": states,
     }
     input_gain: ClassVar[float] = 2.0
-    modulated_gain: ClassVar[str] = "synaptic_gain"
-    gain_in_words: ClassVar[str] = "excitatory synaptic gain"
+    gain: ClassVar[tuple[str, str]] = ("synaptic_gain", "excitatory synaptic gain")
     output: ClassVar[int] = 8
     also_seen: ClassVar[tuple[int, ...]] = (0, 6)
     title: ClassVar[str] = "ERP"

@@ -84,8 +84,7 @@ class LFP(SourceModel):
     }
     delay_in_flow: ClassVar[bool] = True
     input_gain: ClassVar[float] = 1.0
-    modulated_gain: ClassVar[str] = "synaptic_gain"
-    gain_in_words: ClassVar[str] = "excitatory synaptic gain"
+    gain: ClassVar[tuple[str, str]] = ("synaptic_gain", "excitatory synaptic gain")
     output: ClassVar[int] = 8
     also_seen: ClassVar[tuple[int, ...]] = (0, 6)
     title: ClassVar[str] = "LFP"

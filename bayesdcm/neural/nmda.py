@@ -106,8 +106,7 @@ class NMDA(SourceModel):
         "state": states,
     }
     input_gain: ClassVar[float] = 1.0
-    modulated_gain: ClassVar[str] = "intrinsic"
-    gain_in_words: ClassVar[str] = "intrinsic excitatory strength"
+    gain: ClassVar[tuple[str, str]] = ("intrinsic", "intrinsic excitatory strength")
     output: ClassVar[int] = 2
     also_seen: ClassVar[tuple[int, ...]] = (0, 1)
     title: ClassVar[str] = "NMDA"

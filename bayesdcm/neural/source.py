@@ -42,11 +42,8 @@ class SourceModel(NodeModel):
     inputs: NDArray[np.float64]
 
     kinds: ClassVar[tuple[str, ...]] = ("forward", "backward", "lateral")
-    # Scale of the input, and the array of gains whose first column diag(B) changes.
+    # Scale of the input; `gain` names the array of which diag(B) changes the first column.
     input_gain: ClassVar[float]
-    modulated_gain: ClassVar[str]
-    # What the diagonal of B changes in a source, in words.
-    gain_in_words: ClassVar[str]
     derived: ClassVar[Mapping[str, tuple[tuple[str, ...], str]]] = {
         "connection_strength": (
             ("condition", "kind", "to", "from"),
@@ -110,12 +107,12 @@ class SourceModel(NodeModel):
         diagonal also to the first gain of each source. See `NeuralModel.condition`.
         """
         change = (effects[:, None, None] * parameters["B"]).sum(0)
-        gain, self_change = parameters[self.modulated_gain], jnp.diagonal(change)
+        gain, self_change = parameters[self.gain[0]], jnp.diagonal(change)
         if gain.ndim == 1:
             gain = gain + self_change
         else:
             gain = gain.at[:, 0].add(self_change)
-        changed = {"A": parameters["A"] + change, self.modulated_gain: gain}
+        changed = {"A": parameters["A"] + change, self.gain[0]: gain}
         return {**parameters, **changed}
 
     def derive(self, parameters: Parameters, design: jax.Array | None) -> dict[str, jax.Array]:

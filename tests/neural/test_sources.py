@@ -193,7 +193,7 @@ def test_effects_change_the_first_gain_of_each_source(spm, model):
     changed = neural.condition(parameters, jnp.array([0.5, 2.0]))
     total = 0.5 * np.diag(np.arange(1.0, n + 1)) + 2
     np.testing.assert_allclose(changed["A"] - parameters["A"], [total] * len(neural.kinds))
-    gain = np.asarray(changed[neural.modulated_gain] - parameters[neural.modulated_gain])
+    gain = np.asarray(changed[neural.gain[0]] - parameters[neural.gain[0]])
     np.testing.assert_allclose(gain.reshape(n, -1)[:, 0], np.diagonal(total))
     assert not gain.reshape(n, -1)[:, 1:].any()
     if model == "cmc":
