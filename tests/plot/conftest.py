@@ -1,5 +1,6 @@
 """One small study: an SPM file of two regions, fitted by every method once."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -68,18 +69,23 @@ def write_spm(path, model, data, free_energy=None):
     scipy.io.savemat(path, {"DCM": dcm})
 
 
-def as_svi(fit, path):
+def as_svi(fit):
     """A fit that looks like one by SVI: compiling SVI for a DCM takes longer than all these tests.
 
     `program_svi` is a real one.
     """
-    fit = bayesdcm.load_fit(fit.save(path))
-    rng = np.random.default_rng(0)
-    fit.method, fit.status = "svi", {"converged": True, "guide": "full_rank"}
-    fit.trace = {
-        "elbo": fit.log_evidence - 50 * np.exp(-np.arange(100) / 20) + rng.normal(size=100)
-    }
-    return fit
+    posterior, rng = fit.posterior, np.random.default_rng(0)
+    bound = fit.log_evidence - 50 * np.exp(-np.arange(100) / 20) + rng.normal(size=100)
+    other = replace(
+        posterior,
+        method=bayesdcm.SVI(),
+        draws=posterior.sample,
+        gaussian=None,
+        log_q=posterior.density,
+        trace={"elbo": bound},
+        status={"converged": True, "guide": "full_rank", "options": {}},
+    )
+    return bayesdcm.Fit(fit.problem, other)
 
 
 @pytest.fixture(scope="session")
@@ -94,7 +100,7 @@ def study(tmp_path_factory):
         "laplace": bayesdcm.fit(spm.model, spm.data, draws=100, progress=False),
         "nuts": bayesdcm.fit(spm.model, spm.data, "nuts", **short),
     }
-    fits["svi"] = as_svi(fits["laplace"], folder / "svi.nc")
+    fits["svi"] = as_svi(fits["laplace"])
     return SimpleNamespace(path=path, model=spm.model, data=spm.data, true=TRUE, **fits, fits=fits)
 
 
