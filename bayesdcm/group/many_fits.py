@@ -1,10 +1,8 @@
 """Many fits: all subjects and models, in batches that share compiled programs.
 
 On a GPU the subjects of a batch are computed side by side by one program (`jax.vmap`). On a CPU
-each core takes a few side by side where the model's response is written for it
-(`bayesdcm.group.side_by_side`) and there are many; otherwise each core takes one at a time, with
-the program of a single fit, as arrays that `jax.vmap` alone makes of many subjects do not fit the
-caches of a core.
+each core takes one at a time, with the program of a single fit, as arrays of many subjects do not
+fit the caches of a core.
 """
 
 from __future__ import annotations
@@ -122,8 +120,7 @@ def fit_group(
         Whether to show progress, and the time that is left.
     side_by_side : {"auto", "threads", "vectorized"}
         How subjects are computed at the same time by variational Laplace: one on each core, or
-        several in one array program. ``"auto"``: programs on a GPU, and on a CPU for large groups
-        of models that gain by it (`TaskDCM` with its nonlinear integrator); threads otherwise.
+        several in one array program. ``"auto"``: programs on a GPU, threads on a CPU.
     **options
         Of the method, as in `bayesdcm.fit`.
 

@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesdcm.group.batches import alike
-from bayesdcm.group.side_by_side import Job, enough, run_side_by_side, suited
 from bayesdcm.infer.fitting import fit
 from bayesdcm.infer.inversion import run_laplace, run_starts
 from bayesdcm.infer.laplace import LaplaceResult
@@ -116,9 +115,6 @@ def _runner(batch: Batch, side_by_side: str) -> Callable[[Batch], Iterator[Outco
     """What computes a batch."""
     if jax.default_backend() != "cpu":
         return _threaded if side_by_side == "threads" else _vectorized
-    if side_by_side != "threads" and suited(*batch.static):
-        if side_by_side == "vectorized" or batch.whole * len(batch.starts[0]) >= enough():
-            return _lanes_on_cores
     return _vectorized if side_by_side == "vectorized" else _threaded
 
 
@@ -218,26 +214,6 @@ def _threaded(batch: Batch) -> Iterator[Outcome]:
         finally:
             # On Ctrl-C, what has not begun is left.
             pool.shutdown(cancel_futures=True)
-
-
-def _lanes_on_cores(batch: Batch) -> Iterator[Outcome]:
-    jobs = [
-        Job((i, k), batch.prepared[i], start)
-        for i, starts in enumerate(batch.starts)
-        for k, start in enumerate(starts)
-    ]
-    found: dict[int, dict[int, Any]] = {}
-    for (i, k), result in run_side_by_side(*batch.static, jobs, batch.own):
-        optima = found.setdefault(i, {})
-        optima[k] = result
-        if len(optima) < len(batch.starts[i]):
-            continue
-        failed = [each for each in optima.values() if isinstance(each, Exception)]
-        ordered = [optima[k] for k in sorted(optima)]
-        yield (
-            batch.keys[i],
-            failed[0] if failed else jax.tree.map(lambda *leaves: np.stack(leaves), *ordered),
-        )
 
 
 def _vectorized(batch: Batch) -> Iterator[Outcome]:

@@ -29,7 +29,6 @@ from bayesdcm.models.priors import (
 from bayesdcm.models.structure import check_snr, restricted
 from bayesdcm.neural import NeuralModel, Prior
 from bayesdcm.observe.base import Observer
-from bayesdcm.observe.side_by_side import expects_subjects
 
 Parameters = Mapping[str, ArrayLike]
 # Axes of parameters that have an entry for each node of the neural model.
@@ -482,7 +481,8 @@ class DCM:
         """
         names = self._of_neural if not self.parts.observer.states else parameters
         needed = {name: parameters[name] for name in names}
-        return _compiled_solution(self, needed, steps, seen, _tracing_for())
+        many = expects_many_directions()
+        return _compiled_solution(self, needed, steps, seen, many)
 
     # Prediction
 
@@ -638,18 +638,13 @@ def _switches(neural: NeuralModel) -> dict[str, Any]:
     }
 
 
-def _tracing_for() -> tuple[bool, bool]:
-    """For what a program is being traced; solvers and observers choose their derivatives by it."""
-    return expects_subjects(), expects_many_directions()
-
-
 @partial(jax.jit, static_argnums=(0, 3, 4))
 def _compiled_solution(
     model: DCM,
     parameters: Mapping[str, jax.Array],
     steps: Any,
     seen: bool,
-    tracing_for: tuple[bool, bool],
+    many_directions: bool,
 ) -> jax.Array:
     """Solution of a model, compiled once for a structure, shapes, and what it is traced for."""
     neural, solver, observer = model.parts

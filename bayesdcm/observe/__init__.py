@@ -24,7 +24,7 @@ from bayesdcm.observe.gaussian import (
     confound_basis,
     gaussian,
 )
-from bayesdcm.observe.haemodynamics import balloon_response, linearised_response
+from bayesdcm.observe.haemodynamics import balloon_response
 from bayesdcm.observe.lead_field import dipole_lead_field, patches
 from bayesdcm.observe.source_field import (
     field_derivatives,
@@ -62,7 +62,6 @@ __all__ = [
     "gaussian",
     "haemodynamic_flow",
     "haemodynamic_priors",
-    "linearised_response",
     "meg_sphere_lead_field",
     "patches",
     "power_of_ten",

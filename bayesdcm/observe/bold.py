@@ -26,7 +26,6 @@ from bayesdcm.observe.gaussian import (
     gaussian,
 )
 from bayesdcm.observe.haemodynamics import LONGEST_STEP, balloon_response
-from bayesdcm.observe.side_by_side import balloon_response_side_by_side, expects_subjects
 
 
 @dataclass(frozen=True)
@@ -274,8 +273,7 @@ class Balloon(BoldObserver):
         self, generators: jax.Array, drive: jax.Array, parameters: Parameters, grid: TimeGrid
     ) -> jax.Array:
         """Percent signal change, see `Observer.respond`."""
-        response = balloon_response_side_by_side if expects_subjects() else balloon_response
-        return response(generators, drive, parameters, grid)
+        return balloon_response(generators, drive, parameters, grid)
 
     def derive(self, parameters: Parameters) -> dict[str, jax.Array]:
         """``transit_time`` (regions,), s, and ``decay_rate`` (), Hz."""

@@ -1,24 +1,25 @@
-"""Haemodynamics driven by a linear neuronal system, solved exactly or linearised about rest.
+"""Haemodynamics driven by a linear neuronal system, solved exactly.
 
 With blood flow itself (not its logarithm) as the state, the vasodilatory signal and flow are a
 linear filter of neuronal activity; only venous volume is nonlinear, and deoxyhaemoglobin is
 linear once volume is known. `balloon_response` uses this: an exact cascade for activity, signal
 and flow, then a Taylor expansion of high order for volume, one root a step.
-`linearised_response` expands all of it to first order about rest, which is what SPM integrates.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from bayesdcm.integrate.cascade import Cascade, propagators, trajectory
-from bayesdcm.integrate.grid import TimeGrid
+from bayesdcm.integrate.grid import TimeGrid, at_samples
 from bayesdcm.neural.base import Parameters
 from bayesdcm.observe import balloon
-from bayesdcm.observe.venous import venous_response
+from bayesdcm.observe.venous import VenousSlopes, venous_response, venous_slopes
 
 TAYLOR_ORDER = 8
 # Longest step of the nonlinear part, s; order and step together keep the error near 1e-5 of the
@@ -35,85 +36,10 @@ def _generator(neuronal: jax.Array, drive: jax.Array, rates: jax.Array) -> Casca
     return Cascade(neuronal, entry[None, :, None] * drive[:, None, :], rates)
 
 
-def flow_filter(parameters: Parameters, n_regions: int) -> jax.Array:
+def _flow_filter(decay_rate: jax.Array, n_regions: int) -> jax.Array:
     """Rates of the filter from activity to (s, f - 1), shape (regions, 2, 2), 1/s."""
-    return flow_filter_of(balloon.decay_rate(parameters["decay"]), n_regions)
-
-
-def flow_filter_of(decay_rate: jax.Array, n_regions: int) -> jax.Array:
-    """`flow_filter` of a rate, 1/s, at which the vasodilatory signal decays."""
     rates = jnp.array([[0.0, -balloon.AUTOREGULATION], [1.0, 0.0]]).at[0, 0].set(-decay_rate)
     return jnp.broadcast_to(rates, (n_regions, 2, 2))
-
-
-def linearised_filter(parameters: Parameters) -> jax.Array:
-    """Rates of the Balloon model about rest in (s, ln f, ln v, ln q), (regions, 4, 4), 1/s."""
-    n_regions = parameters["transit"].shape[0]
-
-    def flow(h: jax.Array) -> jax.Array:
-        return balloon.haemodynamic_flow(jnp.zeros(n_regions), h, parameters)
-
-    jacobian = jax.jacfwd(flow)(jnp.zeros((n_regions, 4)))
-    return jnp.diagonal(jacobian, axis1=0, axis2=2).transpose(2, 0, 1)
-
-
-def linearised_response(
-    neuronal: jax.Array,
-    drive: jax.Array,
-    parameters: Parameters,
-    grid: TimeGrid,
-) -> jax.Array:
-    """BOLD with haemodynamics linearised about rest; only the observation is nonlinear.
-
-    Parameters
-    ----------
-    neuronal : jax.Array
-        Generator of the neuronal states for each distinct input, with a leading constant,
-        shape (distinct inputs, m, m), 1/s.
-    drive : jax.Array
-        Which combination of neuronal states drives each region, shape (regions, m).
-    parameters : mapping
-        ``transit`` (regions,), ``decay`` (), ``epsilon`` ().
-    grid : TimeGrid
-        Steps and sample points.
-
-    Returns
-    -------
-    jax.Array
-        Percent signal change, shape (scans, regions).
-    """
-    generator = _generator(neuronal, drive, linearised_filter(parameters))
-    x0 = jnp.zeros(neuronal.shape[-1]).at[0].set(1.0)
-    h0 = jnp.zeros((len(drive), 4))
-    _, h, _ = trajectory(propagators(generator, grid), grid, x0, h0)
-    return signal_from_logarithms(h, parameters, grid)
-
-
-def at_samples(values: jax.Array, grid: TimeGrid) -> jax.Array:
-    """Pick each region's value at its sample points: (points, regions, ...) to (scans, ...)."""
-    regions = jnp.arange(values.shape[1])
-    return values[grid.sample, regions[None, :]]
-
-
-def signal_from_logarithms(h: jax.Array, parameters: Parameters, grid: TimeGrid) -> jax.Array:
-    """BOLD at the sample points from states (s, ln f, ln v, ln q).
-
-    Parameters
-    ----------
-    h : jax.Array
-        Haemodynamic states, shape (points, regions, 4).
-    parameters : mapping
-        ``epsilon`` ().
-    grid : TimeGrid
-        Sample points.
-
-    Returns
-    -------
-    jax.Array
-        Percent signal change, shape (scans, regions).
-    """
-    sampled = jnp.exp(at_samples(h[:, :, 2:], grid))
-    return balloon.bold_signal(sampled[..., 0], sampled[..., 1], parameters["epsilon"])
 
 
 def balloon_response(
@@ -141,20 +67,137 @@ def balloon_response(
     jax.Array
         Percent signal change, shape (scans, regions).
     """
-    n_regions = len(drive)
-    generator = _generator(neuronal, drive, flow_filter(parameters, n_regions))
-    x0 = jnp.zeros(neuronal.shape[-1]).at[0].set(1.0)
-    steps = propagators(generator, grid)
-    readout = _activity_derivatives(neuronal, drive)[grid.propagator_input]
-    _, h, activity = trajectory(steps, grid, x0, jnp.zeros((n_regions, 2)), readout)
-    derivatives = flow_derivatives(
-        list(jnp.moveaxis(activity, 1, 0)), h[:-1], balloon.decay_rate(parameters["decay"])
-    )
-    flow = jnp.stack(flow_series(derivatives), axis=1)
-    duration = (grid.bin_width * grid.propagator_bins)[grid.step][:, None]
+    decay = balloon.decay_rate(parameters["decay"])
     tau = balloon.transit_time(parameters["transit"])
-    v, q = venous_response(flow, duration, tau)
+    v, q = _venous_course(neuronal, drive, decay, tau, grid)
     return balloon.bold_signal(at_samples(v, grid), at_samples(q, grid), parameters["epsilon"])
+
+
+@jax.custom_jvp
+def _venous_course(
+    neuronal: jax.Array, drive: jax.Array, decay: jax.Array, tau: jax.Array, grid: TimeGrid
+) -> tuple[jax.Array, jax.Array]:
+    """Volume and deoxyhaemoglobin at all points of the grid, each (steps + 1, regions)."""
+    _, h, activity = _from_rest(*_steps_and_rows(neuronal, drive, decay, grid), grid)
+    return venous_response(_flow(activity, h, decay), _durations(grid), tau)[:2]
+
+
+@_venous_course.defjvp
+def _venous_course_jvp(primals: tuple, tangents: tuple) -> tuple[tuple, tuple]:
+    # What a step makes of changes at its start is worked out once for all directions; each of them
+    # then costs a few products a step.
+    given, (tau, grid) = primals[:3], primals[3:]
+    *_, moved_decay, moved_tau, _ = tangents
+    (steps, rows), (moved_steps, moved_rows) = jax.jvp(
+        lambda *given: _steps_and_rows(*given, grid), given, tangents[:3]
+    )
+    x, h, activity = _from_rest(steps, rows, grid)
+    flow, adjoint = jax.vjp(_flow, activity, h, jnp.broadcast_to(given[2], h[:, 0].shape))
+    v, q, series = venous_response(flow, _durations(grid), tau)
+    slopes = venous_slopes(series, q[:-1], flow, _durations(grid), tau)
+    effects = _effects(slopes, adjoint, rows[grid.step], tau)
+    steps, moved_steps = _from_first(steps), _from_first(moved_steps)
+    moved_rows = moved_rows.transpose(0, 3, 1, 2)
+
+    def move(state: tuple, taken: tuple) -> tuple:
+        moved_x, moved_h, v, q = state
+        index, x, h, by = taken
+        step, change = jax.tree.map(lambda block: block[index], (steps, moved_steps))
+        later = _total(moved_x, step[0]) + _total(x, change[0])
+        later_h = _total(moved_h, step[1]) + _total(h, change[1])
+        moved_activity = _total(x, moved_rows[index])
+        forced = _total(moved_activity, by.activity) + _total(moved_x, by.x) + _total(moved_h, by.h)
+        forced = forced + by.decay * moved_decay + by.tau * moved_tau + by.v * v
+        v, q = forced[0], forced[1] + by.q * q
+        return (later[: len(x)], later_h + later[len(x) :].reshape(h.shape), v, q), (v, q)
+
+    still = jnp.zeros_like(tau)
+    start = (jnp.zeros_like(x[0]), jnp.zeros_like(h[0]), still, still)
+    _, moved = jax.lax.scan(move, start, (grid.step, x, h, effects))
+    return (v, q), tuple(jnp.concatenate([still[None], part]) for part in moved)
+
+
+class _Effects(NamedTuple):
+    """Derivatives of volume and deoxyhaemoglobin at the end of steps by what is at their start.
+
+    Attributes
+    ----------
+    x : (steps, m, 2, regions)
+        By neuronal states.
+    activity : (steps, orders, 2, regions)
+        By changes of the driving activity's time derivatives that are not those of `x`.
+    h : (steps, 2, 2, regions)
+        By vasodilatory signal and blood flow.
+    decay, tau, v : (steps, 2, regions)
+        By parameters, and by volume.
+    q : (steps, regions)
+        Of deoxyhaemoglobin by itself.
+    """
+
+    x: jax.Array
+    activity: jax.Array
+    h: jax.Array
+    decay: jax.Array
+    tau: jax.Array
+    v: jax.Array
+    q: jax.Array
+
+
+def _effects(slopes: VenousSlopes, adjoint: Callable, rows: jax.Array, tau: jax.Array) -> _Effects:
+    pairs = zip(slopes.volume_by_flow, slopes.deoxyhaemoglobin_by_flow, strict=True)
+    by_activity, by_h, by_decay = jax.vmap(adjoint, 0, (2, 2, 1))([jnp.stack(p) for p in pairs])
+    by_tau = slopes.volume_by_log_transit_time, slopes.deoxyhaemoglobin_by_log_transit_time
+    by_v = slopes.volume_by_volume, slopes.deoxyhaemoglobin_by_volume
+    return _Effects(
+        _total(by_activity.swapaxes(0, 1)[:, :, None], rows.transpose(1, 0, 3, 2)[:, :, :, None]),
+        by_activity,
+        by_h,
+        by_decay,
+        jnp.stack(by_tau, axis=1) / tau,
+        jnp.stack(by_v, axis=1),
+        slopes.deoxyhaemoglobin_by_itself,
+    )
+
+
+def _total(weights: jax.Array, parts: jax.Array) -> jax.Array:
+    """Sum over the first axis of products, for which XLA uses vector instructions."""
+    return sum(w * part for w, part in zip(weights, parts, strict=True))
+
+
+def _from_first(steps: Cascade) -> tuple[jax.Array, jax.Array]:
+    """Blocks with the axis of what they act on before those of what they lead to.
+
+    Those of neuronal states (propagators, m, m + 2 regions) and of filters (propagators, 2, 2,
+    regions).
+    """
+    n, m = steps.neuronal.shape[:2]
+    coupling = steps.coupling.transpose(0, 3, 2, 1).reshape(n, m, -1)
+    neuronal = jnp.concatenate([steps.neuronal.swapaxes(1, 2), coupling], axis=2)
+    return neuronal, steps.filter.transpose(0, 3, 2, 1)
+
+
+def _steps_and_rows(
+    neuronal: jax.Array, drive: jax.Array, decay: jax.Array, grid: TimeGrid
+) -> tuple[Cascade, jax.Array]:
+    """Propagators, and rows that read the driving activity's time derivatives off the states."""
+    generator = _generator(neuronal, drive, _flow_filter(decay, len(drive)))
+    rows = _activity_derivatives(neuronal, drive)[grid.propagator_input]
+    return propagators(generator, grid), rows
+
+
+def _from_rest(steps: Cascade, rows: jax.Array, grid: TimeGrid) -> tuple:
+    """States at the start of steps, from rest.
+
+    Neuronal ones (steps, m), signal and flow less one (steps, 2, regions), and time derivatives of
+    the driving activity (steps, orders, regions).
+    """
+    x0 = jnp.zeros(rows.shape[-1]).at[0].set(1.0)
+    x, h, activity = trajectory(steps, grid, x0, jnp.zeros((rows.shape[2], 2)), rows)
+    return x[:-1], h[:-1].swapaxes(1, 2), activity
+
+
+def _durations(grid: TimeGrid) -> jax.Array:
+    return (grid.bin_width * grid.propagator_bins)[grid.step][:, None]
 
 
 def _activity_derivatives(neuronal: jax.Array, drive: jax.Array) -> jax.Array:
@@ -168,51 +211,20 @@ def _activity_derivatives(neuronal: jax.Array, drive: jax.Array) -> jax.Array:
     return jnp.stack(rows, axis=1)
 
 
-def flow_derivatives(
-    activity: list[jax.Array], h: jax.Array, decay_rate: jax.Array
-) -> list[jax.Array]:
-    """Time derivatives of blood flow at the start of every step, orders 0 to TAYLOR_ORDER - 1.
+def _flow(activity: jax.Array, h: jax.Array, decay: jax.Array) -> list[jax.Array]:
+    """Taylor coefficients of blood flow at the start of steps; constant below the floor.
 
-    From ``f'' = activity - decay f' - 0.32 (f - 1)``, differentiated as often as needed.
-
-    Parameters
-    ----------
-    activity : list of jax.Array
-        Time derivatives of the driving activity, each (steps, regions).
-    h : jax.Array
-        Vasodilatory signal and flow less one, shape (steps, regions, 2).
-    decay_rate : jax.Array
-        Of the vasodilatory signal, 1/s.
-
-    Returns
-    -------
-    list of jax.Array
-        Each (steps, regions).
+    Its time derivatives follow from ``f'' = activity - decay f' - 0.32 (f - 1)``, differentiated as
+    often as needed.
     """
-    derivatives = [1 + h[:, :, 1], h[:, :, 0]]
-    for order in range(TAYLOR_ORDER - 2):
-        before = derivatives[-2] if order else h[:, :, 1]
-        derivatives.append(
-            next_flow_derivative(activity[order], derivatives[-1], before, decay_rate)
-        )
-    return derivatives
-
-
-def next_flow_derivative(
-    activity: jax.Array, last: jax.Array, before: jax.Array, decay_rate: jax.Array
-) -> jax.Array:
-    """The next time derivative of blood flow.
-
-    ``f^(k) = activity^(k - 2) - decay f^(k - 1) - 0.32 f^(k - 2)``, with f - 1 for f itself.
-    """
-    return activity - decay_rate * last - balloon.AUTOREGULATION * before
-
-
-def flow_series(derivatives: list[jax.Array]) -> list[jax.Array]:
-    """Taylor coefficients of blood flow from its time derivatives; constant below the floor."""
-    low = derivatives[0] < LOWEST_FLOW
-    floor = [LOWEST_FLOW] + [0.0] * (len(derivatives) - 1)
-    return [
-        jnp.where(low, lowest, derivative / math.factorial(order))
-        for order, (derivative, lowest) in enumerate(zip(derivatives, floor, strict=True))
+    signal, raised = jnp.unstack(h, axis=1)
+    derivatives = [raised, signal]
+    for each in jnp.unstack(activity, axis=1):
+        later = each - decay * derivatives[-1] - balloon.AUTOREGULATION * derivatives[-2]
+        derivatives.append(later)
+    low = 1 + raised < LOWEST_FLOW
+    rising = [
+        jnp.where(low, 0.0, derivative / math.factorial(order))
+        for order, derivative in enumerate(derivatives[1:], start=1)
     ]
+    return [jnp.where(low, LOWEST_FLOW, 1 + raised), *rising]

@@ -6,9 +6,11 @@ Volume v and deoxyhaemoglobin q of a region obey::
     tau dq/dt = f E(f) / E0 - v^(1/alpha) q / v,    E(f) = 1 - (1 - E0)^(1/f)
 
 Given the Taylor coefficients of flow on every step, the solution on a step is a power series
-too: one root per step is taken, and everything else is arithmetic. Derivatives follow
-the variational equations, which are linear, and are found for all steps at once but for one
-affine recurrence; differentiating through the loop would cost several times as much.
+too: one root per step is taken, and everything else is arithmetic. Over a step, v and q are smooth
+functions of their values at its start, of the coefficients of flow and of the transit time;
+`venous_slopes` gives the derivatives of these functions from the adjoint of the series, for all
+steps at once. A derivative of the whole response is then one affine recurrence, whose coefficients
+all directions share.
 """
 
 from __future__ import annotations
@@ -23,16 +25,6 @@ from bayesdcm.integrate.power_series import Series, product_term, quotient_term
 from bayesdcm.observe import balloon
 
 OUTFLOW_EXPONENT = 1 / balloon.GRUBB_EXPONENT
-
-
-class _Steps(NamedTuple):
-    """Series of all quantities on all steps, each coefficient (steps, regions)."""
-
-    volume: Series
-    clearance: Series
-    delivery: Series
-    delivery_slope: Series
-    deoxyhaemoglobin: Series
 
 
 def volume_series(v: jax.Array, flow: Series, tau: jax.Array) -> tuple[Series, Series]:
@@ -77,64 +69,72 @@ def delivery_series(flow: Series) -> tuple[Series, Series]:
     return delivery, slope
 
 
-def relaxation(rate: Series, source: Series | None, start: jax.Array, tau: jax.Array) -> Series:
+def relaxation(rate: Series, source: Series, start: jax.Array, tau: jax.Array) -> Series:
     """Series of y in ``tau dy/dt = source - rate y``."""
     result = [start]
     for k in range(len(rate)):
-        change = -product_term(rate, result, k)
-        if source is not None:
-            change = change + source[k]
-        result.append(change / (tau * (k + 1)))
+        result.append((source[k] - product_term(rate, result, k)) / (tau * (k + 1)))
     return result
 
 
-def _affine_recurrence(gain: jax.Array, offset: jax.Array, start: jax.Array) -> jax.Array:
-    """``y[k+1] = gain[k] y[k] + offset[k]`` at all points, (steps + 1, regions)."""
-
-    def advance(y: jax.Array, step: tuple) -> tuple:
-        y = step[0] * y + step[1]
-        return y, y
-
-    _, y = jax.lax.scan(advance, start, (gain, offset))
-    return jnp.concatenate([start[None], y])
+def _relaxation_adjoint(rate: Series, weights: Series, tau: jax.Array) -> tuple[jax.Array, Series]:
+    """Adjoint of `relaxation`: weights on the start and on the source from those on the result."""
+    by_result, by_source = weights[-1], []
+    for k in reversed(range(len(rate))):
+        by_source.insert(0, by_result / (tau * (k + 1)))
+        by_result = weights[k] - sum(r * s for r, s in zip(rate, by_source, strict=False))
+    return by_result, by_source
 
 
-def _solve(
-    flow: jax.Array, duration: jax.Array, tau: jax.Array
-) -> tuple[jax.Array, jax.Array, _Steps]:
-    def advance(v: jax.Array, step: tuple) -> tuple:
-        coefficients, width = step
-        v = power_series.evaluate(volume_series(v, list(coefficients), tau)[0], width)
-        return v, v
-
-    rest = jnp.ones_like(tau)
-    _, later = jax.lax.scan(advance, rest, (flow, duration))
-    v = jnp.concatenate([rest[None], later])
-    series = list(jnp.moveaxis(flow, 1, 0))
-    volume, outflow = volume_series(v[:-1], series, tau)
-    clearance = quotient(outflow, volume)
-    delivery, slope = delivery_series(series)
-    one, zero = jnp.ones_like(v[:-1]), jnp.zeros_like(v[:-1])
-    gain = relaxation(clearance, None, one, tau)
-    offset = relaxation(clearance, delivery, zero, tau)
-    q = _affine_recurrence(
-        power_series.evaluate(gain, duration), power_series.evaluate(offset, duration), rest
-    )
-    content = [g * q[:-1] + o for g, o in zip(gain, offset, strict=True)]
-    return v, q, _Steps(volume, clearance, delivery, slope, content)
+def _correlation(weights: Series, a: Series) -> Series:
+    """Adjoint of the product with a series: weights on a factor from those on the product."""
+    n = len(weights)
+    return [sum(weights[k] * a[k - i] for k in range(i, n)) for i in range(n)]
 
 
-@jax.custom_jvp
+def _end(duration: jax.Array, like: jax.Array, order: int) -> Series:
+    """Weights of the Taylor coefficients in the value at the end of a step."""
+    return [jnp.broadcast_to(duration**k, like.shape) for k in range(order + 1)]
+
+
+def _dot(a: Series, b: Series) -> jax.Array:
+    return sum(x * y for x, y in zip(a, b, strict=True))
+
+
+class VenousSeries(NamedTuple):
+    """Taylor coefficients on all steps, each (steps, regions), s in time.
+
+    Attributes
+    ----------
+    volume, outflow, clearance : list of jax.Array
+        Of v, ``v^(1/alpha)`` and their ratio.
+    delivery, delivery_slope : list of jax.Array
+        Of ``f E(f) / E0``, and of its derivative by f.
+    gain : jax.Array
+        Of deoxyhaemoglobin over steps.
+    by_source : list of jax.Array
+        Derivatives of deoxyhaemoglobin at the end by the coefficients of what is added to it.
+    """
+
+    volume: Series
+    outflow: Series
+    clearance: Series
+    delivery: Series
+    delivery_slope: Series
+    gain: jax.Array
+    by_source: Series
+
+
 def venous_response(
-    flow: jax.Array, duration: jax.Array, tau: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+    flow: Series, duration: jax.Array, tau: jax.Array
+) -> tuple[jax.Array, jax.Array, VenousSeries]:
     """Volume and deoxyhaemoglobin at the points of a grid, from rest.
 
     Parameters
     ----------
-    flow : jax.Array
-        Taylor coefficients of blood flow (relative to rest) at the start of every step,
-        shape (steps, order, regions).
+    flow : list of jax.Array
+        Taylor coefficients of blood flow (relative to rest) at the start of every step, each
+        (steps, regions).
     duration : jax.Array
         Durations of the steps, s, shape (steps, 1).
     tau : jax.Array
@@ -144,6 +144,8 @@ def venous_response(
     -------
     v, q : jax.Array
         Relative to rest, each (steps + 1, regions).
+    series : VenousSeries
+        What `venous_slopes` needs.
 
     References
     ----------
@@ -153,48 +155,99 @@ def venous_response(
     Examples
     --------
     >>> import jax.numpy as jnp
-    >>> v, q = venous_response(jnp.ones((3, 1, 1)), jnp.full((3, 1), 0.5), jnp.full(1, 2.0))
+    >>> v, q, _ = venous_response([jnp.ones((3, 1))], jnp.full((3, 1), 0.5), jnp.full(1, 2.0))
     >>> v.ravel().tolist()
     [1.0, 1.0, 1.0, 1.0]
     """
-    v, q, _ = _solve(flow, duration, tau)
-    return v, q
+
+    def fill(v: jax.Array, step: tuple) -> tuple:
+        coefficients, width = step
+        volume, outflow = volume_series(v, coefficients, tau)
+        return power_series.evaluate(volume, width), (volume, outflow)
+
+    rest = jnp.ones_like(tau)
+    v_end, (volume, outflow) = jax.lax.scan(fill, rest, (flow, duration))
+    clearance = quotient(outflow, volume)
+    delivery, slope = delivery_series(flow)
+    end = _end(duration, volume[0], len(flow))
+    gain, by_source = _relaxation_adjoint(clearance, end, tau)
+    offset = _dot(by_source, delivery)
+    q_end, q = jax.lax.scan(lambda q, by: (by[0] * q + by[1], q), rest, (gain, offset))
+    v, q = jnp.concatenate([volume[0], v_end[None]]), jnp.concatenate([q, q_end[None]])
+    return v, q, VenousSeries(volume, outflow, clearance, delivery, slope, gain, by_source)
 
 
-@venous_response.defjvp
-def _venous_response_jvp(primals: tuple, tangents: tuple) -> tuple:
-    flow, duration, tau = primals
-    flow_dot, _, tau_dot = tangents
-    v, q, steps = _solve(flow, duration, tau)
-    f_dot = list(jnp.moveaxis(flow_dot, 1, 0))
-    order = len(f_dot)
-    one, zero = jnp.ones_like(v[:-1]), jnp.zeros_like(v[:-1])
+class VenousSlopes(NamedTuple):
+    """Derivatives of volume and deoxyhaemoglobin at the end of a step, each (steps, regions).
+
+    Attributes
+    ----------
+    volume_by_volume, deoxyhaemoglobin_by_volume, deoxyhaemoglobin_by_itself
+        By the values at the start.
+    volume_by_flow, deoxyhaemoglobin_by_flow
+        Lists, by the Taylor coefficients of blood flow.
+    volume_by_log_transit_time, deoxyhaemoglobin_by_log_transit_time
+        By the logarithm of the transit time.
+    """
+
+    volume_by_volume: jax.Array
+    deoxyhaemoglobin_by_volume: jax.Array
+    deoxyhaemoglobin_by_itself: jax.Array
+    volume_by_flow: Series
+    deoxyhaemoglobin_by_flow: Series
+    volume_by_log_transit_time: jax.Array
+    deoxyhaemoglobin_by_log_transit_time: jax.Array
+
+
+def venous_slopes(
+    series: VenousSeries, q: jax.Array, flow: Series, duration: jax.Array, tau: jax.Array
+) -> VenousSlopes:
+    """Derivatives of steps of `venous_response`, all of them at once.
+
+    Parameters
+    ----------
+    series : VenousSeries
+        From `venous_response`.
+    q : jax.Array
+        Deoxyhaemoglobin at the start of the steps, (steps, regions).
+    flow, duration, tau
+        As in `venous_response`.
+
+    Returns
+    -------
+    VenousSlopes
+        Of the values at the end of each step.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> flow, duration, tau = [jnp.ones((1, 1)), jnp.zeros((1, 1))], jnp.ones((1, 1)), jnp.ones(1)
+    >>> v, q, series = venous_response(flow, duration, tau)
+    >>> slopes = venous_slopes(series, q[:-1], flow, duration, tau)
+    >>> abs(slopes.volume_by_log_transit_time).tolist()
+    [[0.0]]
+    """
+    volume, outflow, clearance, delivery, slope, q_by_q, q_by_source = series
+    order, zero = len(flow), jnp.zeros_like(q)
+    content = relaxation(clearance, delivery, q, tau)
     # d(v^p) = p v^(p-1) dv, and v^(p-1) is the clearance.
-    rate = [OUTFLOW_EXPONENT * c for c in steps.clearance]
-    response = relaxation(rate, None, one, tau)
-    source = [f_dot[k] - tau_dot * (k + 1) * steps.volume[k + 1] for k in range(order)]
-    forced = relaxation(rate, source, zero, tau)
-    v_dot = _affine_recurrence(
-        power_series.evaluate(response, duration),
-        power_series.evaluate(forced, duration),
-        jnp.zeros_like(tau_dot),
+    rate = [OUTFLOW_EXPONENT * c for c in clearance]
+    v_by_v, v_by_flow = _relaxation_adjoint(rate, _end(duration, q, order), tau)
+    # d(v^(p-1) q) = v^(p-1) dq + (p - 1) (v^(p-1) q / v) dv.
+    cleared = [product_term(clearance, content, k) for k in range(order)]
+    bend = [(OUTFLOW_EXPONENT - 1) * c for c in quotient(cleared, volume)]
+    by_volume = _correlation(q_by_source, bend)
+    lost_by_v, lost_by_flow = _relaxation_adjoint(rate, [*by_volume, zero], tau)
+    gained_by_flow = _correlation(q_by_source, slope)
+    # Derivatives in time times the transit time: zero of steps of no duration, without 0/0.
+    rising = [f - o for f, o in zip(flow, outflow, strict=True)]
+    filling = [d - c for d, c in zip(delivery, cleared, strict=True)]
+    return VenousSlopes(
+        v_by_v,
+        -lost_by_v,
+        q_by_q,
+        v_by_flow,
+        [gained - lost for gained, lost in zip(gained_by_flow, lost_by_flow, strict=True)],
+        -_dot(v_by_flow, rising),
+        _dot(lost_by_flow, rising) - _dot(q_by_source, filling),
     )
-    v_series = [r * v_dot[:-1] + c for r, c in zip(response, forced, strict=True)]
-    # d(v^(p-1)) = (p - 1) v^(p-2) dv.
-    bend = [(OUTFLOW_EXPONENT - 1) * c for c in quotient(steps.clearance, steps.volume)]
-    source = []
-    clearance_dot = [product_term(bend, v_series, k) for k in range(order)]
-    for k in range(order):
-        source.append(
-            product_term(steps.delivery_slope, f_dot, k)
-            - product_term(clearance_dot, steps.deoxyhaemoglobin, k)
-            - tau_dot * (k + 1) * steps.deoxyhaemoglobin[k + 1]
-        )
-    decay = relaxation(steps.clearance, None, one, tau)
-    forced = relaxation(steps.clearance, source, zero, tau)
-    q_dot = _affine_recurrence(
-        power_series.evaluate(decay, duration),
-        power_series.evaluate(forced, duration),
-        jnp.zeros_like(tau_dot),
-    )
-    return (v, q), (v_dot, q_dot)
