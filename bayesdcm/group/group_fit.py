@@ -10,14 +10,14 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 import pandas as pd
+from tqdm.auto import tqdm
 
 from bayesdcm.compare.comparable import check_subject
-from bayesdcm.group.store import Store, read_index
+from bayesdcm.group.members import aligned_datasets, name_datasets, name_models
+from bayesdcm.group.store import Key, Store, read_index
 from bayesdcm.infer.findings import listed
 from bayesdcm.infer.problem import make_problem
 from bayesdcm.infer.results import Fit
-
-Key = tuple[str, str]
 
 
 class GroupFit(Sequence[Fit]):
@@ -33,13 +33,13 @@ class GroupFit(Sequence[Fit]):
     keys : sequence of (str, str)
         Model and subject of each fit.
     load : callable
-        Gives the fit of a model and a subject.
+        Gives the fit of a model and subject.
     reasons : mapping
         Why there is no fit, by model and subject.
     """
 
     def __init__(
-        self, keys: Sequence[Key], load: Callable[[str, str], Fit], reasons: Mapping[Key, str]
+        self, keys: Sequence[Key], load: Callable[[Key], Fit], reasons: Mapping[Key, str]
     ) -> None:
         self._keys = list(keys)
         self._load = load
@@ -88,7 +88,7 @@ class GroupFit(Sequence[Fit]):
         if isinstance(index, str):
             return self._named(index)
         if isinstance(index, slice):
-            return GroupFit(self._keys[index], self._get_pair, {})
+            return GroupFit(self._keys[index], self._get, {})
         return self._get(self._keys[index])
 
     def _named(self, name: str) -> Fit | GroupFit:
@@ -98,7 +98,7 @@ class GroupFit(Sequence[Fit]):
                 raise KeyError(f"{name!r} is none of the models {', '.join(map(repr, models))}")
             keys = [key for key in self._keys if key[0] == name]
             reasons = {key: why for key, why in self._reasons.items() if key[0] == name}
-            return GroupFit(keys, self._get_pair, reasons)
+            return GroupFit(keys, self._get, reasons)
         found = [key for key in self._keys if key[1] == name]
         if not found:
             failed = [why for (_, subject), why in self._reasons.items() if subject == name]
@@ -107,13 +107,10 @@ class GroupFit(Sequence[Fit]):
             )
         return self._get(found[0])
 
-    def _get_pair(self, model: str, subject: str) -> Fit:
-        return self._get((model, subject))
-
     def _get(self, key: Key) -> Fit:
         fit = self._loaded.get(key)
         if fit is None:
-            fit = self._load(*key)
+            fit = self._load(key)
             self._loaded[key] = fit
         return fit
 
@@ -173,8 +170,6 @@ class GroupFit(Sequence[Fit]):
         GroupDiagnosis
             Prints as sentences; ``table`` has one row a fit.
         """
-        from tqdm.auto import tqdm
-
         pairs = zip(self._keys, self, strict=True)
         bar = tqdm(pairs, "Diagnosis", len(self), unit="fit", disable=not progress, leave=False)
         problems, rows = {}, []
@@ -206,16 +201,15 @@ class GroupFit(Sequence[Fit]):
             If another run is writing there, or the fits were read without their models and data.
         """
         store = Store(folder, self.models)
-        with store.locked():
-            store.prepare({"subjects": self.subjects, "models": self.models})
-            for (model, subject), fit in zip(self._keys, self, strict=True):
+        with store.opened({"subjects": self.subjects, "models": self.models}):
+            for key, fit in zip(self._keys, self, strict=True):
                 if fit.problem is None:
                     raise ValueError(
                         "the group was read without its models and data; copy its folder instead"
                     )
-                store.write(model, subject, fit, fit.status.get("fingerprint", ""))
-            for (model, subject), reason in self._reasons.items():
-                store.write_failure(model, subject, reason, "")
+                store.write(key, fit)
+            for key, reason in self._reasons.items():
+                store.write_failure(key, reason)
         return store.folder
 
 
@@ -329,8 +323,6 @@ def load_group(folder: str | Path, models: Any = None, datasets: Any = None) -> 
     ...
     FileNotFoundError: folder: 'missing' holds no group of fits (no group.json); ...
     """
-    from bayesdcm.group.members import aligned_datasets, name_datasets, name_models
-
     index = read_index(folder)
     names, subjects = index["models"], index["subjects"]
     if (models is None) != (datasets is None):
@@ -350,17 +342,18 @@ def load_group(folder: str | Path, models: Any = None, datasets: Any = None) -> 
         # The order of the group counts: models take places along axes from its first data set.
         data = aligned_datasets(known.values(), {name: data[name] for name in subjects})
 
-    def load(model: str, subject: str) -> Fit:
-        if not known:
-            return store.read(model, subject)
-        fit = store.read(model, subject, make_problem(known[model], data[subject], shared=True))
+    def load(key: Key) -> Fit:
         # Data sets of a sequence have numbers for names: those of two people may be exchanged.
-        written = store.read(model, subject)
+        written = store.read(key)
+        if not known:
+            return written
+        model, subject = key
+        fit = store.read(key, make_problem(known[model], data[subject], shared=True))
         if written._modelled_data is not None:
             check_subject(subject, {"the fit in the folder": written, "datasets": fit})
         return fit
 
     pairs = [(model, subject) for model in names for subject in subjects]
-    keys = [pair for pair in pairs if store.path(*pair).is_file()]
-    reasons = {pair: store.reason(*pair) for pair in pairs if pair not in keys}
+    keys = [pair for pair in pairs if pair in store]
+    reasons = {pair: store.reason(pair) for pair in pairs if pair not in keys}
     return GroupFit(keys, load, {pair: why for pair, why in reasons.items() if why is not None})

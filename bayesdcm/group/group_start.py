@@ -9,18 +9,16 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpyro
-import numpyro.distributions as dist
 from numpy.typing import NDArray
 from numpyro.distributions import biject_to, constraints
 from scipy.cluster.vq import kmeans2
 
 from bayesdcm.group.design import covariate_sizes
-from bayesdcm.infer.conditional import conditional_laplace
-from bayesdcm.infer.density import Layout, Program, evaluate, log_joint, prior_centre
-from bayesdcm.infer.laplace import LaplaceResult, variational_laplace
-from bayesdcm.infer.threads import map_rows, single_threaded_linear_algebra
-from bayesdcm.integrate.step_derivative import many_directions
+from bayesdcm.infer.density import Layout, evaluate, log_joint, prior_centre
+from bayesdcm.infer.empirical_prior import PriorSource, program_order
+from bayesdcm.infer.inversion import best_optimum, laplace_settings
+from bayesdcm.infer.many_inversions import invert_all
+from bayesdcm.infer.threads import single_threaded_linear_algebra
 
 ITERATIONS = 128
 NEWTON_STEPS = 50
@@ -79,37 +77,6 @@ class SubjectPosteriors(NamedTuple):
         return SubjectPosteriors(*map(chosen, self, other))
 
 
-class _with_prior(numpyro.primitives.Messenger):
-    """Handler that gives some sites other independent normal priors."""
-
-    def __init__(
-        self, program: Program, sites: Layout, names: tuple[str, ...], mean: Any, sd: Any
-    ) -> None:
-        self.names, self.mean, self.sd = names, sites.unflatten(mean), sites.unflatten(sd)
-        super().__init__(program)
-
-    def process_message(self, msg: dict[str, Any]) -> None:
-        if msg["type"] == "sample" and msg["name"] in self.names:
-            mean, sd = self.mean[msg["name"]], self.sd[msg["name"]]
-            msg["fn"] = dist.Normal(mean, sd).to_event(jnp.ndim(mean))
-
-
-@partial(jax.jit, static_argnums=(0, 1, 2))
-def _invert(
-    source: Any, sites: Layout, names: tuple[str, ...], batch: Any, priors: SubjectPriors
-) -> LaplaceResult:
-    staged = 0 < sites.n_observer < sites.n_parameters
-    invert = conditional_laplace if staged else variational_laplace
-
-    def one(given: tuple[Any, SubjectPriors]) -> LaplaceResult:
-        subject, prior = given
-        program = _with_prior(source.bind(subject), sites, names, prior.mean, prior.sd)
-        with many_directions():
-            return invert(program, sites, prior.start, ITERATIONS, "exact")
-
-    return map_rows(one, (batch, priors))
-
-
 @partial(jax.jit, static_argnums=(0, 1))
 def _centres(source: Any, sites: Layout, batch: Any) -> jax.Array:
     return jax.vmap(lambda subject: prior_centre(source.bind(subject), sites))(batch)
@@ -165,19 +132,33 @@ def invert_subjects(
     SubjectPosteriors
         One a subject.
     """
+    order = program_order(source, jax.tree.map(lambda leaf: leaf[0], batches[0]))
+    order = [name for name in order if name in names]
+    replaced = np.concatenate([sites.places[name] for name in order])
+    prior_source = PriorSource(source, tuple((name, len(sites.places[name])) for name in order))
+    static = prior_source, sites, laplace_settings(sites, ITERATIONS, "exact")
     shape = np.shape(priors.start)
     mean, covariance = np.zeros(shape), np.zeros((*shape, shape[1]))
-    free_energy = np.zeros(shape[0])
-    for batch, who in zip(batches, members, strict=True):
-        own = jax.tree.map(lambda leaf, who=who: jnp.asarray(leaf)[who], priors)
-        found = jax.tree.map(np.asarray, _invert(source, sites, names, batch, own))
-        n = found.mean.shape[1]
-        usable = ~found.failed & np.isfinite(found.free_energy)
-        free_energy[who] = np.where(usable, found.free_energy, -np.inf)
-        mean[who] = np.concatenate([found.mean, found.log_precision], axis=1)
-        covariance[who, :n, :n] = found.covariance
-        covariance[who, n:, n:] = found.log_precision_covariance
-    return SubjectPosteriors(mean, (covariance + covariance.mT) / 2, free_energy)
+    free_energy = np.full(shape[0], -np.inf)
+    for batch, subjects in zip(batches, members, strict=True):
+        prepared = [
+            (
+                jax.tree.map(lambda leaf, i=i: leaf[i], batch),
+                priors.mean[subject, replaced],
+                np.diag(priors.sd[subject, replaced]),
+            )
+            for i, subject in enumerate(subjects)
+        ]
+        starts = np.asarray(priors.start)[subjects, None]
+        for i, optima in invert_all(static, prepared, starts):
+            if isinstance(optima, Exception):
+                raise optima
+            if optima.failed[0] or not np.isfinite(optima.free_energy[0]):
+                continue
+            best = best_optimum(optima)
+            mean[subjects[i]], covariance[subjects[i]] = best["mean"], best["covariance"]
+            free_energy[subjects[i]] = best["result"].free_energy
+    return SubjectPosteriors(mean, covariance, free_energy)
 
 
 @partial(jax.jit, static_argnums=(0, 1))

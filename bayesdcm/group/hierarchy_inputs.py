@@ -16,9 +16,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bayesdcm.data.named_axes import check_unnamed
-from bayesdcm.group.batches import shape_of, stack_prepared
 from bayesdcm.group.design import checked_design, named_columns
 from bayesdcm.group.members import aligned_datasets, check_fits
+from bayesdcm.infer.batches import shape_of, stack_prepared
 from bayesdcm.infer.density import Layout, Program, layout
 from bayesdcm.infer.problem import _plain_labels
 from bayesdcm.infer.results import Fit

@@ -14,8 +14,11 @@ from bayesdcm.group.effects import effects_of
 from bayesdcm.group.first_level import FirstLevel, of_fit
 from bayesdcm.group.group_effects import GroupEffects
 from bayesdcm.group.members import of_subjects
+from bayesdcm.infer.batches import Task
 from bayesdcm.infer.empirical_prior import with_prior
-from bayesdcm.infer.fitting import fit_problem
+from bayesdcm.infer.fitting import DEFAULT, check_call, fit_of
+from bayesdcm.infer.many import run_many
+from bayesdcm.infer.method import as_method
 from bayesdcm.infer.problem import Problem
 from bayesdcm.infer.results import Fit
 
@@ -108,6 +111,7 @@ def reestimate(
         raise TypeError(f"iterations must be a whole number, got {iterations!r}")
     if iterations < 1:
         raise ValueError(f"iterations must be at least 1, got {iterations}")
+    check_call(seed, progress)
     for one in effects.first:
         if not isinstance(one.source, Fit):
             raise ValueError("effects must be of subjects; those of groups have no data to fit")
@@ -119,11 +123,13 @@ def reestimate(
     history = [(effects.log_evidence, np.nan)]
     fits: tuple[Fit, ...] = ()
     for iteration in range(int(iterations)):
+        tasks = [_task(effects, i, int(seed), options) for i in range(len(effects.first))]
+        posteriors = dict(run_many(dict(enumerate(tasks)), progress=progress, title="reestimate"))
+        for outcome in posteriors.values():
+            if isinstance(outcome, Exception):
+                raise outcome
         fits = of_subjects(
-            (
-                _fit_again(effects, i, seed=seed, progress=progress, **options)
-                for i in range(len(effects.first))
-            ),
+            (fit_of(task, posteriors[i]) for i, task in enumerate(tasks)),
             [one.name for one in effects.first],
         )
         first = [
@@ -147,13 +153,13 @@ def reestimate(
     return Reestimation(fits, effects, table)
 
 
-def _fit_again(effects: GroupEffects, i: int, **options: Any) -> Fit:
+def _task(effects: GroupEffects, i: int, seed: int, options: dict[str, Any]) -> Task:
     one = effects.first[i]
     problem: Problem = one.source.problem
     closed, mean, covariance = effects.under_group(i)
     sites = _changed_sites(problem, one, effects.parameters, covariance)
-    options.setdefault("starts", closed.mean[None])
-    return fit_problem(with_prior(problem, mean, covariance, sites), **options)
+    method = as_method(DEFAULT, {"starts": closed.mean[None], **options})
+    return Task(with_prior(problem, mean, covariance, sites), method, seed)
 
 
 def _changed_sites(

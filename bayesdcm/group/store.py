@@ -13,7 +13,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -33,6 +33,28 @@ INDEX = "group.json"
 KEPT = ("scale", "modelled_confounds", "modes_to_channels")
 
 
+Key = tuple[str, str]
+
+
+class Memory(dict[Key, Fit]):
+    """Fits by model and subject in memory, as `Store` has them on disk."""
+
+    def write(self, key: Key, fit: Fit) -> None:
+        """Keep a fit."""
+        self[key] = fit
+
+    def write_failure(self, key: Key, reason: str) -> None:
+        """Of failures, nothing is kept."""
+
+    def read(self, key: Key, problem: Problem | None = None) -> Fit:
+        """A fit."""
+        return self[key]
+
+    def opened(self, index: Mapping[str, Any], fingerprints: Mapping[Key, str]) -> Any:
+        """There is nothing to prepare."""
+        return nullcontext()
+
+
 class Store:
     """A folder of fits.
 
@@ -48,44 +70,42 @@ class Store:
         self.folder = Path(folder)
         self.models = models
 
-    def path(self, model: str, subject: str) -> Path:
+    def path(self, key: Key) -> Path:
         """File of a fit."""
+        model, subject = key
         folder = self.folder / quote(model, safe=" ") if len(self.models) > 1 else self.folder
         name = quote(subject, safe=" ")
         return folder / f"{name}.npz"
 
-    def failure_path(self, model: str, subject: str) -> Path:
+    def failure_path(self, key: Key) -> Path:
         """File that says why there is no fit."""
-        return self.path(model, subject).with_suffix(".failed.json")
+        return self.path(key).with_suffix(".failed.json")
 
-    def prepare(self, index: Mapping[str, Any]) -> None:
-        """Make the folders and write what the group consists of.
+    def __contains__(self, key: Key) -> bool:
+        return self.path(key).is_file()
+
+    @contextmanager
+    def opened(
+        self, index: Mapping[str, Any], fingerprints: Mapping[Key, str] | None = None
+    ) -> Iterator[None]:
+        """Make the folder, and keep other runs from writing to it; a run that is killed unlocks it.
 
         Parameters
         ----------
         index : mapping
             Subjects, models, method and options, as JSON has them.
+        fingerprints : mapping, optional
+            Of the fits that are to be there; those that are must have them.
 
         Raises
         ------
         OSError
             If the folder cannot be made.
+        ValueError
+            If another run is writing to it, or a fit that is there is of something else.
         """
         for model in self.models:
-            self.path(model, "any").parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"format": FORMAT, **index}, indent=1)
-        _write_atomically(self.folder / INDEX, text.encode())
-
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keep other runs from writing to the folder; a run that is killed unlocks it.
-
-        Raises
-        ------
-        ValueError
-            If another run is writing to it.
-        """
-        self.folder.mkdir(parents=True, exist_ok=True)
+            self.path((model, "any")).parent.mkdir(parents=True, exist_ok=True)
         with open(self.folder / ".lock", "w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -96,52 +116,50 @@ class Store:
                 ) from None
             for left in self.folder.rglob(".*.part"):
                 left.unlink(missing_ok=True)
+            for key, expected in (fingerprints or {}).items():
+                if key in self and self.read(key).status.get("fingerprint") != expected:
+                    raise ValueError(
+                        f"out: {str(self.path(key))!r} was made from other data, another model, "
+                        "method, option or version; choose another folder, or delete the file to "
+                        "have it made again"
+                    )
+            text = json.dumps({"format": FORMAT, **index}, indent=1)
+            _write_atomically(self.folder / INDEX, text.encode())
             yield
 
-    def write(self, model: str, subject: str, fit: Fit, key: str) -> None:
+    def write(self, key: Key, fit: Fit) -> None:
         """Write a fit, whole or not at all, in place of a failure before.
 
         Parameters
         ----------
-        model, subject : str
-            Whose fit it is.
+        key : (str, str)
+            Its model and subject.
         fit : Fit
             Bound to its data.
-        key : str
-            Its fingerprint.
         """
-        path = self.path(model, subject)
+        path = self.path(key)
         part = path.with_name(f".{path.name}.part")
         with open(part, "wb") as file:
-            np.savez(file, **_arrays(fit, key))
+            np.savez(file, **_arrays(fit))
         os.replace(part, path)
-        self.failure_path(model, subject).unlink(missing_ok=True)
+        self.failure_path(key).unlink(missing_ok=True)
 
-    def write_failure(self, model: str, subject: str, reason: str, key: str) -> None:
+    def write_failure(self, key: Key, reason: str) -> None:
         """Write why there is no fit."""
-        text = json.dumps({"reason": reason, "fingerprint": key})
-        _write_atomically(self.failure_path(model, subject), text.encode())
+        _write_atomically(self.failure_path(key), json.dumps({"reason": reason}).encode())
 
-    def reason(self, model: str, subject: str) -> str | None:
+    def reason(self, key: Key) -> str | None:
         """Why there is no fit; None where it did not fail."""
-        path = self.failure_path(model, subject)
+        path = self.failure_path(key)
         return json.loads(path.read_text())["reason"] if path.is_file() else None
 
-    def key(self, model: str, subject: str) -> str | None:
-        """Fingerprint of the stored fit; None where there is none."""
-        path = self.path(model, subject)
-        if not path.is_file():
-            return None
-        with _opened(path) as arrays:
-            return json.loads(str(arrays["header"]))["fingerprint"]
-
-    def read(self, model: str, subject: str, problem: Problem | None = None) -> Fit:
+    def read(self, key: Key, problem: Problem | None = None) -> Fit:
         """Read a fit.
 
         Parameters
         ----------
-        model, subject : str
-            Whose fit it is.
+        key : (str, str)
+            Its model and subject.
         problem : Problem, optional
             What was fitted; without it there are no predictions or draws by site.
 
@@ -150,7 +168,7 @@ class Store:
         Fit
             The fit.
         """
-        with _opened(self.path(model, subject)) as arrays:
+        with _opened(self.path(key)) as arrays:
             return _fit(dict(arrays), problem)
 
 
@@ -206,11 +224,10 @@ def _opened(path: Path) -> Iterator[Any]:
         ) from error
 
 
-def _arrays(fit: Fit, key: str) -> dict[str, Any]:
+def _arrays(fit: Fit) -> dict[str, Any]:
     posterior, problem = fit.posterior, fit.problem
     header = {
         "format": FORMAT,
-        "fingerprint": key,
         "method": fit.method,
         "log_evidence": fit.log_evidence,
         "description": fit.description,

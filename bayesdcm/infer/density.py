@@ -21,6 +21,7 @@ import numpy as np
 import numpyro
 from jax.core import eval_jaxpr
 from jax.interpreters.partial_eval import dce_jaxpr
+from numpy.typing import NDArray
 from numpyro.distributions import biject_to, constraints
 from numpyro.distributions.util import sum_rightmost
 from numpyro.infer.util import helpful_support_errors
@@ -132,6 +133,15 @@ class Layout:
     def n_observer(self) -> int:
         """Number of coordinates of observer sites, the last of the parameters."""
         return sum(site.size for site in self.sites if site.role == "observer")
+
+    @property
+    def places(self) -> dict[str, NDArray[np.intp]]:
+        """Where the entries of each site are in the flat vector."""
+        ends = np.cumsum([site.size for site in self.sites])
+        return {
+            site.name: np.arange(end - site.size, end)
+            for site, end in zip(self.sites, ends, strict=True)
+        }
 
     def of_roles(self, *roles: str) -> Layout:
         """The same without the sites of other roles."""

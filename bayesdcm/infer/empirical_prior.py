@@ -248,13 +248,10 @@ def with_prior(
         )
     if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
         raise ValueError("mean and covariance must be finite, got NaN or infinity")
-    places, start = {}, 0
-    for site in problem.sites.sites:
-        places[site.name] = np.arange(start, start + site.size)
-        start += site.size
+    places = problem.sites.places
     chosen = _chosen(problem, sites)
     _check_coupling(problem, covariance, places, chosen)
-    order = [name for name in _program_order(problem) if name in chosen]
+    order = [name for name in program_order(problem.source, problem.prepared) if name in chosen]
     index = np.concatenate([places[name] for name in order])
     try:
         factor = np.linalg.cholesky(covariance[np.ix_(index, index)])
@@ -305,9 +302,20 @@ def _check_coupling(
                 )
 
 
-def _program_order(problem: Problem) -> list[str]:
-    """Names of sites in the order in which the program samples them."""
-    program = problem.source.bind(problem.prepared)
+def program_order(source: Any, prepared: Any) -> list[str]:
+    """Names of sites in the order in which a program samples them.
+
+    Parameters
+    ----------
+    source, prepared
+        As in `bayesdcm.infer.problem.Problem`.
+
+    Returns
+    -------
+    list of str
+        Of all sites.
+    """
+    program = source.bind(prepared)
     found: list[str] = []
 
     def run() -> None:

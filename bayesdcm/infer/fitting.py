@@ -8,7 +8,9 @@ import numpy as np
 
 # Methods are known once their modules have been imported.
 from bayesdcm.infer import nuts, svi  # noqa: F401
+from bayesdcm.infer.batches import Task
 from bayesdcm.infer.method import METHODS, Method, as_method
+from bayesdcm.infer.posterior import Posterior
 from bayesdcm.infer.problem import Problem, make_problem
 from bayesdcm.infer.results import Fit
 from bayesdcm.infer.threads import single_threaded_linear_algebra
@@ -17,7 +19,7 @@ from bayesdcm.infer.variational_laplace import Laplace
 # Of models that have none of their own.
 DEFAULT = Laplace.name
 
-__all__ = ["DEFAULT", "METHODS", "check_call", "chosen_method", "fit", "fit_problem"]
+__all__ = ["DEFAULT", "METHODS", "check_call", "chosen_method", "fit", "fit_of", "fit_problem"]
 
 
 def fit(
@@ -108,9 +110,28 @@ def fit_problem(
     asked = as_method(method, options)
     check_call(seed, progress)
     asked.require(problem)
-    result = Fit(problem, asked.run(problem, int(seed), bool(progress)))
-    result.status |= {"seed": int(seed), "options": asked.options()}
-    return result
+    task = Task(problem, asked, int(seed))
+    return fit_of(task, asked.run(problem, task.seed, bool(progress)))
+
+
+def fit_of(task: Task, posterior: Posterior) -> Fit:
+    """The fit that a task has given.
+
+    Parameters
+    ----------
+    task : Task
+        Problem, method and seed.
+    posterior : Posterior
+        What the method has found.
+
+    Returns
+    -------
+    Fit
+        With the seed and the options in its status.
+    """
+    fit = Fit(task.problem, posterior)
+    fit.status |= {"seed": task.seed, "options": task.method.options(), **task.notes}
+    return fit
 
 
 def chosen_method(model: Any, method: Any, options: dict[str, Any]) -> Method:

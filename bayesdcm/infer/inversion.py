@@ -1,8 +1,7 @@
-"""Variational Laplace from one or several starting points."""
+"""Variational Laplace from one starting point, and the best of several optima."""
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -12,7 +11,6 @@ import numpy as np
 from bayesdcm.infer.conditional import conditional_laplace
 from bayesdcm.infer.density import Layout
 from bayesdcm.infer.laplace import LaplaceResult, variational_laplace
-from bayesdcm.infer.threads import n_cores
 from bayesdcm.integrate.step_derivative import many_directions
 
 
@@ -24,7 +22,7 @@ def has_stages(sites: Layout) -> bool:
 def laplace_settings(
     sites: Layout, max_iterations: int | None, derivatives: str
 ) -> tuple[int, str]:
-    """Iterations at most, and kind of derivatives, as `laplace_posterior` takes them."""
+    """Iterations at most, and kind of derivatives, as `run_laplace` takes them."""
     if max_iterations is None:
         max_iterations = 64 if has_stages(sites) else 128
     return max_iterations, derivatives
@@ -32,9 +30,9 @@ def laplace_settings(
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
 def run_laplace(
-    source: Any, sites: Layout, settings: tuple[int, str], prepared: Any, starts: jax.Array
+    source: Any, sites: Layout, settings: tuple[int, str], prepared: Any, start: jax.Array
 ) -> LaplaceResult:
-    """Variational Laplace from several starts, compiled once for a model and a shape.
+    """Variational Laplace from one start, compiled once for a model and a shape.
 
     Parameters
     ----------
@@ -42,67 +40,21 @@ def run_laplace(
         As in `Problem`.
     settings : tuple
         From `laplace_settings`.
-    starts : jax.Array
-        Flat starting points, shape (starts, size).
+    start : jax.Array
+        Flat starting point, shape (size,).
 
     Returns
     -------
     LaplaceResult
-        One row a start.
+        The optimum.
     """
-    program = source.bind(prepared)
     invert = conditional_laplace if has_stages(sites) else variational_laplace
-
-    def one(start: jax.Array) -> LaplaceResult:
-        with many_directions():
-            return invert(program, sites, start, *settings)
-
-    if len(starts) == 1:
-        return jax.tree.map(lambda leaf: leaf[None], one(starts[0]))
-    return jax.vmap(one)(starts)
-
-
-def run_starts(
-    source: Any,
-    sites: Layout,
-    settings: tuple[int, str],
-    prepared: Any,
-    starts: jax.Array,
-    workers: int | None = None,
-) -> LaplaceResult:
-    """`run_laplace` in the way that suits the device.
-
-    On a CPU each start runs for itself, by the program that a single one needs: linear algebra of
-    several matrices at once is slower there, and can wait for itself forever
-    (`bayesdcm._configuration`).
-
-    Parameters
-    ----------
-    source, sites, settings, prepared, starts
-        As in `run_laplace`.
-    workers : int, optional
-        Threads on a CPU; as many as there are cores when None.
-
-    Returns
-    -------
-    LaplaceResult
-        NumPy arrays, one row a start.
-    """
-
-    def run(some: jax.Array) -> LaplaceResult:
-        return jax.tree.map(np.asarray, run_laplace(source, sites, settings, prepared, some))
-
-    if len(starts) == 1 or jax.default_backend() != "cpu":
-        return run(starts)
-    # The first compiles; the threads then only run.
-    found = [run(starts[:1])]
-    with ThreadPoolExecutor(workers or n_cores()) as pool:
-        found.extend(pool.map(run, [starts[k : k + 1] for k in range(1, len(starts))]))
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *found)
+    with many_directions():
+        return invert(source.bind(prepared), sites, start, *settings)
 
 
 def best_optimum(found: LaplaceResult) -> dict[str, Any]:
-    """The best of several optima; what `laplace_posterior` returns.
+    """The best of several optima.
 
     Parameters
     ----------
@@ -112,7 +64,8 @@ def best_optimum(found: LaplaceResult) -> dict[str, Any]:
     Returns
     -------
     dict
-        See `laplace_posterior`.
+        ``result`` (LaplaceResult), ``mean`` and ``covariance`` over the flat vector,
+        ``free_energies`` of all starts, and their results as ``optima``.
 
     Raises
     ------

@@ -255,111 +255,11 @@ def variational_laplace(
     """
     problem = _problem(program, sites, start, derivatives)
     state = jax.lax.while_loop(
-        lambda state: ~finished(state, max_iterations),
+        lambda state: ~(state.done | state.failed | (state.iteration >= max_iterations)),
         lambda state: _iterate(problem, sites.n_parameters, state),
         _begin(problem, sites, start, max_iterations),
     )
-    return result_of(sites, state)
-
-
-class Attempt(NamedTuple):
-    """A state, and where its next iteration looks.
-
-    Attributes
-    ----------
-    state : _State
-        Of the iterations so far.
-    position : (n,)
-        Parameters and confounds to be tried.
-    log_step : ()
-        Regularisation of the step there.
-    attempts : ()
-        How often a shorter step was taken as the prediction was not finite.
-    """
-
-    state: _State
-    position: jax.Array
-    log_step: jax.Array
-    attempts: jax.Array
-
-
-def begin(program: Program, sites: Layout, start: jax.Array, max_iterations: int) -> Attempt:
-    """Where `variational_laplace` looks first.
-
-    With `derivatives_at` and `advance` it takes the iterations of several fits apart, so that
-    their derivatives can be computed together.
-
-    Parameters
-    ----------
-    program, sites, start, max_iterations
-        As in `variational_laplace`.
-
-    Returns
-    -------
-    Attempt
-        To be given to `advance` with the derivatives there.
-    """
-    problem = _problem(program, sites, start, "exact")
-    return _first(_begin(problem, sites, start, max_iterations))
-
-
-def _first(state: _State) -> Attempt:
-    return Attempt(state, state.position, state.log_step, jnp.zeros((), int))
-
-
-def derivatives_at(
-    program: Program, sites: Layout, start: jax.Array, position: jax.Array
-) -> tuple[list[jax.Array], list[jax.Array]]:
-    """Jacobian and residual that `advance` takes.
-
-    Parameters
-    ----------
-    program, sites, start
-        As in `variational_laplace`; `start` is where it all began.
-    position : jax.Array
-        Of an `Attempt`.
-
-    Returns
-    -------
-    tuple of list of jax.Array
-        Of each observed site, (parameters, times, columns) and (times, columns).
-    """
-    return _problem(program, sites, start, "exact").data(position[: sites.n_parameters])
-
-
-def advance(
-    program: Program,
-    sites: Layout,
-    start: jax.Array,
-    attempt: Attempt,
-    jacobian: list[jax.Array],
-    residual: list[jax.Array],
-) -> Attempt:
-    """What an iteration of `variational_laplace` makes of the derivatives that it looked for.
-
-    Parameters
-    ----------
-    program, sites, start
-        As in `variational_laplace`; `start` is where it all began.
-    attempt : Attempt
-        Where it looked.
-    jacobian, residual : list of jax.Array
-        From `derivatives_at`.
-
-    Returns
-    -------
-    Attempt
-        Where to look next: a new step, or a shorter one where derivatives are not finite.
-    """
-    problem, n = _problem(program, sites, start, "exact"), sites.n_parameters
-    state, attempts = attempt.state, attempt.attempts + 1
-    finite = _all_finite(jacobian, residual)
-    trial = _Trial(attempt.position, attempt.log_step, jacobian, residual, finite, attempts)
-    return jax.lax.cond(
-        finite | (attempts >= _allowed_attempts(state)),
-        lambda: _first(_with_trial(problem, n, state, trial)),
-        lambda: Attempt(state, *_shorter_step(state, attempt.log_step), attempts),
-    )
+    return _result(sites, state)
 
 
 def _begin(problem: _Problem, sites: Layout, start: jax.Array, max_iterations: int) -> _State:
@@ -385,13 +285,7 @@ def _begin(problem: _Problem, sites: Layout, start: jax.Array, max_iterations: i
     return _State(zero, position, step, empty, flags, no, no, zero, record)
 
 
-def finished(state: _State, max_iterations: int) -> jax.Array:
-    """Whether there is no further iteration to do."""
-    return state.done | state.failed | (state.iteration >= max_iterations)
-
-
-def result_of(sites: Layout, state: _State) -> LaplaceResult:
-    """What a state has found."""
+def _result(sites: Layout, state: _State) -> LaplaceResult:
     best, n = state.best, sites.n_parameters
     return LaplaceResult(
         best.position[:n],
@@ -429,20 +323,16 @@ def _differentiate(problem: _Problem, n_parameters: int, state: _State) -> _Tria
             lambda: (trial.position, trial.log_step),
         )
         jacobian, residual = problem.data(position[:n_parameters])
-        finite = _all_finite(jacobian, residual)
+        finite = jnp.stack([(jnp.abs(part) < HUGE).all() for part in [*jacobian, *residual]]).all()
         return _Trial(position, log_step, jacobian, residual, finite, trial.attempts + 1)
 
     shapes = jax.eval_shape(problem.data, state.position[:n_parameters])
     jacobian, residual = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
     no, zero = jnp.zeros((), bool), jnp.zeros((), int)
     start = _Trial(state.position, state.log_step, jacobian, residual, no, zero)
-    allowed = _allowed_attempts(state)
-    return jax.lax.while_loop(lambda t: ~t.finite & (t.attempts < allowed), attempt, start)
-
-
-def _allowed_attempts(state: _State) -> jax.Array:
     # Before a first point is stored there is nothing to return to.
-    return jnp.where(jnp.isfinite(state.best.free_energy), 1 + RECOVERY_ATTEMPTS, 1)
+    allowed = jnp.where(jnp.isfinite(state.best.free_energy), 1 + RECOVERY_ATTEMPTS, 1)
+    return jax.lax.while_loop(lambda t: ~t.finite & (t.attempts < allowed), attempt, start)
 
 
 def _shorter_step(state: _State, log_step: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -452,15 +342,8 @@ def _shorter_step(state: _State, log_step: jax.Array) -> tuple[jax.Array, jax.Ar
     return best.position + regularised_step(best.curvature, best.gradient, log_step), log_step
 
 
-def _all_finite(jacobian: list[jax.Array], residual: list[jax.Array]) -> jax.Array:
-    return jnp.stack([(jnp.abs(part) < HUGE).all() for part in [*jacobian, *residual]]).all()
-
-
 def _iterate(problem: _Problem, n_parameters: int, state: _State) -> _State:
-    return _with_trial(problem, n_parameters, state, _differentiate(problem, n_parameters, state))
-
-
-def _with_trial(problem: _Problem, n_parameters: int, state: _State, trial: _Trial) -> _State:
+    trial = _differentiate(problem, n_parameters, state)
     clean = [jnp.where(trial.finite, part, 0.0) for part in trial.jacobian]
     residual = [jnp.where(trial.finite, part, 0.0) for part in trial.residual]
     point = _assess(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 if TYPE_CHECKING:
+    from bayesdcm.infer.batches import Batch
     from bayesdcm.infer.posterior import Posterior
     from bayesdcm.infer.problem import Problem
 
@@ -157,6 +158,41 @@ class Method(ABC):
         Posterior
             Over the flat, unconstrained vector of the program.
         """
+
+    def batch_key(self, problem: Problem) -> Hashable | None:
+        """What problems have in common that are run together; None: each is run for itself.
+
+        Parameters
+        ----------
+        problem : Problem
+            A program bound to data.
+        """
+        del problem
+
+    def run_many(
+        self, batch: Batch, side_by_side: str
+    ) -> Iterator[tuple[Hashable, Posterior | Exception]]:
+        """Infer the posteriors of a batch of problems, here one after the other.
+
+        Parameters
+        ----------
+        batch : Batch
+            Tasks of one `batch_key`.
+        side_by_side : {"auto", "threads", "vectorized"}
+            How they are computed at the same time, as in `bayesdcm.fit_group`.
+
+        Yields
+        ------
+        tuple
+            Key of a task, and its posterior or the exception, in the order in which they are done.
+        """
+        del side_by_side
+        for key, task in zip(batch.keys, batch.tasks, strict=True):
+            try:
+                outcome = task.method.run(task.problem, task.seed, False)
+            except Exception as error:
+                outcome = error
+            yield key, outcome
 
     @abstractmethod
     def check(self, fit: Any, problems: list[str], facts: dict[str, Any]) -> None:

@@ -22,8 +22,8 @@ from scipy import stats
 
 from bayesdcm.infer.density import Layout, evaluate
 from bayesdcm.infer.evaluation import prior_points
-from bayesdcm.infer.inversion import run_starts
 from bayesdcm.infer.laplace import TOLERANCE, LaplaceResult
+from bayesdcm.infer.many_inversions import run_starts
 
 # Responses at so many draws from the prior tell whether an optimum is poor.
 TRIALS = 32
@@ -51,7 +51,7 @@ STEEP = "variational Laplace had stopped while its steps were short"
 UNEXPLAINED = "responses of the model at other parameters explain the residuals"
 
 
-class Found(NamedTuple):
+class SearchResult(NamedTuple):
     """Optima, and what was done to find them.
 
     Attributes
@@ -242,14 +242,13 @@ def search(
     first: LaplaceResult,
     centre: NDArray,
     seed: int,
-    workers: int | None = None,
-) -> Found:
+) -> SearchResult:
     """Look for a better optimum where that of the first start is poor.
 
     Parameters
     ----------
     static : tuple
-        Source, layout and settings, as `bayesdcm.infer.inversion.run_starts` takes them.
+        Source, layout and settings, as `run_starts` takes them.
     prepared : pytree
         Data.
     first : LaplaceResult
@@ -258,20 +257,18 @@ def search(
         The prior mean, shape (size,).
     seed : int
         Of the draws.
-    workers : int, optional
-        As in `run_starts`.
 
     Returns
     -------
-    Found
+    SearchResult
         All optima, and a record.
     """
     record: dict[str, Any] = {"starts": 1, "reason": None, "gain": 0.0, "left": None}
     if bool(first.failed[0]) or not np.isfinite(first.free_energy[0]):
-        return Found(first, record)
+        return SearchResult(first, record)
     model, optima, best, fruitless = _Model(static, prepared, np.asarray(centre)), first, 0, 0
     if _reason(model, optima, best, None) is None:
-        return Found(optima, record)
+        return SearchResult(optima, record)
     seeds = [int(state) for state in np.random.SeedSequence(seed).generate_state(1 + ROUNDS)]
     points, others = model.draws(TRIALS, seeds[0])
     left = _reason(model, optima, best, others) if len(points) else None
@@ -282,7 +279,7 @@ def search(
         if not len(points):
             break
         starts = jnp.asarray(points[_fits_best(responses)[:CLIMBS]])
-        found = run_starts(*static, prepared, starts, workers)
+        found = run_starts(*static, prepared, starts)
         optima = jax.tree.map(lambda *leaves: np.concatenate(leaves), optima, found)
         energy = np.where(optima.failed, -np.inf, optima.free_energy)
         fruitless = 0 if energy.max() > energy[best] + GAIN else fruitless + 1
@@ -293,4 +290,4 @@ def search(
     record["starts"] = len(optima.free_energy)
     record["gain"] = float(optima.free_energy[best] - first.free_energy[0])
     record["left"] = left
-    return Found(optima, record)
+    return SearchResult(optima, record)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -12,15 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesdcm.data.named_axes import axis_names, in_order
+from bayesdcm.infer.batches import Batch, Task, attempt, shape_of
 from bayesdcm.infer.density import Layout, invalid_distributions, prior_centre
 from bayesdcm.infer.evaluation import prior_sample
 from bayesdcm.infer.findings import add
-from bayesdcm.infer.inversion import best_optimum, laplace_settings, run_starts
+from bayesdcm.infer.inversion import best_optimum, laplace_settings
 from bayesdcm.infer.laplace import LaplaceResult
+from bayesdcm.infer.many_inversions import invert_all, run_starts
 from bayesdcm.infer.method import Method, one_of, option, positive_integer
 from bayesdcm.infer.posterior import Posterior
 from bayesdcm.infer.problem import Problem
-from bayesdcm.infer.search import Found, search
+from bayesdcm.infer.search import search
 from bayesdcm.infer.tail_shape import check_approximation
 
 logger = logging.getLogger("bayesdcm")
@@ -99,13 +102,29 @@ class Laplace(Method):
         given = (self.max_iterations, self.derivatives)
         return self.posterior(find_optimum(problem, self.starts, seed, *given), seed)
 
+    def batch_key(self, problem: Problem) -> Hashable:
+        """Source, layout, settings and shape, see `Method.batch_key`."""
+        settings = laplace_settings(problem.sites, self.max_iterations, self.derivatives)
+        return problem.source, problem.sites, settings, shape_of(problem.prepared)
+
+    def run_many(
+        self, batch: Batch, side_by_side: str
+    ) -> Iterator[tuple[Hashable, Posterior | Exception]]:
+        """Invert problems of one shape at the same time, see `Method.run_many`."""
+        tasks = batch.tasks
+        static = self.batch_key(tasks[0].problem)[:3]
+        prepared = [task.problem.prepared for task in tasks]
+        starts = [laplace_starts(task.problem, task.method.starts, task.seed) for task in tasks]
+        for place, optima in invert_all(static, prepared, starts, side_by_side):
+            yield batch.keys[place], attempt(_posterior, tasks[place], static, optima)
+
     def posterior(self, found: dict[str, Any], seed: int) -> Posterior:
         """The posterior of an optimum.
 
         Parameters
         ----------
         found : dict
-            From `find_optimum`, `laplace_posterior` or `best_optimum`.
+            From `find_optimum`.
         seed : int
             Of the draws from the posterior.
 
@@ -172,6 +191,14 @@ class Laplace(Method):
             )
 
 
+def _posterior(task: Task, static: tuple, optima: LaplaceResult | Exception) -> Posterior:
+    """The posterior of a task of which there are the optima of all starts."""
+    if isinstance(optima, Exception):
+        raise optima
+    best = _searched(task.problem, task.method.starts, task.seed, static, optima)
+    return task.method.posterior(best, task.seed)
+
+
 @partial(jax.jit, static_argnums=(0, 1))
 def _centre(source: Any, sites: Layout, prepared: Any) -> jax.Array:
     return prior_centre(source.bind(prepared), sites)
@@ -234,48 +261,6 @@ def laplace_starts(problem: Problem, starts: Any, seed: int) -> NDArray:
     return points
 
 
-def laplace_posterior(
-    problem: Problem,
-    starts: NDArray,
-    max_iterations: int | None = None,
-    derivatives: str = "exact",
-) -> dict[str, Any]:
-    """Run variational Laplace from all starts and keep the best.
-
-    Parameters
-    ----------
-    problem : Problem
-        The program bound to data.
-    starts : ndarray
-        Flat starting points, shape (starts, size).
-    max_iterations : int, optional
-        Iterations at most; as in SPM when None: 64 with observer sites, 128 without.
-    derivatives : {"exact", "one_sided"}
-        Of the prediction.
-
-    Returns
-    -------
-    dict
-        ``result`` (LaplaceResult as NumPy arrays), ``mean``, ``covariance`` over the flat
-        vector, ``free_energies`` of all starts, and their results as ``optima``.
-    """
-    settings = laplace_settings(problem.sites, max_iterations, derivatives)
-    return _best(
-        problem, run_starts(problem.source, problem.sites, settings, problem.prepared, starts)
-    )
-
-
-def _best(problem: Problem, optima: LaplaceResult) -> dict[str, Any]:
-    try:
-        return best_optimum(optima)
-    except ValueError as error:
-        # A user's program may have other faults than its prediction.
-        faults = invalid_distributions(problem.source.bind(problem.prepared))
-        if not faults:
-            raise
-        raise ValueError("; ".join(faults)) from error
-
-
 def find_optimum(
     problem: Problem,
     starts: Any,
@@ -287,23 +272,45 @@ def find_optimum(
 
     Parameters
     ----------
-    problem, max_iterations, derivatives
-        As in `laplace_posterior`.
+    problem : Problem
+        The program bound to data.
     starts, seed
         As in `fit`.
+    max_iterations : int, optional
+        Iterations at most; as in SPM when None: 64 with observer sites, 128 without.
+    derivatives : {"exact", "one_sided"}
+        Of the prediction.
 
     Returns
     -------
     dict
-        As `laplace_posterior`, and ``search``, the record of a search or None.
+        As `best_optimum`, and ``search``, the record of a search or None.
     """
     points = laplace_starts(problem, starts, seed)
-    settings = laplace_settings(problem.sites, max_iterations, derivatives)
-    static = (problem.source, problem.sites, settings)
-    found = Found(run_starts(*static, problem.prepared, points), None)
+    static = (
+        problem.source,
+        problem.sites,
+        laplace_settings(problem.sites, max_iterations, derivatives),
+    )
+    return _searched(problem, starts, seed, static, run_starts(*static, problem.prepared, points))
+
+
+def _searched(
+    problem: Problem, starts: Any, seed: int, static: tuple, optima: LaplaceResult
+) -> dict[str, Any]:
+    """The best of the optima of all starts, and of others where these are poor."""
+    record = None
     if searches(problem.source, starts):
-        found = search(static, problem.prepared, found.optima, points[0], seed)
-    return _best(problem, found.optima) | {"search": found.record}
+        centre = np.asarray(_centre(problem.source, problem.sites, problem.prepared))
+        optima, record = search(static, problem.prepared, optima, centre, seed)
+    try:
+        return best_optimum(optima) | {"search": record}
+    except ValueError as error:
+        # A user's program may have other faults than its prediction.
+        faults = invalid_distributions(problem.source.bind(problem.prepared))
+        if not faults:
+            raise
+        raise ValueError("; ".join(faults)) from error
 
 
 def gaussian_start(

@@ -39,8 +39,8 @@ import bayesdcm
 from bayesdcm.infer import nuts
 from bayesdcm.infer.density import evaluate
 from bayesdcm.infer.evaluation import prior_sample
-from bayesdcm.infer.fitting import laplace_posterior, laplace_starts
 from bayesdcm.infer.problem import Problem, make_problem
+from bayesdcm.infer.variational_laplace import find_optimum, laplace_starts
 from bayesdcm.observe.base import SPM_NOISE
 
 N_SCANS, REPETITION_TIME, INPUT_DT = 100, 2.0, 0.25
@@ -104,7 +104,7 @@ def surprising(mean: np.ndarray) -> bool:
 def infer(bound: Problem, truth: np.ndarray, seed: int, with_nuts: bool) -> dict[str, Any]:
     """Quantiles of the truth under both posteriors, and what they cost."""
     begin = time.process_time()
-    found = laplace_posterior(bound, laplace_starts(bound, 1, seed), 128)
+    found = find_optimum(bound, 1, seed, 128)
     mean, covariance = found["mean"], found["covariance"]
     result = {
         "laplace": stats.norm.cdf((truth - mean) / np.sqrt(np.diagonal(covariance))),
@@ -116,7 +116,7 @@ def infer(bound: Problem, truth: np.ndarray, seed: int, with_nuts: bool) -> dict
         rounds = 0
         while surprising(found["mean"]) and rounds < ROUNDS:
             points = laplace_starts(bound, STARTS, seed + 10_000 * rounds)
-            again = laplace_posterior(bound, points, 128)
+            again = find_optimum(bound, points, seed, 128)
             found = max(found, again, key=lambda f: f["result"].free_energy)
             rounds += 1
         mean, covariance = found["mean"], found["covariance"]

@@ -25,10 +25,10 @@ import numpy as np
 from measure import machine, table, timed
 
 import bayesdcm
-from bayesdcm.infer.fitting import find_optimum, laplace_posterior, laplace_starts
 from bayesdcm.infer.inversion import laplace_settings
 from bayesdcm.infer.problem import Problem, make_problem
 from bayesdcm.infer.search import search
+from bayesdcm.infer.variational_laplace import find_optimum, laplace_starts
 
 N_SCANS, REPETITION_TIME, INPUT_DT = 150, 2.0, 0.25
 RATIOS = (0.5, 1.0, 2.0, 3.0, 5.0)
@@ -140,7 +140,7 @@ def measure(given: Case, others: int, seed: int) -> dict[str, Any]:
     points = np.concatenate([points[:1], points])
     n = given.problem.sites.n_parameters
     points[1, n:] = points[2, n:]
-    best = laplace_posterior(given.problem, points)["result"].free_energy
+    best = find_optimum(given.problem, points, seed)["result"].free_energy
     one, energy = (float(each["result"].free_energy) for each in (first, found))
     place = given.problem.flat_labels.index("C[region 1, input 1]")
     error = found["mean"][place] - given.C

@@ -169,13 +169,13 @@ def test_several_starts_and_data_sets_share_compiled_code(spm, fits):
 
 def test_iterations_are_64_unless_told(spm, monkeypatch):
     seen = []
-    from bayesdcm.infer import inversion
+    from bayesdcm.infer import many_inversions
 
-    def record(source, sites, settings, prepared, starts):
+    def record(source, sites, settings, prepared, start):
         seen.append(settings[0])
         raise InterruptedError
 
-    monkeypatch.setattr(inversion, "run_laplace", record)
+    monkeypatch.setattr(many_inversions, "run_laplace", record)
     for options in ({}, {"max_iterations": 5}):
         with pytest.raises(InterruptedError):
             bayesdcm.fit(Generic(), spm, **options)

@@ -136,6 +136,6 @@ def test_inversion_makes_use_of_it(monkeypatch):
 
     monkeypatch.setattr(expanded_delays, "change_by_entries", counted)
     problem = make_problem(model, data)
-    start = jnp.zeros((1, problem.sites.size))
+    start = jnp.zeros(problem.sites.size)
     run_laplace.lower(problem.source, problem.sites, (2, "exact"), problem.prepared, start)
     assert calls

@@ -222,7 +222,7 @@ def test_group_goes_on_where_it_stopped(run, files, folders, monkeypatch):
         table = pd.DataFrame({"converged": True, "problems": 0}, index=self.subjects)
         return GroupDiagnosis({}, {}, table)
 
-    monkeypatch.setattr("bayesdcm.group.runners.run_starts", fail)
+    monkeypatch.setattr("bayesdcm.infer.many_inversions.run_laplace", fail)
     monkeypatch.setattr(GroupFit, "diagnose", glance)
     done = run("group", *files, "--out", folders[0], "--no-search", "--quiet")
     assert done.exit_code == 0, done.output
