@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -27,6 +27,22 @@ from bayesdcm.group.gaussian_effects import GaussianEffects, ReducedEffects
 from bayesdcm.group.members import of_subjects
 from bayesdcm.infer.posterior import Posterior
 from bayesdcm.infer.results import Fit
+from bayesdcm.models.facts import Citation
+
+# What to cite for parametric empirical Bayes.
+CITATIONS: tuple[Citation, ...] = (
+    (
+        "Friston KJ, Litvak V, Oswal A, Razi A, Stephan KE, van Wijk BCM, Ziegler G, Zeidman P "
+        "(2016). Bayesian model reduction and empirical Bayes for group (DCM) studies. NeuroImage "
+        "128:413-431.",
+        "https://doi.org/10.1016/j.neuroimage.2015.11.015",
+    ),
+    (
+        "Zeidman P et al. (2019). A guide to group effective connectivity analysis, part 2: second "
+        "level analysis with PEB. NeuroImage 200:12-25.",
+        "https://doi.org/10.1016/j.neuroimage.2019.06.032",
+    ),
+)
 
 
 class Settings(NamedTuple):
@@ -86,6 +102,8 @@ class GroupEffects(GaussianEffects):
     found: EmpiricalBayes = field(repr=False)
     group_prior: tuple[NDArray, NDArray] = field(repr=False)
     settings: Settings = field(repr=False)
+
+    citations: ClassVar[tuple[Citation, ...]] = CITATIONS
 
     def __repr__(self) -> str:
         state = "converged" if self.found.converged else "not converged"

@@ -15,12 +15,10 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Patch, Rectangle
 
 from bayesdcm.plot.group_effects import covariate_title
-from bayesdcm.plot.labels import chosen, in_order, parsed
+from bayesdcm.plot.labels import INPUTS, chosen, in_order, parsed
 from bayesdcm.plot.style import INK, MUTED, PALE, heading, legend, share_text
 
 HATCH, UNASKED, PRUNED = "#dedede", "#ffffff", "#f5efe6"
-# Sites with other than regions in their columns.
-COLUMNS = {"C": "input"}
 
 
 class _Panel(NamedTuple):
@@ -143,7 +141,7 @@ def _panels(probability: pd.Series, pruned: set[str]) -> list[_Panel]:
             kind = label.places[0] if len(label.places) == 3 else ""
             groups.setdefault((label.site, kind), []).append(i)
     for (site, _), members in groups.items():
-        if site in COLUMNS or len(labels[members[0]].places) == 1:
+        if site in INPUTS or len(labels[members[0]].places) == 1:
             continue
         by_row: dict[str, list[str]] = {}
         for i in members:
@@ -165,13 +163,15 @@ def _panels(probability: pd.Series, pruned: set[str]) -> list[_Panel]:
             found.append(_Panel(title, names, [""], "", entries, off))
             continue
         entries = {(p[-2], p[-1]): float(v) for p, v in zip(places, values, strict=True)}
-        columns = list(dict.fromkeys(p[-1] for p in places)) if site in COLUMNS else regions
+        columns = list(dict.fromkeys(p[-1] for p in places)) if site in INPUTS else regions
         rows = regions or list(dict.fromkeys(p[-2] for p in places))
         rows = rows if {p[-2] for p in places} <= set(rows) else in_order(
             [rows, [p[-2] for p in places]]
         )  # fmt: skip
         off = {(p[-2], p[-1]) for p, out in zip(places, gone, strict=True) if out}
-        found.append(_Panel(title, rows, columns, COLUMNS.get(site, "from"), entries, off))
+        found.append(
+            _Panel(title, rows, columns, "input" if site in INPUTS else "from", entries, off)
+        )
     return found
 
 

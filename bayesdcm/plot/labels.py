@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-# Sites whose last two places are the receiving and the sending region.
-SQUARE = ("A", "B", "D")
+# Sites whose last place is an input; others with two places or more lead from node to node.
+INPUTS = ("C",)
 
 
 class Label(NamedTuple):
@@ -25,9 +25,9 @@ class Label(NamedTuple):
 
     @property
     def within(self) -> bool:
-        """Whether it is of a region's connection to itself."""
-        square = self.site.rpartition(": ")[2] in SQUARE
-        return square and len(self.places) > 1 and self.places[-1] == self.places[-2]
+        """Whether it is of a node's connection to itself."""
+        driving = self.site.rpartition(": ")[2] in INPUTS
+        return not driving and len(self.places) > 1 and self.places[-1] == self.places[-2]
 
 
 def parsed(label: str) -> Label:

@@ -22,19 +22,6 @@ from bayesdcm.report.svg import Figures
 
 # Most effects of a covariate that findings list.
 LISTED = 12
-GROUP_CITATIONS = [
-    (
-        "Friston KJ, Litvak V, Oswal A, Razi A, Stephan KE, van Wijk BCM, Ziegler G, Zeidman P "
-        "(2016). Bayesian model reduction and empirical Bayes for group (DCM) studies. NeuroImage "
-        "128:413-431.",
-        "https://doi.org/10.1016/j.neuroimage.2015.11.015",
-    ),
-    (
-        "Zeidman P et al. (2019). A guide to group effective connectivity analysis, part 2: second "
-        "level analysis with PEB. NeuroImage 200:12-25.",
-        "https://doi.org/10.1016/j.neuroimage.2019.06.032",
-    ),
-]
 DIAGNOSIS_NOTE = (
     "Explained variance is the least of all regions (or channel modes), confounds left out. Pareto "
     "k-hat clearly below 0.7 says that the approximation of the posterior can be trusted. The "
@@ -294,4 +281,4 @@ def _settings(group: Any, fit: Any, effects: Any, given: dict[str, Any]) -> list
 
 def _citations(fit: Any, effects: Any) -> list[tuple[str, str]]:
     found = words.citations({"": fit})
-    return found if effects is None else [*found[:-1], *GROUP_CITATIONS, found[-1]]
+    return found if effects is None else [*found[:-1], *effects.citations, found[-1]]
