@@ -112,7 +112,17 @@ class HeldInputs(Solver):
 
     @abstractmethod
     def grid_options(self, neural: NeuralModel, observer: Any, design: Any) -> dict[str, Any]:
-        """Options of `bayesdcm.integrate.time_grid`: the longest step, further points."""
+        """Options of `bayesdcm.integrate.time_grid`: the longest step, further points.
+
+        Parameters
+        ----------
+        neural : NeuralModel
+            The neural model.
+        observer : bayesdcm.observe.Observer
+            The observer.
+        design : BoldData, BoldDesign or EvokedData
+            Inputs and times.
+        """
 
     def prepare(
         self, neural: NeuralModel, observer: Any, design: Any, priors: Mapping[str, Prior]

@@ -111,16 +111,50 @@ class StimulusDriven(Solver):
     def settings(
         self, neural: NeuralModel, dt: float, design: np.ndarray, priors: Mapping[str, Prior]
     ) -> Any:
-        """What the compiler must know, as a pytree without arrays."""
+        """What the compiler must know, as a pytree without arrays.
+
+        Parameters
+        ----------
+        neural : NeuralModel
+            The neural model.
+        dt : float
+            Time between samples, s.
+        design : ndarray
+            Shape (conditions, effects).
+        priors : mapping of str to Prior
+            Priors of the neural parameters in force.
+        """
 
     @abstractmethod
     def trajectory(
         self, neural: NeuralModel, parameters: Parameters, start: jax.Array, arrays: dict
     ) -> jax.Array:
-        """Vectors of states at the samples of one condition, shape (times, nodes * states)."""
+        """Vectors of states at the samples of one condition, shape (times, nodes * states).
+
+        Parameters
+        ----------
+        neural : NeuralModel
+            The neural model.
+        parameters : mapping
+            Full arrays of one condition by name.
+        start : jax.Array
+            States at rest, shape (nodes * states,).
+        arrays : dict
+            From `prepare`.
+        """
 
     def inputs(self, neural: NeuralModel, parameters: Parameters, times: jax.Array) -> jax.Array:
-        """Inputs at some times from the stimulus, shape (times, inputs)."""
+        """Inputs at some times from the stimulus, shape (times, inputs).
+
+        Parameters
+        ----------
+        neural : NeuralModel
+            The neural model.
+        parameters : mapping
+            Full arrays by name.
+        times : jax.Array
+            Times from the stimulus, s, shape (times,).
+        """
         timing = parameters.get("input_timing", jnp.zeros((neural.n_inputs, 2)))
         return stimulus_input(times, self.onset, self.duration, timing)
 

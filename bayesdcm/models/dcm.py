@@ -581,7 +581,13 @@ class DCM:
     # What results carry
 
     def names(self, data: Any = None) -> dict[str, list[str]]:
-        """Names along each kind of axis; without data, such as "region 1"."""
+        """Names along each kind of axis; without data, such as "region 1".
+
+        Parameters
+        ----------
+        data : BoldData or EvokedData, optional
+            The data set.
+        """
         neural, _, observer = self.parts
         names = {name: list(values) for name, values in neural.axes.items()}
         names |= observer.names(data, neural)
@@ -592,7 +598,13 @@ class DCM:
         return names
 
     def labels(self, data: Any) -> dict[str, list[str]]:
-        """Labels of the entries of every sampled site, such as ``A[V5, V1]``."""
+        """Labels of the entries of every sampled site, such as ``A[V5, V1]``.
+
+        Parameters
+        ----------
+        data : BoldData or EvokedData
+            The data set.
+        """
         names = self.names(data)
         table = {}
         for prior in self.priors.named(names).all:
@@ -609,20 +621,48 @@ class DCM:
         return table | {name: dims for name, (dims, _) in derived.items()} | observer.dims()
 
     def coords(self, data: Any) -> dict[str, NDArray]:
-        """Coordinates of the axes: names, and times in s."""
+        """Coordinates of the axes: names, and times in s.
+
+        Parameters
+        ----------
+        data : BoldData or EvokedData
+            The data set.
+        """
         names = {name: np.asarray(values) for name, values in self.names(data).items()}
         return names | self.parts.observer.coords(data, self._of_observer)
 
     def constants(self, data: Any) -> dict[str, NDArray]:
-        """Constants of a data set that results hold, by name."""
+        """Constants of a data set that results hold, by name.
+
+        Parameters
+        ----------
+        data : BoldData or EvokedData
+            The data set.
+        """
         return self.parts.observer.constants(data, self._of_observer)
 
     def restore(self, scaled: NDArray, data: Any) -> NDArray:
-        """From the signal as modelled, (..., times, columns), to units and axes of results."""
+        """From the signal as modelled, (..., times, columns), to units and axes of results.
+
+        Parameters
+        ----------
+        scaled : ndarray
+            As modelled, shape (..., times, columns).
+        data : BoldData or EvokedData
+            The data set.
+        """
         return self.parts.observer.restore(scaled, data, self._of_observer)
 
     def arrange(self, values: NDArray, data: Any) -> NDArray:
-        """From the axes of the signal as modelled to those of results, in the same units."""
+        """From the axes of the signal as modelled to those of results, in the same units.
+
+        Parameters
+        ----------
+        values : ndarray
+            Shape (..., times, columns).
+        data : BoldData or EvokedData
+            The data set.
+        """
         return self.parts.observer.arrange(values, data)
 
 

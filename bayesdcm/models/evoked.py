@@ -203,13 +203,26 @@ class EvokedDCM(DCM):
         return by_source(name, value, self.source_names)
 
     def channel_space(self, data: EvokedData) -> ChannelSpace:
-        """Channels, modes and the data in them; worked out once for a data set."""
+        """Channels, modes and the data in them; worked out once for a data set.
+
+        Parameters
+        ----------
+        data : EvokedData
+            The data set.
+        """
         return self.parts.observer.channel_space(data, self._of_observer)
 
     def states(self, parameters: Mapping[str, jax.Array], prepared: Prepared) -> jax.Array:
         """States of all sources relative to rest, (conditions, times, sources, states).
 
         Of full neural parameter arrays and what `prepare` gives.
+
+        Parameters
+        ----------
+        parameters : mapping
+            Full neural parameter arrays by name.
+        prepared : Prepared
+            From `prepare`.
         """
         neural, solver, observer = self.parts
         return solver.solve(neural, observer, parameters, prepared.steps)

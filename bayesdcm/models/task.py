@@ -173,11 +173,25 @@ class TaskDCM(DCM):
         return with_changes(super().facts(), wide_noise="integrator='nonlinear'" if as_spm else "")
 
     def time_grid(self, design: Any) -> TimeGrid:
-        """Steps and sample points of the integrator for a BoldData or BoldDesign."""
+        """Steps and sample points of the integrator for a BoldData or BoldDesign.
+
+        Parameters
+        ----------
+        design : BoldData or BoldDesign
+            Inputs and timing.
+        """
         return self._steps(design)
 
     def response(self, parameters: Mapping[str, jax.Array], grid: TimeGrid) -> jax.Array:
-        """Percent signal change (scans, regions) of full arrays, on a grid of `time_grid`."""
+        """Percent signal change (scans, regions) of full arrays, on a grid of `time_grid`.
+
+        Parameters
+        ----------
+        parameters : mapping
+            Full arrays, all of them present.
+        grid : TimeGrid
+            From `time_grid`.
+        """
         neural, solver, observer = self.parts
         return solver.solve(neural, observer, parameters, grid)
 

@@ -257,7 +257,13 @@ class NeuralModel(ABC):
         return False
 
     def rest(self, parameters: Parameters | None = None) -> ArrayLike:
-        """States before stimulation, where every solution starts, shape (nodes, states)."""
+        """States before stimulation, where every solution starts, shape (nodes, states).
+
+        Parameters
+        ----------
+        parameters : mapping, optional
+            Full arrays by name, where rest depends on them.
+        """
         return np.zeros((self.n_nodes, len(self.states)))
 
     def jacobian(
@@ -374,11 +380,27 @@ class NodeModel(NeuralModel):
 
     @abstractmethod
     def sent(self, x: jax.Array, parameters: Parameters) -> jax.Array:
-        """What each node sends to others, such as firing rates, shape (signals, nodes)."""
+        """What each node sends to others, such as firing rates, shape (signals, nodes).
+
+        Parameters
+        ----------
+        x : jax.Array
+            States, shape (nodes, states).
+        parameters : mapping
+            Full arrays by name.
+        """
 
     @abstractmethod
     def received(self, sent: jax.Array, parameters: Parameters) -> jax.Array:
-        """What reaches each node by its connections, shape (afferents, nodes)."""
+        """What reaches each node by its connections, shape (afferents, nodes).
+
+        Parameters
+        ----------
+        sent : jax.Array
+            From `sent`, shape (signals, nodes).
+        parameters : mapping
+            Full arrays by name.
+        """
 
     @abstractmethod
     def local(

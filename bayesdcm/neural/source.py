@@ -97,7 +97,15 @@ class SourceModel(NodeModel):
         return self.modulation.shape[0]
 
     def drive(self, u: jax.Array, parameters: Parameters) -> jax.Array:
-        """Input to each source, ``gain exp(C) u``, shape (sources,)."""
+        """Input to each source, ``gain exp(C) u``, shape (sources,).
+
+        Parameters
+        ----------
+        u : jax.Array
+            Inputs, shape (inputs,).
+        parameters : mapping
+            Full arrays by name.
+        """
         return self.input_gain * (jnp.exp(parameters["C"]) * u).sum(-1)
 
     def condition(self, parameters: Parameters, effects: jax.Array) -> dict[str, jax.Array]:

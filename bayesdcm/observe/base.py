@@ -74,14 +74,38 @@ class Observer(ABC):
 
     @abstractmethod
     def priors(self, neural: NeuralModel) -> tuple[Prior, ...]:
-        """Priors of the observer's parameters, for a neural model that it sees."""
+        """Priors of the observer's parameters, for a neural model that it sees.
+
+        Parameters
+        ----------
+        neural : NeuralModel
+            The neural model.
+        """
 
     def flow(self, activity: jax.Array, h: jax.Array, parameters: Parameters) -> jax.Array:
-        """Rate of change of `states`, shape (nodes, states), 1/s, under activity (nodes,)."""
+        """Rate of change of `states`, shape (nodes, states), 1/s, under activity (nodes,).
+
+        Parameters
+        ----------
+        activity : jax.Array
+            Activity relative to rest, shape (nodes,).
+        h : jax.Array
+            Shape (nodes, states).
+        parameters : mapping
+            Full arrays by name.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no states of its own")
 
     def read(self, h: jax.Array, parameters: Parameters) -> jax.Array:
-        """What is seen of `states`: from (..., nodes, states) to (..., nodes)."""
+        """What is seen of `states`: from (..., nodes, states) to (..., nodes).
+
+        Parameters
+        ----------
+        h : jax.Array
+            Shape (..., nodes, states).
+        parameters : mapping
+            Full arrays by name.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no states of its own")
 
     def respond(
@@ -109,7 +133,13 @@ class Observer(ABC):
         raise NotImplementedError(f"{type(self).__name__} has no states of its own")
 
     def seen(self, priors: Mapping[str, Prior]) -> Any:
-        """Index of the states of which `predict` makes the signal, by default all."""
+        """Index of the states of which `predict` makes the signal, by default all.
+
+        Parameters
+        ----------
+        priors : mapping of str to Prior
+            Priors of the observer's parameters in force.
+        """
         return ...
 
     @abstractmethod
@@ -132,36 +162,92 @@ class Observer(ABC):
         """
 
     def derive(self, parameters: Parameters) -> dict[str, jax.Array]:
-        """Quantities of interest that follow from the parameters, by default none."""
+        """Quantities of interest that follow from the parameters, by default none.
+
+        Parameters
+        ----------
+        parameters : mapping
+            Full arrays by name.
+        """
         return {}
 
     # Data
 
     @abstractmethod
     def check(self, data: Any, neural: NeuralModel) -> None:
-        """Raise TypeError or ValueError where data do not fit a neural model that is seen."""
+        """Raise TypeError or ValueError where data do not fit a neural model that is seen.
+
+        Parameters
+        ----------
+        data : object
+            What the model is to be used on.
+        neural : NeuralModel
+            The neural model.
+        """
 
     def prepare(self, data: Any, priors: Mapping[str, Prior]) -> Any:
-        """Arrays that `predict` takes, from data and the priors of the observer's parameters."""
+        """Arrays that `predict` takes, from data and the priors of the observer's parameters.
+
+        Parameters
+        ----------
+        data : BoldData or EvokedData
+            The data set.
+        priors : mapping of str to Prior
+            Priors of the observer's parameters in force.
+        """
         return None
 
     @abstractmethod
     def observed(self, data: Any, priors: Mapping[str, Prior]) -> tuple[Any, Any]:
-        """The signal as it is modelled, (times, columns), and what `likelihood` takes of data."""
+        """The signal as it is modelled, (times, columns), and what `likelihood` takes of data.
+
+        Parameters
+        ----------
+        data : BoldData or EvokedData
+            The data set.
+        priors : mapping of str to Prior
+            Priors of the observer's parameters in force.
+        """
 
     @abstractmethod
     def noise_prior(self, neural: NeuralModel) -> Prior:
-        """Prior of ``log_precision``."""
+        """Prior of ``log_precision``.
+
+        Parameters
+        ----------
+        neural : NeuralModel
+            The neural model.
+        """
 
     @abstractmethod
     def likelihood(
         self, prediction: jax.Array, log_precision: jax.Array, noise: Any
     ) -> dist.Distribution:
-        """Distribution of the signal."""
+        """Distribution of the signal.
+
+        Parameters
+        ----------
+        prediction : jax.Array
+            From `predict`, shape (times, columns).
+        log_precision : jax.Array
+            Shape of `noise_prior`.
+        noise : pytree
+            From `observed`.
+        """
 
     @abstractmethod
     def at_data(self, prediction: jax.Array, data: Any, priors: Mapping[str, Prior]) -> jax.Array:
-        """A prediction on the axes of the data and in their units."""
+        """A prediction on the axes of the data and in their units.
+
+        Parameters
+        ----------
+        prediction : jax.Array
+            From `predict`, shape (times, columns).
+        data : BoldData or EvokedData
+            The data set.
+        priors : mapping of str to Prior
+            Priors of the observer's parameters in force.
+        """
 
     @abstractmethod
     def simulated(
@@ -173,13 +259,37 @@ class Observer(ABC):
         snr: float | None,
         rng: np.random.Generator,
     ) -> Any:
-        """Data with noise, of `snr` or of `log_precision`, added to a prediction at the data."""
+        """Data with noise, of `snr` or of `log_precision`, added to a prediction at the data.
+
+        Parameters
+        ----------
+        clean : ndarray
+            From `at_data`.
+        design : object
+            Data or design to be completed.
+        priors : mapping of str to Prior
+            Priors of the observer's parameters in force.
+        log_precision : ndarray or None
+            Of the noise; None: none.
+        snr : float or None
+            In place of it: standard deviation of the signal over that of the noise.
+        rng : numpy.random.Generator
+            Source of randomness.
+        """
 
     # Names
 
     @abstractmethod
     def names(self, data: Any, neural: NeuralModel) -> dict[str, list[str]]:
-        """Names along each kind of axis; of data that are None, such as "region 1"."""
+        """Names along each kind of axis; of data that are None, such as "region 1".
+
+        Parameters
+        ----------
+        data : object or None
+            The data set; None for names such as "region 1".
+        neural : NeuralModel
+            The neural model.
+        """
 
     @abstractmethod
     def dims(self) -> dict[str, tuple[str, ...]]:
@@ -187,18 +297,52 @@ class Observer(ABC):
 
     @abstractmethod
     def coords(self, data: Any, priors: Mapping[str, Prior]) -> dict[str, NDArray]:
-        """Coordinates of the axes that have no names."""
+        """Coordinates of the axes that have no names.
+
+        Parameters
+        ----------
+        data : BoldData or EvokedData
+            The data set.
+        priors : mapping of str to Prior
+            Priors of the observer's parameters in force.
+        """
 
     @abstractmethod
     def constants(self, data: Any, priors: Mapping[str, Prior]) -> dict[str, NDArray]:
-        """Constants of a data set that results hold."""
+        """Constants of a data set that results hold.
+
+        Parameters
+        ----------
+        data : BoldData or EvokedData
+            The data set.
+        priors : mapping of str to Prior
+            Priors of the observer's parameters in force.
+        """
 
     @abstractmethod
     def restore(self, scaled: NDArray, data: Any, priors: Mapping[str, Prior]) -> NDArray:
-        """From the signal as modelled to the units of the data and the axes of results."""
+        """From the signal as modelled to the units of the data and the axes of results.
+
+        Parameters
+        ----------
+        scaled : ndarray
+            As modelled, shape (..., times, columns).
+        data : BoldData or EvokedData
+            The data set.
+        priors : mapping of str to Prior
+            Priors of the observer's parameters in force.
+        """
 
     def arrange(self, values: NDArray, data: Any) -> NDArray:
-        """From the axes of what is modelled to those of results, by default the same."""
+        """From the axes of what is modelled to those of results, by default the same.
+
+        Parameters
+        ----------
+        values : ndarray
+            Shape (..., times, columns).
+        data : BoldData or EvokedData
+            The data set.
+        """
         return values
 
 

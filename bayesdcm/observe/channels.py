@@ -249,10 +249,24 @@ class ChannelObserver(Observer):
 
     @abstractmethod
     def source_field(self, parameters: Parameters, space: ModelledSpace) -> jax.Array:
-        """Field of each source in channel modes, shape (modes, sources)."""
+        """Field of each source in channel modes, shape (modes, sources).
+
+        Parameters
+        ----------
+        parameters : mapping
+            Full arrays by name.
+        space : ModelledSpace
+            Lead fields in channel modes.
+        """
 
     def spatial_priors(self, n_sources: int) -> tuple[Prior, ...]:
-        """Priors of the parameters of the field; here ``gain`` (source,), SPM's."""
+        """Priors of the parameters of the field; here ``gain`` (source,), SPM's.
+
+        Parameters
+        ----------
+        n_sources : int
+            Number of sources.
+        """
         return (_strength("gain", ("source",), (n_sources,), mean=1.0),)
 
     def priors(self, neural: NeuralModel) -> tuple[Prior, ...]:
@@ -296,13 +310,21 @@ class ChannelObserver(Observer):
             )
         self.check_channels(data, neural.n_nodes)
         if self.modes is not None:
-            self.check_length("modes", self.modes, 0, data)
+            self._check_length("modes", self.modes, 0, data)
 
     def check_channels(self, data: EvokedData, n_sources: int) -> None:
-        """Raise an error where the lead field does not fit the channels or the head."""
+        """Raise an error where the lead field does not fit the channels or the head.
+
+        Parameters
+        ----------
+        data : EvokedData
+            The data set.
+        n_sources : int
+            Number of sources.
+        """
 
     @staticmethod
-    def check_length(name: str, value: ArrayLike, axis: int, data: EvokedData) -> None:
+    def _check_length(name: str, value: ArrayLike, axis: int, data: EvokedData) -> None:
         """Raise an error unless an array has an entry for each channel."""
         if np.shape(value)[axis] != data.n_channels:
             raise ValueError(
@@ -455,7 +477,10 @@ class ChannelObserver(Observer):
 class Electrodes(ChannelObserver):
     """One channel in each source, such as local field potentials, with an unknown gain.
 
-    Takes the options of `ChannelObserver`.
+    Parameters
+    ----------
+    source_names, n_modes, modes, n_confounds, hanning, temporal_correlation, as_spm
+        As `ChannelObserver` takes them.
 
     Examples
     --------
@@ -500,8 +525,8 @@ class LeadField(ChannelObserver):
         Signal of each channel for unit activity of each source, shape (channel, source).
     unit : str
         Unit of the signal that `matrix` gives, for the record; data may be in another.
-
-    Other parameters are those of `ChannelObserver`.
+    source_names, n_modes, modes, n_confounds, hanning, temporal_correlation, as_spm
+        As `ChannelObserver` takes them.
 
     Examples
     --------
@@ -529,7 +554,7 @@ class LeadField(ChannelObserver):
                 f"matrix must have shape (channel, {n_sources}), one column a source, got "
                 f"{np.shape(self.matrix)}"
             )
-        self.check_length("lead_field", self.matrix, 0, data)
+        self._check_length("lead_field", self.matrix, 0, data)
 
 
 @dataclass(frozen=True)
@@ -543,8 +568,8 @@ class Patches(ChannelObserver):
     lead_field : array_like, optional
         Lead field of each mode of each patch instead of the data's head, shape (source, channel,
         patch mode).
-
-    Other parameters are those of `ChannelObserver`.
+    source_names, n_modes, modes, n_confounds, hanning, temporal_correlation, as_spm
+        As `ChannelObserver` takes them.
 
     Examples
     --------
@@ -600,8 +625,8 @@ class Dipoles(ChannelObserver):
         channel, 3).
     position_variance : float
         Prior variance of the positions, mm^2; 0 fixes them.
-
-    Other parameters are those of `ChannelObserver`.
+    source_names, n_modes, modes, n_confounds, hanning, temporal_correlation, as_spm
+        As `ChannelObserver` takes them.
 
     Examples
     --------
@@ -693,7 +718,7 @@ def _needs_head(
             f"sources, got {'None' if given is None else len(given)}"
         )
     if observer.lead_field is not None:
-        observer.check_length("lead_field", observer.lead_field, 1, data)
+        observer._check_length("lead_field", observer.lead_field, 1, data)
     elif data.head is None:
         raise ValueError(
             f"data.head is None, but observation={observation!r} needs a head model; build the "
