@@ -85,8 +85,8 @@ def cache_folder(environ: MutableMapping[str, str], system: str) -> Path:
 
     Examples
     --------
-    >>> cache_folder({"XDG_CACHE_HOME": "/home/ada/.cache"}, "linux").as_posix()
-    '/home/ada/.cache/bayesdcm'
+    >>> cache_folder({"XDG_CACHE_HOME": "/cache"}, "linux").as_posix()
+    '/cache/bayesdcm'
     """
     if system == "win32":
         local = environ.get("LOCALAPPDATA")
