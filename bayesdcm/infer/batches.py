@@ -88,14 +88,11 @@ def batches_of(
             yield Batch(keys, [tasks[keys[0]]])
             continue
         prepared = alike([tasks[key].problem.prepared for key in keys])
-        yield Batch(
-            [keys[i] for i in chosen],
-            [with_prepared(tasks[keys[i]], prepared[i]) for i in chosen],
-        )
+        yield Batch([keys[i] for i in chosen], [_on(tasks[keys[i]], prepared[i]) for i in chosen])
 
 
-def with_prepared(task: Task, prepared: Any) -> Task:
-    """The same task with other prepared data."""
+def _on(task: Task, prepared: Any) -> Task:
+    """The same task on other prepared data."""
     return task._replace(problem=replace(task.problem, prepared=prepared))
 
 
@@ -156,9 +153,9 @@ def alike(prepared: Sequence[Any]) -> list[Any]:
 def _common(grids: Sequence[Any]) -> list[Any]:
     """`common_grids` on the device; subjects of one design have the same object."""
     different = {id(grid): grid for grid in grids}
-    found = jax.tree.map(jnp.asarray, common_grids(list(different.values())))
-    of = dict(zip(different, found, strict=True))
-    return [of[id(grid)] for grid in grids]
+    padded = jax.tree.map(jnp.asarray, common_grids(list(different.values())))
+    padded_of = dict(zip(different, padded, strict=True))
+    return [padded_of[id(grid)] for grid in grids]
 
 
 def stack_prepared(prepared: Sequence[Any]) -> Any:

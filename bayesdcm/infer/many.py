@@ -13,9 +13,10 @@ import jax
 import numpy as np
 from tqdm.auto import tqdm
 
-from bayesdcm.infer.batches import Batch, Task, batches_of, with_prepared
+from bayesdcm.infer.batches import Batch, Task, batches_of
 from bayesdcm.infer.fitting import fit_of
 from bayesdcm.infer.posterior import Posterior
+from bayesdcm.infer.problem import Problem
 from bayesdcm.infer.results import Fit
 from bayesdcm.infer.threads import single_threaded_linear_algebra
 
@@ -192,15 +193,13 @@ def _run_on(client: Any, batches: Sequence[Batch], side_by_side: str) -> Iterato
 
 def _to_send(batch: Batch) -> Batch:
     """The same without arrays that live on a device, and what only results need."""
-    return replace(batch, tasks=[_bare(task) for task in batch.tasks])
 
+    def bare(problem: Problem) -> Problem:
+        prepared = jax.tree.map(np.asarray, problem.prepared)
+        needed = problem.source, prepared, problem.sites, problem.labels
+        return Problem(*needed, {}, {}, {}, np.asarray, np.asarray, None, problem.description)
 
-def _bare(task: Task) -> Task:
-    problem = replace(
-        task.problem, dims={}, coords={}, constants={}, restore=np.asarray, arrange=np.asarray
-    )
-    prepared = jax.tree.map(np.asarray, problem.prepared)
-    return with_prepared(task._replace(problem=problem), prepared)
+    return replace(batch, tasks=[task._replace(problem=bare(task.problem)) for task in batch.tasks])
 
 
 def _on_worker(batch: Batch, side_by_side: str) -> list[Outcome]:
