@@ -17,8 +17,8 @@ from bayesdcm.infer.findings import listed
 from bayesdcm.plot.quantities import Quantity, quantity
 from bayesdcm.plot.style import DIVERGING, INK, MUTED, PALE, probability_text, signed
 
-# Matrices whose diagonal acts where it is a constant, too: self-connections of regions.
-SELF_CONNECTED = ("A", "effective_connectivity", "modulated_connectivity")
+# Axes of nodes that connections or inputs act on.
+ROWS = ("to", "node")
 # What hatched cells lack, by the axis that the array has beside those of connections.
 ABSENT = {"input": "not modulated", "effect": "not modulated", "gating": "not gated"}
 # Most panels beside one another.
@@ -42,7 +42,7 @@ def plot_connectivity(
     fit : bayesdcm.Fit
         A fit of a model with connections, by any method.
     parameter : str
-        Any matrix of the posterior whose rows are nodes ("to"): ``"A"``, ``"C"``,
+        Any matrix of the posterior whose rows are nodes ("to", "node"): ``"A"``, ``"C"``,
         ``"effective_connectivity"``, ``"input_effect"``, ``"delay"``; or one with a panel for each
         kind of connection, or each input, condition effect or gating region that has an effect:
         ``"B"``, ``"modulated_connectivity"``, ``"D"``, and ``"A"`` of evoked responses, for whose
@@ -84,7 +84,7 @@ def plot_connectivity(
 
 
 def _is_matrix(dims: tuple[str, ...]) -> bool:
-    return len(dims) in (2, 3) and dims[-2] == "to"
+    return len(dims) in (2, 3) and dims[-2] in ROWS
 
 
 def _refuse(fit: Any, found: Quantity) -> None:
@@ -94,7 +94,7 @@ def _refuse(fit: Any, found: Quantity) -> None:
     if {"condition", "to", "from"} <= set(found.dims):
         better = "plot_connection_strengths shows it"
     raise ValueError(
-        f"parameter must be a matrix whose rows are the axis 'to'"
+        f"parameter must be a matrix whose rows are nodes, the axis 'to'"
         f"{f', such as {listed(known)}' if known else ''}; got {found.name!r}, which has the axes "
         f"({', '.join(found.dims)}); {better}"
     )
@@ -141,30 +141,15 @@ def _axes(ax: Any, n_panels: int, found: Quantity) -> tuple[list[Axes], bool]:
 
 
 def _bound(found: Quantity) -> float:
-    shown = np.abs(found.mean[found.free | _fixed(found)])
+    shown = np.abs(found.mean[found.free | found.fixed])
     return float(shown.max()) if shown.size and shown.max() > 0 else 1.0
-
-
-def _fixed(found: Quantity) -> np.ndarray:
-    """Constants that act: self-connections (a connection that is absent acts nowhere)."""
-    shape = found.mean.shape
-    fixed = np.zeros(shape, bool)
-    if found.dims[-2:] == ("to", "from") and _self_connected(found):
-        fixed[..., np.arange(shape[-1]), np.arange(shape[-1])] = True
-    return fixed & ~found.free
-
-
-def _self_connected(found: Quantity) -> bool:
-    """Whether the diagonal acts even where it is a constant."""
-    # Sources have connections of several kinds, none of them to themselves.
-    return found.name in SELF_CONNECTED and found.dims[0] != "kind"
 
 
 def _draw(
     ax: Axes, fit: Any, found: Quantity, index: tuple, bound: float, threshold: float
 ) -> None:
     mean, free = found.mean[index], found.free[index]
-    fixed = _fixed(found)[index]
+    fixed = found.fixed[index]
     n_rows, n_columns = mean.shape
     colours = mpl.colormaps[DIVERGING](Normalize(-bound, bound)(mean))
     certain = ~found.sign_open[index] | (found.probability[index] >= threshold)
@@ -215,6 +200,7 @@ def _hatch(ax: Axes, row: int, column: int) -> None:
 def _label_axes(ax: Axes, found: Quantity, node: str) -> None:
     rows, columns = found.dims[-2:]
     words = {axis: f"{axis} {node}".rstrip() for axis in ("to", "from", "gating")}
+    words["node"] = node or "node"
     for axis, dim in ((ax.yaxis, rows), (ax.xaxis, columns)):
         names = found.names[dim]
         axis.set_ticks(range(len(names)), names)
@@ -244,7 +230,7 @@ def _legend(axes: list[Axes], found: Quantity, threshold: float, outside: bool) 
     if (found.free & found.sign_open & (found.probability < threshold)).any():
         label = f"sign uncertain (P < {threshold:g})"
         handles.append(Patch(facecolor="#f3dcd2", edgecolor="none", label=label))
-    if (~found.free & ~_fixed(found)).any():
+    if (~found.free & ~found.fixed).any():
         axis = found.dims[0] if len(found.dims) == 3 else ""
         absent = ABSENT.get(axis, "no connection" if found.dims[-1] == "from" else "no input")
         if found.name == "modulated_connectivity":

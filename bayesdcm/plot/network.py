@@ -175,9 +175,10 @@ def _drives(
 ) -> list[Link]:
     """Arrows of the driving inputs, after drawing the inputs outside the circle."""
     arrays = fit.idata.posterior.data_vars
-    site = next((s for s in ("input_effect", "C") if s in arrays and "to" in arrays[s].dims), None)
-    if site is None:
+    known = [name for name in ("input_effect", "C") if name in arrays]
+    if not known or arrays[known[0]].dims[3:] != ("input",):
         return []
+    site = known[0]
     found = quantity(fit, site)
     names = found.names[found.dims[-1]]
     if names == ["input 1"]:

@@ -14,6 +14,8 @@ from bayesdcm.infer.divergence import finite_draws
 
 # Below this the spread of the prior draws of a constant is rounding error.
 CONSTANT = 1e-9
+# Arrays of connections whose diagonal is of nodes to themselves; kinds of connection have none.
+SELF_CONNECTED = ("A", "effective_connectivity", "modulated_connectivity")
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +32,8 @@ class Quantity:
         Posterior probability that an entry has the sign that most of its draws have.
     free : ndarray of bool
         Entries that have a prior distribution; the others are constants.
+    fixed : ndarray of bool
+        Constants that act: self-connections. Other constants are connections that are absent.
     sign_open : ndarray of bool
         Entries to which the prior gives both signs.
     dims : tuple of str
@@ -42,6 +46,7 @@ class Quantity:
     mean: NDArray
     probability: NDArray
     free: NDArray
+    fixed: NDArray
     sign_open: NDArray
     dims: tuple[str, ...]
     names: Mapping[str, list[str]]
@@ -107,15 +112,25 @@ def quantity(fit: Any, name: str) -> Quantity:
     array, draws = posterior[name], flat_draws(posterior[name])
     prior = flat_draws(fit.idata.prior[name])
     dims = tuple(str(d) for d in array.dims if d not in ("chain", "draw"))
+    mean, free = draws.mean(0), np.ptp(prior, axis=0) > CONSTANT
     return Quantity(
         name=name,
-        mean=draws.mean(0),
+        mean=mean,
         probability=sign_probability(draws),
-        free=np.ptp(prior, axis=0) > CONSTANT,
+        free=free,
+        fixed=_self_connections(fit, name, dims, mean) & ~free,
         sign_open=(prior > 0).any(0) & (prior < 0).any(0),
         dims=dims,
         names={dim: axis_names(array, dim) for dim in dims},
     )
+
+
+def _self_connections(fit: Any, name: str, dims: tuple[str, ...], mean: NDArray) -> NDArray:
+    """Where an array holds self-connections that act: 0 does where it is a log scaling."""
+    if name not in SELF_CONNECTED or dims[0] == "kind" or dims[-2:] != ("to", "from"):
+        return np.zeros(mean.shape, bool)
+    scaling = fit.facts.unit(name, (0, 0)).startswith("log scaling")
+    return np.eye(mean.shape[-1], dtype=bool) & (scaling | (mean != 0))
 
 
 def check_fit(fit: Any) -> None:

@@ -180,7 +180,8 @@ def _figures(fits: dict[str, Any], best: Any, comparison: pd.DataFrame | None) -
 
 def _add_connections(best: Any, found: Connections, drawn: Figures) -> None:
     node = best.facts.node or "node"
-    inside = "" if found.relative else f"; self-connections stand inside the {node}s"
+    own = not found.relative and any(entry.within for entry in found.entries)
+    inside = f"; self-connections stand inside the {node}s" if own else ""
     text = f"Arrows run from the influencing to the influenced {node}{inside}."
     drawn.add("Network", text, plot.plot_network(best))
     if found.relative:

@@ -300,8 +300,9 @@ class Columns:
     def sample(self, data):
         decay = numpyro.sample("decay", dist.Normal(0.0, 0.1))
         W = numpyro.sample("W", dist.Normal(np.zeros((3, 3)), 1.0).to_event(2))
+        C = numpyro.sample("C", dist.Normal(np.zeros((3, 1)), 1.0).to_event(2))
         basis = jnp.stack([data["frequency"] ** k for k in range(3)], axis=1) / 1e6
-        mean = jnp.exp(-decay) * basis @ W.T[:, :2]
+        mean = jnp.exp(-decay) * basis @ W.T[:, :2] + C[:2, 0]
         numpyro.sample("power", bayesdcm.observe.gaussian(mean, 4.0), obs=data["power"])
 
     program = sample
@@ -311,15 +312,17 @@ class Columns:
 
     def labels(self, data):
         pairs = [f"W[{i}, {j}]" for i in self.names for j in self.names]
-        return {"decay": ["decay"], "W": pairs}
+        inputs = [f"C[{i}, pulse]" for i in self.names]
+        return {"decay": ["decay"], "C": inputs, "W": pairs}
 
     def dims(self):
-        return {"W": ("to", "from"), "power": ("frequency", "lead")}
+        return {"W": ("to", "from"), "C": ("node", "input"), "power": ("frequency", "lead")}
 
     def coords(self, data):
         leads = np.array(["left", "right"])
         return {
-            "to": self.names, "from": self.names, "frequency": data["frequency"], "lead": leads,
+            "to": self.names, "from": self.names, "node": self.names,
+            "input": np.array(["pulse"]), "frequency": data["frequency"], "lead": leads,
         }  # fmt: skip
 
     def constants(self, data):
@@ -354,17 +357,19 @@ def test_a_model_with_other_nouns_and_axes_is_drawn_with_them(columns):
     assert residuals.axes[2].get_xlabel() == "frequency (kHz)"
     network = plot.plot_network(columns)
     assert network.get_title(loc="left") == "Couplings W in nA (laplace)"
-    assert {"K1", "K2", "K3"} <= set(texts(network))
+    assert {"K1", "K2", "K3", "pulse"} <= set(texts(network))
     matrix = plot.plot_connectivity(columns, "W")
     assert (matrix.get_xlabel(), matrix.get_ylabel()) == ("from column", "to column")
     assert "posterior mean (nA)" in texts(matrix)
+    drives = plot.plot_connectivity(columns, "C")
+    assert (drives.get_xlabel(), drives.get_ylabel()) == ("input", "column")
     densities = plot.plot_posterior(columns)
     assert densities.axes[0].get_title(loc="left") == "W[K1, K1]"
     assert densities.axes[0].get_xlabel() == "nA"
     assert isinstance(plot.plot_subjects([columns, columns], "right"), Figure)
     with pytest.raises(ValueError, match="those of W are in nA; plot_network"):
         plot.plot_connection_strengths(columns)
-    with pytest.raises(ValueError, match="such as 'W'; got 'decay', which has the axes"):
+    with pytest.raises(ValueError, match="such as 'C' and 'W'; got 'decay', which has the axes"):
         plot.plot_connectivity(columns, "decay")
 
 
