@@ -39,6 +39,7 @@ import os
 import re
 import sys
 from collections.abc import MutableMapping
+from functools import cache
 from pathlib import Path
 
 from bayesdcm._compiled_programs import keep_compiled_programs
@@ -48,8 +49,10 @@ logger = logging.getLogger("bayesdcm")
 LOOP_THRESHOLD = "xla_cpu_small_while_loop_byte_threshold"
 LOOP_THRESHOLD_BYTES = 100_000_000
 SCHEDULER = "xla_cpu_enable_concurrency_optimized_scheduler"
-# Of jaxlib, from the first to below the second.
+# Of jaxlib, from the first to below the second: those with which flags were tried.
 SCHEDULER_VERSIONS = ((0, 7), (0, 11))
+# Without XLA's newer code generator programs compile in half the time, and most are as fast.
+QUICK_COMPILATION = {"xla_cpu_use_fusion_emitters": False}
 # A later flag of XLA's with the same purpose: a user who sets it has decided.
 _LATER_SCHEDULER = "xla_cpu_scheduler_type"
 _EXTRA_OPTIONS = "--xla_backend_extra_options"
@@ -68,6 +71,18 @@ def configure() -> None:
     if os.environ.get("BAYESDCM_KEEP_XLA_FLAGS", "") in ("", "0"):
         set_xla_flags(os.environ)
     keep_compiled_programs(os.environ)
+
+
+def quick_compilation() -> dict[str, bool]:
+    """``compiler_options`` of `jax.jit` for programs that run a few times only.
+
+    Examples
+    --------
+    >>> set(quick_compilation()) <= {"xla_cpu_use_fusion_emitters"}
+    True
+    """
+    first, after = SCHEDULER_VERSIONS
+    return dict(QUICK_COMPILATION) if first <= _jaxlib_version() < after else {}
 
 
 def enable_float64(environ: MutableMapping[str, str]) -> None:
@@ -168,6 +183,7 @@ def merge_scheduler(flags: str, version: tuple[int, ...]) -> str:
     return f"{flags.rstrip()} --{SCHEDULER}=false".lstrip()
 
 
+@cache
 def _jaxlib_version() -> tuple[int, ...]:
     """Version of the installed jaxlib; empty where it cannot be told."""
     # Read from its file: importing it, or importlib.metadata, takes longer than all else here.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -13,16 +14,50 @@ from numpy.typing import NDArray
 from numpyro.distributions import biject_to
 from scipy.linalg import block_diag
 
+from bayesdcm._configuration import quick_compilation
 from bayesdcm.infer.density import Layout, Outputs, Program, evaluate
 from bayesdcm.infer.problem import Problem
 from bayesdcm.infer.threads import map_rows, single_threaded_linear_algebra
 from bayesdcm.observe.gaussian import CONFOUND_PRECISION, GaussianObservation
 
-BATCH = 32
-PART = 128
+# Rows of one call: programs have one shape, however many draws there are.
+PART, VALUES, PRIOR, KEYS = 32, 256, 512, 1024
+# At once, on a CPU.
+BATCH = 8
+
+# Programs of a source and its sites, which take longer to compile than they ever run.
+compiled = partial(jax.jit, static_argnums=(0, 1), compiler_options=quick_compilation())
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+def in_parts(function: Callable, size: int, *rows: Any) -> Any:
+    """A function of rows, called with so many at a time, the last ones repeated.
+
+    Parameters
+    ----------
+    function : callable
+        Of arrays with a leading axis of rows; returns a pytree of such arrays.
+    size : int
+        Rows of a call.
+    *rows : array
+        All rows.
+
+    Returns
+    -------
+    pytree of ndarray
+        What all calls return, joined.
+
+    Examples
+    --------
+    >>> in_parts(lambda x: 2 * x, 2, np.arange(3.0)).tolist()
+    [0.0, 2.0, 4.0]
+    """
+    n = len(rows[0])
+    places = np.minimum(np.arange(n + -n % size), n - 1).reshape(-1, size)
+    parts = [jax.tree.map(np.asarray, function(*(each[k] for each in rows))) for k in places]
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:n], *parts)
+
+
+@compiled
 def _values(source: Any, sites: Layout, prepared: Any, draws: jax.Array) -> dict[str, jax.Array]:
     """Values of all sites, predictions left out, for draws of shape (draws, size)."""
     program = source.bind(prepared)
@@ -50,21 +85,23 @@ def site_values(problem: Problem, draws: jax.Array) -> dict[str, NDArray]:
     dict of ndarray
         By site, each (draws, ...).
     """
-    found = _values(problem.source, problem.sites, problem.prepared, jnp.asarray(draws))
-    return {name: np.asarray(value) for name, value in found.items()}
+    values = partial(_values, problem.source, problem.sites, problem.prepared)
+    return in_parts(values, VALUES, np.asarray(draws))
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@compiled
 def _predictive(
     source: Any, sites: Layout, prepared: Any, draws: jax.Array, keys: jax.Array
 ) -> dict[str, dict[str, jax.Array]]:
     program = source.bind(prepared)
 
     def one(arguments: tuple[jax.Array, jax.Array]) -> dict[str, dict[str, jax.Array]]:
-        vector, key = arguments
+        vector, data = arguments
+        key = jax.random.wrap_key_data(data, impl=_generator(sites))
         result = evaluate(program, sites, vector)
         joint = result.log_prior + result.log_hyperprior + result.log_likelihood
         found = {"stats": {"lp": joint}, "predictive": {}, "likelihood": {}}
+        found["whitened"], found["confounds"] = {}, {}
         for name, (fn, value) in result.observations.items():
             key, first, second = jax.random.split(key, 3)
             fitted = fn.fitted(value, first)
@@ -72,6 +109,8 @@ def _predictive(
             found["predictive"][f"{name}_prediction"] = fn.prediction
             found["predictive"][f"{name}_fitted"] = fitted
             found["likelihood"][name] = _pointwise(fn, value, fitted)
+            found["whitened"][name] = fn.whitened_residual(value)
+            found["confounds"][name] = jnp.asarray(fn.confounds.scale.shape[0])
         for name in sites.foreign:
             fn, value = result.foreign[name]
             key, first = jax.random.split(key)
@@ -81,12 +120,28 @@ def _predictive(
             found["likelihood"][name] = fn.log_prob(value)
         return found
 
-    return map_rows(one, (draws, keys), at_most=BATCH)
+    at_most = BATCH if jax.default_backend() == "cpu" else None
+    return map_rows(one, (draws, keys), at_most=at_most)
 
 
-def _keys(seed: int, n: int, generator: str = "rbg") -> jax.Array:
-    """Keys of the generator that compiles fastest; threefry would take seconds a program."""
-    return jax.random.split(jax.random.key(seed, impl=generator), n)
+@partial(jax.jit, static_argnums=(1, 2, 3))
+def _split(seed: int, n: int, columns: int | None, generator: str) -> jax.Array:
+    keys = jax.random.split(jax.random.key(seed, impl=generator), n * (columns or 1))
+    data = jax.random.key_data(keys)
+    return data if columns is None else data.reshape(n, columns, -1)
+
+
+def _generator(sites: Layout) -> str:
+    # JAX draws from some distributions (Poisson) with the threefry generator only.
+    return "threefry2x32" if sites.foreign else "rbg"
+
+
+def _keys(seed: int, n: int, columns: int | None = None, generator: str = "rbg") -> NDArray:
+    """Data of keys, by default of the generator that compiles fastest.
+
+    Shape (n, ...), or (n, columns, ...). Of other numbers of rows the first ones are the same.
+    """
+    return np.asarray(_split(seed, n, columns, generator))
 
 
 def _pointwise(fn: GaussianObservation, value: jax.Array, fitted: jax.Array) -> jax.Array:
@@ -121,20 +176,37 @@ def predictive(problem: Problem, draws: jax.Array, seed: int) -> dict[str, dict[
         replicated data ``NAME`` (confounds and noise drawn), the noise-free ``NAME_prediction``
         and, with confounds, ``NAME_fitted``. ``likelihood``: pointwise log-likelihoods.
     """
-    n_draws = len(draws)
-    # Parts of one size, the last one padded: compiled once, however many draws there are.
-    padded = np.concatenate([draws, np.repeat(draws[-1:], -n_draws % PART, axis=0)])
-    # JAX draws from some distributions (Poisson) with the threefry generator only.
-    generator = "threefry2x32" if problem.sites.foreign else "rbg"
-    keys = _keys(seed, len(padded), generator)
-    parts = []
-    for start in range(0, len(padded), PART):
-        part = slice(start, start + PART)
-        found = _predictive(
-            problem.source, problem.sites, problem.prepared, padded[part], keys[part]
-        )
-        parts.append(jax.tree.map(np.asarray, found))
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:n_draws], *parts)
+    found = _evaluated(problem.source, problem.sites, problem.prepared, draws, seed)
+    return {name: found[name] for name in ("stats", "predictive", "likelihood")}
+
+
+def _evaluated(source: Any, sites: Layout, prepared: Any, draws: NDArray, seed: int) -> dict:
+    n = len(draws)
+    keys = _keys(seed, n + -n % KEYS, generator=_generator(sites))[:n]
+    run = partial(_predictive, source, sites, prepared)
+    return in_parts(run, PART, np.asarray(draws), keys)
+
+
+@single_threaded_linear_algebra()
+def whitened_residuals(
+    source: Any, sites: Layout, prepared: Any, draws: NDArray
+) -> tuple[list[NDArray], list[int]]:
+    """Residuals with unit precision and without confounds, by the program of `predictive`.
+
+    Parameters
+    ----------
+    source, sites, prepared
+        Of a problem.
+    draws : ndarray
+        Flat unconstrained points, shape (draws, size).
+
+    Returns
+    -------
+    tuple of list
+        Of each Gaussian observation, residuals (draws, times, columns), and how many confounds.
+    """
+    found = _evaluated(source, sites, prepared, draws, 0)
+    return list(found["whitened"].values()), [int(n[0]) for n in found["confounds"].values()]
 
 
 def observed_values(problem: Problem) -> dict[str, NDArray]:
@@ -196,20 +268,22 @@ def _prior_draw(program: Program, sites: Layout, keys: jax.Array) -> jax.Array:
     return jnp.concatenate([jnp.ravel(flat[site.name]) for site in sites.sites])
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@compiled
 def _prior(source: Any, sites: Layout, prepared: Any, keys: jax.Array) -> jax.Array:
     program = source.bind(prepared)
-    small = Outputs(lambda key: (_prior_draw(program, sites, key),), keys[0]).select(0)
-    return map_rows(small, keys)
+
+    def draw(data: jax.Array) -> tuple[jax.Array]:
+        return (_prior_draw(program, sites, jax.random.wrap_key_data(data, impl="rbg")),)
+
+    return map_rows(Outputs(draw, keys[0]).select(0), keys)
 
 
-def prior_sample(problem: Problem, n_draws: int, seed: int) -> jax.Array:
+def prior_sample(problem: Problem, n_draws: int, seed: int) -> NDArray:
     """Flat, unconstrained draws from the prior, shape (draws, size)."""
     return prior_points(problem.source, problem.sites, problem.prepared, n_draws, seed)
 
 
-def prior_points(source: Any, sites: Layout, prepared: Any, n_draws: int, seed: int) -> jax.Array:
+def prior_points(source: Any, sites: Layout, prepared: Any, n_draws: int, seed: int) -> NDArray:
     """`prior_sample` of what a problem holds."""
-    n_sites = len(sites.sites)
-    keys = _keys(seed, n_draws * n_sites).reshape(n_draws, n_sites)
-    return _prior(source, sites, prepared, keys)
+    keys = _keys(seed, n_draws + -n_draws % PRIOR, len(sites.sites))[:n_draws]
+    return in_parts(partial(_prior, source, sites, prepared), PRIOR, keys)

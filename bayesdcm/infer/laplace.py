@@ -28,6 +28,7 @@ from bayesdcm.infer.quadratic import (
     component_log_precisions,
     noise_of,
     quadratic_forms,
+    without_prediction,
 )
 from bayesdcm.infer.regularised import (
     half_log_determinant,
@@ -137,6 +138,7 @@ def _problem(program: Program, sites: Layout, start: jax.Array, derivatives: str
             result.log_prior,
             result.log_hyperprior,
             component_log_precisions([fn for fn, _ in found]),
+            [(without_prediction(fn), value) for fn, value in found],
         )
 
     # The program is traced once; each function below keeps only what its output needs.
@@ -166,7 +168,7 @@ def _problem(program: Program, sites: Layout, start: jax.Array, derivatives: str
         slope = jax.grad(value)
         return value(hyper), slope(hyper), jax.jacfwd(slope)(hyper)
 
-    observations = list(evaluate(program, sites, start).observations.values())
+    observations = parts.select(4)(start[:n], start[n:])
     noise = noise_of(observations, lambda h: parts.select(3)(start[:n], h), start[n:])
     return _Problem(noise, data, prior, hyperprior)
 
@@ -326,8 +328,8 @@ def _differentiate(problem: _Problem, n_parameters: int, state: _State) -> _Tria
         finite = jnp.stack([(jnp.abs(part) < HUGE).all() for part in [*jacobian, *residual]]).all()
         return _Trial(position, log_step, jacobian, residual, finite, trial.attempts + 1)
 
-    shapes = jax.eval_shape(problem.data, state.position[:n_parameters])
-    jacobian, residual = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+    residual = [jnp.zeros(fn.columns.shape) for fn in problem.noise.observations]
+    jacobian = [jnp.zeros((n_parameters, *columns.shape)) for columns in residual]
     no, zero = jnp.zeros((), bool), jnp.zeros((), int)
     start = _Trial(state.position, state.log_step, jacobian, residual, no, zero)
     # Before a first point is stored there is nothing to return to.

@@ -88,8 +88,8 @@ class SharedSource:
 
 @lru_cache(maxsize=256)
 def _cached_layout(source: ModelSource | SharedSource, shapes: tuple, tree: Any) -> Layout:
-    arrays = [jax.numpy.zeros(shape, dtype) for shape, dtype in shapes]
-    return layout(source.bind(jax.tree.unflatten(tree, arrays)))
+    arrays = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in shapes]
+    return _traced_layout(source, jax.tree.unflatten(tree, arrays))
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,13 +197,14 @@ def _program_source(program: Callable, data: Any, shared: bool) -> tuple[Any, An
 
 
 def _shared_layout(source: SharedSource, arrays: list[jax.Array]) -> Layout:
-    found = []
-
-    def trace(arrays: list[jax.Array]) -> None:
-        found.append(layout(source.bind(arrays)))
-
-    jax.eval_shape(trace, arrays)
     hash(source)
+    return _traced_layout(source, arrays)
+
+
+def _traced_layout(source: Any, prepared: Any) -> Layout:
+    """The layout of a program on arrays of which shapes count only."""
+    found = []
+    jax.eval_shape(lambda arrays: found.append(layout(source.bind(arrays))), prepared)
     return found[0]
 
 

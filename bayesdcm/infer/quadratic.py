@@ -133,6 +133,14 @@ def _n_confounds(fn: GaussianObservation) -> int:
     return fn.columns.shape[1] * fn.confounds.scale.shape[0]
 
 
+def without_prediction(fn: GaussianObservation) -> GaussianObservation:
+    """The same observation about zero, so that what asks only for its noise traces no response."""
+    nothing = jnp.zeros(fn.event_shape)
+    return GaussianObservation(
+        nothing, fn.log_precision, fn.components, fn.confounds, fn.confound_precision
+    )
+
+
 def component_log_precisions(observations: list[GaussianObservation]) -> jax.Array:
     """Log-precisions of all components, site by site, shape (components,)."""
     return jnp.concatenate([fn.log_precision for fn in observations])
@@ -269,18 +277,15 @@ def _columns(
     J = jacobian.transpose(2, 1, 0)
     by_parameters = jnp.swapaxes(J, 1, 2) @ J
     crossed = jnp.swapaxes(J, 1, 2) @ scaled
-    size = n_parameters + columns * n_confounds
-    curvature = jnp.zeros((columns, size, size))
-    curvature = curvature.at[:, :n_parameters, :n_parameters].set(by_parameters)
-    gradient = jnp.zeros((columns, size))
-    gradient = gradient.at[:, :n_parameters].set((J * error.T[:, :, None]).sum(1))
-    for c in range(columns):
-        block = slice(n_parameters + c * n_confounds, n_parameters + (c + 1) * n_confounds)
-        curvature = curvature.at[c, :n_parameters, block].set(crossed[c])
-        curvature = curvature.at[c, block, :n_parameters].set(crossed[c].T)
-        curvature = curvature.at[c, block, block].set(jnp.diag(fn.confounds.scale**2))
-        gradient = gradient.at[c, block].set(scaled.T @ error[:, c])
-    return curvature, gradient, (error**2).sum(0)
+    # Of each column's component, the confounds' block of that column alone is not zero.
+    same = np.eye(columns)
+    crossed = (crossed[:, :, None, :] * same[:, None, :, None]).reshape(columns, n_parameters, -1)
+    squares = same[:, :, None] * fn.confounds.scale**2
+    own = jax.vmap(jnp.diag)(squares.reshape(columns, -1))
+    curvature = jnp.block([[by_parameters, crossed], [jnp.swapaxes(crossed, 1, 2), own]])
+    by_confounds = same[:, :, None] * (error.T @ scaled)[:, None, :]
+    gradient = [(J * error.T[:, :, None]).sum(1), by_confounds.reshape(columns, -1)]
+    return curvature, jnp.concatenate(gradient, axis=1), (error**2).sum(0)
 
 
 def _shared(

@@ -11,7 +11,6 @@ evaluated, by one program, and all starts share the program of a single start.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -20,8 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from bayesdcm.infer.density import Layout, evaluate
-from bayesdcm.infer.evaluation import prior_points
+from bayesdcm.infer.evaluation import prior_points, whitened_residuals
 from bayesdcm.infer.laplace import TOLERANCE, LaplaceResult
 from bayesdcm.infer.many_inversions import run_starts
 
@@ -68,14 +66,6 @@ class SearchResult(NamedTuple):
     record: dict[str, Any] | None
 
 
-@partial(jax.jit, static_argnums=(0, 1))
-def _residuals(source: Any, sites: Layout, prepared: Any, point: jax.Array) -> tuple:
-    """Whitened residuals of all observed sites, each (times, columns); numbers of confounds."""
-    found = list(evaluate(source.bind(prepared), sites, point).observations.values())
-    residuals = [fn.whitened_residual(value) for fn, value in found]
-    return residuals, [jnp.asarray(fn.confounds.scale.shape[0]) for fn, _ in found]
-
-
 class _Model(NamedTuple):
     """What is inverted.
 
@@ -93,15 +83,15 @@ class _Model(NamedTuple):
     prepared: Any
     centre: NDArray
 
-    def residuals(self, point: NDArray) -> tuple[list[NDArray], list[int]]:
-        """Residuals of the observed sites, and their numbers of confounds.
+    def residuals(self, points: NDArray) -> tuple[list[NDArray], list[int]]:
+        """Residuals of the observed sites, (points, times, columns), and numbers of confounds.
 
         Precisions are those of the prior mean everywhere, so that residuals can be compared.
         """
         n = self.static[1].n_parameters
-        point = np.concatenate([point[:n], self.centre[n:]])
-        residuals, n_confounds = _residuals(*self.static[:2], self.prepared, jnp.asarray(point))
-        return [np.asarray(each) for each in residuals], [int(n) for n in n_confounds]
+        precisions = np.broadcast_to(self.centre[n:], (len(points), len(self.centre) - n))
+        points = np.concatenate([points[:, :n], precisions], axis=1)
+        return whitened_residuals(*self.static[:2], self.prepared, points)
 
     def draws(self, n: int, seed: int, about: NDArray | None = None) -> tuple[NDArray, list]:
         """Points drawn from the prior at which the model does not diverge, and residuals there.
@@ -120,13 +110,12 @@ class _Model(NamedTuple):
         if about is not None:
             shift = points[:, :n_parameters] - self.centre[:n_parameters]
             points[:, :n_parameters] = about + SPREAD * shift
-        found = [self.residuals(point)[0] for point in points]
-        size = np.array([max(np.abs(each).max(initial=0) for each in row) for row in found])
+        found, _ = self.residuals(points)
+        size = np.max([np.abs(site).max((1, 2), initial=0) for site in found], axis=0)
         finite = np.isfinite(size)
         usual = DIVERGING * np.median(size[finite]) if finite.any() else 0.0
         kept = np.flatnonzero(finite & (size <= usual))
-        sites = zip(*(found[k] for k in kept), strict=True)
-        return points[kept], [np.stack(site) for site in sites]
+        return points[kept], [site[kept] for site in found]
 
 
 def stopped_early(optima: LaplaceResult, place: int) -> bool:
@@ -227,8 +216,8 @@ def _reason(
     """What is wrong with an optimum; without draws, what may be."""
     if stopped_early(optima, place):
         return STEEP
-    residuals, n_confounds = model.residuals(np.asarray(optima.mean[place]))
-    for i, residual in enumerate(residuals):
+    residuals, n_confounds = model.residuals(np.asarray(optima.mean[[place]]))
+    for i, (residual,) in enumerate(residuals):
         if len(residual) < FEWEST or not coloured(residual).any():
             continue
         if others is None or explained_elsewhere(residual, others[i], n_confounds[i]).any():
