@@ -73,16 +73,23 @@ def configure() -> None:
     keep_compiled_programs(os.environ)
 
 
-def quick_compilation() -> dict[str, bool]:
-    """``compiler_options`` of `jax.jit` for programs that run a few times only.
+def quick_compilation(once: bool = False) -> dict[str, bool | int]:
+    """``compiler_options`` of `jax.jit` for programs that take longer to compile than they run.
+
+    Parameters
+    ----------
+    once : bool
+        Whether a program runs but a few times and shortly: it is then compiled as it stands, in a
+        third of the time, and takes several times as long as it could.
 
     Examples
     --------
-    >>> set(quick_compilation()) <= {"xla_cpu_use_fusion_emitters"}
-    True
+    >>> quick_compilation(once=True)["xla_backend_optimization_level"]
+    0
     """
     first, after = SCHEDULER_VERSIONS
-    return dict(QUICK_COMPILATION) if first <= _jaxlib_version() < after else {}
+    options = dict(QUICK_COMPILATION) if first <= _jaxlib_version() < after else {}
+    return options | ({"xla_backend_optimization_level": 0} if once else {})
 
 
 def enable_float64(environ: MutableMapping[str, str]) -> None:

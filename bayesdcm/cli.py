@@ -7,7 +7,6 @@ error in a file, the data or the model, 2 wrong usage, 130 interrupted.
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -194,9 +193,7 @@ def _timed_fit(quiet: bool, model: Any, data: Any, method: Any, seed: int) -> Fi
 
     say(quiet, f"Fitting by {chosen_method(model, method, {}).title} (compiling first) ...")
     start = time.perf_counter()
-    # A bar in a log file would be a line a second.
-    progress = not quiet and sys.stderr.isatty()
-    found = infer(model, data, method=method, seed=seed, progress=progress)
+    found = infer(model, data, method=method, seed=seed, progress=not quiet)
     say(quiet, f"{found!r} in {time.perf_counter() - start:.0f} s")
     return found
 

@@ -25,8 +25,10 @@ PART, VALUES, PRIOR, KEYS = 32, 256, 512, 1024
 # At once, on a CPU.
 BATCH = 8
 
-# Programs of a source and its sites, which take longer to compile than they ever run.
-compiled = partial(jax.jit, static_argnums=(0, 1), compiler_options=quick_compilation())
+# Programs of a source and its sites that run in no time.
+compiled_once = partial(
+    jax.jit, static_argnums=(0, 1), compiler_options=quick_compilation(once=True)
+)
 
 
 def in_parts(function: Callable, size: int, *rows: Any) -> Any:
@@ -57,7 +59,7 @@ def in_parts(function: Callable, size: int, *rows: Any) -> Any:
     return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:n], *parts)
 
 
-@compiled
+@compiled_once
 def _values(source: Any, sites: Layout, prepared: Any, draws: jax.Array) -> dict[str, jax.Array]:
     """Values of all sites, predictions left out, for draws of shape (draws, size)."""
     program = source.bind(prepared)
@@ -89,7 +91,7 @@ def site_values(problem: Problem, draws: jax.Array) -> dict[str, NDArray]:
     return in_parts(values, VALUES, np.asarray(draws))
 
 
-@compiled
+@partial(jax.jit, static_argnums=(0, 1), compiler_options=quick_compilation())
 def _predictive(
     source: Any, sites: Layout, prepared: Any, draws: jax.Array, keys: jax.Array
 ) -> dict[str, dict[str, jax.Array]]:
@@ -124,7 +126,7 @@ def _predictive(
     return map_rows(one, (draws, keys), at_most=at_most)
 
 
-@partial(jax.jit, static_argnums=(1, 2, 3))
+@partial(jax.jit, static_argnums=(1, 2, 3), compiler_options=quick_compilation(once=True))
 def _split(seed: int, n: int, columns: int | None, generator: str) -> jax.Array:
     keys = jax.random.split(jax.random.key(seed, impl=generator), n * (columns or 1))
     data = jax.random.key_data(keys)
@@ -268,7 +270,7 @@ def _prior_draw(program: Program, sites: Layout, keys: jax.Array) -> jax.Array:
     return jnp.concatenate([jnp.ravel(flat[site.name]) for site in sites.sites])
 
 
-@compiled
+@compiled_once
 def _prior(source: Any, sites: Layout, prepared: Any, keys: jax.Array) -> jax.Array:
     program = source.bind(prepared)
 

@@ -29,14 +29,15 @@ import numpy as np
 from numpy.typing import NDArray
 from numpyro.infer.hmc import hmc
 from numpyro.infer.hmc_util import build_adaptation_schedule
-from tqdm.auto import tqdm
 
+from bayesdcm._configuration import quick_compilation
 from bayesdcm.infer.collapsed import Marginal, Split, collapsible, marginal
 from bayesdcm.infer.convergence import R_HAT_LIMIT, check_chains, split_r_hat
 from bayesdcm.infer.density import Layout, log_joint
 from bayesdcm.infer.method import Method, one_of, option, positive_integer, probability, switch
 from bayesdcm.infer.posterior import Posterior
 from bayesdcm.infer.problem import Problem
+from bayesdcm.infer.progress import Progress
 from bayesdcm.infer.threads import n_cores
 from bayesdcm.infer.variational_laplace import gaussian_start, starts_option
 
@@ -277,24 +278,21 @@ def _block(
     return jax.lax.scan(step, state, length=BLOCK)
 
 
-def _over_chains(function: Callable, source: Any, sites: Layout, settings: Settings) -> Callable:
-    def many(prepared: Any, centre: jax.Array, factor: jax.Array, *rest: Any) -> Any:
-        one = partial(function, source, sites, settings, prepared, centre, factor)
-        return jax.vmap(one)(*rest)
+def _over_chains(function: Callable) -> Callable:
+    def many(
+        source: Any, sites: Layout, settings: Settings, prepared: Any, centre: Any, factor: Any,
+        *rest: Any,
+    ) -> Any:  # fmt: skip
+        return jax.vmap(partial(function, source, sites, settings, prepared, centre, factor))(*rest)
 
     return many
 
 
-_begin_one = jax.jit(_begin, static_argnums=(0, 1, 2))
-_block_one = jax.jit(_block, static_argnums=(0, 1, 2))
-_begin_all = jax.jit(
-    lambda source, sites, settings, *rest: _over_chains(_begin, source, sites, settings)(*rest),
-    static_argnums=(0, 1, 2),
-)
-_block_all = jax.jit(
-    lambda source, sites, settings, *rest: _over_chains(_block, source, sites, settings)(*rest),
-    static_argnums=(0, 1, 2),
-)
+# A chain begins once; its blocks are as fast when they are compiled quickly.
+_once = partial(jax.jit, static_argnums=(0, 1, 2), compiler_options=quick_compilation(once=True))
+_often = partial(jax.jit, static_argnums=(0, 1, 2), compiler_options=quick_compilation())
+_begin_one, _begin_all = _once(_begin), _once(_over_chains(_begin))
+_block_one, _block_all = _often(_block), _often(_over_chains(_block))
 
 
 def _sample(
@@ -330,17 +328,11 @@ def _sample(
     scatter, *keys = jax.random.split(key, 1 + chains)
     z = DISPERSION * jax.random.normal(scatter, (chains, len(others)))
     keys = jnp.stack(keys)
-    bar = tqdm(
-        total=chains * (n_warmup + n_blocks) * BLOCK,
-        desc="NUTS",
-        unit="draw",
-        disable=not progress,
-        leave=False,
-    )
     kept: list[list[tuple]] = [[] for _ in range(chains)]
     run = _vectorized if _batched(method.chain_method) else _threaded
-    with bar:
-        complete = run(static, given, z, keys, n_warmup, n_blocks, kept, bar)
+    total = chains * (n_warmup + n_blocks) * BLOCK
+    with Progress("NUTS", total, "draw", progress) as shown:
+        complete = run(static, given, z, keys, n_warmup, n_blocks, kept, shown)
     return _collect(kept, draws, complete)
 
 
@@ -357,7 +349,7 @@ def _threaded(
     n_warmup: int,
     n_blocks: int,
     kept: list[list[tuple]],
-    bar: tqdm,
+    shown: Progress,
 ) -> bool:
     # Tracing is not thread-safe in NumPyro: the first call compiles, the threads only run.
     states = [_begin_one(*static, *given, z[c], keys[c]) for c in range(len(z))]
@@ -373,7 +365,7 @@ def _threaded(
                 state, result = jax.block_until_ready(compiled(*given, state))
                 if block >= n_warmup:
                     kept[c].append(jax.tree.map(np.asarray, result))
-                bar.update(BLOCK)
+                shown.advance(BLOCK)
         except BaseException:
             # Here, not where the result is asked for: this thread would first begin another chain.
             stop.set()
@@ -399,7 +391,7 @@ def _vectorized(
     n_warmup: int,
     n_blocks: int,
     kept: list[list[tuple]],
-    bar: tqdm,
+    shown: Progress,
 ) -> bool:
     try:
         state = _begin_all(*static, *given, z, keys)
@@ -409,7 +401,7 @@ def _vectorized(
                 host = jax.tree.map(np.asarray, result)
                 for c in range(len(z)):
                     kept[c].append(jax.tree.map(lambda values, c=c: values[c], host))
-            bar.update(BLOCK * len(z))
+            shown.advance(BLOCK * len(z))
     except KeyboardInterrupt:
         return False
     return True

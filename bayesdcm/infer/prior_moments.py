@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import jax
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesdcm.infer.density import Layout, Outputs, evaluate
+from bayesdcm.infer.evaluation import compiled_once
 from bayesdcm.infer.problem import Problem
 
 # How far precisions at two points may differ, relative to the prior standard deviations.
@@ -70,7 +70,7 @@ def prior_moments(problem: Problem) -> tuple[NDArray, NDArray]:
     return covariance @ slopes[0], (covariance + covariance.T) / 2
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@compiled_once
 def _derivatives(source: Any, sites: Layout, prepared: Any, points: jax.Array) -> tuple:
     """Slopes and curvatures of the log prior at flat points; the likelihood is left out."""
     program = source.bind(prepared)

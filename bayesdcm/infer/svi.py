@@ -30,13 +30,13 @@ from numpyro import infer
 from numpyro.distributions import constraints
 from numpyro.infer import Trace_ELBO, autoguide, init_to_value
 from numpyro.infer.util import log_density
-from tqdm.auto import tqdm
 
 from bayesdcm.infer.density import Layout, log_joint
 from bayesdcm.infer.findings import add
 from bayesdcm.infer.method import Method, one_of, option, positive_integer, positive_number
 from bayesdcm.infer.posterior import Posterior
 from bayesdcm.infer.problem import Problem
+from bayesdcm.infer.progress import Progress
 from bayesdcm.infer.tail_shape import check_approximation
 from bayesdcm.infer.threads import map_rows
 from bayesdcm.infer.variational_laplace import gaussian_start, starts_option
@@ -234,14 +234,13 @@ def _approximate(
     given = (problem.prepared, jnp.asarray(centre), _coordinates(covariance, guide))
     key, sampling = jax.random.split(jax.random.key(seed))
     losses = []
-    bar = tqdm(total=n_blocks * BLOCK, desc="SVI", unit="step", disable=not progress, leave=False)
-    state = _start(*static, key, *given)
-    with bar:
+    with Progress("SVI", n_blocks * BLOCK, "step", progress) as shown:
+        state = _start(*static, key, *given)
         try:
             for _ in range(n_blocks):
                 state, loss = jax.block_until_ready(_block(*static, key, state, *given))
                 losses.append(np.asarray(loss))
-                bar.update(BLOCK)
+                shown.advance(BLOCK)
         except KeyboardInterrupt:
             logger.warning("SVI was stopped after %d of %d steps", len(losses) * BLOCK, steps)
             if not losses:
