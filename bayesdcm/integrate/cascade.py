@@ -40,17 +40,11 @@ class Cascade(NamedTuple):
     filter: jax.Array
 
 
-def _product(a: jax.Array, b: jax.Array) -> jax.Array:
-    """Product of stacks of small matrices, written without dot: XLA fuses it into its loops."""
-    return (a[..., :, :, None] * b[..., None, :, :]).sum(-2)
-
-
 def _compose(second: Cascade, first: Cascade) -> Cascade:
     return Cascade(
-        _product(second.neuronal, first.neuronal),
-        _product(second.coupling, first.neuronal[..., None, :, :])
-        + _product(second.filter, first.coupling),
-        _product(second.filter, first.filter),
+        second.neuronal @ first.neuronal,
+        second.coupling @ first.neuronal[..., None, :, :] + second.filter @ first.coupling,
+        second.filter @ first.filter,
     )
 
 
