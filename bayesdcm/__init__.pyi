@@ -1,9 +1,9 @@
 __version__: str
 
 __all__ = [
-    "DCM",
     "BoldData",
     "BoldDesign",
+    "DCM",
     "EvokedDCM",
     "EvokedData",
     "Fit",
