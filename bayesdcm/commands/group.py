@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from enum import StrEnum
 from pathlib import Path
@@ -122,7 +121,7 @@ def group(
             say(quiet, f"{len(fits)} of {len(names)} fits are done{again}")
             raise KeyboardInterrupt
         say(quiet, "Checking every fit ...")
-        diagnosis = fits.diagnose(progress=_bars(quiet))
+        diagnosis = fits.diagnose(progress=not quiet)
         _print_subjects(fits, diagnosis)
         for note in notes:
             typer.echo(note)
@@ -244,11 +243,6 @@ def _same_by_name(model: Any, data: Any, first: Any, one: Any) -> bool:
     )
 
 
-def _bars(quiet: bool) -> bool:
-    # A bar in a log file would be a line a second.
-    return not quiet and sys.stderr.isatty()
-
-
 def _fitted(
     model: Any, data: dict[str, Any], method: Any, out: Path | None, seed: int, quiet: bool
 ) -> GroupFit:
@@ -257,7 +251,7 @@ def _fitted(
 
     say(quiet, f"Fitting by {chosen_method(model, method, {}).title} (compiling first) ...")
     start = time.perf_counter()
-    fits = fit_group(model, data, method, out=out, seed=seed, progress=_bars(quiet))
+    fits = fit_group(model, data, method, out=out, seed=seed, progress=not quiet)
     say(quiet, f"{fits!r} in {time.perf_counter() - start:.0f} s")
     return fits
 

@@ -10,13 +10,13 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 import pandas as pd
-from tqdm.auto import tqdm
 
 from bayesdcm.compare.comparable import check_subject
 from bayesdcm.group.members import aligned_datasets, name_datasets, name_models
 from bayesdcm.group.store import Key, Store, read_index
 from bayesdcm.infer.findings import listed
 from bayesdcm.infer.problem import make_problem
+from bayesdcm.infer.progress import Progress
 from bayesdcm.infer.results import Fit
 
 
@@ -170,13 +170,13 @@ class GroupFit(Sequence[Fit]):
         GroupDiagnosis
             Prints as sentences; ``table`` has one row a fit.
         """
-        pairs = zip(self._keys, self, strict=True)
-        bar = tqdm(pairs, "Diagnosis", len(self), unit="fit", disable=not progress, leave=False)
         problems, rows = {}, []
-        for key, fit in bar:
-            found = fit.diagnose()
-            problems[key] = list(found.problems)
-            rows.append(_row(key, fit, found))
+        with Progress("Diagnosis", len(self), "fit", progress) as shown:
+            for key, fit in zip(self._keys, self, strict=True):
+                found = fit.diagnose()
+                problems[key] = list(found.problems)
+                rows.append(_row(key, fit, found))
+                shown.advance(1)
         table = pd.DataFrame(rows).set_index(["model", "subject"])
         if len(self.models) == 1:
             table = table.droplevel("model")

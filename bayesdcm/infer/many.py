@@ -11,12 +11,12 @@ from typing import Any, Protocol
 
 import jax
 import numpy as np
-from tqdm.auto import tqdm
 
 from bayesdcm.infer.batches import Batch, Task, batches_of
 from bayesdcm.infer.fitting import fit_of
 from bayesdcm.infer.posterior import Posterior
 from bayesdcm.infer.problem import Problem
+from bayesdcm.infer.progress import Progress
 from bayesdcm.infer.results import Fit
 from bayesdcm.infer.threads import single_threaded_linear_algebra
 
@@ -153,14 +153,11 @@ def run_many(
         if client is None
         else _run_on(client, batches, side_by_side)
     )
-    bar = tqdm(
-        total=len(tasks), initial=len(tasks) - n_missing, desc=title, unit="fit",
-        disable=not progress, leave=False,
-    )  # fmt: skip
-    with bar, closing(outcomes), single_threaded_linear_algebra():
+    shown = Progress(title, len(tasks), "fit", progress, done=len(tasks) - n_missing)
+    with shown, closing(outcomes), single_threaded_linear_algebra():
         for outcome in outcomes:
             yield outcome
-            bar.update()
+            shown.advance(1)
 
 
 def _run_here(batches: Sequence[Batch], side_by_side: str) -> Iterator[Outcome]:

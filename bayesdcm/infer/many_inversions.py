@@ -108,7 +108,7 @@ def invert_all(
 
 
 def _one(static: tuple, job: _Job) -> LaplaceResult:
-    return jax.tree.map(np.asarray, run_laplace(*static, job.prepared, jnp.asarray(job.start)))
+    return jax.tree.map(np.asarray, run_laplace(*static, job.prepared, np.asarray(job.start)))
 
 
 def _on_threads(static: tuple, jobs: Sequence[_Job]) -> Iterator[Outcome]:

@@ -30,6 +30,8 @@ class Progress:
         What a step is, in the singular.
     shown : bool
         Whether to show anything.
+    done : int
+        How many steps were done before.
 
     Examples
     --------
@@ -37,8 +39,10 @@ class Progress:
     ...     progress.advance(100)
     """
 
-    def __init__(self, title: str, total: int, unit: str, shown: bool) -> None:
-        common = {"desc": f"{title}, compiling", "total": total, "unit": unit, "leave": False}
+    def __init__(self, title: str, total: int, unit: str, shown: bool, done: int = 0) -> None:
+        shown = shown and done < total
+        desc = f"{title}, compiling"
+        common = {"desc": desc, "total": total, "initial": done, "unit": unit, "leave": False}
         self._title = title
         self._begun = False
         self._lock = threading.Lock()
@@ -55,7 +59,7 @@ class Progress:
             if not self._begun:
                 self._begun = True
                 self._bar.set_description_str(self._title, refresh=False)
-                self._bar.initial = steps
+                self._bar.initial = self._bar.n + steps
                 self._bar.start_t = time.time()
             self._bar.update(steps)
 
