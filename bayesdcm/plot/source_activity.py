@@ -107,6 +107,11 @@ def _check_model(fit: Any, model: Any, data: Any, n_draws: int) -> None:
             "model must be the one that was fitted; its neural model, units or free parameters "
             f"differ{f', in {other}' if other else ''}; got {model!r}"
         )
+    if fit.problem is not None and fit.problem.source.model != model.for_data(data):
+        raise ValueError(
+            f"model must be the one that was fitted, {fit.problem.source.model!r}; got {model!r}, "
+            "of which other arguments, solver or priors differ"
+        )
     observed = fit.idata.observed_data["signal"]
     conditions = [str(name) for name in observed["condition"].values]
     if list(data.condition_names) != conditions or data.n_times != observed.sizes["time"]:

@@ -1,5 +1,7 @@
 """Figures of fits of evoked responses, made from what a file holds."""
 
+import dataclasses
+
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import mne
@@ -239,6 +241,9 @@ def test_source_activity_needs_the_model_and_data_of_the_fit(evoked, evoked_fit)
         draw(model=1)
     with pytest.raises(ValueError, match=r"differ, in A\[backward, A1, STG\]"):
         draw(model=evoked.model.restrict(backward=0))
+    with pytest.raises(ValueError, match="of which other arguments, solver or priors differ"):
+        other = dataclasses.replace(evoked.model, priors={"log_precision": (2, 16)})
+        plot.plot_source_activity(evoked.fit, other, evoked.data)
     with pytest.raises(ValueError, match="data must be those that were fitted"):
         draw(data=evoked.data.crop(0.0, 0.1))
     with pytest.raises(ValueError, match="populations must be one of .stellate"):
