@@ -30,7 +30,7 @@ def log_evidence(fit: Fit, method: str | None = None, *, seed: int = 0, **option
     Parameters
     ----------
     fit : Fit
-        Any fit. Methods other than the free energy need one that was made in this process.
+        Any fit.
     method : {"free_energy", "bridge", "importance", "thermodynamic"}, optional
         The free energy of variational Laplace, or the evidence lower bound of SVI; bridge
         sampling of the draws of NUTS; importance sampling with the approximation of Laplace or
@@ -59,7 +59,7 @@ def log_evidence(fit: Fit, method: str | None = None, *, seed: int = 0, **option
     TypeError
         If `fit` is not a fit, or an option is unknown.
     ValueError
-        If the method is unknown or does not suit the fit, or the fit was read from disk.
+        If the method is unknown or does not suit the fit.
 
     References
     ----------
@@ -87,11 +87,6 @@ def log_evidence(fit: Fit, method: str | None = None, *, seed: int = 0, **option
             raise TypeError(f"method 'free_energy' takes no options, got {next(iter(options))!r}")
         found = _own(fit)
     else:
-        if fit.problem is None:
-            raise ValueError(
-                f"fit was read from disk, and method {method!r} needs its model: use a fit made in "
-                "this process, or save the log-evidence beside the fit"
-            )
         run = {"bridge": _bridge, "importance": _importance, "thermodynamic": _thermodynamic}
         found = run[method](fit, seed, **options)
     found = replace(found, modelled_data=fit._modelled_data)

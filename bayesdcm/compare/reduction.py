@@ -25,7 +25,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr
 
-from bayesdcm.compare.gaussian_fit import bound_problem, gaussian_of
+from bayesdcm.compare.gaussian_fit import gaussian_of
 from bayesdcm.infer.posterior import Posterior
 from bayesdcm.infer.problem import FREE, Problem
 from bayesdcm.infer.results import Fit
@@ -248,7 +248,7 @@ def reduce(
     Parameters
     ----------
     fit : Fit
-        Made by ``fit(..., method="laplace")`` in this process, with normal priors.
+        Made by ``fit(..., method="laplace")``, with normal priors.
     off : str, sequence of str, or mapping of str to float
         What to switch off: labels as in ``fit.summary()``, such as ``"B[deviant, STG, A1]"``, or
         names of sites, such as ``"B"``, for all of their entries. They are fixed at the values of
@@ -267,8 +267,8 @@ def reduce(
     TypeError
         If `fit` is not a fit, or `off` and `priors` do not hold labels.
     ValueError
-        If a label is unknown or named twice, the fit was not made by variational Laplace or was
-        read from disk, its priors are not normal, a value is missing or not finite, or the new
+        If a label is unknown or named twice, the fit was not made by variational Laplace, its
+        priors are not normal, a value is missing or not finite, or the new
         priors are so much wider than the old ones that no posterior follows.
 
     References
@@ -287,8 +287,8 @@ def reduce(
     True
     """
     gaussian = gaussian_of(fit)
-    problem = bound_problem(gaussian)
-    _, _, unit, centre, covariance, prior_mean, prior_covariance = gaussian
+    problem = fit.problem
+    _, unit, centre, covariance, prior_mean, prior_covariance = gaussian
     changed = prior_changes(problem, off, priors or {})
     index = np.array(sorted(changed), int)
     reduced_mean, reduced_covariance = prior_mean.copy(), prior_covariance.copy()

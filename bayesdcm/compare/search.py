@@ -26,7 +26,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, softmax
 
-from bayesdcm.compare.gaussian_fit import bound_problem, gaussian_of
+from bayesdcm.compare.gaussian_fit import gaussian_of
 from bayesdcm.compare.reduction import (
     TOLERANCE,
     ReducedFit,
@@ -383,7 +383,7 @@ def search_reduced(
     if not 1 <= exhaustive <= MOST_EXHAUSTIVE:
         raise ValueError(f"exhaustive must be from 1 to {MOST_EXHAUSTIVE}, got {exhaustive}")
     gaussian = gaussian_of(fit)
-    problem, unit = bound_problem(gaussian), gaussian.unit
+    problem, unit = fit.problem, gaussian.unit
     if among is None:
         names = {site.name.removesuffix(FREE) for site in problem.sites.sites}
         among = [name for name in ("A", "B") if name in names]

@@ -406,11 +406,8 @@ def _check_same_model(model: str, fits: Mapping[Any, Any]) -> None:
     """
     labels = {}
     for subject, fit in fits.items():
-        if isinstance(fit, Fit) and fit.problem is not None:
-            labels[subject] = set(fit.problem.flat_labels)
-        elif isinstance(fit, Fit) and "covariance" in vars(fit):
-            # Read from disk.
-            labels[subject] = set(fit.covariance.index)
+        if isinstance(fit, Fit):
+            labels[subject] = set(fit.labels)
     first = next(iter(labels), None)
     for subject, own in labels.items():
         wanted = labels[first]

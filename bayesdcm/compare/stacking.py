@@ -354,9 +354,13 @@ def stack_modes(fit: Any, by: str = "stacking", *, draws: int | None = None, see
     }
     # Modes that are apart have the evidence of the posterior between them.
     total = float(logsumexp(evidence)) if known else None
-    mixture = Fit(first.problem, replace(posterior, log_evidence=total, status=status))
-    mixture.__dict__["modes"] = tuple(modes)
-    return StackedModes(mixture, table)
+    posterior = replace(
+        posterior,
+        log_evidence=total,
+        status=status,
+        components=tuple(mode.posterior for mode in modes),
+    )
+    return StackedModes(Fit(first.problem, posterior), table)
 
 
 def _mode_evidence(mode: Fit, seed: int) -> float:
@@ -378,11 +382,6 @@ def _modes(fit: Any) -> list[Fit]:
     for i, mode in enumerate(modes):
         if not isinstance(mode, Fit):
             raise TypeError(f"fit[{i}] must be a Fit, got {type(mode).__name__}")
-        if mode.problem is None:
-            raise ValueError(
-                f"fit[{i}] was read from disk, and modes are mixed where their model is: use fits "
-                "made in this process"
-            )
         if mode.method != modes[0].method:
             raise ValueError(
                 f"modes must be found by one method, got {modes[0].method!r} and {mode.method!r}"

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from bayesdcm.compare.gaussian_fit import gaussian_of
 from bayesdcm.compare.reduction import prior_changes
 from bayesdcm.data.validation import some_names
-from bayesdcm.infer.problem import Problem
 from bayesdcm.infer.results import Fit
 
 # Connections and their modulations, as in SPM.
@@ -136,15 +135,13 @@ def of_fit(name: Any, fit: Any) -> FirstLevel:
         gaussian.prior_mean,
         gaussian.prior_covariance,
         float(fit.log_evidence),
-        partial(_absent, gaussian.problem, labels),
+        partial(_absent, fit, labels),
         fit,
     )
 
 
-def _absent(problem: Problem | None, labels: Sequence[str], i: int) -> float:
-    if problem is None:
-        return 0.0
-    return prior_changes(problem, [labels[i]], {})[i][0]
+def _absent(fit: Fit, labels: Sequence[str], i: int) -> float:
+    return prior_changes(fit.problem, [labels[i]], {})[i][0] if fit.is_bound else 0.0
 
 
 def named_items(fits: Any) -> tuple[list[Any], list[Any]]:

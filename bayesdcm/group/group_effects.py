@@ -323,10 +323,9 @@ class GroupEffects(GaussianEffects):
 def _by_site(
     one: FirstLevel, centre: NDArray, covariance: NDArray
 ) -> tuple[dict[str, NDArray], dict[str, NDArray]]:
-    problem = one.source.problem
-    if problem is not None:
+    if one.source.is_bound:
         posterior = Posterior(one.source.posterior.method, gaussian=(centre, covariance))
-        moments = Fit(problem, posterior)
+        moments = Fit(one.source.problem, posterior)
         return moments.mean, moments.sd
     sd = np.sqrt(np.diagonal(covariance))
     sites = {site: one.names[site] for site in dict.fromkeys(one.fields)}

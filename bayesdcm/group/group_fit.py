@@ -18,6 +18,7 @@ from bayesdcm.infer.findings import listed
 from bayesdcm.infer.problem import make_problem
 from bayesdcm.infer.progress import Progress
 from bayesdcm.infer.results import Fit
+from bayesdcm.infer.storage import bound_again
 
 
 class GroupFit(Sequence[Fit]):
@@ -198,15 +199,11 @@ class GroupFit(Sequence[Fit]):
         Raises
         ------
         ValueError
-            If another run is writing there, or the fits were read without their models and data.
+            If another run is writing there.
         """
         store = Store(folder, self.models)
         with store.opened({"subjects": self.subjects, "models": self.models}):
             for key, fit in zip(self._keys, self, strict=True):
-                if fit.problem is None:
-                    raise ValueError(
-                        "the group was read without its models and data; copy its folder instead"
-                    )
                 store.write(key, fit)
             for key, reason in self._reasons.items():
                 store.write_failure(key, reason)
@@ -299,8 +296,8 @@ def load_group(folder: str | Path, models: Any = None, datasets: Any = None) -> 
     folder : path-like
         ``out`` of `fit_group`.
     models, datasets : optional
-        As given to `fit_group`. Posteriors, evidences and summaries do not need them; what is
-        predicted and drawn (``fit.idata``, ``fit.diagnose()``, ``fit.predict()``) does.
+        As given to `fit_group`. Files hold models of this package and their data; of programs of
+        one's own, what is predicted and drawn needs them (``fit.idata``, ``fit.diagnose()``).
 
     Returns
     -------
@@ -343,15 +340,13 @@ def load_group(folder: str | Path, models: Any = None, datasets: Any = None) -> 
         data = aligned_datasets(known.values(), {name: data[name] for name in subjects})
 
     def load(key: Key) -> Fit:
-        # Data sets of a sequence have numbers for names: those of two people may be exchanged.
         written = store.read(key)
         if not known:
             return written
+        # Data sets of a sequence have numbers for names: those of two people may be exchanged.
         model, subject = key
-        fit = store.read(key, make_problem(known[model], data[subject], shared=True))
-        if written._modelled_data is not None:
-            check_subject(subject, {"the fit in the folder": written, "datasets": fit})
-        return fit
+        problem = make_problem(known[model], data[subject], shared=True)
+        return bound_again(written, problem, store.path(key))
 
     pairs = [(model, subject) for model in names for subject in subjects]
     keys = [pair for pair in pairs if pair in store]

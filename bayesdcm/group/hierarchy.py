@@ -20,12 +20,13 @@ import numpyro.distributions as dist
 from numpy.typing import NDArray
 
 from bayesdcm.group.group_start import find_start
-from bayesdcm.group.hierarchy_inputs import ProgramModel, data_model, design_table
+from bayesdcm.group.hierarchy_inputs import ProgramModel, data_model, data_sets, design_table
 from bayesdcm.group.hierarchy_names import GroupNames
 from bayesdcm.group.hierarchy_preparation import PreparedGroup, prepare_group, subject_layout
 from bayesdcm.group.subject_coordinates import (
     Conditional,
     GroupPrior,
+    SubjectGaussian,
     SubjectParameters,
     SubjectReals,
     conditional,
@@ -189,7 +190,7 @@ class Hierarchy(GroupNames):
 
     # The program
 
-    def prepare(self, data: Any) -> PreparedGroup:
+    def prepare(self, data: Any, coordinates: SubjectGaussian | None = None) -> PreparedGroup:
         """Arrays that the program needs of a group.
 
         Subjects that have not been fitted are fitted by variational Laplace, all at once, for the
@@ -199,6 +200,8 @@ class Hierarchy(GroupNames):
         ----------
         data : sequence or mapping
             The subjects' data sets, or their fits by variational Laplace.
+        coordinates : SubjectGaussian, optional
+            Of a group that was prepared before; then no subject is fitted.
 
         Returns
         -------
@@ -211,7 +214,26 @@ class Hierarchy(GroupNames):
             If the design has another number of rows, no parameter is selected, or a subject's
             prediction is not finite.
         """
-        return prepare_group(self, data)
+        return prepare_group(self, data, coordinates)
+
+    def essentials(
+        self, data: Any, prepared: PreparedGroup
+    ) -> tuple[dict[str, Any], SubjectGaussian]:
+        """What a file needs to hold for `prepare` to give the same again.
+
+        Parameters
+        ----------
+        data : sequence or mapping
+            As for `prepare`.
+        prepared : PreparedGroup
+            From `prepare`.
+
+        Returns
+        -------
+        dict, SubjectGaussian
+            Data sets by subject, and coordinates.
+        """
+        return data_sets(data), prepared.gaussian
 
     def program(self, data: Any) -> Callable[[], None]:
         """The generative model of a group as a NumPyro program without arguments.

@@ -148,6 +148,38 @@ def subjects_of(model: Any, data: Any, *, prepare: bool = True) -> list[Subject]
     ValueError
         If there are fewer than two subjects, or a fit is of another model or kind.
     """
+    # Said once, where data are prepared.
+    data = aligned_datasets([model], _by_subject(data), warn=prepare)
+    subjects = [
+        _subject(model, name, item, prepare, named=i == 0 or not isinstance(model, ProgramModel))
+        for i, (name, item) in enumerate(data.items())
+    ]
+    _check_labels(subjects)
+    check_fits({name: item for name, item in data.items() if isinstance(item, Fit)})
+    return subjects
+
+
+def data_sets(data: Any) -> dict[str, Any]:
+    """Data sets of the subjects, those of their fits where these were given.
+
+    Parameters
+    ----------
+    data : sequence or mapping
+        As for `subjects_of`.
+
+    Returns
+    -------
+    dict
+        By name.
+    """
+    return {
+        name: item.problem.data if isinstance(item, Fit) else item
+        for name, item in _by_subject(data).items()
+    }
+
+
+def _by_subject(data: Any) -> dict[str, Any]:
+    """Data sets or fits by name of the subject."""
     if len(getattr(data, "models", ())) > 1:
         raise ValueError(
             f"data hold fits of several models, {', '.join(map(repr, data.models))}; choose one, "
@@ -169,15 +201,7 @@ def subjects_of(model: Any, data: Any, *, prepare: bool = True) -> list[Subject]
         )
     if len(items) < 2:
         raise ValueError(f"a hierarchy needs at least two subjects, got {len(items)}")
-    # Said once, where data are prepared.
-    data = aligned_datasets([model], dict(zip(names, items, strict=True)), warn=prepare)
-    subjects = [
-        _subject(model, name, item, prepare, named=i == 0 or not isinstance(model, ProgramModel))
-        for i, (name, item) in enumerate(data.items())
-    ]
-    _check_labels(subjects)
-    check_fits({name: item for name, item in data.items() if isinstance(item, Fit)})
-    return subjects
+    return dict(zip(names, items, strict=True))
 
 
 def _check_labels(subjects: Sequence[Subject]) -> None:
@@ -219,7 +243,7 @@ def data_model(model: Any, data: Any) -> Any:
         return model
     first = items[0]
     if isinstance(first, Fit):
-        coords = {} if first.problem is None else first.problem.coords
+        coords = first.problem.coords
         axes = ("region", "input", "effect", "condition")
         first = SimpleNamespace(**{f"{axis}_names": list(coords.get(axis, ())) for axis in axes})
     return model.for_data(first)
@@ -230,10 +254,9 @@ def _subject(model: Any, name: str, item: Any, prepare: bool, named: bool) -> Su
         labels, coords = (model.labels(item), model.coords(item)) if named else ({}, {})
         return Subject(name, model.prepare(item) if prepare else None, labels, coords, None)
     problem = item.problem
-    if item.posterior.gaussian is None or problem is None:
+    if item.posterior.gaussian is None:
         raise ValueError(
-            f"data: the fit of {name} must be made by method='laplace' in this process; give the "
-            "data set instead"
+            f"data: the fit of {name} must be made by method='laplace'; give the data set instead"
         )
     if getattr(problem.source, "model", None) != model:
         raise ValueError(f"data: the fit of {name} is of another model than the hierarchy's")

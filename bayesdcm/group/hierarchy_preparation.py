@@ -97,7 +97,9 @@ def subject_layout(model: Any, batch: Any) -> Layout:
     return _cached_layout(ModelSource(model), shapes, tree)
 
 
-def prepare_group(hierarchy: Any, data: Any) -> PreparedGroup:
+def prepare_group(
+    hierarchy: Any, data: Any, coordinates: SubjectGaussian | None = None
+) -> PreparedGroup:
     """What the program needs of a group.
 
     Parameters
@@ -106,6 +108,8 @@ def prepare_group(hierarchy: Any, data: Any) -> PreparedGroup:
         The hierarchy.
     data : sequence or mapping
         The subjects.
+    coordinates : SubjectGaussian, optional
+        Where they are known.
 
     Returns
     -------
@@ -123,6 +127,19 @@ def prepare_group(hierarchy: Any, data: Any) -> PreparedGroup:
     selected, mean, variance = selected_prior(
         model, hierarchy.parameters, source.bind(subjects[0].prepared), sites, labels
     )
+    prepared = PreparedGroup(
+        tuple(batches),
+        tuple(members),
+        np.argsort(np.concatenate(members)),
+        design,
+        np.concatenate([selected, np.setdiff1d(np.arange(sites.size), selected)]),
+        mean[selected],
+        variance[selected],
+        components_of(hierarchy.between, [labels[i] for i in selected]),
+        coordinates,
+    )
+    if coordinates is not None:
+        return jax.tree.map(jnp.asarray, prepared)
     count = (len(subjects), 1)
     own = SubjectPriors(
         np.tile(mean, count),
@@ -142,18 +159,8 @@ def prepare_group(hierarchy: Any, data: Any) -> PreparedGroup:
             )
     posterior = _searched(own, posterior, design, invert)
     moments = posterior.mean, posterior.covariance
-    prepared = PreparedGroup(
-        tuple(batches),
-        tuple(members),
-        np.argsort(np.concatenate(members)),
-        design,
-        np.concatenate([selected, np.setdiff1d(np.arange(sites.size), selected)]),
-        mean[selected],
-        variance[selected],
-        components_of(hierarchy.between, [labels[i] for i in selected]),
-        subject_gaussian(*moments, selected, mean[selected], variance[selected]),
-    )
-    prepared = jax.tree.map(jnp.asarray, prepared)
+    gaussian = subject_gaussian(*moments, selected, mean[selected], variance[selected])
+    prepared = jax.tree.map(jnp.asarray, prepared._replace(gaussian=gaussian))
     for _ in range(PASSES):
         prepared, posterior, moved = _refined(hierarchy, prepared, own, posterior, invert)
         if not moved:

@@ -163,7 +163,7 @@ def check_fits(fits: Mapping[Any, Fit]) -> None:
         If programs, whose parameters have numbers for labels, were fitted to data with names in
         another order; or effects of evoked responses are of other conditions.
     """
-    problems = {name: fit.problem for name, fit in fits.items() if fit.problem is not None}
+    problems = {name: fit.problem for name, fit in fits.items() if fit.is_bound}
     given = {}
     for name, problem in problems.items():
         source = problem.source

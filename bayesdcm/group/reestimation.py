@@ -73,7 +73,7 @@ def reestimate(
     Parameters
     ----------
     effects : GroupEffects
-        From `bayesdcm.group.peb`, of fits made in this process.
+        From `bayesdcm.group.peb`.
     iterations : int
         How often to fit the subjects and find the effects; 1 by default.
     seed : int
@@ -94,8 +94,7 @@ def reestimate(
     TypeError
         If `effects` are not effects of a group.
     ValueError
-        If they are of groups and not of subjects, the fits were read from disk, or an option is
-        not known.
+        If they are of groups and not of subjects, or an option is not known.
 
     References
     ----------
@@ -115,11 +114,6 @@ def reestimate(
     for one in effects.first:
         if not isinstance(one.source, Fit):
             raise ValueError("effects must be of subjects; those of groups have no data to fit")
-        if one.source.problem is None:
-            raise ValueError(
-                f"the fit of subject {one.name!r} was read from disk without its data; fit the "
-                "model again"
-            )
     history = [(effects.log_evidence, np.nan)]
     fits: tuple[Fit, ...] = ()
     for iteration in range(int(iterations)):

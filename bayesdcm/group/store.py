@@ -1,11 +1,4 @@
-"""Fits of a group on disk: one small file each, written atomically, no pickle.
-
-A file holds what cannot be worked out again quickly: the posterior over the flat vector, the
-record of the method, and the moments that need no data; and the data as they were modelled, for
-evidences not to be compared with those of other data. Draws of predictions and likelihoods
-follow from these, the model and the data; `bayesdcm.Fit.save` writes them too, in files a thousand
-times larger.
-"""
+"""The folder of a group: an index, one file a fit, and why others failed."""
 
 from __future__ import annotations
 
@@ -18,19 +11,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import numpy as np
-import pandas as pd
-
-from bayesdcm.infer.method import METHODS
-from bayesdcm.infer.modelled_data import ModelledData
-from bayesdcm.infer.posterior import Posterior
 from bayesdcm.infer.problem import Problem
 from bayesdcm.infer.results import Fit
+from bayesdcm.infer.storage import read_fit, read_header, write_fit
 
-FORMAT = 1
+FORMAT = 2
 INDEX = "group.json"
-# Constants of data that say whether evidences can be compared.
-KEPT = ("scale", "modelled_confounds", "modes_to_channels")
 
 
 Key = tuple[str, str]
@@ -75,7 +61,7 @@ class Store:
         model, subject = key
         folder = self.folder / quote(model, safe=" ") if len(self.models) > 1 else self.folder
         name = quote(subject, safe=" ")
-        return folder / f"{name}.npz"
+        return folder / f"{name}.nc"
 
     def failure_path(self, key: Key) -> Path:
         """File that says why there is no fit."""
@@ -117,7 +103,7 @@ class Store:
             for left in self.folder.rglob(".*.part"):
                 left.unlink(missing_ok=True)
             for key, expected in (fingerprints or {}).items():
-                if key in self and self.read(key).status.get("fingerprint") != expected:
+                if key in self and read_header(self.path(key)).get("fingerprint") != expected:
                     raise ValueError(
                         f"out: {str(self.path(key))!r} was made from other data, another model, "
                         "method, option or version; choose another folder, or delete the file to "
@@ -137,11 +123,8 @@ class Store:
         fit : Fit
             Bound to its data.
         """
-        path = self.path(key)
-        part = path.with_name(f".{path.name}.part")
-        with open(part, "wb") as file:
-            np.savez(file, **_arrays(fit))
-        os.replace(part, path)
+        attributes = {"fingerprint": fit.status.get("fingerprint", "")}
+        write_fit(self.path(key), fit, attributes, predictions=False)
         self.failure_path(key).unlink(missing_ok=True)
 
     def write_failure(self, key: Key, reason: str) -> None:
@@ -161,15 +144,14 @@ class Store:
         key : (str, str)
             Its model and subject.
         problem : Problem, optional
-            What was fitted; without it there are no predictions or draws by site.
+            What was fitted; the file itself holds models of this package.
 
         Returns
         -------
         Fit
             The fit.
         """
-        with _opened(self.path(key)) as arrays:
-            return _fit(dict(arrays), problem)
+        return read_fit(self.path(key), problem)
 
 
 def read_index(folder: str | Path) -> dict[str, Any]:
@@ -210,121 +192,3 @@ def _write_atomically(path: Path, content: bytes) -> None:
     part = path.with_name(f".{path.name}.part")
     part.write_bytes(content)
     os.replace(part, path)
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            yield arrays
-    except (OSError, KeyError, ValueError) as error:
-        raise ValueError(
-            f"{str(path)!r} is not a fit that fit_group wrote ({error}); delete it to have it "
-            "fitted again"
-        ) from error
-
-
-def _arrays(fit: Fit) -> dict[str, Any]:
-    posterior, problem = fit.posterior, fit.problem
-    header = {
-        "format": FORMAT,
-        "method": fit.method,
-        "log_evidence": fit.log_evidence,
-        "description": fit.description,
-        "status": fit.status,
-        "labels": problem.flat_labels,
-        "n_draws": posterior.n_draws,
-        "seed": posterior.seed,
-    }
-    found: dict[str, Any] = {"header": np.array(json.dumps(header))}
-    if posterior.gaussian is not None:
-        found["centre"], found["covariance"] = posterior.gaussian
-    if posterior.draws is not None:
-        found["draws"] = posterior.draws
-    if posterior.log_q is not None:
-        found["log_q"] = posterior.log_q
-    observed, constants = fit._modelled_data or ({}, {})
-    for kind, table in (
-        ("observed", observed),
-        ("constant", {name: constants[name] for name in KEPT if name in constants}),
-        ("statistics", posterior.statistics),
-        ("trace", fit.trace),
-        ("mean", fit.mean),
-        ("sd", fit.sd),
-    ):
-        found |= {f"{kind}:{name}": np.asarray(value) for name, value in table.items()}
-    if all(site.gaussian for site in problem.sites.sites):
-        try:
-            found["prior_mean"], found["prior_covariance"] = fit._prior_moments
-        except ValueError:
-            # A prior of normals with scales that depend on each other: there are no moments.
-            pass
-    if not fit._exact:
-        found["site_covariance"] = fit.covariance.to_numpy()
-        summary = fit.summary()
-        found["summary"] = summary.to_numpy()
-        found["summary_columns"] = np.array(list(summary.columns))
-    return found
-
-
-def _fit(arrays: dict[str, Any], problem: Problem | None) -> Fit:
-    header = json.loads(str(arrays["header"]))
-
-    def table(kind: str) -> dict[str, Any]:
-        return {
-            name.partition(":")[2]: value
-            for name, value in arrays.items()
-            if name.startswith(f"{kind}:")
-        }
-
-    gaussian = (arrays["centre"], arrays["covariance"]) if "centre" in arrays else None
-    posterior = Posterior(
-        METHODS[header["method"]](),
-        draws=arrays.get("draws"),
-        gaussian=gaussian,
-        log_q=arrays.get("log_q"),
-        statistics=table("statistics"),
-        n_draws=header["n_draws"],
-        seed=header["seed"],
-        log_evidence=header["log_evidence"],
-        trace=table("trace"),
-        status=header["status"],
-    )
-    fit = Fit(problem, posterior)
-    fit.description = header["description"]
-    if "prior_mean" in arrays:
-        fit.__dict__["_prior_moments"] = (arrays["prior_mean"], arrays["prior_covariance"])
-    # Cached properties find their values in the instance.
-    if problem is None and table("observed"):
-        fit.__dict__["_modelled_data"] = ModelledData(table("observed"), table("constant"))
-    fit.__dict__["_moments"] = (table("mean"), table("sd"))
-    labels = header["labels"]
-    covariance = arrays["site_covariance"] if "site_covariance" in arrays else gaussian[1]
-    fit.__dict__["covariance"] = pd.DataFrame(covariance, index=labels, columns=labels)
-    if "summary" in arrays:
-        fit.__dict__["_summary"] = pd.DataFrame(
-            arrays["summary"],
-            index=pd.Index(labels, name="parameter"),
-            columns=[str(column) for column in arrays["summary_columns"]],
-        )
-    elif problem is None:
-        fit.__dict__["_summary"] = _gaussian_summary(labels, *gaussian)
-    return fit
-
-
-def _gaussian_summary(labels: list[str], mean: np.ndarray, covariance: np.ndarray) -> pd.DataFrame:
-    from scipy.special import ndtr
-
-    sd = np.sqrt(np.diagonal(covariance))
-    # Quantiles of the normal distribution at 5 % and 95 %.
-    width = 1.6448536269514722 * sd
-    return pd.DataFrame(
-        {
-            "mean": mean,
-            "sd": sd,
-            "eti_5%": mean - width,
-            "eti_95%": mean + width,
-            "probability": ndtr(np.abs(mean) / sd),
-        },
-        index=pd.Index(labels, name="parameter"),
-    )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -153,6 +153,24 @@ class _replaced_priors(numpyro.primitives.Messenger):
         self.white[msg["name"]] = solve_triangular(self.factor[place, place], shift, lower=True)
 
 
+class JointPrior(NamedTuple):
+    """A joint normal prior that replaces a program's own.
+
+    Attributes
+    ----------
+    order : tuple of (str, int)
+        Names and sizes of its sites, in the order in which the program samples them.
+    mean : (size,)
+        Of their entries.
+    factor : (size, size)
+        Cholesky factor of their covariance.
+    """
+
+    order: tuple[tuple[str, int], ...]
+    mean: NDArray
+    factor: NDArray
+
+
 @dataclass(frozen=True)
 class PriorSource:
     """A source whose normal sites have another prior, which `prepared` holds.
@@ -259,8 +277,28 @@ def with_prior(
         raise ValueError(
             "covariance must be positive definite over the sites that get the prior"
         ) from error
-    source = PriorSource(problem.source, tuple((name, len(places[name])) for name in order))
-    return replace(problem, source=source, prepared=(problem.prepared, mean[index], factor))
+    sizes = tuple((name, len(places[name])) for name in order)
+    return with_joint_prior(problem, JointPrior(sizes, mean[index], factor))
+
+
+def with_joint_prior(problem: Problem, prior: JointPrior) -> Problem:
+    """A problem with its own prior, with one that `with_prior` has made in its place.
+
+    Parameters
+    ----------
+    problem : Problem
+        A program bound to data.
+    prior : JointPrior
+        The prior, as ``problem.prior`` of the other problem has it.
+
+    Returns
+    -------
+    Problem
+        With this prior.
+    """
+    source = PriorSource(problem.source, prior.order)
+    prepared = (problem.prepared, prior.mean, prior.factor)
+    return replace(problem, source=source, prepared=prepared, prior=prior)
 
 
 def _chosen(problem: Problem, sites: Sequence[str] | None) -> set[str]:

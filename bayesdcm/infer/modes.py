@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from bayesdcm.infer.convergence import R_HAT_LIMIT, split_r_hat
 from bayesdcm.infer.laplace import LaplaceResult
-from bayesdcm.infer.posterior import Posterior
 from bayesdcm.infer.results import Fit
 
 # Optima are one where the distance between them is less than this many posterior standard
@@ -110,6 +109,10 @@ def find_modes(fit: Fit) -> tuple[Fit, ...]:
         of most chains first. `fit` alone where there is one, or no more is known.
     """
     posterior = fit.posterior
+    if not fit.is_bound:
+        return (fit,)
+    if posterior.components:
+        return tuple(Fit(fit.problem, component) for component in posterior.components)
     if posterior.optima is not None:
         return _optima_fits(fit, posterior.optima)
     if posterior.method.exact and posterior.draws is not None:
@@ -145,15 +148,8 @@ def _optima_fits(fit: Fit, found: LaplaceResult) -> tuple[Fit, ...]:
             },
             optima=None,
         )
-        others.append(_alone(fit, mode))
+        others.append(Fit(fit.problem, mode))
     return (fit, *others)
-
-
-def _alone(fit: Fit, posterior: Posterior) -> Fit:
-    mode = Fit(fit.problem, posterior)
-    # Cached properties find their values in the instance.
-    mode.__dict__["modes"] = (mode,)
-    return mode
 
 
 def _chain_fits(fit: Fit) -> tuple[Fit, ...]:
@@ -179,5 +175,5 @@ def _chain_fits(fit: Fit) -> tuple[Fit, ...]:
                 "chains": group,
             },
         )
-        modes.append(_alone(fit, mode))
+        modes.append(Fit(fit.problem, mode))
     return tuple(modes)

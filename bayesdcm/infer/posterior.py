@@ -44,6 +44,8 @@ class Posterior:
         ``converged`` and other facts about the run, as JSON has them.
     optima : LaplaceResult or None
         What variational Laplace found, one row a start.
+    components : tuple of Posterior
+        Of a mixture, what was mixed.
     """
 
     method: Method
@@ -58,6 +60,7 @@ class Posterior:
     trace: Mapping[str, NDArray] = field(default_factory=dict)
     status: Mapping[str, Any] = field(default_factory=dict)
     optima: Any = None
+    components: tuple[Posterior, ...] = ()
 
     @cached_property
     def sample(self) -> NDArray:

@@ -120,6 +120,10 @@ class Problem:
         The model in one line.
     facts : Facts
         Kind, units, citations and words of the model; of a program, no more than that it is one.
+    model, data : object
+        What it was made from.
+    prior : JointPrior or None
+        Which has replaced the program's own, see `bayesdcm.infer.empirical_prior`.
     """
 
     source: ModelSource | ProgramSource | SharedSource
@@ -134,6 +138,9 @@ class Problem:
     restored: str | None
     description: str
     facts: Facts = field(default_factory=Facts)
+    model: Any = None
+    data: Any = None
+    prior: Any = None
 
     @property
     def flat_labels(self) -> list[str]:
@@ -141,7 +148,7 @@ class Problem:
         return [label for site in self.sites.sites for label in self.labels[site.name]]
 
 
-def make_problem(model: Any, data: Any, shared: bool = False) -> Problem:
+def make_problem(model: Any, data: Any, shared: bool = False, coordinates: Any = None) -> Problem:
     """Bind a model of this package, or a user's program, to data.
 
     Parameters
@@ -153,6 +160,8 @@ def make_problem(model: Any, data: Any, shared: bool = False) -> Problem:
     shared : bool
         Whether compiled code should serve other data of the same shape also where `model` is a
         program: it then gets traced arrays, if it runs with them.
+    coordinates : object, optional
+        What a model that chooses coordinates of its program by data has chosen before.
 
     Returns
     -------
@@ -166,7 +175,7 @@ def make_problem(model: Any, data: Any, shared: bool = False) -> Problem:
     """
     if hasattr(model, "program") and hasattr(model, "sample") and not isinstance(model, type):
         named = model.for_data(data) if hasattr(model, "for_data") else model
-        return _model_problem(named, data)
+        return _model_problem(named, data, coordinates)
     if not callable(model) or isinstance(model, type):
         raise TypeError(
             f"model must be a model such as TaskDCM(...) or a NumPyro program called with data, "
@@ -176,7 +185,7 @@ def make_problem(model: Any, data: Any, shared: bool = False) -> Problem:
     labels = {site.name: _plain_labels(site.name, site.constrained_shape) for site in sites.sites}
     name = getattr(model, "__name__", type(model).__name__)
     rest = ({}, {}, {}, _as_is, _as_is, None, f"program {name}")
-    return Problem(source, prepared, sites, labels, *rest)
+    return Problem(source, prepared, sites, labels, *rest, model=model, data=data)
 
 
 def _program_source(program: Callable, data: Any, shared: bool) -> tuple[Any, Any, Layout]:
@@ -212,8 +221,9 @@ def _as_is(values: NDArray) -> NDArray:
     return values
 
 
-def _model_problem(model: Any, data: Any) -> Problem:
-    source, prepared = ModelSource(model), model.prepare(data)
+def _model_problem(model: Any, data: Any, coordinates: Any) -> Problem:
+    chosen = () if coordinates is None else (coordinates,)
+    source, prepared = ModelSource(model), model.prepare(data, *chosen)
     leaves, tree = jax.tree.flatten(prepared)
     shapes = tuple((leaf.shape, leaf.dtype) for leaf in leaves)
     return Problem(
@@ -229,6 +239,8 @@ def _model_problem(model: Any, data: Any) -> Problem:
         model.observed_site,
         repr(model),
         model.facts() if hasattr(model, "facts") else Facts(),
+        model,
+        data,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,16 @@ PRIOR_DRAWS = 500
 INTERVAL = (0.05, 0.95)
 
 
+class worked_out(cached_property):
+    """A cached property of a fit, which a file may have given it."""
+
+    def __get__(self, fit: Any, owner: Any = None) -> Any:
+        """The value that is known, or else what the program gives."""
+        if fit is not None and self.attrname in fit._known:
+            return fit._known[self.attrname]
+        return super().__get__(fit, owner)
+
+
 class Fit:
     """Posterior of a model, with what is needed to judge and to use it.
 
@@ -42,10 +52,13 @@ class Fit:
 
     Parameters
     ----------
-    problem : Problem or None
-        The program bound to data; None for a fit read from disk.
-    posterior : Posterior or None
-        The posterior over the flat vector; None for a fit read from disk.
+    problem : Problem, callable or None
+        The program bound to data, or what makes it when it is first needed; None where it is not
+        at hand.
+    posterior : Posterior
+        The posterior over the flat vector.
+    known : mapping, optional
+        What need not be worked out, by the name of the property.
 
     Attributes
     ----------
@@ -58,19 +71,22 @@ class Fit:
         What the method did, per iteration.
     status : dict
         ``converged`` and other facts about the run.
-    description : str
-        The model in one line.
     """
 
-    def __init__(self, problem: Problem | None, posterior: Posterior) -> None:
-        self.problem = problem
+    def __init__(
+        self,
+        problem: Problem | Callable[[], Problem] | None,
+        posterior: Posterior,
+        known: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._given_problem = problem
+        self._known = dict(known or {})
         self.posterior = posterior
         self.method = posterior.method.name
         self.log_evidence = posterior.log_evidence
         self.trace = dict(posterior.trace)
         self.status = dict(posterior.status)
-        if problem is not None:
-            self.description = problem.description
+        if isinstance(problem, Problem):
             # What log-precisions of the noise are, `diagnose` says in other words.
             sites = [site.name for site in problem.sites.sites if site.precision]
             self.status["precision_sites"] = sites
@@ -80,40 +96,59 @@ class Fit:
         evidence = "" if self.log_evidence is None else f", log evidence {self.log_evidence:.2f}"
         return f"Fit(method={self.method!r}, {state}{evidence}; {self.description})"
 
-    def _bound(
-        self,
-        advice: str = "give them to load_group(folder, models, datasets), or use Fit.save, which "
-        "keeps all of them",
-    ) -> Problem:
-        """The program bound to data, which predictions and draws need."""
-        if self.problem is None:
-            raise ValueError(
-                "the fit was read without its model and data, which predictions and draws need; "
-                f"{advice}"
-            )
-        return self.problem
+    @property
+    def is_bound(self) -> bool:
+        """Whether model and data are at hand, which predictions and draws need."""
+        return self._given_problem is not None
 
     @cached_property
+    def problem(self) -> Problem:
+        """The program bound to data.
+
+        Raises
+        ------
+        ValueError
+            If the fit was read from a file that cannot hold its program.
+        """
+        if self._given_problem is None:
+            raise ValueError(
+                "the fit was read from a file, which cannot hold a program of one's own; give it "
+                "with its data: load_fit(path, model=program, data=data), or for a group "
+                "load_group(folder, models, datasets)"
+            )
+        given = self._given_problem
+        return given if isinstance(given, Problem) else given()
+
+    @worked_out
+    def description(self) -> str:
+        """The model in one line."""
+        return self.problem.description
+
+    @worked_out
     def facts(self) -> Facts:
         """Kind, units, citations and words of the model."""
-        return Facts() if self.problem is None else self.problem.facts
+        return self.problem.facts
 
-    @cached_property
-    def _modelled_data(self) -> ModelledData | None:
-        """What the likelihood is a density of; None where it is not known."""
-        if "idata" in vars(self):
-            return data_in_results(self.idata)
-        return None if self.problem is None else modelled_data(self.problem)
+    @worked_out
+    def labels(self) -> list[str]:
+        """Labels of the free parameters, such as ``A[V5, V1]``."""
+        return self.problem.flat_labels
+
+    @worked_out
+    def _modelled_data(self) -> ModelledData:
+        """What the likelihood is a density of."""
+        return modelled_data(self.problem) if self.is_bound else data_in_results(self.idata)
 
     # Posterior
 
-    @cached_property
+    @worked_out
     def _exact(self) -> bool:
         """Whether the posterior of all sampled sites is a Gaussian in their own coordinates."""
-        sites = self.problem.sites.sites
-        return self.posterior.gaussian is not None and all(site.gaussian for site in sites)
+        return self.posterior.gaussian is not None and all(
+            site.gaussian for site in self.problem.sites.sites
+        )
 
-    @cached_property
+    @worked_out
     def _prior_moments(self) -> tuple[NDArray, NDArray]:
         """Mean and covariance of the prior over the flat vector, where it is Gaussian."""
         return prior_moments(self.problem)
@@ -125,7 +160,7 @@ class Fit:
         flat = site_values(self.problem, sample.reshape(-1, sample.shape[-1]))
         return {name: v.reshape(*sample.shape[:2], *v.shape[1:]) for name, v in flat.items()}
 
-    @cached_property
+    @worked_out
     def _moments(self) -> tuple[dict[str, NDArray], dict[str, NDArray]]:
         if self._exact:
             return self._moments_of(*self.posterior.gaussian)
@@ -136,24 +171,23 @@ class Fit:
             sd[name] = draws.std(axis=(0, 1), ddof=1)
         return mean, sd
 
-    @cached_property
+    @worked_out
     def _prior_by_site(self) -> tuple[dict[str, NDArray], dict[str, NDArray]]:
         """Prior means and standard deviations as `mean` and `sd` have the posterior's.
 
         Exact where the prior is Gaussian, those of ``idata.prior`` elsewhere.
         """
-        if self.problem is not None:
-            try:
-                exact = self._prior_moments
-            except ValueError:
-                exact = None
-            if exact is not None and all(np.isfinite(array).all() for array in exact):
-                return self._moments_of(*exact)
+        try:
+            exact = self._prior_moments
+        except ValueError:
+            exact = None
+        if exact is not None and all(np.isfinite(array).all() for array in exact):
+            return self._moments_of(*exact)
         draws = {name: np.asarray(self.idata.prior[name]) for name in self.mean}
         mean = {name: values.mean((0, 1)) for name, values in draws.items()}
         return mean, {name: values.std((0, 1)) for name, values in draws.items()}
 
-    @cached_property
+    @worked_out
     def _tail_shape(self) -> TailShape:
         return tail_shape(self)
 
@@ -198,17 +232,17 @@ class Fit:
         ]
         return np.concatenate(parts, axis=-1)
 
-    @cached_property
+    @worked_out
     def covariance(self) -> pd.DataFrame:
         """Posterior covariance of the free parameters, labelled; exact where it is Gaussian."""
-        labels = self.problem.flat_labels
+        labels = self.labels
         if self._exact:
             matrix = self.posterior.gaussian[1]
         else:
             matrix = np.atleast_2d(np.cov(self._entries.reshape(-1, len(labels)), rowvar=False))
         return pd.DataFrame(matrix, index=labels, columns=labels)
 
-    @cached_property
+    @worked_out
     def idata(self) -> Any:
         """ArviZ object of all results.
 
@@ -217,7 +251,7 @@ class Fit:
         NAME, replicated data ``NAME``, the noise-free ``NAME_prediction`` and, with confounds,
         ``NAME_fitted``, in the units of the data.
         """
-        problem, posterior = self._bound(), self.posterior
+        problem, posterior = self.problem, self.posterior
         sample = posterior.sample
         shape = sample.shape[:2]
         found = predictive(problem, sample.reshape(-1, sample.shape[-1]), posterior.seed)
@@ -255,7 +289,7 @@ class Fit:
             }
         )
 
-    @cached_property
+    @worked_out
     def prior_predictive(self) -> xr.Dataset:
         """Data that the prior predicts, one draw for each of ``idata.prior``.
 
@@ -266,9 +300,9 @@ class Fit:
         Raises
         ------
         ValueError
-            If the fit was read without its model and data.
+            If the fit was read from a file that cannot hold its program.
         """
-        problem = self._bound("ask for prior_predictive before the fit is saved, or fit again")
+        problem = self.problem
         prior = prior_sample(problem, PRIOR_DRAWS, self.posterior.seed)
         found = predictive(problem, prior, self.posterior.seed)["predictive"]
         # What is fitted has the confounds that the data imply.
@@ -289,8 +323,8 @@ class Fit:
 
         Of variational Laplace, the optima of all ``starts`` that are at least two posterior
         standard deviations apart, the best first, which is this fit. Of NUTS, groups of chains
-        that have been in the same places (R-hat of pairs at most 1.1), the largest first. This
-        fit alone where there is one mode, and for fits read from disk.
+        that have been in the same places (R-hat of pairs at most 1.1), the largest first. Of
+        `bayesdcm.stack_modes`, those that it mixed. This fit alone where there is one mode.
         """
         from bayesdcm.infer.modes import find_modes
 
@@ -298,9 +332,9 @@ class Fit:
 
     # Use
 
-    @cached_property
+    @worked_out
     def _summary(self) -> pd.DataFrame:
-        draws, labels = self._entries, self.problem.flat_labels
+        draws, labels = self._entries, self.labels
         flat = draws.reshape(-1, len(labels))
         table = pd.DataFrame(index=pd.Index(labels, name="parameter"))
         if self._exact:
@@ -377,22 +411,35 @@ class Fit:
 
         return diagnose(self)
 
-    def save(self, path: str | Path) -> Path:
+    def save(self, path: str | Path, *, predictions: bool = False) -> Path:
         """Write the fit to one netCDF file, whole or not at all.
+
+        `bayesdcm.load_fit` reads it, and then it does all that this fit does. The file holds the
+        model's structure and its data, the posterior and the record of the method as plain
+        arrays, and no code.
 
         Parameters
         ----------
         path : path-like
             Where to write; an existing file is replaced once the new one is complete.
+        predictions : bool
+            Whether to write the groups of ``idata``, too, so that ``arviz.from_netcdf`` reads the
+            file. They follow from the rest and take most of the room. Of a program of one's own,
+            which files do not hold, they are written in any case.
 
         Returns
         -------
         pathlib.Path
             The path.
+
+        Raises
+        ------
+        FileNotFoundError
+            If the folder does not exist.
         """
         from bayesdcm.infer.storage import save_fit
 
-        return save_fit(self, path)
+        return save_fit(self, path, predictions=predictions)
 
 
 def _shown(values: Mapping[str, NDArray]) -> dict[str, NDArray]:

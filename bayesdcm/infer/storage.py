@@ -1,30 +1,65 @@
-"""Fits on disk: one netCDF file each, written atomically, no pickle."""
+"""Fits on disk: one netCDF file each, written atomically; no pickle, no code.
+
+A file holds the model's structure and its data, the posterior and the record of the method: arrays,
+and the rest as JSON (`bayesdcm.infer.plain_objects`). What follows from these is worked out again.
+Programs and classes of a user's own cannot be written; of their fits, the file holds results.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import uuid4
 
+import h5netcdf
+import h5py
 import numpy as np
-import pandas as pd
 import xarray as xr
+from numpy.typing import NDArray
 
 from bayesdcm.infer import arviz_adapter
-from bayesdcm.infer.method import METHODS
-from bayesdcm.infer.posterior import Posterior
+from bayesdcm.infer.empirical_prior import with_joint_prior
+from bayesdcm.infer.modelled_data import modelled_data
+from bayesdcm.infer.plain_objects import NotPlain, PlainWriter, from_plain
+from bayesdcm.infer.problem import Problem, make_problem
 from bayesdcm.infer.results import Fit
-from bayesdcm.infer.tail_shape import TailShape
-from bayesdcm.models.facts import Facts
 
+FORMAT = 2
 GROUP = "bayesdcm_fit"
-FORMAT = 1
+# Groups of results, in the order in which `Fit.idata` has them.
+RESULTS = (
+    "posterior",
+    "posterior_predictive",
+    "log_likelihood",
+    "sample_stats",
+    "prior",
+    "observed_data",
+    "constant_data",
+)
+# What is written of every fit, so that tables of it need no compiler, and what of fits whose
+# programs files do not hold.
+TABLES = ("description", "facts", "labels", "_exact", "_moments", "covariance", "_summary")
+WITHOUT_PROGRAM = ("_prior_by_site", "_modelled_data")
+# Data come back from the units of a model with its rounding.
+RELATIVE, ABSOLUTE = 1e-6, 1e-9
 
 
-def save_fit(fit: Fit, path: str | Path) -> Path:
-    """Write a fit to one netCDF file, whole or not at all.
+class _Contents(NamedTuple):
+    """What a file holds."""
+
+    header: dict[str, Any]
+    plain: dict[str, Any]
+    arrays: dict[str, NDArray]
+    results: dict[str, xr.Dataset]
+
+
+def save_fit(fit: Fit, path: str | Path, *, predictions: bool = False) -> Path:
+    """Write a fit to one netCDF file, see `Fit.save`.
 
     Parameters
     ----------
@@ -32,6 +67,8 @@ def save_fit(fit: Fit, path: str | Path) -> Path:
         Any fit.
     path : path-like
         Where to write; an existing file is replaced once the new one is complete.
+    predictions : bool
+        Whether to write the groups of ``idata``, too, where they can be worked out again.
 
     Returns
     -------
@@ -46,80 +83,161 @@ def save_fit(fit: Fit, path: str | Path) -> Path:
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"path: the folder {str(path.parent)!r} does not exist")
-    groups = arviz_adapter.groups_of(fit.idata) | {GROUP: _own_group(fit)}
+    return write_fit(path, fit, predictions=predictions or None)
+
+
+def write_fit(
+    path: Path,
+    fit: Fit,
+    attributes: Mapping[str, str | int | float] | None = None,
+    predictions: bool | None = None,
+) -> Path:
+    """Write a fit, whole or not at all.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        Where to write; an existing file is replaced once the new one is complete.
+    fit : Fit
+        Any fit.
+    attributes : mapping, optional
+        Plain values that `read_header` gives, such as a fingerprint.
+    predictions : bool, optional
+        Whether to write the groups of ``idata``; None: where they cannot be worked out again.
+
+    Returns
+    -------
+    pathlib.Path
+        The path.
+    """
+    writer = PlainWriter()
+    program = _plain_program(fit, writer)
+    if predictions is None:
+        predictions = program is None
+    plain = {
+        "program": program,
+        "posterior": writer.plain(_record(fit), "posterior"),
+        "known": writer.plain(_known(fit, program is not None, predictions), ""),
+    }
+    header = {
+        "format": FORMAT,
+        "method": fit.method,
+        "log_evidence": fit.log_evidence,
+        **(attributes or {}),
+    }
     # A name of its own, rather than a private temporary file: the mode follows the user's umask.
-    name = path.with_name(f".{path.name}.{uuid4().hex}.part")
+    part = path.with_name(f".{path.name}.{uuid4().hex}.part")
     try:
-        for i, (group, data) in enumerate(groups.items()):
-            encoding = {
-                variable: {"zlib": True, "complevel": 1}
-                for variable, array in data.data_vars.items()
-                if array.dtype.kind in "fiu" and array.size > 1
-            }
-            data.to_netcdf(
-                name, mode="w" if i == 0 else "a", group=group, engine="h5netcdf",
-                encoding=encoding,
-            )  # fmt: skip
-        os.replace(name, path)
+        _write(part, header, plain, writer.arrays)
+        for name, group in (arviz_adapter.groups_of(fit.idata) if predictions else {}).items():
+            _append(part, name, group)
+        os.replace(part, path)
     except BaseException:
-        name.unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
         raise
     return path
 
 
-def _own_group(fit: Fit) -> xr.Dataset:
-    """What ArviZ has no place for: moments, covariance, trace, status."""
-    variables: dict[str, Any] = {}
-    prior_mean, prior_sd = fit._prior_by_site
-    tables = {
-        "mean": fit.mean,
-        "sd": fit.sd,
-        "prior_mean": prior_mean,
-        "prior_sd": prior_sd,
-        "trace": fit.trace,
+def _plain_program(fit: Fit, writer: PlainWriter) -> dict[str, Any] | None:
+    """Model and data; None where they are of classes that files do not hold."""
+    if not fit.is_bound:
+        return None
+    problem = fit.problem
+    data, coordinates = problem.data, None
+    if hasattr(problem.model, "essentials"):
+        prepared = problem.prepared if problem.prior is None else problem.prepared[0]
+        data, coordinates = problem.model.essentials(data, prepared)
+    parts = {
+        "model": problem.model,
+        "data": data,
+        "coordinates": coordinates,
+        "prior": problem.prior,
     }
-    for kind, table in tables.items():
-        for name, value in table.items():
-            array = np.asarray(value)
-            dims = tuple(f"{kind}_{name}_{i}" for i in range(array.ndim))
-            variables[f"{kind}:{name}"] = (dims, array)
-    labels = np.asarray(fit.covariance.index, dtype=object)
-    variables["covariance"] = (("parameter", "parameter_2"), fit.covariance.to_numpy())
-    summary = fit.summary()
-    variables["summary"] = (("parameter", "column"), summary.to_numpy())
-    attributes = {
-        "format": FORMAT,
-        "method": fit.method,
-        "log_evidence": np.nan if fit.log_evidence is None else fit.log_evidence,
-        "description": fit.description,
-        "status": json.dumps(fit.status),
-        "facts": json.dumps(fit.facts.as_dict()),
-    }
-    if "log_q" in fit.idata.sample_stats:
-        attributes["pareto_k"] = list(fit._tail_shape)
-    coords = {"parameter": labels, "column": np.asarray(summary.columns, dtype=object)}
-    return xr.Dataset(variables, coords=coords, attrs=attributes)
+    # Arrays of what turns out not to be plain must not stay.
+    alone = PlainWriter()
+    try:
+        for name, part in parts.items():
+            alone.plain(part, name)
+    except NotPlain:
+        return None
+    return {name: writer.plain(part, name) for name, part in parts.items()}
 
 
-def load_fit(path: str | Path) -> Fit:
+def _record(fit: Fit) -> Any:
+    """The posterior, with what its fit says of the run."""
+    return replace(fit.posterior, log_evidence=fit.log_evidence, trace=fit.trace, status=fit.status)
+
+
+def _known(fit: Fit, whole: bool, predictions: bool) -> dict[str, Any]:
+    """Properties of a fit, by name."""
+    names = list(TABLES)
+    if not whole:
+        names += [name for name in WITHOUT_PROGRAM if predictions or name != "_prior_by_site"]
+    if predictions and fit.posterior.density is not None:
+        names.append("_tail_shape")
+    known = {name: getattr(fit, name) for name in names}
+    try:
+        known["_prior_moments"] = fit._prior_moments
+    except ValueError:
+        # Of priors that are not normal there are none.
+        pass
+    return known
+
+
+def _write(
+    path: Path, header: Mapping[str, Any], plain: Any, arrays: Mapping[str, NDArray]
+) -> None:
+    with h5netcdf.File(path, "w") as file:
+        file.attrs["bayesdcm"] = json.dumps(header)
+        group = file.create_group(GROUP)
+        text = group.create_variable("contents", (), dtype=h5py.string_dtype())
+        text[()] = json.dumps(plain)
+        for name, array in arrays.items():
+            numbers = array.view(np.uint8) if array.dtype == bool else array
+            for size in array.shape:
+                group.dimensions.setdefault(f"size_{size}", size)
+            group.create_variable(
+                name,
+                tuple(f"size_{size}" for size in array.shape),
+                data=np.ascontiguousarray(numbers),
+                compression="gzip",
+                compression_opts=4,
+                shuffle=True,
+            )
+
+
+def _append(path: Path, name: str, data: xr.Dataset) -> None:
+    encoding = {
+        variable: {"zlib": True, "complevel": 1, "shuffle": True}
+        for variable, array in data.data_vars.items()
+        if array.dtype.kind in "fiu" and array.size > 1
+    }
+    data.to_netcdf(path, mode="a", group=name, engine="h5netcdf", encoding=encoding)
+
+
+def load_fit(path: str | Path, model: Any = None, data: Any = None) -> Fit:
     """Read a fit that `Fit.save` wrote.
 
     Parameters
     ----------
     path : path-like
         The file.
+    model, data : optional
+        Of a fit of a program, or of a class, of one's own, which the file does not hold: what was
+        fitted. Without them, the fit has what was written of its results.
 
     Returns
     -------
     Fit
-        With everything the saved one had: posterior, predictions, trace, diagnostics.
+        Which does all that the saved one did.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     ValueError
-        If the file is not a saved fit.
+        If the file is not a saved fit, or is one of an earlier version; if only one of model and
+        data is given, or they are not those of the fit.
 
     Examples
     --------
@@ -137,79 +255,163 @@ def load_fit(path: str | Path) -> Fit:
         )
     if not path.is_file():
         raise FileNotFoundError(f"path: there is no file {str(path)!r}")
+    if (model is None) != (data is None):
+        raise ValueError("model and data must be given together, or not at all")
+    fit = read_fit(path)
+    return fit if model is None else bound_again(fit, make_problem(model, data), path)
+
+
+def read_fit(path: Path, problem: Problem | None = None) -> Fit:
+    """Read a fit.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        A file that `write_fit` wrote.
+    problem : Problem, optional
+        What was fitted, where it is at hand; it is not checked.
+
+    Returns
+    -------
+    Fit
+        Bound to `problem`, or to what the file holds.
+
+    Raises
+    ------
+    ValueError
+        If the file is not a saved fit of this version.
+    """
+    contents = _read(path)
+    plain, arrays = contents.plain, contents.arrays
     try:
-        groups = _read_groups(path)
-    except Exception as error:
+        posterior = from_plain(plain["posterior"], arrays)
+        known = from_plain(plain["known"], arrays)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"path: {str(path)!r} cannot be read ({error})") from error
+    if contents.results:
+        known["idata"] = arviz_adapter.assemble(contents.results)
+    bound: Any = problem
+    if bound is None and plain["program"] is not None:
+        bound = partial(_rebuilt, plain["program"], arrays)
+    fit = Fit(bound, posterior, known)
+    fit.status = dict(posterior.status)
+    return fit
+
+
+def bound_again(fit: Fit, problem: Problem, path: Path) -> Fit:
+    """A fit that was read, bound to what was fitted.
+
+    Parameters
+    ----------
+    fit : Fit
+        From `read_fit`.
+    problem : Problem
+        What was fitted.
+    path : pathlib.Path
+        The file, for messages.
+
+    Returns
+    -------
+    Fit
+        The same, with the program.
+
+    Raises
+    ------
+    ValueError
+        If parameters or data are others.
+    """
+    if problem.flat_labels != fit.labels:
         raise ValueError(
-            f"path: {str(path)!r} is not a netCDF file written by Fit.save, or by bayesdcm fit "
-            f"--out ({error})"
-        ) from error
-    own = groups.pop(GROUP, None)
-    if own is None:
+            f"model must be that of the fit in {str(path)!r}, whose parameters are "
+            f"{', '.join(fit.labels)}; got one with {', '.join(problem.flat_labels)}"
+        )
+    bound = Fit(problem, fit.posterior, fit._known)
+    given = modelled_data(problem).observed
+    for name, values in fit._modelled_data.observed.items():
+        other = given.get(name, np.zeros(0))
+        if np.shape(other) != np.shape(values) or not np.allclose(
+            other, values, RELATIVE, ABSOLUTE, equal_nan=True
+        ):
+            raise ValueError(
+                f"data must be those of the fit in {str(path)!r}, but {name} has other values"
+            )
+    return bound
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """What is said of a file at its beginning, without reading the rest.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        A file that `write_fit` wrote.
+
+    Returns
+    -------
+    dict
+        ``format``, ``method``, ``log_evidence`` and the attributes that were given.
+
+    Raises
+    ------
+    ValueError
+        If the file is not a saved fit of this version.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            return _header(path, file)
+    except OSError as error:
+        raise _not_a_fit(path, error) from error
+
+
+def _header(path: Path, file: h5py.File) -> dict[str, Any]:
+    header = file.attrs.get("bayesdcm")
+    if header is None:
+        if GROUP in file:
+            raise ValueError(
+                f"path: {str(path)!r} is of an earlier version, whose files held no model and "
+                "which this version does not read; fit again, or read its results by "
+                "arviz.from_netcdf"
+            )
         raise ValueError(
             f"path: {str(path)!r} holds no fit of bayesdcm; give a file written by Fit.save"
         )
-    if own.attrs["format"] != FORMAT:
+    found = json.loads(header)
+    if found["format"] != FORMAT:
         raise ValueError(
-            f"path: {str(path)!r} has format {own.attrs['format']}, this version reads {FORMAT}"
+            f"path: {str(path)!r} has format {found['format']}, this version reads {FORMAT}"
         )
-    return _restored(own, groups)
-
-
-def _read_groups(path: Path) -> dict[str, xr.Dataset]:
-    import h5py
-
-    with h5py.File(path, "r") as file:
-        names = [name for name, item in file.items() if isinstance(item, h5py.Group)]
-    found = {}
-    for name in names:
-        with xr.open_dataset(path, group=name, engine="h5netcdf") as data:
-            found[name] = data.load()
     return found
 
 
-def _restored(own: xr.Dataset, groups: dict[str, xr.Dataset]) -> Fit:
-    kinds = ("mean", "sd", "prior_mean", "prior_sd", "trace")
-    tables: dict[str, dict[str, Any]] = {kind: {} for kind in kinds}
-    for variable in own.data_vars:
-        kind, _, name = str(variable).partition(":")
-        if name:
-            tables[kind][name] = own[variable].to_numpy()
-    evidence = float(own.attrs["log_evidence"])
-    posterior = Posterior(
-        METHODS[own.attrs["method"]](),
-        log_evidence=None if np.isnan(evidence) else evidence,
-        trace=tables["trace"],
-        status=json.loads(own.attrs["status"]),
+def _not_a_fit(path: Path, error: Exception) -> ValueError:
+    return ValueError(
+        f"path: {str(path)!r} is not a netCDF file written by Fit.save, by fit_group, or by "
+        f"bayesdcm fit --out ({error})"
     )
-    fit = Fit(None, posterior)
-    fit.description = own.attrs["description"]
-    fit.__dict__["facts"] = Facts(**json.loads(own.attrs.get("facts", "{}")))
-    labels = [str(label) for label in own["parameter"].to_numpy()]
-    # Cached properties find their values in the instance.
-    fit.__dict__["_moments"] = (tables["mean"], tables["sd"])
-    # Files of earlier versions have neither.
-    if tables["prior_mean"]:
-        fit.__dict__["_prior_by_site"] = (tables["prior_mean"], tables["prior_sd"])
-    if "pareto_k" in own.attrs:
-        fit.__dict__["_tail_shape"] = TailShape(*map(float, own.attrs["pareto_k"]))
-    fit.__dict__["covariance"] = pd.DataFrame(
-        own["covariance"].to_numpy(), index=labels, columns=labels
-    )
-    fit.__dict__["_summary"] = pd.DataFrame(
-        own["summary"].to_numpy(),
-        index=pd.Index(labels, name="parameter"),
-        columns=[str(column) for column in own["column"].to_numpy()],
-    )
-    order = [
-        "posterior",
-        "posterior_predictive",
-        "log_likelihood",
-        "sample_stats",
-        "prior",
-        "observed_data",
-        "constant_data",
-    ]
-    ordered = {name: groups[name] for name in order if name in groups}
-    fit.__dict__["idata"] = arviz_adapter.assemble(ordered)
-    return fit
+
+
+def _read(path: Path) -> _Contents:
+    try:
+        with h5py.File(path, "r") as file:
+            header = _header(path, file)
+            group = file[GROUP]
+            text = json.loads(group["contents"].asstr()[()])
+            arrays = {
+                name: item[()]
+                for name, item in group.items()
+                if name != "contents" and not name.startswith("size_")
+            }
+            names = [name for name in RESULTS if name in file]
+        results = {}
+        for name in names:
+            with xr.open_dataset(path, group=name, engine="h5netcdf") as data:
+                results[name] = data.load()
+    except (OSError, KeyError, json.JSONDecodeError) as error:
+        raise _not_a_fit(path, error) from error
+    return _Contents(header, text, arrays, results)
+
+
+def _rebuilt(plain: Mapping[str, Any], arrays: Mapping[str, NDArray]) -> Problem:
+    parts = {name: from_plain(part, arrays) for name, part in plain.items()}
+    problem = make_problem(parts["model"], parts["data"], coordinates=parts["coordinates"])
+    return problem if parts["prior"] is None else with_joint_prior(problem, parts["prior"])

@@ -111,14 +111,14 @@ def tail_shape(fit: Any) -> TailShape:
     first = np.asarray(stats["lp"] - stats["log_q"]).ravel()
     if not np.isfinite(first).any():
         return TailShape(float("nan"), float("nan"))
-    problem, posterior = fit.problem, fit.posterior
-    if problem is None or posterior.gaussian is None or posterior.draws is not None:
+    posterior = fit.posterior
+    if not fit.is_bound or posterior.gaussian is None or posterior.draws is not None:
         return shape_of(first)
     posterior = replace(posterior, n_draws=max(len(first), FEWEST_DRAWS))
     samples: list[TailShape] = [shape_of(first)] if len(first) == posterior.n_draws else []
     while not samples or not (_mean(samples).beyond(SURELY) or len(samples) == MOST_SAMPLES):
         again = posterior.again(len(samples) + 1)
-        joint = predictive(problem, again.sample[0], again.seed)["stats"]["lp"]
+        joint = predictive(fit.problem, again.sample[0], again.seed)["stats"]["lp"]
         if not np.isfinite(joint).any():
             break
         samples.append(shape_of(joint - again.density[0]))

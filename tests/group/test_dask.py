@@ -40,7 +40,7 @@ def test_a_lost_worker_changes_nothing(subjects, tmp_path):
 
         def kill() -> None:
             # Once the first fits are there.
-            while not list(tmp_path.glob("*.npz")):
+            while not list(tmp_path.glob("*.nc")):
                 time.sleep(0.05)
             os.kill(next(iter(pids.values())), signal.SIGKILL)
 

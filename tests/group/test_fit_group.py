@@ -108,7 +108,7 @@ def test_fits_of_which_the_data_are_not_known(data, tmp_path):
     """Files of before data were kept."""
     models = {"one": narrow, "same": narrow}
     fit_group(models, {"ann": data["ann"]}, out=tmp_path, progress=False)
-    for path in tmp_path.glob("*/*.npz"):
+    for path in tmp_path.glob("*/*.nc"):
         with np.load(path) as arrays:
             kept = {name: arrays[name] for name in arrays if not name.startswith("observed:")}
         np.savez(path, **kept)
@@ -122,7 +122,7 @@ def test_fits_of_which_the_data_are_not_known(data, tmp_path):
 
 def test_fits_are_read_when_asked_for(data, group, tmp_path):
     written = fit_group(program, data, out=tmp_path, progress=False)
-    assert sorted(p.name for p in tmp_path.glob("*.npz")) == ["ann.npz", "ben.npz", "cat%2F3.npz"]
+    assert sorted(p.name for p in tmp_path.glob("*.nc")) == ["ann.nc", "ben.nc", "cat%2F3.nc"]
     bare = load_group(tmp_path)
     for fit, fresh, memory in zip(bare, written, group, strict=True):
         assert fit.log_evidence == memory.log_evidence
@@ -149,8 +149,8 @@ def test_groups_are_saved(group, data, tmp_path):
 
 def test_only_what_is_missing_is_done_again(data, tmp_path, monkeypatch):
     first = fit_group(program, data, out=tmp_path, progress=False)
-    before = {p.name: p.read_bytes() for p in tmp_path.glob("*.npz")}
-    (tmp_path / "ben.npz").unlink()
+    before = {p.name: p.read_bytes() for p in tmp_path.glob("*.nc")}
+    (tmp_path / "ben.nc").unlink()
     done = []
     run = many_inversions.run_laplace
 
@@ -162,7 +162,7 @@ def test_only_what_is_missing_is_done_again(data, tmp_path, monkeypatch):
     again = fit_group(program, data, out=tmp_path, progress=False)
     assert len(done) == 1
     assert [fit.log_evidence for fit in again] == [fit.log_evidence for fit in first]
-    assert {p.name: p.read_bytes() for p in tmp_path.glob("*.npz")} == before
+    assert {p.name: p.read_bytes() for p in tmp_path.glob("*.nc")} == before
 
 
 def test_fits_of_something_else_are_not_taken(data, tmp_path):
@@ -186,8 +186,8 @@ def test_one_run_at_a_time(data, tmp_path):
 
 def test_a_damaged_file_is_named(data, tmp_path):
     fit_group(program, data, out=tmp_path, progress=False)
-    (tmp_path / "ben.npz").write_bytes(b"half a file")
-    with pytest.raises(ValueError, match=r"ben\.npz' is not a fit that fit_group wrote"):
+    (tmp_path / "ben.nc").write_bytes(b"half a file")
+    with pytest.raises(ValueError, match=r"ben\.nc' is not a fit that fit_group wrote"):
         fit_group(program, data, out=tmp_path, progress=False)
 
 
@@ -299,11 +299,11 @@ def test_a_killed_run_goes_on(tmp_path):
     time.sleep(0.1)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    left = {p.name: (p.stat().st_mtime_ns, p.read_bytes()) for p in out.glob("*.npz")}
+    left = {p.name: (p.stat().st_mtime_ns, p.read_bytes()) for p in out.glob("*.nc")}
     assert 1 <= len(left) < 6
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert text.count("written") == 6 - len(left)
-    now = {p.name: (p.stat().st_mtime_ns, p.read_bytes()) for p in out.glob("*.npz")}
+    now = {p.name: (p.stat().st_mtime_ns, p.read_bytes()) for p in out.glob("*.nc")}
     assert left.items() <= now.items()
     assert not list(out.glob(".*.part"))
 

@@ -1,0 +1,252 @@
+"""Objects of a fixed list of classes as JSON and named arrays, and back: no code, no pickle."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import fields
+from hashlib import sha1
+from importlib import import_module
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import jax
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from bayesdcm.infer.method import METHODS, Method
+
+# Where the classes that a file may name are defined; those of methods are in `METHODS`.
+CLASSES = {
+    name: module
+    for module, names in {
+        "bayesdcm.data.bold": ("BoldData",),
+        "bayesdcm.data.run": ("BoldDesign",),
+        "bayesdcm.data.evoked": ("EvokedData",),
+        "bayesdcm.data.head": ("SphereHead", "GridHead", "SurfaceHead"),
+        "bayesdcm.neural.base": ("Prior",),
+        "bayesdcm.models.task": ("TaskDCM",),
+        "bayesdcm.models.evoked": ("EvokedDCM",),
+        "bayesdcm.models.facts": ("Facts",),
+        "bayesdcm.models.given_priors": ("Given", "Priors"),
+        "bayesdcm.infer.posterior": ("Posterior",),
+        "bayesdcm.infer.laplace": ("LaplaceResult",),
+        "bayesdcm.infer.tail_shape": ("TailShape",),
+        "bayesdcm.infer.modelled_data": ("ModelledData",),
+        "bayesdcm.infer.empirical_prior": ("JointPrior",),
+        "bayesdcm.group.hierarchy": ("Hierarchy",),
+        "bayesdcm.group.subject_coordinates": ("SubjectGaussian",),
+    }.items()
+    for name in names
+}
+# Arrays of so many numbers are written among the rest.
+SHORT = 16
+
+
+class NotPlain(TypeError):
+    """An object of a class that files do not hold."""
+
+
+class PlainWriter:
+    """Turns objects into what JSON can hold, and collects their arrays.
+
+    Attributes
+    ----------
+    arrays : dict of ndarray
+        By name; equal arrays are there once.
+
+    Examples
+    --------
+    >>> writer = PlainWriter()
+    >>> writer.plain({"x": np.arange(30.0), "same": np.arange(30.0), "n": (1, "a")})
+    {'x': {'is': 'array', 'name': 'x', 'dtype': 'float64'}, ...}
+    >>> list(writer.arrays)
+    ['x']
+    """
+
+    def __init__(self) -> None:
+        self.arrays: dict[str, NDArray] = {}
+        self._names: dict[tuple, str] = {}
+
+    def plain(self, value: Any, name: str = "") -> Any:
+        """An object as JSON takes it.
+
+        Parameters
+        ----------
+        value : object
+            Plain values, arrays, tables, sequences and mappings of them, and objects of `CLASSES`.
+        name : str
+            What its arrays are called.
+
+        Returns
+        -------
+        object
+            For `from_plain`, with the arrays.
+
+        Raises
+        ------
+        NotPlain
+            If there is something else in it.
+        """
+        if isinstance(value, np.generic):
+            value = value.item()
+        if value is None or isinstance(value, bool | int | float | str):
+            return value
+        if isinstance(value, np.ndarray | jax.Array):
+            return self._array(np.asarray(value), name)
+        if isinstance(value, pd.DataFrame):
+            return self._table(value, name)
+        if isinstance(value, Mapping):
+            return self._mapping(value, name)
+        if type(value) in (list, tuple):
+            entries = [self.plain(entry, f"{name}.{i}") for i, entry in enumerate(value)]
+            return entries if type(value) is list else {"is": "tuple", "of": entries}
+        return self._object(value, name)
+
+    def _array(self, array: NDArray, name: str) -> dict[str, Any]:
+        kind = array.dtype.kind
+        if kind not in "biufU":
+            raise NotPlain(f"{name} is an array of {array.dtype}, which files do not hold")
+        # Kept as numbers of which JSON loses nothing.
+        if array.size <= SHORT or kind == "U":
+            return {"is": "array", "values": array.tolist(), "dtype": str(array.dtype)} | (
+                {} if array.size else {"shape": array.shape}
+            )
+        key = (array.shape, array.dtype, sha1(np.ascontiguousarray(array)).digest())
+        if key not in self._names:
+            stem, n = name.lstrip(".").replace("/", "_") or "array", 1
+            while (free := stem if n == 1 else f"{stem}.{n}") in self.arrays:
+                n += 1
+            self.arrays[free] = array
+            self._names[key] = free
+        return {"is": "array", "name": self._names[key], "dtype": str(array.dtype)}
+
+    def _table(self, table: pd.DataFrame, name: str) -> dict[str, Any]:
+        index = None if isinstance(table.index, pd.RangeIndex) else list(table.index)
+        return {
+            "is": "table",
+            "values": self._array(table.to_numpy(), name),
+            "index": self.plain(index),
+            "columns": self.plain(list(table.columns)),
+            "name": table.index.name,
+        }
+
+    def _mapping(self, value: Mapping, name: str) -> dict[str, Any]:
+        plain = {key: self.plain(entry, f"{name}.{key}") for key, entry in value.items()}
+        if all(type(key) is str for key in plain) and "is" not in plain:
+            return plain
+        keys = [self.plain(key, name) for key in plain]
+        return {"is": "mapping", "keys": keys, "values": list(plain.values())}
+
+    def _object(self, value: Any, name: str) -> dict[str, Any]:
+        kind = type(value)
+        if isinstance(value, Method) and METHODS.get(kind.name) is kind:
+            # Options that are at their defaults are not written.
+            return {"is": "method", "name": kind.name, "options": self.plain(value.options(), name)}
+        if kind.__name__ == "Info" and kind.__module__.startswith("mne."):
+            return {"is": "mne.Info", "fif": self._array(_info_as_bytes(value), name)}
+        if CLASSES.get(kind.__name__) != kind.__module__:
+            raise NotPlain(f"{name} is {kind.__name__}, a class that files do not hold")
+        named = value._asdict() if hasattr(value, "_asdict") else _given_fields(value)
+        return {
+            "is": kind.__name__,
+            "with": {key: self.plain(entry, f"{name}.{key}") for key, entry in named.items()},
+        }
+
+
+def _given_fields(value: Any) -> dict[str, Any]:
+    """Fields that the constructor takes and that are not at their defaults."""
+    taken = {each.name: (getattr(value, each.name), each) for each in fields(value) if each.init}
+    return {name: given for name, (given, each) in taken.items() if given is not each.default}
+
+
+def from_plain(plain: Any, arrays: Mapping[str, NDArray]) -> Any:
+    """The object that `PlainWriter.plain` was given.
+
+    Parameters
+    ----------
+    plain : object
+        From JSON.
+    arrays : mapping of ndarray
+        By name.
+
+    Returns
+    -------
+    object
+        Checked by its constructor.
+
+    Raises
+    ------
+    ValueError
+        If it names a class or a method that is not known.
+    """
+    if isinstance(plain, list):
+        return [from_plain(entry, arrays) for entry in plain]
+    if not isinstance(plain, dict):
+        return plain
+    kind = plain.get("is")
+    if kind is None:
+        return {name: from_plain(entry, arrays) for name, entry in plain.items()}
+    if kind == "tuple":
+        return tuple(from_plain(plain["of"], arrays))
+    if kind == "mapping":
+        parts = (from_plain(plain[name], arrays) for name in ("keys", "values"))
+        return dict(zip(*parts, strict=True))
+    if kind == "array":
+        return _array(plain, arrays)
+    if kind == "table":
+        index = None if plain["index"] is None else pd.Index(plain["index"], name=plain["name"])
+        values = _array(plain["values"], arrays)
+        return pd.DataFrame(values, index, from_plain(plain["columns"], arrays))
+    if kind == "mne.Info":
+        return _info_from_bytes(_array(plain["fif"], arrays))
+    return _object(plain, arrays)
+
+
+def _array(plain: Mapping[str, Any], arrays: Mapping[str, NDArray]) -> NDArray:
+    if "name" in plain:
+        return np.array(arrays[plain["name"]]).astype(plain["dtype"], copy=False)
+    array = np.array(plain["values"], plain["dtype"])
+    return array.reshape(plain["shape"]) if "shape" in plain else array
+
+
+def _object(plain: Mapping[str, Any], arrays: Mapping[str, NDArray]) -> Any:
+    kind = plain["is"]
+    if kind == "method":
+        name = plain["name"]
+        if name not in METHODS:
+            raise ValueError(
+                f"method {name!r} is not known; import the module that defines it first"
+            )
+        return METHODS[name](**from_plain(plain["options"], arrays))
+    if kind not in CLASSES:
+        raise ValueError(f"class {kind!r} is none that files hold; a later version wrote it")
+    made = getattr(import_module(CLASSES[kind]), kind)
+    given = from_plain(plain["with"], arrays)
+    with warnings.catch_warnings():
+        # Said when the object was first made.
+        warnings.simplefilter("ignore")
+        return made(**given)
+
+
+def _info_as_bytes(info: Any) -> NDArray[np.uint8]:
+    import mne
+
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "measurement-info.fif"
+        mne.io.write_info(path, info, verbose="error")
+        return np.frombuffer(path.read_bytes(), np.uint8)
+
+
+def _info_from_bytes(content: NDArray[np.uint8]) -> Any:
+    try:
+        import mne
+    except ImportError:
+        # It serves topographies, which MNE draws.
+        return None
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "measurement-info.fif"
+        path.write_bytes(content.tobytes())
+        return mne.io.read_info(path, verbose="error")
