@@ -7,7 +7,6 @@ models.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,7 +20,7 @@ from bayesdcm.infer.results import Fit
 RELATIVE, ABSOLUTE = 1e-6, 1e-9
 
 
-def check_comparable(fits: Mapping[Any, Any], what: str = "evidence", stacklevel: int = 3) -> None:
+def check_comparable(fits: Mapping[Any, Any], what: str = "evidence") -> None:
     """Raise an error where fits are not of the same data, as they enter the likelihood.
 
     Parameters
@@ -31,19 +30,12 @@ def check_comparable(fits: Mapping[Any, Any], what: str = "evidence", stacklevel
         taken to be what the caller says.
     what : {"evidence", "prediction"}
         What is to be compared. Predictive densities do not depend on the units of confounds.
-    stacklevel : int
-        Of the warning, as `warnings.warn` has it.
 
     Raises
     ------
     ValueError
         If observed data, the factor by which they were multiplied, channel modes or confounds
         differ.
-
-    Warns
-    -----
-    RuntimeWarning
-        If it is not known what data a fit is of.
 
     Examples
     --------
@@ -63,17 +55,8 @@ def check_comparable(fits: Mapping[Any, Any], what: str = "evidence", stacklevel
         name: item._modelled_data if isinstance(item, Fit) else getattr(item, "modelled_data", None)
         for name, item in fits.items()
     }
-    known = {name: data for name, data in found.items() if data is not None and data.observed}
     # Numbers are what the caller says.
-    unknown = [name for name, item in fits.items() if isinstance(item, Fit) and name not in known]
-    if unknown:
-        warnings.warn(
-            f"it is not known what data {', '.join(map(repr, unknown))} are of, so that the "
-            "comparison holds only if they are those of the others, with the same confounds and "
-            "scaling; where a group was read by load_group, give models and datasets",
-            RuntimeWarning,
-            stacklevel=stacklevel,
-        )
+    known = {name: data for name, data in found.items() if data is not None and data.observed}
     first, *others = list(known) or [None]
     for other in others:
         difference = _difference(known[first], known[other], what)
@@ -99,7 +82,7 @@ def check_subject(subject: Any, fits: Mapping[Any, Any]) -> None:
         As there, with the name of the subject.
     """
     try:
-        check_comparable(fits, stacklevel=4)
+        check_comparable(fits)
     except ValueError as error:
         raise ValueError(f"subject {subject!r}: {error}") from error
 

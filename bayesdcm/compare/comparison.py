@@ -75,8 +75,7 @@ def compare(
     Warns
     -----
     RuntimeWarning
-        If kinds of evidence are mixed, numbers are doubtful, or it is not known what data a fit
-        is of.
+        If kinds of evidence are mixed, or numbers are doubtful.
 
     Raises
     ------

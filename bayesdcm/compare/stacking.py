@@ -358,9 +358,9 @@ def stack_modes(fit: Any, by: str = "stacking", *, draws: int | None = None, see
         posterior,
         log_evidence=total,
         status=status,
-        components=tuple(mode.posterior for mode in modes),
+        components=tuple(replace(mode.posterior, status=mode.status) for mode in modes),
     )
-    return StackedModes(Fit(first.problem, posterior), table)
+    return StackedModes(Fit(first.problem, posterior, {"modes": tuple(modes)}), table)
 
 
 def _mode_evidence(mode: Fit, seed: int) -> float:

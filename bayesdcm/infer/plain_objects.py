@@ -27,6 +27,20 @@ CLASSES = {
         "bayesdcm.data.evoked": ("EvokedData",),
         "bayesdcm.data.head": ("SphereHead", "GridHead", "SurfaceHead"),
         "bayesdcm.neural.base": ("Prior",),
+        "bayesdcm.neural.bilinear": ("Bilinear",),
+        "bayesdcm.neural.two_state": ("TwoState",),
+        "bayesdcm.neural.erp": ("ERP",),
+        "bayesdcm.neural.cmc": ("CMC",),
+        "bayesdcm.neural.lfp": ("LFP",),
+        "bayesdcm.neural.nmda": ("NMDA",),
+        "bayesdcm.integrate.exact_cascade": ("ExactCascade",),
+        "bayesdcm.integrate.runge_kutta": ("RungeKutta",),
+        "bayesdcm.integrate.expansion": ("BilinearExpansion",),
+        "bayesdcm.integrate.local_linear": ("LocalLinear",),
+        "bayesdcm.integrate.delayed": ("Delayed",),
+        "bayesdcm.observe.bold": ("Balloon",),
+        "bayesdcm.observe.channels": ("Dipoles", "Patches", "Electrodes", "LeadField"),
+        "bayesdcm.models.dcm": ("DCM",),
         "bayesdcm.models.task": ("TaskDCM",),
         "bayesdcm.models.evoked": ("EvokedDCM",),
         "bayesdcm.models.facts": ("Facts",),
@@ -91,13 +105,16 @@ class PlainWriter:
             If there is something else in it.
         """
         if isinstance(value, np.generic):
-            value = value.item()
+            return {"is": "scalar", "value": value.item(), "dtype": str(value.dtype)}
         if value is None or isinstance(value, bool | int | float | str):
             return value
         if isinstance(value, np.ndarray | jax.Array):
             return self._array(np.asarray(value), name)
         if isinstance(value, pd.DataFrame):
             return self._table(value, name)
+        # It is a mapping, too, but of objects of MNE's.
+        if type(value).__name__ == "Info" and type(value).__module__.startswith("mne."):
+            return {"is": "mne.Info", "fif": self._array(_info_as_bytes(value), name)}
         if isinstance(value, Mapping):
             return self._mapping(value, name)
         if type(value) in (list, tuple):
@@ -145,8 +162,6 @@ class PlainWriter:
         if isinstance(value, Method) and METHODS.get(kind.name) is kind:
             # Options that are at their defaults are not written.
             return {"is": "method", "name": kind.name, "options": self.plain(value.options(), name)}
-        if kind.__name__ == "Info" and kind.__module__.startswith("mne."):
-            return {"is": "mne.Info", "fif": self._array(_info_as_bytes(value), name)}
         if CLASSES.get(kind.__name__) != kind.__module__:
             raise NotPlain(f"{name} is {kind.__name__}, a class that files do not hold")
         named = value._asdict() if hasattr(value, "_asdict") else _given_fields(value)
@@ -194,6 +209,8 @@ def from_plain(plain: Any, arrays: Mapping[str, NDArray]) -> Any:
     if kind == "mapping":
         parts = (from_plain(plain[name], arrays) for name in ("keys", "values"))
         return dict(zip(*parts, strict=True))
+    if kind == "scalar":
+        return np.dtype(plain["dtype"]).type(plain["value"])
     if kind == "array":
         return _array(plain, arrays)
     if kind == "table":

@@ -317,7 +317,7 @@ class Fit:
             in_data_units(problem, values), _dims(problem), dict(problem.coords), ("chain", "draw")
         )
 
-    @cached_property
+    @worked_out
     def modes(self) -> tuple[Fit, ...]:
         """Distinct modes that were found, each a fit.
 
@@ -375,12 +375,22 @@ class Fit:
         xarray.DataArray or dict of xarray.DataArray
             Shape of the observed array; a dict by site where there is more than one.
 
+        Raises
+        ------
+        ValueError
+            If the program observes nothing, as that of a hierarchy, whose likelihood is a factor.
+
         Warns
         -----
         UserWarning
             If draws are left out.
         """
-        group = self.idata.posterior_predictive
+        groups = arviz_adapter.groups_of(self.idata)
+        if "posterior_predictive" not in groups:
+            raise ValueError(
+                "the program has no observed site, so there is nothing that it predicts"
+            )
+        group = groups["posterior_predictive"]
         found = {}
         for name in group.data_vars:
             if not name.endswith("_fitted"):

@@ -194,11 +194,15 @@ def _write(
         text[()] = json.dumps(plain)
         for name, array in arrays.items():
             numbers = array.view(np.uint8) if array.dtype == bool else array
-            for size in array.shape:
-                group.dimensions.setdefault(f"size_{size}", size)
+            # A dimension of each length, and more where an array has several axes of it.
+            axes = [
+                f"size_{size}_{array.shape[:i].count(size)}" for i, size in enumerate(array.shape)
+            ]
+            for axis, size in zip(axes, array.shape, strict=True):
+                group.dimensions.setdefault(axis, size)
             group.create_variable(
                 name,
-                tuple(f"size_{size}" for size in array.shape),
+                tuple(axes),
                 data=np.ascontiguousarray(numbers),
                 compression="gzip",
                 compression_opts=4,
@@ -386,7 +390,7 @@ def _header(path: Path, file: h5py.File) -> dict[str, Any]:
 def _not_a_fit(path: Path, error: Exception) -> ValueError:
     return ValueError(
         f"path: {str(path)!r} is not a netCDF file written by Fit.save, by fit_group, or by "
-        f"bayesdcm fit --out ({error})"
+        f"bayesdcm fit --out ({error}); one of a group is fitted again once it is deleted"
     )
 
 

@@ -324,7 +324,7 @@ def test_fits_that_cannot_be_reduced(full, data):
         reduce({}, off=["weights"])
     # What `load_fit` returns has no program.
     saved = Fit(None, Posterior(Laplace(), log_evidence=0.0))
-    with pytest.raises(ValueError, match="read from disk"):
+    with pytest.raises(ValueError, match="load_fit\\(path, model=program, data=data\\)"):
         reduce(saved, off=["weights"])
     svi = Fit(make_problem(linear, data), Posterior(SVI(), log_evidence=0.0))
     with pytest.raises(ValueError, match="method='laplace'.*method='svi'"):

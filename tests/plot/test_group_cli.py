@@ -169,7 +169,7 @@ def test_group_prints_subjects_and_effects(run, files, design, search, tmp_path)
     assert float(rows[0][3]) < 0 and rows[0][-1] == "0.875"
     assert "4 subjects, Line(scale=1.0)" in done.stderr
     assert "Line" not in done.stdout
-    assert sorted(path.stem for path in out.glob("*.npz")) == list(NAMES)
+    assert sorted(path.stem for path in out.glob("*.nc")) == list(NAMES)
 
 
 def test_group_says_what_the_search_pruned(run, files, search, monkeypatch):
