@@ -23,7 +23,7 @@ CLASSES = {
     name: module
     for module, names in {
         "bayesdcm.data.bold": ("BoldData",),
-        "bayesdcm.data.run": ("BoldDesign",),
+        "bayesdcm.data.design": ("BoldDesign",),
         "bayesdcm.data.evoked": ("EvokedData",),
         "bayesdcm.data.head": ("SphereHead", "GridHead", "SurfaceHead"),
         "bayesdcm.neural.base": ("Prior",),
@@ -36,7 +36,7 @@ CLASSES = {
         "bayesdcm.integrate.exact_cascade": ("ExactCascade",),
         "bayesdcm.integrate.runge_kutta": ("RungeKutta",),
         "bayesdcm.integrate.expansion": ("BilinearExpansion",),
-        "bayesdcm.integrate.local_linear": ("LocalLinear",),
+        "bayesdcm.integrate.expanded_delays": ("LocalLinear",),
         "bayesdcm.integrate.delayed": ("Delayed",),
         "bayesdcm.observe.bold": ("Balloon",),
         "bayesdcm.observe.channels": ("Dipoles", "Patches", "Electrodes", "LeadField"),

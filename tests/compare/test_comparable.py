@@ -23,9 +23,8 @@ MILLIMETRES, METRES = (np.c_[np.ones(60), factor * MOTION] for factor in (1.0, 1
 
 def of(observed, **constants):
     """A fit of which nothing is known but its evidence and data."""
-    fit = Fit(None, Posterior(Laplace(), log_evidence=-1.0))
-    fit.__dict__["_modelled_data"] = ModelledData({"signal": np.asarray(observed)}, constants)
-    return fit
+    data = ModelledData({"signal": np.asarray(observed)}, constants)
+    return Fit(None, Posterior(Laplace(), log_evidence=-1.0), {"_modelled_data": data})
 
 
 def refused(message, one, two, what="evidence"):

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import warnings
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,11 +25,13 @@ from bayesdcm.data import EvokedData
 from bayesdcm.data.head import SphereHead
 from bayesdcm.group import Hierarchy, fit_group, load_group, peb, reestimate
 from bayesdcm.infer import NUTS, Laplace, Posterior, arviz_adapter
-from bayesdcm.infer.plain_objects import PlainWriter, from_plain
+from bayesdcm.infer.plain_objects import CLASSES, PlainWriter, from_plain
 from bayesdcm.infer.problem import make_problem
 from bayesdcm.infer.storage import read_header, write_fit
-from bayesdcm.models import EvokedDCM
-from bayesdcm.observe import gaussian
+from bayesdcm.integrate import RungeKutta
+from bayesdcm.models import DCM, EvokedDCM
+from bayesdcm.neural import Bilinear
+from bayesdcm.observe import Balloon, gaussian
 from bayesdcm.report import write_report
 
 DRAWS = 40
@@ -63,6 +66,14 @@ def line(data):
     slope = numpyro.sample("slope", dist.Normal(np.zeros(2), 2.0).to_event(1))
     mean = slope[0] + slope[1] * np.arange(len(data)) / 10
     numpyro.sample("y", gaussian(mean, 0.0), obs=data)
+
+
+def assembled_fit(here):
+    """A model of parts that have no name together."""
+    del here
+    neural = Bilinear([[1, 0], [1, 1]], np.zeros((1, 2, 2)), [[1], [0]])
+    model = DCM(neural, RungeKutta(), Balloon(), priors={"A[V5, V1]": (0.1, 0.03)})
+    return bayesdcm.fit(model, task_data(1), draws=DRAWS)
 
 
 LINE = np.random.default_rng(0).normal(size=20)
@@ -108,6 +119,7 @@ FITS = {
     ),
     "linear by nuts": lambda here: bayesdcm.fit(here.model, here.data, "nuts", **SHORT),
     "evoked by laplace": lambda here: evoked_fit(),
+    "assembled of parts": assembled_fit,
     "member of a group": member_fit,
     "re-estimated": reestimated_fit,
     "stacked": stacked_fit,
@@ -390,6 +402,12 @@ def test_files_of_earlier_versions_are_refused(tmp_path):
     xr.Dataset(attrs={"format": 1}).to_netcdf(path, group="bayesdcm_fit", engine="h5netcdf")
     with pytest.raises(ValueError, match="is of an earlier version, whose files held no model"):
         bayesdcm.load_fit(path)
+
+
+def test_classes_that_files_hold_are_where_they_are_said_to_be():
+    for name, module in CLASSES.items():
+        found = getattr(import_module(module), name)
+        assert (found.__name__, found.__module__) == (name, module)
 
 
 @pytest.mark.parametrize("named", ["Path", "subprocess.Popen", "Evil"])
