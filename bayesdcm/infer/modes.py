@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from bayesdcm.infer.convergence import R_HAT_LIMIT, split_r_hat
 from bayesdcm.infer.laplace import LaplaceResult
-from bayesdcm.infer.results import Fit
+from bayesdcm.infer.posterior import Posterior
 
 # Optima are one where the distance between them is less than this many posterior standard
 # deviations (Mahalanobis): SPM's rule stops within about half of one of the optimum.
@@ -94,34 +94,31 @@ def _agree(draws: NDArray, one: int, two: int, same_place: float) -> bool:
     return bool(split_r_hat(draws[[one, two]]).max() <= same_place)
 
 
-def find_modes(fit: Fit) -> tuple[Fit, ...]:
-    """Fits of the distinct modes that a fit has found.
+def posterior_modes(posterior: Posterior) -> tuple[Posterior, ...]:
+    """Posteriors of the distinct modes that a posterior has, each alone.
 
     Parameters
     ----------
-    fit : Fit
-        Any fit.
+    posterior : Posterior
+        As a method has found it.
 
     Returns
     -------
-    tuple of Fit
-        Of variational Laplace, the best optimum first, which is `fit` itself; of NUTS, the group
-        of most chains first. `fit` alone where there is one, or no more is known.
+    tuple of Posterior
+        Of variational Laplace, the best optimum first, which is `posterior` itself; of NUTS, the
+        group of most chains first. `posterior` alone where there is one, or no more is known.
     """
-    posterior = fit.posterior
-    if not fit.is_bound:
-        return (fit,)
     if posterior.components:
-        return tuple(Fit(fit.problem, component) for component in posterior.components)
+        return tuple(posterior.components)
     if posterior.optima is not None:
-        return _optima_fits(fit, posterior.optima)
+        return _optima(posterior, posterior.optima)
     if posterior.method.exact and posterior.draws is not None:
-        return _chain_fits(fit)
-    return (fit,)
+        return _groups_of_chains(posterior)
+    return (posterior,)
 
 
-def _optima_fits(fit: Fit, found: LaplaceResult) -> tuple[Fit, ...]:
-    """Fits of all distinct optima, of results with a leading axis of starts."""
+def _optima(posterior: Posterior, found: LaplaceResult) -> tuple[Posterior, ...]:
+    """All distinct optima, of results with a leading axis of starts."""
     n = found.mean.shape[1]
     mean = np.concatenate([found.mean, found.log_precision], axis=1)
     covariance = np.zeros((*mean.shape, mean.shape[1]))
@@ -135,7 +132,7 @@ def _optima_fits(fit: Fit, found: LaplaceResult) -> tuple[Fit, ...]:
     others = []
     for place in distinct_optima(mean, covariance, kept)[1:]:
         mode = replace(
-            fit.posterior,
+            posterior,
             gaussian=(mean[place], covariance[place]),
             log_evidence=float(energy[place]),
             trace={},
@@ -148,15 +145,14 @@ def _optima_fits(fit: Fit, found: LaplaceResult) -> tuple[Fit, ...]:
             },
             optima=None,
         )
-        others.append(Fit(fit.problem, mode))
-    return (fit, *others)
+        others.append(mode)
+    return (posterior, *others)
 
 
-def _chain_fits(fit: Fit) -> tuple[Fit, ...]:
-    posterior = fit.posterior
+def _groups_of_chains(posterior: Posterior) -> tuple[Posterior, ...]:
     groups = chain_groups(posterior.draws)
     if len(groups) == 1:
-        return (fit,)
+        return (posterior,)
     modes = []
     for group in groups:
         statistics = {name: values[group] for name, values in posterior.statistics.items()}
@@ -166,14 +162,14 @@ def _chain_fits(fit: Fit) -> tuple[Fit, ...]:
             posterior,
             draws=posterior.draws[group],
             statistics=statistics,
-            trace={name: values[group] for name, values in fit.trace.items()},
+            trace={name: values[group] for name, values in posterior.trace.items()},
             status={
                 "converged": not diverging and r_hat <= R_HAT_LIMIT,
-                "complete": fit.status.get("complete", True),
+                "complete": posterior.status.get("complete", True),
                 "r_hat": r_hat,
                 "divergences": diverging,
                 "chains": group,
             },
         )
-        modes.append(Fit(fit.problem, mode))
+        modes.append(mode)
     return tuple(modes)

@@ -24,6 +24,7 @@ from bayesdcm.infer.modelled_data import (
     known_constants,
     modelled_data,
 )
+from bayesdcm.infer.modes import posterior_modes
 from bayesdcm.infer.posterior import Posterior
 from bayesdcm.infer.prior_moments import prior_moments
 from bayesdcm.infer.problem import FREE, Problem
@@ -326,9 +327,12 @@ class Fit:
         that have been in the same places (R-hat of pairs at most 1.1), the largest first. Of
         `bayesdcm.stack_modes`, those that it mixed. This fit alone where there is one mode.
         """
-        from bayesdcm.infer.modes import find_modes
-
-        return find_modes(self)
+        if not self.is_bound:
+            return (self,)
+        modes = posterior_modes(self.posterior)
+        return tuple(
+            self if mode is self.posterior else type(self)(self.problem, mode) for mode in modes
+        )
 
     # Use
 
