@@ -322,8 +322,10 @@ def test_a_prior_from_which_no_posterior_follows():
 def test_fits_that_cannot_be_reduced(full, data):
     with pytest.raises(TypeError, match="fit must be a Fit.*got dict"):
         reduce({}, off=["weights"])
-    # What `load_fit` returns has no program.
-    saved = Fit(None, Posterior(Laplace(), log_evidence=0.0))
+    # As `load_fit` makes them, where the program is not given.
+    saved = Fit(
+        None, full.posterior, {"labels": full.labels, "_prior_moments": full._prior_moments}
+    )
     with pytest.raises(ValueError, match="load_fit\\(path, model=program, data=data\\)"):
         reduce(saved, off=["weights"])
     svi = Fit(make_problem(linear, data), Posterior(SVI(), log_evidence=0.0))
