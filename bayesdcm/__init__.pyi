@@ -59,9 +59,9 @@ from .group.hierarchy import Hierarchy
 from .group.leave_one_out import leave_one_out
 from .group.many_fits import fit_group
 from .infer.fitting import fit
+from .infer.loading import load_fit
 from .infer.nuts import NUTS
 from .infer.results import Fit
-from .infer.storage import load_fit
 from .infer.svi import SVI
 from .infer.variational_laplace import Laplace
 from .models.dcm import DCM

@@ -164,7 +164,7 @@ def show(
     with reported(quiet):
         check_writable(report)
         from bayesdcm.compare.posteriors import compare_posteriors
-        from bayesdcm.infer.storage import load_fit
+        from bayesdcm.infer.loading import load_fit
 
         fits = {name: load_fit(path) for name, path in named(files).items()}
         for name, found in fits.items():

@@ -92,7 +92,7 @@ def _check_kind(figure: Path | None) -> None:
 
 def _of_fits(paths: list[Path], by: By, seed: int, quiet: bool) -> Any:
     from bayesdcm.compare.comparison import compare as compare_fits
-    from bayesdcm.infer.storage import load_fit
+    from bayesdcm.infer.loading import load_fit
 
     fits = {name: load_fit(path) for name, path in named(paths).items()}
     say(quiet, f"Comparing {len(fits)} fits by {by.value} ...")

@@ -15,10 +15,10 @@ from bayesdcm.compare.comparable import check_subject
 from bayesdcm.group.members import aligned_datasets, name_datasets, name_models
 from bayesdcm.group.store import Key, Store, read_index
 from bayesdcm.infer.findings import listed
+from bayesdcm.infer.loading import bound_again
 from bayesdcm.infer.problem import make_problem
 from bayesdcm.infer.progress import Progress
 from bayesdcm.infer.results import Fit
-from bayesdcm.infer.storage import bound_again
 
 
 class GroupFit(Sequence[Fit]):

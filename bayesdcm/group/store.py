@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from bayesdcm.infer.loading import read_fit
 from bayesdcm.infer.problem import Problem
 from bayesdcm.infer.results import Fit
-from bayesdcm.infer.storage import read_fit, read_header, write_fit
+from bayesdcm.infer.storage import read_header, write_fit
 
 FORMAT = 2
 INDEX = "group.json"

@@ -2,11 +2,12 @@
 
 from bayesdcm.infer.diagnosis import Diagnosis, diagnose
 from bayesdcm.infer.fitting import fit
+from bayesdcm.infer.loading import load_fit
 from bayesdcm.infer.method import Method
 from bayesdcm.infer.nuts import NUTS
 from bayesdcm.infer.posterior import Posterior
 from bayesdcm.infer.results import Fit
-from bayesdcm.infer.storage import load_fit, save_fit
+from bayesdcm.infer.storage import save_fit
 from bayesdcm.infer.svi import SVI
 from bayesdcm.infer.variational_laplace import Laplace
 

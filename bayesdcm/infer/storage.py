@@ -11,9 +11,8 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import h5netcdf
@@ -23,11 +22,10 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesdcm.infer import arviz_adapter
-from bayesdcm.infer.empirical_prior import with_joint_prior
-from bayesdcm.infer.modelled_data import modelled_data
-from bayesdcm.infer.plain_objects import NotPlain, PlainWriter, from_plain
-from bayesdcm.infer.problem import Problem, make_problem
-from bayesdcm.infer.results import Fit
+from bayesdcm.infer.plain_objects import NotPlain, PlainWriter
+
+if TYPE_CHECKING:
+    from bayesdcm.infer.results import Fit
 
 FORMAT = 2
 GROUP = "bayesdcm_fit"
@@ -45,17 +43,6 @@ RESULTS = (
 # programs files do not hold.
 TABLES = ("description", "facts", "labels", "_exact", "_moments", "covariance", "_summary")
 WITHOUT_PROGRAM = ("_prior_by_site", "_modelled_data")
-# Data come back from the units of a model with its rounding.
-RELATIVE, ABSOLUTE = 1e-6, 1e-9
-
-
-class _Contents(NamedTuple):
-    """What a file holds."""
-
-    header: dict[str, Any]
-    plain: dict[str, Any]
-    arrays: dict[str, NDArray]
-    results: dict[str, xr.Dataset]
 
 
 def save_fit(fit: Fit, path: str | Path, *, predictions: bool = False) -> Path:
@@ -219,129 +206,6 @@ def _append(path: Path, name: str, data: xr.Dataset) -> None:
     data.to_netcdf(path, mode="a", group=name, engine="h5netcdf", encoding=encoding)
 
 
-def load_fit(path: str | Path, model: Any = None, data: Any = None) -> Fit:
-    """Read a fit that `Fit.save` wrote.
-
-    Parameters
-    ----------
-    path : path-like
-        The file.
-    model, data : optional
-        Of a fit of a program, or of a class, of one's own, which the file does not hold: what was
-        fitted. Without them, the fit has what was written of its results.
-
-    Returns
-    -------
-    Fit
-        Which does all that the saved one did.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If the file is not a saved fit, or is one of an earlier version; if only one of model and
-        data is given, or they are not those of the fit.
-
-    Examples
-    --------
-    >>> import bayesdcm
-    >>> bayesdcm.load_fit("missing.nc")
-    Traceback (most recent call last):
-    ...
-    FileNotFoundError: path: there is no file 'missing.nc'
-    """
-    path = Path(path)
-    if path.is_dir():
-        raise FileNotFoundError(
-            f"path: there is no file {str(path)!r}, but a folder of that name; "
-            "bayesdcm.group.load_group reads the folder of a group"
-        )
-    if not path.is_file():
-        raise FileNotFoundError(f"path: there is no file {str(path)!r}")
-    if (model is None) != (data is None):
-        raise ValueError("model and data must be given together, or not at all")
-    fit = read_fit(path)
-    return fit if model is None else bound_again(fit, make_problem(model, data), path)
-
-
-def read_fit(path: Path, problem: Problem | None = None) -> Fit:
-    """Read a fit.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        A file that `write_fit` wrote.
-    problem : Problem, optional
-        What was fitted, where it is at hand; it is not checked.
-
-    Returns
-    -------
-    Fit
-        Bound to `problem`, or to what the file holds.
-
-    Raises
-    ------
-    ValueError
-        If the file is not a saved fit of this version.
-    """
-    contents = _read(path)
-    plain, arrays = contents.plain, contents.arrays
-    try:
-        posterior = from_plain(plain["posterior"], arrays)
-        known = from_plain(plain["known"], arrays)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"path: {str(path)!r} cannot be read ({error})") from error
-    if contents.results:
-        known["idata"] = arviz_adapter.assemble(contents.results)
-    bound: Any = problem
-    if bound is None and plain["program"] is not None:
-        bound = partial(_rebuilt, plain["program"], arrays)
-    fit = Fit(bound, posterior, known)
-    fit.status = dict(posterior.status)
-    return fit
-
-
-def bound_again(fit: Fit, problem: Problem, path: Path) -> Fit:
-    """A fit that was read, bound to what was fitted.
-
-    Parameters
-    ----------
-    fit : Fit
-        From `read_fit`.
-    problem : Problem
-        What was fitted.
-    path : pathlib.Path
-        The file, for messages.
-
-    Returns
-    -------
-    Fit
-        The same, with the program.
-
-    Raises
-    ------
-    ValueError
-        If parameters or data are others.
-    """
-    if problem.flat_labels != fit.labels:
-        raise ValueError(
-            f"model must be that of the fit in {str(path)!r}, whose parameters are "
-            f"{', '.join(fit.labels)}; got one with {', '.join(problem.flat_labels)}"
-        )
-    bound = Fit(problem, fit.posterior, fit._known)
-    given = modelled_data(problem).observed
-    for name, values in fit._modelled_data.observed.items():
-        other = given.get(name, np.zeros(0))
-        if np.shape(other) != np.shape(values) or not np.allclose(
-            other, values, RELATIVE, ABSOLUTE, equal_nan=True
-        ):
-            raise ValueError(
-                f"data must be those of the fit in {str(path)!r}, but {name} has other values"
-            )
-    return bound
-
-
 def read_header(path: Path) -> dict[str, Any]:
     """What is said of a file at its beginning, without reading the rest.
 
@@ -362,12 +226,13 @@ def read_header(path: Path) -> dict[str, Any]:
     """
     try:
         with h5py.File(path, "r") as file:
-            return _header(path, file)
+            return header_of(path, file)
     except OSError as error:
-        raise _not_a_fit(path, error) from error
+        raise not_a_fit(path, error) from error
 
 
-def _header(path: Path, file: h5py.File) -> dict[str, Any]:
+def header_of(path: Path, file: h5py.File) -> dict[str, Any]:
+    """`read_header` of a file that is open."""
     header = file.attrs.get("bayesdcm")
     if header is None:
         if GROUP in file:
@@ -387,35 +252,9 @@ def _header(path: Path, file: h5py.File) -> dict[str, Any]:
     return found
 
 
-def _not_a_fit(path: Path, error: Exception) -> ValueError:
+def not_a_fit(path: Path, error: Exception) -> ValueError:
+    """An error that says so of a file."""
     return ValueError(
         f"path: {str(path)!r} is not a netCDF file written by Fit.save, by fit_group, or by "
         f"bayesdcm fit --out ({error}); one of a group is fitted again once it is deleted"
     )
-
-
-def _read(path: Path) -> _Contents:
-    try:
-        with h5py.File(path, "r") as file:
-            header = _header(path, file)
-            group = file[GROUP]
-            text = json.loads(group["contents"].asstr()[()])
-            arrays = {
-                name: item[()]
-                for name, item in group.items()
-                if name != "contents" and not name.startswith("size_")
-            }
-            names = [name for name in RESULTS if name in file]
-        results = {}
-        for name in names:
-            with xr.open_dataset(path, group=name, engine="h5netcdf") as data:
-                results[name] = data.load()
-    except (OSError, KeyError, json.JSONDecodeError) as error:
-        raise _not_a_fit(path, error) from error
-    return _Contents(header, text, arrays, results)
-
-
-def _rebuilt(plain: Mapping[str, Any], arrays: Mapping[str, NDArray]) -> Problem:
-    parts = {name: from_plain(part, arrays) for name, part in plain.items()}
-    problem = make_problem(parts["model"], parts["data"], coordinates=parts["coordinates"])
-    return problem if parts["prior"] is None else with_joint_prior(problem, parts["prior"])

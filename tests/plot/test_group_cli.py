@@ -378,7 +378,7 @@ def test_compare_saved_fits(run, monkeypatch):
         "wide": Evidence(-10.0, 0.1, "bridge"),
         "narrow": Evidence(-8.0, 0.1, "bridge", problems=("?",)),
     }
-    monkeypatch.setattr("bayesdcm.infer.storage.load_fit", lambda path: known[path.stem])
+    monkeypatch.setattr("bayesdcm.infer.loading.load_fit", lambda path: known[path.stem])
     done = run("compare", "wide.nc", "narrow.nc")
     assert done.exit_code == 0, done.output
     assert "Models compared by log evidence, nats, the best first" in done.stdout
