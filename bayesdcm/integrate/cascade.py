@@ -13,13 +13,16 @@ to apply and cubic to compute.
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from bayesdcm.integrate.grid import TimeGrid
+
+
+# Of the exponential of what `bayesdcm.integrate.grid.squarings_for` makes small.
+TAYLOR_DEGREE = 6
 
 
 class Cascade(NamedTuple):
@@ -45,13 +48,6 @@ def _compose(second: Cascade, first: Cascade) -> Cascade:
         second.neuronal @ first.neuronal,
         second.coupling @ first.neuronal[..., None, :, :] + second.filter @ first.coupling,
         second.filter @ first.filter,
-    )
-
-
-def combine(coefficients: list[float], terms: list[Cascade]) -> Cascade:
-    """Weighted sum of cascades of one shape."""
-    return jax.tree.map(
-        lambda *blocks: sum(c * b for c, b in zip(coefficients, blocks, strict=True)), *terms
     )
 
 
@@ -88,15 +84,15 @@ def exponential(generator: Cascade, duration: jax.Array, squarings: int) -> Casc
     >>> round(float(P.neuronal[0, 0]), 6)
     0.367879
     """
-    m1 = jax.tree.map(lambda block: block * (duration / 2**squarings), generator)
-    m2 = _compose(m1, m1)
-    m3 = _compose(m2, m1)
-    identity = _identity(m1)
-    # Paterson-Stockmeyer: degree 6 with three products. A higher degree would need fewer
-    # squarings, but those are a loop, and products here are code that takes long to compile.
-    c = [1 / math.factorial(i) for i in range(7)]
-    high = combine(c[3:7], [identity, m1, m2, m3])
-    result = combine([*c[:3], 1.0], [identity, m1, m2, _compose(m3, high)])
+    small = jax.tree.map(lambda block: block * (duration / 2**squarings), generator)
+    identity = _identity(small)
+
+    # Horner's rule in a loop: products here are code that takes long to compile.
+    def lower(k: jax.Array, higher: Cascade) -> Cascade:
+        product = _compose(small, higher)
+        return jax.tree.map(lambda one, term: one + term / (TAYLOR_DEGREE - k), identity, product)
+
+    result = jax.lax.fori_loop(0, TAYLOR_DEGREE, lower, identity)
     return jax.lax.fori_loop(0, squarings, lambda _, power: _compose(power, power), result)
 
 
