@@ -14,6 +14,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesdcm.infer import arviz_adapter
+from bayesdcm.infer.diagnosis import Diagnosis, diagnose
 from bayesdcm.infer.divergence import kept_draws
 from bayesdcm.infer.evaluation import observed_values, predictive, prior_sample, site_values
 from bayesdcm.infer.modelled_data import (
@@ -28,6 +29,7 @@ from bayesdcm.infer.modes import posterior_modes
 from bayesdcm.infer.posterior import Posterior
 from bayesdcm.infer.prior_moments import prior_moments
 from bayesdcm.infer.problem import FREE, Problem
+from bayesdcm.infer.storage import save_fit
 from bayesdcm.infer.tail_shape import TailShape, tail_shape
 from bayesdcm.models.facts import Facts
 
@@ -413,7 +415,7 @@ class Fit:
                 )
         return next(iter(found.values())) if len(found) == 1 else found
 
-    def diagnose(self) -> Any:
+    def diagnose(self) -> Diagnosis:
         """What is wrong with the fit, in words.
 
         Returns
@@ -421,8 +423,6 @@ class Fit:
         bayesdcm.infer.Diagnosis
             Prints as sentences; ``problems`` is a list of them, empty if there is none.
         """
-        from bayesdcm.infer.diagnosis import diagnose
-
         return diagnose(self)
 
     def save(self, path: str | Path, *, predictions: bool = False) -> Path:
@@ -451,8 +451,6 @@ class Fit:
         FileNotFoundError
             If the folder does not exist.
         """
-        from bayesdcm.infer.storage import save_fit
-
         return save_fit(self, path, predictions=predictions)
 
 

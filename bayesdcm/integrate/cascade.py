@@ -20,7 +20,6 @@ import jax.numpy as jnp
 
 from bayesdcm.integrate.grid import TimeGrid
 
-
 # Of the exponential of what `bayesdcm.integrate.grid.squarings_for` makes small.
 TAYLOR_DEGREE = 6
 

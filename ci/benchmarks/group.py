@@ -137,7 +137,7 @@ def kills(options: argparse.Namespace) -> None:
                 assert process.returncode == 0, "a run that goes on after a kill failed"
                 _check(seen, _written(harried))
                 # It finished: some fits are taken away, so that there is something to kill.
-                for path in list(harried.glob("*.npz"))[::2]:
+                for path in list(harried.glob("*.nc"))[::2]:
                     path.unlink()
                 seen = _written(harried)
                 continue
@@ -165,7 +165,7 @@ def _check(seen: dict[str, int], written: dict[str, int]) -> None:
 
 def _written(folder: Path) -> dict[str, int]:
     """When each fit was written."""
-    return {path.name: path.stat().st_mtime_ns for path in folder.glob("*.npz")}
+    return {path.name: path.stat().st_mtime_ns for path in folder.glob("*.nc")}
 
 
 def main() -> None:
