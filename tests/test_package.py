@@ -16,6 +16,7 @@ import bayesdcm
 from bayesdcm import _configuration
 from bayesdcm._configuration import (
     enable_float64,
+    merge_generator,
     merge_scheduler,
     merge_xla_flags,
     set_xla_flags,
@@ -25,6 +26,8 @@ ROOT = Path(__file__).parents[1]
 THRESHOLD = "xla_cpu_small_while_loop_byte_threshold=100000000"
 # What is added to flags after the threshold, with this version of jaxlib.
 SCHEDULER_FLAG = merge_scheduler("-", _configuration._jaxlib_version())[1:]
+GENERATOR_FLAG = merge_generator("-", _configuration._jaxlib_version())[1:]
+ADDED = f"{THRESHOLD}{SCHEDULER_FLAG}{GENERATOR_FLAG}"
 
 
 def run_python(code, **environ):
@@ -82,7 +85,7 @@ def test_the_environment_is_set():
     assert environ == {
         "JAX_ENABLE_X64": "1",
         "OTHER": "kept",
-        "XLA_FLAGS": f"--xla_a=1 --xla_backend_extra_options={THRESHOLD}{SCHEDULER_FLAG}",
+        "XLA_FLAGS": f"--xla_a=1 --xla_backend_extra_options={ADDED}",
     }
 
 
@@ -99,8 +102,13 @@ def test_a_schedule_or_a_file_of_the_users_stays(flags):
 
 
 @pytest.mark.parametrize("version", [(), (0, 6, 9), (0, 11, 0), (1, 0)])
-def test_the_schedule_is_left_to_versions_that_were_not_tried(version):
-    assert merge_scheduler("", version) == ""
+def test_flags_are_left_to_versions_that_were_not_tried(version):
+    assert merge_scheduler("", version) == merge_generator("", version) == ""
+
+
+def test_a_generator_of_the_users_stays():
+    flags = "--xla_cpu_use_fusion_emitters=true"
+    assert merge_generator(flags, (0, 10, 2)) == flags
 
 
 def test_the_version_of_jaxlib_is_found():

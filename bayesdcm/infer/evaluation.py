@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from numpyro.distributions import biject_to
 from scipy.linalg import block_diag
 
-from bayesdcm._configuration import quick_compilation
+from bayesdcm._configuration import COMPILED_ONCE
 from bayesdcm.infer.density import Layout, Outputs, Program, evaluate
 from bayesdcm.infer.problem import Problem
 from bayesdcm.infer.threads import map_rows, single_threaded_linear_algebra
@@ -26,9 +26,7 @@ PART, VALUES, PRIOR, KEYS = 32, 256, 512, 1024
 BATCH = 8
 
 # Programs of a source and its sites that run in no time.
-compiled_once = partial(
-    jax.jit, static_argnums=(0, 1), compiler_options=quick_compilation(once=True)
-)
+compiled_once = partial(jax.jit, static_argnums=(0, 1), compiler_options=COMPILED_ONCE)
 
 
 def in_parts(function: Callable, size: int, *rows: Any) -> Any:
@@ -91,7 +89,7 @@ def site_values(problem: Problem, draws: jax.Array) -> dict[str, NDArray]:
     return in_parts(values, VALUES, np.asarray(draws))
 
 
-@partial(jax.jit, static_argnums=(0, 1), compiler_options=quick_compilation())
+@partial(jax.jit, static_argnums=(0, 1))
 def _predictive(
     source: Any, sites: Layout, prepared: Any, draws: jax.Array, keys: jax.Array
 ) -> dict[str, dict[str, jax.Array]]:
@@ -126,7 +124,7 @@ def _predictive(
     return map_rows(one, (draws, keys), at_most=at_most)
 
 
-@partial(jax.jit, static_argnums=(1, 2, 3), compiler_options=quick_compilation(once=True))
+@partial(jax.jit, static_argnums=(1, 2, 3), compiler_options=COMPILED_ONCE)
 def _split(seed: int, n: int, columns: int | None, generator: str) -> jax.Array:
     keys = jax.random.split(jax.random.key(seed, impl=generator), n * (columns or 1))
     data = jax.random.key_data(keys)

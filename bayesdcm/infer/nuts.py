@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from numpyro.infer.hmc import hmc
 from numpyro.infer.hmc_util import build_adaptation_schedule
 
-from bayesdcm._configuration import quick_compilation
+from bayesdcm._configuration import COMPILED_ONCE
 from bayesdcm.infer.collapsed import Marginal, Split, collapsible, marginal
 from bayesdcm.infer.convergence import R_HAT_LIMIT, check_chains, split_r_hat
 from bayesdcm.infer.density import Layout, log_joint
@@ -288,9 +288,9 @@ def _over_chains(function: Callable) -> Callable:
     return many
 
 
-# A chain begins once; its blocks are as fast when they are compiled quickly.
-_once = partial(jax.jit, static_argnums=(0, 1, 2), compiler_options=quick_compilation(once=True))
-_often = partial(jax.jit, static_argnums=(0, 1, 2), compiler_options=quick_compilation())
+# A chain begins once.
+_once = partial(jax.jit, static_argnums=(0, 1, 2), compiler_options=COMPILED_ONCE)
+_often = partial(jax.jit, static_argnums=(0, 1, 2))
 _begin_one, _begin_all = _once(_begin), _once(_over_chains(_begin))
 _block_one, _block_all = _often(_block), _often(_over_chains(_block))
 
