@@ -338,7 +338,7 @@ def search_reduced(
     Parameters
     ----------
     fit : Fit
-        Made by ``fit(..., method="laplace")`` in this process, with normal priors.
+        Made by ``fit(..., method="laplace")``, with normal priors.
     among : str, sequence of str, or mapping of str to float, optional
         Parameters that may be switched off, by label or by site, with the value at which they are
         off where it is not the obvious one; as `off` of `bayesdcm.compare.reduce`. The default

@@ -292,7 +292,7 @@ def stack_modes(fit: Any, by: str = "stacking", *, draws: int | None = None, see
         If `fit` is neither a fit nor a sequence of fits.
     ValueError
         If there is no mode, the way to weigh is unknown, or fits are of several methods, of other
-        data (as in `bayesdcm.compare.compare`) or were read from disk.
+        data (as in `bayesdcm.compare.compare`), or their programs are not at hand.
 
     References
     ----------
