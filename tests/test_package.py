@@ -113,7 +113,7 @@ def test_a_generator_of_the_users_stays():
 
 def test_the_version_of_jaxlib_is_found():
     stated = importlib.metadata.version("jaxlib").split(".")
-    assert _configuration._jaxlib_version() == tuple(int(part) for part in stated[:3])
+    assert _configuration._jaxlib_version()[:3] == tuple(int(part) for part in stated[:3])
 
 
 @pytest.mark.slow
