@@ -44,6 +44,7 @@ stop("fit")
 programs = [sum(compiled)]
 fit.diagnose()
 stop("diagnose")
+assert bayesdcm.__file__.startswith(CHECKOUT), bayesdcm.__file__
 print(json.dumps([times, fit.log_evidence, [*programs, sum(compiled)]]))
 """
 VARIABLES = ("JAX_COMPILATION_CACHE", "JAX_PERSISTENT_CACHE", "XLA_FLAGS", "JAX_ENABLE_X64")
@@ -54,6 +55,12 @@ def environment(checkout: Path, folder: str) -> dict[str, str]:
     kept = {name: v for name, v in os.environ.items() if not name.startswith(VARIABLES)}
     own = {"XDG_CACHE_HOME": folder, "PYTHONPATH": str(checkout), "MPLBACKEND": "Agg"}
     return kept | own
+
+
+def run(code: str, environ: dict[str, str], folder: str) -> subprocess.CompletedProcess:
+    """Run code in a process of its own, elsewhere: Python imports from where it is first."""
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, env=environ, cwd=folder, check=True, capture_output=True)
 
 
 def main() -> None:
@@ -67,9 +74,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             environ = environment(checkout.resolve(), folder)
             for number in ("first", "second"):
-                done = subprocess.run(
-                    [sys.executable, "-c", FIT], env=environ, check=True, capture_output=True
-                )
+                code = f"CHECKOUT = {str(checkout.resolve())!r}\n{FIT}"
+                done = run(code, environ, folder)
                 times, evidence, programs = json.loads(done.stdout.splitlines()[-1])
                 for name, (cpu, wall) in times.items():
                     print(f"{number} process, {name:8} {cpu:6.2f} CPU s {wall:6.2f} s")
@@ -78,9 +84,12 @@ def main() -> None:
             environ = environment(checkout.resolve(), folder)
             for number in ("first", "second") if arguments.demo else ():
                 before, start = os.times(), time.perf_counter()
-                code = "from bayesdcm.cli import app; app()"
-                command = [sys.executable, "-c", code, "demo", "--out", f"{folder}/demo"]
-                subprocess.run(command, env=environ, check=True, capture_output=True)
+                demo = f"import sys; sys.argv[1:] = ['demo', '--out', '{folder}/demo']"
+                run(
+                    f"{demo}; from bayesdcm.cli import app; app(standalone_mode=False)",
+                    environ,
+                    folder,
+                )
                 after, wall = os.times(), time.perf_counter() - start
                 cpu = sum(after[2:4]) - sum(before[2:4])
                 print(f"{number} demo {cpu:6.1f} CPU s {wall:6.1f} s")
