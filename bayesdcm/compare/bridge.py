@@ -264,21 +264,21 @@ def bridge_sampling(
     factor = np.linalg.cholesky(scale)
     random = np.random.default_rng(seed)
     parts = slice(0, half), slice(length - half, length)
-    found = []
+    bridges = []
     for fitted, weighed in (parts, parts[::-1]):
         proposal = _Proposal(target, draws[:, fitted], factor, warp)
         ratio = proposal.log_ratio(draws[:, weighed].reshape(-1, size))
         of_proposal = proposal.log_ratio(proposal.draw(proposals, random))
-        found.append(optimal_bridge(ratio.reshape(chains, half), of_proposal))
-    halves = np.array([part.log_ratio for part in found])
+        bridges.append(optimal_bridge(ratio.reshape(chains, half), of_proposal))
+    halves = np.array([bridge.log_ratio for bridge in bridges])
     # Each draw serves as a sample once, and once to fit a proposal, which does not move the
     # estimate on average: the halves' errors are independent.
-    variances = np.array([part.variance for part in found])
+    variances = np.array([bridge.variance for bridge in bridges])
     error = float(np.sqrt(variances.sum()) / 2)
     details = {
         "halves": halves.tolist(),
-        "effective_draws": [part.effective for part in found],
-        "overlap": min(part.overlap for part in found),
+        "effective_draws": [bridge.effective for bridge in bridges],
+        "overlap": min(bridge.overlap for bridge in bridges),
         "proposals": proposals,
         "warp": warp,
         "collapsed": list(target.collapsed),

@@ -51,12 +51,12 @@ def check_comparable(fits: Mapping[Any, Any], what: str = "evidence") -> None:
     """
     if len(fits) < 2:
         return
-    found = {
+    modelled = {
         name: item._modelled_data if isinstance(item, Fit) else getattr(item, "modelled_data", None)
         for name, item in fits.items()
     }
     # Numbers are what the caller says.
-    known = {name: data for name, data in found.items() if data is not None and data.observed}
+    known = {name: data for name, data in modelled.items() if data is not None and data.observed}
     first, *others = list(known) or [None]
     for other in others:
         difference = _difference(known[first], known[other], what)
@@ -89,11 +89,11 @@ def check_subject(subject: Any, fits: Mapping[Any, Any]) -> None:
 
 def _difference(one: ModelledData, two: ModelledData, what: str) -> str:
     """How data differ, in words; nothing where they do not."""
-    found = _other_values(one.observed, two.observed)
-    if found and _both(one, two, "modes_to_channels"):
+    unequal = _other_values(one.observed, two.observed)
+    if unequal and _both(one, two, "modes_to_channels"):
         return _other_channels(one.constants, two.constants)
-    if found:
-        return f"{found}; evidences and predictive densities of different data cannot be compared"
+    if unequal:
+        return f"{unequal}; evidences and predictive densities of different data cannot be compared"
     return _other_scale(one, two) or _other_confounds(one, two, what)
 
 
@@ -128,7 +128,7 @@ def _close(one: ArrayLike, two: ArrayLike) -> NDArray[np.bool_]:
 def _other_channels(one: Mapping[str, NDArray], two: Mapping[str, NDArray]) -> str:
     """Evoked data are modelled in channel modes, which depend on sources and noise."""
     for name in ("modes_to_channels", "channels"):
-        parts = [found.get(name) for found in (one, two)]
+        parts = [constants.get(name) for constants in (one, two)]
         if any(part is None for part in parts):
             continue
         if parts[0].shape == parts[1].shape and _close(*parts).all():
@@ -192,10 +192,10 @@ def _confounds(one: ModelledData, two: ModelledData) -> tuple[NDArray, NDArray] 
     """Confounds of both, as the likelihood has them if that is known; else None."""
     # What programs do not give to `gaussian`, they do not have.
     none = {"modelled_confounds": np.zeros((0, 0))}
-    constants = [data.constants or none for data in (one, two)]
+    both = [data.constants or none for data in (one, two)]
     for name in ("modelled_confounds", "confounds"):
-        if all(name in found for found in constants):
-            return tuple(np.asarray(found[name], float) for found in constants)
+        if all(name in constants for constants in both):
+            return tuple(np.asarray(constants[name], float) for constants in both)
     return None
 
 

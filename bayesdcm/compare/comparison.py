@@ -150,13 +150,13 @@ def _check_fits(fits: Any, by: str) -> None:
 
 
 def _by_evidence(fits: Mapping[str, Any], seed: int) -> pd.DataFrame:
-    found = {}
+    evidences = {}
     with warnings.catch_warnings():
         # Said once, of the table.
         warnings.simplefilter("ignore", RuntimeWarning)
         for name, fit in fits.items():
-            found[name] = fit if isinstance(fit, Evidence) else log_evidence(fit, seed=seed)
-    kinds = {name: evidence.method for name, evidence in found.items()}
+            evidences[name] = fit if isinstance(fit, Evidence) else log_evidence(fit, seed=seed)
+    kinds = {name: evidence.method for name, evidence in evidences.items()}
     # All but bounds estimate the evidence itself.
     if len({kind if kind in ("free_energy", "elbo") else "" for kind in kinds.values()}) > 1:
         warnings.warn(
@@ -165,8 +165,8 @@ def _by_evidence(fits: Mapping[str, Any], seed: int) -> pd.DataFrame:
             RuntimeWarning,
             stacklevel=3,
         )
-    value = np.array([float(evidence) for evidence in found.values()])
-    error = np.array([evidence.standard_error for evidence in found.values()])
+    value = np.array([float(evidence) for evidence in evidences.values()])
+    error = np.array([evidence.standard_error for evidence in evidences.values()])
     best = int(np.argmax(value))
     # Estimates are independent of each other; the best differs from itself by nothing.
     of_difference = np.hypot(error, error[best])
@@ -180,10 +180,10 @@ def _by_evidence(fits: Mapping[str, Any], seed: int) -> pd.DataFrame:
             "probability": probability,
             "se": error,
             "dse": of_difference,
-            "warning": [not evidence.ok for evidence in found.values()],
+            "warning": [not evidence.ok for evidence in evidences.values()],
             "kind": list(kinds.values()),
         },
-        index=pd.Index(list(found), name="model"),
+        index=pd.Index(list(evidences), name="model"),
     )
     return _ranked(table, "log_evidence")
 
@@ -191,25 +191,25 @@ def _by_evidence(fits: Mapping[str, Any], seed: int) -> pd.DataFrame:
 def _by_prediction(fits: Mapping[str, Any], by: str, seed: int) -> pd.DataFrame:
     assess = widely_applicable if by == "waic" else leave_one_out
     limit = VARIANCE_LIMIT if by == "waic" else PARETO_LIMIT
-    found: dict[str, Pointwise] = {}
+    pointwise: dict[str, Pointwise] = {}
     doubtful = {}
     for name, fit in fits.items():
         weights = pointwise_weights(fit)
         try:
-            found[name] = assess(pointwise_likelihood(fit), weights)
+            pointwise[name] = assess(pointwise_likelihood(fit), weights)
         except ValueError as error:
             raise ValueError(f"fits[{name!r}]: {error}") from error
-        doubtful[name] = bool((found[name].doubt > limit).any() or found[name].lost)
+        doubtful[name] = bool((pointwise[name].doubt > limit).any() or pointwise[name].lost)
         if weights is not None:
             doubtful[name] |= arviz_adapter.pareto_k(weights.ravel()) > PARETO_LIMIT
-    sizes = {name: len(part.elpd) for name, part in found.items()}
+    sizes = {name: len(part.elpd) for name, part in pointwise.items()}
     if len(set(sizes.values())) > 1:
         raise ValueError(
             f"fits must have as many modelled data points each, got {sizes}; compare by "
             "'evidence', or fit all to the same channels and times"
         )
-    elpd = np.stack([part.elpd for part in found.values()], axis=1)
-    density = np.stack([part.log_density for part in found.values()], axis=1)
+    elpd = np.stack([part.elpd for part in pointwise.values()], axis=1)
+    density = np.stack([part.log_density for part in pointwise.values()], axis=1)
     total = elpd.sum(0)
     best = int(np.argmax(total))
     change = elpd - elpd[:, [best]]
@@ -223,9 +223,9 @@ def _by_prediction(fits: Mapping[str, Any], by: str, seed: int) -> pd.DataFrame:
             "se": _error_of_sum(elpd),
             "dse": _error_of_sum(change),
             "warning": list(doubtful.values()),
-            "lost": [part.lost for part in found.values()],
+            "lost": [part.lost for part in pointwise.values()],
         },
-        index=pd.Index(list(found), name="model"),
+        index=pd.Index(list(pointwise), name="model"),
     )
     return _ranked(table, "elpd")
 

@@ -154,28 +154,28 @@ def _log_densities(
     base: jax.Array,
     points: jax.Array,
 ) -> jax.Array:
-    one = log_target(source, sites, collapsed, prepared, base)
-    return map_rows(one, points, at_most=BATCH)
+    log_density = log_target(source, sites, collapsed, prepared, base)
+    return map_rows(log_density, points, at_most=BATCH)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _log_priors(source: Any, sites: Layout, prepared: Any, points: jax.Array) -> jax.Array:
     program = source.bind(prepared)
 
-    def one(vector: jax.Array) -> tuple[jax.Array]:
+    def log_prior(vector: jax.Array) -> tuple[jax.Array]:
         result = evaluate(program, sites, vector)
         return (result.log_prior + result.log_hyperprior,)
 
     # The likelihood is not computed.
-    return map_rows(Outputs(one, points[0]).select(0), points, at_most=BATCH)
+    return map_rows(Outputs(log_prior, points[0]).select(0), points, at_most=BATCH)
 
 
 def _in_parts(function: Callable, points: NDArray) -> NDArray[np.float64]:
     count = len(points)
     padded = np.concatenate([points, np.repeat(points[-1:], -count % PART, axis=0)])
     parts = [function(jnp.asarray(part)) for part in padded.reshape(-1, PART, points.shape[1])]
-    found = np.concatenate([np.asarray(part) for part in parts])[:count]
-    return np.where(np.isnan(found), -np.inf, found)
+    values = np.concatenate([np.asarray(part) for part in parts])[:count]
+    return np.where(np.isnan(values), -np.inf, values)
 
 
 @single_threaded_linear_algebra()

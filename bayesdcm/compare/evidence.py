@@ -85,21 +85,22 @@ def log_evidence(fit: Fit, method: str | None = None, *, seed: int = 0, **option
     if method == "free_energy":
         if options:
             raise TypeError(f"method 'free_energy' takes no options, got {next(iter(options))!r}")
-        found = _own(fit)
+        evidence = _free_energy(fit)
     else:
         run = {"bridge": _bridge, "importance": _importance, "thermodynamic": _thermodynamic}
-        found = run[method](fit, seed, **options)
-    found = replace(found, modelled_data=fit._modelled_data)
-    if found.problems:
+        evidence = run[method](fit, seed, **options)
+    evidence = replace(evidence, modelled_data=fit._modelled_data)
+    if evidence.problems:
         warnings.warn(
-            f"the log-evidence by {found.method} is not to be trusted: {' '.join(found.problems)}",
+            f"the log-evidence by {evidence.method} is not to be trusted: "
+            f"{' '.join(evidence.problems)}",
             RuntimeWarning,
             stacklevel=2,
         )
-    return found
+    return evidence
 
 
-def _own(fit: Fit) -> Evidence:
+def _free_energy(fit: Fit) -> Evidence:
     if fit.log_evidence is None:
         raise ValueError(
             f"fit is by {fit.method!r}, which gives no free energy; use method='bridge'"

@@ -47,16 +47,6 @@ def gaussian_of(fit: Fit) -> GaussianFit:
     GaussianFit
         Moments in the order of ``fit.covariance``.
     """
-    _check_gaussian(fit)
-    prior_mean, prior_covariance = fit._prior_moments
-    variance = np.diagonal(prior_covariance)
-    least, most = USUAL_VARIANCE
-    unit = np.where((variance >= least) & (variance <= most), 1.0, np.sqrt(variance))
-    moments = (*fit.posterior.gaussian, prior_mean, prior_covariance)
-    return GaussianFit(fit.labels, unit, *moments)
-
-
-def _check_gaussian(fit: Fit) -> None:
     if not isinstance(fit, Fit):
         raise TypeError(f"fit must be a Fit, as bayesdcm.fit returns it, got {type(fit).__name__}")
     if fit.posterior.gaussian is None:
@@ -64,3 +54,9 @@ def _check_gaussian(fit: Fit) -> None:
             f"fit must have a Gaussian posterior, made with method='laplace'; this one was made "
             f"with method={fit.method!r}"
         )
+    prior_mean, prior_covariance = fit._prior_moments
+    variance = np.diagonal(prior_covariance)
+    least, most = USUAL_VARIANCE
+    unit = np.where((variance >= least) & (variance <= most), 1.0, np.sqrt(variance))
+    moments = (*fit.posterior.gaussian, prior_mean, prior_covariance)
+    return GaussianFit(fit.labels, unit, *moments)

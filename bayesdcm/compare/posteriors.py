@@ -103,15 +103,15 @@ def compare_posteriors(fits: Mapping[str, Any], reference: str | None = None) ->
 
 def _against(name: str, table: pd.DataFrame, standard: pd.DataFrame) -> pd.DataFrame:
     common = [label for label in standard.index if label in table.index]
-    own, other = table.loc[common], standard.loc[common]
+    judged, reference = table.loc[common], standard.loc[common]
     result = pd.DataFrame(
         {
             "parameter": common,
             "fit": name,
-            "mean": own["mean"].to_numpy(),
-            "sd": own["sd"].to_numpy(),
-            "reference_mean": other["mean"].to_numpy(),
-            "reference_sd": other["sd"].to_numpy(),
+            "mean": judged["mean"].to_numpy(),
+            "sd": judged["sd"].to_numpy(),
+            "reference_mean": reference["mean"].to_numpy(),
+            "reference_sd": reference["sd"].to_numpy(),
         }
     )
     result["shift"] = (result["mean"] - result["reference_mean"]) / result["reference_sd"]

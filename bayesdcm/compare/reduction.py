@@ -104,13 +104,13 @@ def reduce_gaussian(
     covariances = (covariance, prior_covariance, reduced_covariance)
     covariances = jnp.stack([jnp.asarray(m, float) for m in covariances])
     basis, kept = reduced_directions(covariances[1], tolerance)
-    found = reduce_within(means @ basis, basis.T @ covariances @ basis, kept, JITTER)
+    reduced = reduce_within(means @ basis, basis.T @ covariances @ basis, kept, JITTER)
     used = basis * kept
     r = means[2]
     return Reduced(
-        found.change,
-        used @ found.mean + r - used @ (used.T @ r),
-        used @ found.covariance @ used.T,
+        reduced.change,
+        used @ reduced.mean + r - used @ (used.T @ r),
+        used @ reduced.covariance @ used.T,
     )
 
 
@@ -138,8 +138,8 @@ def reduce_within(
     # hence they are stacked.
     def inverse(matrices: jax.Array) -> jax.Array:
         within = jnp.where(jnp.outer(used, used), matrices, 0.0) + jnp.diag(~used * 1.0)
-        found = jnp.linalg.inv(within + jitter * jnp.diag(used * 1.0))
-        return (found + found.mT) / 2
+        inverted = jnp.linalg.inv(within + jitter * jnp.diag(used * 1.0))
+        return (inverted + inverted.mT) / 2
 
     q, p, r = jnp.where(used, means, 0.0)
     Q, P, R = inverse(covariances)
@@ -286,10 +286,8 @@ def reduce(
     >>> bool(reduce(full, off=["slope"]).log_evidence > full.log_evidence)
     True
     """
-    gaussian = gaussian_of(fit)
-    problem = fit.problem
-    _, unit, centre, covariance, prior_mean, prior_covariance = gaussian
-    changed = prior_changes(problem, off, priors or {})
+    _, unit, centre, covariance, prior_mean, prior_covariance = gaussian_of(fit)
+    changed = prior_changes(fit.problem, off, priors or {})
     index = np.array(sorted(changed), int)
     reduced_mean, reduced_covariance = prior_mean.copy(), prior_covariance.copy()
     reduced_covariance[index] = 0.0
@@ -297,7 +295,7 @@ def reduce(
     for i, (mean, variance) in changed.items():
         reduced_mean[i], reduced_covariance[i, i] = mean, variance
     square = np.outer(unit, unit)
-    found = _compiled(
+    reduced = _compiled(
         centre / unit,
         covariance / square,
         prior_mean / unit,
@@ -307,7 +305,7 @@ def reduce(
         0.0,
     )
     fixed = [i for i in index if changed[i][1] == 0]
-    centre, covariance = np.array(found.mean) * unit, np.array(found.covariance) * square
+    centre, covariance = np.array(reduced.mean) * unit, np.array(reduced.covariance) * square
     centre[fixed] = reduced_mean[fixed]
     covariance[fixed] = 0.0
     covariance[:, fixed] = 0.0
@@ -316,7 +314,7 @@ def reduce(
             "priors are so much wider than those of the fit that no posterior follows from it; "
             "fit the model with these priors, and reduce that"
         )
-    return _labelled(fit, problem, float(found.change), fixed, centre, covariance)
+    return _labelled(fit, float(reduced.change), fixed, centre, covariance)
 
 
 def prior_changes(
@@ -387,7 +385,7 @@ def _number(argument: str, name: str, value: float) -> float:
 
 def _absent(problem: Problem) -> dict[str, float | None]:
     """By site of a model that holds log scalings, where absent entries are; None if unknown."""
-    found: dict[str, float | None] = {}
+    absent: dict[str, float | None] = {}
     priors = getattr(getattr(problem.source, "model", None), "priors", ())
     # Where connections are absent follows from the structure, not from values that were fixed.
     for prior in getattr(priors, "own", priors):
@@ -396,8 +394,8 @@ def _absent(problem: Problem) -> dict[str, float | None]:
         free, constant = prior.mean[prior.free], prior.mean[~prior.free]
         known = constant.size and constant.min() < free.min()
         for name in (prior.name, prior.name + FREE):
-            found[name] = float(constant.min()) if known else None
-    return found
+            absent[name] = float(constant.min()) if known else None
+    return absent
 
 
 def _positions(problem: Problem) -> dict[str, list[int]]:
@@ -415,15 +413,10 @@ def _positions(problem: Problem) -> dict[str, list[int]]:
 
 
 def _labelled(
-    fit: Fit,
-    problem: Problem,
-    change: float,
-    fixed: list[int],
-    centre: NDArray,
-    covariance: NDArray,
+    fit: Fit, change: float, fixed: list[int], centre: NDArray, covariance: NDArray
 ) -> ReducedFit:
-    labels = problem.flat_labels
-    moments = Fit(problem, Posterior(fit.posterior.method, gaussian=(centre, covariance)))
+    labels = fit.problem.flat_labels
+    moments = Fit(fit.problem, Posterior(fit.posterior.method, gaussian=(centre, covariance)))
     return ReducedFit(
         fit.log_evidence + change,
         change,

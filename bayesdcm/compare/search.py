@@ -125,8 +125,8 @@ def _posteriors(full: _Full, on: jax.Array, tolerance: jax.Array) -> tuple:
     """Change of log-evidence, mean and variance of each model."""
 
     def posterior(pattern: jax.Array) -> tuple:
-        found = reduce_gaussian(*full[:4], *_prior(full, pattern), tolerance)
-        return found.change, found.mean, jnp.diagonal(found.covariance)
+        reduced = reduce_gaussian(*full[:4], *_prior(full, pattern), tolerance)
+        return reduced.change, reduced.mean, jnp.diagonal(reduced.covariance)
 
     return jax.vmap(posterior)(on)
 
@@ -136,7 +136,7 @@ def _in_batches(function: Callable[..., Any], on: NDArray) -> tuple[NDArray, ...
     padded = np.concatenate([on, np.ones((-len(on) % BATCH, on.shape[1]), bool)])
     parts = [function(batch) for batch in padded.reshape(-1, BATCH, on.shape[1])]
     parts = [part if isinstance(part, tuple) else (part,) for part in parts]
-    return tuple(np.concatenate(found)[: len(on)] for found in zip(*parts, strict=True))
+    return tuple(np.concatenate(batches)[: len(on)] for batches in zip(*parts, strict=True))
 
 
 def search_gaussian(
@@ -181,8 +181,8 @@ def search_gaussian(
 
     Examples
     --------
-    >>> found = search_gaussian([0.0, 2.0], 0.01 * np.eye(2), np.zeros(2), np.eye(2))
-    >>> found.present.round(2).tolist()
+    >>> result = search_gaussian([0.0, 2.0], 0.01 * np.eye(2), np.zeros(2), np.eye(2))
+    >>> result.present.round(2).tolist()
     [0.09, 1.0]
     """
     arrays = (np.asarray(a, float) for a in (mean, covariance, prior_mean, prior_covariance))
@@ -374,8 +374,8 @@ def search_reduced(
     ...     line = level + slope * np.arange(3.0)
     ...     numpyro.sample("y", bayesdcm.observe.gaussian(line, 4.0), obs=data)
     >>> full = bayesdcm.fit(program, np.array([1.1, 0.9, 1.0]), progress=False)
-    >>> found = search_reduced(full, among=["slope", "level"])
-    >>> sorted(found.best.off)
+    >>> result = search_reduced(full, among=["slope", "level"])
+    >>> sorted(result.best.off)
     ['slope']
     """
     if isinstance(exhaustive, bool) or not isinstance(exhaustive, int | np.integer):
@@ -399,7 +399,7 @@ def search_reduced(
     absent = np.zeros(len(unit))
     absent[candidates] = [changes[i][0] for i in candidates]
     square = np.outer(unit, unit)
-    found = search_gaussian(
+    result = search_gaussian(
         gaussian.mean / unit,
         gaussian.covariance / square,
         gaussian.prior_mean / unit,
@@ -410,16 +410,16 @@ def search_reduced(
         tolerance=0.0,
     )
     labels = np.array(problem.flat_labels, dtype=object)
-    models = pd.DataFrame(~found.off, columns=labels[found.searched])
-    models["change"], models["probability"] = found.change, found.probability
+    models = pd.DataFrame(~result.off, columns=labels[result.searched])
+    models["change"], models["probability"] = result.change, result.probability
     models = models.sort_values("change", ascending=False, ignore_index=True, kind="stable")
-    gone = [i for i in candidates if not found.kept[i]]
+    gone = [i for i in candidates if not result.kept[i]]
     parameters = labels[: len(unit)]
     return ReducedSearch(
         models,
-        pd.Series(found.supported[candidates], index=labels[candidates], name="present"),
-        pd.Series(found.mean * unit, index=parameters, name="mean"),
-        pd.Series(np.sqrt(found.variance) * unit, index=parameters, name="sd"),
+        pd.Series(result.supported[candidates], index=labels[candidates], name="present"),
+        pd.Series(result.mean * unit, index=parameters, name="mean"),
+        pd.Series(np.sqrt(result.variance) * unit, index=parameters, name="sd"),
         reduce(fit, off={labels[i]: absent[i] for i in gone}),
         fit.description,
     )

@@ -137,8 +137,8 @@ def exceedance_probability(dirichlet: ArrayLike) -> NDArray[np.float64]:
 
         return quad(integrand, 0.0, 1.0, epsabs=1e-9, epsrel=1e-9, limit=200)[0]
 
-    found = np.array([largest(k) for k in range(len(alpha))])
-    return found / found.sum()
+    exceedance = np.array([largest(k) for k in range(len(alpha))])
+    return exceedance / exceedance.sum()
 
 
 def select_models(
@@ -236,7 +236,7 @@ def _fixed(table: pd.DataFrame) -> pd.DataFrame:
 def _random(table: pd.DataFrame) -> pd.DataFrame:
     alpha, assignment, risk = model_frequencies(table.to_numpy())
     exceedance = exceedance_probability(alpha)
-    found = pd.DataFrame(
+    frequencies = pd.DataFrame(
         {
             "dirichlet": alpha,
             "frequency": alpha / alpha.sum(),
@@ -245,8 +245,8 @@ def _random(table: pd.DataFrame) -> pd.DataFrame:
         },
         index=table.columns,
     )
-    found.attrs["omnibus_risk"] = risk
-    return found
+    frequencies.attrs["omnibus_risk"] = risk
+    return frequencies
 
 
 def sample_frequencies(log_evidence: ArrayLike, prior: ArrayLike, seed: int) -> NDArray[np.float64]:
@@ -372,9 +372,9 @@ def _evidence_table(evidence: Any) -> pd.DataFrame:
 def _joined(evidence: Mapping[str, Any]) -> dict[str, dict[Any, Any]]:
     """Fits by model and subject, of the subjects that all models have."""
     named = {model: _by_subject(model, fits) for model, fits in evidence.items()}
-    without = [model for model, found in named.items() if found is None]
+    without = [model for model, fits in named.items() if fits is None]
     if without and len(without) < len(named):
-        other = next(model for model, found in named.items() if found is not None)
+        other = next(model for model, fits in named.items() if fits is not None)
         raise ValueError(
             f"evidence[{without[0]!r}] has no names of subjects and evidence[{other!r}] has; give "
             "all models with names (groups of fits, dicts or Series by subject), or all without"
@@ -404,20 +404,17 @@ def _check_same_model(model: str, fits: Mapping[Any, Any]) -> None:
 
     Such as a modulation by the first input, which is another condition for somebody else.
     """
-    labels = {}
-    for subject, fit in fits.items():
-        if isinstance(fit, Fit):
-            labels[subject] = set(fit.labels)
+    labels = {subject: set(fit.labels) for subject, fit in fits.items() if isinstance(fit, Fit)}
     first = next(iter(labels), None)
-    for subject, own in labels.items():
+    for subject, names in labels.items():
         wanted = labels[first]
-        if own == wanted or len(own) != len(wanted):
+        if names == wanted or len(names) != len(wanted):
             continue
+        lacking, surplus = (some_names(sorted(s)) for s in (wanted - names, names - wanted))
         raise ValueError(
             f"evidence[{model!r}] must be of one model in all subjects, but that of {subject!r} "
-            f"has {some_names(sorted(own - wanted))} and that of {first!r} has "
-            f"{some_names(sorted(wanted - own))}. Put regions and inputs of all data in one order "
-            "by name before fitting (data.reordered), as fit_group does"
+            f"has {surplus} and that of {first!r} has {lacking}. Put regions and inputs of all "
+            "data in one order by name before fitting (data.reordered), as fit_group does"
         )
 
 

@@ -124,8 +124,8 @@ def leave_one_out(log_likelihood: ArrayLike, log_weights: ArrayLike | None = Non
     Examples
     --------
     >>> draws = np.random.default_rng(0).normal(size=(2, 500, 3))
-    >>> found = leave_one_out(-1 - 0.01 * draws)
-    >>> found.elpd.round(2).tolist()
+    >>> pointwise = leave_one_out(-1 - 0.01 * draws)
+    >>> pointwise.elpd.round(2).tolist()
     [-1.0, -1.0, -1.0]
     """
     likelihood = np.asarray(log_likelihood, float)
@@ -320,8 +320,8 @@ def stack_modes(fit: Any, by: str = "stacking", *, draws: int | None = None, see
     evidence, elpd = [float("nan")] * len(modes), [float("nan")] * len(modes)
     doubts = [not mode.status.get("converged", True) for mode in modes]
     if by == "evidence":
-        found = [_mode_evidence(mode, seed) for mode in modes]
-        evidence, weights = found, softmax(found)
+        evidence = [_mode_evidence(mode, seed) for mode in modes]
+        weights = softmax(evidence)
     else:
         points = [leave_one_out(pointwise_likelihood(m), pointwise_weights(m)) for m in modes]
         elpd = [float(part.elpd.sum()) for part in points]

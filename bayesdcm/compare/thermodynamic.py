@@ -235,9 +235,9 @@ def thermodynamic_integration(
     >>> def program(data):
     ...     x = numpyro.sample("x", dist.Normal(0.0, 1.0))
     ...     numpyro.sample("y", dist.Normal(x, 1.0), obs=data)
-    >>> found = thermodynamic_integration(
+    >>> evidence = thermodynamic_integration(
     ...     make_problem(program, 0.0), np.zeros(1), np.eye(1) / 2, temperatures=2, draws=20)
-    >>> round(float(found), 3)  # N(0; 0, 2)
+    >>> round(float(evidence), 3)  # N(0; 0, 2)
     -1.266
     """
     if path not in PATHS:
@@ -272,8 +272,8 @@ def thermodynamic_integration(
     noise = _noise(log_density, ladder, mean, (chains, warmup + draws), seed)
     static = (problem.source, problem.sites, collapsed, (warmup, draws))
     with single_threaded_linear_algebra():
-        found = _chains(*static, problem.prepared, base, reference, ladder, noise)
-    difference, accept = (np.asarray(part) for part in found)
+        of_chains = _chains(*static, problem.prepared, base, reference, ladder, noise)
+    difference, accept = map(np.asarray, of_chains)
     finite = np.isfinite(first)
     if not finite.any():
         raise ValueError(

@@ -101,11 +101,11 @@ def dataset(
         extra = array.ndim - len(leading)
         axes = dims.get(name, tuple(f"{name}_dim_{i}" for i in range(extra)))
         variables[name] = ((*leading, *(renamed.get(axis, axis) for axis in axes)), array)
-    found = xr.Dataset(variables)
+    data = xr.Dataset(variables)
     shown = {renamed.get(axis, axis): values for axis, values in coords.items()}
-    known = {axis: shown[axis] for axis in found.dims if axis in shown}
-    counted = {axis: np.arange(found.sizes[axis]) for axis in leading if axis in found.dims}
-    return found.assign_coords({**counted, **known})
+    known = {axis: shown[axis] for axis in data.dims if axis in shown}
+    counted = {axis: np.arange(data.sizes[axis]) for axis in leading if axis in data.dims}
+    return data.assign_coords({**counted, **known})
 
 
 def axis_names(array: xr.DataArray, axis: str) -> list[str]:
@@ -195,16 +195,7 @@ def pareto_k(log_weights: NDArray) -> float:
     # Weights that are all equal have no tail to fit.
     if np.ptp(finite) < 1e-9:
         return float("-inf")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        if DATA_TREE:
-            from arviz_stats.base import array_stats
-
-            # ArviZ 1.x takes log-likelihoods, the negative of the log weights.
-            _, shape = array_stats.psislw(-finite)
-        else:
-            _, shape = az.psislw(finite)
-    return float(np.asarray(shape))
+    return float(smoothed_weights(finite[None])[1][0])
 
 
 def effective_sample_size(values: NDArray) -> float:

@@ -59,11 +59,12 @@ class Split:
     def unflatten(self, collapsed: jax.Array, others: jax.Array) -> dict[str, jax.Array]:
         """Arrays by site; unlike those of the joined vector they depend on one part only."""
         chosen = [site for site in self.sites.sites if site.name in self.names]
-        rest = [site for site in self.sites.sites if site.name not in self.names]
-        of = [
-            Layout(tuple(part), self.sites.observed, self.sites.foreign) for part in (chosen, rest)
-        ]
-        return of[0].unflatten(collapsed) | of[1].unflatten(others)
+        remaining = [site for site in self.sites.sites if site.name not in self.names]
+        values: dict[str, jax.Array] = {}
+        for sites, vector in ((chosen, collapsed), (remaining, others)):
+            part = Layout(tuple(sites), self.sites.observed, self.sites.foreign)
+            values |= part.unflatten(vector)
+        return values
 
 
 class Marginal(NamedTuple):
@@ -124,15 +125,15 @@ def collapsible(program: Program, sites: Layout, point: jax.Array) -> tuple[str,
     >>> collapsible(program, layout(program), jnp.zeros(2))
     ('gain',)
     """
-    found: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
     if sites.foreign:
-        return found
+        return names
     for site in sites.sites:
-        candidate = (*found, site.name)
+        candidate = (*names, site.name)
         likely = site.role == "observer" and site.gaussian
         if likely and _is_quadratic(program, sites, candidate, point):
-            found = candidate
-    return found
+            names = candidate
+    return names
 
 
 def _is_quadratic(

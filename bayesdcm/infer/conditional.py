@@ -135,12 +135,12 @@ def _problem(program: Program, sites: Layout, start: _Point, one_sided: bool) ->
         for block, vector in zip(blocks, given, strict=True):
             values |= block.unflatten(vector)
         result = evaluate(program, sites, values)
-        found = [fn for fn, _ in result.observations.values()]
+        observations = [fn for fn, _ in result.observations.values()]
         return (
-            [fn.columns for fn in found],
+            [fn.columns for fn in observations],
             result.log_prior,
             result.log_hyperprior,
-            component_log_precisions(found),
+            component_log_precisions(observations),
         )
 
     parts = Outputs(whole, *vectors)
@@ -198,9 +198,9 @@ def _differentiate(problem: _Problem, parameters: jax.Array) -> tuple[list, list
 
     directions = jnp.eye(len(parameters))
     if problem.one_sided:
-        found, tangents = _differences(lambda p: states(p)[0], parameters)
+        values, tangents = _differences(lambda p: states(p)[0], parameters)
         discrete = states(parameters)[1]
-        return found, tangents, discrete
+        return values, tangents, discrete
 
     def along(direction: jax.Array) -> tuple:
         return jax.jvp(states, (parameters,), (direction,), has_aux=True)
@@ -229,17 +229,17 @@ def _observe(problem: _Problem, known: _Known, observer: jax.Array) -> tuple[lis
         return jax.jvp(lambda x: predict(x, observer), (known.states,), (tangents,))
 
     if known.states:
-        found, by_parameters = jax.vmap(along, out_axes=(None, 0))(known.tangents)
+        predicted, by_parameters = jax.vmap(along, out_axes=(None, 0))(known.tangents)
     else:
-        found = predict([], observer)
-        by_parameters = [jnp.zeros((len(known.parameters), *y.shape)) for y in found]
+        predicted = predict([], observer)
+        by_parameters = [jnp.zeros((len(known.parameters), *y.shape)) for y in predicted]
     if problem.one_sided:
-        found, by_observer = _differences(lambda g: predict(known.states, g), observer)
+        predicted, by_observer = _differences(lambda g: predict(known.states, g), observer)
     else:
         by_observer = jax.jacfwd(lambda g: predict(known.states, g))(observer)
         by_observer = [jnp.moveaxis(part, -1, 0) for part in by_observer]
     both = zip(by_parameters, by_observer, strict=True)
-    return found, [jnp.concatenate(pair) for pair in both]
+    return predicted, [jnp.concatenate(pair) for pair in both]
 
 
 def _conditional(problem: _Problem, known: _Known, n: int) -> Callable:
@@ -352,8 +352,8 @@ def _iterate(problem: _Problem, state: _State) -> _State:
     accepted = comparable & (
         (free_energy > state.best.free_energy) | (state.iteration < KEPT_POINTS)
     )
-    found = _Best(inner.point, inner.assessment, free_energy)
-    best = jax.tree.map(lambda new, old: jnp.where(accepted, new, old), found, state.best)
+    candidate = _Best(inner.point, inner.assessment, free_energy)
+    best = jax.tree.map(lambda new, old: jnp.where(accepted, new, old), candidate, state.best)
     log_step = jnp.where(
         accepted,
         jnp.minimum(state.log_step + 0.5, LARGEST_STEP),
@@ -450,14 +450,14 @@ def conditional_laplace(
     state: Any = jax.lax.while_loop(
         running, lambda s: _iterate(problem, s), _initial(problem, point, max_iterations)
     )
-    found, assessment = state.best.point, state.best.assessment
+    optimum, assessment = state.best.point, state.best.assessment
     # Of the parameters of states; those of the observer have taken steps of their own.
     gradient = assessment.gradient
     slope = gradient @ inverse(-assessment.curvature) @ gradient / 2
     return LaplaceResult(
-        jnp.concatenate([found.parameters, found.observer]),
+        jnp.concatenate([optimum.parameters, optimum.observer]),
         assessment.covariance[:n_parameters, :n_parameters],
-        found.log_precision,
+        optimum.log_precision,
         assessment.log_precision_covariance,
         state.best.free_energy,
         assessment.accuracy,

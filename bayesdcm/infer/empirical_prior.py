@@ -354,11 +354,11 @@ def program_order(source: Any, prepared: Any) -> list[str]:
         Of all sites.
     """
     program = source.bind(prepared)
-    found: list[str] = []
+    names: list[str] = []
 
     def run() -> None:
         seeded = numpyro.handlers.seed(program, jax.random.key(0))
-        found.extend(numpyro.handlers.trace(seeded).get_trace())
+        names.extend(numpyro.handlers.trace(seeded).get_trace())
 
     jax.eval_shape(run)
-    return found
+    return names

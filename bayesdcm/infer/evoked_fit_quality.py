@@ -93,8 +93,8 @@ def _say(
             f"{modes[m]} in {conditions[c]} ({100 * max(explained[c, m], 0):.0f} %)"
             for c, m in order[:MOST_NAMED]
         ]
-        rest = len(order) - len(named)
-        more = f" and {rest} more" if rest else ""
+        unnamed = len(order) - len(named)
+        more = f" and {unnamed} more" if unnamed else ""
         add(
             problems,
             "some responses are explained little",
@@ -163,12 +163,12 @@ def _correlation(residual: NDArray, noise: NDArray) -> tuple[NDArray, NDArray]:
     n_lags = min(N_LAGS, n_times // 4)
     if n_lags < 1:
         return np.zeros(n_modes), np.ones(n_modes)
-    found = autocorrelations(_whitened(residual, _recursion(noise, n_lags)), n_lags)
-    squares, modes = (found**2).sum(axis=1), np.arange(n_modes)
+    correlations = autocorrelations(_whitened(residual, _recursion(noise, n_lags)), n_lags)
+    squares, modes = (correlations**2).sum(axis=1), np.arange(n_modes)
     best = squares.argmin(axis=0)
-    lag = np.abs(found[best, :, modes]).argmax(axis=1)
+    lag = np.abs(correlations[best, :, modes]).argmax(axis=1)
     n = n_conditions * (n_times - n_lags)
-    return found[best, lag, modes], chi2.sf(n * squares[best, modes], n_lags)
+    return correlations[best, lag, modes], chi2.sf(n * squares[best, modes], n_lags)
 
 
 def _recursion(noise: NDArray, order: int) -> NDArray:

@@ -28,9 +28,9 @@ class Problem(str):
 
     def __new__(cls, kind: str, text: str) -> Problem:
         """Make a string that has a kind."""
-        found = super().__new__(cls, text)
-        found.kind = kind
-        return found
+        problem = super().__new__(cls, text)
+        problem.kind = kind
+        return problem
 
 
 def listed(names: Sequence[str], most: int = LISTED) -> str:

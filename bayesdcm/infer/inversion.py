@@ -53,12 +53,12 @@ def run_laplace(
         return invert(source.bind(prepared), sites, start, *settings)
 
 
-def best_optimum(found: LaplaceResult) -> dict[str, Any]:
+def best_optimum(optima: LaplaceResult) -> dict[str, Any]:
     """The best of several optima.
 
     Parameters
     ----------
-    found : LaplaceResult
+    optima : LaplaceResult
         NumPy arrays, one row a start.
 
     Returns
@@ -72,14 +72,14 @@ def best_optimum(found: LaplaceResult) -> dict[str, Any]:
     ValueError
         If none is finite.
     """
-    energies = np.where(found.failed, -np.inf, found.free_energy)
+    energies = np.where(optima.failed, -np.inf, optima.free_energy)
     if not np.isfinite(energies).any():
         raise ValueError(
             "the model's prediction is not finite at any starting point; check the data, and "
             "that the prior mean gives a stable model"
         )
     best = int(np.argmax(energies))
-    result = jax.tree.map(lambda leaf: leaf[best], found)
+    result = jax.tree.map(lambda leaf: leaf[best], optima)
     n, n_precision = len(result.mean), len(result.log_precision)
     covariance = np.zeros((n + n_precision,) * 2)
     covariance[:n, :n] = result.covariance
@@ -89,5 +89,5 @@ def best_optimum(found: LaplaceResult) -> dict[str, Any]:
         "mean": np.concatenate([result.mean, result.log_precision]),
         "covariance": (covariance + covariance.T) / 2,
         "free_energies": energies,
-        "optima": found,
+        "optima": optima,
     }

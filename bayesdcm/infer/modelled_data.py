@@ -81,11 +81,11 @@ def known_constants(problem: Problem) -> dict[str, NDArray]:
     dict of ndarray
         By name.
     """
-    found = dict(problem.constants)
-    confounds = np.zeros((0, 0)) if found else modelled_confounds(problem)
+    constants = dict(problem.constants)
+    confounds = np.zeros((0, 0)) if constants else modelled_confounds(problem)
     if confounds.size:
-        found = {"scale": np.asarray(1.0), "modelled_confounds": confounds}
-    return found
+        constants = {"scale": np.asarray(1.0), "modelled_confounds": confounds}
+    return constants
 
 
 def in_data_units(problem: Problem, values: Mapping[str, NDArray]) -> dict[str, NDArray]:

@@ -90,8 +90,8 @@ def chain_groups(draws: NDArray, same_place: float = SAME_PLACE) -> list[list[in
     return sorted(groups, key=lambda group: (-len(group), group))
 
 
-def _agree(draws: NDArray, one: int, two: int, same_place: float) -> bool:
-    return bool(split_r_hat(draws[[one, two]]).max() <= same_place)
+def _agree(draws: NDArray, chain: int, other: int, same_place: float) -> bool:
+    return bool(split_r_hat(draws[[chain, other]]).max() <= same_place)
 
 
 def posterior_modes(posterior: Posterior) -> tuple[Posterior, ...]:
@@ -117,18 +117,18 @@ def posterior_modes(posterior: Posterior) -> tuple[Posterior, ...]:
     return (posterior,)
 
 
-def _optima(posterior: Posterior, found: LaplaceResult) -> tuple[Posterior, ...]:
+def _optima(posterior: Posterior, optima: LaplaceResult) -> tuple[Posterior, ...]:
     """All distinct optima, of results with a leading axis of starts."""
-    n = found.mean.shape[1]
-    mean = np.concatenate([found.mean, found.log_precision], axis=1)
+    n = optima.mean.shape[1]
+    mean = np.concatenate([optima.mean, optima.log_precision], axis=1)
     covariance = np.zeros((*mean.shape, mean.shape[1]))
-    covariance[:, :n, :n] = found.covariance
-    covariance[:, n:, n:] = found.log_precision_covariance
+    covariance[:, :n, :n] = optima.covariance
+    covariance[:, n:, n:] = optima.log_precision_covariance
     covariance = (covariance + np.swapaxes(covariance, 1, 2)) / 2
-    energy = np.where(found.failed, -np.inf, found.free_energy)
+    energy = np.where(optima.failed, -np.inf, optima.free_energy)
     best = int(np.argmax(energy))
     # What has not converged is no optimum; the best one counts nevertheless.
-    kept = np.where(found.converged | (np.arange(len(energy)) == best), energy, -np.inf)
+    kept = np.where(optima.converged | (np.arange(len(energy)) == best), energy, -np.inf)
     others = []
     for place in distinct_optima(mean, covariance, kept)[1:]:
         mode = replace(
@@ -138,10 +138,10 @@ def _optima(posterior: Posterior, found: LaplaceResult) -> tuple[Posterior, ...]
             trace={},
             status={
                 "converged": True,
-                "n_iterations": int(found.n_iterations[place]),
-                "recoveries": int(found.recoveries[place]),
-                "accuracy": float(found.accuracy[place]),
-                "complexity": float(found.complexity[place]),
+                "n_iterations": int(optima.n_iterations[place]),
+                "recoveries": int(optima.recoveries[place]),
+                "accuracy": float(optima.accuracy[place]),
+                "complexity": float(optima.complexity[place]),
             },
             optima=None,
         )

@@ -112,12 +112,12 @@ class NUTS(Method):
     def run(self, problem: Problem, seed: int, progress: bool) -> Posterior:
         """Draw from the posterior of a problem, see `Method.run`."""
         centre, covariance, search = gaussian_start(problem, self.starts, seed)
-        found = _sample(self, problem, centre, covariance, seed, progress)
-        diverging = int(found.statistics["diverging"].sum())
-        r_hat = float(split_r_hat(found.position).max())
+        draws = _sample(self, problem, centre, covariance, seed, progress)
+        diverging = int(draws.statistics["diverging"].sum())
+        r_hat = float(split_r_hat(draws.position).max())
         status: dict[str, Any] = {
-            "converged": found.complete and not diverging and r_hat <= R_HAT_LIMIT,
-            "complete": found.complete,
+            "converged": draws.complete and not diverging and r_hat <= R_HAT_LIMIT,
+            "complete": draws.complete,
             "r_hat": r_hat,
             "divergences": diverging,
         }
@@ -127,11 +127,11 @@ class NUTS(Method):
             logger.warning("NUTS: %d trajectories diverged; see fit.diagnose()", diverging)
         return Posterior(
             self,
-            draws=found.position,
-            statistics=found.statistics,
+            draws=draws.position,
+            statistics=draws.statistics,
             seed=seed,
             metric=covariance,
-            trace={name: found.statistics[name] for name in ("lp", "n_steps", "diverging")},
+            trace={name: draws.statistics[name] for name in ("lp", "n_steps", "diverging")},
             status=status,
         )
 
@@ -199,19 +199,19 @@ def _kernel(
     def others(z: jax.Array) -> jax.Array:
         return centre[parts.others] + factor @ z
 
-    def rest(z: jax.Array) -> Marginal:
+    def marginal_at(z: jax.Array) -> Marginal:
         return marginal(program, parts, base, others(z))
 
     def potential(z: jax.Array) -> jax.Array:
         if settings.collapsed:
-            return -rest(z).log_density
+            return -marginal_at(z).log_density
         return -log_joint(program, sites, others(z))
 
     def draw(state: Any) -> tuple[jax.Array, jax.Array]:
         if not settings.collapsed:
             return others(state.z), -state.potential_energy
         noise = jax.random.normal(jax.random.fold_in(state.rng_key, 1), base.shape)
-        collapsed, log_density = rest(state.z).draw(noise)
+        collapsed, log_density = marginal_at(state.z).draw(noise)
         return parts.join(collapsed, others(state.z)), log_density
 
     initialise, advance = hmc(potential, algo="NUTS")
@@ -281,9 +281,11 @@ def _block(
 def _over_chains(function: Callable) -> Callable:
     def many(
         source: Any, sites: Layout, settings: Settings, prepared: Any, centre: Any, factor: Any,
-        *rest: Any,
+        *states: Any,
     ) -> Any:  # fmt: skip
-        return jax.vmap(partial(function, source, sites, settings, prepared, centre, factor))(*rest)
+        return jax.vmap(partial(function, source, sites, settings, prepared, centre, factor))(
+            *states
+        )
 
     return many
 
@@ -427,14 +429,14 @@ def _collect(kept: list[list[tuple]], draws: int, complete: bool) -> Draws:
         for blocks in kept
         if len(blocks) >= shortest
     ]
-    position, found = jax.tree.map(lambda *parts: np.stack(parts), *chains)
+    position, recorded = jax.tree.map(lambda *parts: np.stack(parts), *chains)
     statistics = {
-        "lp": found["lp"],
-        "energy": found["energy"],
-        "n_steps": found["num_steps"],
-        "tree_depth": np.floor(np.log2(found["num_steps"])).astype(int) + 1,
-        "acceptance_rate": found["accept_prob"],
-        "step_size": found["step_size"],
-        "diverging": found["diverging"],
+        "lp": recorded["lp"],
+        "energy": recorded["energy"],
+        "n_steps": recorded["num_steps"],
+        "tree_depth": np.floor(np.log2(recorded["num_steps"])).astype(int) + 1,
+        "acceptance_rate": recorded["accept_prob"],
+        "step_size": recorded["step_size"],
+        "diverging": recorded["diverging"],
     }
     return Draws(position, statistics, complete)

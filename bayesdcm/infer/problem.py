@@ -87,7 +87,7 @@ class SharedSource:
 
 
 @lru_cache(maxsize=256)
-def _cached_layout(source: ModelSource | SharedSource, shapes: tuple, tree: Any) -> Layout:
+def _cached_layout(source: ModelSource, shapes: tuple, tree: Any) -> Layout:
     arrays = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in shapes]
     return _traced_layout(source, jax.tree.unflatten(tree, arrays))
 
@@ -184,8 +184,8 @@ def make_problem(model: Any, data: Any, shared: bool = False, coordinates: Any =
     source, prepared, sites = _program_source(model, data, shared)
     labels = {site.name: _plain_labels(site.name, site.constrained_shape) for site in sites.sites}
     name = getattr(model, "__name__", type(model).__name__)
-    rest = ({}, {}, {}, _as_is, _as_is, None, f"program {name}")
-    return Problem(source, prepared, sites, labels, *rest, model=model, data=data)
+    as_given = ({}, {}, {}, _as_is, _as_is, None, f"program {name}")
+    return Problem(source, prepared, sites, labels, *as_given, model=model, data=data)
 
 
 def _program_source(program: Callable, data: Any, shared: bool) -> tuple[Any, Any, Layout]:
@@ -196,7 +196,8 @@ def _program_source(program: Callable, data: Any, shared: bool) -> tuple[Any, An
         arrays = [jax.numpy.asarray(leaf) for v, leaf in zip(varying, leaves, strict=True) if v]
         source = SharedSource(program, tree, fixed)
         try:
-            return source, arrays, _shared_layout(source, arrays)
+            hash(source)
+            return source, arrays, _traced_layout(source, arrays)
         except Exception:
             # It needs numbers while it is traced, or what is no array cannot be compared. What is
             # wrong with data themselves is said below.
@@ -205,16 +206,11 @@ def _program_source(program: Callable, data: Any, shared: bool) -> tuple[Any, An
     return source, None, layout(source.bind(None))
 
 
-def _shared_layout(source: SharedSource, arrays: list[jax.Array]) -> Layout:
-    hash(source)
-    return _traced_layout(source, arrays)
-
-
 def _traced_layout(source: Any, prepared: Any) -> Layout:
     """The layout of a program on arrays of which shapes count only."""
-    found = []
-    jax.eval_shape(lambda arrays: found.append(layout(source.bind(arrays))), prepared)
-    return found[0]
+    layouts = []
+    jax.eval_shape(lambda arrays: layouts.append(layout(source.bind(arrays))), prepared)
+    return layouts[0]
 
 
 def _as_is(values: NDArray) -> NDArray:

@@ -82,7 +82,7 @@ def left_over(residual: NDArray, times: NDArray, constants: xr.Dataset) -> LeftO
         constants["inputs"].to_numpy(), constants["microtime"].to_numpy(), times
     )
     everything = _basis(np.column_stack([confounds, *responses]))
-    rest = residual - confounds @ (confounds.T @ residual)
+    unconfounded = residual - confounds @ (confounds.T @ residual)
     white = residual - everything @ (everything.T @ residual)
     correlation, white_p = _autocorrelation(white, everything)
     share = np.zeros((len(responses), residual.shape[1]))
@@ -93,7 +93,7 @@ def left_over(residual: NDArray, times: NDArray, constants: xr.Dataset) -> LeftO
         data, nuisance = whole[:, 0], _basis(whole[:, 1:])
         for i, response in enumerate(responses):
             share[i, j], input_p[i, j] = _share(data, nuisance, _whitened(response, correlation[j]))
-    return LeftOver(share, input_p, correlation, white_p, rest.std(0))
+    return LeftOver(share, input_p, correlation, white_p, unconfounded.std(0))
 
 
 def canonical_responses(inputs: NDArray, microtime: NDArray, times: NDArray) -> list[NDArray]:
@@ -115,8 +115,8 @@ def canonical_responses(inputs: NDArray, microtime: NDArray, times: NDArray) -> 
 
     Examples
     --------
-    >>> one = np.r_[1.0, np.zeros(299)][:, None]
-    >>> response, = canonical_responses(one, np.arange(300) / 10, np.arange(30.0))
+    >>> impulse = np.r_[1.0, np.zeros(299)][:, None]
+    >>> response, = canonical_responses(impulse, np.arange(300) / 10, np.arange(30.0))
     >>> int(response[:, 0].argmax())
     5
     """
@@ -124,11 +124,11 @@ def canonical_responses(inputs: NDArray, microtime: NDArray, times: NDArray) -> 
     lags = np.arange(0, RESPONSE_LENGTH, step)
     kernel = stats.gamma.pdf(lags, 6) - stats.gamma.pdf(lags, 16) / 6
     kernels = (kernel, np.gradient(kernel, step))
-    found = []
+    responses = []
     for series in inputs.T:
         fine = [np.convolve(series, k)[: len(series)] * step for k in kernels]
-        found.append(np.column_stack([np.interp(times, microtime, one) for one in fine]))
-    return found
+        responses.append(np.column_stack([np.interp(times, microtime, values) for values in fine]))
+    return responses
 
 
 def _basis(columns: NDArray) -> NDArray:
@@ -155,8 +155,8 @@ def _share(data: NDArray, nuisance: NDArray, columns: NDArray) -> tuple[float, f
         return 0.0, 1.0
     basis = _basis(columns)
     explained = float(((basis.T @ data) ** 2).sum())
-    rest = max(total - explained, 1e-300)
-    ratio = explained / basis.shape[1] / (rest / free)
+    unexplained = max(total - explained, 1e-300)
+    ratio = explained / basis.shape[1] / (unexplained / free)
     return explained / total, float(stats.f.sf(ratio, basis.shape[1], free))
 
 
@@ -226,13 +226,13 @@ def check_residuals(
     residual = signal.to_numpy() - prediction
     regions = [str(name) for name in signal["region"].to_numpy()]
     inputs = [str(name) for name in constants["input"].to_numpy()]
-    found = left_over(residual, signal["time"].to_numpy(), constants)
-    facts["input_share"], facts["residual_sd"] = found.share, found.sd
-    facts["residual_correlation"] = found.correlation
-    _check_responses(found, regions, inputs, problems)
-    coloured = [j for j in range(len(regions)) if found.white_p[j] < WHITE_LEVEL / len(regions)]
+    remains = left_over(residual, signal["time"].to_numpy(), constants)
+    facts["input_share"], facts["residual_sd"] = remains.share, remains.sd
+    facts["residual_correlation"] = remains.correlation
+    _check_responses(remains, regions, inputs, problems)
+    coloured = [j for j in range(len(regions)) if remains.white_p[j] < WHITE_LEVEL / len(regions)]
     if coloured:
-        names = [f"{regions[j]} ({found.correlation[j]:+.2f} at one scan)" for j in coloured]
+        names = [f"{regions[j]} ({remains.correlation[j]:+.2f} at one scan)" for j in coloured]
         add(
             problems,
             "residuals not white",
@@ -240,18 +240,18 @@ def check_residuals(
             "it to be: intervals are too narrow. Look at bayesdcm.plot.plot_residuals; remove slow "
             "drifts by confounds, and check timing and the structure of the model.",
         )
-    _check_regions(found, regions, facts["explained_variance"], problems)
+    _check_regions(remains, regions, facts["explained_variance"], problems)
 
 
 def _check_responses(
-    found: Any, regions: list[str], inputs: list[str], problems: list[str]
+    remains: LeftOver, regions: list[str], inputs: list[str], problems: list[str]
 ) -> None:
-    level = INPUT_LEVEL / max(found.input_p.size, 1)
+    level = INPUT_LEVEL / max(remains.input_p.size, 1)
     names = []
     for j, region in enumerate(regions):
-        if len(inputs) and found.input_p[:, j].min() < level:
-            i = int(found.share[:, j].argmax())
-            share = 100 * found.share[i, j]
+        if len(inputs) and remains.input_p[:, j].min() < level:
+            i = int(remains.share[:, j].argmax())
+            share = 100 * remains.share[i, j]
             names.append(f"in {region} {share:.0f} % of its variance follows {inputs[i]}")
     if names:
         add(
@@ -263,11 +263,13 @@ def _check_responses(
         )
 
 
-def _check_regions(found: Any, regions: list[str], explained: Any, problems: list[str]) -> None:
+def _check_regions(
+    remains: LeftOver, regions: list[str], explained: Any, problems: list[str]
+) -> None:
     well = explained >= WELL_EXPLAINED
     if not well.any():
         return
-    large = found.sd > LARGE_RESIDUAL * np.median(found.sd[well])
+    large = remains.sd > LARGE_RESIDUAL * np.median(remains.sd[well])
     bad = (explained < BADLY_EXPLAINED) & large
     if not bad.any():
         return

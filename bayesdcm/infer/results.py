@@ -257,23 +257,23 @@ class Fit:
         problem, posterior = self.problem, self.posterior
         sample = posterior.sample
         shape = sample.shape[:2]
-        found = predictive(problem, sample.reshape(-1, sample.shape[-1]), posterior.seed)
+        evaluated = predictive(problem, sample.reshape(-1, sample.shape[-1]), posterior.seed)
 
         def stacked(values: Mapping[str, NDArray]) -> dict[str, NDArray]:
             return {name: v.reshape(*shape, *v.shape[1:]) for name, v in values.items()}
 
-        statistics = dict(posterior.statistics) or stacked(found["stats"])
+        statistics = dict(posterior.statistics) or stacked(evaluated["stats"])
         if posterior.density is not None:
             statistics["log_q"] = posterior.density
         prior = prior_sample(problem, PRIOR_DRAWS, posterior.seed)
         prior_values = {k: v[None] for k, v in site_values(problem, prior).items()}
         dims = _dims(problem)
         coords = dict(problem.coords)
-        restored = in_data_units(problem, stacked(found["predictive"]))
+        restored = in_data_units(problem, stacked(evaluated["predictive"]))
         observed = in_data_units(problem, observed_values(problem))
         likelihood = {
             name: problem.arrange(value) if is_restored(problem, name) else value
-            for name, value in stacked(found["likelihood"]).items()
+            for name, value in stacked(evaluated["likelihood"]).items()
         }
         groups = {
             "posterior": (_shown(self._draws_by_site), ("chain", "draw")),
@@ -307,14 +307,14 @@ class Fit:
         """
         problem = self.problem
         prior = prior_sample(problem, PRIOR_DRAWS, self.posterior.seed)
-        found = predictive(problem, prior, self.posterior.seed)["predictive"]
+        predicted = predictive(problem, prior, self.posterior.seed)["predictive"]
         # What is fitted has the confounds that the data imply.
         values = {}
-        for name, value in found.items():
-            fitted = found.get(f"{name}_fitted")
+        for name, value in predicted.items():
+            fitted = predicted.get(f"{name}_fitted")
             if name.endswith("_fitted"):
                 continue
-            shift = 0.0 if fitted is None else found[f"{name}_prediction"] - fitted
+            shift = 0.0 if fitted is None else predicted[f"{name}_prediction"] - fitted
             values[name] = (value + shift)[None]
         return arviz_adapter.dataset(
             in_data_units(problem, values), _dims(problem), dict(problem.coords), ("chain", "draw")
@@ -397,7 +397,7 @@ class Fit:
                 "the program has no observed site, so there is nothing that it predicts"
             )
         group = groups["posterior_predictive"]
-        found = {}
+        means = {}
         for name in group.data_vars:
             if not name.endswith("_fitted"):
                 continue
@@ -405,7 +405,7 @@ class Fit:
             total = group.sizes["chain"] * group.sizes["draw"]
             mean = group[name].isel(chain=0, draw=0, drop=True).copy(data=draws.mean(0))
             mean.attrs["left_out_draws"] = left_out
-            found[name.removesuffix("_fitted")] = mean
+            means[name.removesuffix("_fitted")] = mean
             if left_out:
                 warnings.warn(
                     f"The model diverges, or nearly so, at {left_out} of {total} draws of the "
@@ -413,7 +413,7 @@ class Fit:
                     "leaves out. See fit.diagnose().",
                     stacklevel=2,
                 )
-        return next(iter(found.values())) if len(found) == 1 else found
+        return next(iter(means.values())) if len(means) == 1 else means
 
     def diagnose(self) -> Diagnosis:
         """What is wrong with the fit, in words.

@@ -110,12 +110,12 @@ class _Model(NamedTuple):
         if about is not None:
             shift = points[:, :n_parameters] - self.centre[:n_parameters]
             points[:, :n_parameters] = about + SPREAD * shift
-        found, _ = self.residuals(points)
-        size = np.max([np.abs(site).max((1, 2), initial=0) for site in found], axis=0)
+        residuals, _ = self.residuals(points)
+        size = np.max([np.abs(site).max((1, 2), initial=0) for site in residuals], axis=0)
         finite = np.isfinite(size)
         usual = DIVERGING * np.median(size[finite]) if finite.any() else 0.0
         kept = np.flatnonzero(finite & (size <= usual))
-        return points[kept], [site[kept] for site in found]
+        return points[kept], [site[kept] for site in residuals]
 
 
 def stopped_early(optima: LaplaceResult, place: int) -> bool:
@@ -183,7 +183,7 @@ def explained_elsewhere(residual: NDArray, others: NDArray, n_confounds: int = 0
         Shape (columns,).
     """
     n, columns = residual.shape
-    found = np.zeros(columns, bool)
+    explained = np.zeros(columns, bool)
     freedom = n - COMPONENTS - n_confounds - 1
     for column in range(columns if freedom > 0 and len(others) >= COMPONENTS else 0):
         change = (others[:, :, column] - residual[:, column]).T
@@ -197,15 +197,15 @@ def explained_elsewhere(residual: NDArray, others: NDArray, n_confounds: int = 0
             continue
         ratio = (part / k) / ((whole - part) / freedom)
         share = 1 - (whole - part) / whole * (freedom + k) / freedom
-        found[column] = share > SHARE and stats.f.sf(ratio, k, freedom) < SIGNIFICANT / columns
-    return found
+        explained[column] = share > SHARE and stats.f.sf(ratio, k, freedom) < SIGNIFICANT / columns
+    return explained
 
 
 def _fits_best(others: list[NDArray]) -> NDArray:
     """Places of draws, that of the highest likelihood first, each with the noise it calls for."""
     least = np.finfo(float).tiny
     log_likelihood = -sum(
-        each.shape[1] / 2 * np.log(np.maximum((each**2).mean(1), least)).sum(1) for each in others
+        site.shape[1] / 2 * np.log(np.maximum((site**2).mean(1), least)).sum(1) for site in others
     )
     return np.argsort(-log_likelihood, kind="stable")
 
@@ -268,8 +268,8 @@ def search(
         if not len(points):
             break
         starts = jnp.asarray(points[_fits_best(responses)[:CLIMBS]])
-        found = run_starts(*static, prepared, starts)
-        optima = jax.tree.map(lambda *leaves: np.concatenate(leaves), optima, found)
+        climbed = run_starts(*static, prepared, starts)
+        optima = jax.tree.map(lambda *leaves: np.concatenate(leaves), optima, climbed)
         energy = np.where(optima.failed, -np.inf, optima.free_energy)
         fruitless = 0 if energy.max() > energy[best] + GAIN else fruitless + 1
         best = int(np.argmax(energy))

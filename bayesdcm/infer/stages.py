@@ -48,9 +48,9 @@ class Stages:
         equations: tuple[list, ...] = ([], [], [])
         for equation in jaxpr.eqns:
             of_inputs = [level[v] for v in _variables(equation.invars)]
-            own = max(of_inputs, default=CONSTANT)
-            level |= dict.fromkeys(equation.outvars, own)
-            equations[own].append(equation)
+            latest = max(of_inputs, default=CONSTANT)
+            level |= dict.fromkeys(equation.outvars, latest)
+            equations[latest].append(equation)
         self._equations = equations
         known = set(jaxpr.constvars)
         late = list(_variables(v for e in equations[OBSERVATION] for v in e.invars))
@@ -64,7 +64,7 @@ class Stages:
         self._discrete = [v for v in boundary if v not in self._states]
 
     def _inputs(self, level: int) -> list:
-        return [v for v, own in zip(self._jaxpr.invars, self._levels, strict=True) if own == level]
+        return [v for v, at in zip(self._jaxpr.invars, self._levels, strict=True) if at == level]
 
     def _evaluate(self, level: int, inputs: list, outputs: list, values: Iterable) -> list:
         part = self._jaxpr.replace(invars=inputs, outvars=outputs, eqns=self._equations[level])
@@ -77,8 +77,8 @@ class Stages:
     def states(self, constant: list, *first: jax.Array) -> tuple[list, list]:
         """States that the observation needs: those with a derivative, and discrete ones."""
         inputs = self._constant + self._inputs(STATES)
-        found = self._evaluate(STATES, inputs, self._states + self._discrete, [*constant, *first])
-        return found[: len(self._states)], found[len(self._states) :]
+        values = self._evaluate(STATES, inputs, self._states + self._discrete, [*constant, *first])
+        return values[: len(self._states)], values[len(self._states) :]
 
     def observation(
         self, constant: list, states: list, discrete: list, *second: jax.Array

@@ -233,8 +233,8 @@ def read_header(path: Path) -> dict[str, Any]:
 
 def header_of(path: Path, file: h5py.File) -> dict[str, Any]:
     """`read_header` of a file that is open."""
-    header = file.attrs.get("bayesdcm")
-    if header is None:
+    text = file.attrs.get("bayesdcm")
+    if text is None:
         if GROUP in file:
             raise ValueError(
                 f"path: {str(path)!r} is of an earlier version, whose files held no model and "
@@ -244,12 +244,12 @@ def header_of(path: Path, file: h5py.File) -> dict[str, Any]:
         raise ValueError(
             f"path: {str(path)!r} holds no fit of bayesdcm; give a file written by Fit.save"
         )
-    found = json.loads(header)
-    if found["format"] != FORMAT:
+    header = json.loads(text)
+    if header["format"] != FORMAT:
         raise ValueError(
-            f"path: {str(path)!r} has format {found['format']}, this version reads {FORMAT}"
+            f"path: {str(path)!r} has format {header['format']}, this version reads {FORMAT}"
         )
-    return found
+    return header
 
 
 def not_a_fit(path: Path, error: Exception) -> ValueError:

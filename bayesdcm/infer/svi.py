@@ -159,16 +159,16 @@ def _svi(
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
-def _start(source: Any, sites: Layout, settings: tuple, key: jax.Array, *rest: Any) -> Any:
-    svi, _ = _svi(source, sites, settings, *rest)
+def _start(source: Any, sites: Layout, settings: tuple, key: jax.Array, *given: Any) -> Any:
+    svi, _ = _svi(source, sites, settings, *given)
     return svi.init(key)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
 def _block(
-    source: Any, sites: Layout, settings: tuple, key: jax.Array, state: Any, *rest: Any
+    source: Any, sites: Layout, settings: tuple, key: jax.Array, state: Any, *given: Any
 ) -> tuple[Any, jax.Array]:
-    svi, _ = _svi(source, sites, settings, *rest)
+    svi, _ = _svi(source, sites, settings, *given)
     # The guide's prototype is built by init; its result is unused.
     svi.init(key)
 
@@ -186,32 +186,32 @@ def _draw(
     key: jax.Array,
     state: Any,
     keys: jax.Array,
-    *rest: Any,
+    *given: Any,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Draws of the fitted guide, their density, and the log joint density there."""
-    svi, guide = _svi(source, sites, settings, *rest)
+    svi, guide = _svi(source, sites, settings, *given)
     svi.init(key)
     parameters = svi.get_params(state)
-    prepared, centre, factor = rest
+    prepared, centre, factor = given
 
     if settings[0] == "laplace":
         posterior = guide.get_posterior(parameters)
 
-        def one(key: jax.Array) -> tuple:
+        def draw(key: jax.Array) -> tuple:
             z = posterior.sample(key)
             return z, posterior.log_prob(z)
     else:
 
-        def one(key: jax.Array) -> tuple:
+        def draw(key: jax.Array) -> tuple:
             seeded = numpyro.handlers.seed(guide, key)
-            found = numpyro.handlers.trace(
+            traced = numpyro.handlers.trace(
                 numpyro.handlers.substitute(seeded, data=parameters)
             ).get_trace()
-            latent = {n: s["value"] for n, s in found.items() if s["type"] == "sample"}
+            latent = {n: s["value"] for n, s in traced.items() if s["type"] == "sample"}
             log_q, _ = log_density(guide, (), {}, {**parameters, **latent})
             return latent["z"], log_q
 
-    z, log_q = jax.vmap(one)(keys)
+    z, log_q = jax.vmap(draw)(keys)
     flat = centre + z @ factor.T
     program = source.bind(prepared)
     joint = map_rows(lambda v: log_joint(program, sites, v), flat, at_most=32)

@@ -118,12 +118,12 @@ class Laplace(Method):
         for place, optima in invert_all(static, prepared, starts, side_by_side):
             yield batch.keys[place], attempt(_posterior, tasks[place], static, optima)
 
-    def posterior(self, found: dict[str, Any], seed: int) -> Posterior:
+    def posterior(self, optimum: dict[str, Any], seed: int) -> Posterior:
         """The posterior of an optimum.
 
         Parameters
         ----------
-        found : dict
+        optimum : dict
             From `find_optimum`.
         seed : int
             Of the draws from the posterior.
@@ -133,7 +133,7 @@ class Laplace(Method):
         Posterior
             With the record of the run.
         """
-        result = found["result"]
+        result = optimum["result"]
         n = int(result.n_iterations)
         status = {
             "converged": bool(result.converged) and not bool(result.failed),
@@ -142,8 +142,8 @@ class Laplace(Method):
             "accuracy": float(result.accuracy),
             "complexity": float(result.complexity),
         }
-        if found.get("search"):
-            status["search"] = found["search"]
+        if optimum.get("search"):
+            status["search"] = optimum["search"]
         if status["recoveries"]:
             logger.warning(
                 "variational Laplace: the trajectory diverged %d time(s) and a shorter step was "
@@ -153,13 +153,13 @@ class Laplace(Method):
         trace = {name: values[:n] for name, values in result.trace.items()}
         return Posterior(
             self,
-            gaussian=(found["mean"], found["covariance"]),
+            gaussian=(optimum["mean"], optimum["covariance"]),
             n_draws=self.draws,
             seed=seed,
             log_evidence=float(result.free_energy),
-            trace=trace | {"starts_free_energy": found["free_energies"]},
+            trace=trace | {"starts_free_energy": optimum["free_energies"]},
             status=status,
-            optima=found["optima"],
+            optima=optimum["optima"],
         )
 
     def check(self, fit: Any, problems: list[str], facts: dict[str, Any]) -> None:
@@ -321,14 +321,14 @@ def gaussian_start(
     The model's own, where it has a method ``gaussian_start(prepared)`` that gives mean and
     covariance over the flat vector; else variational Laplace, else the prior's moments.
     """
-    own = getattr(getattr(problem.source, "model", None), "gaussian_start", None)
-    if own is not None:
+    model_start = getattr(getattr(problem.source, "model", None), "gaussian_start", None)
+    if model_start is not None:
         if starts is not None and (np.ndim(starts) or starts != 1):
             raise ValueError(f"starts must be 1 for a model that has its own start, got {starts!r}")
-        return *own(problem.prepared), None
+        return *model_start(problem.prepared), None
     if not problem.sites.foreign:
-        found = find_optimum(problem, starts, seed)
-        return found["mean"], found["covariance"], found["search"]
+        optimum = find_optimum(problem, starts, seed)
+        return optimum["mean"], optimum["covariance"], optimum["search"]
     faults = invalid_distributions(problem.source.bind(problem.prepared))
     if faults:
         raise ValueError("; ".join(faults))
