@@ -25,9 +25,11 @@ from scipy.optimize import brentq
 from scipy.special import expit, log_expit, logsumexp
 
 from bayesdcm.compare.estimate import (
+    FEWEST_DRAWS,
     Evidence,
     Target,
     effective_draws,
+    large_error,
     relative_variance,
 )
 from bayesdcm.infer.problem import Problem
@@ -35,8 +37,7 @@ from bayesdcm.infer.problem import Problem
 # Draws that each half must have for each parameter, so that its covariance says something.
 DRAWS_A_PARAMETER = 3
 # When an estimate is not to be trusted.
-LARGEST_ERROR, FEWEST_DRAWS, SMALLEST_OVERLAP = 0.2, 100, 0.02
-DISAGREEMENT = 4.0
+SMALLEST_OVERLAP, DISAGREEMENT = 0.02, 4.0
 
 
 class Bridge(NamedTuple):
@@ -113,8 +114,8 @@ def optimal_bridge(posterior: NDArray, proposal: NDArray) -> Bridge:
         counts = np.log(posterior.size * (1 - share)) - np.log(len(proposal) * share)
         return float(of_posterior - of_proposal - counts)
 
-    everything = np.concatenate([posterior.ravel(), reached])
-    low, high = everything.min() - 50.0, everything.max() + 50.0
+    ratios = np.concatenate([posterior.ravel(), reached])
+    low, high = ratios.min() - 50.0, ratios.max() + 50.0
     log_ratio = brentq(difference, low, high, xtol=1e-10)
     of_posterior = expit(log_ratio - posterior - odds) / (1 - share)
     of_proposal = expit(proposal - log_ratio + odds) / share
@@ -288,12 +289,7 @@ def bridge_sampling(
 
 
 def _problems(halves: NDArray, error: float, details: dict) -> tuple[str, ...]:
-    problems = []
-    if not error <= LARGEST_ERROR:
-        problems.append(
-            f"The standard error is {error:.2f} nat (should be at most {LARGEST_ERROR}). Raise "
-            "draws, or give warp=True where the posterior is skewed."
-        )
+    problems = large_error(error, "Raise draws, or give warp=True where the posterior is skewed.")
     if min(details["effective_draws"]) < FEWEST_DRAWS:
         problems.append(
             f"Half of the draws are worth {min(details['effective_draws']):.0f} independent ones "

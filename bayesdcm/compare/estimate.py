@@ -21,6 +21,8 @@ from bayesdcm.infer.threads import map_rows, single_threaded_linear_algebra
 
 # Points are evaluated in parts of one size, so that any number of them is compiled once.
 BATCH, PART = 32, 256
+# When an estimate is not to be trusted.
+LARGEST_ERROR, FEWEST_DRAWS = 0.2, 100
 
 
 @dataclass(frozen=True)
@@ -232,6 +234,13 @@ def log_priors(problem: Problem, points: NDArray) -> NDArray[np.float64]:
     return _in_parts(
         lambda part: _log_priors(problem.source, problem.sites, problem.prepared, part), points
     )
+
+
+def large_error(error: float, remedy: str) -> list[str]:
+    """A sentence where a standard error is too large, and what to do about it."""
+    if error <= LARGEST_ERROR:
+        return []
+    return [f"The standard error is {error:.2f} nat (should be at most {LARGEST_ERROR}). {remedy}"]
 
 
 def effective_draws(values: NDArray) -> float:

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
-from bayesdcm.compare.bridge import LARGEST_ERROR, bridge_sampling
-from bayesdcm.compare.estimate import Evidence, Target, log_joints
+from bayesdcm.compare.bridge import bridge_sampling
+from bayesdcm.compare.estimate import Evidence, Target, large_error, log_joints
 from bayesdcm.compare.thermodynamic import thermodynamic_integration
 from bayesdcm.infer import arviz_adapter
 from bayesdcm.infer.results import Fit
@@ -181,11 +181,7 @@ def importance_sampling(log_weights: NDArray) -> Evidence:
             f"{PARETO_LIMIT}): the approximation differs from the posterior, and the standard "
             "error is too small. Use fit(..., method='nuts') and bridge sampling."
         )
-    if not error <= LARGEST_ERROR:
-        problems.append(
-            f"The standard error is {error:.2f} nat (should be at most {LARGEST_ERROR}). Raise "
-            "draws."
-        )
+    problems += large_error(error, "Raise draws.")
     details = {
         "pareto_k": shape,
         "effective_draws": effective,

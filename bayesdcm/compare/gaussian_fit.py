@@ -33,6 +33,13 @@ class GaussianFit(NamedTuple):
     prior_mean: NDArray[np.float64]
     prior_covariance: NDArray[np.float64]
 
+    @property
+    def scaled(self) -> tuple[NDArray, NDArray, NDArray, NDArray]:
+        """Mean, covariance, prior mean and prior covariance of parameters over their unit."""
+        unit, square = self.unit, np.outer(self.unit, self.unit)
+        posterior = self.mean / unit, self.covariance / square
+        return *posterior, self.prior_mean / unit, self.prior_covariance / square
+
 
 def gaussian_of(fit: Fit) -> GaussianFit:
     """Posterior and prior of a fit by variational Laplace; raises where there are none.

@@ -286,24 +286,16 @@ def reduce(
     >>> bool(reduce(full, off=["slope"]).log_evidence > full.log_evidence)
     True
     """
-    _, unit, centre, covariance, prior_mean, prior_covariance = gaussian_of(fit)
+    gaussian = gaussian_of(fit)
     changed = prior_changes(fit.problem, off, priors or {})
     index = np.array(sorted(changed), int)
-    reduced_mean, reduced_covariance = prior_mean.copy(), prior_covariance.copy()
+    reduced_mean, reduced_covariance = gaussian.prior_mean.copy(), gaussian.prior_covariance.copy()
     reduced_covariance[index] = 0.0
     reduced_covariance[:, index] = 0.0
     for i, (mean, variance) in changed.items():
         reduced_mean[i], reduced_covariance[i, i] = mean, variance
-    square = np.outer(unit, unit)
-    reduced = _compiled(
-        centre / unit,
-        covariance / square,
-        prior_mean / unit,
-        prior_covariance / square,
-        reduced_mean / unit,
-        reduced_covariance / square,
-        0.0,
-    )
+    unit, square = gaussian.unit, np.outer(gaussian.unit, gaussian.unit)
+    reduced = _compiled(*gaussian.scaled, reduced_mean / unit, reduced_covariance / square, 0.0)
     fixed = [i for i in index if changed[i][1] == 0]
     centre, covariance = np.array(reduced.mean) * unit, np.array(reduced.covariance) * square
     centre[fixed] = reduced_mean[fixed]

@@ -398,12 +398,8 @@ def search_reduced(
     candidates = np.array(sorted(changes), int)
     absent = np.zeros(len(unit))
     absent[candidates] = [changes[i][0] for i in candidates]
-    square = np.outer(unit, unit)
     result = search_gaussian(
-        gaussian.mean / unit,
-        gaussian.covariance / square,
-        gaussian.prior_mean / unit,
-        gaussian.prior_covariance / square,
+        *gaussian.scaled,
         candidates,
         absent=absent / unit,
         exhaustive=int(exhaustive),

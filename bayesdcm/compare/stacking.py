@@ -447,12 +447,5 @@ def _mixed_density(modes: list[Fit], weights: NDArray, points: NDArray) -> NDArr
     """Log density of a mixture of Gaussians at points (points, size)."""
     if any(mode.posterior.gaussian is None for mode in modes):
         return None
-    parts = []
-    for mode, weight in zip(modes, weights, strict=True):
-        mean, covariance = mode.posterior.gaussian
-        factor = np.linalg.cholesky(covariance)
-        white = np.linalg.solve(factor, (points - mean).T)
-        log_scale = np.log(np.diagonal(factor)).sum() + len(mean) / 2 * np.log(2 * np.pi)
-        with np.errstate(divide="ignore"):
-            parts.append(np.log(weight) - log_scale - 0.5 * (white**2).sum(0))
-    return logsumexp(parts, axis=0)
+    densities = [replace(mode.posterior, draws=points[None]).density[0] for mode in modes]
+    return logsumexp(densities, axis=0, b=weights[:, None])

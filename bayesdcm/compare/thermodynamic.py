@@ -33,9 +33,12 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 
 from bayesdcm.compare.estimate import (
+    FEWEST_DRAWS,
+    LARGEST_ERROR,
     Evidence,
     Target,
     effective_draws,
+    large_error,
     log_joints,
     log_priors,
     log_target,
@@ -54,8 +57,7 @@ FIRST_DRAWS = 2000
 # of a turn about a normal density, give or take, which leaves little correlation.
 STEPS, LONGEST, SHORTEST = 5, 0.4, 1e-4
 TARGET_ACCEPT = 0.85
-# When an estimate is not to be trusted.
-LARGEST_ERROR, FEWEST_DRAWS = 0.2, 100
+# Integration and stepping stones may differ by so many standard errors.
 DISAGREEMENT = 4.0
 
 
@@ -164,12 +166,12 @@ def _chains(
     ladder: _Ladder,
     noise: _Noise,
 ) -> tuple[jax.Array, jax.Array]:
-    """All chains of all temperatures, in one batch."""
+    """All chains of all temperatures, in chain batch."""
 
-    def one(ladder: _Ladder, noise: _Noise) -> tuple[jax.Array, jax.Array]:
+    def chain(ladder: _Ladder, noise: _Noise) -> tuple[jax.Array, jax.Array]:
         return _chain(source, sites, collapsed, lengths, prepared, base, reference, ladder, noise)
 
-    over_chains: Callable = jax.vmap(one, in_axes=(None, 0))
+    over_chains: Callable = jax.vmap(chain, in_axes=(None, 0))
     return jax.vmap(over_chains)(ladder, noise)
 
 
@@ -376,12 +378,7 @@ def _integral(
 
 
 def _problems(integral: float, error: float, details: dict) -> tuple[str, ...]:
-    problems = []
-    if not error <= LARGEST_ERROR:
-        problems.append(
-            f"The standard error is {error:.2f} nat (should be at most {LARGEST_ERROR}). Raise "
-            "draws and temperatures."
-        )
+    problems = large_error(error, "Raise draws and temperatures.")
     fewest = int(np.argmin(details["effective_draws"]))
     if details["effective_draws"][fewest] < FEWEST_DRAWS:
         problems.append(

@@ -143,7 +143,7 @@ def alike(prepared: Sequence[Any]) -> list[Any]:
     list of pytree
         In the same order.
     """
-    trees = [jax.tree.flatten(each, is_leaf=_is_grid) for each in prepared]
+    trees = [jax.tree.flatten(subject, is_leaf=_is_grid) for subject in prepared]
     columns = list(zip(*(leaves for leaves, _ in trees), strict=True))
     columns = [_common(column) if _is_grid(column[0]) else column for column in columns]
     rows = zip(*columns, strict=True) if columns else [()] * len(trees)
@@ -182,7 +182,7 @@ def stack_prepared(prepared: Sequence[Any]) -> Any:
     >>> stack_prepared([{"y": np.zeros(3)}, {"y": np.ones(3)}])["y"].shape
     (2, 3)
     """
-    shapes = [shape_of(each) for each in prepared]
+    shapes = [shape_of(subject) for subject in prepared]
     for i, shape in enumerate(shapes):
         if shape != shapes[0]:
             raise ValueError(

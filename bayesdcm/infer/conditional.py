@@ -143,16 +143,16 @@ def _problem(program: Program, sites: Layout, start: _Point, one_sided: bool) ->
             component_log_precisions(observations),
         )
 
-    parts = Outputs(whole, *vectors)
-    stages = Stages(*parts.operations(0), (STATES, OBSERVATION, CONSTANT))
+    outputs = Outputs(whole, *vectors)
+    stages = Stages(*outputs.operations(0), (STATES, OBSERVATION, CONSTANT))
     n = len(start.parameters)
 
     def log_prior(z: jax.Array) -> jax.Array:
-        return parts.select(1)(z[:n], z[n:], start.log_precision)
+        return outputs.select(1)(z[:n], z[n:], start.log_precision)
 
     def hyperprior(point: _Point) -> tuple:
         def value(h: jax.Array) -> jax.Array:
-            return parts.select(2)(point.parameters, point.observer, h)
+            return outputs.select(2)(point.parameters, point.observer, h)
 
         slope = jax.grad(value)
         h = point.log_precision
@@ -161,7 +161,7 @@ def _problem(program: Program, sites: Layout, start: _Point, one_sided: bool) ->
     observations = list(evaluate(program, sites, jnp.concatenate(vectors)).observations.values())
     noise = noise_of(
         observations,
-        lambda h: parts.select(3)(start.parameters, start.observer, h),
+        lambda h: outputs.select(3)(start.parameters, start.observer, h),
         start.log_precision,
     )
     centre = jnp.concatenate(vectors[:2])

@@ -100,13 +100,13 @@ def check_chains(fit: Any, problems: list[str], facts: dict[str, Any]) -> None:
                 f"(should be at most {R_HAT_LIMIT}). Draw more, or look for several modes by "
                 "plotting the chains apart.",
             )
-    for name, what in (("ess_bulk", "the centre"), ("ess_tail", "the tails")):
+    for name, where in (("ess_bulk", "the centre"), ("ess_tail", "the tails")):
         facts[name] = float(table[name].min())
         if facts[name] < ESS_LIMIT:
             add(
                 problems,
                 "few effective draws",
-                f"The effective sample size for {what} of {table[name].idxmin()} is "
+                f"The effective sample size for {where} of {table[name].idxmin()} is "
                 f"{facts[name]:.0f} (should be at least {ESS_LIMIT}). Raise draws.",
             )
     facts["divergences"] = int(np.asarray(stats["diverging"]).sum())

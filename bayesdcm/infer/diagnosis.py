@@ -203,12 +203,12 @@ def _check_explained(fit: Any, problems: list[str], facts: dict[str, Any]) -> No
         # By column: region or channel mode, over times and conditions.
         axes = tuple(range(max(residual.ndim - 1, 1)))
         signal, noise = prediction.var(axis=axes), residual.var(axis=axes)
-        whole = np.atleast_1d(signal + noise)
-        if not whole.any():
+        variance = np.atleast_1d(signal + noise)
+        if not variance.any():
             # A single data point, or data without variance.
             continue
-        facts["explained_variance"] = np.atleast_1d(signal) / np.where(whole > 0, whole, 1.0)
-        total = float(signal.sum() / whole.sum())
+        facts["explained_variance"] = np.atleast_1d(signal) / np.where(variance > 0, variance, 1.0)
+        total = float(signal.sum() / variance.sum())
         if total < EXPLAINED_LIMIT:
             add(
                 problems,

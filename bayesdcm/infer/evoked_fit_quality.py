@@ -211,10 +211,10 @@ def autocorrelations(values: NDArray, n_lags: int) -> NDArray:
     [[-0.75], [0.5]]
     """
     centred = values - values.mean(axis=-2, keepdims=True)
-    whole = (centred**2).sum(axis=(-3, -2))
+    power = (centred**2).sum(axis=(-3, -2))
     n = centred.shape[-2]
     products = [
         (centred[..., lag:, :] * centred[..., : n - lag, :]).sum(axis=(-3, -2))
         for lag in range(1, n_lags + 1)
     ]
-    return np.stack(products, axis=-2) / np.where(whole > 0, whole, 1.0)[..., None, :]
+    return np.stack(products, axis=-2) / np.where(power > 0, power, 1.0)[..., None, :]

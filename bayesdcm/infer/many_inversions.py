@@ -107,18 +107,18 @@ def invert_all(
             yield i, errors[0] if errors else jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
 
 
-def _one(static: tuple, job: _Job) -> LaplaceResult:
+def _inverted(static: tuple, job: _Job) -> LaplaceResult:
     return jax.tree.map(np.asarray, run_laplace(*static, job.prepared, np.asarray(job.start)))
 
 
 def _on_threads(static: tuple, jobs: Sequence[_Job]) -> Iterator[Outcome]:
     # The first compiles; the threads then only run.
     for job in jobs[:1]:
-        yield job.key, attempt(_one, static, job)
+        yield job.key, attempt(_inverted, static, job)
     if len(jobs) < 2:
         return
     with ThreadPoolExecutor(n_cores()) as pool:
-        keys = {pool.submit(attempt, _one, static, job): job.key for job in jobs[1:]}
+        keys = {pool.submit(attempt, _inverted, static, job): job.key for job in jobs[1:]}
         try:
             for future in as_completed(keys):
                 yield keys[future], future.result()

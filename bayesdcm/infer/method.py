@@ -135,10 +135,10 @@ class Method(ABC):
         METHODS[name] = cls
 
     def __post_init__(self) -> None:
-        for each in fields(self):
-            value = getattr(self, each.name)
-            if each.metadata["check"] is not None and not (value is None and each.default is None):
-                each.metadata["check"](each.name, value)
+        for name, known in option_fields(type(self)).items():
+            value, check = getattr(self, name), known.metadata["check"]
+            if check is not None and not (value is None and known.default is None):
+                check(name, value)
 
     @abstractmethod
     def run(self, problem: Problem, seed: int, progress: bool) -> Posterior:
@@ -235,11 +235,12 @@ class Method(ABC):
 
     def options(self) -> dict[str, Any]:
         """Options that are not at their defaults, as JSON has them."""
-        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        values = {name: getattr(self, name) for name in option_fields(type(self))}
+        defaults = {name: known.default for name, known in option_fields(type(self)).items()}
         return {
-            each.name: _plain(values[each.name])
-            for each in fields(self)
-            if not (values[each.name] is each.default or _same(values[each.name], each.default))
+            name: _plain(value)
+            for name, value in values.items()
+            if not (value is defaults[name] or _same(value, defaults[name]))
         }
 
 
@@ -248,7 +249,7 @@ METHODS: dict[str, type[Method]] = {}
 
 def option_fields(method: type[Method]) -> dict[str, Field]:
     """The options of a method by name."""
-    return {each.name: each for each in fields(method)}
+    return {known.name: known for known in fields(method)}
 
 
 def as_method(method: Any, options: Mapping[str, Any]) -> Method:

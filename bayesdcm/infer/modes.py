@@ -56,8 +56,8 @@ def distinct_optima(
     return kept
 
 
-def _distance(shift: NDArray, one: NDArray, two: NDArray) -> float:
-    return float(np.sqrt(shift @ np.linalg.solve((one + two) / 2, shift)))
+def _distance(shift: NDArray, covariance: NDArray, other: NDArray) -> float:
+    return float(np.sqrt(shift @ np.linalg.solve((covariance + other) / 2, shift)))
 
 
 def chain_groups(draws: NDArray, same_place: float = SAME_PLACE) -> list[list[int]]:

@@ -279,7 +279,7 @@ def _block(
 
 
 def _over_chains(function: Callable) -> Callable:
-    def many(
+    def over_chains(
         source: Any, sites: Layout, settings: Settings, prepared: Any, centre: Any, factor: Any,
         *states: Any,
     ) -> Any:  # fmt: skip
@@ -287,7 +287,7 @@ def _over_chains(function: Callable) -> Callable:
             *states
         )
 
-    return many
+    return over_chains
 
 
 # A chain begins once.

@@ -173,8 +173,10 @@ class PlainWriter:
 
 def _given_fields(value: Any) -> dict[str, Any]:
     """Fields that the constructor takes and that are not at their defaults."""
-    taken = {each.name: (getattr(value, each.name), each) for each in fields(value) if each.init}
-    return {name: given for name, (given, each) in taken.items() if given is not each.default}
+    taken = {
+        entry.name: (getattr(value, entry.name), entry) for entry in fields(value) if entry.init
+    }
+    return {name: given for name, (given, entry) in taken.items() if given is not entry.default}
 
 
 def from_plain(plain: Any, arrays: Mapping[str, NDArray]) -> Any:

@@ -230,22 +230,14 @@ def _model_problem(model: Any, data: Any, coordinates: Any) -> Problem:
         model.dims(),
         model.coords(data),
         model.constants(data),
-        partial(_restore, model, data),
-        partial(_arrange, model, data),
+        lambda values: model.restore(values, data),
+        lambda values: model.arrange(values, data),
         model.observed_site,
         repr(model),
         model.facts() if hasattr(model, "facts") else Facts(),
         model,
         data,
     )
-
-
-def _restore(model: Any, data: Any, values: NDArray) -> NDArray:
-    return model.restore(values, data)
-
-
-def _arrange(model: Any, data: Any, values: NDArray) -> NDArray:
-    return model.arrange(values, data)
 
 
 def _plain_labels(name: str, shape: tuple[int, ...]) -> list[str]:

@@ -81,16 +81,16 @@ def left_over(residual: NDArray, times: NDArray, constants: xr.Dataset) -> LeftO
     responses = canonical_responses(
         constants["inputs"].to_numpy(), constants["microtime"].to_numpy(), times
     )
-    everything = _basis(np.column_stack([confounds, *responses]))
+    spanned = _basis(np.column_stack([confounds, *responses]))
     unconfounded = residual - confounds @ (confounds.T @ residual)
-    white = residual - everything @ (everything.T @ residual)
-    correlation, white_p = _autocorrelation(white, everything)
+    white = residual - spanned @ (spanned.T @ residual)
+    correlation, white_p = _autocorrelation(white, spanned)
     share = np.zeros((len(responses), residual.shape[1]))
     input_p = np.ones_like(share)
     for j in range(residual.shape[1]):
         # Noise that is correlated for other reasons must not pass for responses.
-        whole = _whitened(np.column_stack([residual[:, [j]], confounds]), correlation[j])
-        data, nuisance = whole[:, 0], _basis(whole[:, 1:])
+        whitened = _whitened(np.column_stack([residual[:, [j]], confounds]), correlation[j])
+        data, nuisance = whitened[:, 0], _basis(whitened[:, 1:])
         for i, response in enumerate(responses):
             share[i, j], input_p[i, j] = _share(data, nuisance, _whitened(response, correlation[j]))
     return LeftOver(share, input_p, correlation, white_p, unconfounded.std(0))

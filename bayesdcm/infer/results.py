@@ -159,9 +159,13 @@ class Fit:
     @cached_property
     def _draws_by_site(self) -> dict[str, NDArray]:
         """Values of all sites, each (chains, draws, ...)."""
-        sample = self.posterior.sample
-        flat = site_values(self.problem, sample.reshape(-1, sample.shape[-1]))
-        return {name: v.reshape(*sample.shape[:2], *v.shape[1:]) for name, v in flat.items()}
+        flat = self.posterior.sample.reshape(-1, self.posterior.sample.shape[-1])
+        return self._by_chain(site_values(self.problem, flat))
+
+    def _by_chain(self, values: Mapping[str, NDArray]) -> dict[str, NDArray]:
+        """Arrays (all draws, ...) with axes of chains and draws."""
+        shape = self.posterior.sample.shape[:2]
+        return {name: array.reshape(*shape, *array.shape[1:]) for name, array in values.items()}
 
     @worked_out
     def _moments(self) -> tuple[dict[str, NDArray], dict[str, NDArray]]:
@@ -227,7 +231,7 @@ class Fit:
         return self._moments[1]
 
     @cached_property
-    def _entries(self) -> pd.DataFrame | NDArray:
+    def _entries(self) -> NDArray:
         """Draws of all sampled entries, shape (chains, draws, entries)."""
         parts = [
             self._draws_by_site[site.name].reshape(*self.posterior.sample.shape[:2], -1)
@@ -255,25 +259,20 @@ class Fit:
         ``NAME_fitted``, in the units of the data.
         """
         problem, posterior = self.problem, self.posterior
-        sample = posterior.sample
-        shape = sample.shape[:2]
-        evaluated = predictive(problem, sample.reshape(-1, sample.shape[-1]), posterior.seed)
-
-        def stacked(values: Mapping[str, NDArray]) -> dict[str, NDArray]:
-            return {name: v.reshape(*shape, *v.shape[1:]) for name, v in values.items()}
-
-        statistics = dict(posterior.statistics) or stacked(evaluated["stats"])
+        flat = posterior.sample.reshape(-1, posterior.sample.shape[-1])
+        evaluated = predictive(problem, flat, posterior.seed)
+        statistics = dict(posterior.statistics) or self._by_chain(evaluated["stats"])
         if posterior.density is not None:
             statistics["log_q"] = posterior.density
         prior = prior_sample(problem, PRIOR_DRAWS, posterior.seed)
         prior_values = {k: v[None] for k, v in site_values(problem, prior).items()}
         dims = _dims(problem)
         coords = dict(problem.coords)
-        restored = in_data_units(problem, stacked(evaluated["predictive"]))
+        restored = in_data_units(problem, self._by_chain(evaluated["predictive"]))
         observed = in_data_units(problem, observed_values(problem))
         likelihood = {
             name: problem.arrange(value) if is_restored(problem, name) else value
-            for name, value in stacked(evaluated["likelihood"]).items()
+            for name, value in self._by_chain(evaluated["likelihood"]).items()
         }
         groups = {
             "posterior": (_shown(self._draws_by_site), ("chain", "draw")),

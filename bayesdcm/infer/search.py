@@ -190,13 +190,13 @@ def explained_elsewhere(residual: NDArray, others: NDArray, n_confounds: int = 0
         size = np.linalg.norm(change, axis=0)
         change = change[:, size > 0] / size[size > 0]
         basis = np.linalg.svd(change, full_matrices=False)[0][:, :COMPONENTS]
-        whole = float(residual[:, column] @ residual[:, column])
-        part = float(((basis.T @ residual[:, column]) ** 2).sum())
+        total = float(residual[:, column] @ residual[:, column])
+        within = float(((basis.T @ residual[:, column]) ** 2).sum())
         k = basis.shape[1]
-        if not k or part >= whole:
+        if not k or within >= total:
             continue
-        ratio = (part / k) / ((whole - part) / freedom)
-        share = 1 - (whole - part) / whole * (freedom + k) / freedom
+        ratio = (within / k) / ((total - within) / freedom)
+        share = 1 - (total - within) / total * (freedom + k) / freedom
         explained[column] = share > SHARE and stats.f.sf(ratio, k, freedom) < SIGNIFICANT / columns
     return explained
 

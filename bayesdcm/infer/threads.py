@@ -111,7 +111,7 @@ def _multiplications(jaxpr: Any) -> int:
             shapes = [variable.aval.shape for variable in equation.invars]
             largest = max(largest, *(prod(shape) * max(shape[-2:]) for shape in shapes))
         for parameter in jax.tree.leaves(
-            list(equation.params.values()), is_leaf=lambda each: hasattr(each, "eqns")
+            list(equation.params.values()), is_leaf=lambda node: hasattr(node, "eqns")
         ):
             inner = getattr(parameter, "jaxpr", parameter)
             if hasattr(inner, "eqns"):
