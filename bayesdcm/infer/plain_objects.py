@@ -173,10 +173,9 @@ class PlainWriter:
 
 def _given_fields(value: Any) -> dict[str, Any]:
     """Fields that the constructor takes and that are not at their defaults."""
-    taken = {
-        entry.name: (getattr(value, entry.name), entry) for entry in fields(value) if entry.init
-    }
-    return {name: given for name, (given, entry) in taken.items() if given is not entry.default}
+    taken = {field.name: field.default for field in fields(value) if field.init}
+    values = {name: getattr(value, name) for name in taken}
+    return {name: given for name, given in values.items() if given is not taken[name]}
 
 
 def from_plain(plain: Any, arrays: Mapping[str, NDArray]) -> Any:

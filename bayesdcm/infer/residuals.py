@@ -226,13 +226,13 @@ def check_residuals(
     residual = signal.to_numpy() - prediction
     regions = [str(name) for name in signal["region"].to_numpy()]
     inputs = [str(name) for name in constants["input"].to_numpy()]
-    remains = left_over(residual, signal["time"].to_numpy(), constants)
-    facts["input_share"], facts["residual_sd"] = remains.share, remains.sd
-    facts["residual_correlation"] = remains.correlation
-    _check_responses(remains, regions, inputs, problems)
-    coloured = [j for j in range(len(regions)) if remains.white_p[j] < WHITE_LEVEL / len(regions)]
+    left = left_over(residual, signal["time"].to_numpy(), constants)
+    facts["input_share"], facts["residual_sd"] = left.share, left.sd
+    facts["residual_correlation"] = left.correlation
+    _check_responses(left, regions, inputs, problems)
+    coloured = [j for j in range(len(regions)) if left.white_p[j] < WHITE_LEVEL / len(regions)]
     if coloured:
-        names = [f"{regions[j]} ({remains.correlation[j]:+.2f} at one scan)" for j in coloured]
+        names = [f"{regions[j]} ({left.correlation[j]:+.2f} at one scan)" for j in coloured]
         add(
             problems,
             "residuals not white",
@@ -240,18 +240,18 @@ def check_residuals(
             "it to be: intervals are too narrow. Look at bayesdcm.plot.plot_residuals; remove slow "
             "drifts by confounds, and check timing and the structure of the model.",
         )
-    _check_regions(remains, regions, facts["explained_variance"], problems)
+    _check_regions(left, regions, facts["explained_variance"], problems)
 
 
 def _check_responses(
-    remains: LeftOver, regions: list[str], inputs: list[str], problems: list[str]
+    left: LeftOver, regions: list[str], inputs: list[str], problems: list[str]
 ) -> None:
-    level = INPUT_LEVEL / max(remains.input_p.size, 1)
+    level = INPUT_LEVEL / max(left.input_p.size, 1)
     names = []
     for j, region in enumerate(regions):
-        if len(inputs) and remains.input_p[:, j].min() < level:
-            i = int(remains.share[:, j].argmax())
-            share = 100 * remains.share[i, j]
+        if len(inputs) and left.input_p[:, j].min() < level:
+            i = int(left.share[:, j].argmax())
+            share = 100 * left.share[i, j]
             names.append(f"in {region} {share:.0f} % of its variance follows {inputs[i]}")
     if names:
         add(
@@ -263,13 +263,11 @@ def _check_responses(
         )
 
 
-def _check_regions(
-    remains: LeftOver, regions: list[str], explained: Any, problems: list[str]
-) -> None:
+def _check_regions(left: LeftOver, regions: list[str], explained: Any, problems: list[str]) -> None:
     well = explained >= WELL_EXPLAINED
     if not well.any():
         return
-    large = remains.sd > LARGE_RESIDUAL * np.median(remains.sd[well])
+    large = left.sd > LARGE_RESIDUAL * np.median(left.sd[well])
     bad = (explained < BADLY_EXPLAINED) & large
     if not bad.any():
         return
