@@ -142,7 +142,8 @@ def operators():
 
     def expansion(parameters, step):
         n, m = np.shape(parameters["C"])
-        model = Bilinear(*(parameters.get(name) for name in "ABCD"))
+        switches = (parameters.get(name) for name in "ABCD")
+        model = Bilinear(*(v if v is None else np.ones_like(v) for v in switches))
 
         @jax.jit
         def flow(x, u):

@@ -89,7 +89,7 @@ def test_options_reach_the_method(run, study, fitted):
     assert done.stderr == ""
     assert "r_hat" in done.stdout
     run("fit", study.path, "--method", "nuts", "--starts", 4)
-    assert fitted.pop()[1:] == ("nuts", {"seed": 0, "progress": False, "starts": 4})
+    assert fitted.pop()[1:] == ("nuts", {"seed": 0, "progress": True, "starts": 4})
     done = run("fit", study.path, "--method", "svi", "--guide", "mean_field", "--steps", 50)
     assert fitted[1][2]["guide"] == "mean_field" and fitted[1][2]["steps"] == 50
     assert "evidence lower bound" in done.stdout
