@@ -19,7 +19,7 @@ from bayesdcm.integrate.cascade import Cascade, propagators, trajectory
 from bayesdcm.integrate.grid import TimeGrid, at_samples
 from bayesdcm.neural.base import Parameters
 from bayesdcm.observe import balloon
-from bayesdcm.observe.venous import VenousSlopes, venous_response, venous_slopes
+from bayesdcm.observe.venous import VenousSlopes, venous_course, venous_response, venous_slopes
 
 TAYLOR_ORDER = 8
 # Longest step of the nonlinear part, s; order and step together keep the error near 1e-5 of the
@@ -79,7 +79,7 @@ def _venous_course(
 ) -> tuple[jax.Array, jax.Array]:
     """Volume and deoxyhaemoglobin at all points of the grid, each (steps + 1, regions)."""
     _, h, activity = _from_rest(*_steps_and_rows(neuronal, drive, decay, grid), grid)
-    return venous_response(_flow(activity, h, decay), _durations(grid), tau)[:2]
+    return venous_course(_flow(activity, h, decay), _durations(grid), tau)
 
 
 @_venous_course.defjvp

@@ -177,6 +177,45 @@ def venous_response(
     return v, q, VenousSeries(volume, outflow, clearance, delivery, slope, gain, by_source)
 
 
+def venous_course(flow: Series, duration: jax.Array, tau: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Volume and deoxyhaemoglobin of `venous_response`, without what derivatives need.
+
+    Coefficients are worked out step by step and not kept: those of all steps, of several series
+    side by side, do not fit the caches of a core.
+
+    Parameters
+    ----------
+    flow, duration, tau
+        As in `venous_response`.
+
+    Returns
+    -------
+    v, q : jax.Array
+        Relative to rest, each (steps + 1, regions).
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> v, q = venous_course([jnp.ones((3, 1))], jnp.full((3, 1), 0.5), jnp.full(1, 2.0))
+    >>> q.ravel().tolist()
+    [1.0, 1.0, 1.0, 1.0]
+    """
+
+    def advance(state: tuple, step: tuple) -> tuple:
+        v, q = state
+        coefficients, width = step
+        volume, outflow = volume_series(v, coefficients, tau)
+        delivery, _ = delivery_series(coefficients)
+        content = relaxation(quotient(outflow, volume), delivery, q, tau)
+        ends = power_series.evaluate(volume, width), power_series.evaluate(content, width)
+        return ends, state
+
+    rest = jnp.ones_like(tau)
+    ends, starts = jax.lax.scan(advance, (rest, rest), (flow, duration))
+    v, q = (jnp.concatenate([s, end[None]]) for s, end in zip(starts, ends, strict=True))
+    return v, q
+
+
 class VenousSlopes(NamedTuple):
     """Derivatives of volume and deoxyhaemoglobin at the end of a step, each (steps, regions).
 
