@@ -79,8 +79,8 @@ def _check(table: Any, limit: int) -> None:
         )
     missing = [name for name in COLUMNS if name not in table]
     if missing or table.empty:
-        found = f"lacks {', '.join(map(repr, missing))}" if missing else "is empty"
-        raise ValueError(f"table must be what compare_posteriors returned, but it {found}")
+        fault = f"lacks {', '.join(map(repr, missing))}" if missing else "is empty"
+        raise ValueError(f"table must be what compare_posteriors returned, but it {fault}")
     check_limit(limit)
 
 

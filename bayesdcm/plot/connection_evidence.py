@@ -16,9 +16,15 @@ from matplotlib.patches import Patch, Rectangle
 
 from bayesdcm.plot.group_effects import covariate_title
 from bayesdcm.plot.labels import INPUTS, chosen, in_order, parsed
-from bayesdcm.plot.style import INK, MUTED, PALE, heading, legend, share_text
+from bayesdcm.plot.style import HATCHED, MUTED, heading, ink_on, legend, share_text
 
-HATCH, UNASKED, PRUNED = "#dedede", "#ffffff", "#f5efe6"
+EDGE = "#c4c4c4"
+# Cells without a probability.
+LOOKS: dict[str, dict[str, Any]] = {
+    "absent": HATCHED,
+    "pruned": {"facecolor": "#f5efe6", "edgecolor": EDGE},
+    "not searched": {"facecolor": "#ffffff", "edgecolor": EDGE, "linestyle": ":"},
+}
 
 
 class _Panel(NamedTuple):
@@ -148,31 +154,24 @@ def _panels(probability: pd.Series, pruned: set[str]) -> list[_Panel]:
             by_row.setdefault(labels[i].places[-2], []).append(labels[i].places[-1])
         squares += [list(by_row), *by_row.values()]
     regions = in_order(squares)
-    found = []
+    panels = []
     for (site, kind), members in groups.items():
         values = probability.iloc[members]
         gone = [str(label) in pruned for label in values.index]
         if not (np.isfinite(values.to_numpy(float)) | gone).any():
             continue
-        places = [labels[i].places for i in members]
+        places = [(*labels[i].places[-2:], "")[:2] for i in members]
+        entries = {place: float(value) for place, value in zip(places, values, strict=True)}
+        off = {place for place, out in zip(places, gone, strict=True) if out}
+        rows = list(dict.fromkeys(row for row, _ in places))
+        columns, column_word = list(dict.fromkeys(column for _, column in places)), ""
+        if columns != [""]:
+            rows = regions if set(rows) <= set(regions) else in_order([regions, rows])
+            column_word = "input" if site in INPUTS else "from"
+            columns = columns if site in INPUTS else regions
         title = f"{site} ({kind})" if kind else site
-        if len(places[0]) == 1:
-            names = list(dict.fromkeys(place[0] for place in places))
-            entries = {(p[0], ""): float(v) for p, v in zip(places, values, strict=True)}
-            off = {(p[0], "") for p, out in zip(places, gone, strict=True) if out}
-            found.append(_Panel(title, names, [""], "", entries, off))
-            continue
-        entries = {(p[-2], p[-1]): float(v) for p, v in zip(places, values, strict=True)}
-        columns = list(dict.fromkeys(p[-1] for p in places)) if site in INPUTS else regions
-        rows = regions or list(dict.fromkeys(p[-2] for p in places))
-        rows = rows if {p[-2] for p in places} <= set(rows) else in_order(
-            [rows, [p[-2] for p in places]]
-        )  # fmt: skip
-        off = {(p[-2], p[-1]) for p, out in zip(places, gone, strict=True) if out}
-        found.append(
-            _Panel(title, rows, columns, "input" if site in INPUTS else "from", entries, off)
-        )
-    return found
+        panels.append(_Panel(title, rows, columns, column_word, entries, off))
+    return panels
 
 
 def _new_figure(rows: list[list[_Panel]]) -> Figure:
@@ -187,31 +186,25 @@ def _new_figure(rows: list[list[_Panel]]) -> Figure:
 
 def _draw(ax: Axes, panel: _Panel, shades: Any, least: float) -> set[str]:
     """Draw a matrix; whether some entries were pruned or not searched."""
-    marks: set[str] = set()
-    for i, row in enumerate(panel.rows):
-        for j, column in enumerate(panel.columns):
-            value = panel.probability.get((row, column))
-            corner = (j - 0.47, i - 0.47)
-            if value is None:
-                ax.add_patch(Rectangle(corner, 0.94, 0.94, facecolor=PALE, edgecolor=HATCH,
-                                       hatch="////", linewidth=0))  # fmt: skip
-                continue
-            if (row, column) in panel.pruned:
-                marks.add("pruned")
-                ax.add_patch(Rectangle(corner, 0.94, 0.94, facecolor=PRUNED, edgecolor="#c4c4c4",
-                                       linewidth=0.6))  # fmt: skip
-                ax.text(j, i, "off", ha="center", va="center", color=MUTED, fontsize=8)
-                continue
-            if not np.isfinite(value):
-                marks.add("not searched")
-                ax.add_patch(Rectangle(corner, 0.94, 0.94, facecolor=UNASKED, edgecolor="#c4c4c4",
-                                       linewidth=0.8, linestyle=":"))  # fmt: skip
-                continue
+    marks = set()
+    for i, j in np.ndindex(len(panel.rows), len(panel.columns)):
+        entry = (panel.rows[i], panel.columns[j])
+        value = panel.probability.get(entry)
+        mark, look, text, ink, linewidth = "", {"edgecolor": EDGE}, "", MUTED, 0.6
+        if value is None:
+            mark, linewidth = "absent", 0.0
+        elif entry in panel.pruned:
+            mark, text = "pruned", "off"
+        elif not np.isfinite(value):
+            mark, linewidth = "not searched", 0.8
+        else:
             tint = shades((value - least) / (1 - least))
-            ax.add_patch(Rectangle(corner, 0.94, 0.94, facecolor=tint, edgecolor="#c4c4c4",
-                                   linewidth=0.6))  # fmt: skip
-            ink = "white" if np.dot(tint[:3], [0.299, 0.587, 0.114]) < 0.5 else INK
-            ax.text(j, i, share_text(value), ha="center", va="center", color=ink, fontsize=8)
+            look["facecolor"], text, ink = tint, share_text(value), ink_on(tint)
+        marks.add(mark)
+        corner = (j - 0.47, i - 0.47)
+        ax.add_patch(Rectangle(corner, 0.94, 0.94, linewidth=linewidth, **LOOKS.get(mark, look)))
+        if text:
+            ax.text(j, i, text, ha="center", va="center", color=ink, fontsize=8)
     ax.set_xlim(-0.5, len(panel.columns) - 0.5)
     ax.set_ylim(len(panel.rows) - 0.5, -0.5)
     ax.set_aspect("equal")
@@ -244,13 +237,7 @@ def _explain(figure: Figure | SubFigure, search: Any, sign: bool, marks: set[str
     else:
         title = "Probability that connections are there"
     heading(figure, title)
-    handles = [Patch(facecolor=PALE, edgecolor=HATCH, hatch="////", label="no such parameter")]
-    if "pruned" in marks:
-        handles.append(
-            Patch(facecolor=PRUNED, edgecolor="#c4c4c4", label="pruned before the last set")
-        )
-    if "not searched" in marks:
-        handles.append(
-            Patch(facecolor=UNASKED, edgecolor="#c4c4c4", linestyle=":", label="not searched")
-        )
-    legend(figure, handles)
+    labels = {"absent": "no such parameter", "pruned": "pruned before the last set",
+              "not searched": "not searched"}  # fmt: skip
+    shown = [mark for mark in labels if mark in marks | {"absent"}]
+    legend(figure, [Patch(label=labels[mark], **LOOKS[mark]) for mark in shown])

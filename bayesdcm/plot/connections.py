@@ -63,6 +63,16 @@ class Connection:
         """Whether it acts within a node."""
         return self.to == self.source
 
+    @property
+    def family(self) -> str:
+        """First word of its kind, such as ``"forward"``."""
+        return self.kind.partition(" ")[0]
+
+    @property
+    def varies(self) -> bool:
+        """Whether conditions have factors of their own."""
+        return bool(self.changes) and self.by_condition is not None
+
 
 @dataclass(frozen=True, eq=False)
 class Connections:
@@ -126,7 +136,7 @@ def _is_square(array: Any) -> bool:
     return {"to", "from"} <= axes <= {"to", "from", "kind"}
 
 
-def connections(fit: Any) -> Connections:
+def read_connections(fit: Any) -> Connections:
     """Posterior of all connections, and of what inputs, conditions and nodes change of them.
 
     Parameters
@@ -178,7 +188,7 @@ def connections(fit: Any) -> Connections:
 
     # Self-connections that are constants act, too; connections that are absent act nowhere.
     acts = free | (np.eye(free.shape[-1], dtype=bool) & (draws != 0).any(0) & (not relative))
-    found = [
+    entries = [
         entry(kinds[k], int(i), int(j), draws[:, k, i, j])
         for k in range(len(kinds))
         for i, j in np.argwhere(acts[k])
@@ -188,14 +198,14 @@ def connections(fit: Any) -> Connections:
         gains = flat_draws(fit.idata.posterior[name])
         gains = gains if gains.ndim == 2 else gains[..., 0]
         modulated = np.diagonal(changing[0].free.any(0))
-        found += [
+        entries += [
             entry(words, int(i), int(i), np.exp(gains[:, i])) for i in np.flatnonzero(modulated)
         ]
     without = [name for name, row in zip(conditions, design, strict=True) if not row.any()]
     rates = site == "effective_connectivity"
     title = "Effective connectivity" if rates else fit.facts.titles.get(site, f"Connections {site}")
     return Connections(
-        found, axis_names(array, "to"), conditions, next(iter(without), ""), site, title,
+        entries, axis_names(array, "to"), conditions, next(iter(without), ""), site, title,
         fit.facts.unit(site), relative,
     )  # fmt: skip
 
@@ -211,7 +221,7 @@ def _stacked(array: Any) -> tuple[NDArray, list[str]]:
 def _changing(fit: Any, site: str) -> list[_Changing]:
     """Arrays that change connections: modulations by inputs or effects first, then gating."""
     posterior, prior = fit.idata.posterior, fit.idata.prior
-    found = []
+    changing = []
     for name in ("B", "D"):
         if name not in posterior or posterior[name].dims[-2:] != ("to", "from"):
             continue
@@ -222,8 +232,8 @@ def _changing(fit: Any, site: str) -> list[_Changing]:
             draws = flat_draws(posterior["modulated_connectivity"]) - base[:, None]
         axis = str(posterior[name].dims[-3])
         names = axis_names(posterior[name], axis)
-        found.append(_Changing(names, draws, free, axis == "gating"))
-    return found
+        changing.append(_Changing(names, draws, free, axis == "gating"))
+    return changing
 
 
 def _design(fit: Any) -> tuple[list[str], NDArray]:

@@ -15,7 +15,7 @@ from matplotlib.patches import Patch, Rectangle
 
 from bayesdcm.infer.findings import listed
 from bayesdcm.plot.quantities import Quantity, quantity
-from bayesdcm.plot.style import DIVERGING, INK, MUTED, PALE, probability_text, signed
+from bayesdcm.plot.style import DIVERGING, HATCHED, INK, MUTED, ink_on, probability_text, signed
 
 # Axes of nodes that connections or inputs act on.
 ROWS = ("to", "node")
@@ -25,7 +25,6 @@ ABSENT = {"input": "not modulated", "effect": "not modulated", "gating": "not ga
 BESIDE = 3
 # Share of white mixed into cells whose sign is uncertain.
 FADE = 0.7
-HATCH = "#dedede"
 
 
 def plot_connectivity(
@@ -62,21 +61,21 @@ def plot_connectivity(
     ValueError
         If the fit has no such matrix, or the number of axes is not that of the panels.
     """
-    found = quantity(fit, parameter)
-    if not _is_matrix(found.dims):
-        _refuse(fit, found)
-    panels = _panels(fit, found)
-    axes, created = _axes(ax, len(panels), found)
-    bound = _bound(found)
+    matrix = quantity(fit, parameter)
+    if not _is_matrix(matrix.dims):
+        _refuse(fit, matrix)
+    panels = _panels(fit, matrix)
+    axes, created = _axes(ax, len(panels), matrix)
+    bound = _bound(matrix)
     for panel_axes, (title, index) in zip(axes, panels, strict=True):
-        _draw(panel_axes, fit, found, index, bound, probability)
+        _draw(panel_axes, fit, matrix, index, bound, probability)
         panel_axes.set_title(title, loc="left", fontsize="medium")
     figure = axes[0].figure
     mappable = ScalarMappable(Normalize(-bound, bound), DIVERGING)
     bar = figure.colorbar(mappable, ax=list(axes), shrink=0.85)
-    bar.set_label(_colour_label(fit, found))
-    _legend(axes, found, probability, created)
-    if len(found.dims) == 2:
+    bar.set_label(_colour_label(fit, matrix))
+    _legend(axes, matrix, probability, created)
+    if len(matrix.dims) == 2:
         return axes[0]
     if created:
         figure.suptitle(_title(fit, parameter), fontsize="large")
@@ -87,16 +86,16 @@ def _is_matrix(dims: tuple[str, ...]) -> bool:
     return len(dims) in (2, 3) and dims[-2] in ROWS
 
 
-def _refuse(fit: Any, found: Quantity) -> None:
+def _refuse(fit: Any, matrix: Quantity) -> None:
     arrays = {str(name): array.dims[2:] for name, array in fit.idata.posterior.data_vars.items()}
     known = [repr(name) for name, dims in arrays.items() if _is_matrix(dims)]
     better = "plot_posterior shows any parameter"
-    if {"condition", "to", "from"} <= set(found.dims):
+    if {"condition", "to", "from"} <= set(matrix.dims):
         better = "plot_connection_strengths shows it"
     raise ValueError(
         f"parameter must be a matrix whose rows are nodes, the axis 'to'"
-        f"{f', such as {listed(known)}' if known else ''}; got {found.name!r}, which has the axes "
-        f"({', '.join(found.dims)}); {better}"
+        f"{f', such as {listed(known)}' if known else ''}; got {matrix.name!r}, which has the axes "
+        f"({', '.join(matrix.dims)}); {better}"
     )
 
 
@@ -104,32 +103,28 @@ def _title(fit: Any, name: str) -> str:
     return f"{fit.facts.titles.get(name, name)} ({fit.method})"
 
 
-def _panels(fit: Any, found: Quantity) -> list[tuple[str, tuple]]:
+def _panels(fit: Any, matrix: Quantity) -> list[tuple[str, tuple]]:
     """Title and index of each matrix to draw."""
-    if len(found.dims) == 2:
-        return [(_title(fit, found.name), ())]
-    names = found.names[found.dims[0]]
-    if found.name == "modulated_connectivity":
-        kept, words = _modulating(fit), "with "
+    if len(matrix.dims) == 2:
+        return [(_title(fit, matrix.name), ())]
+    names = matrix.names[matrix.dims[0]]
+    if matrix.name == "modulated_connectivity":
+        kept, words = quantity(fit, "B").free.any((1, 2)), "with "
     else:
-        kept = found.free.any((1, 2))
-        words = "" if found.dims[0] == "kind" else "by "
+        kept = matrix.free.any((1, 2))
+        words = "" if matrix.dims[0] == "kind" else "by "
     if not kept.any():
-        raise ValueError(f"parameter {found.name!r} has no free entry in this model; try 'A'")
+        raise ValueError(f"parameter {matrix.name!r} has no free entry in this model; try 'A'")
     return [(f"{words}{names[i]}", (int(i),)) for i in np.flatnonzero(kept)]
 
 
-def _modulating(fit: Any) -> np.ndarray:
-    return quantity(fit, "B").free.any((1, 2))
-
-
-def _axes(ax: Any, n_panels: int, found: Quantity) -> tuple[list[Axes], bool]:
+def _axes(ax: Any, n_panels: int, matrix: Quantity) -> tuple[list[Axes], bool]:
     if ax is not None:
         axes = list(np.ravel(np.asarray(ax, dtype=object)))
         if len(axes) != n_panels:
             raise ValueError(f"ax must hold {n_panels} axes, one a panel, got {len(axes)}")
         return axes, False
-    n_rows, n_columns = found.mean.shape[-2:]
+    n_rows, n_columns = matrix.mean.shape[-2:]
     beside = n_panels if n_panels <= BESIDE else -(-n_panels // -(-n_panels // BESIDE))
     below = -(-n_panels // beside)
     width = beside * max(0.82 * n_columns + 1.2, 2.6) + 1.6
@@ -140,19 +135,18 @@ def _axes(ax: Any, n_panels: int, found: Quantity) -> tuple[list[Axes], bool]:
     return list(axes.ravel()[:n_panels]), True
 
 
-def _bound(found: Quantity) -> float:
-    shown = np.abs(found.mean[found.free | found.fixed])
+def _bound(matrix: Quantity) -> float:
+    shown = np.abs(matrix.mean[matrix.free | matrix.fixed])
     return float(shown.max()) if shown.size and shown.max() > 0 else 1.0
 
 
 def _draw(
-    ax: Axes, fit: Any, found: Quantity, index: tuple, bound: float, threshold: float
+    ax: Axes, fit: Any, matrix: Quantity, index: tuple, bound: float, threshold: float
 ) -> None:
-    mean, free = found.mean[index], found.free[index]
-    fixed = found.fixed[index]
+    mean, free, fixed = (part[index] for part in (matrix.mean, matrix.free, matrix.fixed))
     n_rows, n_columns = mean.shape
     colours = mpl.colormaps[DIVERGING](Normalize(-bound, bound)(mean))
-    certain = ~found.sign_open[index] | (found.probability[index] >= threshold)
+    certain = ~matrix.sign_open[index] | (matrix.probability[index] >= threshold)
     fade = np.where(certain, 0.0, FADE)[..., None]
     colours[..., :3] = (1 - fade) * colours[..., :3] + fade
     # Hatched below: the image leaves absent connections out.
@@ -162,12 +156,13 @@ def _draw(
     for i, j in np.ndindex(n_rows, n_columns):
         if free[i, j] or fixed[i, j]:
             note = "fixed" if fixed[i, j] else ""
-            if free[i, j] and found.sign_open[(*index, i, j)]:
-                note = probability_text(found.probability[(*index, i, j)])
+            if free[i, j] and matrix.sign_open[(*index, i, j)]:
+                note = probability_text(matrix.probability[(*index, i, j)])
             _write(ax, (j, i), mean[i, j], note, colours[i, j], bool(certain[i, j]), size)
         else:
-            _hatch(ax, i, j)
-    _label_axes(ax, found, fit.facts.node)
+            corner = (j - 0.5, i - 0.5)
+            ax.add_patch(Rectangle(corner, 1, 1, linewidth=0, **HATCHED))
+    _label_axes(ax, matrix, fit.facts.node)
 
 
 def _write(
@@ -179,37 +174,29 @@ def _write(
     certain: bool,
     size: float,
 ) -> None:
-    luminance = background[:3] @ [0.299, 0.587, 0.114]
-    ink = "white" if luminance < 0.5 else (INK if certain else MUTED)
     x, y = place
     weight = "bold" if certain else "normal"
     shift = -0.13 if note else 0.0
+    ink = ink_on(background, INK if certain else MUTED)
     common = {"ha": "center", "va": "center", "color": ink}
     ax.text(x, y + shift, signed(value), fontsize=size, fontweight=weight, **common)
     if note:
         ax.text(x, y + 0.23, note, fontsize=0.78 * size, **common)
 
 
-def _hatch(ax: Axes, row: int, column: int) -> None:
-    corner = (column - 0.5, row - 0.5)
-    ax.add_patch(
-        Rectangle(corner, 1, 1, facecolor=PALE, edgecolor=HATCH, hatch="////", linewidth=0)
-    )
-
-
-def _label_axes(ax: Axes, found: Quantity, node: str) -> None:
-    rows, columns = found.dims[-2:]
+def _label_axes(ax: Axes, matrix: Quantity, node: str) -> None:
+    rows, columns = matrix.dims[-2:]
     words = {axis: f"{axis} {node}".rstrip() for axis in ("to", "from", "gating")}
     words["node"] = node or "node"
     for axis, dim in ((ax.yaxis, rows), (ax.xaxis, columns)):
-        names = found.names[dim]
+        names = matrix.names[dim]
         axis.set_ticks(range(len(names)), names)
         axis.set_label_text(words.get(dim, dim))
-    longest = max(map(len, found.names[columns]))
+    longest = max(map(len, matrix.names[columns]))
     if longest > 9:
         plt.setp(ax.get_xticklabels(), rotation=40, ha="right", rotation_mode="anchor")
     ax.tick_params(length=0)
-    n_rows, n_columns = found.mean.shape[-2:]
+    n_rows, n_columns = matrix.mean.shape[-2:]
     ax.set_xticks(np.arange(n_columns + 1) - 0.5, minor=True)
     ax.set_yticks(np.arange(n_rows + 1) - 0.5, minor=True)
     ax.grid(which="minor", color="white", linewidth=2)
@@ -217,25 +204,25 @@ def _label_axes(ax: Axes, found: Quantity, node: str) -> None:
     ax.spines[:].set_visible(False)
 
 
-def _colour_label(fit: Any, found: Quantity) -> str:
-    off, diagonal = fit.facts.unit(found.name), fit.facts.unit(found.name, (0, 0))
-    squares = found.dims[-2:] == ("to", "from")
-    if squares and off != diagonal and np.diagonal(found.free, axis1=-2, axis2=-1).any():
+def _colour_label(fit: Any, matrix: Quantity) -> str:
+    off, diagonal = fit.facts.unit(matrix.name), fit.facts.unit(matrix.name, (0, 0))
+    squares = matrix.dims[-2:] == ("to", "from")
+    if squares and off != diagonal and np.diagonal(matrix.free, axis1=-2, axis2=-1).any():
         return f"posterior mean ({off};\ndiagonal: {diagonal})"
     return f"posterior mean ({off})" if off else "posterior mean"
 
 
-def _legend(axes: list[Axes], found: Quantity, threshold: float, outside: bool) -> None:
+def _legend(axes: list[Axes], matrix: Quantity, threshold: float, outside: bool) -> None:
     handles = []
-    if (found.free & found.sign_open & (found.probability < threshold)).any():
+    if (matrix.free & matrix.sign_open & (matrix.probability < threshold)).any():
         label = f"sign uncertain (P < {threshold:g})"
         handles.append(Patch(facecolor="#f3dcd2", edgecolor="none", label=label))
-    if (~found.free & ~found.fixed).any():
-        axis = found.dims[0] if len(found.dims) == 3 else ""
-        absent = ABSENT.get(axis, "no connection" if found.dims[-1] == "from" else "no input")
-        if found.name == "modulated_connectivity":
+    if (~matrix.free & ~matrix.fixed).any():
+        axis = matrix.dims[0] if len(matrix.dims) == 3 else ""
+        absent = ABSENT.get(axis, "no connection" if matrix.dims[-1] == "from" else "no input")
+        if matrix.name == "modulated_connectivity":
             absent = "no connection"
-        handles.append(Patch(facecolor=PALE, edgecolor=HATCH, hatch="////", label=absent))
+        handles.append(Patch(label=absent, **HATCHED))
     if not handles:
         return
     style = {"fontsize": "small", "frameon": False, "ncols": 2}

@@ -33,15 +33,15 @@ def plot_free_energy(fit: Any, *, ax: Axes | None = None) -> Axes:
         If the fit was made by NUTS, which has no free energy.
     """
     draw = {"free_energy": _draw_laplace, "elbo": _draw_bound}
-    found = [name for name in draw if name in fit.trace]
-    if not found:
+    traces = [name for name in draw if name in fit.trace]
+    if not traces:
         raise ValueError(
             f"a fit by {fit.method!r} has no free energy; plot_posterior shows its draws, "
             "fit.diagnose() judges its chains, and fit.trace['lp'] holds the log joint density"
         )
     if ax is None:
         _, ax = plt.subplots(figsize=(6.4, 3.4), layout="constrained")
-    draw[found[0]](ax, fit)
+    draw[traces[0]](ax, fit)
     tidy(ax)
     return ax
 

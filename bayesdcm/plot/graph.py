@@ -155,13 +155,13 @@ class Sketch:
         """Width of a line of text, in units of the axes."""
         return len(text) * CHARACTER * self.size * self.point
 
-    def draw_node(self, place: NDArray, radius: float, name: str, own: float | None) -> None:
+    def draw_node(self, place: NDArray, radius: float, name: str, strength: float | None) -> None:
         """Draw a region with its self-connection, or a source without one."""
         self.ax.add_patch(
             Circle(place, radius, facecolor="white", edgecolor=INK, linewidth=1.5, zorder=3)
         )
         self.taken.append(box_around(place, 2.1 * radius, 2.1 * radius))
-        if own is None:
+        if strength is None:
             # A long name in lines of a word each.
             wide = self.width_of(name) > 1.5 * radius
             text = name.replace(" ", "\n") if wide else name
@@ -170,7 +170,7 @@ class Sketch:
             return
         upper, lower = place + [0, 0.22 * radius], place - [0, 0.32 * radius]
         self._text(upper, name, INK, self.size + 2, zorder=6, fontweight="bold")
-        self._text(lower, signed(own), INK, self.size - 1, zorder=6)
+        self._text(lower, signed(strength), INK, self.size - 1, zorder=6)
 
     def write_under(self, place: NDArray, lines: tuple[str, ...]) -> None:
         """Write what changes a self-connection under its region, whose border is at `place`."""

@@ -57,12 +57,12 @@ def in_order(sequences: Iterable[Sequence[str]]) -> list[str]:
         names = list(dict.fromkeys(sequence))
         for i, name in enumerate(names):
             before.setdefault(name, set()).update(names[max(i - 1, 0) : i])
-    found: list[str] = []
-    while len(found) < len(before):
-        left = [name for name in before if name not in found]
-        free = [name for name in left if before[name] <= set(found)]
-        found.append((free or left)[0])
-    return found
+    ordered: list[str] = []
+    while len(ordered) < len(before):
+        left = [name for name in before if name not in ordered]
+        free = [name for name in left if before[name] <= set(ordered)]
+        ordered.append((free or left)[0])
+    return ordered
 
 
 def chosen(wanted: Any, known: Sequence[str], argument: str) -> list[str]:

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from bayesdcm.plot.connections import Connection, Connections, connections
+from bayesdcm.plot.connections import Connection, Connections, read_connections
 from bayesdcm.plot.graph import BEND, CHANGE, Link, Sketch, between_circles
 from bayesdcm.plot.quantities import quantity
 from bayesdcm.plot.style import (
@@ -74,8 +74,8 @@ def plot_network(
     ValueError
         If the fit has no array of connections.
     """
-    found = connections(fit)
-    n = len(found.nodes)
+    connections = read_connections(fit)
+    n = len(connections.nodes)
     if ax is None:
         side = 6.5 if n <= 4 else 8.5
         _, ax = plt.subplots(figsize=(side, side), layout="constrained")
@@ -86,72 +86,72 @@ def plot_network(
     angles = np.pi / 2 - 2 * np.pi * np.arange(n) / n
     places = np.column_stack([np.cos(angles), np.sin(angles)]) if n > 1 else np.zeros((1, 2))
     radius = 0.25 if n <= 4 else max(0.25 - 0.02 * (n - 4), 0.17)
-    within = {entry.to: entry for entry in found.entries if entry.within}
-    for row, node in enumerate(found.nodes):
+    within = {entry.to: entry for entry in connections.entries if entry.within}
+    for row, node in enumerate(connections.nodes):
         entry = within.get(row)
-        shown = entry is not None and not found.relative
+        shown = entry is not None and not connections.relative
         sketch.draw_node(places[row], radius, node, entry.draws.mean() if shown else None)
-        lines = [] if entry is None else _change_lines(found, entry)
+        lines = [] if entry is None else _change_lines(connections, entry)
         if lines:
             sketch.write_under(_beside(sketch, places[row], radius, lines), lines)
-    arrows = _arrows(found)
+    arrows = _arrows(connections)
     if minimum_probability is None:
         minimum_probability = 0.0 if len(arrows) <= MANY else UNCERTAIN
-    links = [_link(found, members, n_before, places, radius) for members, n_before in arrows]
+    links = [_link(connections, members, bend, places, radius) for members, bend in arrows]
     links = [each for each in links if each.probability >= minimum_probability or each.notes]
     # Those with notes, then the strongest, choose the places of their labels first.
     links.sort(key=lambda link: (-len(link.notes), -abs(link.value)))
-    drives = _drives(fit, found, sketch, places, angles, radius)
+    drives = _drives(fit, connections.relative, sketch, places, angles, radius)
     for group in (links, drives):
         strongest = max((abs(link.value) for link in group), default=1.0) or 1.0
         for link in group:
             sketch.draw_arrow(link, strongest)
     sketch.write_labels([*drives, *links], optional=len(links) > MANY)
     sketch.crop()
-    _explain(ax, fit, found, bool(drives), len(arrows) - len(links))
+    _explain(ax, fit, connections, bool(drives), len(arrows) - len(links))
     return ax
 
 
-def _arrows(found: Connections) -> list[tuple[list[Connection], int]]:
-    """Connections of one family that join two nodes, and how many such arrows come before.
+def _arrows(connections: Connections) -> list[tuple[list[Connection], float]]:
+    """Connections of one family that join two nodes, and how far their arrow bends.
 
     There is one connection for most models, and two for the canonical microcircuit.
     """
     grouped: dict[tuple[str, int, int], list[Connection]] = {}
-    for entry in found.entries:
+    for entry in connections.entries:
         if not entry.within:
-            key = (entry.kind.partition(" ")[0], entry.to, entry.source)
+            key = (entry.family, entry.to, entry.source)
             grouped.setdefault(key, []).append(entry)
     pairs = [key[1:] for key in grouped]
-    return [(one, pairs[:i].count(pairs[i])) for i, one in enumerate(grouped.values())]
+    # Arrows of several families between the same nodes part.
+    bends = [BEND + 0.22 * pairs[:i].count(pair) for i, pair in enumerate(pairs)]
+    return list(zip(grouped.values(), bends, strict=True))
 
 
 def _link(
-    found: Connections, members: list[Connection], n_before: int, places: NDArray, radius: float
+    connections: Connections, members: list[Connection], bend: float, places: NDArray, radius: float
 ) -> Link:
     first = members[0]
-    # Arrows of several families between the same nodes part.
-    bend = BEND + 0.22 * n_before
     start, end = between_circles(places[first.source], places[first.to], radius, bend)
-    notes = _change_lines(found, first)
-    if not found.relative:
-        strength, probability = first.draws.mean(), found.certainty(first.draws)
+    notes = _change_lines(connections, first)
+    if not connections.relative:
+        strength, probability = first.draws.mean(), connections.certainty(first.draws)
         return Link(start, end, float(strength), probability, notes, bend)
-    tint, line = FAMILIES.get(first.kind.partition(" ")[0], (INK, "-"))
+    tint, line = FAMILIES.get(first.family, (INK, "-"))
     medians = [100 * np.median(member.draws) for member in members]
     text = " / ".join(f"{median:.0f}" for median in medians) + f"{NBSP}%"
     return Link(start, end, float(np.mean(medians)), 1.0, notes, bend, text=text, tint=tint,
                 line=line)  # fmt: skip
 
 
-def _change_lines(found: Connections, entry: Connection) -> tuple[str, ...]:
+def _change_lines(connections: Connections, entry: Connection) -> tuple[str, ...]:
     """Write what each input or condition effect makes of a connection."""
     lines = []
     for name, draws, gates in entry.changes:
-        probability = found.certainty(draws)
+        probability = connections.certainty(draws)
         doubt = "" if probability >= UNCERTAIN else f", {probability_text(probability)}"
-        amount = f"×{NBSP}{np.median(draws):.2f}" if found.relative else signed(draws.mean())
-        before = f"{_within_word(entry)}: " if found.relative and entry.within else ""
+        amount = f"×{NBSP}{np.median(draws):.2f}" if connections.relative else signed(draws.mean())
+        before = f"{_within_word(entry)}: " if connections.relative and entry.within else ""
         lines.append(f"{before}{name} {amount}{' per unit' if gates else ''}{doubt}")
     return tuple(lines)
 
@@ -171,22 +171,21 @@ def _beside(sketch: Sketch, place: NDArray, radius: float, lines: tuple[str, ...
 
 
 def _drives(
-    fit: Any, model: Connections, sketch: Sketch, places: NDArray, angles: NDArray, radius: float
+    fit: Any, relative: bool, sketch: Sketch, places: NDArray, angles: NDArray, radius: float
 ) -> list[Link]:
     """Arrows of the driving inputs, after drawing the inputs outside the circle."""
     arrays = fit.idata.posterior.data_vars
-    known = [name for name in ("input_effect", "C") if name in arrays]
-    if not known or arrays[known[0]].dims[3:] != ("input",):
+    site = next((name for name in ("input_effect", "C") if name in arrays), None)
+    if site is None or arrays[site].dims[3:] != ("input",):
         return []
-    site = known[0]
-    found = quantity(fit, site)
-    names = found.names[found.dims[-1]]
+    drive = quantity(fit, site)
+    names = drive.names["input"]
     if names == ["input 1"]:
         # Nobody has named the only one.
         names = ["stimulus"]
     links = []
     for row, place in enumerate(places):
-        inputs = np.flatnonzero(found.free[row])
+        inputs = np.flatnonzero(drive.free[row])
         fan = 0.45 * (np.arange(len(inputs)) - (len(inputs) - 1) / 2)
         for k, shift in zip(inputs, fan, strict=True):
             angle = angles[row] + shift
@@ -194,9 +193,9 @@ def _drives(
             sketch.draw_source(centre, names[k])
             toward = (place - centre) / np.linalg.norm(place - centre)
             start, end = centre + 0.17 * toward, place - radius * toward
-            value, probability = float(found.mean[row, k]), float(found.probability[row, k])
+            value, probability = float(drive.mean[row, k]), float(drive.probability[row, k])
             style: dict[str, Any] = {}
-            if model.relative:
+            if relative:
                 # The mean of a log scaling that is normal is its median, too.
                 value, probability = 100 * np.exp(value), 1.0
                 style = {"text": f"{value:.0f}{NBSP}%", "tint": MUTED}
@@ -205,31 +204,34 @@ def _drives(
     return links
 
 
-def _families(found: Connections) -> dict[str, str]:
+def _families(connections: Connections) -> dict[str, str]:
     """What stands in the legend for each family; two numbers on an arrow are of two kinds."""
     targets: dict[str, dict[str, None]] = {}
-    for entry in found.entries:
+    for entry in connections.entries:
         if not entry.within:
-            family, _, target = entry.kind.partition(" ")
-            targets.setdefault(family, {})[target] = None
+            target = entry.kind.partition(" ")[2]
+            targets.setdefault(entry.family, {})[target] = None
     return {
         family: family if list(words) == [""] else f"{family} ({' / '.join(words)})"
         for family, words in targets.items()
     }
 
 
-def _explain(ax: Axes, fit: Any, found: Connections, driven: bool, n_hidden: int) -> None:
-    changed = {_within_word(e) if e.within else "" for e in found.entries if e.changes}
-    if found.relative:
+def _explain(ax: Axes, fit: Any, connections: Connections, driven: bool, n_hidden: int) -> None:
+    changed = {_within_word(e) if e.within else "" for e in connections.entries if e.changes}
+    if connections.relative:
         title = f"Strength of connections in % of their prior mean ({fit.method}, medians)"
-        lines = [(*FAMILIES.get(key, (INK, "-")), text) for key, text in _families(found).items()]
-        handles = [Line2D([], [], color=c, linestyle=s, lw=2.5, label=text) for c, s, text in lines]
+        handles = []
+        for family, text in _families(connections).items():
+            tint, line = FAMILIES.get(family, (INK, "-"))
+            handles.append(Line2D([], [], color=tint, linestyle=line, lw=2.5, label=text))
         if driven:
             handles.append(Line2D([], [], color=MUTED, lw=2.5, label="input"))
         word = "factor of a condition effect"
         word += "".join(f" ({each}: in the {fit.facts.node})" for each in sorted(changed - {""}))
     else:
-        title = f"{found.title}{' in ' if found.unit else ''}{found.unit} ({fit.method})"
+        unit = f" in {connections.unit}" if connections.unit else ""
+        title = f"{connections.title}{unit} ({fit.method})"
         handles = [
             Line2D([], [], color=POSITIVE, lw=3, label="excites"),
             Line2D([], [], color=NEGATIVE, lw=3, label="inhibits"),

@@ -171,11 +171,11 @@ def named_fits(fits: Any) -> dict[str, Any]:
 
 def entries(fit: Any) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Variable and index of every entry of the posterior, by label such as ``A[V5, V1]``."""
-    found: dict[str, tuple[str, tuple[int, ...]]] = {}
+    by_label: dict[str, tuple[str, tuple[int, ...]]] = {}
     for name, array in fit.idata.posterior.data_vars.items():
         dims = [d for d in array.dims if d not in ("chain", "draw")]
         names = [axis_names(array, d) for d in dims]
         for index in np.ndindex(*(len(axis) for axis in names)):
             inside = ", ".join(axis[i] for axis, i in zip(names, index, strict=True))
-            found[f"{name}[{inside}]" if dims else str(name)] = (str(name), index)
-    return found
+            by_label[f"{name}[{inside}]" if dims else str(name)] = (str(name), index)
+    return by_label

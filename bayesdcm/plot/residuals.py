@@ -51,7 +51,7 @@ def plot_residuals(
     series = fitted_series(fit)
     n_lags = _longest_lag(n_lags, len(series.points))
     residuals = series.observed - series.mean
-    found, exponent = autocorrelations(residuals, n_lags), power_of_thousand(residuals)
+    correlations, exponent = autocorrelations(residuals, n_lags), power_of_thousand(residuals)
     group, data = fit.idata.posterior_predictive, fit.idata.observed_data[series.site]
     replicated, fitted = (arranged(group[f"{series.site}{end}"], data) for end in ("", "_fitted"))
     noise = evenly(finite(replicated - fitted))
@@ -70,7 +70,7 @@ def plot_residuals(
         left.set_title(f"standard deviation {values.std():.3g}", loc="right", fontsize="small",
                        color=INK, pad=3)  # fmt: skip
         tidy(left)
-        _draw_autocorrelation(right, lags, found[:, row], band[..., row])
+        _draw_autocorrelation(right, lags, correlations[:, row], band[..., row])
     axes[-1, 0].set(xlabel=series.label(), xlim=(series.points[0], series.points[-1]))
     axes[-1, 1].set(xlabel=series.label("lag"))
     axes[0, 1].set_title("autocorrelation", loc="left", fontsize="medium", pad=3)

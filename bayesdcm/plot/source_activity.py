@@ -65,9 +65,9 @@ def plot_source_activity(
     check_fit(fit)
     _check_model(fit, model, data, n_draws)
     shown = _populations(model, populations)
-    found = _activity(fit, model, data, n_draws)
-    draws = finite(found)
-    method = fit.method + left_out_text(len(found) - len(draws), len(found))
+    activity = _activity(fit, model, data, n_draws)
+    draws = finite(activity)
+    method = fit.method + left_out_text(len(activity) - len(draws), len(activity))
     tail = (1 - interval) / 2
     low, high = np.quantile(draws, [tail, 1 - tail], axis=0)
     names = list(model.source_names)

@@ -1,7 +1,8 @@
-"""Connections of connections by condition, with what each condition changes in percent."""
+"""Strengths of connections by condition, with what each condition changes in percent."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -12,10 +13,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullFormatter
 from numpy.typing import NDArray
 
-from bayesdcm.plot.connections import Connection, Connections, connections, percent_interval
+from bayesdcm.plot.connections import Connection, Connections, percent_interval, read_connections
 from bayesdcm.plot.style import (
     INK,
-    MARKERS,
     MUTED,
     NBSP,
     PALE,
@@ -23,6 +23,7 @@ from bayesdcm.plot.style import (
     colour,
     heading,
     legend,
+    marker,
     probability_text,
 )
 
@@ -65,70 +66,58 @@ def plot_connection_strengths(
     TypeError, ValueError
         If the fit has no connections, or they are not relative to their prior means.
     """
-    found = connections(fit)
-    if not found.relative:
+    connections = read_connections(fit)
+    if not connections.relative:
         raise ValueError(
             f"connections must be log scalings, to be drawn relative to their prior means; those "
-            f"of {found.site} are in {found.unit or 'a unit that is not known'}; plot_network and "
-            "plot_connectivity show them"
+            f"of {connections.site} are in {connections.unit or 'a unit that is not known'}; "
+            "plot_network and plot_connectivity show them"
         )
-    if not found.entries:
+    if not connections.entries:
         raise ValueError("the fit has no connections to draw: none of them is free")
-    changing = any(_drawn_by_condition(found, entry) for entry in found.entries)
-    places, headings, height = _layout(found)
+    changing = any(entry.varies for entry in connections.entries)
+    places, headings, height = _layout(connections.entries)
     if figure is None:
         size = (10.5 if changing else 6.0, 0.3 * height + 1.5)
         figure = plt.figure(figsize=size, layout="constrained")
     axes = figure.subplots(1, 1 + changing, sharey=True, squeeze=False)[0]
     for ax in axes:
         _draw_rows(ax, places, headings, height)
-    for entry, place in zip(found.entries, places, strict=True):
-        _draw_strength(axes[0], found, entry, place, interval)
+    for entry, place in zip(connections.entries, places, strict=True):
+        _draw_strength(axes[0], entry, place, interval)
         if changing:
-            _draw_change(axes[1], found, entry, place, interval)
+            _draw_change(axes[1], connections, entry, place, interval)
     for place, name in headings:
         axes[0].annotate(name, (0, place), (-6, 0), ("axes fraction", "data"), "offset points",
                          ha="right", va="center", fontsize="small", fontweight="bold")  # fmt: skip
-    axes[0].set_yticks(places, [found.name(entry) for entry in found.entries], fontsize="small")
+    names = [connections.name(entry) for entry in connections.entries]
+    axes[0].set_yticks(places, names, fontsize="small")
     axes[0].set_xlabel("strength (% of its prior mean)")
     if changing:
-        reference = f"that in {found.baseline}" if found.baseline else "that without effects"
+        reference = connections.baseline
+        reference = f"that in {reference}" if reference else "that without effects"
         axes[1].set_xlabel(f"strength (% of {reference})")
-        axes[1].text(
-            1.02,
-            0.5,
-            "median, interval, probability of the direction",
-            fontsize="small",
-            va="center",
-            color=MUTED,
-            transform=axes[1].get_yaxis_transform(),
-        )
+        axes[1].text(1.02, 0.5, "median, interval, probability of the direction", fontsize="small",
+                     va="center", color=MUTED,
+                     transform=axes[1].get_yaxis_transform())  # fmt: skip
     for ax in axes:
         _percent_axis(ax)
-    _explain(figure, fit, found, interval)
+    _explain(figure, fit, connections, interval)
     return figure
 
 
-def _drawn_by_condition(found: Connections, entry: Connection) -> bool:
-    return bool(entry.changes and found.conditions)
-
-
-def _layout(found: Connections) -> tuple[list[float], list[tuple[float, str]], float]:
+def _layout(entries: list[Connection]) -> tuple[list[float], list[tuple[float, str]], float]:
     """Heights of the entries, headings of the kinds with theirs, and the height of all."""
-    places, headings, at, kind = [], [], 0.0, ""
-    for entry in found.entries:
+    places, headings, top, kind = [], [], 0.0, ""
+    for entry in entries:
         if entry.kind != kind:
             kind = entry.kind
-            headings.append((at + 0.5, f"{kind} in" if entry.within else kind))
-            at += 1.0
-        height = _height(found, entry)
-        places.append(at + height / 2)
-        at += height
-    return places, headings, at
-
-
-def _height(found: Connections, entry: Connection) -> float:
-    return max(1.0, STEP * len(found.conditions)) if _drawn_by_condition(found, entry) else 1.0
+            headings.append((top + 0.5, f"{kind} in" if entry.within else kind))
+            top += 1.0
+        height = max(1.0, STEP * entry.by_condition.shape[1]) if entry.varies else 1.0
+        places.append(top + height / 2)
+        top += height
+    return places, headings, top
 
 
 def _draw_rows(
@@ -141,47 +130,43 @@ def _draw_rows(
     bare_rows(ax, places)
 
 
-def _draw_strength(
-    ax: Axes, found: Connections, entry: Connection, place: float, interval: float
-) -> None:
-    if not _drawn_by_condition(found, entry):
+def _draw_strength(ax: Axes, entry: Connection, place: float, interval: float) -> None:
+    if not entry.varies:
         _draw_interval(ax, place, entry.draws, interval, INK, ".")
         return
-    for i, height in enumerate(_heights(found, place)):
-        draws = entry.draws * entry.by_condition[:, i]
-        _draw_interval(ax, height, draws, interval, colour(i), MARKERS[i % len(MARKERS)])
+    for i, (height, factors) in enumerate(_conditions(entry, place)):
+        _draw_interval(ax, height, entry.draws * factors, interval, colour(i), marker(i))
 
 
 def _draw_change(
-    ax: Axes, found: Connections, entry: Connection, place: float, interval: float
+    ax: Axes, connections: Connections, entry: Connection, place: float, interval: float
 ) -> None:
     side = {"transform": ax.get_yaxis_transform(), "va": "center", "fontsize": "small"}
-    if not _drawn_by_condition(found, entry):
+    if not entry.varies:
         ax.text(1.02, place, "the same in all conditions", color=MUTED, **side)
         return
-    for i, height in enumerate(_heights(found, place)):
-        draws = entry.by_condition[:, i]
-        if np.ptp(draws) == 0:
+    for i, (height, factors) in enumerate(_conditions(entry, place)):
+        if np.ptp(factors) == 0:
             # The condition without effects is what others are compared with.
             continue
-        shown = _draw_interval(ax, height, draws, interval, colour(i), MARKERS[i % len(MARKERS)])
-        middle, low, high = shown
-        probability = probability_text(found.certainty(draws))
+        middle, low, high = _draw_interval(ax, height, factors, interval, colour(i), marker(i))
+        probability = probability_text(connections.certainty(factors))
         text = f"{middle:.0f}{NBSP}% [{low:.0f}, {high:.0f}]  {probability}"
         ax.text(1.02, height, text, color=colour(i), **side)
 
 
-def _heights(found: Connections, place: float) -> NDArray:
-    n = len(found.conditions)
-    return place + STEP * (np.arange(n) - (n - 1) / 2)
+def _conditions(entry: Connection, place: float) -> Iterator[tuple[float, NDArray]]:
+    """Height and factors of each condition."""
+    n = entry.by_condition.shape[1]
+    return zip(place + STEP * (np.arange(n) - (n - 1) / 2), entry.by_condition.T, strict=True)
 
 
 def _draw_interval(
-    ax: Axes, height: float, draws: NDArray, interval: float, tint: str, marker: str
+    ax: Axes, height: float, draws: NDArray, interval: float, tint: str, symbol: str
 ) -> tuple[float, float, float]:
     middle, low, high = percent_interval(draws, interval)
     ax.plot([low, high], [height, height], color=tint, linewidth=1.6, solid_capstyle="butt")
-    ax.plot([middle], [height], marker=marker, color=tint, ms=6, linestyle="")
+    ax.plot([middle], [height], marker=symbol, color=tint, ms=6, linestyle="")
     return middle, low, high
 
 
@@ -201,16 +186,18 @@ def _percent_axis(ax: Axes) -> None:
     ax.tick_params(axis="x", which="minor", length=0)
 
 
-def _explain(figure: Figure | SubFigure, fit: Any, found: Connections, interval: float) -> None:
-    heading(
-        figure, f"Connection strengths ({fit.method}): median and {100 * interval:g} % interval"
-    )
-    handles = [
-        Line2D([], [], color=colour(i), marker=MARKERS[i % len(MARKERS)], label=name)
-        for i, name in enumerate(found.conditions)
-    ]
-    if not any(_drawn_by_condition(found, entry) for entry in found.entries):
+def _explain(
+    figure: Figure | SubFigure, fit: Any, connections: Connections, interval: float
+) -> None:
+    title = f"Connection strengths ({fit.method}): median and {100 * interval:g} % interval"
+    heading(figure, title)
+    varies = [entry.varies for entry in connections.entries]
+    if not any(varies):
         return
-    if not all(_drawn_by_condition(found, entry) for entry in found.entries):
+    handles = [
+        Line2D([], [], color=colour(i), marker=marker(i), label=name)
+        for i, name in enumerate(connections.conditions)
+    ]
+    if not all(varies):
         handles.append(Line2D([], [], color=INK, marker=".", label="all conditions"))
     legend(figure, handles, loc="outside upper right")

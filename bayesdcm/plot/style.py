@@ -14,6 +14,8 @@ MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<")
 STYLES = ("-", "--", "-.", ":")
 INK, MUTED, PALE = "#222222", "#767676", "#f2f2f2"
 PRIOR = "#9a9a9a"
+# Cells of matrices that hold nothing.
+HATCHED = {"facecolor": PALE, "edgecolor": "#dedede", "hatch": "////"}
 NBSP = "\N{NO-BREAK SPACE}"
 
 
@@ -26,6 +28,23 @@ def colour(index: int) -> str:
     True
     """
     return COLOURS[index % len(COLOURS)]
+
+
+def marker(index: int) -> str:
+    """Marker of the line number `index`, starting over after the last."""
+    return MARKERS[index % len(MARKERS)]
+
+
+def ink_on(background: Any, ink: str = INK) -> str:
+    """Colour of text on a background (red, green, blue, ...): white where that is dark.
+
+    Examples
+    --------
+    >>> ink_on((0.0, 0.0, 0.4)), ink_on((1.0, 1.0, 1.0))
+    ('white', '#222222')
+    """
+    luminance = 0.299 * background[0] + 0.587 * background[1] + 0.114 * background[2]
+    return "white" if luminance < 0.5 else ink
 
 
 def signed(value: float, digits: int = 2) -> str:

@@ -134,18 +134,18 @@ def _estimates(effects: Any, labels: list[str]) -> _Estimates:
     return _Estimates(*(np.stack(part) for part in zip(*rows, strict=True)))
 
 
-def _draw(ax: Axes, effects: Any, covariate: str, label: str, found: _Estimates) -> None:
+def _draw(ax: Axes, effects: Any, covariate: str, label: str, estimates: _Estimates) -> None:
     places, ticks, reach = _places(effects, covariate)
     ax.axhline(0, color="#d0d0d0", linewidth=0.8, zorder=0)
     _draw_prediction(ax, effects, covariate, label, places, reach)
-    ax.vlines(places, found.alone - QUANTILE * found.alone_sd,
-              found.alone + QUANTILE * found.alone_sd, color="#b4b4b4", linewidth=0.9,
+    ax.vlines(places, estimates.alone - QUANTILE * estimates.alone_sd,
+              estimates.alone + QUANTILE * estimates.alone_sd, color="#b4b4b4", linewidth=0.9,
               zorder=2)  # fmt: skip
-    for place, before, after in zip(places, found.alone, found.under, strict=True):
+    for place, before, after in zip(places, estimates.alone, estimates.under, strict=True):
         ax.plot([place, place], [before, after], color=colour(0), linewidth=1.1, zorder=3)
-    ax.plot(places, found.alone, "o", color=MUTED, markerfacecolor="white", ms=4.5, zorder=4,
+    ax.plot(places, estimates.alone, "o", color=MUTED, markerfacecolor="white", ms=4.5, zorder=4,
             label="subject alone, 90 % interval")  # fmt: skip
-    ax.plot(places, found.under, "o", color=colour(0), ms=4, zorder=5,
+    ax.plot(places, estimates.under, "o", color=colour(0), ms=4, zorder=5,
             label="subject under the group's model")  # fmt: skip
     if ticks is not None:
         ax.set_xticks(*ticks)

@@ -123,15 +123,15 @@ def _pick(
             f"{missing[0]!r}; expected the info of the recording that was fitted"
         )
     types = dict(zip(info["ch_names"], info.get_channel_types(), strict=True))
-    found = list(dict.fromkeys(types[name] for name in names if types[name] in UNITS))
-    if channel_type is None and len(found) != 1:
+    mapped = list(dict.fromkeys(types[name] for name in names if types[name] in UNITS))
+    if channel_type is None and len(mapped) != 1:
         given = ", ".join(sorted({types[name] for name in names}))
-        how = "choose one by channel_type" if found else "maps need electrodes or magnetometers"
+        how = "choose one by channel_type" if mapped else "maps need electrodes or magnetometers"
         raise ValueError(f"the fit has channels of type {given}; {how}")
-    kind = found[0] if channel_type is None else channel_type
-    if kind not in found:
+    kind = mapped[0] if channel_type is None else channel_type
+    if kind not in mapped:
         raise ValueError(
-            f"channel_type must be one of {', '.join(map(repr, found)) or 'eeg, mag'} that the "
+            f"channel_type must be one of {', '.join(map(repr, mapped)) or 'eeg, mag'} that the "
             f"fit has, got {kind!r}"
         )
     rows = np.flatnonzero([types[name] == kind for name in names])
@@ -163,10 +163,10 @@ def _peaks(time: NDArray, power: NDArray) -> NDArray[np.intp]:
     from scipy.signal import find_peaks
 
     distance = max(int(SEPARATION / (time[1] - time[0])), 1)
-    found, _ = find_peaks(power, distance=distance)
-    if not found.size:
+    peaks, _ = find_peaks(power, distance=distance)
+    if not peaks.size:
         return np.array([power.argmax()])
-    highest: Sequence[int] = found[np.argsort(-power[found])[:N_TIMES]]
+    highest: Sequence[int] = peaks[np.argsort(-power[peaks])[:N_TIMES]]
     return np.sort(highest)
 
 

@@ -111,13 +111,13 @@ def _check(group: Any) -> None:
 
 def _thin(group: Any) -> list[Subject]:
     """What is drawn of the subjects; nothing of programs that have no series to draw."""
-    found = []
+    subjects = []
     for name, fit in zip(group.subjects, group, strict=True):
         try:
-            found.append(thin(name, fit))
+            subjects.append(thin(name, fit))
         except ValueError:
             return []
-    return found
+    return subjects
 
 
 def _subject(group: Any, fit: Any) -> str:
@@ -129,10 +129,10 @@ def _subject(group: Any, fit: Any) -> str:
 def _verdicts(group: Any, diagnosis: Any, effects: Any) -> list[tuple[str, bool, list[str]]]:
     n, doubtful = len(group), len(diagnosis.problems)
     converged = int(np.sum(diagnosis.table["converged"]))
-    found = "no problem was found"
+    outcome = "no problem was found"
     if doubtful:
-        found = f"a problem was found in {doubtful} of {n} (see below)"
-    sentence = f"Subjects: {converged} of {n} fits converged; {found}."
+        outcome = f"a problem was found in {doubtful} of {n} (see below)"
+    sentence = f"Subjects: {converged} of {n} fits converged; {outcome}."
     failed = list(diagnosis.failures)
     failures = [f"{listed(failed)} could not be fitted (see below)."] if failed else []
     verdicts = [(sentence, not (doubtful or failures), failures)]
@@ -142,7 +142,7 @@ def _verdicts(group: Any, diagnosis: Any, effects: Any) -> list[tuple[str, bool,
             (
                 f"Group: parametric empirical Bayes {state}, free energy "
                 f"{effects.log_evidence:.1f} nats, {len(effects.parameters)} parameters, "
-                f"covariates {words.listed(list(effects.covariates))}.",
+                f"covariates {words.all_listed(list(effects.covariates))}.",
                 bool(effects.status["converged"]),
                 [],
             )
@@ -172,7 +172,7 @@ def _findings(effects: Any, search: Any) -> list[str]:
             items.append(f"{len(rows) - LISTED} more")
         if items:
             sentences.append(f"{covariate_title(covariate, effects.covariates)}: "
-                             f"{words.listed(items)}.")  # fmt: skip
+                             f"{words.all_listed(items)}.")  # fmt: skip
     return sentences or ["No effect on the group is probable enough to be listed."]
 
 
@@ -232,24 +232,25 @@ def _figures(subjects: list[Subject], effects: Any, search: Any) -> Figures:
 def _table(effects: Any, search: Any) -> pd.DataFrame:
     table = effects.summary()
     if search is not None:
-        found = _searched(effects, search)
-        pruned = found["search"] == "pruned"
-        table["present"] = found["present"].astype(object).mask(pruned, "pruned").to_numpy()
+        searched = _searched(effects, search)
+        pruned = searched["search"] == "pruned"
+        table["present"] = searched["present"].astype(object).mask(pruned, "pruned").to_numpy()
     table.index = [f"{c}: {p}" for c, p in zip(table["covariate"], table["parameter"], strict=True)]
     return table.drop(columns=["covariate", "parameter"])
 
 
 def _searched(effects: Any, search: Any) -> pd.DataFrame:
     """What a search found, in the order of the effects."""
-    table, found = effects.summary(), search.summary()
-    keys = ["covariate", "parameter"]
-    wanted, known = (pd.MultiIndex.from_frame(each[keys]) for each in (table, found))
+    keys, searched = ["covariate", "parameter"], search.summary()
+    wanted, known = (
+        pd.MultiIndex.from_frame(table[keys]) for table in (effects.summary(), searched)
+    )
     if not wanted.sort_values().equals(known.sort_values()):
         raise ValueError(
             "search must be of the same effects, from effects.search(); it has other covariates "
             "or parameters"
         )
-    return found.set_index(keys).loc[wanted].reset_index()
+    return searched.set_index(keys).loc[wanted].reset_index()
 
 
 def _between(effects: Any) -> pd.DataFrame:
@@ -280,5 +281,5 @@ def _settings(group: Any, fit: Any, effects: Any, given: dict[str, Any]) -> list
 
 
 def _citations(fit: Any, effects: Any) -> list[tuple[str, str]]:
-    found = words.citations({"": fit})
-    return found if effects is None else [*found[:-1], *effects.citations, found[-1]]
+    citations = words.citations({"": fit})
+    return citations if effects is None else [*citations[:-1], *effects.citations, citations[-1]]

@@ -15,7 +15,7 @@ import pandas as pd
 
 from bayesdcm import __version__, plot
 from bayesdcm.compare.posteriors import compare_posteriors
-from bayesdcm.plot.connections import Connections, connections, has_connections
+from bayesdcm.plot.connections import Connections, has_connections, read_connections
 from bayesdcm.plot.quantities import named_fits
 from bayesdcm.report import words
 from bayesdcm.report.svg import Figures
@@ -79,8 +79,8 @@ def write_report(
         If `fits` holds no fit, or fits of different models.
     """
     path = checked_path(path)
-    found = _content(named_fits(fits), dict(beside or {}), dict(settings or {}))
-    return write_page(path, "template.html", found | {"title": title, "notes": list(notes)})
+    content = _content(named_fits(fits), dict(beside or {}), dict(settings or {}))
+    return write_page(path, "template.html", content | {"title": title, "notes": list(notes)})
 
 
 def checked_path(path: str | os.PathLike[str]) -> Path:
@@ -137,8 +137,8 @@ def _content(
     return {
         "subject": words.subject(fits),
         "verdicts": [
-            (words.verdict(name, fits[name], found), found.ok, found.problems)
-            for name, found in diagnoses.items()
+            (words.verdict(name, fits[name], diagnosis), diagnosis.ok, diagnosis.problems)
+            for name, diagnosis in diagnoses.items()
         ],
         "agreement": [] if comparison is None else words.agreement(comparison),
         "findings": words.findings(best),
@@ -157,7 +157,7 @@ def _figures(fits: dict[str, Any], best: Any, comparison: pd.DataFrame | None) -
     """Draw all figures."""
     drawn = Figures()
     if has_connections(best):
-        _add_connections(best, connections(best), drawn)
+        _add_connections(best, read_connections(best), drawn)
     text = "Posterior of the noise-free signal, confounds included."
     if any("mode" in array.dims for array in best.idata.observed_data.data_vars.values()):
         text += " Channel modes are patterns over the channels in which the model predicts signal."
@@ -178,23 +178,24 @@ def _figures(fits: dict[str, Any], best: Any, comparison: pd.DataFrame | None) -
     return drawn
 
 
-def _add_connections(best: Any, found: Connections, drawn: Figures) -> None:
+def _add_connections(best: Any, connections: Connections, drawn: Figures) -> None:
     node = best.facts.node or "node"
-    own = not found.relative and any(entry.within for entry in found.entries)
-    inside = f"; self-connections stand inside the {node}s" if own else ""
+    inside = ""
+    if not connections.relative and any(entry.within for entry in connections.entries):
+        inside = f"; self-connections stand inside the {node}s"
     text = f"Arrows run from the influencing to the influenced {node}{inside}."
     drawn.add("Network", text, plot.plot_network(best))
-    if found.relative:
+    if connections.relative:
         text = (
             "On the left in each condition; on the right what conditions change. P is the "
             "posterior probability of the direction of the change."
         )
         drawn.add("Connection strengths", text, plot.plot_connection_strengths(best))
         return
-    unit = f"In {found.unit or 'arbitrary units'}{', without input' * words.is_driven(best)}"
+    unit = f"In {connections.unit or 'arbitrary units'}{', without input' * words.is_driven(best)}"
     text = f"{unit}; rows receive, columns send."
-    drawn.add(found.title, text, plot.plot_connectivity(best, found.site))
-    if any(not change.gates for entry in found.entries for change in entry.changes):
+    drawn.add(connections.title, text, plot.plot_connectivity(best, connections.site))
+    if any(not change.gates for entry in connections.entries for change in entry.changes):
         text = "What each input adds while it is on."
         drawn.add("Modulations", text, plot.plot_connectivity(best, "B"))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,13 +10,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bayesdcm.infer.arviz_adapter import axis_names
+from bayesdcm.infer.findings import listed
 from bayesdcm.models.facts import Citation
 from bayesdcm.plot.connections import (
     Connection,
     Connections,
-    connections,
     has_connections,
     percent_interval,
+    read_connections,
 )
 from bayesdcm.plot.series import data_axes
 from bayesdcm.plot.style import NBSP, probability_text, signed
@@ -33,41 +34,34 @@ NUMPYRO: Citation = (
 
 def citations(fits: Mapping[str, Any]) -> list[Citation]:
     """List what to cite for these fits: text and address."""
-    found = [citation for fit in fits.values() for citation in fit.facts.citations]
+    cited = [citation for fit in fits.values() for citation in fit.facts.citations]
     for fit in {fit.method: fit for fit in fits.values()}.values():
-        found += fit.posterior.method.citations
-    return [*dict.fromkeys(found), NUMPYRO]
+        cited += fit.posterior.method.citations
+    return [*dict.fromkeys(cited), NUMPYRO]
 
 
-def listed(items: list[str]) -> str:
-    """Join words as a sentence does.
-
-    Examples
-    --------
-    >>> listed(["V1", "V5", "SPC"])
-    'V1, V5 and SPC'
-    """
-    if len(items) < 2:
-        return "".join(items)
-    return f"{', '.join(items[:-1])} and {items[-1]}"
+def all_listed(items: Sequence[str]) -> str:
+    """Join words as a sentence does, leaving out none."""
+    return listed(items, most=len(items))
 
 
 def subject(fits: Mapping[str, Any]) -> str:
     """Say what was fitted to what, and how."""
     fit = next(iter(fits.values()))
-    how = listed(list(dict.fromkeys(each.posterior.method.title for each in fits.values())))
+    how = all_listed(list(dict.fromkeys(each.posterior.method.title for each in fits.values())))
     observed = fit.idata.observed_data
     if not has_connections(fit):
         sizes = [f"{name} ({' x '.join(map(str, observed[name].shape))})" for name in observed]
-        return f"{_capital(fit.description)}, fitted to {listed(sizes)} by {how}."
-    found = connections(fit)
-    what = "Effective connectivity" if found.site == "effective_connectivity" else "Connections"
-    text = f"{what} among {_named(found.nodes, fit.facts.node or 'node')}"
+        return f"{_capital(fit.description)}, fitted to {all_listed(sizes)} by {how}."
+    connections = read_connections(fit)
+    rates = connections.site == "effective_connectivity"
+    what = "Effective connectivity" if rates else "Connections"
+    text = f"{what} among {_named(connections.nodes, fit.facts.node or 'node')}"
     if is_driven(fit):
         inputs = fit.idata.constant_data["inputs"]
         text += f" under {_named(axis_names(inputs, 'input'), 'input')}"
-    if found.conditions:
-        text += f" that explain {fit.facts.kind} in {_named(found.conditions, 'condition')}"
+    if connections.conditions:
+        text += f" that explain {fit.facts.kind} in {_named(connections.conditions, 'condition')}"
     return f"{text}, fitted to {_seen(fit)}, by {how}."
 
 
@@ -123,9 +117,9 @@ def verdict(name: str, fit: Any, diagnosis: Any) -> str:
         if facts.get("pareto_k_error"):
             state += f" (standard error {facts['pareto_k_error']:.2f})"
     count = len(diagnosis.problems)
-    found = "no problem found" if not count else f"{count} problem{'s' * (count > 1)} found"
+    outcome = "no problem found" if not count else f"{count} problem{'s' * (count > 1)} found"
     label = method.title if name in (fit.method, "") else f"{name} ({method.title})"
-    return f"{_capital(label)}: {state}; {found}."
+    return f"{_capital(label)}: {state}; {outcome}."
 
 
 def agreement(table: pd.DataFrame) -> list[str]:
@@ -146,54 +140,54 @@ def findings(fit: Any) -> list[str]:
     """State the connections and changes whose direction is probable, strongest first."""
     if not has_connections(fit):
         return []
-    found = connections(fit)
-    if found.relative:
-        return _factors(found)
-    between = {_where(found, e): e.draws for e in found.entries if not e.within}
+    connections = read_connections(fit)
+    if connections.relative:
+        return _factors(connections)
+    between = {_where(connections, e): e.draws for e in connections.entries if not e.within}
     changes = {
-        f"{change.name} changes {_where(found, entry)} by": change.draws
-        for entry in sorted(found.entries, key=lambda e: (e.to, e.source))
+        f"{change.name} changes {_where(connections, entry)} by": change.draws
+        for entry in sorted(connections.entries, key=lambda e: (e.to, e.source))
         for change in entry.changes
         if not change.gates
     }
     sentences = []
-    first = "Without input" if is_driven(fit) else found.title
+    first = "Without input" if is_driven(fit) else connections.title
     for start, strengths in ((first, between), ("With input", changes)):
-        sure = {words: draws for words, draws in strengths.items() if _sure(found, draws)}
+        sure = {words: draws for words, draws in strengths.items() if _sure(connections, draws)}
         order = sorted(sure, key=lambda words: -abs(sure[words].mean()))
         items = [
-            f"{words} {signed(sure[words].mean())} {found.unit} "
-            f"({probability_text(found.certainty(sure[words]))})".replace("  ", " ")
+            f"{words} {signed(sure[words].mean())} {connections.unit} "
+            f"({probability_text(connections.certainty(sure[words]))})".replace("  ", " ")
             for words in order
         ]
         if items:
-            sentences.append(f"{start}: {listed(items)}.")
+            sentences.append(f"{start}: {all_listed(items)}.")
     return sentences
 
 
-def _sure(found: Connections, draws: NDArray) -> bool:
-    return np.ptp(draws) > 0 and found.certainty(draws) >= CERTAIN
+def _sure(connections: Connections, draws: NDArray) -> bool:
+    return np.ptp(draws) > 0 and connections.certainty(draws) >= CERTAIN
 
 
-def _where(found: Connections, entry: Connection) -> str:
-    return f"{found.nodes[entry.source]} to {found.nodes[entry.to]}"
+def _where(connections: Connections, entry: Connection) -> str:
+    return f"{connections.nodes[entry.source]} to {connections.nodes[entry.to]}"
 
 
-def _factors(found: Connections) -> list[str]:
+def _factors(connections: Connections) -> list[str]:
     """State what condition effects change, the largest changes first; a sentence an effect."""
     effects: dict[str, dict[str, float]] = {}
-    for entry in found.entries:
+    for entry in connections.entries:
         # An effect is the same for all kinds of connection between two nodes.
-        place = found.name(entry)
-        what = f"{entry.kind} in {place}" if entry.within else _where(found, entry)
+        place = connections.name(entry)
+        what = f"{entry.kind} in {place}" if entry.within else _where(connections, entry)
         for change in entry.changes:
-            if _sure(found, change.draws):
+            if _sure(connections, change.draws):
                 middle, low, high = percent_interval(change.draws)
                 text = f"{what} to {middle:.0f}{NBSP}% [{low:.0f}, {high:.0f}] of the baseline"
-                text += f" ({probability_text(found.certainty(change.draws))})"
+                text += f" ({probability_text(connections.certainty(change.draws))})"
                 effects.setdefault(change.name, {})[text] = abs(np.log(middle / 100))
     return [
-        f"Effect {name} changes {listed(sorted(sure, key=lambda text: -sure[text]))}."
+        f"Effect {name} changes {all_listed(sorted(sure, key=lambda text: -sure[text]))}."
         for name, sure in effects.items()
     ]
 
@@ -201,7 +195,7 @@ def _factors(found: Connections) -> list[str]:
 def findings_note(fit: Any) -> str:
     """Explain the numbers of the findings."""
     what = f"Posterior means by {fit.method}; P is the posterior probability of the sign."
-    if has_connections(fit) and connections(fit).relative:
+    if has_connections(fit) and read_connections(fit).relative:
         what = (
             f"Posterior medians by {fit.method} with 90 % intervals; P is the posterior "
             "probability of the direction of the change."

@@ -14,7 +14,7 @@ import bayesdcm
 from bayesdcm import plot
 from bayesdcm.infer import arviz_adapter
 from bayesdcm.infer.evoked_fit_quality import autocorrelations
-from bayesdcm.plot.connections import connections
+from bayesdcm.plot.connections import read_connections
 from bayesdcm.plot.quantities import entries, finite
 from bayesdcm.plot.series import power_of_thousand, power_text
 from bayesdcm.report import write_report
@@ -133,7 +133,7 @@ def test_residuals_are_compared_with_the_noise_that_the_model_assumes(evoked_fit
 
 
 def test_strengths_are_those_of_the_posterior(evoked_fit):
-    found = connections(evoked_fit)
+    found = read_connections(evoked_fit)
     assert found.relative and found.unit == "log scaling"
     names = [(entry.kind, found.name(entry)) for entry in found.entries]
     assert names == [

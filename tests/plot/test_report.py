@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import pytest
 
 from bayesdcm.report import write_report
-from bayesdcm.report.words import listed
+from bayesdcm.report.words import all_listed
 
 # For the fits that are reported.
 pytestmark = pytest.mark.slow
@@ -128,4 +128,4 @@ def test_wrong_arguments(tmp_path):
     [([], ""), (["a"], "a"), (["a", "b"], "a and b"), (list("abc"), "a, b and c")],
 )
 def test_listed(items, text):
-    assert listed(list(items)) == text
+    assert all_listed(list(items)) == text
