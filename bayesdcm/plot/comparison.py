@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
 from bayesdcm.plot.labels import check_limit
-from bayesdcm.plot.style import MARKERS, MUTED, bare_rows, colour, heading, legend
+from bayesdcm.plot.style import MARKERS, MUTED, bare_rows, colour, heading, legend, new_figure
 
 COLUMNS = ("parameter", "fit", "shift", "sd_ratio", "distance")
 
@@ -53,10 +52,7 @@ def plot_comparison(
     shown = table[table["parameter"].isin(labels)]
     names = list(table["fit"].unique())
     reference = table.attrs.get("reference", "the reference")
-    if figure is None:
-        size = (8.5, 0.26 * len(labels) + 1.6)
-        figure = plt.figure(figsize=size, layout="constrained")
-        figure.get_layout_engine().set(wspace=0.06)
+    figure = figure or new_figure(8.5, 0.26 * len(labels) + 1.6, wspace=0.06)
     left, right = figure.subplots(1, 2, sharey=True)
     for i, name in enumerate(names):
         rows = shown[shown["fit"] == name]
@@ -65,10 +61,8 @@ def plot_comparison(
             ax.scatter(rows[column], heights, color=colour(i), marker=MARKERS[i % len(MARKERS)],
                        s=32, label=name, zorder=3)  # fmt: skip
     _finish(left, right, labels, reference)
-    title = f"Compared with {reference}, the worst agreement on top"
-    heading(figure, title)
-    handles, texts = left.get_legend_handles_labels()
-    legend(figure, handles, texts, "outside upper right")
+    heading(figure, f"Compared with {reference}, the worst agreement on top")
+    legend(figure, left.get_legend_handles_labels()[0], loc="outside upper right")
     return figure
 
 

@@ -16,7 +16,7 @@ from matplotlib.patches import Patch, Rectangle
 
 from bayesdcm.plot.group_effects import covariate_title
 from bayesdcm.plot.labels import INPUTS, chosen, in_order, parsed
-from bayesdcm.plot.style import HATCHED, MUTED, heading, ink_on, legend, share_text
+from bayesdcm.plot.style import HATCHED, MUTED, heading, ink_on, legend, new_figure, share_text
 
 EDGE = "#c4c4c4"
 # Cells without a probability.
@@ -82,8 +82,7 @@ def plot_connection_evidence(
     n_columns = max(map(len, rows.values()))
     if not n_columns:
         raise ValueError("search has no parameters with places, such as 'A[V5, V1]', to draw")
-    if figure is None:
-        figure = _new_figure(list(rows.values()))
+    figure = figure or new_figure(*_size(list(rows.values())))
     axes = figure.subplots(len(rows), n_columns, squeeze=False)
     least = 0.5 if sign else 0.0
     shades = LinearSegmentedColormap.from_list("evidence", ["#fbfbfb", "#7fb3d5", "#08457e"])
@@ -174,14 +173,15 @@ def _panels(probability: pd.Series, pruned: set[str]) -> list[_Panel]:
     return panels
 
 
-def _new_figure(rows: list[list[_Panel]]) -> Figure:
+def _size(rows: list[list[_Panel]]) -> tuple[float, float]:
+    """Width and height of a figure."""
     panels = [panel for line in rows for panel in line]
     across, down = (max(len(p.columns) for p in panels), max(len(p.rows) for p in panels))
     longest = max(len(name) for p in panels for name in p.rows)
     width = max(map(len, rows)) * max(0.5 * across + 0.6 + 0.075 * longest, 2.2) + 1.3
     below = 0.055 * max(len(name) for p in panels for name in p.columns)
     height = len(rows) * max(0.5 * down + 0.95 + below, 1.6) + 1.0
-    return plt.figure(figsize=(width, height), layout="constrained")
+    return width, height
 
 
 def _draw(ax: Axes, panel: _Panel, shades: Any, least: float) -> set[str]:

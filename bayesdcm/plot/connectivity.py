@@ -158,30 +158,17 @@ def _draw(
             note = "fixed" if fixed[i, j] else ""
             if free[i, j] and matrix.sign_open[(*index, i, j)]:
                 note = probability_text(matrix.probability[(*index, i, j)])
-            _write(ax, (j, i), mean[i, j], note, colours[i, j], bool(certain[i, j]), size)
+            ink = ink_on(colours[i, j], INK if certain[i, j] else MUTED)
+            style = {"ha": "center", "va": "center", "color": ink}
+            weight = "bold" if certain[i, j] else "normal"
+            height = i - 0.13 if note else i
+            ax.text(j, height, signed(mean[i, j]), fontsize=size, fontweight=weight, **style)
+            if note:
+                ax.text(j, i + 0.23, note, fontsize=0.78 * size, **style)
         else:
             corner = (j - 0.5, i - 0.5)
             ax.add_patch(Rectangle(corner, 1, 1, linewidth=0, **HATCHED))
     _label_axes(ax, matrix, fit.facts.node)
-
-
-def _write(
-    ax: Axes,
-    place: tuple[int, int],
-    value: float,
-    note: str,
-    background: np.ndarray,
-    certain: bool,
-    size: float,
-) -> None:
-    x, y = place
-    weight = "bold" if certain else "normal"
-    shift = -0.13 if note else 0.0
-    ink = ink_on(background, INK if certain else MUTED)
-    common = {"ha": "center", "va": "center", "color": ink}
-    ax.text(x, y + shift, signed(value), fontsize=size, fontweight=weight, **common)
-    if note:
-        ax.text(x, y + 0.23, note, fontsize=0.78 * size, **common)
 
 
 def _label_axes(ax: Axes, matrix: Quantity, node: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from bayesdcm.infer.arviz_adapter import axis_names
 from bayesdcm.plot.series import Series, fitted_series, power_of_thousand, power_text
-from bayesdcm.plot.style import INK, MUTED, colour, heading, legend, tidy
+from bayesdcm.plot.style import INK, MUTED, colour, heading, legend, new_figure, tidy
 
 
 def plot_fit(
@@ -73,9 +72,8 @@ def panels(
 
     Heights of the rows are relative to a usual one; `sharey` says which panels share their scale.
     """
-    if figure is None:
-        width = 9.5 if n_columns == 1 else 2.4 * n_columns + 2.2
-        figure = plt.figure(figsize=(width, 1.2 * sum(heights) + 1.3), layout="constrained")
+    width = 9.5 if n_columns == 1 else 2.4 * n_columns + 2.2
+    figure = figure or new_figure(width, 1.2 * sum(heights) + 1.3)
     axes = figure.subplots(len(heights), n_columns, sharex=True, sharey=sharey, squeeze=False,
                            height_ratios=heights)  # fmt: skip
     return axes, figure

@@ -32,16 +32,26 @@ def plot_free_energy(fit: Any, *, ax: Axes | None = None) -> Axes:
     ValueError
         If the fit was made by NUTS, which has no free energy.
     """
-    draw = {"free_energy": _draw_laplace, "elbo": _draw_bound}
-    traces = [name for name in draw if name in fit.trace]
-    if not traces:
+    known = {
+        "free_energy": (_draw_laplace, "Variational Laplace", "free energy"),
+        "elbo": (_draw_bound, "Stochastic variational inference", "evidence lower bound"),
+    }
+    name = next((name for name in known if name in fit.trace), None)
+    if name is None:
         raise ValueError(
             f"a fit by {fit.method!r} has no free energy; plot_posterior shows its draws, "
             "fit.diagnose() judges its chains, and fit.trace['lp'] holds the log joint density"
         )
     if ax is None:
         _, ax = plt.subplots(figsize=(6.4, 3.4), layout="constrained")
-    draw[traces[0]](ax, fit)
+    draw, title, quantity = known[name]
+    draw(ax, fit)
+    ax.set_ylabel(f"{quantity} (nats)")
+    ax.set_title(title, loc="left", fontsize="medium")
+    state = "converged" if fit.status.get("converged", True) else "not converged"
+    ending = f"{state} at {fit.log_evidence:.1f} nats"
+    ax.set_title(ending, loc="right", fontsize="small", color=INK)
+    ax.legend(frameon=False, fontsize="small", loc="lower right")
     tidy(ax)
     return ax
 
@@ -64,16 +74,8 @@ def _draw_laplace(ax: Axes, fit: Any) -> None:
         ax.set_ylim(bottom=lowest)
         ax.plot(steps[hidden], np.full(hidden.sum(), lowest), "v", color=colour(1), ms=7,
                 clip_on=False, label="step taken back, below the axis")  # fmt: skip
-    ax.set(xlabel="iteration", ylabel="free energy (nats)")
-    ax.set_title("Variational Laplace", loc="left", fontsize="medium")
-    ax.set_title(_ending(fit), loc="right", fontsize="small", color=INK)
+    ax.set_xlabel("iteration")
     ax.xaxis.get_major_locator().set_params(integer=True)
-    ax.legend(frameon=False, fontsize="small", loc="lower right")
-
-
-def _ending(fit: Any) -> str:
-    state = "converged" if fit.status.get("converged", True) else "not converged"
-    return f"{state} at {fit.log_evidence:.1f} nats"
 
 
 def _draw_bound(ax: Axes, fit: Any) -> None:
@@ -92,7 +94,4 @@ def _draw_bound(ax: Axes, fit: Any) -> None:
         low, high = np.quantile(settled, [0.01, 1.0])
         margin = max(high - low, 1.0)
         ax.set_ylim(low - margin, high + 0.2 * margin)
-    ax.set(xlabel="step", ylabel="evidence lower bound (nats)")
-    ax.set_title("Stochastic variational inference", loc="left", fontsize="medium")
-    ax.set_title(_ending(fit), loc="right", fontsize="small", color=INK)
-    ax.legend(frameon=False, fontsize="small", loc="lower right")
+    ax.set_xlabel("step")

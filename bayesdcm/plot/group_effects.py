@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 
-from bayesdcm.plot.labels import chosen, described, parsed, units_text
+from bayesdcm.plot.labels import check_effects, chosen, described, parsed, units_text
 from bayesdcm.plot.style import (
     MUTED,
     NBSP,
@@ -21,6 +20,7 @@ from bayesdcm.plot.style import (
     bare_rows,
     heading,
     legend,
+    new_figure,
     share_text,
 )
 
@@ -79,9 +79,8 @@ def plot_group_effects(
     if figure is None:
         longest = max(map(len, labels))
         row = 0.27 if over is None else 0.33
-        size = (0.075 * longest + 0.9 + 3.1 * len(shown), row * len(labels) + 1.9)
-        figure = plt.figure(figsize=(max(size[0], 6.4), size[1]), layout="constrained")
-        figure.get_layout_engine().set(wspace=0.03)
+        width = max(0.075 * longest + 0.9 + 3.1 * len(shown), 6.4)
+        figure = new_figure(width, row * len(labels) + 1.9, wspace=0.03)
     axes = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
     for ax, each in zip(axes, shown, strict=True):
         _draw_frame(ax, labels)
@@ -94,12 +93,8 @@ def plot_group_effects(
         head = "P(there)" if present is not None else "P(sign)"
         ax.annotate(head, (1.02, 1.0), (0, 4), "axes fraction", textcoords="offset points",
                     fontsize="small", color=MUTED, va="bottom")  # fmt: skip
-        ax.set_title(
-            covariate_title(each, effects.covariates),
-            loc="left",
-            fontsize="medium",
-            fontweight="bold",
-        )
+        title = covariate_title(each, effects.covariates)
+        ax.set_title(title, loc="left", fontsize="medium", fontweight="bold")
         unit = units_text(described(effects), labels)
         what = "group mean" if each == effects.covariates[0] else f"effect per unit of {each}"
         ax.set_xlabel(_broken(f"{what} ({unit})" if unit else what), fontsize="small")
@@ -109,11 +104,7 @@ def plot_group_effects(
 
 
 def _checked(effects: Any, covariate: Any, threshold: Any) -> list[str]:
-    if not all(hasattr(effects, name) for name in ("summary", "covariates", "parameters")):
-        raise TypeError(
-            "effects must be effects on a group, from bayesdcm.group.peb, got "
-            f"{type(effects).__name__}"
-        )
+    check_effects(effects, "summary", "covariates", "parameters")
     if not 0 <= threshold <= 1:
         raise ValueError(f"threshold must be a probability, from 0 to 1, got {threshold!r}")
     return chosen(covariate, effects.covariates, "covariate")
@@ -212,22 +203,17 @@ def _draw_over(ax: Axes, over: pd.DataFrame, covariate: str, labels: list[str]) 
 def _explain(
     figure: Figure | SubFigure, effects: Any, over: str, searched: bool, threshold: float
 ) -> None:
-    subjects = len(getattr(effects, "first", ()))
-    of = f" ({subjects} subjects)" if subjects else ""
-    title = f"Effects on the group{of}: posterior mean and 90{NBSP}% interval"
-    heading(figure, title)
+    n_subjects = len(getattr(effects, "first", ()))
+    subjects = f" ({n_subjects} subjects)" if n_subjects else ""
+    heading(figure, f"Effects on the group{subjects}: posterior mean and 90{NBSP}% interval")
     probability = "P(there)" if searched else "P(sign)"
     likely = f"{probability}{' and P(sign)' if searched else ''} ≥ {threshold:g}"
-    kinds = (
-        (POSITIVE, 5.5, f"above 0, {likely}"),
-        (NEGATIVE, 5.5, f"below 0, {likely}"),
-        (MUTED, 4.5, "less probable"),
-    )
     handles = [
-        Line2D([], [], color=tint, marker="o", ms=ms, label=text) for tint, ms, text in kinds
+        Line2D([], [], color=POSITIVE, marker="o", ms=5.5, label=f"above 0, {likely}"),
+        Line2D([], [], color=NEGATIVE, marker="o", ms=5.5, label=f"below 0, {likely}"),
+        Line2D([], [], color=MUTED, marker="o", ms=4.5, label="less probable"),
     ]
     if over:
-        handles.append(
-            Line2D([], [], color=OVER, marker="D", ms=3.8, markerfacecolor="white", label=over)
-        )
+        style = {"color": OVER, "marker": "D", "ms": 3.8, "markerfacecolor": "white"}
+        handles.append(Line2D([], [], label=over, **style))
     legend(figure, handles, ncols=2)

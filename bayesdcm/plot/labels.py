@@ -89,6 +89,15 @@ def check_limit(limit: int) -> None:
         raise ValueError(f"limit must be at least 1, got {limit}")
 
 
+def check_effects(effects: Any, *needed: str) -> None:
+    """Raise where something lacks the attributes of effects on a group."""
+    if not all(hasattr(effects, name) for name in needed):
+        raise TypeError(
+            "effects must be effects on a group, from bayesdcm.group.peb, got "
+            f"{type(effects).__name__}"
+        )
+
+
 def described(effects: Any) -> Any:
     """The fit that effects of a group were found from, None where they do not hold it."""
     while getattr(effects, "first", ()):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -13,7 +12,16 @@ from numpy.typing import NDArray
 from scipy.stats import beta
 
 from bayesdcm.plot.labels import check_limit
-from bayesdcm.plot.style import INK, MUTED, bare_rows, colour, heading, legend, share_text
+from bayesdcm.plot.style import (
+    INK,
+    MUTED,
+    bare_rows,
+    colour,
+    heading,
+    legend,
+    new_figure,
+    share_text,
+)
 
 LIMIT = 20
 
@@ -59,26 +67,20 @@ def plot_model_probabilities(
     random = "frequency" in table
     best = "frequency" if random else "difference"
     shown = table.sort_values(best, ascending=False, kind="stable").iloc[:limit]
-    if figure is None:
-        longest = max(len(str(name)) for name in shown.index)
-        size = (7.2 + 0.085 * longest, 0.34 * len(shown) + 1.9)
-        figure = plt.figure(figsize=size, layout="constrained")
-        figure.get_layout_engine().set(wspace=0.06)
+    longest = max(len(str(name)) for name in shown.index)
+    figure = figure or new_figure(7.2 + 0.085 * longest, 0.34 * len(shown) + 1.9, wspace=0.06)
     left, right = figure.subplots(1, 2, sharey=True)
     for ax in (left, right):
         bare_rows(ax, range(len(shown)))
-    if random:
-        title = _draw_random(left, right, shown, table)
-    else:
-        title = _draw_differences(left, right, shown, table)
+    draw = _draw_random if random else _draw_differences
+    title = draw(left, right, shown, table)
     left.set_yticks(range(len(shown)), [str(name) for name in shown.index])
     left.set_ylim(len(shown) - 0.4, -0.6)
     if len(shown) < len(table):
         title += f"; {len(shown)} of {len(table)} models"
     heading(figure, title)
-    handles, labels = right.get_legend_handles_labels()
-    others = left.get_legend_handles_labels()
-    legend(figure, others[0] + handles, others[1] + labels, ncols=3)
+    handles = [handle for ax in (left, right) for handle in ax.get_legend_handles_labels()[0]]
+    legend(figure, handles, ncols=3)
     return figure
 
 
@@ -162,9 +164,8 @@ def _draw_differences(left: Axes, right: Axes, shown: pd.DataFrame, table: pd.Da
     what = "expected log predictive density" if predictive else "log evidence"
     left.set_xlabel(f"{what} minus that\nof the best model (nats)")
     column = "probability" if "probability" in shown else "weight"
-    words = "probability of the model" if column == "probability" else "weight of the model"
     _bars(right, shown[column].to_numpy(), colour(1), "_", 0.0, 0.5)
-    _probability_axis(right, words)
+    _probability_axis(right, f"{column} of the model")
     if predictive:
         return "Models compared by their predictions of left-out data"
     return "Models compared by their evidence" + (

@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from bayesdcm.plot.labels import check_limit
-from bayesdcm.plot.style import INK, MUTED, colour, heading, legend, share_text, tidy
+from bayesdcm.plot.style import INK, MUTED, colour, heading, legend, new_figure, share_text, tidy
 
 # Rows beyond which parameters that all models agree on are counted, not drawn.
 MOST_ROWS = 40
@@ -26,6 +26,16 @@ class _Row(NamedTuple):
     on: NDArray[np.bool_]
     differs: bool
     present: float
+
+    @property
+    def pruned(self) -> bool:
+        """Whether no model has it."""
+        return not self.differs and not self.on.all()
+
+    @property
+    def tint(self) -> str:
+        """Colour where models have it; where none does, of being left out."""
+        return ON if self.differs else NEVER if self.pruned else ALWAYS
 
 
 def plot_model_search(
@@ -66,13 +76,10 @@ def plot_model_search(
     check_limit(limit)
     models = search.models.iloc[:limit]
     rows, left_out = _rows(search, models)
-    if figure is None:
-        longest = max((len(row.name) for row in rows), default=0)
-        size = (0.33 * max(len(models), 5) + 0.08 * longest + 3.6, 0.24 * len(rows) + 3.2)
-        figure = plt.figure(figsize=size, layout="constrained")
+    longest, width = max((len(row.name) for row in rows), default=0), 0.33 * max(len(models), 5)
+    figure = figure or new_figure(width + 0.08 * longest + 3.6, 0.24 * len(rows) + 3.2)
     heights = [1.3, max(0.24 * len(rows), 0.5)]
-    widths = [0.33 * max(len(models), 5), 2.1]
-    axes = figure.subplots(2, 2, height_ratios=heights, width_ratios=widths, squeeze=False,
+    axes = figure.subplots(2, 2, height_ratios=heights, width_ratios=[width, 2.1], squeeze=False,
                            sharex="col", sharey="row")  # fmt: skip
     axes[0, 1].set_axis_off()
     _draw_probabilities(axes[0, 0], models["probability"].to_numpy())
@@ -105,8 +112,8 @@ def _rows(search: Any, models: Any) -> tuple[list[_Row], tuple[int, int]]:
     if len(rows) <= MOST_ROWS:
         return rows, (0, 0)
     agreed = [row for row in rows if not row.differs]
-    always = sum(bool(row.on.all()) for row in agreed)
-    return [row for row in rows if row.differs], (always, len(agreed) - always)
+    never = sum(row.pruned for row in agreed)
+    return [row for row in rows if row.differs], (len(agreed) - never, never)
 
 
 def _draw_probabilities(ax: Axes, probability: NDArray) -> None:
@@ -123,9 +130,7 @@ def _draw_probabilities(ax: Axes, probability: NDArray) -> None:
 def _draw_switches(ax: Axes, rows: list[_Row], n_models: int) -> None:
     for height, row in enumerate(rows):
         for place in range(n_models):
-            shade = (ON if row.differs else ALWAYS) if row.on[place] else OFF
-            if not row.on[place] and not row.differs:
-                shade = NEVER
+            shade = OFF if row.differs and not row.on[place] else row.tint
             corner = (place - 0.42, height - 0.42)
             ax.add_patch(plt.Rectangle(corner, 0.84, 0.84, facecolor=shade, edgecolor="#b8b8b8",
                                        linewidth=0.5))  # fmt: skip
@@ -140,11 +145,9 @@ def _draw_switches(ax: Axes, rows: list[_Row], n_models: int) -> None:
 
 def _draw_presence(ax: Axes, rows: list[_Row]) -> None:
     for height, row in enumerate(rows):
-        tint = ON if row.differs else (ALWAYS if row.on.all() else NEVER)
-        pruned = not row.differs and not row.on.all()
-        length = 0.0 if pruned else row.present
-        ax.barh(height, length, 0.7, color=tint)
-        text = "pruned" if pruned else share_text(row.present)
+        length = 0.0 if row.pruned else row.present
+        ax.barh(height, length, 0.7, color=row.tint)
+        text = "pruned" if row.pruned else share_text(row.present)
         ax.text(length + 0.03, height, text, va="center", fontsize="small", color=INK)
     ax.axvline(0.5, color=MUTED, linewidth=0.8, linestyle=":", zorder=0)
     ax.set_xlim(0, 1.28)
@@ -166,12 +169,7 @@ def _explain(
         always, never = left_out
         title += f"\nNot drawn: {always} that all these models have, {never} that none has"
     heading(figure, title)
-    handles = [
-        Patch(facecolor=ON, edgecolor="#b8b8b8", label="on"),
-        Patch(facecolor=OFF, edgecolor="#b8b8b8", label="off"),
-    ]
-    if any(not row.differs and row.on.all() for row in rows):
-        handles.append(Patch(facecolor=ALWAYS, edgecolor="#b8b8b8", label="on, kept before"))
-    if any(not row.differs and not row.on.all() for row in rows):
-        handles.append(Patch(facecolor=NEVER, edgecolor="#b8b8b8", label="off, pruned before"))
-    legend(figure, handles)
+    tints = {ON, OFF, *(row.tint for row in rows)}
+    words = {ON: "on", OFF: "off", ALWAYS: "on, kept before", NEVER: "off, pruned before"}
+    legend(figure, [Patch(facecolor=tint, edgecolor="#b8b8b8", label=text)
+                    for tint, text in words.items() if tint in tints])  # fmt: skip

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from bayesdcm.compare.posteriors import compare_posteriors
 from bayesdcm.plot.quantities import CONSTANT, entries, flat_draws, named_fits
-from bayesdcm.plot.style import PRIOR, STYLES, colour, heading, legend, tidy
+from bayesdcm.plot.style import PRIOR, STYLES, colour, heading, legend, new_figure, tidy
 
 N_DEFAULT = 8
 N_POINTS = 300
@@ -61,9 +60,7 @@ def plot_posterior(
     _check(labels, named)
     n_columns = min(len(labels), 4 if len(labels) > 6 or len(labels) == 4 else 3)
     n_rows = -(-len(labels) // n_columns)
-    if figure is None:
-        size = (max(2.5 * n_columns + 0.3, 4.5), 1.9 * n_rows + 0.7)
-        figure = plt.figure(figsize=size, layout="constrained")
+    figure = figure or new_figure(max(2.5 * n_columns + 0.3, 4.5), 1.9 * n_rows + 0.7)
     axes = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
     for ax, label in zip(axes, labels, strict=False):
         _draw(ax, named, label, prior)
@@ -72,8 +69,7 @@ def plot_posterior(
         ax.set_xlabel(first.facts.unit(name, index), fontsize="small")
     for ax in axes[len(labels) :]:
         ax.set_axis_off()
-    handles, names = axes[0].get_legend_handles_labels()
-    legend(figure, handles, names, "outside upper right")
+    legend(figure, axes[0].get_legend_handles_labels()[0], loc="outside upper right")
     heading(figure, "Posterior densities")
     return figure
 
@@ -113,12 +109,10 @@ def _draw(ax: Axes, named: Mapping[str, Any], label: str, prior: bool) -> None:
     before = _draws(next(iter(named.values())), "prior", label) if prior else None
     x = _range(list(draws.values()), before)
     if before is not None:
-        density = _density(before, x)
-        ax.fill_between(x, density, color=PRIOR, alpha=0.45, linewidth=0, label="prior")
+        ax.fill_between(x, _density(before, x), color=PRIOR, alpha=0.45, linewidth=0, label="prior")
     for i, (name, values) in enumerate(draws.items()):
-        style = STYLES[i % len(STYLES)]
-        density = _density(values, x)
-        ax.plot(x, density, color=colour(i), linestyle=style, linewidth=1.8, label=name)
+        style = {"color": colour(i), "linestyle": STYLES[i % len(STYLES)], "linewidth": 1.8}
+        ax.plot(x, _density(values, x), label=name, **style)
     ax.set(yticks=[], ylim=(0, None), xlim=(x[0], x[-1]))
     ax.tick_params(labelsize="small")
     tidy(ax)

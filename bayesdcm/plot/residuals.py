@@ -76,8 +76,8 @@ def plot_residuals(
     axes[0, 1].set_title("autocorrelation", loc="left", fontsize="medium", pad=3)
     figure.supylabel(f"residual ({power_text(exponent)}units of the data)", fontsize="medium")
     heading(figure, f"Residuals ({series.method})")
-    shown = [ax.get_legend_handles_labels() for ax in axes[0]]
-    legend(figure, shown[0][0] + shown[1][0], shown[0][1] + shown[1][1], "outside upper right")
+    handles = [handle for ax in axes[0] for handle in ax.get_legend_handles_labels()[0]]
+    legend(figure, handles, loc="outside upper right")
     return figure
 
 

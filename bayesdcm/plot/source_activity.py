@@ -82,11 +82,9 @@ def plot_source_activity(
     axes[0, 0].set_xlim(time[0], time[-1])
     figure.supxlabel(f"{words} ({unit})", fontsize="medium")
     figure.supylabel("voltage relative to rest (mV)", fontsize="medium")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    legend(figure, handles, labels, "outside upper right")
+    legend(figure, axes[0, 0].get_legend_handles_labels()[0], loc="outside upper right")
     # In two lines, to stay clear of the legend where there is one population.
-    title = f"Source activity ({method})\nmean and {100 * interval:g} % credible band"
-    heading(figure, title)
+    heading(figure, f"Source activity ({method})\nmean and {100 * interval:g} % credible band")
     return figure
 
 

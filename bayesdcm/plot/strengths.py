@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
@@ -24,6 +23,7 @@ from bayesdcm.plot.style import (
     heading,
     legend,
     marker,
+    new_figure,
     probability_text,
 )
 
@@ -77,9 +77,7 @@ def plot_connection_strengths(
         raise ValueError("the fit has no connections to draw: none of them is free")
     changing = any(entry.varies for entry in connections.entries)
     places, headings, height = _layout(connections.entries)
-    if figure is None:
-        size = (10.5 if changing else 6.0, 0.3 * height + 1.5)
-        figure = plt.figure(figsize=size, layout="constrained")
+    figure = figure or new_figure(10.5 if changing else 6.0, 0.3 * height + 1.5)
     axes = figure.subplots(1, 1 + changing, sharey=True, squeeze=False)[0]
     for ax in axes:
         _draw_rows(ax, places, headings, height)

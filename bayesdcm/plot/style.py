@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+
 # Okabe and Ito's palette, https://jfly.uni-koeln.de/color/; its yellow is too pale for lines.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 # Warm for excitation and cold for inhibition, as in the diverging map.
@@ -90,6 +93,13 @@ def share_text(probability: float) -> str:
 def tidy(ax: Any) -> None:
     """Take away the upper and right border of a panel, which carry nothing."""
     ax.spines[["top", "right"]].set_visible(False)
+
+
+def new_figure(width: float, height: float, **spaces: float) -> Figure:
+    """An empty figure (inches), with spaces between panels where the usual ones do not serve."""
+    figure = plt.figure(figsize=(width, height), layout="constrained")
+    figure.get_layout_engine().set(**spaces)
+    return figure
 
 
 def heading(figure: Any, text: str) -> None:

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure, SubFigure
 from numpy.typing import NDArray
 
 from bayesdcm.plot.group_effects import QUANTILE
-from bayesdcm.plot.labels import check_limit, chosen, described, units_text
-from bayesdcm.plot.style import MUTED, PRIOR, colour, heading, legend, share_text, tidy
+from bayesdcm.plot.labels import check_effects, check_limit, chosen, described, units_text
+from bayesdcm.plot.style import MUTED, PRIOR, colour, heading, legend, new_figure, share_text, tidy
 
 LIMIT = 6
 # Covariates of at most as many values have their subjects drawn beside one another.
@@ -77,14 +77,13 @@ def plot_subject_parameters(
     if figure is None:
         names = 0.06 * max(len(str(one.name)) for one in effects.first) if alone else 0.0
         width = max(3.1, 0.16 * len(effects.first)) if alone else 3.1
-        size = (width * n_columns + 0.4, (2.4 + names) * n_rows + 1.0)
-        figure = plt.figure(figsize=(max(size[0], 5.6), size[1]), layout="constrained")
+        figure = new_figure(max(width * n_columns + 0.4, 5.6), (2.4 + names) * n_rows + 1.0)
     axes = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
     fit = described(effects)
+    probability = effects.summary().set_index(["covariate", "parameter"])["probability"]
     for k, (ax, label) in enumerate(zip(axes, labels, strict=False)):
         _draw(ax, effects, covariate, label, _Estimates(*(part[:, k] for part in estimates)))
         ax.set_ylabel(_wrapped(units_text(fit, [label])) or "estimate", fontsize="small")
-        probability = effects.summary().set_index(["covariate", "parameter"])["probability"]
         ax.set_title(label, loc="left", fontsize="medium", fontweight="bold")
         share = share_text(probability[(covariate, label)])
         text = f"P(sign) {share if share[0] in '<>' else f'= {share}'}"
@@ -95,17 +94,12 @@ def plot_subject_parameters(
     if not alone:
         title += f" by {covariate} (P(sign): of the effect of {covariate})"
     heading(figure, title)
-    handles, names = axes[0].get_legend_handles_labels()
-    legend(figure, handles, names, ncols=2)
+    legend(figure, axes[0].get_legend_handles_labels()[0], ncols=2)
     return figure
 
 
 def _checked(effects: Any, covariate: Any, parameters: Any, limit: int) -> tuple[str, list[str]]:
-    if not all(hasattr(effects, name) for name in ("under_group", "first", "design")):
-        raise TypeError(
-            f"effects must be effects on a group, from bayesdcm.group.peb, got "
-            f"{type(effects).__name__}"
-        )
+    check_effects(effects, "under_group", "first", "design")
     if covariate is None:
         covariate = effects.covariates[min(1, len(effects.covariates) - 1)]
     chosen(covariate, effects.covariates, "covariate")
@@ -120,17 +114,12 @@ def _checked(effects: Any, covariate: Any, parameters: Any, limit: int) -> tuple
 def _estimates(effects: Any, labels: list[str]) -> _Estimates:
     """Each part of the shape (subjects, parameters)."""
     rows = []
-    for i, one in enumerate(effects.first):
-        index = one.places(labels)
-        under = effects.under_group(i)[0]
-        rows.append(
-            (
-                one.mean[index],
-                np.sqrt(np.diagonal(one.covariance)[index]),
-                np.asarray(under.mean)[index],
-                np.sqrt(np.diagonal(np.asarray(under.covariance))[index]),
-            )
-        )
+    for i, alone in enumerate(effects.first):
+        index, row = alone.places(labels), []
+        for estimate in (alone, effects.under_group(i)[0]):
+            row.append(np.asarray(estimate.mean)[index])
+            row.append(np.sqrt(np.diagonal(np.asarray(estimate.covariance))[index]))
+        rows.append(row)
     return _Estimates(*(np.stack(part) for part in zip(*rows, strict=True)))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from bayesdcm.plot.labels import check_limit, chosen
 from bayesdcm.plot.quantities import finite
 from bayesdcm.plot.series import arranged, fitted_series
-from bayesdcm.plot.style import MARKERS, MUTED, bare_rows, colour, heading, legend, tidy
+from bayesdcm.plot.style import MARKERS, MUTED, bare_rows, colour, heading, legend, new_figure, tidy
 
 # Below this the model has hardly anything to do with the data.
 POOR = 10.0
@@ -150,11 +149,8 @@ def draw_subjects(
         order = np.argsort([one.explained.mean() for one in subjects], kind="stable")
         shown = [subjects[i] for i in sorted(order[:limit])]
     n, n_conditions = len(shown), len(first.conditions)
-    if figure is None:
-        longest = max(len(one.name) for one in shown)
-        width = 0.08 * longest + 3.4 + max(3.2 * n_conditions, 6.0)
-        figure = plt.figure(figsize=(width, 0.46 * n + 1.6), layout="constrained")
-        figure.get_layout_engine().set(wspace=0.04, hspace=0.0)
+    width = 0.08 * max(len(one.name) for one in shown) + 3.4 + max(3.2 * n_conditions, 6.0)
+    figure = figure or new_figure(width, 0.46 * n + 1.6, wspace=0.04, hspace=0.0)
     grid = figure.add_gridspec(n, 1 + n_conditions, width_ratios=[1.5] + [6 / n_conditions]
                                * n_conditions if n_conditions < 3 else None)  # fmt: skip
     left = figure.add_subplot(grid[:, 0])

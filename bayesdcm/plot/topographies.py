@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
@@ -14,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from bayesdcm.infer.arviz_adapter import axis_names
 from bayesdcm.plot.series import fitted_series
-from bayesdcm.plot.style import DIVERGING, heading
+from bayesdcm.plot.style import DIVERGING, heading, new_figure
 
 if TYPE_CHECKING:
     import mne
@@ -85,9 +84,7 @@ def plot_topographies(
     chosen = _chosen(times, time, maps[0])
     shown = maps[:, :, chosen]
     n_conditions, n_times = len(series.conditions), len(chosen)
-    if figure is None:
-        size_inches = (1.55 * n_times + 2.1, 3.1 * n_conditions + 0.6)
-        figure = plt.figure(figsize=size_inches, layout="constrained")
+    figure = figure or new_figure(1.55 * n_times + 2.1, 3.1 * n_conditions + 0.6)
     axes = figure.subplots(2 * n_conditions, n_times, squeeze=False)
     bound = float(np.abs(shown).max())
     for row, column in np.ndindex(*axes.shape):
