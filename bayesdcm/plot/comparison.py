@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
 from bayesdcm.plot.labels import check_limit
-from bayesdcm.plot.style import MARKERS, MUTED, bare_rows, colour, heading, legend, new_figure
+from bayesdcm.plot.style import MUTED, bare_rows, colour, heading, legend, marker, new_figure
 
 COLUMNS = ("parameter", "fit", "shift", "sd_ratio", "distance")
 
@@ -58,7 +58,7 @@ def plot_comparison(
         rows = shown[shown["fit"] == name]
         heights = [labels.index(label) for label in rows["parameter"]]
         for ax, column in ((left, "shift"), (right, "sd_ratio")):
-            ax.scatter(rows[column], heights, color=colour(i), marker=MARKERS[i % len(MARKERS)],
+            ax.scatter(rows[column], heights, color=colour(i), marker=marker(i),
                        s=32, label=name, zorder=3)  # fmt: skip
     _finish(left, right, labels, reference)
     heading(figure, f"Compared with {reference}, the worst agreement on top")

@@ -74,9 +74,9 @@ def plot_connection_evidence(
     table, sign = _probabilities(search)
     covariates = list(table.columns)
     table = table[chosen(covariate, covariates, "covariate")]
-    gone = _pruned(search)
+    pruned = _pruned(search)
     rows = {
-        name: _panels(table[name], {label for each, label in gone if each == name})
+        name: _panels(table[name], {label for other, label in pruned if other == name})
         for name in table.columns
     }
     n_columns = max(map(len, rows.values()))
@@ -156,12 +156,12 @@ def _panels(probability: pd.Series, pruned: set[str]) -> list[_Panel]:
     panels = []
     for (site, kind), members in groups.items():
         values = probability.iloc[members]
-        gone = [str(label) in pruned for label in values.index]
-        if not (np.isfinite(values.to_numpy(float)) | gone).any():
+        is_pruned = [str(label) in pruned for label in values.index]
+        if not (np.isfinite(values.to_numpy(float)) | is_pruned).any():
             continue
         places = [(*labels[i].places[-2:], "")[:2] for i in members]
         entries = {place: float(value) for place, value in zip(places, values, strict=True)}
-        off = {place for place, out in zip(places, gone, strict=True) if out}
+        off = {place for place, is_off in zip(places, is_pruned, strict=True) if is_off}
         rows = list(dict.fromkeys(row for row, _ in places))
         columns, column_word = list(dict.fromkeys(column for _, column in places)), ""
         if columns != [""]:

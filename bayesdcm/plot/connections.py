@@ -183,7 +183,7 @@ def read_connections(fit: Any) -> Connections:
             log_change = next(iter(changing)).draws[..., i, j] if changing else np.zeros((1, 0))
             factors = np.exp(log_change @ design.T)
         if relative:
-            changes = [each._replace(draws=np.exp(each.draws)) for each in changes]
+            changes = [change._replace(draws=np.exp(change.draws)) for change in changes]
         return Connection(kind, i, j, strength, tuple(changes), factors)
 
     # Self-connections that are constants act, too; connections that are absent act nowhere.

@@ -192,11 +192,11 @@ def _label_axes(ax: Axes, matrix: Quantity, node: str) -> None:
 
 
 def _colour_label(fit: Any, matrix: Quantity) -> str:
-    off, diagonal = fit.facts.unit(matrix.name), fit.facts.unit(matrix.name, (0, 0))
+    unit, unit_within = fit.facts.unit(matrix.name), fit.facts.unit(matrix.name, (0, 0))
     squares = matrix.dims[-2:] == ("to", "from")
-    if squares and off != diagonal and np.diagonal(matrix.free, axis1=-2, axis2=-1).any():
-        return f"posterior mean ({off};\ndiagonal: {diagonal})"
-    return f"posterior mean ({off})" if off else "posterior mean"
+    if squares and unit != unit_within and np.diagonal(matrix.free, axis1=-2, axis2=-1).any():
+        return f"posterior mean ({unit};\ndiagonal: {unit_within})"
+    return f"posterior mean ({unit})" if unit else "posterior mean"
 
 
 def _legend(axes: list[Axes], matrix: Quantity, threshold: float, outside: bool) -> None:

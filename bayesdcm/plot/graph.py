@@ -20,6 +20,8 @@ FAINTEST = 0.2
 # Where on an arrow a label may stand: how far along it, in order of preference.
 PLACES = (0.5, 0.43, 0.57, 0.36, 0.64, 0.29, 0.71, 0.22, 0.78)
 CHANGE = "#5e3c99"
+# Behind labels.
+PAPER = {"boxstyle": "round,pad=0.12", "fc": "white", "ec": "none", "alpha": 0.85}
 # Width of a character, as a share of the size of its font.
 CHARACTER = 0.6
 
@@ -178,7 +180,7 @@ class Sketch:
         for row, text in enumerate(lines):
             centre = place - [0, (row + 0.9) * height]
             self.taken.append(box_around(centre, self.width_of(text), height))
-            self._text(centre, text, CHANGE, self.size - 0.5, bbox=_paper(), zorder=6)
+            self._text(centre, text, CHANGE, self.size - 0.5, bbox=PAPER, zorder=6)
 
     def draw_source(self, place: NDArray, name: str) -> None:
         """Draw an input."""
@@ -241,9 +243,9 @@ class Sketch:
                 continue
             self.taken.append(best)
             top = (best[:2] + best[2:]) / 2 + [0, height * (len(lines) - 1) / 2]
-            self._text(top, lines[0], INK, self.size, bbox=_paper(), fontweight="bold")
+            self._text(top, lines[0], INK, self.size, bbox=PAPER, fontweight="bold")
             for row, text in enumerate(lines[1:], start=1):
-                self._text(top - [0, row * height], text, CHANGE, self.size - 0.5, bbox=_paper())
+                self._text(top - [0, row * height], text, CHANGE, self.size - 0.5, bbox=PAPER)
 
     def _candidates(self, link: Link, width: float, height: float) -> list[NDArray]:
         """Boxes in which a label may stand, the preferred first."""
@@ -276,7 +278,3 @@ class Sketch:
         edges = np.array(self.taken)
         low, high = edges[:, :2].min(0) - 0.08, edges[:, 2:].max(0) + 0.08
         self.ax.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
-
-
-def _paper() -> dict[str, Any]:
-    return {"boxstyle": "round,pad=0.12", "fc": "white", "ec": "none", "alpha": 0.85}

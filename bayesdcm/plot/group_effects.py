@@ -73,7 +73,7 @@ def plot_group_effects(
         probability.
     """
     shown = _checked(effects, covariate, threshold)
-    over, name, present, pruned = _overlay(overlay)
+    over, over_name, present, pruned = _overlay(overlay)
     table = effects.summary().set_index(["covariate", "parameter"])
     labels = list(effects.parameters)
     if figure is None:
@@ -82,24 +82,26 @@ def plot_group_effects(
         width = max(0.075 * longest + 0.9 + 3.1 * len(shown), 6.4)
         figure = new_figure(width, row * len(labels) + 1.9, wspace=0.03)
     axes = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
-    for ax, each in zip(axes, shown, strict=True):
+    unit = units_text(described(effects), labels)
+    for ax, name in zip(axes, shown, strict=True):
         _draw_frame(ax, labels)
-        rows = table.loc[each]
-        there = rows["probability"] if present is None else present[each]
-        gone = {label for covariate, label in pruned if covariate == each}
-        _draw(ax, rows, labels, there, gone, threshold, 0.0 if over is None else -0.17)
+        rows = table.loc[name].loc[labels]
+        rows = rows.assign(
+            likely=rows["probability"] if present is None else present[name],
+            pruned=[(name, label) in pruned for label in labels],
+        )
+        _draw(ax, rows, threshold, 0.0 if over is None else -0.17)
         if over is not None:
-            _draw_over(ax, over, each, labels)
+            _draw_overlay(ax, over, name, labels)
         head = "P(there)" if present is not None else "P(sign)"
         ax.annotate(head, (1.02, 1.0), (0, 4), "axes fraction", textcoords="offset points",
                     fontsize="small", color=MUTED, va="bottom")  # fmt: skip
-        title = covariate_title(each, effects.covariates)
+        title = covariate_title(name, effects.covariates)
         ax.set_title(title, loc="left", fontsize="medium", fontweight="bold")
-        unit = units_text(described(effects), labels)
-        what = "group mean" if each == effects.covariates[0] else f"effect per unit of {each}"
+        what = "group mean" if name == effects.covariates[0] else f"effect per unit of {name}"
         ax.set_xlabel(_broken(f"{what} ({unit})" if unit else what), fontsize="small")
     axes[0].set_yticks(range(len(labels)), labels, fontsize="small")
-    _explain(figure, effects, name, present is not None, threshold)
+    _explain(figure, effects, over_name, present is not None, threshold)
     return figure
 
 
@@ -163,19 +165,11 @@ def _draw_frame(ax: Axes, labels: list[str]) -> None:
     ax.locator_params(axis="x", nbins=5)
 
 
-def _draw(
-    ax: Axes,
-    rows: pd.DataFrame,
-    labels: list[str],
-    there: pd.Series,
-    pruned: set[str],
-    threshold: float,
-    shift: float,
-) -> None:
-    for height, label in enumerate(labels):
-        mean, sd, likely = rows.loc[label, "mean"], rows.loc[label, "sd"], there[label]
+def _draw(ax: Axes, rows: pd.DataFrame, threshold: float, shift: float) -> None:
+    for height, row in enumerate(rows.to_dict("records")):
+        mean, sd, likely = row["mean"], row["sd"], row["likely"]
         # An effect that all models share is there by assumption: its sign must be sure, too.
-        sure = min(likely, rows.loc[label, "probability"]) >= threshold
+        sure = min(likely, row["probability"]) >= threshold
         tint = (POSITIVE if mean > 0 else NEGATIVE) if sure else MUTED
         at = height + shift
         if sd > 0:
@@ -185,12 +179,12 @@ def _draw(
         marker = "o" if sd > 0 else "x"
         ax.plot([mean], [at], marker, color=tint, ms=5.5 if sure else 4.5, zorder=4)
         text = share_text(likely) if np.isfinite(likely) else ("on" if sd > 0 else "off")
-        text = "pruned" if label in pruned else text
+        text = "pruned" if row["pruned"] else text
         ax.text(1.02, height, text, transform=ax.get_yaxis_transform(), va="center", color=tint,
                 fontsize="small", fontweight="bold" if sure else "normal")  # fmt: skip
 
 
-def _draw_over(ax: Axes, over: pd.DataFrame, covariate: str, labels: list[str]) -> None:
+def _draw_overlay(ax: Axes, over: pd.DataFrame, covariate: str, labels: list[str]) -> None:
     for height, label in enumerate(labels):
         if (covariate, label) not in over.index:
             continue

@@ -114,10 +114,10 @@ def units_text(fit: Any, labels: Iterable[str]) -> str:
         return ""
     units: dict[str, list[str]] = {}
     for label in labels:
-        one = parsed(label)
-        site = one.site.rpartition(": ")[2]
-        kind = "self-connections" if one.within else site
-        unit = fit.facts.unit(site, (0, 0) if one.within else ())
+        parts = parsed(label)
+        site = parts.site.rpartition(": ")[2]
+        kind = "self-connections" if parts.within else site
+        unit = fit.facts.unit(site, (0, 0) if parts.within else ())
         if kind not in units.setdefault(unit, []):
             units[unit].append(kind)
     if len(units) == 1:

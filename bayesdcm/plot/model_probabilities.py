@@ -74,6 +74,7 @@ def plot_model_probabilities(
         bare_rows(ax, range(len(shown)))
     draw = _draw_random if random else _draw_differences
     title = draw(left, right, shown, table)
+    right.set(xlim=(0, 1.15), xticks=[0, 0.25, 0.5, 0.75, 1])
     left.set_yticks(range(len(shown)), [str(name) for name in shown.index])
     left.set_ylim(len(shown) - 0.4, -0.6)
     if len(shown) < len(table):
@@ -106,12 +107,6 @@ def _bars(ax: Axes, values: NDArray, tint: str, label: str, shift: float, width:
         ax.text(value + 0.015, height, share_text(value), va="center", fontsize="small", color=INK)
 
 
-def _probability_axis(ax: Axes, label: str) -> None:
-    ax.set_xlim(0, 1.15)
-    ax.set_xticks([0, 0.25, 0.5, 0.75, 1])
-    ax.set_xlabel(label)
-
-
 def _draw_random(left: Axes, right: Axes, shown: pd.DataFrame, table: pd.DataFrame) -> str:
     frequency = shown["frequency"].to_numpy()
     chance = 1 / len(table)
@@ -133,7 +128,7 @@ def _draw_random(left: Axes, right: Axes, shown: pd.DataFrame, table: pd.DataFra
         _bars(right, shown["protected"].to_numpy(), colour(1), "protected exceedance", 0.2, 0.36)
     else:
         _bars(right, shown["exceedance"].to_numpy(), colour(5), "_", 0.0, 0.5)
-    _probability_axis(right, "probability of being the most frequent")
+    right.set_xlabel("probability of being the most frequent")
     title = "Models in the population (random effects)"
     if "omnibus_risk" in table.attrs:
         title += f"; P(all equally frequent) = {table.attrs['omnibus_risk']:.2f}"
@@ -165,7 +160,7 @@ def _draw_differences(left: Axes, right: Axes, shown: pd.DataFrame, table: pd.Da
     left.set_xlabel(f"{what} minus that\nof the best model (nats)")
     column = "probability" if "probability" in shown else "weight"
     _bars(right, shown[column].to_numpy(), colour(1), "_", 0.0, 0.5)
-    _probability_axis(right, f"{column} of the model")
+    right.set_xlabel(f"{column} of the model")
     if predictive:
         return "Models compared by their predictions of left-out data"
     return "Models compared by their evidence" + (

@@ -98,16 +98,16 @@ def _rows(search: Any, models: Any) -> tuple[list[_Row], tuple[int, int]]:
             for covariate in search.present.columns
             for parameter in search.present.index
         }
-        gone = {f"{covariate}: {parameter}" for covariate, parameter in search.best.off}
+        pruned = {f"{covariate}: {parameter}" for covariate, parameter in search.best.off}
         # The others that have no probability were not searched.
-        present = {n: p for n, p in present.items() if np.isfinite(p) or n in gone}
+        present = {n: p for n, p in present.items() if np.isfinite(p) or n in pruned}
     else:
         present = {str(name): float(value) for name, value in search.present.items()}
-        gone = set(search.best.off)
+        pruned = set(search.best.off)
     rows = []
     for name, value in present.items():
         differs = name in differing
-        on = models[name].to_numpy(bool) if differs else np.full(len(models), name not in gone)
+        on = models[name].to_numpy(bool) if differs else np.full(len(models), name not in pruned)
         rows.append(_Row(name, on, differs, value))
     if len(rows) <= MOST_ROWS:
         return rows, (0, 0)
@@ -160,11 +160,11 @@ def _draw_presence(ax: Axes, rows: list[_Row]) -> None:
 def _explain(
     figure: Figure | SubFigure, search: Any, models: Any, rows: list[_Row], left_out: tuple
 ) -> None:
-    total, held = len(search.models), float(models["probability"].sum())
+    total, probability = len(search.models), float(models["probability"].sum())
     shown = "all" if len(models) == total else f"the best {len(models)} of"
     title = f"Search among nested models: {shown} {total} models of the last set"
     if len(models) < total:
-        title += f"\n(together they have probability {share_text(held)})"
+        title += f"\n(together they have probability {share_text(probability)})"
     if any(left_out):
         always, never = left_out
         title += f"\nNot drawn: {always} that all these models have, {never} that none has"

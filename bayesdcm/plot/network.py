@@ -98,7 +98,7 @@ def plot_network(
     if minimum_probability is None:
         minimum_probability = 0.0 if len(arrows) <= MANY else UNCERTAIN
     links = [_link(connections, members, bend, places, radius) for members, bend in arrows]
-    links = [each for each in links if each.probability >= minimum_probability or each.notes]
+    links = [link for link in links if link.probability >= minimum_probability or link.notes]
     # Those with notes, then the strongest, choose the places of their labels first.
     links.sort(key=lambda link: (-len(link.notes), -abs(link.value)))
     drives = _drives(fit, connections.relative, sketch, places, angles, radius)
@@ -151,8 +151,8 @@ def _change_lines(connections: Connections, entry: Connection) -> tuple[str, ...
         probability = connections.certainty(draws)
         doubt = "" if probability >= UNCERTAIN else f", {probability_text(probability)}"
         amount = f"×{NBSP}{np.median(draws):.2f}" if connections.relative else signed(draws.mean())
-        before = f"{_within_word(entry)}: " if connections.relative and entry.within else ""
-        lines.append(f"{before}{name} {amount}{' per unit' if gates else ''}{doubt}")
+        where = f"{_within_word(entry)}: " if connections.relative and entry.within else ""
+        lines.append(f"{where}{name} {amount}{' per unit' if gates else ''}{doubt}")
     return tuple(lines)
 
 
@@ -228,7 +228,7 @@ def _explain(ax: Axes, fit: Any, connections: Connections, driven: bool, n_hidde
         if driven:
             handles.append(Line2D([], [], color=MUTED, lw=2.5, label="input"))
         word = "factor of a condition effect"
-        word += "".join(f" ({each}: in the {fit.facts.node})" for each in sorted(changed - {""}))
+        word += "".join(f" ({what}: in the {fit.facts.node})" for what in sorted(changed - {""}))
     else:
         unit = f" in {connections.unit}" if connections.unit else ""
         title = f"{connections.title}{unit} ({fit.method})"

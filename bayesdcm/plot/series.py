@@ -108,7 +108,7 @@ def fitted_series(fit: Any) -> Series:
         points=points,
         words=words,
         unit=unit,
-        columns=[", ".join(_at(names, i)) for i in np.ndindex(*map(len, names))]
+        columns=[", ".join(_names_at(names, i)) for i in np.ndindex(*map(len, names))]
         if names
         else [site],
         conditions=axis_names(array, "condition") if "condition" in array.dims else [""],
@@ -118,7 +118,7 @@ def fitted_series(fit: Any) -> Series:
     )
 
 
-def _at(names: list[list[str]], index: tuple[int, ...]) -> list[str]:
+def _names_at(names: list[list[str]], index: tuple[int, ...]) -> list[str]:
     return [axis[i] for axis, i in zip(names, index, strict=True)]
 
 

@@ -136,13 +136,13 @@ def _activity(fit: Any, model: Any, data: EvokedData, n_draws: int) -> NDArray:
     draws = {name: flat_draws(posterior[name]) for name in names}
     total = len(draws[names[0]])
     kept = np.linspace(0, total - 1, min(n_draws, total)).round().astype(int)
-    taken = {name: values[kept] for name, values in draws.items()}
+    chosen_draws = {name: values[kept] for name, values in draws.items()}
     # Lead fields are worked out once for a data set, outside compiled code.
     model.prepare(data)
     # One draw after the other is compiled once, and needs little memory.
-    run = jax.jit(lambda each: jax.lax.map(lambda p: model.source_activity(p, data), each))
+    run = jax.jit(lambda many: jax.lax.map(lambda one: model.source_activity(one, data), many))
     with single_threaded_linear_algebra():
-        return np.asarray(run(taken))
+        return np.asarray(run(chosen_draws))
 
 
 def _draw(

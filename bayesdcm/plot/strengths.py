@@ -80,7 +80,11 @@ def plot_connection_strengths(
     figure = figure or new_figure(10.5 if changing else 6.0, 0.3 * height + 1.5)
     axes = figure.subplots(1, 1 + changing, sharey=True, squeeze=False)[0]
     for ax in axes:
-        _draw_rows(ax, places, headings, height)
+        ax.axvline(100, color=MUTED, linewidth=1, zorder=1)
+        for place, _ in headings:
+            ax.axhspan(place - 0.45, place + 0.45, color=PALE, linewidth=0, zorder=0)
+        ax.set_ylim(height + 0.1, -0.1)
+        bare_rows(ax, places)
     for entry, place in zip(connections.entries, places, strict=True):
         _draw_strength(axes[0], entry, place, interval)
         if changing:
@@ -116,16 +120,6 @@ def _layout(entries: list[Connection]) -> tuple[list[float], list[tuple[float, s
         places.append(top + height / 2)
         top += height
     return places, headings, top
-
-
-def _draw_rows(
-    ax: Axes, places: list[float], headings: list[tuple[float, str]], height: float
-) -> None:
-    ax.axvline(100, color=MUTED, linewidth=1, zorder=1)
-    for place, _ in headings:
-        ax.axhspan(place - 0.45, place + 0.45, color=PALE, linewidth=0, zorder=0)
-    ax.set_ylim(height + 0.1, -0.1)
-    bare_rows(ax, places)
 
 
 def _draw_strength(ax: Axes, entry: Connection, place: float, interval: float) -> None:

@@ -75,7 +75,7 @@ def plot_subject_parameters(
     n_rows = -(-len(labels) // n_columns)
     alone = covariate == effects.covariates[0]
     if figure is None:
-        names = 0.06 * max(len(str(one.name)) for one in effects.first) if alone else 0.0
+        names = 0.06 * max(len(str(subject.name)) for subject in effects.first) if alone else 0.0
         width = max(3.1, 0.16 * len(effects.first)) if alone else 3.1
         figure = new_figure(max(width * n_columns + 0.4, 5.6), (2.4 + names) * n_rows + 1.0)
     axes = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
@@ -148,7 +148,7 @@ def _places(effects: Any, covariate: str) -> tuple[NDArray, tuple | None, float]
     """Where subjects stand on the horizontal axis, its ticks, and half the width of a level."""
     n = len(effects.first)
     if covariate == effects.covariates[0]:
-        ticks = range(n), [str(one.name) for one in effects.first]
+        ticks = range(n), [str(subject.name) for subject in effects.first]
         return np.arange(n, dtype=float), ticks, 0.0
     values = effects.design[covariate].to_numpy()
     levels, which = np.unique(values, return_inverse=True)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from bayesdcm.plot.labels import check_limit, chosen
 from bayesdcm.plot.quantities import finite
 from bayesdcm.plot.series import arranged, fitted_series
-from bayesdcm.plot.style import MARKERS, MUTED, bare_rows, colour, heading, legend, new_figure, tidy
+from bayesdcm.plot.style import MUTED, bare_rows, colour, heading, legend, marker, new_figure, tidy
 
 # Below this the model has hardly anything to do with the data.
 POOR = 10.0
@@ -86,7 +86,7 @@ def plot_subjects(
     TypeError, ValueError
         If `group` does not hold fits of one model with their data, or has no such region.
     """
-    subjects = [thin(name, fit) for name, fit in _named(group)]
+    subjects = [read_subject(name, fit) for name, fit in _named(group)]
     return draw_subjects(subjects, region, limit, figure)
 
 
@@ -114,7 +114,7 @@ def _named(group: Any) -> Iterable[tuple[str, Any]]:
     return items
 
 
-def thin(name: str, fit: Any) -> Subject:
+def read_subject(name: str, fit: Any) -> Subject:
     """What is drawn of a subject, without the draws of its fit: some kilobytes."""
     series = fitted_series(fit)
     group, data = fit.idata.posterior_predictive, fit.idata.observed_data[series.site]
@@ -123,11 +123,7 @@ def thin(name: str, fit: Any) -> Subject:
         np.median(draws, axis=0)
         for draws in (series.draws, finite(arranged(group[f"{series.site}_prediction"], data)))
     )
-    n = len(series.columns)
-    signal, noise = (
-        prediction.reshape(-1, n).var(0),
-        (series.observed - fitted).reshape(-1, n).var(0),
-    )
+    signal, noise = (values.var((0, 1)) for values in (prediction, series.observed - fitted))
     whole = np.where(signal + noise > 0, signal + noise, 1.0)
     return Subject(name, series.columns, 100 * signal / whole, series.conditions, series.points,
                    series.label(), series.observed, fitted)  # fmt: skip
@@ -139,30 +135,31 @@ def draw_subjects(
     limit: int = LIMIT,
     figure: Figure | SubFigure | None = None,
 ) -> Figure | SubFigure:
-    """The figure of `plot_subjects`, from what `thin` kept of each subject."""
+    """The figure of `plot_subjects`, from what `read_subject` kept of each subject."""
     first = subjects[0]
-    subjects = [_like(first, one) for one in subjects]
+    subjects = [_in_order_of(first, subject) for subject in subjects]
     region = chosen(region, first.columns, "region")[0]
     check_limit(limit)
     shown = list(subjects)
     if len(shown) > limit:
-        order = np.argsort([one.explained.mean() for one in subjects], kind="stable")
+        order = np.argsort([subject.explained.mean() for subject in subjects], kind="stable")
         shown = [subjects[i] for i in sorted(order[:limit])]
     n, n_conditions = len(shown), len(first.conditions)
-    width = 0.08 * max(len(one.name) for one in shown) + 3.4 + max(3.2 * n_conditions, 6.0)
+    width = 0.08 * max(len(subject.name) for subject in shown) + 3.4 + max(3.2 * n_conditions, 6.0)
     figure = figure or new_figure(width, 0.46 * n + 1.6, wspace=0.04, hspace=0.0)
     grid = figure.add_gridspec(n, 1 + n_conditions, width_ratios=[1.5] + [6 / n_conditions]
                                * n_conditions if n_conditions < 3 else None)  # fmt: skip
     left = figure.add_subplot(grid[:, 0])
     _draw_explained(left, shown)
-    for i, one in enumerate(shown):
-        _draw_series(figure, grid, i, one, one.columns.index(region), i == n - 1)
+    for i, subject in enumerate(shown):
+        _draw_series(figure, grid, i, subject, subject.columns.index(region), i == n - 1)
     _explain(figure, subjects, shown, region)
     return figure
 
 
-def _like(first: Subject, other: Subject) -> Subject:
+def _in_order_of(first: Subject, other: Subject) -> Subject:
     """A subject with regions and conditions in the order of the first, by name."""
+    orders = []
     for what, names, wanted in (
         ("regions", other.columns, first.columns),
         ("conditions", other.conditions, first.conditions),
@@ -172,8 +169,8 @@ def _like(first: Subject, other: Subject) -> Subject:
                 f"group must hold fits of one model, but {other.name!r} has the {what} {names} "
                 f"and {first.name!r} has {wanted}"
             )
-    columns = [other.columns.index(name) for name in first.columns]
-    conditions = [other.conditions.index(name) for name in first.conditions]
+        orders.append([names.index(name) for name in wanted])
+    columns, conditions = orders
     return other._replace(
         columns=first.columns,
         explained=other.explained[columns],
@@ -185,30 +182,30 @@ def _like(first: Subject, other: Subject) -> Subject:
 
 def _draw_explained(ax: Axes, shown: Sequence[Subject]) -> None:
     columns = shown[0].columns
-    for height, one in enumerate(shown):
+    for height, subject in enumerate(shown):
         for k in range(len(columns)):
-            ax.plot([one.explained[k]], [height], MARKERS[k % len(MARKERS)], color=colour(k),
-                    ms=5, alpha=0.9, zorder=2, clip_on=False)  # fmt: skip
+            ax.plot([subject.explained[k]], [height], marker(k), color=colour(k), ms=5,
+                    alpha=0.9, zorder=2, clip_on=False)  # fmt: skip
     ax.axvline(POOR, color=MUTED, linewidth=1, linestyle=":", zorder=1)
-    largest = max(one.explained.max() for one in shown)
+    largest = max(subject.explained.max() for subject in shown)
     ax.set_xlim(0, min(100, max(20, 10 * np.ceil(largest / 10))))
     ax.set_ylim(len(shown) - 0.5, -0.5)
-    ax.set_yticks(range(len(shown)), [one.name for one in shown], fontsize="small")
+    ax.set_yticks(range(len(shown)), [subject.name for subject in shown], fontsize="small")
     ax.set_xlabel("explained variance (%)", fontsize="small")
     ax.tick_params(axis="x", labelsize="small")
     bare_rows(ax, range(len(shown)))
 
 
 def _draw_series(
-    figure: Figure | SubFigure, grid: Any, row: int, one: Subject, column: int, last: bool
+    figure: Figure | SubFigure, grid: Any, row: int, subject: Subject, column: int, last: bool
 ) -> None:
-    values = np.stack([one.observed[..., column], one.fitted[..., column]])
+    values = np.stack([subject.observed[..., column], subject.fitted[..., column]])
     low, high = values.min(), values.max()
-    for k, condition in enumerate(one.conditions):
+    for k, condition in enumerate(subject.conditions):
         ax = figure.add_subplot(grid[row, 1 + k])
-        ax.plot(one.time, one.observed[k, :, column], color=MUTED, linewidth=0.7)
-        ax.plot(one.time, one.fitted[k, :, column], color=colour(1), linewidth=1.2)
-        ax.set_xlim(one.time[0], one.time[-1])
+        ax.plot(subject.time, subject.observed[k, :, column], color=MUTED, linewidth=0.7)
+        ax.plot(subject.time, subject.fitted[k, :, column], color=colour(1), linewidth=1.2)
+        ax.set_xlim(subject.time[0], subject.time[-1])
         margin = 0.05 * (high - low) or 1.0
         ax.set_ylim(low - margin, high + margin)
         ax.set_yticks([])
@@ -217,7 +214,7 @@ def _draw_series(
         ax.spines["bottom"].set_visible(last)
         ax.tick_params(axis="x", labelsize="small", labelbottom=last, bottom=last)
         if last:
-            ax.set_xlabel(one.time_label, fontsize="small")
+            ax.set_xlabel(subject.time_label, fontsize="small")
         if row == 0 and condition:
             ax.set_title(condition, loc="left", fontsize="small", fontweight="bold")
 
@@ -231,7 +228,7 @@ def _explain(
     heading(figure, title)
     columns = shown[0].columns
     handles = [
-        Line2D([], [], color=colour(k), marker=MARKERS[k % len(MARKERS)], linestyle="", label=name)
+        Line2D([], [], color=colour(k), marker=marker(k), linestyle="", label=name)
         for k, name in enumerate(columns)
     ]
     handles += [

@@ -15,7 +15,7 @@ from bayesdcm.infer.findings import listed
 from bayesdcm.plot.group_effects import covariate_title
 from bayesdcm.plot.labels import parsed
 from bayesdcm.plot.style import probability_text, signed
-from bayesdcm.plot.subjects import Subject, check_group, draw_subjects, thin
+from bayesdcm.plot.subjects import Subject, check_group, draw_subjects, read_subject
 from bayesdcm.report import words
 from bayesdcm.report.page import as_rows, checked_path, write_page
 from bayesdcm.report.svg import Figures
@@ -76,7 +76,7 @@ def write_group_report(
     path = checked_path(path)
     _check(group)
     diagnosis = group.diagnose(progress=False) if diagnosis is None else diagnosis
-    subjects = _thin(group)
+    subjects = _drawn_subjects(group)
     fit = group[0]
     content = {
         "title": title,
@@ -109,12 +109,12 @@ def _check(group: Any) -> None:
     check_group(group)
 
 
-def _thin(group: Any) -> list[Subject]:
+def _drawn_subjects(group: Any) -> list[Subject]:
     """What is drawn of the subjects; nothing of programs that have no series to draw."""
     subjects = []
     for name, fit in zip(group.subjects, group, strict=True):
         try:
-            subjects.append(thin(name, fit))
+            subjects.append(read_subject(name, fit))
         except ValueError:
             return []
     return subjects
@@ -122,7 +122,7 @@ def _thin(group: Any) -> list[Subject]:
 
 def _subject(group: Any, fit: Any) -> str:
     n = len(group)
-    text = words.subject({"": fit}).rstrip(".")
+    text = words.what_was_fitted({"": fit}).rstrip(".")
     return f"{text}: one model, {n} subject{'s' * (n != 1)} ({listed(group.subjects)})."
 
 
@@ -138,15 +138,12 @@ def _verdicts(group: Any, diagnosis: Any, effects: Any) -> list[tuple[str, bool,
     verdicts = [(sentence, not (doubtful or failures), failures)]
     if effects is not None:
         state = "converged" if effects.status["converged"] else "did not converge"
-        verdicts.append(
-            (
-                f"Group: parametric empirical Bayes {state}, free energy "
-                f"{effects.log_evidence:.1f} nats, {len(effects.parameters)} parameters, "
-                f"covariates {words.all_listed(list(effects.covariates))}.",
-                bool(effects.status["converged"]),
-                [],
-            )
+        sentence = (
+            f"Group: parametric empirical Bayes {state}, free energy "
+            f"{effects.log_evidence:.1f} nats, {len(effects.parameters)} parameters, "
+            f"covariates {words.all_listed(list(effects.covariates))}."
         )
+        verdicts.append((sentence, bool(effects.status["converged"]), []))
     return verdicts
 
 
@@ -155,10 +152,10 @@ def _findings(effects: Any, search: Any) -> list[str]:
     table = effects.summary()
     sure = table["probability"] >= words.CERTAIN
     if search is not None:
-        there = _searched(effects, search)
+        present = _searched(effects, search)
         # Effects that were not searched are in all models; those pruned are in none of the last.
-        there = there["present"].mask(there["search"] == "not searched", 1.0)
-        sure &= there.to_numpy() >= words.CERTAIN
+        present = present["present"].mask(present["search"] == "not searched", 1.0)
+        sure &= present.to_numpy() >= words.CERTAIN
     sentences = []
     for covariate in effects.covariates:
         rows = table[sure & (table["covariate"] == covariate)]
@@ -177,12 +174,12 @@ def _findings(effects: Any, search: Any) -> list[str]:
 
 
 def _in_words(label: str) -> str:
-    one = parsed(label)
-    if one.site not in ("A", "B") or len(one.places) < 2:
+    parts = parsed(label)
+    if parts.site not in ("A", "B") or len(parts.places) < 2:
         return label
-    *kind, to, source = one.places
-    where = f"self-connection of {to}" if one.within else f"{source} to {to}"
-    if one.site == "B":
+    *kind, to, source = parts.places
+    where = f"self-connection of {to}" if parts.within else f"{source} to {to}"
+    if parts.site == "B":
         return f"{where} by {kind[0]}" if kind else f"{where} ({label})"
     return f"{kind[0]} {where}" if kind else where
 
@@ -207,23 +204,20 @@ def _figures(subjects: list[Subject], effects: Any, search: Any) -> Figures:
             )
         drawn.add("Effects on the group", text, plot.plot_group_effects(effects, overlay=search))
         if any(parsed(label).places for label in effects.parameters):
-            drawn.add(
-                "Evidence for connections",
-                "The posterior probability of the sign; rows receive, columns send."
-                if search is None
-                else "The posterior probability that an effect is there; rows receive, columns "
-                "send.",
-                plot.plot_connection_evidence(effects if search is None else search),
-            )
+            searched = search is not None
+            what = "that an effect is there" if searched else "of the sign"
+            text = f"The posterior probability {what}; rows receive, columns send."
+            figure = plot.plot_connection_evidence(search if searched else effects)
+            drawn.add("Evidence for connections", text, figure)
         if search is not None:
             drawn.add("Search among reduced models", "", plot.plot_model_search(search))
         for covariate in effects.covariates[1:] or effects.covariates:
-            drawn.add(
-                f"Subjects against the group: {covariate}",
+            text = (
                 "Parameters with the most probable effects. Estimates that a subject's data leave "
-                "uncertain move towards the group's prediction.",
-                plot.plot_subject_parameters(effects, covariate),
+                "uncertain move towards the group's prediction."
             )
+            drawn.add(f"Subjects against the group: {covariate}", text,
+                      plot.plot_subject_parameters(effects, covariate))  # fmt: skip
     if subjects:
         drawn.add("Data and fit of the subjects", "", draw_subjects(subjects))
     return drawn
@@ -273,10 +267,8 @@ def _settings(group: Any, fit: Any, effects: Any, given: dict[str, Any]) -> list
     rows += [("model", fit.description), ("method", fit.method)]
     if effects is not None:
         settings = effects.settings
-        rows += [
-            ("variability between subjects", settings.between),
-            ("alpha, beta", f"{settings.alpha:g}, {settings.beta:g}"),
-        ]
+        rows.append(("variability between subjects", settings.between))
+        rows.append(("alpha, beta", f"{settings.alpha:g}, {settings.beta:g}"))
     return rows
 
 

@@ -93,14 +93,15 @@ def checked_path(path: str | os.PathLike[str]) -> Path:
 
 def write_page(path: Path, template: str, content: Mapping[str, Any]) -> Path:
     """Write the page that a template makes of its content, whole or not at all."""
-    text = _render(
-        template,
-        {
-            **content,
-            "versions": _versions(),
-            "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-            "version": __version__,
-        },
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("bayesdcm.report", "."), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    date = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    text = environment.get_template(template).render(
+        content, versions=_versions(), date=date, version=__version__
     )
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -109,19 +110,6 @@ def write_page(path: Path, template: str, content: Mapping[str, Any]) -> Path:
     finally:
         part.unlink(missing_ok=True)
     return path
-
-
-def _render(template: str, content: Mapping[str, Any]) -> str:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("bayesdcm.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(template).render(content)
 
 
 def _content(
@@ -135,7 +123,7 @@ def _content(
         (fit for fit in fits.values() if fit.posterior.method.exact), next(iter(fits.values()))
     )
     return {
-        "subject": words.subject(fits),
+        "subject": words.what_was_fitted(fits),
         "verdicts": [
             (words.verdict(name, fits[name], diagnosis), diagnosis.ok, diagnosis.problems)
             for name, diagnosis in diagnoses.items()
@@ -162,8 +150,9 @@ def _figures(fits: dict[str, Any], best: Any, comparison: pd.DataFrame | None) -
     if any("mode" in array.dims for array in best.idata.observed_data.data_vars.values()):
         text += " Channel modes are patterns over the channels in which the model predicts signal."
     drawn.add("Data and fit", text, plot.plot_fit(best))
-    several = "The parameters that differ most between the fits."
-    text = several if len(fits) > 1 else "The first parameters of the model."
+    text = "The first parameters of the model."
+    if len(fits) > 1:
+        text = "The parameters that differ most between the fits."
     drawn.add("Posterior densities", text, plot.plot_posterior(fits))
     if comparison is not None:
         text = "Each parameter against the reference."
@@ -206,13 +195,13 @@ def as_rows(table: pd.DataFrame, index_name: str = "parameter") -> dict[str, Any
     return {
         "columns": [index_name, *(COLUMN_WORDS.get(column, column) for column in columns)],
         "rows": [
-            [str(label), *(_cell(column, row[column]) for column in columns)]
+            [str(label), *(_cell_text(column, row[column]) for column in columns)]
             for label, row in table.iterrows()
         ],
     }
 
 
-def _cell(column: str, value: Any) -> str:
+def _cell_text(column: str, value: Any) -> str:
     if isinstance(value, str):
         return value
     if not np.isfinite(value):
@@ -227,14 +216,14 @@ def _settings(fits: dict[str, Any], given: dict[str, Any]) -> list[tuple[str, st
         rows.append((f"{name}: model", fit.description))
         rows.append((f"{name}: draws", f"{sizes['chain']} x {sizes['draw']} (chains x draws)"))
         rows += [
-            (f"{name}: {key.replace('_', ' ')}", _plain(value))
+            (f"{name}: {key.replace('_', ' ')}", _setting_text(value))
             for key, value in fit.status.items()
             if key != "precision_sites"
         ]
     return rows
 
 
-def _plain(value: Any) -> str:
+def _setting_text(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -45,10 +45,11 @@ def all_listed(items: Sequence[str]) -> str:
     return listed(items, most=len(items))
 
 
-def subject(fits: Mapping[str, Any]) -> str:
+def what_was_fitted(fits: Mapping[str, Any]) -> str:
     """Say what was fitted to what, and how."""
     fit = next(iter(fits.values()))
-    how = all_listed(list(dict.fromkeys(each.posterior.method.title for each in fits.values())))
+    titles = dict.fromkeys(other.posterior.method.title for other in fits.values())
+    how = all_listed(list(titles))
     observed = fit.idata.observed_data
     if not has_connections(fit):
         sizes = [f"{name} ({' x '.join(map(str, observed[name].shape))})" for name in observed]
@@ -56,13 +57,13 @@ def subject(fits: Mapping[str, Any]) -> str:
     connections = read_connections(fit)
     rates = connections.site == "effective_connectivity"
     what = "Effective connectivity" if rates else "Connections"
-    text = f"{what} among {_named(connections.nodes, fit.facts.node or 'node')}"
+    text = f"{what} among {_counted(connections.nodes, fit.facts.node or 'node')}"
     if is_driven(fit):
         inputs = fit.idata.constant_data["inputs"]
-        text += f" under {_named(axis_names(inputs, 'input'), 'input')}"
+        text += f" under {_counted(axis_names(inputs, 'input'), 'input')}"
     if connections.conditions:
-        text += f" that explain {fit.facts.kind} in {_named(connections.conditions, 'condition')}"
-    return f"{text}, fitted to {_seen(fit)}, by {how}."
+        text += f" that explain {fit.facts.kind} in {_counted(connections.conditions, 'condition')}"
+    return f"{text}, fitted to {_data_text(fit)}, by {how}."
 
 
 def is_driven(fit: Any) -> bool:
@@ -70,7 +71,7 @@ def is_driven(fit: Any) -> bool:
     return "inputs" in getattr(fit.idata, "constant_data", {})
 
 
-def _seen(fit: Any) -> str:
+def _data_text(fit: Any) -> str:
     """What the data are: how many channels, and from when to when."""
     signal = next(iter(fit.idata.observed_data.data_vars.values()))
     parts = []
@@ -92,7 +93,7 @@ def _seen(fit: Any) -> str:
     return " ".join(parts) or " x ".join(map(str, signal.shape))
 
 
-def _named(items: list[str], noun: str) -> str:
+def _counted(items: list[str], noun: str) -> str:
     return f"{len(items)} {noun}{'s' * (len(items) != 1)} ({', '.join(items)})"
 
 
@@ -142,10 +143,10 @@ def findings(fit: Any) -> list[str]:
         return []
     connections = read_connections(fit)
     if connections.relative:
-        return _factors(connections)
-    between = {_where(connections, e): e.draws for e in connections.entries if not e.within}
+        return _factor_findings(connections)
+    between = {_route(connections, e): e.draws for e in connections.entries if not e.within}
     changes = {
-        f"{change.name} changes {_where(connections, entry)} by": change.draws
+        f"{change.name} changes {_route(connections, entry)} by": change.draws
         for entry in sorted(connections.entries, key=lambda e: (e.to, e.source))
         for change in entry.changes
         if not change.gates
@@ -153,35 +154,35 @@ def findings(fit: Any) -> list[str]:
     sentences = []
     first = "Without input" if is_driven(fit) else connections.title
     for start, strengths in ((first, between), ("With input", changes)):
-        sure = {words: draws for words, draws in strengths.items() if _sure(connections, draws)}
-        order = sorted(sure, key=lambda words: -abs(sure[words].mean()))
+        sure = [item for item in strengths.items() if _is_certain(connections, item[1])]
+        sure.sort(key=lambda item: -abs(item[1].mean()))
         items = [
-            f"{words} {signed(sure[words].mean())} {connections.unit} "
-            f"({probability_text(connections.certainty(sure[words]))})".replace("  ", " ")
-            for words in order
+            f"{phrase} {signed(draws.mean())} {connections.unit} "
+            f"({probability_text(connections.certainty(draws))})".replace("  ", " ")
+            for phrase, draws in sure
         ]
         if items:
             sentences.append(f"{start}: {all_listed(items)}.")
     return sentences
 
 
-def _sure(connections: Connections, draws: NDArray) -> bool:
+def _is_certain(connections: Connections, draws: NDArray) -> bool:
     return np.ptp(draws) > 0 and connections.certainty(draws) >= CERTAIN
 
 
-def _where(connections: Connections, entry: Connection) -> str:
+def _route(connections: Connections, entry: Connection) -> str:
     return f"{connections.nodes[entry.source]} to {connections.nodes[entry.to]}"
 
 
-def _factors(connections: Connections) -> list[str]:
+def _factor_findings(connections: Connections) -> list[str]:
     """State what condition effects change, the largest changes first; a sentence an effect."""
     effects: dict[str, dict[str, float]] = {}
     for entry in connections.entries:
         # An effect is the same for all kinds of connection between two nodes.
         place = connections.name(entry)
-        what = f"{entry.kind} in {place}" if entry.within else _where(connections, entry)
+        what = f"{entry.kind} in {place}" if entry.within else _route(connections, entry)
         for change in entry.changes:
-            if _sure(connections, change.draws):
+            if _is_certain(connections, change.draws):
                 middle, low, high = percent_interval(change.draws)
                 text = f"{what} to {middle:.0f}{NBSP}% [{low:.0f}, {high:.0f}] of the baseline"
                 text += f" ({probability_text(connections.certainty(change.draws))})"
