@@ -180,7 +180,7 @@ def read_connections(fit: Any) -> Connections:
         ]
         factors = None
         if relative and conditions:
-            log_change = next(iter(changing)).draws[..., i, j] if changing else np.zeros((1, 0))
+            log_change = changing[0].draws[..., i, j] if changing else np.zeros((1, 0))
             factors = np.exp(log_change @ design.T)
         if relative:
             changes = [change._replace(draws=np.exp(change.draws)) for change in changes]

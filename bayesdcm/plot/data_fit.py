@@ -117,10 +117,10 @@ def _draw(ax: Axes, series: Series, bounds: NDArray, place: tuple[int, int], sca
 
 def _inputs(fit: Any) -> tuple[NDArray, list[str], NDArray] | None:
     """Onsets of microtime bins (s), names and time courses of the inputs."""
-    groups = fit.idata
-    if "inputs" not in getattr(groups, "constant_data", {}):
+    constants = getattr(fit.idata, "constant_data", {})
+    if "inputs" not in constants:
         return None
-    array = groups.constant_data["inputs"]
+    array = constants["inputs"]
     if array.dims != ("microtime", "input") or not array.size:
         return None
     return np.asarray(array["microtime"]), axis_names(array, "input"), array.to_numpy()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -163,8 +162,7 @@ def _peaks(time: NDArray, power: NDArray) -> NDArray[np.intp]:
     peaks, _ = find_peaks(power, distance=distance)
     if not peaks.size:
         return np.array([power.argmax()])
-    highest: Sequence[int] = peaks[np.argsort(-power[peaks])[:N_TIMES]]
-    return np.sort(highest)
+    return np.sort(peaks[np.argsort(-power[peaks])[:N_TIMES]])
 
 
 def _draw(ax: Any, values: NDArray, info: mne.Info, bound: float) -> None:

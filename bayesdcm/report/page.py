@@ -122,6 +122,7 @@ def _content(
     best = next(
         (fit for fit in fits.values() if fit.posterior.method.exact), next(iter(fits.values()))
     )
+    connections = read_connections(best) if has_connections(best) else None
     return {
         "subject": words.what_was_fitted(fits),
         "verdicts": [
@@ -129,9 +130,9 @@ def _content(
             for name, diagnosis in diagnoses.items()
         ],
         "agreement": [] if comparison is None else words.agreement(comparison),
-        "findings": words.findings(best),
-        "findings_note": words.findings_note(best),
-        "figures": _figures(fits, best, comparison),
+        "findings": words.findings(best, connections),
+        "findings_note": words.findings_note(best, connections),
+        "figures": _figures(fits, best, connections, comparison),
         "summaries": [(name, as_rows(fit.summary(), "parameter")) for name, fit in fits.items()],
         "label_note": best.facts.label_note,
         "comparison": None if comparison is None else as_rows(comparison.set_index("parameter")),
@@ -141,11 +142,13 @@ def _content(
     }
 
 
-def _figures(fits: dict[str, Any], best: Any, comparison: pd.DataFrame | None) -> Figures:
+def _figures(
+    fits: dict[str, Any], best: Any, connections: Connections | None, comparison: Any
+) -> Figures:
     """Draw all figures."""
     drawn = Figures()
-    if has_connections(best):
-        _add_connections(best, read_connections(best), drawn)
+    if connections is not None:
+        _add_connections(best, connections, drawn)
     text = "Posterior of the noise-free signal, confounds included."
     if any("mode" in array.dims for array in best.idata.observed_data.data_vars.values()):
         text += " Channel modes are patterns over the channels in which the model predicts signal."

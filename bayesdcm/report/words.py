@@ -137,11 +137,10 @@ def agreement(table: pd.DataFrame) -> list[str]:
     return sentences
 
 
-def findings(fit: Any) -> list[str]:
+def findings(fit: Any, connections: Connections | None) -> list[str]:
     """State the connections and changes whose direction is probable, strongest first."""
-    if not has_connections(fit):
+    if connections is None:
         return []
-    connections = read_connections(fit)
     if connections.relative:
         return _factor_findings(connections)
     between = {_route(connections, e): e.draws for e in connections.entries if not e.within}
@@ -193,12 +192,13 @@ def _factor_findings(connections: Connections) -> list[str]:
     ]
 
 
-def findings_note(fit: Any) -> str:
+def findings_note(fit: Any, connections: Connections | None) -> str:
     """Explain the numbers of the findings."""
-    what = f"Posterior means by {fit.method}; P is the posterior probability of the sign."
-    if has_connections(fit) and read_connections(fit).relative:
-        what = (
-            f"Posterior medians by {fit.method} with 90 % intervals; P is the posterior "
-            "probability of the direction of the change."
-        )
-    return f"{what} Listed where it is at least {CERTAIN:g}."
+    numbers, direction = f"Posterior means by {fit.method}", "sign"
+    if connections is not None and connections.relative:
+        numbers = f"Posterior medians by {fit.method} with 90 % intervals"
+        direction = "direction of the change"
+    return (
+        f"{numbers}; P is the posterior probability of the {direction}. Listed where it is at "
+        f"least {CERTAIN:g}."
+    )
