@@ -60,7 +60,7 @@ def plot_comparison(
         for ax, column in ((left, "shift"), (right, "sd_ratio")):
             ax.scatter(rows[column], heights, color=colour(i), marker=marker(i),
                        s=32, label=name, zorder=3)  # fmt: skip
-    _finish(left, right, labels, reference)
+    _label_axes(left, right, labels, reference)
     heading(figure, f"Compared with {reference}, the worst agreement on top")
     legend(figure, left.get_legend_handles_labels()[0], loc="outside upper right")
     return figure
@@ -78,7 +78,7 @@ def _check(table: Any, limit: int) -> None:
     check_limit(limit)
 
 
-def _finish(left: Axes, right: Axes, labels: list[str], reference: str) -> None:
+def _label_axes(left: Axes, right: Axes, labels: list[str], reference: str) -> None:
     for ax, centre in ((left, 0.0), (right, 1.0)):
         ax.axvline(centre, color=MUTED, linewidth=1)
         bare_rows(ax, range(len(labels)))

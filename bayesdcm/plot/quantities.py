@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -175,7 +176,7 @@ def entries(fit: Any) -> dict[str, tuple[str, tuple[int, ...]]]:
     for name, array in fit.idata.posterior.data_vars.items():
         dims = [d for d in array.dims if d not in ("chain", "draw")]
         names = [axis_names(array, d) for d in dims]
-        for index in np.ndindex(*(len(axis) for axis in names)):
-            inside = ", ".join(axis[i] for axis, i in zip(names, index, strict=True))
-            by_label[f"{name}[{inside}]" if dims else str(name)] = (str(name), index)
+        for index, places in zip(np.ndindex(*map(len, names)), product(*names), strict=True):
+            label = f"{name}[{', '.join(places)}]" if dims else str(name)
+            by_label[label] = (str(name), index)
     return by_label

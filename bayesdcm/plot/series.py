@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -108,18 +109,12 @@ def fitted_series(fit: Any) -> Series:
         points=points,
         words=words,
         unit=unit,
-        columns=[", ".join(_names_at(names, i)) for i in np.ndindex(*map(len, names))]
-        if names
-        else [site],
+        columns=[", ".join(column) for column in product(*names)] if names else [site],
         conditions=axis_names(array, "condition") if "condition" in array.dims else [""],
         observed=arranged(array, array),
         draws=draws,
         method=fit.method + left_out_text(len(fitted) - len(draws), len(fitted)),
     )
-
-
-def _names_at(names: list[list[str]], index: tuple[int, ...]) -> list[str]:
-    return [axis[i] for axis, i in zip(names, index, strict=True)]
 
 
 def data_axes(array: Any) -> tuple[str, list[str]]:
