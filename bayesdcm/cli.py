@@ -128,27 +128,27 @@ def fit(
             model = model.with_priors(read_priors(priors))
         say(quiet, f"{file}: {spm.data!r}")
         with noticing_interrupts() as noticed:
-            found = _timed_fit(quiet, model, spm.data, ctx.obj, seed)
+            fit = _timed_fit(quiet, model, spm.data, ctx.obj, seed)
         if out is not None:
-            found.save(out)
+            fit.save(out)
             say(quiet, f"Saved to {out}")
-        _print_fit(found)
+        _print_fit(fit)
         beside = {} if spm.estimates is None else {"SPM": spm}
-        notes = _spm_notes(found, spm, priors is not None)
+        notes = _spm_notes(fit, spm, priors is not None)
         for note in notes:
             typer.echo(note)
         if beside:
             from bayesdcm.compare.posteriors import compare_posteriors
 
-            table = compare_posteriors({found.method: found} | beside, reference="SPM")
+            table = compare_posteriors({fit.method: fit} | beside, reference="SPM")
             typer.echo("\nCompared with SPM's estimates in the file, the worst agreement first")
             typer.echo(as_text(table.drop(columns="fit").set_index("parameter")))
-        if noticed or not found.status.get("complete", True):
+        if noticed or not fit.status.get("complete", True):
             raise KeyboardInterrupt
         if report is not None:
-            settings = {"file": file.name, "seed": seed, **found.status["options"]}
+            settings = {"file": file.name, "seed": seed, **fit.status["options"]}
             title = f"Report on {file.name}"
-            _write_report({found.method: found}, report, title, notes, settings, beside)
+            _write_report({fit.method: fit}, report, title, notes, settings, beside)
             say(quiet, f"Report: {report}")
 
 
@@ -167,10 +167,10 @@ def show(
         from bayesdcm.infer.loading import load_fit
 
         fits = {name: load_fit(path) for name, path in named(files).items()}
-        for name, found in fits.items():
+        for name, fit in fits.items():
             if len(fits) > 1:
                 typer.echo(f"== {name} ==")
-            _print_fit(found)
+            _print_fit(fit)
         if len(fits) > 1:
             table = compare_posteriors(fits)
             typer.echo(f"\nCompared with {table.attrs['reference']}, the worst agreement first")
@@ -193,33 +193,33 @@ def _timed_fit(quiet: bool, model: Any, data: Any, method: Any, seed: int) -> Fi
 
     say(quiet, f"Fitting by {chosen_method(model, method, {}).title} (compiling first) ...")
     start = time.perf_counter()
-    found = infer(model, data, method=method, seed=seed, progress=not quiet)
-    say(quiet, f"{found!r} in {time.perf_counter() - start:.0f} s")
-    return found
+    fit = infer(model, data, method=method, seed=seed, progress=not quiet)
+    say(quiet, f"{fit!r} in {time.perf_counter() - start:.0f} s")
+    return fit
 
 
-def _print_fit(found: Fit) -> None:
-    typer.echo(f"{found.description}\nmethod: {found.method}")
-    if found.log_evidence is not None:
-        typer.echo(f"{found.posterior.method.evidence_title}: {found.log_evidence:.2f} nats")
-    typer.echo(f"\n{as_text(found.summary())}")
-    _print_diagnosis(found, "")
+def _print_fit(fit: Fit) -> None:
+    typer.echo(f"{fit.description}\nmethod: {fit.method}")
+    if fit.log_evidence is not None:
+        typer.echo(f"{fit.posterior.method.evidence_title}: {fit.log_evidence:.2f} nats")
+    typer.echo(f"\n{as_text(fit.summary())}")
+    _print_diagnosis(fit, "")
 
 
-def _print_diagnosis(found: Fit, name: str) -> None:
-    typer.echo(f"\nDiagnosis{f' of {name}' if name else ''}\n{found.diagnose()}")
+def _print_diagnosis(fit: Fit, name: str) -> None:
+    typer.echo(f"\nDiagnosis{f' of {name}' if name else ''}\n{fit.diagnose()}")
 
 
-def _spm_notes(found: Fit, spm: Any, other_priors: bool) -> list[str]:
+def _spm_notes(fit: Fit, spm: Any, other_priors: bool) -> list[str]:
     """Sentences that put SPM's free energy beside that of the fit, and say why they differ."""
     if spm.estimates is None:
         return []
     theirs = f"SPM's free energy in the file is {spm.estimates.free_energy:.2f} nats"
-    if found.posterior.method.evidence != "free_energy":
+    if fit.posterior.method.evidence != "free_energy":
         return [f"{theirs}."]
-    text = f"Free energy {found.log_evidence:.2f} nats; {theirs}."
+    text = f"Free energy {fit.log_evidence:.2f} nats; {theirs}."
     reasons = []
-    if not found.facts.wide_noise:
+    if not fit.facts.wide_noise:
         reasons.append("SPM integrates by its bilinear scheme and has a narrow prior of the noise")
         if spm.data.scale != 1:
             reasons.append(
@@ -238,13 +238,13 @@ def _spm_notes(found: Fit, spm: Any, other_priors: bool) -> list[str]:
     ]
 
 
-def _coverage(found: Fit, truth: Mapping[str, Any]) -> str:
+def _coverage(fit: Fit, truth: Mapping[str, Any]) -> str:
     """Say how many true values lie in the posterior interval."""
     import numpy as np
 
     from bayesdcm.plot.quantities import entries
 
-    table, places = found.summary(), entries(found)
+    table, places = fit.summary(), entries(fit)
     hits = []
     for label, row in table.iterrows():
         name, index = places[str(label)]
@@ -253,7 +253,7 @@ def _coverage(found: Fit, truth: Mapping[str, Any]) -> str:
             hits.append(row["eti_5%"] <= value <= row["eti_95%"])
     return (
         f"{sum(hits)} of {len(hits)} true parameters lie in the 90 % interval of their posterior "
-        f"by {found.method}."
+        f"by {fit.method}."
     )
 
 

@@ -125,15 +125,15 @@ def group(
         _print_subjects(fits, diagnosis)
         for note in notes:
             typer.echo(note)
-        effects = found = None
+        effects = effects_search = None
         why_none = _why_none(fits)
         if why_none is None:
             usual = parameters or _connections(fits)
-            effects, found = _group_effects(fits, table, usual, between, search, quiet)
+            effects, effects_search = _group_effects(fits, table, usual, between, search, quiet)
         else:
             typer.echo(f"\nNo effects on the group: {why_none}")
         if report is not None:
-            _report(fits, report, effects, found, diagnosis, notes, files, seed)
+            _report(fits, report, effects, effects_search, diagnosis, notes, files, seed)
             say(quiet, f"Report: {report}")
 
 
@@ -207,8 +207,8 @@ def _only_moved(data: Any, first: Any) -> bool:
     """Whether regions and inputs, or effects, are those of another data set in another order."""
     axes = ("effect_names",) if hasattr(data, "effect_names") else ("region_names", "input_names")
     pairs = [(getattr(data, axis, ()), getattr(first, axis, ())) for axis in axes]
-    return all(sorted(own) == sorted(other) for own, other in pairs) and any(
-        own != other for own, other in pairs
+    return all(sorted(names) == sorted(other) for names, other in pairs) and any(
+        names != other for names, other in pairs
     )
 
 
@@ -237,9 +237,9 @@ def _same_by_name(model: Any, data: Any, first: Any, one: Any) -> bool:
     if fingerprint(changed) != fingerprint(dataclasses.replace(first, priors=None)):
         return False
     columns = ["mean", "variance"]
-    own, other = model.prior_table(data)[columns], first.prior_table(one)[columns]
-    return set(own.index) == set(other.index) and bool(
-        np.allclose(own.loc[other.index], other, rtol=1e-9, atol=0)
+    priors, other = model.prior_table(data)[columns], first.prior_table(one)[columns]
+    return set(priors.index) == set(other.index) and bool(
+        np.allclose(priors.loc[other.index], other, rtol=1e-9, atol=0)
     )
 
 
@@ -281,11 +281,11 @@ def _group_effects(
         # Subjects who could not be fitted are said above.
         table = table.loc[fits.subjects]
     effects = peb(fits, table, parameters, between=between.value)
-    summary, found = effects.summary(), None
+    summary, effects_search = effects.summary(), None
     if search:
         say(quiet, "Searching for effects that are not needed ...")
-        found = effects.search()
-        table = found.summary()
+        effects_search = effects.search()
+        table = effects_search.summary()
         pruned = table["search"] == "pruned"
         summary["present"] = table["present"].astype(object).mask(pruned, "pruned").to_numpy()
     typer.echo(
@@ -296,12 +296,12 @@ def _group_effects(
         "probability: that the effect has the sign of its mean"
         + ("; present: that it is there at all (search among reduced models)" if search else "")
     )
-    if found is not None and pruned.any():
+    if effects_search is not None and pruned.any():
         typer.echo(
             "pruned: switched off by the greedy search before its last set of models, so that no "
             "probability of being there is known"
         )
-    return effects, found
+    return effects, effects_search
 
 
 def _report(

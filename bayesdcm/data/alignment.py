@@ -57,10 +57,10 @@ def aligned(
     >>> aligned({"ann": ann, "ben": ben}, warn=False)["ben"].input_names
     ('face', 'house')
     """
-    found = dict(datasets)
+    by_name = dict(datasets)
     moved: dict[str, list[str]] = {}
     for kind in (Run, Responses):
-        members = {name: data for name, data in found.items() if isinstance(data, kind)}
+        members = {name: data for name, data in by_name.items() if isinstance(data, kind)}
         if len(members) < 2:
             continue
         first, *others = members
@@ -72,19 +72,19 @@ def aligned(
         free = kind is Responses and all(data.head is not None for data in members.values())
         for name in others:
             optional = {"channel_names"} if free and not same_channels else set()
-            found[name] = _in_order(
+            by_name[name] = _in_order(
                 name, members[name], first, members[first], axes, optional, moved
             )
     if moved and warn:
         parts = [
             f"{_words(axis)} in {len(names)} ({some_names(names)})" for axis, names in moved.items()
         ]
-        first = next(name for name, data in found.items() if isinstance(data, Run | Responses))
+        first = next(name for name, data in by_name.items() if isinstance(data, Run | Responses))
         warn_caller(
-            f"of {len(found)} data sets, some have names in another order than {first!r}: "
+            f"of {len(by_name)} data sets, some have names in another order than {first!r}: "
             f"{'; '.join(parts)}. They were put in its order, by name"
         )
-    return found
+    return by_name
 
 
 def _words(axis: str) -> str:

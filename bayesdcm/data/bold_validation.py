@@ -91,9 +91,9 @@ def _warn_of_unit(signal: NDArray[np.float64], names: tuple[str, ...]) -> None:
         (np.abs(deviation - 1) < 1e-6) | (np.abs(signal.std(axis=0, ddof=1) - 1) < 1e-6)
     )
     if standard.any():
-        found = [name for name, z in zip(names, standard, strict=True) if z]
+        scored = [name for name, z in zip(names, standard, strict=True) if z]
         warn_caller(
-            f"signal has mean 0 and standard deviation 1 in {_listed(found)}, so it seems to be "
+            f"signal has mean 0 and standard deviation 1 in {_listed(scored)}, so it seems to be "
             "z-scored; expected percent, as connections take up the ratio of units. Give it in "
             "percent, or say unit='z-scored'."
         )

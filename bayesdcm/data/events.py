@@ -273,22 +273,22 @@ def _check_times(
 
 
 def _order_inputs(types: list[str] | None, input_names: Sequence[str] | None) -> tuple[str, ...]:
-    found = [_SINGLE_INPUT] if types is None else list(dict.fromkeys(types))
+    occurring = [_SINGLE_INPUT] if types is None else list(dict.fromkeys(types))
     if input_names is None:
-        return check_names("events['trial_type']", found, len(found), "input", "events")
+        return check_names("events['trial_type']", occurring, len(occurring), "input", "events")
     if isinstance(input_names, (str, bytes)) or not isinstance(input_names, Sequence):
         raise TypeError(
             f"input_names must be a list of strings, got {describe(input_names)}. "
-            f"Give the types of event in the order you want, e.g. {found}."
+            f"Give the types of event in the order you want, e.g. {occurring}."
         )
     names = check_names("input_names", input_names, len(input_names), "input", "events")
     if types is None and len(names) == 1:
         return names
-    absent = [name for name in names if name not in found]
-    extra = [name for name in found if name not in names]
+    absent = [name for name in names if name not in occurring]
+    extra = [name for name in occurring if name not in names]
     if absent or extra:
         raise ValueError(
-            f"input_names {list(names)} and the types of event in events, {found}, differ: "
+            f"input_names {list(names)} and the types of event in events, {occurring}, differ: "
             f"{absent} are not in the table and {extra} are not in input_names. Name exactly the "
             "types that occur, and filter the table first where some should be left out."
         )

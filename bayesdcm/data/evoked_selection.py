@@ -49,13 +49,13 @@ def selected_channels(
 ) -> list[int]:
     """Return indices of the channels of a type, or of those named, in the order named."""
     if isinstance(channels, str):
-        found = [i for i, kind in enumerate(types) if kind == channels]
-        if not found and channels not in names:
+        indices = [i for i, kind in enumerate(types) if kind == channels]
+        if not indices and channels not in names:
             raise ValueError(
                 f"channels is {channels!r}, but there are the types {sorted(set(types))}; "
                 "expected one of these, or a list of names. Check the spelling."
             )
-        return found or [names.index(channels)]
+        return indices or [names.index(channels)]
     if not isinstance(channels, Iterable):
         raise TypeError(
             f"channels must be a type of channel or a list of names, got {describe(channels)}. "

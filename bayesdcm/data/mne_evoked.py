@@ -216,14 +216,14 @@ def _picked(info: mne.Info, picks: str | Sequence[str] | None) -> list[int]:
     indices: list[int] = []
     for pick in wanted:
         kinds = {"meg": ("mag", "grad"), "data": tuple(CHANNEL_UNITS)}.get(pick, (pick,))
-        found = [i for i, kind in enumerate(types) if kind in kinds]
-        found = found or [i for i, name in enumerate(info["ch_names"]) if name == pick]
-        if not found:
+        chosen = [i for i, kind in enumerate(types) if kind in kinds]
+        chosen = chosen or [i for i, name in enumerate(info["ch_names"]) if name == pick]
+        if not chosen:
             raise ValueError(
                 f"picks has {pick!r}; expected types among {sorted(set(types))}, or names of good "
                 "channels. Check the spelling and info['bads']."
             )
-        indices += [i for i in found if i not in indices]
+        indices += [i for i in chosen if i not in indices]
     if not indices:
         raise ValueError("picks is empty; expected one channel or more. Leave it out for all.")
     return indices

@@ -151,8 +151,8 @@ def parse_task(dcm: Mapping[str, Any], *, ordered: bool = True) -> SpmFile:
             "as a stochastic DCM. Expected a driving input. Specify DCM.c."
         )
     most = _max_nodes(options)
-    found = read_task_priors(dcm, regions, inputs, many=n > most, ordered=ordered)
-    if n > most and (found.variance is None or found.projected):
+    task_priors = read_task_priors(dcm, regions, inputs, many=n > most, ordered=ordered)
+    if n > most and (task_priors.variance is None or task_priors.projected):
         warn_caller(
             f"SPM restricts the prior of DCMs with over {most:g} regions (DCM.options.maxnodes; "
             f"here {n}) to principal modes of the data; this package does not, so estimates will "
@@ -160,27 +160,27 @@ def parse_task(dcm: Mapping[str, Any], *, ordered: bool = True) -> SpmFile:
         )
     names = {"A": (regions, regions), "B": (inputs, regions, regions), "C": (regions, inputs),
              "D": (regions, regions, regions)}  # fmt: skip
-    for name, moments in found.moments.items():
+    for name, moments in task_priors.moments.items():
         if name in switches and moments.variance is not None:
             switches[name] = _followed(name, switches[name], moments.variance, names[name])
-    if "A" not in found.moments or found.moments["A"].variance is None:
+    if "A" not in task_priors.moments or task_priors.moments["A"].variance is None:
         _switch_on_diagonal(dcm, switches["A"])
-    gates, moments = switches["D"], found.moments.get("D", Moments(None, None))
+    gates, moments = switches["D"], task_priors.moments.get("D", Moments(None, None))
     if is_empty(dcm.get("d")) and not (np.any(gates) or np.any(moments.mean)):
         switches["D"] = None
-        found.moments.pop("D", None)
+        task_priors.moments.pop("D", None)
     if flag(options, "centre"):
         data = data.centred_inputs()
-    estimates = read_estimates(dcm, regions, inputs, found.variance, ordered)
+    estimates = read_estimates(dcm, regions, inputs, task_priors.variance, ordered)
     if estimates is not None and not has_own_free_energy(
-        dcm, data.confounds, found.moments, estimates
+        dcm, data.confounds, task_priors.moments, estimates
     ):
         estimates = None
     return SpmFile(
         **switches,
         two_state=flag(options, "two_state"),
         data=data,
-        priors=found.moments,
+        priors=task_priors.moments,
         estimates=estimates,
     )
 
@@ -249,8 +249,8 @@ def _version(dcm: Mapping[str, Any]) -> int:
     version = dcm.get("version")
     version = version.get("SPM") if isinstance(version, Mapping) else None
     text = version.get("version") if isinstance(version, Mapping) else None
-    found = re.match(r"SPM(\d+)", text.strip()) if isinstance(text, str) else None
-    return int(found[1]) if found else 0
+    match = re.match(r"SPM(\d+)", text.strip()) if isinstance(text, str) else None
+    return int(match[1]) if match else 0
 
 
 def _check_kind(dcm: Mapping[str, Any], options: Mapping[str, Any]) -> None:

@@ -173,7 +173,7 @@ def load_variables(file: Path, names: tuple[str, ...], expected: str) -> tuple[A
     for name in names:
         if variables.get(name) is None:
             present = [entry[0] for entry in pymatreader.whosmat(file)]
-            other = next((_READERS[found] for found in present if found in _READERS), None)
+            other = next((_READERS[variable] for variable in present if variable in _READERS), None)
             hint = f"; bayesdcm.{other} reads this one" if other else ""
             raise ValueError(
                 f"It holds the variables {present}, but no {name!r}. Give {expected}{hint}."
@@ -223,7 +223,7 @@ def shape_of(file: Path, name: str) -> tuple[int, ...]:
     if keeps_order(file):
         import scipy.io
 
-        return next(shape for found, shape, _ in scipy.io.whosmat(file) if found == name)
+        return next(shape for variable, shape, _ in scipy.io.whosmat(file) if variable == name)
     import h5py
 
     with h5py.File(file, "r") as content:

@@ -364,7 +364,7 @@ def _followed(
     if neural == "cmc":
         modulatory = {"lateral": free("M")} if free("M").size else {}
         kinds = modulatory | ({"forward": A[0] | A[1], "backward": A[2] | A[3]} if A.size else {})
-    changes = [found for found in (free("B"), free("N")) if found.size]
+    changes = [free_entries for free_entries in (free("B"), free("N")) if free_entries.size]
     more = kinds | ({"modulation": np.any(changes, axis=0)} if changes else {})
     more |= {"inputs": driven} if driven.size else {}
     followed = dict(structure)
@@ -413,5 +413,5 @@ def _number(options: Mapping[str, Any], name: str, default: float) -> float:
 
 def _head_model(dcm: Mapping[str, Any]) -> Mapping[str, Any] | None:
     model = dcm.get("M")
-    found = model.get("dipfit") if isinstance(model, Mapping) else None
-    return found if isinstance(found, Mapping) else None
+    dipfit = model.get("dipfit") if isinstance(model, Mapping) else None
+    return dipfit if isinstance(dipfit, Mapping) else None

@@ -230,13 +230,13 @@ def entries(fields: Mapping[str, NDArray[np.float64]]) -> tuple[tuple[str, tuple
     >>> entries({"T": np.zeros((2, 2)), "S": np.zeros(())})
     (('T', (0, 0)), ('T', (1, 0)), ('T', (0, 1)), ('T', (1, 1)), ('S', ()))
     """
-    found = []
+    places = []
     for symbol, array in fields.items():
         n_cells = array.shape[:1] if symbol in _CELLS else ()
         inner = array.shape[len(n_cells) :]
         for cell in product(*map(range, n_cells)):
-            found += [(symbol, (*cell, *index)) for index in _column_major(inner)]
-    return tuple(found)
+            places += [(symbol, (*cell, *index)) for index in _column_major(inner)]
+    return tuple(places)
 
 
 def _column_major(shape: Sequence[int]) -> list[tuple[int, ...]]:

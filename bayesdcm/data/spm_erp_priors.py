@@ -77,13 +77,13 @@ def read_erp_priors(
         "p": neural_fields(neural, *sizes),
         "g": spatial_fields(observation, sizes[0]),
     }
-    found = {}
+    moments = {}
     for letter, shapes in groups.items():
-        found |= _read_group(dcm, letter, shapes, ordered)
+        moments |= _read_group(dcm, letter, shapes, ordered)
     noise = read_noise(dcm, ())
     if noise.mean is not None or noise.variance is not None:
-        found["log_precision"] = noise
-    return found
+        moments["log_precision"] = noise
+    return moments
 
 
 def _read_group(

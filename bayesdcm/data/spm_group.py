@@ -60,21 +60,21 @@ class GroupCell:
         """
         if isinstance(self.content, Mapping):
             return self.content, keeps_order(self.file)
-        file = self._found()
+        file = self._located()
         return load_dcm(file), keeps_order(file)
 
-    def _found(self) -> Path:
+    def _located(self) -> Path:
         text = str(self.content).strip()
         # The group may have been put together elsewhere, perhaps under Windows.
         last = text.replace("\\", "/").rpartition("/")[2]
         places = (Path(text), self.file.parent / text, self.file.parent / last)
-        found = next((place for place in places if place.is_file()), None)
-        if found is None:
+        file = next((place for place in places if place.is_file()), None)
+        if file is None:
             raise ValueError(
                 f"{self.place} names the file {text!r}, which is neither there nor in the folder "
                 f"of the group file. Put '{last}' beside '{self.file.name}'."
             )
-        return found
+        return file
 
 
 def read_group_cells(path: str | os.PathLike[str]) -> Iterator[GroupCell]:

@@ -59,20 +59,20 @@ def stored(dcm: Mapping[str, Any], name: str, read: Callable[[str, Any], Any]) -
     >>> stored({"options": {"hE": 8.0}}, "hE", lambda name, value: (name, value))
     ('DCM.options.hE', 8.0)
     """
-    found = {}
+    contents = {}
     for place in _PLACES:
         part = dcm.get(place)
         value = part.get(name) if isinstance(part, Mapping) else None
         if not is_empty(value):
             content = read(f"DCM.{place}.{name}", value)
             if content is not None:
-                found[place] = content
-    if len(found) == 2 and not _alike(*found.values()):
+                contents[place] = content
+    if len(contents) == 2 and not _alike(*contents.values()):
         raise ValueError(
             f"DCM.M.{name} and DCM.options.{name} are not the same, so that the file has two "
             "priors. Keep the one that is meant."
         )
-    return next(iter(found.values()), None)
+    return next(iter(contents.values()), None)
 
 
 def _alike(one: Any, other: Any) -> bool:

@@ -83,13 +83,13 @@ def read_spm_voi(
     inputs: dict[str, Any] = {}
     if design is not None:
         inputs = _read_design(design, one["session"], len(one["signal"]), input_names)
-        found = inputs.pop("repetition_time")
-        if repetition_time is not None and not np.isclose(repetition_time, found):
+        stated = inputs.pop("repetition_time")
+        if repetition_time is not None and not np.isclose(repetition_time, stated):
             raise ValueError(
-                f"repetition_time is {repetition_time!r}, but that of the design is {found:g} s; "
+                f"repetition_time is {repetition_time!r}, but that of the design is {stated:g} s; "
                 "leave it out"
             )
-        repetition_time = found
+        repetition_time = stated
     elif input_names is not None:
         raise ValueError("input_names came without design; give the SPM.mat that has them")
     if repetition_time is None:

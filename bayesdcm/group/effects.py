@@ -37,9 +37,9 @@ def first_levels(names: Sequence[Any], items: Sequence[Any]) -> tuple[FirstLevel
     """
     if all(isinstance(item, GroupEffects) for item in items):
         return tuple(of_group(n, item) for n, item in zip(names, items, strict=True))
-    found = tuple(of_fit(n, item) for n, item in zip(names, items, strict=True))
+    levels = tuple(of_fit(n, item) for n, item in zip(names, items, strict=True))
     check_fits(dict(zip(names, items, strict=True)))
-    return found
+    return levels
 
 
 def peb(
@@ -223,11 +223,11 @@ def effects_of(
     components = {
         "single": None,
         "fields": [
-            [i for i, own in enumerate(fields) if own == name] for name in dict.fromkeys(fields)
+            [i for i, field in enumerate(fields) if field == name] for name in dict.fromkeys(fields)
         ],
         "all": [[i] for i in range(len(labels))],
     }[settings.between]
-    found = empirical_bayes(
+    result = empirical_bayes(
         *arrays,
         design.to_numpy(),
         components,
@@ -238,29 +238,29 @@ def effects_of(
         max_iterations=settings.max_iterations,
         stop=settings.stop,
     )
-    if not np.isfinite(found.log_evidence) or not np.isfinite(found.mean).all():
+    if not np.isfinite(result.log_evidence) or not np.isfinite(result.mean).all():
         raise ValueError(
             "the free energy of the group's model is not finite; look for a subject with an "
             "extreme posterior or log-evidence"
         )
-    if not found.converged:
+    if not result.converged:
         logger.warning(
-            "parametric empirical Bayes did not converge in %d iterations", found.n_iterations
+            "parametric empirical Bayes did not converge in %d iterations", result.n_iterations
         )
     whole = np.tile(unit, design.shape[1])
     return GroupEffects(
         tuple(design.columns),
         labels,
-        found.log_evidence,
-        found.mean * unit[:, None],
-        found.covariance * np.outer(whole, whole),
-        found.prior_mean * unit[:, None],
-        found.prior_covariance * np.outer(whole, whole),
+        result.log_evidence,
+        result.mean * unit[:, None],
+        result.covariance * np.outer(whole, whole),
+        result.prior_mean * unit[:, None],
+        result.prior_covariance * np.outer(whole, whole),
         fields,
         unit,
         design,
         tuple(first),
-        found,
+        result,
         (prior[0] * unit, prior[1] * square),
         settings,
     )

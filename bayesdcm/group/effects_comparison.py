@@ -156,10 +156,10 @@ def _score(effects: GroupEffects, on: NDArray) -> tuple[NDArray, NDArray, NDArra
     for batch in np.split(on, range(BATCH, len(on), BATCH)):
         means = np.where(batch, full[2], absent)
         covariances = full[3] * (batch[:, :, None] & batch[:, None])
-        found = under_priors(full, means, covariances, 0.0)
-        variances = np.diagonal(found.covariance, axis1=1, axis2=2)
-        parts.append((found.change, found.mean, variances))
-    change, mean, variance = (np.concatenate(found) for found in zip(*parts, strict=True))
+        reduced = under_priors(full, means, covariances, 0.0)
+        variances = np.diagonal(reduced.covariance, axis1=1, axis2=2)
+        parts.append((reduced.change, reduced.mean, variances))
+    change, mean, variance = (np.concatenate(part) for part in zip(*parts, strict=True))
     return change, np.where(on, mean, absent), np.where(on, variance, 0.0)
 
 

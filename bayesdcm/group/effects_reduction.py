@@ -58,17 +58,17 @@ def off_values(effects: GroupEffects, off: Any, argument: str = "off") -> dict[i
     dict of int to float
         Positions run covariate by covariate.
     """
-    found: dict[int, float] = {}
+    values: dict[int, float] = {}
     for covariate, name, value in _wanted(effects, off, argument):
         for i in _positions(effects, covariate, name, argument):
-            if i in found:
+            if i in values:
                 c, p = divmod(i, len(effects.parameters))
                 raise ValueError(
                     f"the effect of {effects.covariates[c]!r} on {effects.parameters[p]!r} is "
                     f"named twice in {argument}; name it once"
                 )
-            found[i] = effects.absent(i) if value is None else value
-    return found
+            values[i] = effects.absent(i) if value is None else value
+    return values
 
 
 def _wanted(
@@ -82,7 +82,7 @@ def _wanted(
             f"{argument} must hold names of covariates or labels such as 'B[photic, V5, V1]', "
             f"got {off!r}"
         )
-    found: list[tuple[str | None, str | None, float | None]] = []
+    entries: list[tuple[str | None, str | None, float | None]] = []
     if isinstance(off, Mapping):
         for covariate, names in off.items():
             if isinstance(names, str):
@@ -96,21 +96,21 @@ def _wanted(
                             f"{argument}[{covariate!r}][{name!r}] must be a finite number, got "
                             f"{value!r}"
                         )
-                found.append((covariate, name, value))
-        return found
+                entries.append((covariate, name, value))
+        return entries
     for entry in off:
         if isinstance(entry, tuple) and len(entry) == 2:
-            found.append((*entry, None))
+            entries.append((*entry, None))
         elif entry in effects.covariates and entry in effects.names:
             raise ValueError(
                 f"{argument} names {entry!r}, a covariate and a parameter; name pairs of a "
                 "covariate and a parameter"
             )
         elif entry in effects.covariates:
-            found.append((entry, None, None))
+            entries.append((entry, None, None))
         else:
-            found.append((None, entry, None))
-    return found
+            entries.append((None, entry, None))
+    return entries
 
 
 def _positions(
@@ -156,12 +156,12 @@ def reduce_effects(effects: GroupEffects, off: Any) -> ReducedEffects:
     mean[index] = [values[i] / unit[i] for i in index]
     covariance[index] = 0.0
     covariance[:, index] = 0.0
-    found = under_priors(moments, mean, covariance, 0.0)
-    centre, spread = found.mean, found.covariance
+    reduced = under_priors(moments, mean, covariance, 0.0)
+    centre, spread = reduced.mean, reduced.covariance
     centre[index] = mean[index]
     spread[index] = 0.0
     spread[:, index] = 0.0
-    change, size = float(found.change), len(effects.parameters)
+    change, size = float(reduced.change), len(effects.parameters)
     pairs = [divmod(int(i), size) for i in index]
     return ReducedEffects(
         effects.covariates,
@@ -255,7 +255,7 @@ def search_effects(effects: GroupEffects, among: Any, exhaustive: int) -> Effect
     candidates = np.array(sorted(values), int)
     absent = np.zeros(len(unit))
     absent[candidates] = [values[i] for i in candidates]
-    found = search_gaussian(
+    search = search_gaussian(
         *scaled_moments(effects),
         candidates,
         absent=absent / unit,
@@ -267,21 +267,21 @@ def search_effects(effects: GroupEffects, among: Any, exhaustive: int) -> Effect
         return effects._table(values.reshape(n_covariates, size).T)
 
     labels = [f"{c}: {p}" for c in effects.covariates for p in effects.parameters]
-    models = pd.DataFrame(~found.off, columns=[labels[i] for i in found.searched])
-    models["change"], models["probability"] = found.change, found.probability
+    models = pd.DataFrame(~search.off, columns=[labels[i] for i in search.searched])
+    models["change"], models["probability"] = search.change, search.probability
     models = models.sort_values("change", ascending=False, ignore_index=True, kind="stable")
     present = np.full(len(unit), np.nan)
-    present[candidates] = found.supported[candidates]
+    present[candidates] = search.supported[candidates]
     gone: dict[str, dict[str, float]] = {}
     for i in candidates:
-        if not found.kept[i]:
+        if not search.kept[i]:
             c, p = divmod(int(i), size)
             gone.setdefault(effects.covariates[c], {})[effects.parameters[p]] = absent[i]
     return EffectsSearch(
         models,
         table(present),
-        table(found.mean * unit),
-        table(np.sqrt(found.variance) * unit),
+        table(search.mean * unit),
+        table(np.sqrt(search.variance) * unit),
         reduce_effects(effects, gone),
     )
 

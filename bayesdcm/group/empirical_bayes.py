@@ -116,7 +116,7 @@ def likelihoods(
     bases = [prior_basis(c, tolerance) for c in prior_covariance]
     rank = max(basis.shape[1] for basis in bases)
     size = mean.shape[1]
-    found = []
+    parts_of_subjects = []
     for q, C, p, Cp, basis in zip(
         mean, covariance, prior_mean, prior_covariance, bases, strict=True
     ):
@@ -129,8 +129,8 @@ def likelihoods(
         precision[:n, :n], information[:n] = Q - P, Q @ q - P @ p
         determinants = np.linalg.slogdet(np.stack([Q, inverse(P, JITTER)]))[1].sum()
         constant = (determinants - q @ Q @ q + p @ P @ p) / 2
-        found.append((directions, counts, precision, information, constant))
-    return Subjects(*(np.stack(parts) for parts in zip(*found, strict=True)), design)
+        parts_of_subjects.append((directions, counts, precision, information, constant))
+    return Subjects(*(np.stack(parts) for parts in zip(*parts_of_subjects, strict=True)), design)
 
 
 @single_threaded_linear_algebra()
@@ -202,10 +202,10 @@ def empirical_bayes(
     Examples
     --------
     >>> one = np.ones((3, 1, 1))
-    >>> found = empirical_bayes(
+    >>> effects = empirical_bayes(
     ...     [[0.4], [0.5], [0.6]], 0.01 * one, np.zeros((3, 1)), one, np.zeros(3), np.ones((3, 1))
     ... )
-    >>> round(float(found.mean[0, 0]), 1)
+    >>> round(float(effects.mean[0, 0]), 1)
     0.5
     """
     mean, covariance, prior_mean, prior_covariance, log_evidence, design = (
@@ -247,11 +247,11 @@ def empirical_bayes(
         _components(components, spread / beta, expected, basis),
         np.zeros_like(mean_effects) if stop == "spm" else mean_effects,
     )
-    found = ascend(model, subjects, max_iterations, stop)
-    last = found.last
+    ascent = ascend(model, subjects, max_iterations, stop)
+    last = ascent.last
     back = np.kron(np.diag(1 / units), basis)
     effects, precisions = last.curvature
-    b, g = found.point
+    b, g = ascent.point
     return EmpiricalBayes(
         basis @ b.reshape(n_covariates, rank).T / units,
         back @ inverse(-effects) @ back.T,
@@ -264,9 +264,9 @@ def empirical_bayes(
         float(last.complexity),
         last.subject_mean @ basis.T,
         basis @ last.precision @ basis.T,
-        int(found.iteration),
-        bool(found.done),
-        found.trace[: int(found.iteration)],
+        int(ascent.iteration),
+        bool(ascent.done),
+        ascent.trace[: int(ascent.iteration)],
     )
 
 

@@ -66,15 +66,15 @@ class FirstLevel:
         labels : iterable of str
             Labels.
         """
-        found = []
+        positions = []
         for label in labels:
             if label not in self.names:
                 raise ValueError(
                     f"all fits must have the same parameters; that of subject {self.name!r} lacks "
                     f"{label!r}"
                 )
-            found += self.names[label]
-        return np.array(found, int)
+            positions += self.names[label]
+        return np.array(positions, int)
 
 
 def names_of(labels: Sequence[str], fields: Sequence[str]) -> dict[str, list[int]]:
@@ -246,11 +246,11 @@ def _usual(one: FirstLevel, parameters: tuple) -> Sequence[str]:
         return parameters
     if not isinstance(one.source, Fit):
         return one.labels
-    found = [name for name in CONNECTIONS if name in one.names]
-    if not found:
+    connections = [name for name in CONNECTIONS if name in one.names]
+    if not connections:
         sites = sorted(set(one.fields))
         raise ValueError(
             "parameters must be given: the fits have no sites A or B, but "
             f"{', '.join(map(repr, sites))}"
         )
-    return found
+    return connections

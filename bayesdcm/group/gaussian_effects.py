@@ -28,10 +28,10 @@ def tidy(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """
     first = next(iter(tables.values()))
     pairs = [(c, p) for c in first.columns for p in first.index]
-    found = pd.DataFrame(pairs, columns=["covariate", "parameter"])
+    long = pd.DataFrame(pairs, columns=["covariate", "parameter"])
     for name, table in tables.items():
-        found[name] = table.to_numpy().T.ravel()
-    return found
+        long[name] = table.to_numpy().T.ravel()
+    return long
 
 
 @dataclass(frozen=True, eq=False)

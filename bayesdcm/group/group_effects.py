@@ -153,8 +153,8 @@ class GroupEffects(GaussianEffects):
         The cost of the group's model is shared among their log-evidences. Where subjects have
         names, these are the tuple's attribute ``subjects``.
         """
-        found = (self._subject(i) for i in range(len(self.first)))
-        return of_subjects(found, [one.name for one in self.first])
+        posteriors = (self._subject(i) for i in range(len(self.first)))
+        return of_subjects(posteriors, [one.name for one in self.first])
 
     def under_group(self, i: int) -> tuple[Reduced, NDArray, NDArray]:
         """A subject with the group's model as its prior, over the subject's flat vector.
@@ -173,15 +173,15 @@ class GroupEffects(GaussianEffects):
         """
         one = self.first[i]
         index = one.places(self.parameters)
-        own, square = one.unit[index] / self.unit, np.outer(one.unit, one.unit)
+        scale, square = one.unit[index] / self.unit, np.outer(one.unit, one.unit)
         reduced, mean, covariance = subject_under_group(
             one.mean / one.unit,
             one.covariance / square,
             one.prior_mean / one.unit,
             one.prior_covariance / square,
             index,
-            self.found.subject_mean[i] / own,
-            self.found.subject_precision * np.outer(own, own),
+            self.found.subject_mean[i] / scale,
+            self.found.subject_precision * np.outer(scale, scale),
             0.0,
         )
         reduced = reduced._replace(

@@ -100,13 +100,13 @@ class GroupFit(Sequence[Fit]):
             keys = [key for key in self._keys if key[0] == name]
             reasons = {key: why for key, why in self._reasons.items() if key[0] == name}
             return GroupFit(keys, self._get, reasons)
-        found = [key for key in self._keys if key[1] == name]
-        if not found:
+        keys = [key for key in self._keys if key[1] == name]
+        if not keys:
             failed = [why for (_, subject), why in self._reasons.items() if subject == name]
             raise KeyError(
                 f"the fit of {name!r} failed: {failed[0]}" if failed else f"no subject {name!r}"
             )
-        return self._get(found[0])
+        return self._get(keys[0])
 
     def _get(self, key: Key) -> Fit:
         fit = self._loaded.get(key)
@@ -174,9 +174,9 @@ class GroupFit(Sequence[Fit]):
         problems, rows = {}, []
         with Progress("Diagnosis", len(self), "fit", progress) as shown:
             for key, fit in zip(self._keys, self, strict=True):
-                found = fit.diagnose()
-                problems[key] = list(found.problems)
-                rows.append(_row(key, fit, found))
+                diagnosis = fit.diagnose()
+                problems[key] = list(diagnosis.problems)
+                rows.append(_row(key, fit, diagnosis))
                 shown.advance(1)
         table = pd.DataFrame(rows).set_index(["model", "subject"])
         if len(self.models) == 1:
@@ -234,14 +234,14 @@ class GroupDiagnosis:
         def name(key: Key) -> str:
             return f"{key[1]} ({key[0]})" if several else key[1]
 
-        self.problems = {name(key): found for key, found in problems.items() if found}
+        self.problems = {name(key): sentences for key, sentences in problems.items() if sentences}
         self.failures = {name(key): reason for key, reason in reasons.items()}
         self.table = table
         # Of every model, how many fits there are and what is wrong with which.
         self._sizes = Counter(model for model, _ in problems)
         self._kinds: dict[tuple[str, str], dict[str, str]] = {}
-        for key, found in problems.items():
-            for text in found:
+        for key, sentences in problems.items():
+            for text in sentences:
                 kind = (key[0], getattr(text, "kind", text))
                 self._kinds.setdefault(kind, {}).setdefault(name(key), text)
 
@@ -272,13 +272,13 @@ def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _row(key: Key, fit: Fit, found: Any) -> dict[str, Any]:
-    facts = found.facts
+def _row(key: Key, fit: Fit, diagnosis: Any) -> dict[str, Any]:
+    facts = diagnosis.facts
     row: dict[str, Any] = {
         "model": key[0],
         "subject": key[1],
         "converged": fit.status.get("converged", True),
-        "problems": len(found.problems),
+        "problems": len(diagnosis.problems),
     }
     if "explained_variance" in facts:
         row["explained_variance"] = float(np.min(facts["explained_variance"]))

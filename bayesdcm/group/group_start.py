@@ -71,8 +71,8 @@ class SubjectPosteriors(NamedTuple):
         """
         better = other.free_energy > self.free_energy
 
-        def chosen(own: NDArray, others: NDArray) -> NDArray:
-            return np.where(better.reshape(-1, *(1,) * (own.ndim - 1)), others, own)
+        def chosen(present: NDArray, others: NDArray) -> NDArray:
+            return np.where(better.reshape(-1, *(1,) * (present.ndim - 1)), others, present)
 
         return SubjectPosteriors(*map(chosen, self, other))
 
@@ -97,8 +97,8 @@ def prior_centres(
     ndarray
         Flat vectors, shape (subjects, size).
     """
-    found = [np.asarray(_centres(source, sites, batch)) for batch in batches]
-    return np.concatenate(found)[np.argsort(np.concatenate(members))]
+    centres = [np.asarray(_centres(source, sites, batch)) for batch in batches]
+    return np.concatenate(centres)[np.argsort(np.concatenate(members))]
 
 
 @single_threaded_linear_algebra()
@@ -192,9 +192,9 @@ def _ascend(model: Any, sites: Layout, prepared: Any, start: NDArray, size: NDAr
         if slope @ step < NEWTON_TOLERANCE:
             break
         for _ in range(20):
-            found = at(vector + step)
-            if found[0] >= value:
-                vector, (value, slope) = vector + step, found
+            there = at(vector + step)
+            if there[0] >= value:
+                vector, (value, slope) = vector + step, there
                 break
             step = step / 2
         else:
@@ -245,8 +245,8 @@ def find_start(model: Any, sites: Layout, prepared: Any) -> tuple[NDArray, NDArr
             _labelled(model.clusters, sites, prepared, centre, seed) for seed in range(LABELLINGS)
         ]
     size = _sizes(sites, prepared)
-    found = [_ascend(model, sites, prepared, start, size) for start in starts]
-    _, mean, precision = max(found, key=lambda result: result[0])
+    optima = [_ascend(model, sites, prepared, start, size) for start in starts]
+    _, mean, precision = max(optima, key=lambda result: result[0])
     covariance = np.linalg.inv(precision)
     return mean, (covariance + covariance.T) / 2
 

@@ -264,12 +264,12 @@ class Hierarchy(GroupNames):
         sites = subject_layout(self.model, prepared.batches[0])
         support = SubjectReals(prepared.gaussian, given, prepared.places)
         n_selected = prepared.prior_mean.shape[0]
-        own = dist.Normal(prepared.prior_mean, jnp.sqrt(prepared.prior_variance))
+        ungrouped_prior = dist.Normal(prepared.prior_mean, jnp.sqrt(prepared.prior_variance))
 
         def rest(vectors: jax.Array) -> jax.Array:
             selected = vectors[:, prepared.places[:n_selected]]
             prior = self._subjects(prepared, sites, vectors)[0]
-            return prior - own.log_prob(selected).sum(-1)
+            return prior - ungrouped_prior.log_prob(selected).sum(-1)
 
         vectors = numpyro.sample(
             "subject_parameters",
@@ -326,9 +326,10 @@ class Hierarchy(GroupNames):
 
         def one(given: tuple[Any, jax.Array]) -> tuple:
             subject, vector = given
-            found = evaluate(self._source.bind(subject), sites, vector)
-            values = {n: v for n, v in found.values.items() if not n.endswith(FREE)}
-            return found.log_prior + found.log_hyperprior, found.log_likelihood, values
+            density = evaluate(self._source.bind(subject), sites, vector)
+            values = {n: v for n, v in density.values.items() if not n.endswith(FREE)}
+            log_prior = density.log_prior + density.log_hyperprior
+            return log_prior, density.log_likelihood, values
 
         parts = [
             map_rows(one, (batch, vectors[members]))

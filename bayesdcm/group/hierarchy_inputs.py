@@ -209,13 +209,13 @@ def _check_labels(subjects: Sequence[Subject]) -> None:
     first = subjects[0]
     wanted = [label for entries in first.labels.values() for label in entries]
     for other in subjects[1:]:
-        own = [label for entries in other.labels.values() for label in entries]
-        if not own or own == wanted:
+        labels = [label for entries in other.labels.values() for label in entries]
+        if not labels or labels == wanted:
             continue
-        i = next((i for i, pair in enumerate(zip(own, wanted)) if pair[0] != pair[1]), -1)  # noqa: B905
+        i = next((i for i, pair in enumerate(zip(labels, wanted)) if pair[0] != pair[1]), -1)  # noqa: B905
         raise ValueError(
             f"data: parameters of {other.name!r} are not those of {first.name!r}, or in another "
-            f"order: {own[i]!r} where {wanted[i]!r} was expected. Fit all to data with the same "
+            f"order: {labels[i]!r} where {wanted[i]!r} was expected. Fit all to data with the same "
             "names in one order (data.reordered), or give the data sets themselves"
         )
 

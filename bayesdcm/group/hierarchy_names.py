@@ -99,7 +99,7 @@ class GroupNames:
         chosen = [label for label in labels if is_chosen(label, self.parameters)]
         names = {"single": ["all"], "fields": fields_of(chosen), "all": chosen}[self.between]
         first = 0 if self.clusters is None else 1
-        found = {
+        axes = {
             "subject": [subject.name for subject in subjects],
             "subject_parameter": labels,
             "parameter": chosen,
@@ -108,8 +108,7 @@ class GroupNames:
             "design_column": self.covariates,
             "cluster": [f"cluster {k + 1}" for k in range(self.clusters or 0)],
         }
-        own = {name: np.asarray(values) for name, values in found.items()}
-        return dict(subjects[0].coords) | own
+        return dict(subjects[0].coords) | {n: np.asarray(values) for n, values in axes.items()}
 
     def constants(self, data: Any) -> dict[str, NDArray]:
         """Constants that results hold: the design.

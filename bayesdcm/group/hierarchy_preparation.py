@@ -141,28 +141,28 @@ def prepare_group(
     if coordinates is not None:
         return jax.tree.map(jnp.asarray, prepared)
     count = (len(subjects), 1)
-    own = SubjectPriors(
+    priors = SubjectPriors(
         np.tile(mean, count),
         np.tile(np.sqrt(variance), count),
         prior_centres(source, sites, batches, members),
     )
     invert = partial(invert_subjects, source, sites, _names_of(sites, selected), batches, members)
     if all(subject.posterior is not None for subject in subjects):
-        posterior = invert(own._replace(start=np.stack([s.posterior[0] for s in subjects])))
+        posterior = invert(priors._replace(start=np.stack([s.posterior[0] for s in subjects])))
     else:
-        posterior = invert(own)
+        posterior = invert(priors)
     for subject, energy in zip(subjects, posterior.free_energy, strict=True):
         if not np.isfinite(energy):
             raise ValueError(
                 f"the prediction for {subject.name} is not finite at the prior mean; check the "
                 "data, and that the prior mean gives a stable model"
             )
-    posterior = _searched(own, posterior, design, invert)
+    posterior = _searched(priors, posterior, design, invert)
     moments = posterior.mean, posterior.covariance
     gaussian = subject_gaussian(*moments, selected, mean[selected], variance[selected])
     prepared = jax.tree.map(jnp.asarray, prepared._replace(gaussian=gaussian))
     for _ in range(PASSES):
-        prepared, posterior, moved = _refined(hierarchy, prepared, own, posterior, invert)
+        prepared, posterior, moved = _refined(hierarchy, prepared, priors, posterior, invert)
         if not moved:
             break
     return prepared
@@ -188,7 +188,7 @@ def _names_of(sites: Layout, places: NDArray[np.intp]) -> tuple[str, ...]:
 
 
 def _searched(
-    own: SubjectPriors,
+    priors: SubjectPriors,
     posterior: SubjectPosteriors,
     design: NDArray,
     invert: Callable[[SubjectPriors], SubjectPosteriors],
@@ -203,11 +203,11 @@ def _searched(
         good = np.argsort(-posterior.free_energy)[:half]
         effects = np.linalg.lstsq(design[good], posterior.mean[good])[0]
         starts = [design @ effects, *(np.roll(posterior.mean, by, axis=0) for by in (1, -1))]
-        found = posterior
+        best = posterior
         for start in starts:
-            found = found.best(invert(own._replace(start=start)))
-        moved = found.free_energy > posterior.free_energy + GAIN
-        posterior = found
+            best = best.best(invert(priors._replace(start=start)))
+        moved = best.free_energy > posterior.free_energy + GAIN
+        posterior = best
         if not moved.any():
             break
     return posterior
@@ -216,7 +216,7 @@ def _searched(
 def _refined(
     hierarchy: Any,
     prepared: PreparedGroup,
-    own: SubjectPriors,
+    priors: SubjectPriors,
     posterior: SubjectPosteriors,
     invert: Callable[[SubjectPriors], SubjectPosteriors],
 ) -> tuple[PreparedGroup, SubjectPosteriors, bool]:
@@ -231,7 +231,7 @@ def _refined(
         np.asarray, under_group(hierarchy, sites, prepared, jnp.asarray(vector))
     )
     selected, others = np.split(np.asarray(prepared.places), [expected.shape[1]])
-    mean, sd = own.mean.copy(), own.sd.copy()
+    mean, sd = priors.mean.copy(), priors.sd.copy()
     mean[:, selected], sd[:, selected] = expected, np.sqrt(variance)
     typical = np.tile(np.median(posterior.mean, axis=0), (len(mean), 1))
     typical[:, selected] = expected
@@ -243,12 +243,12 @@ def _refined(
         "sop,sp->so", prepared.gaussian.slope, centre
     )
     near = invert(SubjectPriors(mean, sd, start))
-    found = near.best(invert(SubjectPriors(mean, sd, typical)))
+    best = near.best(invert(SubjectPriors(mean, sd, typical)))
     # Where both fail, the first approximation serves.
-    usable = np.isfinite(found.free_energy)
+    usable = np.isfinite(best.free_energy)
     second = subject_gaussian(
-        np.where(usable[:, None], found.mean, 0.0),
-        np.where(usable[:, None, None], found.covariance, np.eye(found.mean.shape[1])),
+        np.where(usable[:, None], best.mean, 0.0),
+        np.where(usable[:, None, None], best.covariance, np.eye(best.mean.shape[1])),
         selected,
         expected,
         variance,
@@ -259,5 +259,5 @@ def _refined(
         return jnp.asarray(np.where(which, second, first))
 
     gaussian: SubjectGaussian = jax.tree.map(chosen, prepared.gaussian, second)
-    moved = bool((found.free_energy > near.free_energy + GAIN).any())
-    return prepared._replace(gaussian=gaussian), found, moved
+    moved = bool((best.free_energy > near.free_energy + GAIN).any())
+    return prepared._replace(gaussian=gaussian), best, moved

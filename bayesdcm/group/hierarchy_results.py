@@ -53,23 +53,23 @@ def compare_with_peb(fit: Fit, effects: Any) -> pd.DataFrame:
     --------
     >>> import pandas as pd
     >>> from types import SimpleNamespace
-    >>> own = pd.DataFrame({"mean": [0.2], "sd": [0.1]}, index=["mean A[V5, V1]"])
+    >>> summary = pd.DataFrame({"mean": [0.2], "sd": [0.1]}, index=["mean A[V5, V1]"])
     >>> peb = pd.DataFrame(
     ...     {"covariate": ["mean"], "parameter": ["A[V5, V1]"], "mean": [0.25], "sd": [0.1]})
-    >>> float(compare_with_peb(SimpleNamespace(summary=lambda: own), peb)["shift"].iloc[0])
+    >>> float(compare_with_peb(SimpleNamespace(summary=lambda: summary), peb)["shift"].iloc[0])
     -0.4999999999999999
     """
     table = effects if isinstance(effects, pd.DataFrame) else effects.summary()
     if "covariate" not in table:
         table = table.reset_index()
-    own = fit.summary()
+    summary = fit.summary()
     rows, left = [], []
     for row in table.to_dict("records"):
         label = f"{row['covariate']} {row['parameter']}"
-        if label not in own.index:
+        if label not in summary.index:
             left.append(label)
             continue
-        mean, sd = own.loc[label, "mean"], own.loc[label, "sd"]
+        mean, sd = summary.loc[label, "mean"], summary.loc[label, "sd"]
         rows.append(
             {
                 "covariate": row["covariate"],
@@ -124,18 +124,18 @@ def relabel(fit: Fit) -> xr.Dataset:
     posterior = fit.idata.posterior
     if "membership" not in posterior:
         raise ValueError("fit must be of a Hierarchy with clusters, got one without")
-    found = xr.Dataset(dict(posterior.data_vars), posterior.coords)
-    membership = found["membership"].transpose("chain", "draw", "subject", "cluster").to_numpy()
+    renumbered = xr.Dataset(dict(posterior.data_vars), posterior.coords)
+    membership = posterior["membership"].transpose("chain", "draw", "subject", "cluster").to_numpy()
     order = _numbers(membership.reshape(-1, *membership.shape[2:]))
     order = order.reshape(*membership.shape[:2], -1)
-    for name, values in found.data_vars.items():
+    for name, values in renumbered.data_vars.items():
         if "cluster" not in values.dims:
             continue
         moved = values.transpose("chain", "draw", "cluster", ...)
         index = order.reshape(*order.shape, *(1,) * (moved.ndim - 3))
         taken = np.take_along_axis(moved.to_numpy(), index, axis=2)
-        found[name] = moved.copy(data=taken).transpose(*values.dims)
-    return found
+        renumbered[name] = moved.copy(data=taken).transpose(*values.dims)
+    return renumbered
 
 
 def _numbers(membership: NDArray) -> NDArray[np.intp]:

@@ -113,9 +113,9 @@ def estimate_covariate(
     for run in range(1, RUNS + 1):
         origin = np.zeros_like(centre) if stop == "spm" else centre
         model = SecondLevel(centre, inverse(spread), floor, none, origin)
-        found = ascend(model, subjects, MAX_ITERATIONS, stop)
-        estimate = float(found.point[0][column])
-        posterior = inverse(-found.last.curvature[0])[column, column]
+        ascent = ascend(model, subjects, MAX_ITERATIONS, stop)
+        estimate = float(ascent.point[0][column])
+        posterior = inverse(-ascent.last.curvature[0])[column, column]
         prior = float(centre[column]), float(spread[column, column])
         centre[column] = estimate
         spread = np.exp(-run) * np.eye(len(known))
@@ -176,8 +176,8 @@ def left_out(
     --------
     >>> age, one = np.array([-2.0, -1.0, 1.0, 2.0]), np.ones((4, 1, 1))
     >>> means, design = 0.3 * age[:, None], np.stack([np.ones(4), age], axis=1)
-    >>> found = left_out(means, one / 100, np.zeros((4, 1)), one, np.zeros(4), design)
-    >>> (found.mean[:2] < -0.5).tolist(), (found.mean[2:] > 0.5).tolist()
+    >>> left = left_out(means, one / 100, np.zeros((4, 1)), one, np.zeros(4), design)
+    >>> (left.mean[:2] < -0.5).tolist(), (left.mean[2:] > 0.5).tolist()
     ([True, True], [True, True])
     """
     posterior = [np.asarray(a, float) for a in (mean, covariance, prior_mean, prior_covariance)]
@@ -185,7 +185,7 @@ def left_out(
     units = covariate_units(design, stop)
     design = design / units
     levels = np.unique(design[:, column])
-    found = []
+    estimates = []
     for i in range(len(design)):
         rest = np.arange(len(design)) != i
         group = empirical_bayes(
@@ -208,8 +208,8 @@ def left_out(
             tolerance,
             stop,
         )
-        found.append((estimate[0], estimate[1], _levels(estimate, levels)))
-    means, variances, probabilities = zip(*found, strict=True)
+        estimates.append((estimate[0], estimate[1], _levels(estimate, levels)))
+    means, variances, probabilities = zip(*estimates, strict=True)
     unit = units[column]
     return LeftOut(
         np.array(means) * unit, np.array(variances) * unit**2, np.stack(probabilities, axis=1)
@@ -271,8 +271,8 @@ def leave_one_out(
     first = first_levels(names, items)
     labels, _ = select(first, parameters)
     arrays, _ = stacked_levels(first, labels)
-    found = left_out(*arrays, table.to_numpy(), column, tolerance=0.0, stop=stop)
-    return _as_table(found, table, column)
+    predictions = left_out(*arrays, table.to_numpy(), column, tolerance=0.0, stop=stop)
+    return _as_table(predictions, table, column)
 
 
 def _column(table: pd.DataFrame, covariate: str | None) -> int:
@@ -301,15 +301,15 @@ def _column(table: pd.DataFrame, covariate: str | None) -> int:
     return names.index(covariate)
 
 
-def _as_table(found: LeftOut, design: pd.DataFrame, column: int) -> pd.DataFrame:
-    actual, sd = design.iloc[:, column].to_numpy(), np.sqrt(found.variance)
-    table = pd.DataFrame({"actual": actual, "predicted": found.mean, "sd": sd}, design.index)
-    table["eti_5%"] = found.mean - QUANTILE * sd
-    table["eti_95%"] = found.mean + QUANTILE * sd
+def _as_table(predictions: LeftOut, design: pd.DataFrame, column: int) -> pd.DataFrame:
+    actual, sd = design.iloc[:, column].to_numpy(), np.sqrt(predictions.variance)
+    table = pd.DataFrame({"actual": actual, "predicted": predictions.mean, "sd": sd}, design.index)
+    table["eti_5%"] = predictions.mean - QUANTILE * sd
+    table["eti_95%"] = predictions.mean + QUANTILE * sd
     columns = [f"probability[{float(level)!r}]" for level in np.unique(actual)]
-    levels = pd.DataFrame(found.probability.T, design.index, columns)
+    levels = pd.DataFrame(predictions.probability.T, design.index, columns)
     table = pd.concat([table, levels], axis=1)
-    correlation = pearsonr(actual, found.mean, alternative="greater")
+    correlation = pearsonr(actual, predictions.mean, alternative="greater")
     table.attrs = {
         "covariate": str(design.columns[column]),
         "correlation": float(correlation.statistic),

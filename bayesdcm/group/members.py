@@ -48,9 +48,9 @@ def of_subjects(items: Iterable[Any], names: Sequence[Any]) -> tuple[Any, ...]:
     items, names = tuple(items), list(names)
     if names == list(range(len(items))):
         return items
-    found = OfSubjects(items)
-    found.subjects = names
-    return found
+    sequence = OfSubjects(items)
+    sequence.subjects = names
+    return sequence
 
 
 def name_datasets(datasets: Any) -> dict[str, Any]:
@@ -79,17 +79,17 @@ def name_datasets(datasets: Any) -> dict[str, Any]:
     ['01', '02']
     """
     if isinstance(datasets, Mapping):
-        found = dict(datasets)
+        by_subject = dict(datasets)
     elif isinstance(datasets, Sequence | np.ndarray) and not isinstance(datasets, str | bytes):
         width = len(str(len(datasets)))
-        found = {f"{i + 1:0{width}d}": data for i, data in enumerate(datasets)}
+        by_subject = {f"{i + 1:0{width}d}": data for i, data in enumerate(datasets)}
     else:
         raise TypeError(
             "datasets must be a sequence of data sets, or a dict from subjects to data sets, got "
             f"{type(datasets).__name__}"
         )
-    _check_names("datasets", found)
-    return found
+    _check_names("datasets", by_subject)
+    return by_subject
 
 
 def name_models(models: Any) -> dict[str, Any]:
@@ -117,9 +117,9 @@ def name_models(models: Any) -> dict[str, Any]:
             f"models must be one model, or a dict from names to models, got a "
             f"{type(models).__name__}; name them, such as {{'full': model, 'reduced': other}}"
         )
-    found = dict(models) if isinstance(models, Mapping) else {ONLY: models}
-    _check_names("models", found)
-    return found
+    by_name = dict(models) if isinstance(models, Mapping) else {ONLY: models}
+    _check_names("models", by_name)
+    return by_name
 
 
 def aligned_datasets(
@@ -185,9 +185,9 @@ def check_fits(fits: Mapping[Any, Fit]) -> None:
     check_rows(designs)
 
 
-def _check_names(argument: str, found: dict[str, Any]) -> None:
-    if not found:
+def _check_names(argument: str, items: dict[str, Any]) -> None:
+    if not items:
         raise ValueError(f"{argument} is empty; give at least one")
-    for name in found:
+    for name in items:
         if not isinstance(name, str) or not name:
             raise TypeError(f"{argument} must have names that are text, got {name!r}")

@@ -31,8 +31,8 @@ def inverse(matrix: NDArray, jitter: float | None = None) -> NDArray:
     if jitter is None:
         norm = np.abs(matrix).sum(-1).max(-1)[..., None, None]
         jitter = np.maximum(size * np.spacing(norm), np.exp(-32))
-    found = np.linalg.inv(matrix + jitter * np.eye(size))
-    return (found + found.mT) / 2
+    inverted = np.linalg.inv(matrix + jitter * np.eye(size))
+    return (inverted + inverted.mT) / 2
 
 
 def prior_basis(covariance: NDArray, tolerance: float = TOLERANCE) -> NDArray:
@@ -84,8 +84,8 @@ def under_priors(
     Examples
     --------
     >>> one = np.eye(1)
-    >>> found = under_priors((np.zeros(1), one / 4, np.zeros(1), one), np.zeros(1), 0 * one)
-    >>> round(float(found.change), 3)
+    >>> reduced = under_priors((np.zeros(1), one / 4, np.zeros(1), one), np.zeros(1), 0 * one)
+    >>> round(float(reduced.change), 3)
     0.693
     """
     basis = prior_basis(full[3], tolerance)

@@ -130,18 +130,18 @@ def reestimate(
             replace(of_fit(one.name, fit), absent=one.absent)
             for one, fit in zip(effects.first, fits, strict=True)
         ]
-        found = effects_of(
+        updated = effects_of(
             first, effects.design, effects.parameters, effects.fields, effects.settings, effects
         )
-        change = np.abs((found.centre - effects.centre) / effects.sd.to_numpy()).max()
-        history.append((found.log_evidence, float(change)))
+        change = np.abs((updated.centre - effects.centre) / effects.sd.to_numpy()).max()
+        history.append((updated.log_evidence, float(change)))
         logger.info(
             "group re-estimation %d: log evidence %.2f, effects changed by %.3f sd at most",
             iteration + 1,
-            found.log_evidence,
+            updated.log_evidence,
             change,
         )
-        effects = found
+        effects = updated
     table = pd.DataFrame(history, columns=["log_evidence", "largest_change"])
     table.index.name = "iteration"
     return Reestimation(fits, effects, table)

@@ -167,9 +167,9 @@ def _under(subjects: Subjects, mean: jax.Array, covariance: jax.Array) -> Reduce
     S, narrowed = _cholesky_inverse(subjects.precision + R + used * jitter)
     Rr = jnp.einsum("skl,sl->sk", R, r)
     information = subjects.information + Rr
-    found = jnp.einsum("skl,sl->sk", S, information)
-    change = (information * found - r * Rr).sum(-1) - spread - narrowed
-    centre = mean + jnp.einsum("spk,sk->sp", directions, found - r)
+    conditional_mean = jnp.einsum("skl,sl->sk", S, information)
+    change = (information * conditional_mean - r * Rr).sum(-1) - spread - narrowed
+    centre = mean + jnp.einsum("spk,sk->sp", directions, conditional_mean - r)
     # Directions that a subject lacks have no variance.
     return Reduced(subjects.constant + change / 2, centre, directions @ S @ directions.mT)
 
@@ -180,12 +180,12 @@ def _derivatives(
     point: _Point,
     precision: jax.Array,
     between: jax.Array,
-    found: Reduced,
+    posteriors: Reduced,
     expected: jax.Array,
 ) -> _Derivatives:
     """Gradient and curvature of the free energy in effects and log-precisions."""
-    X, C, Q = subjects.design, found.covariance, model.components
-    deviation = found.mean - expected
+    X, C, Q = subjects.design, posteriors.covariance, model.components
+    deviation = posteriors.mean - expected
     scales = jnp.exp(point.log_precision)
     shift = point.effects - model.mean
     by_effects = -model.precision @ shift + jnp.einsum("sib,ij,sj->b", X, precision, deviation)
@@ -219,19 +219,19 @@ def _assess(
     precision = model.floor + jnp.tensordot(jnp.exp(g), model.components, 1)
     between = inverse(precision)
     expected = subjects.design @ b
-    found = _under(subjects, expected, between)
-    slope = _derivatives(model, subjects, point, precision, between, found, expected)
+    posteriors = _under(subjects, expected, between)
+    slope = _derivatives(model, subjects, point, precision, between, posteriors, expected)
     shift, far = b - model.mean, b - model.origin
     spread = HYPERPRECISION * g @ g
     complexity = far @ model.precision @ far + spread
-    log_joint = found.change.sum() - (shift @ model.precision @ shift + spread) / 2
+    log_joint = posteriors.change.sum() - (shift @ model.precision @ shift + spread) / 2
     prior = block_diag(model.precision, HYPERPRECISION * jnp.eye(len(g)))
     _, determinants = jnp.linalg.slogdet(jnp.stack([-slope.whole, prior]))
     complexity = (complexity + determinants[0] - determinants[1]) / 2
-    energy = found.change.sum() - complexity
+    energy = posteriors.change.sum() - complexity
     curvature = slope.effects, slope.precisions
-    found = _Assessment(energy, complexity, log_joint, precision, between, expected, curvature)
-    return found, slope
+    assessment = _Assessment(energy, complexity, log_joint, precision, between, expected, curvature)
+    return assessment, slope
 
 
 def _newton(slope: _Derivatives) -> tuple[jax.Array, jax.Array]:
@@ -244,13 +244,13 @@ def _newton(slope: _Derivatives) -> tuple[jax.Array, jax.Array]:
 
 def _approach(model: SecondLevel, subjects: Subjects, state: Ascent) -> Ascent:
     """One iteration towards the optimum: Newton steps, halved until the density rises."""
-    found, slope = _assess(model, subjects, state.point)
+    assessment, slope = _assess(model, subjects, state.point)
     first = state.iteration == 0
     least = state.best - ROUNDING * jnp.abs(state.best)
-    better = first | (found.log_joint >= least)
+    better = first | (assessment.log_joint >= least)
     step, gain = _newton(slope)
     n = len(state.point.effects)
-    new = state.point, _Point(step[:n], step[n:]), found
+    new = state.point, _Point(step[:n], step[n:]), assessment
     accepted, direction, last = jax.tree.map(
         lambda new, old: jnp.where(better, new, old),
         new,
@@ -263,12 +263,12 @@ def _approach(model: SecondLevel, subjects: Subjects, state: Ascent) -> Ascent:
         k,
         point,
         log_step,
-        jnp.where(better, found.log_joint, state.best),
+        jnp.where(better, assessment.log_joint, state.best),
         jnp.where(better, gain, state.change),
         (accepted, direction),
         last,
         better & (gain < LEAST_GAIN),
-        state.trace.at[state.iteration].set(found.free_energy),
+        state.trace.at[state.iteration].set(assessment.free_energy),
     )
 
 

@@ -99,8 +99,8 @@ def load_example(name: str) -> Example:
 
 def _group(arrays: Mapping[str, NDArray], prefix: str) -> dict[str, NDArray]:
     """Arrays whose names begin with a prefix and an underscore, by the rest of their names."""
-    found = {name: value for name, value in arrays.items() if name.startswith(f"{prefix}_")}
-    return {name.removeprefix(f"{prefix}_"): value for name, value in found.items()}
+    members = {name: value for name, value in arrays.items() if name.startswith(f"{prefix}_")}
+    return {name.removeprefix(f"{prefix}_"): value for name, value in members.items()}
 
 
 def _read_data(arrays: Mapping[str, NDArray]) -> BoldData:

@@ -224,8 +224,8 @@ def parse_priors(priors: Any) -> tuple[Given, ...]:
             "'A[V5, V1]', to (mean, variance) or a fixed value, or a table as prior_table() "
             f"gives, got {describe(priors)}"
         )
-    found = [_parse(name, value) for name, value in priors.items()]
-    return tuple(sorted(found, key=lambda entry: "[" in entry.name))
+    entries = [_parse(name, value) for name, value in priors.items()]
+    return tuple(sorted(entries, key=lambda entry: "[" in entry.name))
 
 
 def _from_table(table: pd.DataFrame) -> dict[str, tuple[float, float]]:

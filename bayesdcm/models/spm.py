@@ -103,13 +103,14 @@ class SpmDCM:
 
     def _sd(self, prior: Prior, labels: list[str]) -> NDArray[np.float64] | None:
         """Standard deviations of the free entries; None where the file has other entries."""
-        found = self.estimates
-        if isinstance(found, SpmEstimates):
-            variance = dict(zip(found.covariance.index, np.diag(found.covariance), strict=True))
+        estimates = self.estimates
+        if isinstance(estimates, SpmEstimates):
+            covariance = estimates.covariance
+            variance = dict(zip(covariance.index, np.diag(covariance), strict=True))
             return np.sqrt([max(variance.get(label, 0.0), 0.0) for label in labels])
         for mean, entries, covariance in (
-            (found.mean, found.parameters, found.covariance),
-            (found.spatial_mean, found.spatial_parameters, found.spatial_covariance),
+            (estimates.mean, estimates.parameters, estimates.covariance),
+            (estimates.spatial_mean, estimates.spatial_parameters, estimates.spatial_covariance),
         ):
             if prior.symbol not in mean:
                 continue
@@ -269,30 +270,28 @@ def _by_name(model: EvokedDCM, priors: Mapping[str, Moments]) -> dict[str, Momen
                 f"path: the file's prior of {symbol} is not SPM's constant, {constant.tolist()}, "
                 "which this package has for all models. Set DCM.M.pE and pC back."
             )
-    found, lost = {}, []
-    for own in model.priors.own:
-        moments = priors.get(own.name if own.name == "log_precision" else own.symbol)
+    moments_by_name, lost = {}, []
+    for prior in model.priors.own:
+        moments = priors.get(prior.name if prior.name == "log_precision" else prior.symbol)
         if moments is None:
             continue
-        parts = [None if m is None else _in_shape(own, m) for m in (moments.mean, moments.variance)]
-        if any(
-            part is None and m is not None
-            for part, m in zip(parts, (moments.mean, moments.variance), strict=True)
-        ):
-            lost.append(own.name)
+        given = moments.mean, moments.variance
+        parts = [None if m is None else _in_shape(prior, m) for m in given]
+        if any(p is None and m is not None for p, m in zip(parts, given, strict=True)):
+            lost.append(prior.name)
             continue
-        found[own.name] = Moments(*parts)
+        moments_by_name[prior.name] = Moments(*parts)
     if lost and model.observation != "fixed":
         warn_caller(
             f"The file's prior of {', '.join(lost)} has other entries than the model here; the "
             "model's own is taken"
         )
     if model.observation == "ecd" and model.position_variance == 0:
-        found.pop("position", None)
+        moments_by_name.pop("position", None)
     if model.observation == "fixed":
         # Gains of a given lead field are not the file's parameters.
-        found.pop("gain", None)
-    return found
+        moments_by_name.pop("gain", None)
+    return moments_by_name
 
 
 def _evoked_keywords(file: SpmErpFile, lead_field: ArrayLike | None) -> dict:

@@ -110,16 +110,16 @@ def _say_other_names(group: dict[str, dict[str, SpmDCM]]) -> None:
     """Warn where regions or inputs are not those of the first person, in this order."""
     people = list(group)
     for kind in ("region_names", "input_names"):
-        found = {
+        axis_names = {
             person: getattr(next(iter(models.values())).data, kind)
             for person, models in group.items()
             if isinstance(next(iter(models.values())).data, BoldData)
         }
-        expected = found.get(people[0])
-        others = [person for person, names in found.items() if names != expected]
+        expected = axis_names.get(people[0])
+        others = [person for person, names in axis_names.items() if names != expected]
         if expected is None or not others:
             continue
-        names = found[others[0]]
+        names = axis_names[others[0]]
         same = sorted(names) == sorted(expected)
         noun = kind.partition("_")[0]
         warn_caller(

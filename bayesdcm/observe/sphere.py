@@ -290,8 +290,8 @@ def _from_centre(positions: ArrayLike, centre: NDArray) -> jax.Array:
 
 def _at_each(field: Callable[[jax.Array], jax.Array], positions: jax.Array) -> jax.Array:
     """Apply a function of one position to all, whatever their leading axes."""
-    found = jax.vmap(field)(positions.reshape(-1, 3))
-    return found.reshape(*positions.shape[:-1], *found.shape[1:])
+    fields = jax.vmap(field)(positions.reshape(-1, 3))
+    return fields.reshape(*positions.shape[:-1], *fields.shape[1:])
 
 
 def _check_points(name: str, points: ArrayLike, ndim: int) -> NDArray[np.float64]:
