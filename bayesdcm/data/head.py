@@ -11,7 +11,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -239,8 +239,40 @@ class SphereHead(HeadModel):
         )
 
 
+class _GivenGain(HeadModel):
+    """Base of head models that hold the gain of every channel at given points."""
+
+    positions: NDArray[np.float64]
+    gain: NDArray[np.float64]
+    _points: ClassVar[str]
+
+    @property
+    def n_channels(self) -> int:
+        """Number of channels whose signals the head model predicts."""
+        return len(self.gain)
+
+    def pick(self, channels: Sequence[int]) -> Self:
+        """Return the same head with some of its channels.
+
+        Parameters
+        ----------
+        channels : sequence of int
+            Indices, in the order wanted.
+
+        Returns
+        -------
+        same class
+            A new object.
+        """
+        gain = self.gain[_check_indices(channels, self.n_channels)]
+        return dataclasses.replace(self, gain=gain)  # type: ignore[type-var]
+
+    def _describe(self) -> str:
+        return f"{len(self.positions)} {self._points}, {self.n_channels} channels"
+
+
 @dataclass(frozen=True, eq=False, repr=False)
-class GridHead(HeadModel):
+class GridHead(_GivenGain):
     """Lead fields of dipoles of any orientation at given points, checked on construction.
 
     Parameters
@@ -284,32 +316,11 @@ class GridHead(HeadModel):
             mni_to_head=_check_transform(self.mni_to_head),
         )
 
-    @property
-    def n_channels(self) -> int:
-        """Number of channels whose signals the head model predicts."""
-        return len(self.gain)
-
-    def pick(self, channels: Sequence[int]) -> Self:
-        """Return the same head with some of its channels.
-
-        Parameters
-        ----------
-        channels : sequence of int
-            Indices, in the order wanted.
-
-        Returns
-        -------
-        GridHead
-            A new object.
-        """
-        return dataclasses.replace(self, gain=self.gain[_check_indices(channels, self.n_channels)])
-
-    def _describe(self) -> str:
-        return f"{len(self.positions)} points, {self.n_channels} channels"
+    _points = "points"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class SurfaceHead(HeadModel):
+class SurfaceHead(_GivenGain):
     """Lead fields of dipoles that stand upright on the cortical surface, checked on construction.
 
     Parameters
@@ -357,28 +368,7 @@ class SurfaceHead(HeadModel):
             mni_to_head=_check_transform(self.mni_to_head),
         )
 
-    @property
-    def n_channels(self) -> int:
-        """Number of channels whose signals the head model predicts."""
-        return len(self.gain)
-
-    def pick(self, channels: Sequence[int]) -> Self:
-        """Return the same head with some of its channels.
-
-        Parameters
-        ----------
-        channels : sequence of int
-            Indices, in the order wanted.
-
-        Returns
-        -------
-        SurfaceHead
-            A new object.
-        """
-        return dataclasses.replace(self, gain=self.gain[_check_indices(channels, self.n_channels)])
-
-    def _describe(self) -> str:
-        return f"{len(self.positions)} vertices, {self.n_channels} channels"
+    _points = "vertices"
 
 
 def _check_shape(name: str, value: object, shape: tuple[str | int, ...]) -> NDArray[np.float64]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesdcm.data.checked_fields import CheckedFields
 from bayesdcm.data.evoked_selection import (
     html_table,
     info_at_rate,
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Responses"]
 
 
-class Responses:
+class Responses(CheckedFields):
     """Base of `EvokedData`, which holds the fields: sizes, selection and description."""
 
     signal: NDArray[np.float64]
@@ -155,7 +155,6 @@ class Responses:
         --------
         >>> from bayesdcm.data import EvokedData
         >>> signal = np.random.default_rng(0).normal(size=(1, 50, 3))
-        >>> from bayesdcm.data import EvokedData
         >>> data = EvokedData(signal, np.arange(50) / 250, ["Fz", "Cz", "Pz"], "eeg")
         >>> data.pick(["Pz", "Fz"]).channel_names
         ('Pz', 'Fz')
@@ -226,41 +225,6 @@ class Responses:
         check_order("channel_names", channel_names, self.channel_names or ())
         return changed.pick(list(channel_names))
 
-    def replace(self, **changes: Any) -> Self:
-        """Return the same data with some fields replaced, checked anew.
-
-        Parameters
-        ----------
-        **changes
-            Fields and their new values; None asks for the default.
-
-        Returns
-        -------
-        same class
-            A new object.
-
-        Raises
-        ------
-        TypeError
-            If a field does not exist.
-        ValueError
-            If the fields no longer agree with one another.
-
-        Examples
-        --------
-        >>> from bayesdcm.data import EvokedData
-        >>> data = EvokedData(np.random.default_rng(0).normal(size=(1, 50, 1)), np.arange(50) / 250)
-        >>> data.replace(channel_names=["Cz"]).channel_names
-        ('Cz',)
-        """
-        fields = [field.name for field in dataclasses.fields(self)]  # type: ignore[arg-type]
-        unknown = [name for name in changes if name not in fields]
-        if unknown:
-            raise TypeError(
-                f"replace got unknown field(s) {unknown}; EvokedData has {fields}. Check the names."
-            )
-        return dataclasses.replace(self, **changes)  # type: ignore[type-var]
-
     def to_mne(self) -> dict[str, mne.Evoked]:
         """Responses as MNE-Python's, by condition, for its plots.
 
@@ -280,7 +244,6 @@ class Responses:
         >>> from bayesdcm.data import EvokedData
         >>> info = mne.create_info(["F3", "F4", "Cz"], 250.0, "eeg")
         >>> noise = np.random.default_rng(0).normal(scale=1e-6, size=(1, 50, 3))
-        >>> from bayesdcm.data import EvokedData
         >>> data = EvokedData(noise, np.arange(50) / 250, info["ch_names"], "eeg", info=info)
         >>> list(data.to_mne())
         ['condition 1']

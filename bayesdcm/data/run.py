@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from html import escape
 from typing import Any, Self
@@ -11,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesdcm.data.bold_validation import check_confounds, check_coverage, check_delays
+from bayesdcm.data.checked_fields import CheckedFields
 from bayesdcm.data.named_axes import columns_and_names, in_order
 from bayesdcm.data.validation import check_names, check_order, check_positive, check_real_array
 
 __all__ = ["Run"]
 
 
-class Run:
+class Run(CheckedFields):
     """Base of frozen dataclasses that describe one run; they hold the fields, this what follows."""
 
     n_scans: int
@@ -107,42 +107,6 @@ class Run:
                 f"Construct {type(self).__name__} with inputs and input_dt."
             )
         return self.replace(inputs=self.inputs - self.inputs.mean(axis=0))
-
-    def replace(self, **changes: Any) -> Self:
-        """Return the same run with some fields replaced, checked anew.
-
-        Parameters
-        ----------
-        **changes
-            Fields and their new values; None asks for the default.
-
-        Returns
-        -------
-        same class
-            A new object.
-
-        Raises
-        ------
-        TypeError
-            If a field does not exist.
-        ValueError
-            If the fields no longer agree with one another.
-
-        Examples
-        --------
-        >>> from bayesdcm.data import BoldData
-        >>> data = BoldData(np.random.default_rng(0).normal(size=(4, 1)), 1.0)
-        >>> data.replace(region_names=["V1"]).region_names
-        ('V1',)
-        """
-        fields = [field.name for field in dataclasses.fields(self)]  # type: ignore[arg-type]
-        unknown = [name for name in changes if name not in fields]
-        if unknown:
-            raise TypeError(
-                f"replace got unknown field(s) {unknown}; {type(self).__name__} has {fields}. "
-                "Check the names."
-            )
-        return dataclasses.replace(self, **changes)  # type: ignore[type-var]
 
     def reordered(
         self,
