@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesdcm.data.bold import BoldData
-from bayesdcm.data.spm_container import existing_file, keeps_order, load_dcm
 from bayesdcm.data.spm_estimates import SpmEstimates, read_estimates
 from bayesdcm.data.spm_fields import dense, flag, is_empty, n_columns, names_of
 from bayesdcm.data.spm_free_energy import has_own_free_energy
@@ -20,7 +18,7 @@ from bayesdcm.data.spm_priors import Moments
 from bayesdcm.data.spm_task_priors import read_task_priors
 from bayesdcm.data.validation import warn_caller
 
-__all__ = ["SpmFile", "parse_task", "read_spm_file"]
+__all__ = ["SpmFile", "parse_task"]
 
 # Switches that change the generative model into one that the task-fMRI model does not cover.
 _UNSUPPORTED = {
@@ -72,52 +70,6 @@ class SpmFile:
     estimates: SpmEstimates | None
 
 
-def read_spm_file(path: str | os.PathLike[str]) -> SpmFile:
-    """Return what a DCM_*.mat file for task fMRI holds, in this package's layout.
-
-    MATLAB files of version 5 (to 7) and 7.3 are read. Signals stay as stored: SPM may have scaled
-    them to a range of 4 when it estimated the model.
-
-    Parameters
-    ----------
-    path : str or path-like
-        The file.
-
-    Returns
-    -------
-    SpmFile
-        Structure, data and, where estimated, estimates.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    TypeError
-        If `path` is not a path.
-    ValueError
-        If the file is damaged, is not a MATLAB file, does not hold a DCM, or holds one for another
-        modality or of a kind that the task-fMRI model does not cover.
-
-    Warns
-    -----
-    UserWarning
-        If SPM used a prior that depends on data (over eight regions), or one with covariances; if
-        the structure follows another field than DCM.a; or if estimates are not one person's fit or
-        laid out in an unknown way.
-
-    Examples
-    --------
-    >>> read_spm_file("DCM_absent.mat")
-    Traceback (most recent call last):
-    FileNotFoundError: path: there is no file 'DCM_absent.mat'. Check the folder and the name.
-    """
-    file = existing_file(path)
-    try:
-        return parse_task(load_dcm(file), ordered=keeps_order(file))
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"path: '{file}' cannot be used. {error}") from error
-
-
 def parse_task(dcm: Mapping[str, Any], *, ordered: bool = True) -> SpmFile:
     """Content of a DCM for task fMRI, in this package's layout.
 
@@ -136,7 +88,7 @@ def parse_task(dcm: Mapping[str, Any], *, ordered: bool = True) -> SpmFile:
     Raises
     ------
     ValueError
-        If it is for another modality or of a kind that the task-fMRI model does not cover.
+        If it is of a kind that the task-fMRI model does not cover.
     """
     options = dcm.get("options")
     options = options if isinstance(options, Mapping) else {}
@@ -254,12 +206,6 @@ def _version(dcm: Mapping[str, Any]) -> int:
 
 
 def _check_kind(dcm: Mapping[str, Any], options: Mapping[str, Any]) -> None:
-    analysis = options.get("analysis")
-    if isinstance(analysis, str) and analysis.strip():
-        raise ValueError(
-            f"It holds a DCM of kind '{analysis}' (DCM.options.analysis); expected a DCM for task "
-            "fMRI, which has none. Use the reader of that kind of data."
-        )
     for name, kind in _UNSUPPORTED.items():
         if flag(options, name):
             raise ValueError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,12 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesdcm.data.evoked import EvokedData
-from bayesdcm.data.spm_container import (
-    existing_file,
-    is_electrophysiological,
-    keeps_order,
-    load_dcm,
-)
 from bayesdcm.data.spm_erp_data import SpmErpData, read_erp_data
 from bayesdcm.data.spm_erp_estimates import SpmErpEstimates, read_erp_estimates
 from bayesdcm.data.spm_erp_layout import cells
@@ -25,7 +18,7 @@ from bayesdcm.data.spm_fields import dense, flag, is_empty, names_of
 from bayesdcm.data.spm_priors import Moments
 from bayesdcm.data.validation import check_names, warn_caller
 
-__all__ = ["SpmErpFile", "parse_erp", "read_spm_erp_file"]
+__all__ = ["SpmErpFile", "parse_erp"]
 
 _NEURAL = {"ERP": "erp", "CMC": "cmc", "LFP": "lfp", "NMDA": "nmda"}
 _OBSERVATIONS = {"ECD": "ecd", "IMG": "img", "LFP": "lfp"}
@@ -137,50 +130,6 @@ class SpmErpFile:
         return keywords | {"hanning": self.hanning and self.residual_forming is None}
 
 
-def read_spm_erp_file(path: str | os.PathLike[str]) -> SpmErpFile:
-    """Content of a DCM_*.mat file for evoked responses, in this package's layout.
-
-    MATLAB files of version 5 (to 7) and 7.3 are read.
-
-    Parameters
-    ----------
-    path : str or path-like
-        The file.
-
-    Returns
-    -------
-    SpmErpFile
-        Structure, settings, data and, where estimated, estimates.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    TypeError
-        If `path` is not a path.
-    ValueError
-        If the file is damaged, is not a MATLAB file, does not hold a DCM, or holds one for another
-        modality or with another neural or spatial model than this package has.
-
-    Warns
-    -----
-    UserWarning
-        If SPM used settings that this package does not have, or its estimates are laid out in an
-        unknown way.
-
-    Examples
-    --------
-    >>> read_spm_erp_file("DCM_absent.mat")
-    Traceback (most recent call last):
-    FileNotFoundError: path: there is no file 'DCM_absent.mat'. Check the folder and the name.
-    """
-    file = existing_file(path)
-    try:
-        return parse_erp(load_dcm(file), ordered=keeps_order(file))
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"path: '{file}' cannot be used. {error}") from error
-
-
 def parse_erp(dcm: Mapping[str, Any], *, ordered: bool = True) -> SpmErpFile:
     """Content of a DCM for evoked responses, in this package's layout.
 
@@ -247,11 +196,6 @@ def _from_data(data: SpmErpData) -> dict[str, Any]:
 
 def _check_kind(dcm: Mapping[str, Any], options: Mapping[str, Any]) -> None:
     analysis = options.get("analysis")
-    if not is_electrophysiological(dcm):
-        raise ValueError(
-            "It holds no kind of analysis (DCM.options.analysis), as files of DCMs for fMRI; "
-            "expected a DCM for evoked responses, 'ERP'. Use the reader of that kind of data."
-        )
     if isinstance(analysis, str) and analysis.strip().upper() not in ("ERP", ""):
         raise ValueError(
             f"It holds a DCM of kind '{analysis}' (DCM.options.analysis); expected a DCM for "

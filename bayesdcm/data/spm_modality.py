@@ -44,7 +44,7 @@ def read_spm_model_file(path: str | os.PathLike[str]) -> SpmFile | SpmErpFile:
     Warns
     -----
     UserWarning
-        As `bayesdcm.data.spm.read_spm_file` and `bayesdcm.data.spm_erp.read_spm_erp_file`.
+        As `bayesdcm.read_spm_dcm`.
 
     Examples
     --------

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bayesdcm.data import EvokedData
-from bayesdcm.data.spm_erp import read_spm_erp_file
+from bayesdcm.data.spm_modality import read_spm_model_file
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def recordings():
 
 
 def test_an_spm_file_equals_its_arrays(recordings):
-    file = read_spm_erp_file(recordings / "eeg_nmda" / "DCM_full.mat")
+    file = read_spm_model_file(recordings / "eeg_nmda" / "DCM_full.mat")
     arrays = np.load(recordings / "eeg_nmda" / "real_eeg_nmda_full.npz")
     estimates = file.estimates
     assert (file.neural, file.observation, file.scale) == ("nmda", "img", arrays["xY__scale"])

@@ -5,13 +5,13 @@ import warnings
 import numpy as np
 import pytest
 
-from bayesdcm.data.spm import read_spm_file
+from bayesdcm.data.spm_modality import read_spm_model_file
 
 
 @pytest.mark.parametrize("sparse", [True, False])
 def test_structure_and_data(dcm_structure, save_dcm, sparse):
     dcm = dcm_structure(sparse=sparse)
-    file = read_spm_file(save_dcm(dcm))
+    file = read_spm_model_file(save_dcm(dcm))
     np.testing.assert_array_equal(file.A, np.ones((3, 3)))
     assert file.B.shape == (2, 3, 3) and file.B[1, 2, 0] == 1 and file.B.sum() == 1
     np.testing.assert_array_equal(file.C, dcm["c"])
@@ -32,7 +32,7 @@ def test_structure_and_data(dcm_structure, save_dcm, sparse):
 @pytest.mark.parametrize("gates", [False, True])
 def test_lost_dimensions_come_back(dcm_structure, save_dcm, n, m, gates):
     dcm = dcm_structure(n=n, m=m, gates=n if gates else 0)
-    file = read_spm_file(save_dcm(dcm))
+    file = read_spm_model_file(save_dcm(dcm))
     assert file.A.shape == (n, n) and file.B.shape == (m, n, n) and file.C.shape == (n, m)
     np.testing.assert_array_equal(file.B, np.moveaxis(dcm["b"], 2, 0))
     if gates:
@@ -49,7 +49,7 @@ def test_estimates_are_relabelled(dcm_structure, estimate_dcm, save_dcm):
     dcm["a"][0, 1] = 0
     dcm["b"][1, 1, 0] = 1
     estimate_dcm(dcm)
-    estimates = read_spm_file(save_dcm(dcm)).estimates
+    estimates = read_spm_model_file(save_dcm(dcm)).estimates
     covariance = estimates.covariance
     # a (column-major: [to, from]), then b, c, d, then the haemodynamics.
     assert list(covariance.index) == list(covariance.columns)
@@ -82,13 +82,13 @@ def test_estimates_are_relabelled(dcm_structure, estimate_dcm, save_dcm):
 
 def test_prior_variances_may_be_a_vector_or_absent(dcm_structure, save_dcm):
     dcm = dcm_structure()
-    full = read_spm_file(save_dcm(dcm)).estimates.covariance
+    full = read_spm_model_file(save_dcm(dcm)).estimates.covariance
     dcm["M"]["pC"] = np.diag(dcm["M"]["pC"])[:, None]
-    vector = read_spm_file(save_dcm(dcm)).estimates.covariance
+    vector = read_spm_model_file(save_dcm(dcm)).estimates.covariance
     del dcm["M"]
     path = save_dcm(dcm)
     with pytest.warns(UserWarning, match=r"no DCM\.M"):
-        absent = read_spm_file(path).estimates.covariance
+        absent = read_spm_model_file(path).estimates.covariance
     assert full.equals(vector) and full.equals(absent)
 
 
@@ -96,9 +96,9 @@ def test_prior_variances_may_be_a_vector_or_absent(dcm_structure, save_dcm):
 def test_models_that_were_not_estimated(dcm_structure, save_dcm, absent):
     dcm = dcm_structure()
     dcm[absent] = np.zeros((0, 0))
-    assert read_spm_file(save_dcm(dcm)).estimates is None
+    assert read_spm_model_file(save_dcm(dcm)).estimates is None
     del dcm[absent]
-    assert read_spm_file(save_dcm(dcm)).estimates is None
+    assert read_spm_model_file(save_dcm(dcm)).estimates is None
 
 
 def test_estimates_of_another_layout_are_left_out_with_a_warning(dcm_structure, save_dcm):
@@ -106,14 +106,14 @@ def test_estimates_of_another_layout_are_left_out_with_a_warning(dcm_structure, 
     dcm["Cp"] = np.eye(4)
     path = save_dcm(dcm)
     with pytest.warns(UserWarning, match=r"not in the layout.*DCM\.Cp has shape \(4, 4\)"):
-        file = read_spm_file(path)
+        file = read_spm_model_file(path)
     assert file.estimates is None and file.data.n_regions == 3
 
 
 def test_options(dcm_structure, save_dcm):
     dcm = dcm_structure(gates=2)
     dcm["options"] |= {"two_state": 1.0, "centre": 1.0, "hE": 6.0, "hC": 1 / 128, "hidden": []}
-    file = read_spm_file(save_dcm(dcm))
+    file = read_spm_model_file(save_dcm(dcm))
     assert file.two_state is True
     u = dcm["U"]["u"].toarray()
     np.testing.assert_allclose(file.data.inputs, u - u.mean(axis=0), atol=1e-15)
@@ -126,21 +126,21 @@ def test_absent_fields_have_defaults(dcm_structure, save_dcm):
     for name in ("d", "b", "options", "delays", "n", "v"):
         del dcm[name]
     del dcm["Y"]["name"], dcm["Y"]["X0"], dcm["U"]["name"]
-    file = read_spm_file(save_dcm(dcm))
+    file = read_spm_model_file(save_dcm(dcm))
     assert file.B is None and file.D is None and file.estimates is None
     assert file.data.region_names[0] == "region 1" and file.data.input_names[1] == "input 2"
     np.testing.assert_array_equal(file.data.confounds, np.ones((20, 1)))
     np.testing.assert_array_equal(file.data.slice_delays, np.ones(3))
     dcm["xY"] = {"name": ["V1", "V5 ", "S"]}
     dcm["Y"]["X0"] = np.zeros((0, 0))
-    file = read_spm_file(save_dcm(dcm))
+    file = read_spm_model_file(save_dcm(dcm))
     assert file.data.region_names == ("V1", "V5", "S") and file.data.confounds.shape == (20, 1)
 
 
 @pytest.mark.parametrize(
     ("field", "value", "text"),
     [
-        (("options", "analysis"), "ERP", r"kind 'ERP'"),
+        (("options", "analysis"), "ERP", r"lacks DCM\.A, DCM\.C"),
         (("options", "analysis"), "CSD", r"kind 'CSD'"),
         (("options", "induced"), 1.0, r"a spectral DCM \(DCM\.options\.induced\)"),
         (("options", "stochastic"), 1.0, r"a stochastic DCM"),
@@ -183,14 +183,14 @@ def test_files_of_another_kind_or_with_faults(dcm_structure, save_dcm, field, va
     part[field[-1]] = value
     path = save_dcm(dcm)
     with pytest.raises(ValueError, match=rf"path: '.*DCM_test\.mat' cannot be used\. .*{text}"):
-        read_spm_file(path)
+        read_spm_model_file(path)
 
 
 def test_files_without_a_dcm(dcm_structure, save_dcm):
     with pytest.raises(ValueError, match=r"variables \['GCM'\], but no 'DCM'"):
-        read_spm_file(save_dcm(dcm_structure(), name="GCM"))
+        read_spm_model_file(save_dcm(dcm_structure(), name="GCM"))
     with pytest.raises(ValueError, match="'DCM' is a list; expected one structure"):
-        read_spm_file(save_dcm([{"a": 1.0}, {"a": 2.0}]))
+        read_spm_model_file(save_dcm([{"a": 1.0}, {"a": 2.0}]))
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_regions_above_maxnodes(dcm_structure, save_dcm, n, most, said):
         dcm["options"]["maxnodes"] = most
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        read_spm_file(save_dcm(dcm))
+        read_spm_model_file(save_dcm(dcm))
     texts = [str(warning.message) for warning in caught]
     if said is None:
         assert texts == []
@@ -218,7 +218,7 @@ def test_projected_priors_are_said_and_the_rest_is_kept(dcm_structure, save_dcm)
     dcm["M"]["pC"][:9, :9] += 0.01
     dcm["M"]["pC"][-1, -1] = 0.5
     with pytest.warns(UserWarning, match="over 2 regions") as said:
-        file = read_spm_file(save_dcm(dcm))
+        file = read_spm_model_file(save_dcm(dcm))
     assert len(said) == 1
     np.testing.assert_array_equal(file.A, dcm["a"])
     assert "A" not in file.priors and file.priors["epsilon"].variance == 0.5
@@ -245,7 +245,7 @@ def test_estimates_that_are_no_fit_of_one_person_are_left_out(
 ):
     dcm = dcm_structure() | change
     with pytest.warns(UserWarning, match=f"not those of one person's fit: .*{text}"):
-        file = read_spm_file(save_dcm(dcm))
+        file = read_spm_model_file(save_dcm(dcm))
     assert file.estimates is None and file.data.n_regions == 3
 
 
@@ -271,7 +271,7 @@ def test_the_free_energy_is_that_of_the_estimates(dcm_structure, save_dcm):
     for stored in (expected, 0.99 * expected, 0.05 * expected):
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
-            found.append((read_spm_file(save_dcm(dcm | {"F": stored})).estimates, said))
+            found.append((read_spm_model_file(save_dcm(dcm | {"F": stored})).estimates, said))
     assert found[0][0] is not None and found[1][0] is not None and not found[0][1]
     estimates, said = found[2]
     assert estimates is None
@@ -286,7 +286,7 @@ def test_one_decay_a_region(dcm_structure, save_dcm):
     variance = np.diag(dcm["M"]["pC"])
     dcm["M"]["pC"] = np.concatenate([variance[:-1], [1 / 256, 1 / 128]])[:, None]
     with pytest.warns(UserWarning) as said:
-        file = read_spm_file(save_dcm(dcm))
+        file = read_spm_model_file(save_dcm(dcm))
     texts = [str(warning.message) for warning in said]
     assert len(texts) == 2
     assert "prior has one decay a region" in texts[0]
@@ -303,23 +303,23 @@ def test_damaged_files(dcm_structure, save_dcm, tmp_path):
     for length in [0, 50, 128, 200, len(whole) // 3, len(whole) // 2]:
         damaged.write_bytes(whole[:length])
         with pytest.raises(ValueError, match=r"path: .*damaged\.mat' cannot be used"):
-            read_spm_file(damaged)
+            read_spm_model_file(damaged)
     damaged.write_bytes(whole[:128] + rng.bytes(4000))
     with pytest.raises(ValueError, match="damaged or cut off|not a MATLAB file|no 'DCM'"):
-        read_spm_file(damaged)
+        read_spm_model_file(damaged)
 
 
 def test_other_files_and_paths(tmp_path):
     with pytest.raises(FileNotFoundError, match="path: there is no file"):
-        read_spm_file(tmp_path / "absent.mat")
+        read_spm_model_file(tmp_path / "absent.mat")
     with pytest.raises(TypeError, match="path must be a string or path-like, got int"):
-        read_spm_file(3)
+        read_spm_model_file(3)
     with pytest.raises(ValueError, match="It is a folder"):
-        read_spm_file(tmp_path)
+        read_spm_model_file(tmp_path)
     other = tmp_path / "DCM_text.mat"
     other.write_text("onset,duration\n1,2\n" * 100)
     with pytest.raises(ValueError, match="It is not a MATLAB file"):
-        read_spm_file(str(other))
+        read_spm_model_file(str(other))
 
 
 def test_estimates_without_a_model_are_said(dcm_structure, save_dcm):
@@ -327,7 +327,7 @@ def test_estimates_without_a_model_are_said(dcm_structure, save_dcm):
     del dcm["M"]
     path = save_dcm(dcm)
     with pytest.warns(UserWarning, match=r"no DCM\.M.*difference to the full model"):
-        assert read_spm_file(path).estimates.free_energy == -123.5
+        assert read_spm_model_file(path).estimates.free_energy == -123.5
 
 
 def test_a_prior_that_is_never_restricted(dcm_structure, save_dcm):
@@ -336,4 +336,4 @@ def test_a_prior_that_is_never_restricted(dcm_structure, save_dcm):
     path = save_dcm(dcm)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert read_spm_file(path).A.shape == (9, 9)
+        assert read_spm_model_file(path).A.shape == (9, 9)

@@ -10,7 +10,7 @@ import pytest
 
 import bayesdcm
 from bayesdcm.data.evoked import EvokedData
-from bayesdcm.data.spm_erp import read_spm_erp_file
+from bayesdcm.data.spm_modality import read_spm_model_file
 from bayesdcm.models.evoked import EvokedDCM
 
 CASES = ("erp_2src_lfp", "cmc_2src_lfp", "erp_5src_ecd")
@@ -113,7 +113,7 @@ def recording(references):
     with np.load(folder / "real_eeg_nmda_full.npz") as arrays:
         lead_field = arrays["Leff"]
     found = bayesdcm.read_spm_dcm(folder / "DCM_full.mat", lead_field=lead_field)
-    return found, lead_field, read_spm_erp_file(folder / "DCM_full.mat").residual_forming
+    return found, lead_field, read_spm_model_file(folder / "DCM_full.mat").residual_forming
 
 
 @pytest.mark.slow
