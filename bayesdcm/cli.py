@@ -214,10 +214,10 @@ def _spm_notes(fit: Fit, spm: Any, other_priors: bool) -> list[str]:
     """Sentences that put SPM's free energy beside that of the fit, and say why they differ."""
     if spm.estimates is None:
         return []
-    theirs = f"SPM's free energy in the file is {spm.estimates.free_energy:.2f} nats"
+    spm_energy = f"SPM's free energy in the file is {spm.estimates.free_energy:.2f} nats"
     if fit.posterior.method.evidence != "free_energy":
-        return [f"{theirs}."]
-    text = f"Free energy {fit.log_evidence:.2f} nats; {theirs}."
+        return [f"{spm_energy}."]
+    text = f"Free energy {fit.log_evidence:.2f} nats; {spm_energy}."
     reasons = []
     if not fit.facts.wide_noise:
         reasons.append("SPM integrates by its bilinear scheme and has a narrow prior of the noise")

@@ -103,7 +103,7 @@ def _of_fits(paths: list[Path], by: By, seed: int, quiet: bool) -> Any:
         # Those of the comparison, which point to its caller, not those of arithmetic.
         if warning.filename == __file__:
             say(quiet, f"bayesdcm: warning: {' '.join(str(warning.message).split())}")
-    what = {
+    score = {
         By.evidence: "log evidence",
         By.loo: "expected log predictive density (leave one out)",
         By.waic: "expected log predictive density (WAIC)",
@@ -111,7 +111,7 @@ def _of_fits(paths: list[Path], by: By, seed: int, quiet: bool) -> Any:
     }[by]
     shown = table.copy()
     shown["warning"] = ["yes" if value else "no" for value in shown["warning"]]
-    typer.echo(f"Models compared by {what}, nats, the best first\n{as_text(shown)}")
+    typer.echo(f"Models compared by {score}, nats, the best first\n{as_text(shown)}")
     return table
 
 

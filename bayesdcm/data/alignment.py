@@ -103,10 +103,10 @@ def _in_order(
     """A data set in the order of the first; notes what has moved."""
     orders = {}
     for axis in axes:
-        wanted, own = getattr(one, axis), getattr(data, axis)
-        if wanted == own or (axis in optional and set(own) != set(wanted)):
+        wanted, names = getattr(one, axis), getattr(data, axis)
+        if wanted == names or (axis in optional and set(names) != set(wanted)):
             continue
-        _check_same(axis, name, own, first, wanted)
+        _check_same(axis, name, names, first, wanted)
         orders[axis] = wanted
     if not orders:
         return data
@@ -144,21 +144,21 @@ def check_rows(designs: Mapping[Any, tuple[Sequence[str], Sequence[str], ArrayLi
     *others, first = designs
     conditions, effects, design = (list(part) for part in designs[first])
     for name in others:
-        own, own_effects, rows = (list(part) for part in designs[name])
-        if own == conditions or sorted(own) != sorted(conditions) or own_effects != effects:
+        names, effect_names, rows = (list(part) for part in designs[name])
+        if names == conditions or sorted(names) != sorted(conditions) or effect_names != effects:
             continue
-        moved = [rows[own.index(condition)] for condition in conditions]
+        moved = [rows[names.index(condition)] for condition in conditions]
         if np.array_equal(rows, design) and not np.array_equal(moved, design):
             raise ValueError(
-                f"the conditions of {name!r} are {own} and those of {first!r} {conditions}, but "
+                f"the conditions of {name!r} are {names} and those of {first!r} {conditions}, but "
                 f"both have the same rows of the design: effects {effects} would mean different "
                 "things in them. Give the rows of the design in the order of the conditions of "
                 "each, or a DataFrame with their names as its index"
             )
 
 
-def _check_same(axis: str, name: str, own: Any, first: str, wanted: Any) -> None:
-    if set(own) == set(wanted) and len(own) == len(wanted):
+def _check_same(axis: str, name: str, names: Any, first: str, wanted: Any) -> None:
+    if set(names) == set(wanted) and len(names) == len(wanted):
         return
     advice = ""
     if axis == "effect_names":
@@ -166,14 +166,14 @@ def _check_same(axis: str, name: str, own: Any, first: str, wanted: Any) -> None
             "; by default the first condition is the baseline, and each other one has an effect "
             "of its name: put the same condition first, or give design and effect_names"
         )
-    missing = [entry for entry in wanted if entry not in own]
-    other = [entry for entry in own if entry not in wanted]
+    missing = [entry for entry in wanted if entry not in names]
+    other = [entry for entry in names if entry not in wanted]
     parts = [f"it has no {some_names(missing)}"] if missing else []
     parts += (
         [f"{some_names(other)} {'is' if len(other) == 1 else 'are'} not there"] if other else []
     )
     raise ValueError(
-        f"{axis} of {name!r} are {_listed(own)}, expected those of {first!r}, {_listed(wanted)}, "
+        f"{axis} of {name!r} are {_listed(names)}, expected those of {first!r}, {_listed(wanted)}, "
         f"in any order ({'; '.join(parts)}): data sets are joined by name. Name the same things "
         f"alike, data.replace({axis}=...), or leave out who lacks one{advice}"
     )

@@ -251,9 +251,9 @@ class BoldData(Run):
         ('percent', [0.7])
         """
         if self.unit == "percent" or (self.unit == "fraction" and baseline is not None):
-            what = "already in percent" if self.unit == "percent" else "a fraction of its baseline"
+            unit = "already in percent" if self.unit == "percent" else "a fraction of its baseline"
             raise ValueError(
-                f"the signal is {what} (unit={self.unit!r}), so "
+                f"the signal is {unit} (unit={self.unit!r}), so "
                 f"{'nothing is to be converted' if baseline is None else 'baseline must be None'}; "
                 "if that is not its unit, construct BoldData with the right one"
             )

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from bayesdcm.data.head import HeadModel
 from bayesdcm.data.named_axes import axis_names, in_order
-from bayesdcm.data.validation import check_names, check_real_array, describe
+from bayesdcm.data.validation import check_names, check_real_array, describe, read_only
 
 __all__ = [
     "CHANNEL_UNITS",
@@ -195,9 +195,9 @@ def check_design(
             "effect",
             "the default design",
         )
-        return _read_only(np.eye(n)[:, 1:]), names
+        return read_only(np.eye(n)[:, 1:]), names
     if np.shape(design) == (n, 0):
-        checked = _read_only(np.zeros((n, 0)))
+        checked = read_only(np.zeros((n, 0)))
     else:
         axes = ("conditions", "effects")
         checked = check_real_array("design", design, axes, allow_bool=True)
@@ -288,9 +288,3 @@ def check_info(info: object, channels: tuple[str, ...]) -> Any:
             "mne.pick_info."
         )
     return info.copy()
-
-
-def _read_only(array: NDArray[np.float64]) -> NDArray[np.float64]:
-    array = np.ascontiguousarray(array)
-    array.setflags(write=False)
-    return array

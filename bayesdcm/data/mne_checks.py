@@ -379,11 +379,11 @@ def check_forward_channels(forward: Any, info: mne.Info, names: Sequence[str]) -
     UserWarning
         If the head or electrodes were elsewhere.
     """
-    theirs, data = (
+    solved, data = (
         mne.pick_info(one, mne.pick_channels(one["ch_names"], names, ordered=True))
         for one in (forward["info"], info)
     )
-    channels, ours = theirs["chs"], data["chs"]
+    channels, measured = solved["chs"], data["chs"]
     bipolar = [c["ch_name"] for c in channels if c["coil_type"] == FIFF.FIFFV_COIL_EEG_BIPOLAR]
     if bipolar:
         raise ValueError(
@@ -392,7 +392,7 @@ def check_forward_channels(forward: Any, info: mne.Info, names: Sequence[str]) -
         )
     pairs = [
         (int(a["coil_type"]) >> 16, int(b["coil_type"]) >> 16)
-        for a, b in zip(channels, ours, strict=True)
+        for a, b in zip(channels, measured, strict=True)
         if b["kind"] == FIFF.FIFFV_MEG_CH
     ]
     differ = sorted({pair for pair in pairs if pair[0] != pair[1]})
@@ -402,9 +402,9 @@ def check_forward_channels(forward: Any, info: mne.Info, names: Sequence[str]) -
             f"{differ[0][1]}; expected the same. Compute it with the info of these data."
         )
     apart = []
-    if pairs and (moved := _head_movement(theirs["dev_head_t"], info["dev_head_t"])):
+    if pairs and (moved := _head_movement(solved["dev_head_t"], info["dev_head_t"])):
         apart.append(f"the head in the MEG ({moved})")
-    farthest, name = _farthest(theirs, data)
+    farthest, name = _farthest(solved, data)
     if farthest > _FARTHEST:
         apart.append(f"electrodes ({name} by {1e3 * farthest:.0f} mm)")
     if apart:

@@ -144,13 +144,13 @@ def _responses(evokeds: Any) -> tuple[list[mne.Evoked], list[str] | None]:
 def _unite_projections(responses: list[mne.Evoked]) -> None:
     """Give every response the projections of all, since there is one lead field."""
     whole = [projection for response in responses for projection in response.info["projs"]]
-    own = [_noise_projections(response.info) for response in responses]
+    projections = [_noise_projections(response.info) for response in responses]
     for response in responses:
         # MNE-Python keeps those that are the same once.
         response.add_proj(whole, verbose=False)
     added = [
         name
-        for names, response in zip(own, responses, strict=True)
+        for names, response in zip(projections, responses, strict=True)
         for name in _noise_projections(response.info)[len(names) :]
     ]
     if added:

@@ -245,9 +245,9 @@ def _sensors(channels: list[Any], types: list[str], info: mne.Info) -> dict[str,
     for row, (channel, kind) in enumerate(zip(channels, types, strict=True)):
         place = np.array(channel["loc"][:3], dtype=float)
         if not np.isfinite(place).all() or not place.any():
-            what = "electrode" if kind == "eeg" else "MEG sensor"
+            noun = "electrode" if kind == "eeg" else "MEG sensor"
             raise ValueError(
-                f"evokeds has no position for the {what} {channel['ch_name']}; expected one. Use "
+                f"evokeds has no position for the {noun} {channel['ch_name']}; expected one. Use "
                 "evoked.set_montage, or drop the channel."
             )
         sensors[row] = place

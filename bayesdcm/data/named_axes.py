@@ -90,22 +90,22 @@ def in_order(argument: str, value: Any, wanted: Mapping[int, tuple[str, Sequence
     """
     result, moved = value, []
     for axis, (names_of, names) in wanted.items():
-        own = axis_names(value, axis)
-        if own is None:
+        labels = axis_names(value, axis)
+        if labels is None:
             continue
         result, names = np.asarray(result), list(names)
-        if own == names:
+        if labels == names:
             continue
         dims = getattr(value, "dims", None)
         word = repr(dims[axis]) if isinstance(dims, tuple) else _AXES[axis]
-        if sorted(own) != sorted(names):
+        if sorted(labels) != sorted(names):
             raise ValueError(
-                f"the {word} of {argument} has {some_names(own)}; expected {names_of}, "
+                f"the {word} of {argument} has {some_names(labels)}; expected {names_of}, "
                 f"{some_names(names)}, in any order. Name the same things alike, or give "
                 f"{argument}.to_numpy() if it is in their order"
             )
         moved.append(f"{word} in that of {names_of}, {some_names(names)}")
-        result = np.take(result, [own.index(name) for name in names], axis=axis)
+        result = np.take(result, [labels.index(name) for name in names], axis=axis)
     if moved:
         warn_caller(f"{argument} was put in another order, by name: {'; '.join(moved)}")
     return result
@@ -143,11 +143,11 @@ def columns_and_names(
     >>> columns_and_names("signal", pd.DataFrame({"V1": [0.0]}), "region_names", None)
     (array([[0.]]), ['V1'])
     """
-    own = axis_names(value, 1)
-    if own is None:
+    labels = axis_names(value, 1)
+    if labels is None:
         return value, names
     if names is None:
-        return np.asarray(value), own
+        return np.asarray(value), labels
     if isinstance(names, str) or not isinstance(names, Iterable):
         # Refused where names are checked.
         return value, names

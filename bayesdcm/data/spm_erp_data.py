@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from bayesdcm.data.evoked import EvokedData
 from bayesdcm.data.spm_fields import dense, flag, is_empty, n_columns, names_of
+from bayesdcm.data.validation import read_only
 
 __all__ = ["SpmErpData", "read_erp_data"]
 
@@ -97,11 +98,11 @@ def read_erp_data(dcm: Mapping[str, Any], options: Mapping[str, Any]) -> SpmErpD
         evoked=evoked,
         modes=modes,
         n_confounds=default if is_empty(order) else int(dense("DCM.options.h", order, ())),
-        confounds=_read_only(confounds),
+        confounds=None if confounds is None else read_only(confounds),
         hanning=flag(options, "han"),
         residual_forming=None
         if is_empty(R)
-        else _read_only(dense("DCM.xY.R", R, (n_times, n_times))),
+        else read_only(dense("DCM.xY.R", R, (n_times, n_times))),
         scale=scale,
     )
 
@@ -143,7 +144,7 @@ def _modes(model: object, n_channels: int) -> NDArray[np.float64] | None:
     U = model.get("U") if isinstance(model, Mapping) else None
     if is_empty(U):
         return None
-    return _read_only(dense("DCM.M.U", U, (n_channels, n_columns(U))))
+    return read_only(dense("DCM.M.U", U, (n_channels, n_columns(U))))
 
 
 def _unscaled(
@@ -156,11 +157,3 @@ def _unscaled(
     if modes is not None and not np.isclose((stored @ modes).std(ddof=1), 1.0, rtol=1e-6):
         return stored
     return stored * scale
-
-
-def _read_only(values: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
-    if values is None:
-        return None
-    array = np.ascontiguousarray(values)
-    array.setflags(write=False)
-    return array

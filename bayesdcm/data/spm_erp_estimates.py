@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesdcm.data.spm_erp_layout import entries, neural_fields, read_fields, spatial_fields
-from bayesdcm.data.spm_estimates import are_of_one_fit
+from bayesdcm.data.spm_estimates import if_of_one_fit
 from bayesdcm.data.spm_fields import dense, is_empty, n_columns
-from bayesdcm.data.validation import warn_caller
+from bayesdcm.data.validation import read_only
 
 __all__ = ["SpmErpEstimates", "read_erp_estimates"]
 
@@ -122,18 +122,11 @@ def read_erp_estimates(
     >>> read_erp_estimates({"A": 1}, "erp", "lfp", (1, 1, 0), 1, 9, True) is None
     True
     """
-    if any(is_empty(dcm.get(name)) for name in ("Ep", "Cp", "Eg", "Cg", "F")):
-        return None
-    if not are_of_one_fit(dcm):
-        return None
-    try:
-        return _convert(dcm, neural, observation, sizes, n_conditions, n_times, ordered)
-    except (ValueError, TypeError, KeyError) as error:
-        warn_caller(
-            f"The file has estimates, but not in the layout of SPM12 and later ({error!s:.300}); "
-            "they are left out. `bayesdcm.fit` estimates the model anew"
-        )
-        return None
+    return if_of_one_fit(
+        dcm,
+        ("Ep", "Cp", "Eg", "Cg", "F"),
+        lambda: _convert(dcm, neural, observation, sizes, n_conditions, n_times, ordered),
+    )
 
 
 def _convert(
@@ -169,10 +162,10 @@ def _convert(
     spatial_square = (len(spatial_parameters),) * 2
     return SpmErpEstimates(
         mean=mean,
-        covariance=_read_only(dense("DCM.Cp", dcm["Cp"], square)),
+        covariance=read_only(dense("DCM.Cp", dcm["Cp"], square)),
         parameters=parameters,
         spatial_mean=spatial_mean,
-        spatial_covariance=_read_only(dense("DCM.Cg", dcm["Cg"], spatial_square)),
+        spatial_covariance=read_only(dense("DCM.Cg", dcm["Cg"], spatial_square)),
         spatial_parameters=spatial_parameters,
         prior_mean=prior("pE", shapes),
         prior_variance=prior("pC", shapes),
@@ -180,7 +173,7 @@ def _convert(
         spatial_prior_variance=prior("gC", spatial_shapes),
         noise_covariance=None
         if is_empty(noise)
-        else _read_only(dense("DCM.Ce", noise, (n_times, n_times))),
+        else read_only(dense("DCM.Ce", noise, (n_times, n_times))),
         response=series("H"),
         residual=series("R"),
         states=series("x"),
@@ -195,10 +188,4 @@ def _series(name: str, value: Any, n_conditions: int, n_times: int) -> NDArray[n
     if len(conditions) != n_conditions:
         raise ValueError(f"{name} has {len(conditions)} cells for {n_conditions} condition(s)")
     columns = n_columns(conditions[0])
-    return _read_only(np.stack([dense(name, entry, (n_times, columns)) for entry in conditions]))
-
-
-def _read_only(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    array = np.ascontiguousarray(values)
-    array.setflags(write=False)
-    return array
+    return read_only(np.stack([dense(name, entry, (n_times, columns)) for entry in conditions]))

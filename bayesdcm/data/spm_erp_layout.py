@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesdcm.data.spm_fields import dense, is_empty
+from bayesdcm.data.validation import read_only
 
 __all__ = ["ORDERS", "cells", "entries", "neural_fields", "read_fields", "spatial_fields"]
 
@@ -65,7 +66,7 @@ def neural_fields(
         "R": (n_inputs, 2),
         "T": (n, 2),
     }
-    own: dict[str, dict[str, tuple[Length, ...]]] = {
+    of_model: dict[str, dict[str, tuple[Length, ...]]] = {
         "erp": {"G": (n, 2), "S": (2,), "H": (4,)},
         "cmc": {"M": (n, n), "N": effects, "T": (None,), "G": (n, None), "S": ()},
         "lfp": {"R": (2,), "G": (n,), "H": (n, 5), "I": ()},
@@ -81,7 +82,7 @@ def neural_fields(
             "CV": (),
         },
     }
-    shapes = common | own[neural]
+    shapes = common | of_model[neural]
     return {symbol: shapes[symbol] for symbol in ORDERS[neural]}
 
 
@@ -199,9 +200,7 @@ def read_fields(
             array = np.zeros(_completed(value, shape))
         else:
             array = dense(full, value, _completed(value, shape))
-        array = np.ascontiguousarray(array).reshape(array.shape)
-        array.setflags(write=False)
-        fields[symbol] = array
+        fields[symbol] = read_only(array)
     return fields
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bayesdcm.data.spm_fields import dense, flag, is_empty
-from bayesdcm.data.validation import warn_caller
+from bayesdcm.data.validation import read_only, warn_caller
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,13 +19,15 @@ if TYPE_CHECKING:
 __all__ = [
     "FIELDS",
     "SpmEstimates",
-    "are_of_one_fit",
+    "if_of_one_fit",
     "in_order",
     "in_our_axes",
     "parameter_fields",
     "parameter_labels",
     "read_estimates",
 ]
+
+Estimates = TypeVar("Estimates")
 
 FIELDS = ("A", "B", "C", "D", "transit", "decay", "epsilon")
 """Fields of SPM's parameter structure, in the order of its vector."""
@@ -100,12 +102,47 @@ def read_estimates(
     >>> read_estimates({"a": 1}, ["V1"], ["Photic"]) is None
     True
     """
-    if any(is_empty(dcm.get(name)) for name in ("Ep", "Cp", "F")):
-        return None
-    if not are_of_one_fit(dcm):
+    return if_of_one_fit(
+        dcm, ("Ep", "Cp", "F"), lambda: _convert(dcm, regions, inputs, prior_variance, ordered)
+    )
+
+
+def if_of_one_fit(
+    dcm: Mapping[str, Any], fields: Sequence[str], convert: Callable[[], Estimates]
+) -> Estimates | None:
+    """Estimates where they are those of one person's fit.
+
+    Parameters
+    ----------
+    dcm : mapping
+        The structure, by field.
+    fields : sequence of str
+        Fields that hold estimates.
+    convert : callable
+        What reads them.
+
+    Returns
+    -------
+    object or None
+        None where a field is empty, and, with a warning, where `convert` fails, and for averages
+        of several people, results of a reduction, whose F is the difference to the full model, and
+        fits without a free energy.
+
+    Warns
+    -----
+    UserWarning
+        If estimates are left out, or the file lacks DCM.M, so that they may be the result of a
+        reduction.
+
+    Examples
+    --------
+    >>> if_of_one_fit({"F": -10.0, "M": {}}, ["F"], lambda: "read")
+    'read'
+    """
+    if any(is_empty(dcm.get(name)) for name in fields) or not _are_of_one_fit(dcm):
         return None
     try:
-        return _convert(dcm, regions, inputs, prior_variance, ordered)
+        return convert()
     except (ValueError, TypeError, KeyError) as error:
         warn_caller(
             f"The file has estimates, but not in the layout of SPM12 and later ({error!s:.300}); "
@@ -114,30 +151,7 @@ def read_estimates(
         return None
 
 
-def are_of_one_fit(dcm: Mapping[str, Any]) -> bool:
-    """Whether estimates are those of one person's fit, with a warning where they are not.
-
-    Parameters
-    ----------
-    dcm : mapping
-        The structure, by field.
-
-    Returns
-    -------
-    bool
-        False for averages of several people, results of a reduction, whose F is the difference to
-        the full model, and fits without a free energy.
-
-    Warns
-    -----
-    UserWarning
-        If it is False, or the file lacks DCM.M, so that it may be the result of a reduction.
-
-    Examples
-    --------
-    >>> are_of_one_fit({"F": -10.0, "M": {}})
-    True
-    """
+def _are_of_one_fit(dcm: Mapping[str, Any]) -> bool:
     free_energy = dcm["F"]
     reduction = [f"DCM.{name}" for name in _REDUCED if not is_empty(dcm.get(name))]
     if flag(dcm, "averaged") or not is_empty(dcm.get("models")):
@@ -192,7 +206,7 @@ def _convert(
     free = prior_variance > 0
     names = [labels[i] for i in np.flatnonzero(free)]
     return SpmEstimates(
-        mean={name: _read_only(v) for name, v in in_our_axes(stored, n, m).items()},
+        mean={name: read_only(v) for name, v in in_our_axes(stored, n, m).items()},
         covariance=pd.DataFrame(covariance[np.ix_(free, free)], index=names, columns=names),
         free_energy=float(dense("DCM.F", dcm["F"], ())),
     )
@@ -334,9 +348,3 @@ def in_order(
     return np.concatenate(
         [np.arange(ends[name] - field.size, ends[name]) for name, field in fields.items()]
     ).astype(np.intp)
-
-
-def _read_only(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    array = np.ascontiguousarray(values).reshape(values.shape)
-    array.setflags(write=False)
-    return array

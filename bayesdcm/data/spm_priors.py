@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesdcm.data.spm_fields import dense, is_empty, n_columns
-from bayesdcm.data.validation import warn_caller
+from bayesdcm.data.validation import read_only, warn_caller
 
 __all__ = ["Moments", "checked", "covariances", "is_structure", "read_noise", "stored", "variances"]
 
@@ -144,9 +144,7 @@ def checked(name: str, values: NDArray[np.float64], least: float = -np.inf) -> N
             f"{name} has {int((~np.isfinite(values) | (values < least)).sum())} entries that "
             f"cannot be a prior's, expected {expected}. Correct the prior in the file."
         )
-    values = np.ascontiguousarray(values).reshape(values.shape)
-    values.setflags(write=False)
-    return values
+    return read_only(values)
 
 
 def covariances(name: str, value: Any, size: int) -> NDArray[np.float64]:

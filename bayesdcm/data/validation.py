@@ -23,6 +23,7 @@ __all__ = [
     "check_positive",
     "check_real_array",
     "describe",
+    "read_only",
     "some_names",
     "warn_caller",
 ]
@@ -139,6 +140,28 @@ def check_real_array(
         )
     array = np.array(raw, dtype=np.float64, order="C", copy=True)
     check_finite(name, array, axes)
+    return read_only(array)
+
+
+def read_only(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A contiguous array of the same shape that cannot be written to.
+
+    Parameters
+    ----------
+    values : ndarray
+        Numbers; those that are contiguous are not copied.
+
+    Returns
+    -------
+    ndarray
+        The same numbers.
+
+    Examples
+    --------
+    >>> read_only(np.zeros(2)).flags.writeable
+    False
+    """
+    array = np.ascontiguousarray(values).reshape(values.shape)
     array.setflags(write=False)
     return array
 

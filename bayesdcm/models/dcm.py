@@ -353,8 +353,8 @@ class DCM:
             if value is not None
         }
         other = self._switched(changes)
-        own = other.priors.own
-        return other._replaced(priors=Priors(own, self.priors.restricted_to(own)))
+        defaults = other.priors.own
+        return other._replaced(priors=Priors(defaults, self.priors.restricted_to(defaults)))
 
     def _switched(self, changes: Mapping[str, NDArray]) -> Self:
         """The model with other switches and its own priors."""

@@ -125,7 +125,7 @@ class Priors(Sequence):
         if not self.pending:
             return self
         table = {prior.name: prior for prior in self.all}
-        own = {prior.name: prior for prior in self.own}
+        defaults = {prior.name: prior for prior in self.own}
         places = {
             label: (prior.name, index)
             for prior in self.all
@@ -137,7 +137,7 @@ class Priors(Sequence):
             if entry.name not in places:
                 raise ValueError(_unknown(entry.name, list(places)))
             name, index = places[entry.name]
-            table[name] = _single(table[name], own[name], index, entry)
+            table[name] = _single(table[name], defaults[name], index, entry)
         changed = {entry.name.partition("[")[0] for entry in self.given}
         whole = tuple(
             Given(name, np.asarray(prior.mean), np.asarray(prior.variance))
@@ -386,9 +386,9 @@ def prior_table(priors: Priors, names: Mapping[str, Sequence[str]]) -> pd.DataFr
         Index ``parameter``; columns ``mean``, ``variance``, ``sd``, ``unit``, ``fixed``.
     """
     rows = []
-    for own, prior in zip(priors.own, priors.all, strict=True):
+    for default, prior in zip(priors.own, priors.all, strict=True):
         mean, variance = np.asarray(prior.mean, float), np.asarray(prior.variance, float)
-        shown = own.free | prior.free | (mean != np.asarray(own.mean))
+        shown = default.free | prior.free | (mean != np.asarray(default.mean))
         for label, index in _labelled_entries(prior, names):
             if shown[index]:
                 value = float(variance[index])

@@ -224,16 +224,16 @@ def assembled(file: SpmFile | SpmErpFile, lead_field: ArrayLike | None = None) -
 def _with_priors_of_file(model: Model, priors: Mapping[str, Moments]) -> Model:
     """The model with the file's priors; those that are its own anyway are not given to it."""
     given = {}
-    for own in model.priors.own:
-        moments = priors.get(own.name)
+    for prior in model.priors.own:
+        moments = priors.get(prior.name)
         if moments is None:
             continue
         pair = tuple(
             np.asarray(default) if stored is None else stored
-            for stored, default in ((moments.mean, own.mean), (moments.variance, own.variance))
+            for stored, default in ((moments.mean, prior.mean), (moments.variance, prior.variance))
         )
-        if not (np.array_equal(pair[0], own.mean) and np.array_equal(pair[1], own.variance)):
-            given[own.name] = pair
+        if not (np.array_equal(pair[0], prior.mean) and np.array_equal(pair[1], prior.variance)):
+            given[prior.name] = pair
     if not given:
         return model
     try:
