@@ -2,7 +2,7 @@
 
 from bayesdcm.observe.balloon import bold_signal, haemodynamic_flow, haemodynamic_priors
 from bayesdcm.observe.base import Observer
-from bayesdcm.observe.bold import Balloon, BoldObserver
+from bayesdcm.observe.bold import Balloon, BoldObserver, linearised_response
 from bayesdcm.observe.channel_modes import average_reference, channel_modes
 from bayesdcm.observe.channels import (
     ChannelObserver,
@@ -62,6 +62,7 @@ __all__ = [
     "gaussian",
     "haemodynamic_flow",
     "haemodynamic_priors",
+    "linearised_response",
     "meg_sphere_lead_field",
     "patches",
     "power_of_ten",

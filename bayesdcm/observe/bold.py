@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from bayesdcm.data.bold import BoldData
 from bayesdcm.data.bold_validation import LARGEST_RANGE
 from bayesdcm.data.validation import warn_caller
-from bayesdcm.integrate.grid import TimeGrid
+from bayesdcm.integrate.expansion import filtered_trajectory, linear_filters
+from bayesdcm.integrate.grid import TimeGrid, at_samples
 from bayesdcm.neural.base import NeuralModel, Parameters, Prior
 from bayesdcm.neural.bilinear import Bilinear
 from bayesdcm.observe import balloon
@@ -281,3 +282,31 @@ class Balloon(BoldObserver):
             "transit_time": balloon.transit_time(parameters["transit"]),
             "decay_rate": balloon.decay_rate(parameters["decay"]),
         }
+
+
+def linearised_response(
+    neuronal: jax.Array, drive: jax.Array, parameters: Parameters, grid: TimeGrid
+) -> jax.Array:
+    """BOLD with haemodynamics linearised about rest; only the observation is nonlinear.
+
+    Parameters
+    ----------
+    neuronal : jax.Array
+        Generator of the neuronal states for each distinct input, with a leading constant,
+        shape (distinct inputs, m, m), 1/s.
+    drive : jax.Array
+        Which combination of neuronal states drives each region, shape (regions, m).
+    parameters : mapping
+        ``transit`` (regions,), ``decay`` (), ``epsilon`` ().
+    grid : TimeGrid
+        Steps and sample points.
+
+    Returns
+    -------
+    jax.Array
+        Percent signal change, shape (scans, regions).
+    """
+    observer = Balloon()
+    filters = linear_filters(observer, len(drive), parameters)
+    h = filtered_trajectory(neuronal, drive, filters, grid)
+    return observer.read(at_samples(h, grid), parameters)
