@@ -101,7 +101,12 @@ def fit_group(
         raise TypeError(f"client must be a dask.distributed.Client, got {type(client).__name__}")
     named = name_models(models)
     data = aligned_datasets(named.values(), name_datasets(datasets))
-    asked = [chosen_method(model, method, options) for model in named.values()][0]
+    asked, *others = [chosen_method(model, method, options) for model in named.values()]
+    if any(other.name != asked.name for other in others):
+        names = ", ".join(dict.fromkeys(each.name for each in (asked, *others)))
+        raise ValueError(
+            f"models have different methods of their own ({names}); give method= for all of them"
+        )
     seeds = {subject: _seed_of(subject, int(seed)) for subject in data}
 
     def task(key: Key) -> Task:

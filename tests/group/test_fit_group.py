@@ -357,3 +357,13 @@ def test_fingerprints_tell_apart():
     given += [np.ones(2), np.ones((1, 2)), [1, 2], "1", 1, None]
     assert len({fingerprint(value) for value in given}) == len(given)
     assert fingerprint(a) == fingerprint(bayesdcm.TaskDCM(A=[[1, 1], [0, 1]], C=[[1], [0]]))
+
+
+def test_models_with_different_methods_of_their_own_are_refused(data):
+    def sampled(data):
+        return program(data)
+
+    sampled.method = "nuts"
+    models = {"plain": program, "sampled": sampled}
+    with pytest.raises(ValueError, match=r"methods of their own \(laplace, nuts\); give method="):
+        fit_group(models, data)
