@@ -3,16 +3,6 @@
 Half of the draws fit a normal proposal. The other half, and draws of that proposal, are each
 weighed by the optimal bridge between both densities; the two halves then change roles, and the two
 estimates are averaged.
-
-References
-----------
-.. [1] Meng and Wong (1996), Statistica Sinica 6:831.
-       https://www3.stat.sinica.edu.tw/statistica/j6n4/j6n43/j6n43.htm
-.. [2] Gronau et al. (2017), J Math Psychol 81:80. https://doi.org/10.1016/j.jmp.2017.09.005
-.. [3] Fruehwirth-Schnatter (2004), Econom J 7:143.
-       https://doi.org/10.1111/j.1368-423X.2004.00125.x
-.. [4] Meng and Schilling (2002), J Comput Graph Stat 11:552.
-       https://doi.org/10.1198/106186002457
 """
 
 from __future__ import annotations
@@ -27,6 +17,7 @@ from scipy.special import expit, log_expit, logsumexp
 from bayesdcm.compare.estimate import (
     FEWEST_DRAWS,
     Evidence,
+    Proposal,
     Target,
     effective_draws,
     large_error,
@@ -43,16 +34,9 @@ SMALLEST_OVERLAP, DISAGREEMENT = 0.02, 4.0
 class Bridge(NamedTuple):
     """The optimal bridge between two sets of draws.
 
-    Attributes
-    ----------
-    log_ratio : float
-        Log of the ratio of the normalising constants.
-    variance : float
-        Its squared standard error.
-    effective : float
-        Effective number of draws of the posterior.
-    overlap : float
-        Share of the two densities that they have in common, from 0 to 1 (equal densities).
+    The log of the ratio of the normalising constants with its squared standard error, the
+    effective number of draws of the posterior, and the share of the two densities that they have in
+    common (1: equal densities).
     """
 
     log_ratio: float
@@ -64,35 +48,12 @@ class Bridge(NamedTuple):
 def optimal_bridge(posterior: NDArray, proposal: NDArray) -> Bridge:
     """Log ratio of two normalising constants by the optimal bridge.
 
-    Parameters
-    ----------
-    posterior : ndarray
-        Log ratio of the densities (posterior's unnormalised over proposal's) at draws of the
-        posterior, shape (chains, draws).
-    proposal : ndarray
-        The same at independent draws of the proposal, shape (draws,).
-
-    Returns
-    -------
-    Bridge
-        With a variance that allows for the autocorrelation of chains.
-
-    Raises
-    ------
-    ValueError
-        If the posterior is nowhere positive at draws of the proposal, or the other way round.
-
-    References
-    ----------
-    .. [1] Meng and Wong (1996), Statistica Sinica 6:831, equation 4.1.
-           https://www3.stat.sinica.edu.tw/statistica/j6n4/j6n43/j6n43.htm
-    .. [2] Fruehwirth-Schnatter (2004), Econom J 7:143.
-           https://doi.org/10.1111/j.1368-423X.2004.00125.x
-
-    Examples
-    --------
-    >>> round(optimal_bridge(np.full((2, 50), 1.5), np.full(100, 1.5)).log_ratio, 6)
-    1.5
+    Both arrays hold the log ratio of the densities (posterior's unnormalised over proposal's): at
+    chains of draws of the posterior (chains, draws), and at independent draws of the proposal
+    (draws,). The bridge is equation 4.1 of Meng and Wong (1996),
+    https://www3.stat.sinica.edu.tw/statistica/j6n4/j6n43/j6n43.htm; its variance allows for the
+    autocorrelation of chains, Fruehwirth-Schnatter (2004),
+    https://doi.org/10.1111/j.1368-423X.2004.00125.x.
     """
     reached = proposal[np.isfinite(proposal)]
     if not len(reached) or not np.isfinite(posterior).all():
@@ -126,28 +87,9 @@ def optimal_bridge(posterior: NDArray, proposal: NDArray) -> Bridge:
 
 
 def shrunk_covariance(draws: NDArray) -> NDArray[np.float64]:
-    """Covariance of draws, drawn towards a multiple of the identity as far as they are few.
+    """Covariance of draws (chains, draws, size), drawn to a multiple of the identity where few.
 
-    Parameters
-    ----------
-    draws : ndarray
-        Shape (chains, draws, size).
-
-    Returns
-    -------
-    ndarray
-        Shape (size, size).
-
-    References
-    ----------
-    .. [1] Ledoit and Wolf (2004), J Multivar Anal 88:365.
-           https://doi.org/10.1016/S0047-259X(03)00096-4
-
-    Examples
-    --------
-    >>> draws = np.random.default_rng(0).normal(size=(1, 20, 5))
-    >>> bool(abs(shrunk_covariance(draws)[0, 1]) < 0.1)
-    True
+    Ledoit and Wolf (2004), J Multivar Anal 88:365. https://doi.org/10.1016/S0047-259X(03)00096-4
     """
     size = draws.shape[-1]
     centred = draws - draws.mean((0, 1))
@@ -163,30 +105,11 @@ def shrunk_covariance(draws: NDArray) -> NDArray[np.float64]:
     return share * target + (1 - share) * sample
 
 
-class _Proposal:
-    """A normal distribution with the moments of draws; and the posterior, mirrored about it."""
-
-    def __init__(self, target: Target, draws: NDArray, scale: NDArray, warp: bool) -> None:
-        self.target, self.warp, self.mean = target, warp, draws.mean((0, 1))
-        white = (draws - self.mean) @ np.linalg.inv(scale).T
-        self.factor = scale @ np.linalg.cholesky(shrunk_covariance(white))
-        log_scale = np.log(np.abs(np.diagonal(self.factor))).sum()
-        self.constant = -log_scale - len(self.mean) / 2 * np.log(2 * np.pi)
-
-    def draw(self, count: int, random: np.random.Generator) -> NDArray:
-        return self.mean + random.normal(size=(count, len(self.mean))) @ self.factor.T
-
-    def log_density(self, points: NDArray) -> NDArray:
-        white = np.linalg.solve(self.factor, (points - self.mean).T)
-        return self.constant - 0.5 * (white**2).sum(0)
-
-    def log_ratio(self, points: NDArray) -> NDArray:
-        """Posterior over proposal, in logs, at points (points, size)."""
-        density = self.target.log_density(points)
-        if self.warp:
-            mirrored = self.target.log_density(2 * self.mean - points)
-            density = logsumexp([density, mirrored], axis=0) - np.log(2)
-        return density - self.log_density(points)
+def _proposal(target: Target, draws: NDArray, scale: NDArray, warp: bool) -> Proposal:
+    """With the moments of draws (chains, draws, size), in units of the factor `scale`."""
+    mean = draws.mean((0, 1))
+    white = (draws - mean) @ np.linalg.inv(scale).T
+    return Proposal(target, mean, scale @ np.linalg.cholesky(shrunk_covariance(white)), warp)
 
 
 def bridge_sampling(
@@ -267,15 +190,14 @@ def bridge_sampling(
     parts = slice(0, half), slice(length - half, length)
     bridges = []
     for fitted, weighed in (parts, parts[::-1]):
-        proposal = _Proposal(target, draws[:, fitted], factor, warp)
+        proposal = _proposal(target, draws[:, fitted], factor, warp)
         ratio = proposal.log_ratio(draws[:, weighed].reshape(-1, size))
         of_proposal = proposal.log_ratio(proposal.draw(proposals, random))
         bridges.append(optimal_bridge(ratio.reshape(chains, half), of_proposal))
     halves = np.array([bridge.log_ratio for bridge in bridges])
     # Each draw serves as a sample once, and once to fit a proposal, which does not move the
     # estimate on average: the halves' errors are independent.
-    variances = np.array([bridge.variance for bridge in bridges])
-    error = float(np.sqrt(variances.sum()) / 2)
+    error = float(np.sqrt(sum(bridge.variance for bridge in bridges)) / 2)
     details = {
         "halves": halves.tolist(),
         "effective_draws": [bridge.effective for bridge in bridges],

@@ -20,34 +20,23 @@ from bayesdcm.infer.results import Fit
 RELATIVE, ABSOLUTE = 1e-6, 1e-9
 
 
+def check_named(fits: Any, example: str) -> None:
+    """Raise where fits are not a mapping of two or more, such as the example."""
+    if not isinstance(fits, Mapping):
+        raise TypeError(
+            f"fits must be a dict of named fits, such as {example}, got {type(fits).__name__}"
+        )
+    if len(fits) < 2:
+        raise ValueError(f"fits must name at least two fits, got {len(fits)}")
+
+
 def check_comparable(fits: Mapping[Any, Any], what: str = "evidence") -> None:
-    """Raise an error where fits are not of the same data, as they enter the likelihood.
+    """Raise where fits are not of the same data, as they enter the likelihood.
 
-    Parameters
-    ----------
-    fits : mapping
-        Fits or results of `log_evidence`, by name. What else has no data, such as numbers, is
-        taken to be what the caller says.
-    what : {"evidence", "prediction"}
-        What is to be compared. Predictive densities do not depend on the units of confounds.
-
-    Raises
-    ------
-    ValueError
-        If observed data, the factor by which they were multiplied, channel modes or confounds
-        differ.
-
-    Examples
-    --------
-    >>> import numpyro, numpyro.distributions as dist, bayesdcm
-    >>> def program(data):
-    ...     mean = numpyro.sample("mean", dist.Normal(0, 1))
-    ...     numpyro.sample("y", bayesdcm.observe.gaussian(mean + 0 * data, 0.0), obs=data)
-    >>> fits = {k: bayesdcm.fit(program, np.full(2, k)) for k in (0.0, 1.0)}
-    >>> check_comparable(fits)
-    Traceback (most recent call last):
-    ...
-    ValueError: fits must be of the same data, but 1.0 and 0.0 differ: y has other values in 2 ...
+    Fits or results of `log_evidence` by name; what else has no data, such as numbers, is taken to
+    be what the caller says. Observed data, the factor by which they were multiplied, channel modes
+    and confounds must agree; for a ``"prediction"``, not the units of confounds, on which
+    predictive densities do not depend.
     """
     if len(fits) < 2:
         return
@@ -55,7 +44,6 @@ def check_comparable(fits: Mapping[Any, Any], what: str = "evidence") -> None:
         name: item._modelled_data if isinstance(item, Fit) else getattr(item, "modelled_data", None)
         for name, item in fits.items()
     }
-    # Numbers are what the caller says.
     known = {name: data for name, data in modelled.items() if data is not None and data.observed}
     first, *others = list(known) or [None]
     for other in others:
@@ -67,20 +55,7 @@ def check_comparable(fits: Mapping[Any, Any], what: str = "evidence") -> None:
 
 
 def check_subject(subject: Any, fits: Mapping[Any, Any]) -> None:
-    """`check_comparable` for the models of one subject of a group.
-
-    Parameters
-    ----------
-    subject : object
-        Name or number of the subject.
-    fits : mapping
-        Fits or numbers by name of the model.
-
-    Raises
-    ------
-    ValueError
-        As there, with the name of the subject.
-    """
+    """`check_comparable` for the models of one subject of a group, who is named in the error."""
     try:
         check_comparable(fits)
     except ValueError as error:

@@ -1,12 +1,4 @@
-"""Several models of the same data in one table: by evidence, or by what they predict.
-
-References
-----------
-.. [1] Vehtari, Gelman and Gabry (2017), Stat Comput 27:1413.
-       https://doi.org/10.1007/s11222-016-9696-4
-.. [2] Yao, Vehtari, Simpson and Gelman (2018), Bayesian Analysis 13:917.
-       https://doi.org/10.1214/17-BA1091
-"""
+"""Several models of the same data in one table: by evidence, or by what they predict."""
 
 from __future__ import annotations
 
@@ -19,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from bayesdcm.compare.comparable import check_comparable
+from bayesdcm.compare.comparable import check_comparable, check_named
 from bayesdcm.compare.estimate import Evidence
 from bayesdcm.compare.evidence import log_evidence
 from bayesdcm.compare.stacking import (
@@ -31,6 +23,7 @@ from bayesdcm.compare.stacking import (
     widely_applicable,
 )
 from bayesdcm.infer import arviz_adapter
+from bayesdcm.infer.method import one_of
 from bayesdcm.infer.results import Fit
 from bayesdcm.infer.tail_shape import PARETO_LIMIT
 
@@ -110,8 +103,8 @@ def compare(
     >>> compare(fits)["probability"].round(2).to_dict()
     {'b': 0.88, 'a': 0.12}
     """
-    if by not in WAYS:
-        raise ValueError(f"by must be one of {', '.join(map(repr, WAYS))}, got {by!r}")
+    one_of(*WAYS)("by", by)
+    check_named(fits, '{"forward": f1, "both": f2}')
     _check_fits(fits, by)
     check_comparable(fits, "evidence" if by == "evidence" else "prediction")
     table = _by_evidence(fits, seed) if by == "evidence" else _by_prediction(fits, by, seed)
@@ -126,14 +119,7 @@ def compare(
     return table
 
 
-def _check_fits(fits: Any, by: str) -> None:
-    if not isinstance(fits, Mapping):
-        raise TypeError(
-            'fits must be a dict of named fits, such as {"forward": f1, "both": f2}, '
-            f"got {type(fits).__name__}"
-        )
-    if len(fits) < 2:
-        raise ValueError(f"fits must name at least two fits, got {len(fits)}")
+def _check_fits(fits: Mapping[str, Any], by: str) -> None:
     for name, fit in fits.items():
         if isinstance(fit, Sequence) and not isinstance(fit, str):
             raise TypeError(
@@ -169,8 +155,7 @@ def _by_evidence(fits: Mapping[str, Any], seed: int) -> pd.DataFrame:
     error = np.array([evidence.standard_error for evidence in evidences.values()])
     best = int(np.argmax(value))
     # Estimates are independent of each other; the best differs from itself by nothing.
-    of_difference = np.hypot(error, error[best])
-    of_difference[best] = 0.0
+    of_difference = np.where(np.arange(len(error)) == best, 0.0, np.hypot(error, error[best]))
     probability = softmax(value)
     table = pd.DataFrame(
         {

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import logsumexp
 
 from bayesdcm.infer import arviz_adapter
 from bayesdcm.infer.collapsed import Split, collapsible, marginal
@@ -72,14 +73,8 @@ class Target:
 
     Observer sites that are normal given all others are integrated out in closed form, as NUTS
     does: along the curved ridge on which a gain and the amplitude of responses make up for each
-    other, no normal density is near the posterior.
-
-    Parameters
-    ----------
-    problem : Problem
-        The program bound to data.
-    mean : ndarray
-        Flat point of large posterior density, shape (size,).
+    other, no normal density is near the posterior. `mean` (size,) is a flat point of large
+    posterior density; coordinates that are left stand at its `places`.
     """
 
     def __init__(self, problem: Problem, mean: NDArray) -> None:
@@ -90,55 +85,46 @@ class Target:
         self.places = parts.others
         self.base = np.asarray(mean, float)[parts.collapsed]
 
-    @property
-    def static(self) -> tuple:
-        """What compiled code depends on: source, sites, names of what is integrated out."""
-        return self.problem.source, self.problem.sites, self.collapsed
-
     @single_threaded_linear_algebra()
     def log_density(self, points: NDArray) -> NDArray[np.float64]:
-        """Log densities at points, nats.
+        """Log densities (points,), nats, at coordinates that are left, (points, len(places))."""
+        return _of_problem(self.problem, points, self.collapsed, self.base)
 
-        Parameters
-        ----------
-        points : ndarray
-            Coordinates that are left, shape (points, len(places)).
 
-        Returns
-        -------
-        ndarray
-            Shape (points,); -inf where a density is not a number.
-        """
-        prepared, base = self.problem.prepared, jnp.asarray(self.base)
+class Proposal:
+    """A normal distribution about `mean` with the covariance of a triangular `factor`.
 
-        def part(points: jax.Array) -> jax.Array:
-            return _log_densities(*self.static, prepared, base, points)
+    With `warp`, the target is mirrored about the mean where they are compared.
+    """
 
-        return _in_parts(part, points)
+    def __init__(self, target: Target, mean: NDArray, factor: NDArray, warp: bool = False) -> None:
+        self.target, self.mean, self.factor, self.warp = target, mean, factor, warp
+
+    def draw(self, count: int, random: np.random.Generator) -> NDArray:
+        """Draws (count, size)."""
+        return self.mean + random.normal(size=(count, len(self.mean))) @ self.factor.T
+
+    def log_density(self, points: NDArray) -> NDArray:
+        """Log densities (points,) at points (points, size)."""
+        white = np.linalg.solve(self.factor, (points - self.mean).T)
+        log_scale = np.log(np.diagonal(self.factor)).sum() + len(self.mean) / 2 * np.log(2 * np.pi)
+        return -0.5 * (white**2).sum(0) - log_scale
+
+    def log_ratio(self, points: NDArray) -> NDArray:
+        """Target over proposal, in logs, at points (points, size)."""
+        density = self.target.log_density(points)
+        if self.warp:
+            mirrored = self.target.log_density(2 * self.mean - points)
+            density = logsumexp([density, mirrored], axis=0) - np.log(2)
+        return density - self.log_density(points)
 
 
 def log_target(
     source: Any, sites: Layout, collapsed: tuple[str, ...], prepared: Any, base: jax.Array
 ) -> Callable[[jax.Array], jax.Array]:
-    """The density of a `Target`, to be traced.
+    """The density of a `Target`, to be traced: from coordinates that are left to a log density.
 
-    Parameters
-    ----------
-    source : ModelSource or ProgramSource
-        Of the program.
-    sites : Layout
-        Its sites.
-    collapsed : tuple of str
-        Sites that are integrated out.
-    prepared : pytree
-        Data.
-    base : jax.Array
-        Collapsed coordinates to expand about.
-
-    Returns
-    -------
-    callable
-        From a point (coordinates that are left) to a log density.
+    Collapsed coordinates are expanded about `base`.
     """
     program = source.bind(prepared)
     if not collapsed:
@@ -172,6 +158,15 @@ def _log_priors(source: Any, sites: Layout, prepared: Any, points: jax.Array) ->
     return map_rows(Outputs(log_prior, points[0]).select(0), points, at_most=BATCH)
 
 
+def _of_problem(
+    problem: Problem, points: NDArray, collapsed: tuple[str, ...] = (), base: Any = ()
+) -> NDArray[np.float64]:
+    static = problem.source, problem.sites, collapsed
+    return _in_parts(
+        partial(_log_densities, *static, problem.prepared, jnp.asarray(base, float)), points
+    )
+
+
 def _in_parts(function: Callable, points: NDArray) -> NDArray[np.float64]:
     count = len(points)
     padded = np.concatenate([points, np.repeat(points[-1:], -count % PART, axis=0)])
@@ -182,58 +177,14 @@ def _in_parts(function: Callable, points: NDArray) -> NDArray[np.float64]:
 
 @single_threaded_linear_algebra()
 def log_joints(problem: Problem, points: NDArray) -> NDArray[np.float64]:
-    """Log joint densities of data and flat points.
-
-    Parameters
-    ----------
-    problem : Problem
-        The program bound to data.
-    points : ndarray
-        Flat, unconstrained, shape (points, size).
-
-    Returns
-    -------
-    ndarray
-        Nats, shape (points,); -inf where a density is not a number.
-
-    Examples
-    --------
-    >>> import numpyro, numpyro.distributions as dist
-    >>> from bayesdcm.infer.problem import make_problem
-    >>> def program(data):
-    ...     x = numpyro.sample("x", dist.Normal(0.0, 1.0))
-    ...     numpyro.sample("y", dist.Normal(x, 1.0), obs=data)
-    >>> log_joints(make_problem(program, 0.0), np.zeros((1, 1))).round(4).tolist()
-    [-1.8379]
-    """
-    none = jnp.zeros(0)
-    return _in_parts(
-        lambda part: _log_densities(
-            problem.source, problem.sites, (), problem.prepared, none, part
-        ),
-        points,
-    )
+    """Log joint densities (points,), nats, of data and flat points (points, size); -inf for NaN."""
+    return _of_problem(problem, points)
 
 
 @single_threaded_linear_algebra()
 def log_priors(problem: Problem, points: NDArray) -> NDArray[np.float64]:
-    """Log prior densities of flat points, of unconstrained coordinates.
-
-    Parameters
-    ----------
-    problem : Problem
-        The program bound to data.
-    points : ndarray
-        Flat, unconstrained, shape (points, size).
-
-    Returns
-    -------
-    ndarray
-        Nats, shape (points,).
-    """
-    return _in_parts(
-        lambda part: _log_priors(problem.source, problem.sites, problem.prepared, part), points
-    )
+    """Log prior densities (points,), nats, of flat points (points, size)."""
+    return _in_parts(partial(_log_priors, problem.source, problem.sites, problem.prepared), points)
 
 
 def large_error(error: float, remedy: str) -> list[str]:
@@ -244,47 +195,16 @@ def large_error(error: float, remedy: str) -> list[str]:
 
 
 def effective_draws(values: NDArray) -> float:
-    """How many independent draws the mean of a chain's values is worth, at most as many as it has.
-
-    Parameters
-    ----------
-    values : ndarray
-        Shape (chains, draws).
-
-    Returns
-    -------
-    float
-        The effective sample size.
-
-    Examples
-    --------
-    >>> noise = np.random.default_rng(0).normal(size=(2, 500))
-    >>> effective_draws(noise) > 700 > effective_draws(np.cumsum(noise, axis=1))
-    True
-    """
+    """How many independent draws the mean of values (chains, draws) is worth, at most all."""
     if np.ptp(values) <= 1e-12 * max(np.abs(values).max(), 1e-300):
         return float(values.size)
     return float(min(arviz_adapter.effective_sample_size(values), values.size))
 
 
 def relative_variance(values: NDArray) -> float:
-    """Squared standard error of the mean of positive values of chains, relative to that mean.
+    """Squared standard error of the mean of positive values (chains, draws), relative to that mean.
 
-    Parameters
-    ----------
-    values : ndarray
-        Shape (chains, draws).
-
-    Returns
-    -------
-    float
-        Variance of the logarithm of the mean, to first order.
-
-    Examples
-    --------
-    >>> values = np.random.default_rng(0).uniform(size=(4, 1000))
-    >>> 0.3 < 4000 * relative_variance(values) < 0.4  # a third for independent draws
-    True
+    To first order, the variance of the logarithm of the mean.
     """
     mean = values.mean()
     return float(values.var(ddof=1) / mean**2 / effective_draws(values))

@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 
 from bayesdcm.compare.bridge import bridge_sampling
-from bayesdcm.compare.estimate import Evidence, Target, large_error, log_joints
+from bayesdcm.compare.estimate import Evidence, Proposal, Target, large_error, log_joints
 from bayesdcm.compare.thermodynamic import thermodynamic_integration
 from bayesdcm.infer import arviz_adapter
+from bayesdcm.infer.method import one_of
 from bayesdcm.infer.results import Fit
 from bayesdcm.infer.tail_shape import PARETO_LIMIT
-
-METHODS = ("free_energy", "bridge", "importance", "thermodynamic")
 
 
 def log_evidence(fit: Fit, method: str | None = None, *, seed: int = 0, **options: Any) -> Evidence:
@@ -80,15 +79,10 @@ def log_evidence(fit: Fit, method: str | None = None, *, seed: int = 0, **option
         raise TypeError(f"fit must be a Fit, got {type(fit).__name__}")
     if method is None:
         method = "free_energy" if fit.posterior.method.evidence else "bridge"
-    if method not in METHODS:
-        raise ValueError(f"method must be one of {', '.join(map(repr, METHODS))}, got {method!r}")
-    if method == "free_energy":
-        if options:
-            raise TypeError(f"method 'free_energy' takes no options, got {next(iter(options))!r}")
-        evidence = _free_energy(fit)
-    else:
-        run = {"bridge": _bridge, "importance": _importance, "thermodynamic": _thermodynamic}
-        evidence = run[method](fit, seed, **options)
+    one_of(*METHODS)("method", method)
+    if method == "free_energy" and options:
+        raise TypeError(f"method 'free_energy' takes no options, got {next(iter(options))!r}")
+    evidence = METHODS[method](fit, seed, **options)
     evidence = replace(evidence, modelled_data=fit._modelled_data)
     if evidence.problems:
         warnings.warn(
@@ -100,7 +94,8 @@ def log_evidence(fit: Fit, method: str | None = None, *, seed: int = 0, **option
     return evidence
 
 
-def _free_energy(fit: Fit) -> Evidence:
+def _free_energy(fit: Fit, seed: int) -> Evidence:
+    del seed
     if fit.log_evidence is None:
         raise ValueError(
             f"fit is by {fit.method!r}, which gives no free energy; use method='bridge'"
@@ -116,10 +111,8 @@ def _bridge(fit: Fit, seed: int, **options: Any) -> Evidence:
             f"method 'bridge' needs draws of the posterior, fit is by {fit.method!r}: use "
             "method='importance', or fit(..., method='nuts')"
         )
-    posterior = fit.posterior
-    return bridge_sampling(
-        fit.problem, posterior.draws, scale=posterior.metric, seed=seed, **options
-    )
+    draws, scale = fit.posterior.draws, fit.posterior.metric
+    return bridge_sampling(fit.problem, draws, scale=scale, seed=seed, **options)
 
 
 def _importance(fit: Fit, seed: int, draws: int = 4000) -> Evidence:
@@ -131,43 +124,25 @@ def _importance(fit: Fit, seed: int, draws: int = 4000) -> Evidence:
     posterior = fit.posterior
     if posterior.gaussian is None:
         # An approximation of SVI is kept as draws.
-        joint, density = log_joints(fit.problem, posterior.sample[0]), posterior.density[0]
-    else:
-        # Of a normal approximation, what remains where some sites are integrated out is normal.
-        mean, covariance = posterior.gaussian
-        target = Target(fit.problem, mean)
-        places = target.places
-        factor = np.linalg.cholesky(covariance[np.ix_(places, places)])
-        noise = np.random.default_rng(seed).normal(size=(draws, len(places)))
-        joint = target.log_density(mean[places] + noise @ factor.T)
-        density = -0.5 * (noise**2).sum(1) - np.log(np.diagonal(factor)).sum()
-        density -= len(places) / 2 * np.log(2 * np.pi)
-    return importance_sampling(joint - density)
+        joint = log_joints(fit.problem, posterior.sample[0])
+        return importance_sampling(joint - posterior.density[0])
+    # Of a normal approximation, what remains where some sites are integrated out is normal.
+    mean, covariance = posterior.gaussian
+    target = Target(fit.problem, mean)
+    places = target.places
+    factor = np.linalg.cholesky(covariance[np.ix_(places, places)])
+    proposal = Proposal(target, mean[places], factor)
+    points = proposal.draw(draws, np.random.default_rng(seed))
+    return importance_sampling(proposal.log_ratio(points))
 
 
 def importance_sampling(log_weights: NDArray) -> Evidence:
-    """Log-evidence from log importance weights.
+    """Log-evidence from log importance weights (draws,).
 
-    Parameters
-    ----------
-    log_weights : ndarray
-        Log joint density minus log density of the proposal at independent draws of that, shape
-        (draws,).
-
-    Returns
-    -------
-    Evidence
-        ``details`` has ``pareto_k``, the shape of the tail of the weights, ``effective_draws``
-        and ``bound``, the evidence lower bound of the proposal.
-
-    References
-    ----------
-    .. [1] Vehtari et al. (2024), J Mach Learn Res 25:72. https://jmlr.org/papers/v25/19-556.html
-
-    Examples
-    --------
-    >>> importance_sampling(np.full(100, -2.0)).log_evidence
-    -2.0
+    They are log joint density minus log density of the proposal, at independent draws of that.
+    The ``details`` have ``pareto_k``, the shape of the tail of the weights (Vehtari et al. 2024,
+    https://jmlr.org/papers/v25/19-556.html), ``effective_draws`` and ``bound``, the evidence lower
+    bound of the proposal.
     """
     total = float(logsumexp(log_weights))
     estimate = total - np.log(len(log_weights))
@@ -182,11 +157,8 @@ def importance_sampling(log_weights: NDArray) -> Evidence:
             "error is too small. Use fit(..., method='nuts') and bridge sampling."
         )
     problems += large_error(error, "Raise draws.")
-    details = {
-        "pareto_k": shape,
-        "effective_draws": effective,
-        "bound": float(np.mean(log_weights)),
-    }
+    bound = float(np.mean(log_weights))
+    details = {"pareto_k": shape, "effective_draws": effective, "bound": bound}
     return Evidence(float(estimate), error, "importance", details, tuple(problems))
 
 
@@ -198,3 +170,11 @@ def _thermodynamic(fit: Fit, seed: int, **options: Any) -> Evidence:
         flat = posterior.sample.reshape(-1, posterior.sample.shape[-1])
         mean, covariance = flat.mean(0), np.atleast_2d(np.cov(flat, rowvar=False))
     return thermodynamic_integration(fit.problem, mean, covariance, seed=seed, **options)
+
+
+METHODS = {
+    "free_energy": _free_energy,
+    "bridge": _bridge,
+    "importance": _importance,
+    "thermodynamic": _thermodynamic,
+}

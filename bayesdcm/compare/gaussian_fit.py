@@ -14,16 +14,10 @@ USUAL_VARIANCE = (1e-3, 1e3)
 
 
 class GaussianFit(NamedTuple):
-    """What reduction needs of a fit by variational Laplace.
+    """What reduction needs of a fit by variational Laplace, in the order of ``fit.covariance``.
 
-    Attributes
-    ----------
-    labels : list of str
-        Labels of the free parameters.
-    unit : (size,)
-        Parameters over this are of order one, for which SPM's regularisation is meant.
-    mean, covariance, prior_mean, prior_covariance : (size,) or (size, size)
-        Posterior and prior of the free parameters.
+    Means (size,) and covariances (size, size) of posterior and prior. Parameters over `unit`
+    (size,) are of order one, for which SPM's regularisation is meant.
     """
 
     labels: list[str]
@@ -42,18 +36,7 @@ class GaussianFit(NamedTuple):
 
 
 def gaussian_of(fit: Fit) -> GaussianFit:
-    """Posterior and prior of a fit by variational Laplace; raises where there are none.
-
-    Parameters
-    ----------
-    fit : Fit
-        See `reduce`.
-
-    Returns
-    -------
-    GaussianFit
-        Moments in the order of ``fit.covariance``.
-    """
+    """Posterior and prior of a fit by variational Laplace; raises where there are none."""
     if not isinstance(fit, Fit):
         raise TypeError(f"fit must be a Fit, as bayesdcm.fit returns it, got {type(fit).__name__}")
     if fit.posterior.gaussian is None:

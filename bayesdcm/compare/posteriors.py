@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bayesdcm.compare.comparable import check_named
 from bayesdcm.data.validation import some_names, warn_caller
+from bayesdcm.infer.method import one_of
 
 
 def _is_exact(fit: Any) -> bool:
@@ -61,33 +63,22 @@ def compare_posteriors(fits: Mapping[str, Any], reference: str | None = None) ->
     >>> float(table["shift"].iloc[0])
     0.5
     """
-    if not isinstance(fits, Mapping):
-        raise TypeError(
-            'fits must be a dict of named fits, such as {"laplace": f1, "nuts": f2}, '
-            f"got {type(fits).__name__}"
-        )
-    if len(fits) < 2:
-        raise ValueError(f"fits must name at least two fits, got {len(fits)}")
+    check_named(fits, '{"laplace": f1, "nuts": f2}')
     for name, value in fits.items():
         if not hasattr(value, "summary"):
             raise TypeError(f"fits[{name!r}] must be a Fit, got {type(value).__name__}")
     if reference is None:
         sampled = [name for name, fit in fits.items() if _is_exact(fit)]
         reference = sampled[0] if sampled else list(fits)[-1]
-    if reference not in fits:
-        raise ValueError(
-            f"reference must be one of {', '.join(map(repr, fits))}, got {reference!r}"
-        )
-    standard = fits[reference].summary()
-    tables = [
-        _against(name, fit.summary(), standard) for name, fit in fits.items() if name != reference
-    ]
+    one_of(*fits)("reference", reference)
+    summaries = {name: fit.summary() for name, fit in fits.items()}
+    standard = summaries.pop(reference)
+    tables = [_against(name, summary, standard) for name, summary in summaries.items()]
     table = pd.concat(tables, ignore_index=True)
     if table.empty:
         raise ValueError("the fits have no parameter in common; compare fits of one model")
-    labels = list(standard.index)
-    for fit in fits.values():
-        labels += [label for label in fit.summary().index if label not in labels]
+    everything = [standard, *summaries.values()]
+    labels = list(dict.fromkeys(label for summary in everything for label in summary.index))
     kept = set(table["parameter"])
     left = [label for label in labels if label not in kept]
     if left:
@@ -103,17 +94,10 @@ def compare_posteriors(fits: Mapping[str, Any], reference: str | None = None) ->
 
 def _against(name: str, table: pd.DataFrame, standard: pd.DataFrame) -> pd.DataFrame:
     common = [label for label in standard.index if label in table.index]
-    judged, reference = table.loc[common], standard.loc[common]
-    result = pd.DataFrame(
-        {
-            "parameter": common,
-            "fit": name,
-            "mean": judged["mean"].to_numpy(),
-            "sd": judged["sd"].to_numpy(),
-            "reference_mean": reference["mean"].to_numpy(),
-            "reference_sd": reference["sd"].to_numpy(),
-        }
-    )
+    judged, reference = (part.loc[common, ["mean", "sd"]] for part in (table, standard))
+    result = judged.join(reference.add_prefix("reference_")).reset_index(drop=True)
+    result.insert(0, "parameter", common)
+    result.insert(1, "fit", name)
     result["shift"] = (result["mean"] - result["reference_mean"]) / result["reference_sd"]
     result["sd_ratio"] = result["sd"] / result["reference_sd"]
     result["distance"] = np.hypot(result["shift"], result["sd_ratio"] - 1)

@@ -3,13 +3,6 @@
 Models that differ only in their priors have the same likelihood. Where prior and posterior of the
 larger one are Gaussian, evidence and posterior of the smaller one follow in closed form, without
 the data.
-
-References
-----------
-.. [1] Friston and Penny (2011), NeuroImage 56:2089.
-       https://doi.org/10.1016/j.neuroimage.2011.03.062
-.. [2] Friston et al. (2016), NeuroImage 128:413.
-       https://doi.org/10.1016/j.neuroimage.2015.11.015
 """
 
 from __future__ import annotations
@@ -117,21 +110,10 @@ def reduce_gaussian(
 def reduce_within(
     means: jax.Array, covariances: jax.Array, used: jax.Array, jitter: float
 ) -> Reduced:
-    """`reduce_gaussian` in some of the directions, the others left alone.
+    """`reduce_gaussian` in the directions `used` (size,), the others left alone.
 
-    Parameters
-    ----------
-    means, covariances : jax.Array
-        Of the posterior, the prior and the reduced prior, shapes (3, size) and (3, size, size).
-    used : jax.Array
-        Directions that count, shape (size,), bool.
-    jitter : float
-        Added to matrices before they are inverted.
-
-    Returns
-    -------
-    Reduced
-        Mean and covariance are 0 and the identity in other directions.
+    Means (3, size) and covariances (3, size, size) are of the posterior, the prior and the reduced
+    prior; the result has mean 0 and the identity in other directions.
     """
 
     # Where many models are reduced at once, XLA can hang on several calls of LAPACK side by side;
@@ -153,22 +135,7 @@ def reduce_within(
 def reduced_directions(
     covariance: jax.Array, tolerance: float = TOLERANCE
 ) -> tuple[jax.Array, jax.Array]:
-    """Orthonormal directions of a covariance, and which of them count.
-
-    Parameters
-    ----------
-    covariance : jax.Array
-        Shape (size, size).
-    tolerance : float
-        As in `reduce_gaussian`.
-
-    Returns
-    -------
-    directions : jax.Array
-        In columns, shape (size, size).
-    counts : jax.Array
-        Shape (size,), bool.
-    """
+    """Orthonormal directions of a covariance (size, size), in columns, and which of them count."""
     values, vectors = jnp.linalg.eigh(covariance)
     squared = values**2
     number = (covariance != 0).any(0).sum()
@@ -314,19 +281,9 @@ def prior_changes(
     off: str | Iterable[str] | Mapping[str, float],
     priors: Mapping[str, tuple[float, float]],
 ) -> dict[int, tuple[float, float]]:
-    """Mean and variance of the new priors by position in the flat vector.
+    """Mean and variance (0 for what is off) of the new priors by position in the flat vector.
 
-    Parameters
-    ----------
-    problem : Problem
-        What was fitted.
-    off, priors
-        As in `reduce`.
-
-    Returns
-    -------
-    dict of int to tuple of float
-        Mean and variance, which is 0 for what is off.
+    Arguments as those of `reduce`.
     """
     absent = _absent(problem)
     if isinstance(off, str):

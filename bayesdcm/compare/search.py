@@ -3,13 +3,6 @@
 Every reduced model is scored in closed form from the full posterior (`reduce_gaussian`), hundreds
 at once. Up to a number of candidates all patterns of switching them off are scored; with more, the
 least missed ones are tried together, switched off for good, and so on.
-
-References
-----------
-.. [1] Friston and Penny (2011), NeuroImage 56:2089.
-       https://doi.org/10.1016/j.neuroimage.2011.03.062
-.. [2] Rosa, Friston and Penny (2012), J Neurosci Methods 208:66.
-       https://doi.org/10.1016/j.jneumeth.2012.04.013
 """
 
 from __future__ import annotations

@@ -3,15 +3,6 @@
 With fixed effects, one model is true of all subjects, and log-evidences add up. With random
 effects, subjects differ: the frequencies of the models in the population have a Dirichlet
 distribution, and so has what one learns about them.
-
-References
-----------
-.. [1] Stephan, Penny, Daunizeau, Moran and Friston (2009), NeuroImage 46:1004.
-       https://doi.org/10.1016/j.neuroimage.2009.03.025
-.. [2] Rigoux, Stephan, Friston and Daunizeau (2014), NeuroImage 84:971.
-       https://doi.org/10.1016/j.neuroimage.2013.08.065
-.. [3] Penny, Stephan, Daunizeau, Rosa, Friston, Schofield and Leff (2010), PLoS Comput Biol
-       6:e1000709. https://doi.org/10.1371/journal.pcbi.1000709
 """
 
 from __future__ import annotations
@@ -23,13 +14,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.integrate import quad
-from scipy.special import digamma, gammainc, gammaincinv, gammaln, softmax
+from scipy.special import digamma, gammainc, gammaincinv, gammaln, logsumexp, softmax
 
 from bayesdcm.compare.comparable import check_subject
 from bayesdcm.data.validation import some_names, warn_caller
+from bayesdcm.infer.method import one_of
 from bayesdcm.infer.results import Fit
 
-EFFECTS = ("random", "fixed")
 # When the Dirichlet parameters have settled, as in SPM; and when they never do.
 TOLERANCE, MAX_ITERATIONS = 1e-3, 10_000
 # Chains and sweeps of the sampler for families, the first sweeps not counted.
@@ -205,17 +196,15 @@ def select_models(
     >>> table["frequency"].round(2).to_dict()
     {'forward': 0.75, 'backward': 0.25}
     """
-    if effects not in EFFECTS:
-        raise ValueError(f"effects must be one of {', '.join(map(repr, EFFECTS))}, got {effects!r}")
+    one_of("random", "fixed")("effects", effects)
     table = _evidence_table(evidence)
-    values = table.to_numpy()
     if families is None:
         return _fixed(table) if effects == "fixed" else _random(table)
     names, member = _families(table.columns, families)
+    values = table.to_numpy()
     if effects == "fixed":
-        joint = values.sum(0)
-        prior = -np.log(member.sum(0))
-        mixed = [np.logaddexp.reduce(joint[inside]) for inside in member.T.astype(bool)] + prior
+        # The mean over the models of each family.
+        mixed = logsumexp(values.sum(0)[:, None], axis=0, b=member / member.sum(0))
         return _fixed(pd.DataFrame([mixed], columns=names))
     draws = sample_frequencies(values, 1.0 / (member @ member.sum(0)), seed) @ member
     best = np.eye(len(names))[draws.argmax(1)]
@@ -224,12 +213,9 @@ def select_models(
 
 def _fixed(table: pd.DataFrame) -> pd.DataFrame:
     total = table.sum(axis=0)
+    probability = softmax(total.to_numpy())
     return pd.DataFrame(
-        {
-            "log_evidence": total,
-            "difference": total - total.max(),
-            "probability": softmax(total.to_numpy()),
-        }
+        {"log_evidence": total, "difference": total - total.max(), "probability": probability}
     )
 
 
@@ -334,11 +320,11 @@ def _evidence_table(evidence: Any) -> pd.DataFrame:
             name: [_number(name, subject, fit) for subject, fit in fits.items()]
             for name, fits in by_model.items()
         }
+        table = pd.DataFrame(columns, index=subjects)
         for subject in subjects:
             check_subject(subject, {name: fits[subject] for name, fits in by_model.items()})
         for name, fits in by_model.items():
             _check_same_model(name, fits)
-        table = pd.DataFrame(columns, index=subjects)
     else:
         try:
             table = pd.DataFrame(evidence).astype(float)
@@ -359,8 +345,7 @@ def _evidence_table(evidence: Any) -> pd.DataFrame:
             raise ValueError(
                 f"evidence must have every {what} once, but names {twice[0]!r} more than once"
             )
-    if not np.isfinite(table.to_numpy()).all():
-        subject, model = np.argwhere(~np.isfinite(table.to_numpy()))[0]
+    for subject, model in np.argwhere(~np.isfinite(table.to_numpy())):
         raise ValueError(
             f"evidence must be finite, got {table.iloc[subject, model]} for model "
             f"{table.columns[model]!r} and subject {table.index[subject]!r}; leave out whom a "
@@ -429,12 +414,8 @@ def _by_subject(model: str, fits: Any) -> dict[Any, Any] | None:
                 "one table of all models in place of the dict"
             )
         fits = fits.iloc[:, 0]
-    if isinstance(fits, pd.Series):
-        plain = isinstance(fits.index, pd.RangeIndex)
-        names = None if plain else list(fits.index)
-    else:
-        names = getattr(fits, "subjects", None)
-    if names is None:
+    names = fits.index if isinstance(fits, pd.Series) else getattr(fits, "subjects", None)
+    if names is None or isinstance(names, pd.RangeIndex):
         return None
     if len(set(names)) != len(fits):
         raise ValueError(

@@ -1,12 +1,4 @@
-"""Weights of models, or of modes, by how well they predict what was left out.
-
-References
-----------
-.. [1] Yao, Vehtari, Simpson and Gelman (2018), Bayesian Analysis 13:917.
-       https://doi.org/10.1214/17-BA1091
-.. [2] Yao, Vehtari and Gelman (2022), J Mach Learn Res 23:79.
-       https://jmlr.org/papers/v23/20-1426.html
-"""
+"""Weights of models, or of modes, by how well they predict what was left out."""
 
 from __future__ import annotations
 
@@ -23,6 +15,7 @@ from scipy.special import logsumexp, softmax
 from bayesdcm.compare.comparable import check_comparable
 from bayesdcm.compare.evidence import log_evidence
 from bayesdcm.infer import arviz_adapter
+from bayesdcm.infer.method import one_of
 from bayesdcm.infer.posterior import Posterior
 from bayesdcm.infer.results import Fit
 from bayesdcm.infer.tail_shape import PARETO_LIMIT
@@ -37,16 +30,9 @@ WAYS = ("stacking", "evidence")
 class Pointwise(NamedTuple):
     """Expected log predictive densities of data points, by a fit.
 
-    Attributes
-    ----------
-    elpd : (points,)
-        Log predictive density of each point given the others, nats.
-    log_density : (points,)
-        The same with the point itself among the data.
-    doubt : (points,)
-        Pareto k-hat of leaving the point out; or, for WAIC, the variance of its log-likelihood.
-    lost : int
-        Draws at which the model diverges, which were left out.
+    Each point (points,) given the others (`elpd`) and with itself among the data, nats; Pareto
+    k-hat of leaving it out or, for WAIC, the variance of its log-likelihood (`doubt`); and how many
+    draws were left out since the model diverges there (`lost`).
     """
 
     elpd: NDArray[np.float64]
@@ -56,37 +42,14 @@ class Pointwise(NamedTuple):
 
 
 def pointwise_likelihood(fit: Any) -> NDArray[np.float64]:
-    """Log-likelihood of all data points at all draws, observed sites side by side.
-
-    Parameters
-    ----------
-    fit : Fit
-        Any fit.
-
-    Returns
-    -------
-    ndarray
-        Nats, shape (chains, draws, points).
-    """
+    """Log-likelihood (chains, draws, points), nats, of the data; observed sites side by side."""
     group = fit.idata.log_likelihood
     values = [group[name].transpose("chain", "draw", ...).to_numpy() for name in group.data_vars]
     return np.concatenate([v.reshape(*v.shape[:2], -1) for v in values], axis=-1)
 
 
 def pointwise_weights(fit: Any) -> NDArray[np.float64] | None:
-    """Log importance weights of the draws of an approximation.
-
-    Parameters
-    ----------
-    fit : Fit
-        Any fit.
-
-    Returns
-    -------
-    ndarray or None
-        Log joint density minus log density of the approximation, nats, shape (chains, draws);
-        None for draws of the posterior itself.
-    """
+    """Log importance weights (chains, draws) of an approximation; None for exact draws."""
     group = fit.idata.sample_stats
     if "log_q" not in group:
         return None
@@ -96,37 +59,10 @@ def pointwise_weights(fit: Any) -> NDArray[np.float64] | None:
 def leave_one_out(log_likelihood: ArrayLike, log_weights: ArrayLike | None = None) -> Pointwise:
     """Predictive densities of points left out, by Pareto-smoothed importance sampling.
 
-    Parameters
-    ----------
-    log_likelihood : array_like
-        Of data points at draws, nats, shape (chains, draws, points).
-    log_weights : array_like, optional
-        Log importance weights of draws of an approximation, shape (chains, draws); None for
-        draws of the posterior.
-
-    Returns
-    -------
-    Pointwise
-        By data point.
-
-    Raises
-    ------
-    ValueError
-        If the likelihood is finite at no draw.
-
-    References
-    ----------
-    .. [1] Vehtari, Gelman and Gabry (2017), Stat Comput 27:1413.
-           https://doi.org/10.1007/s11222-016-9696-4
-    .. [2] Magnusson, Andersen, Jonasson and Vehtari (2019), ICML 97:4244.
-           https://proceedings.mlr.press/v97/magnusson19a.html
-
-    Examples
-    --------
-    >>> draws = np.random.default_rng(0).normal(size=(2, 500, 3))
-    >>> pointwise = leave_one_out(-1 - 0.01 * draws)
-    >>> pointwise.elpd.round(2).tolist()
-    [-1.0, -1.0, -1.0]
+    From log-likelihoods (chains, draws, points) and, for draws of an approximation, log importance
+    weights (chains, draws), as Vehtari, Gelman and Gabry (2017), Stat Comput 27:1413,
+    https://doi.org/10.1007/s11222-016-9696-4, and Magnusson et al. (2019), ICML 97:4244,
+    https://proceedings.mlr.press/v97/magnusson19a.html.
     """
     likelihood = np.asarray(log_likelihood, float)
     kept, weights, lost = _finite(likelihood, log_weights)
@@ -141,34 +77,10 @@ def leave_one_out(log_likelihood: ArrayLike, log_weights: ArrayLike | None = Non
 
 
 def widely_applicable(log_likelihood: ArrayLike, log_weights: ArrayLike | None = None) -> Pointwise:
-    """The widely applicable information criterion, by data point.
+    """The widely applicable information criterion by data point, as `leave_one_out`.
 
-    Parameters
-    ----------
-    log_likelihood : array_like
-        Of data points at draws, nats, shape (chains, draws, points).
-    log_weights : array_like, optional
-        Log importance weights of draws of an approximation, shape (chains, draws); None for
-        draws of the posterior.
-
-    Returns
-    -------
-    Pointwise
-        By data point, as log densities: WAIC itself is minus twice their sum.
-
-    Raises
-    ------
-    ValueError
-        If the likelihood is finite at no draw.
-
-    References
-    ----------
-    .. [1] Watanabe (2010), J Mach Learn Res 11:3571. https://jmlr.org/papers/v11/watanabe10a.html
-
-    Examples
-    --------
-    >>> widely_applicable(np.full((1, 100, 2), -1.5)).elpd.tolist()
-    [-1.5, -1.5]
+    As log densities: WAIC itself is minus twice their sum. Watanabe (2010), J Mach Learn Res
+    11:3571. https://jmlr.org/papers/v11/watanabe10a.html
     """
     kept, weights, lost = _finite(np.asarray(log_likelihood, float), log_weights)
     share = softmax(weights)
@@ -311,28 +223,22 @@ def stack_modes(fit: Any, by: str = "stacking", *, draws: int | None = None, see
     >>> stack_modes(fit, by="evidence").weights.round(1).tolist()
     [0.7, 0.3]
     """
-    if by not in WAYS:
-        raise ValueError(f"by must be one of {', '.join(map(repr, WAYS))}, got {by!r}")
+    one_of(*WAYS)("by", by)
     modes = _modes(fit)
     if not isinstance(fit, Fit):
         check_comparable(dict(enumerate(modes)), by)
-    first = modes[0]
-    evidence, elpd = [float("nan")] * len(modes), [float("nan")] * len(modes)
-    doubts = [not mode.status.get("converged", True) for mode in modes]
+    converged = np.array([bool(mode.status.get("converged", True)) for mode in modes])
+    elpd, doubts = np.full(len(modes), np.nan), ~converged
     if by == "evidence":
-        evidence = [_mode_evidence(mode, seed) for mode in modes]
+        evidence = np.array([_mode_evidence(mode, seed) for mode in modes])
         weights = softmax(evidence)
     else:
         points = [leave_one_out(pointwise_likelihood(m), pointwise_weights(m)) for m in modes]
-        elpd = [float(part.elpd.sum()) for part in points]
-        doubts = [
-            doubt or bool((part.doubt > PARETO_LIMIT).any())
-            for doubt, part in zip(doubts, points, strict=True)
-        ]
+        elpd = np.array([part.elpd.sum() for part in points])
+        doubts |= [(part.doubt > PARETO_LIMIT).any() for part in points]
         weights = stacking_weights(np.stack([part.elpd for part in points], 1), CONCENTRATION)
-        evidence = [
-            float("nan") if mode.log_evidence is None else mode.log_evidence for mode in modes
-        ]
+        # Where there is none, it is not a number.
+        evidence = np.array([mode.log_evidence for mode in modes], float)
     posterior, counts = _mixture(modes, weights, draws, seed)
     table = pd.DataFrame(
         {
@@ -341,26 +247,23 @@ def stack_modes(fit: Any, by: str = "stacking", *, draws: int | None = None, see
             "elpd": elpd,
             "draws": counts,
             "chains": [mode.posterior.sample.shape[0] for mode in modes],
-            "converged": [bool(mode.status.get("converged", True)) for mode in modes],
+            "converged": converged,
             "warning": doubts,
         },
         index=pd.RangeIndex(len(modes), name="mode"),
     )
-    known = np.isfinite(evidence).all()
-    status = {
-        "converged": bool(table["converged"].all()),
-        "stacked_by": by,
-        "mode_weights": [float(weight) for weight in weights],
-    }
-    # Modes that are apart have the evidence of the posterior between them.
-    total = float(logsumexp(evidence)) if known else None
     posterior = replace(
         posterior,
-        log_evidence=total,
-        status=status,
+        # Modes that are apart have the evidence of the posterior between them.
+        log_evidence=float(logsumexp(evidence)) if np.isfinite(evidence).all() else None,
+        status={
+            "converged": bool(converged.all()),
+            "stacked_by": by,
+            "mode_weights": weights.tolist(),
+        },
         components=tuple(replace(mode.posterior, status=mode.status) for mode in modes),
     )
-    return StackedModes(Fit(first.problem, posterior, {"modes": tuple(modes)}), table)
+    return StackedModes(Fit(modes[0].problem, posterior, {"modes": tuple(modes)}), table)
 
 
 def _mode_evidence(mode: Fit, seed: int) -> float:
@@ -406,46 +309,40 @@ def _mixture(
     """Draws of all modes in proportion to the weights, in random order."""
     random = np.random.default_rng(seed)
     samples = [mode.posterior.sample for mode in modes]
-    size = samples[0].shape[-1]
+    flat = [sample.reshape(-1, sample.shape[-1]) for sample in samples]
+    total = len(flat[0]) if draws is None else int(draws)
     chains = min(sample.shape[0] for sample in samples)
-    total = samples[0].shape[0] * samples[0].shape[1] if draws is None else int(draws)
     chains = chains if total % chains == 0 else 1
     # As many of each as its weight says, up to one: less noise than drawing the mode, too.
     steps = np.floor(np.cumsum(np.r_[0, weights]) * total + random.uniform()).astype(int)
     counts = np.diff(steps)
     counts[int(np.argmax(weights))] += total - counts.sum()
     order = random.permutation(total)
-    points, places = [], []
-    for mode, count in zip(samples, counts, strict=True):
-        available = mode.shape[0] * mode.shape[1]
+    places = []
+    for available, count in zip(map(len, flat), counts, strict=True):
         # Without repeating any, as far as there are enough.
         rounds = [random.permutation(available) for _ in range(-(-int(count) // available))]
-        places.append(np.concatenate(rounds)[:count] if rounds else np.zeros(0, int))
-        points.append(mode.reshape(-1, size)[places[-1]])
-    mixed = np.concatenate(points)[order]
-    shape = (chains, total // chains)
+        places.append(np.concatenate([np.zeros(0, int), *rounds])[:count])
 
-    statistics = {}
-    for name in modes[0].posterior.statistics:
-        parts = [
-            np.asarray(mode.posterior.statistics[name]).ravel()[place]
-            for mode, place in zip(modes, places, strict=True)
-        ]
-        statistics[name] = np.concatenate(parts)[order].reshape(shape)
-    density = _mixed_density(modes, weights, mixed)
+    def mixed(parts: list[NDArray]) -> NDArray:
+        taken = [part[place] for part, place in zip(parts, places, strict=True)]
+        return np.concatenate(taken)[order].reshape(chains, -1, *parts[0].shape[1:])
+
+    drawn = mixed(flat)
+    statistics = [mode.posterior.statistics for mode in modes]
     posterior = Posterior(
         modes[0].posterior.method,
-        draws=mixed.reshape(*shape, size),
-        log_q=None if density is None else density.reshape(shape),
-        statistics=statistics,
+        draws=drawn,
+        log_q=_mixed_density(modes, weights, drawn),
+        statistics={k: mixed([np.ravel(s[k]) for s in statistics]) for k in statistics[0]},
         seed=seed,
     )
-    return posterior, [int(count) for count in counts]
+    return posterior, counts.tolist()
 
 
 def _mixed_density(modes: list[Fit], weights: NDArray, points: NDArray) -> NDArray | None:
-    """Log density of a mixture of Gaussians at points (points, size)."""
+    """Log density of a mixture of Gaussians at points (chains, draws, size)."""
     if any(mode.posterior.gaussian is None for mode in modes):
         return None
-    densities = [replace(mode.posterior, draws=points[None]).density[0] for mode in modes]
-    return logsumexp(densities, axis=0, b=weights[:, None])
+    densities = [replace(mode.posterior, draws=points).density for mode in modes]
+    return logsumexp(densities, axis=0, b=weights[:, None, None])

@@ -9,14 +9,6 @@ prior, as it is usually done, it changes by orders of magnitude.
 Chains at all temperatures advance in one batch, by Hamiltonian Monte Carlo whose metric is known:
 if prior and posterior were normal, so would all densities between them be. From the
 approximation, observer sites that are normal given all others are integrated out.
-
-References
-----------
-.. [1] Friel and Pettitt (2008), J R Stat Soc B 70:589.
-       https://doi.org/10.1111/j.1467-9868.2007.00650.x
-.. [2] Friel, Hurn and Wyse (2014), Stat Comput 24:709.
-       https://doi.org/10.1007/s11222-013-9397-1
-.. [3] Xie et al. (2011), Syst Biol 60:150. https://doi.org/10.1093/sysbio/syq085
 """
 
 from __future__ import annotations
@@ -36,6 +28,7 @@ from bayesdcm.compare.estimate import (
     FEWEST_DRAWS,
     LARGEST_ERROR,
     Evidence,
+    Proposal,
     Target,
     effective_draws,
     large_error,
@@ -45,6 +38,7 @@ from bayesdcm.compare.estimate import (
 )
 from bayesdcm.infer.density import Layout, evaluate
 from bayesdcm.infer.evaluation import prior_sample
+from bayesdcm.infer.method import one_of
 from bayesdcm.infer.prior_moments import prior_moments
 from bayesdcm.infer.problem import Problem
 from bayesdcm.infer.threads import single_threaded_linear_algebra
@@ -155,23 +149,10 @@ def _chain(
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def _chains(
-    source: Any,
-    sites: Layout,
-    collapsed: tuple[str, ...],
-    lengths: tuple[int, int],
-    prepared: Any,
-    base: jax.Array,
-    reference: tuple[jax.Array, jax.Array] | None,
-    ladder: _Ladder,
-    noise: _Noise,
-) -> tuple[jax.Array, jax.Array]:
-    """All chains of all temperatures, in chain batch."""
-
-    def chain(ladder: _Ladder, noise: _Noise) -> tuple[jax.Array, jax.Array]:
-        return _chain(source, sites, collapsed, lengths, prepared, base, reference, ladder, noise)
-
-    over_chains: Callable = jax.vmap(chain, in_axes=(None, 0))
+def _chains(*given: Any) -> tuple[jax.Array, jax.Array]:
+    """`_chain` of all chains of all temperatures: the last two arguments are batched."""
+    *shared, ladder, noise = given
+    over_chains: Callable = jax.vmap(partial(_chain, *shared), in_axes=(None, 0))
     return jax.vmap(over_chains)(ladder, noise)
 
 
@@ -229,6 +210,7 @@ def thermodynamic_integration(
            https://doi.org/10.1111/j.1467-9868.2007.00650.x
     .. [2] Friel, Hurn and Wyse (2014), Stat Comput 24:709.
            https://doi.org/10.1007/s11222-013-9397-1
+    .. [3] Xie et al. (2011), Syst Biol 60:150. https://doi.org/10.1093/sysbio/syq085
 
     Examples
     --------
@@ -242,16 +224,11 @@ def thermodynamic_integration(
     >>> round(float(evidence), 3)  # N(0; 0, 2)
     -1.266
     """
-    if path not in PATHS:
-        raise ValueError(f"path must be one of {', '.join(map(repr, PATHS))}, got {path!r}")
+    one_of(*PATHS)("path", path)
     temperatures = PATHS[path][0] if temperatures is None else temperatures
     power = PATHS[path][1] if power is None else power
-    for name, value, least in (
-        ("temperatures", temperatures, 2),
-        ("chains", chains, 1),
-        ("warmup", warmup, 1),
-        ("draws", draws, 10),
-    ):
+    whole = {"temperatures": (temperatures, 2), "chains": (chains, 1), "warmup": (warmup, 1)}
+    for name, (value, least) in (whole | {"draws": (draws, 10)}).items():
         if not isinstance(value, int | np.integer) or value < least:
             raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
     if not power > 0:
@@ -264,8 +241,9 @@ def thermodynamic_integration(
         factor = np.linalg.cholesky(covariance)
         reference = jnp.asarray(mean), jnp.asarray(factor)
         log_density, collapsed = target.log_density, target.collapsed
-        first = _at_approximation(target, mean, factor, seed)
-        moments = mean, covariance
+        approximation = Proposal(target, mean, factor)
+        points = approximation.draw(FIRST_DRAWS, np.random.default_rng(seed))
+        first, moments = approximation.log_ratio(points), (mean, covariance)
     else:
         reference, base, collapsed = None, jnp.zeros(0), ()
         log_density = partial(log_joints, problem)
@@ -273,9 +251,9 @@ def thermodynamic_integration(
     ladder = _ladder(schedule[1:], *moments, mean, covariance)
     noise = _noise(log_density, ladder, mean, (chains, warmup + draws), seed)
     static = (problem.source, problem.sites, collapsed, (warmup, draws))
+    arrays = (problem.prepared, base, reference, ladder, noise)
     with single_threaded_linear_algebra():
-        of_chains = _chains(*static, problem.prepared, base, reference, ladder, noise)
-    difference, accept = map(np.asarray, of_chains)
+        difference, accept = map(np.asarray, _chains(*static, *arrays))
     finite = np.isfinite(first)
     if not finite.any():
         raise ValueError(
@@ -288,14 +266,6 @@ def thermodynamic_integration(
     series = [first[finite][None], *difference]
     acceptance = np.r_[np.nan, accept.mean((1, 2))]
     return _integral(schedule, series, inside, acceptance, path)
-
-
-def _at_approximation(target: Target, mean: NDArray, factor: NDArray, seed: int) -> NDArray:
-    """Differences of log densities at draws of the approximation."""
-    noise = np.random.default_rng(seed).normal(size=(FIRST_DRAWS, len(mean)))
-    log_scale = np.log(np.diagonal(factor)).sum() + len(mean) / 2 * np.log(2 * np.pi)
-    density = -0.5 * (noise**2).sum(1) - log_scale
-    return target.log_density(mean + noise @ factor.T) - density
 
 
 def _at_prior(problem: Problem, seed: int) -> tuple[NDArray, tuple[NDArray, NDArray]]:
