@@ -145,6 +145,25 @@ def reduced_directions(
 _compiled = jax.jit(reduce_gaussian)
 
 
+def with_moments(
+    mean: NDArray, covariance: NDArray, moments: Mapping[int, tuple[float, float]]
+) -> tuple[NDArray, NDArray]:
+    """Copies in which some entries have these means and variances, and no correlation."""
+    mean, covariance = np.array(mean), np.array(covariance)
+    for i, (centre, variance) in moments.items():
+        covariance[i] = covariance[:, i] = 0.0
+        mean[i], covariance[i, i] = centre, variance
+    return mean, covariance
+
+
+def with_interval(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of normal posteriors with interval, and probability of the sign of the mean."""
+    table["eti_5%"] = table["mean"] - QUANTILE * table["sd"]
+    table["eti_95%"] = table["mean"] + QUANTILE * table["sd"]
+    table["probability"] = ndtr(table["mean"].abs() / table["sd"].where(table["sd"] > 0))
+    return table
+
+
 @dataclass(frozen=True, eq=False)
 class ReducedFit:
     """Posterior and evidence of a model nested in a fitted one; made by `reduce`.
@@ -197,11 +216,7 @@ class ReducedFit:
         """
         sd = np.sqrt(np.diagonal(self.covariance))
         table = pd.DataFrame({"mean": self.centre, "sd": sd})[sd > 0]
-        table.index.name = "parameter"
-        table["eti_5%"] = table["mean"] - QUANTILE * table["sd"]
-        table["eti_95%"] = table["mean"] + QUANTILE * table["sd"]
-        table["probability"] = ndtr(table["mean"].abs() / table["sd"])
-        return table
+        return with_interval(table.rename_axis("parameter"))
 
 
 def reduce(
@@ -255,25 +270,28 @@ def reduce(
     """
     gaussian = gaussian_of(fit)
     changed = prior_changes(fit.problem, off, priors or {})
-    index = np.array(sorted(changed), int)
-    reduced_mean, reduced_covariance = gaussian.prior_mean.copy(), gaussian.prior_covariance.copy()
-    reduced_covariance[index] = 0.0
-    reduced_covariance[:, index] = 0.0
-    for i, (mean, variance) in changed.items():
-        reduced_mean[i], reduced_covariance[i, i] = mean, variance
+    mean, covariance = with_moments(gaussian.prior_mean, gaussian.prior_covariance, changed)
     unit, square = gaussian.unit, np.outer(gaussian.unit, gaussian.unit)
-    reduced = _compiled(*gaussian.scaled, reduced_mean / unit, reduced_covariance / square, 0.0)
-    fixed = [i for i in index if changed[i][1] == 0]
-    centre, covariance = np.array(reduced.mean) * unit, np.array(reduced.covariance) * square
-    centre[fixed] = reduced_mean[fixed]
-    covariance[fixed] = 0.0
-    covariance[:, fixed] = 0.0
+    reduced = _compiled(*gaussian.scaled, mean / unit, covariance / square, 0.0)
+    fixed = {i: changed[i] for i in sorted(changed) if changed[i][1] == 0}
+    centre, covariance = with_moments(reduced.mean * unit, reduced.covariance * square, fixed)
     if not np.isfinite(centre).all() or (np.linalg.eigvalsh(covariance)[0] < -JITTER):
         raise ValueError(
             "priors are so much wider than those of the fit that no posterior follows from it; "
             "fit the model with these priors, and reduce that"
         )
-    return _labelled(fit, float(reduced.change), fixed, centre, covariance)
+    change, labels = float(reduced.change), fit.problem.flat_labels
+    moments = Fit(fit.problem, Posterior(fit.posterior.method, gaussian=(centre, covariance)))
+    return ReducedFit(
+        fit.log_evidence + change,
+        change,
+        {labels[i]: value for i, (value, _) in fixed.items()},
+        moments.mean,
+        moments.sd,
+        pd.DataFrame(covariance, index=labels, columns=labels),
+        pd.Series(centre, index=labels),
+        fit.description,
+    )
 
 
 def prior_changes(
@@ -286,14 +304,12 @@ def prior_changes(
     Arguments as those of `reduce`.
     """
     absent = _absent(problem)
-    if isinstance(off, str):
-        off = [off]
     wanted: list[tuple[str, str, tuple[float, float]]] = []
-    for name in off:
+    for name in [off] if isinstance(off, str) else off:
         if isinstance(off, Mapping):
-            wanted.append(("off", name, (_number("off", name, off[name]), 0.0)))
-            continue
-        value = absent.get(name.partition("[")[0], 0.0) if isinstance(name, str) else 0.0
+            value = _number("off", name, off[name])
+        else:
+            value = absent.get(name.partition("[")[0], 0.0) if isinstance(name, str) else 0.0
         if value is None:
             raise ValueError(
                 f"off names {name!r}, the logarithm of a scaling: at 0 it is at its prior mean and "
@@ -350,29 +366,8 @@ def _absent(problem: Problem) -> dict[str, float | None]:
 def _positions(problem: Problem) -> dict[str, list[int]]:
     """Positions in the flat vector by label, and by name of a site."""
     positions: dict[str, list[int]] = {}
-    start = 0
-    for site in problem.sites.sites:
-        stretch = range(start, start + site.size)
-        start += site.size
-        for name in (site.name, site.name.removesuffix(FREE)):
-            positions[name] = list(stretch)
-        for i, label in zip(stretch, problem.labels[site.name], strict=True):
+    for site, places in problem.sites.places.items():
+        positions[site] = positions[site.removesuffix(FREE)] = list(places)
+        for i, label in zip(places, problem.labels[site], strict=True):
             positions[label] = [i]
     return positions
-
-
-def _labelled(
-    fit: Fit, change: float, fixed: list[int], centre: NDArray, covariance: NDArray
-) -> ReducedFit:
-    labels = fit.problem.flat_labels
-    moments = Fit(fit.problem, Posterior(fit.posterior.method, gaussian=(centre, covariance)))
-    return ReducedFit(
-        fit.log_evidence + change,
-        change,
-        {labels[i]: float(centre[i]) for i in fixed},
-        moments.mean,
-        moments.sd,
-        pd.DataFrame(covariance, index=labels, columns=labels),
-        pd.Series(centre, index=labels),
-        fit.description,
-    )

@@ -97,20 +97,20 @@ def _prior(full: _Full, on: jax.Array) -> tuple[jax.Array, jax.Array]:
     return mean, full.prior_covariance * jnp.outer(on, on)
 
 
-def _score(full: _Full, basis: jax.Array, counts: jax.Array, on: jax.Array) -> jax.Array:
-    """Change of log-evidence, from the directions of the prior that change alone."""
-    reduced_mean, reduced_covariance = _prior(full, on)
-    means = jnp.stack([full.mean, full.prior_mean, reduced_mean]) @ basis
-    covariances = jnp.stack([full.covariance, full.prior_covariance, reduced_covariance])
-    covariances = basis.T @ covariances @ basis
-    changed = (means[1] != means[2]) | (covariances[1] != covariances[2]).any(1)
-    used = counts & changed & (jnp.diagonal(covariances[1]) > SCORE_JITTER)
-    return reduce_within(means, covariances, used, SCORE_JITTER).change
-
-
 @jax.jit
 def _scores(full: _Full, basis: jax.Array, counts: jax.Array, on: jax.Array) -> jax.Array:
-    return jax.vmap(lambda pattern: _score(full, basis, counts, pattern))(on)
+    """Changes of log-evidence, from the directions of the prior that change alone."""
+
+    def score(pattern: jax.Array) -> jax.Array:
+        reduced_mean, reduced_covariance = _prior(full, pattern)
+        means = jnp.stack([full.mean, full.prior_mean, reduced_mean]) @ basis
+        covariances = jnp.stack([full.covariance, full.prior_covariance, reduced_covariance])
+        covariances = basis.T @ covariances @ basis
+        changed = (means[1] != means[2]) | (covariances[1] != covariances[2]).any(1)
+        used = counts & changed & (jnp.diagonal(covariances[1]) > SCORE_JITTER)
+        return reduce_within(means, covariances, used, SCORE_JITTER).change
+
+    return jax.vmap(score)(on)
 
 
 @jax.jit
@@ -178,48 +178,46 @@ def search_gaussian(
     >>> result.present.round(2).tolist()
     [0.09, 1.0]
     """
-    arrays = (np.asarray(a, float) for a in (mean, covariance, prior_mean, prior_covariance))
-    full = _Full(*(jnp.asarray(a) for a in arrays), jnp.asarray(absent, float))
-    size = len(full.mean)
-    full = full._replace(absent=jnp.broadcast_to(full.absent, (size,)))
+    size = len(np.asarray(mean))
+    moments = (mean, covariance, prior_mean, prior_covariance, np.broadcast_to(absent, (size,)))
+    full = _Full(*(jnp.asarray(array, float) for array in moments))
     basis, counts = reduced_directions(full.prior_covariance, tolerance)
     variance = np.diagonal(full.prior_covariance)
     if candidates is None:
         usual = variance[variance < VARIANCE_RANGE]
-        free = variance > (usual.mean() / VARIANCE_RANGE if len(usual) else 0.0)
-        eligible = free
+        eligible = free = variance > (usual.mean() / VARIANCE_RANGE if len(usual) else 0.0)
     else:
-        free = variance > 0
-        eligible = np.zeros(size, bool)
-        eligible[np.asarray(candidates, int)] = True
+        free, eligible = variance > 0, np.isin(np.arange(size), candidates)
     kept = free.copy()
 
-    def score(searched: NDArray, off: NDArray) -> NDArray:
-        """Scores of models that switch off some of `searched`, besides what is off already."""
+    def patterns(searched: NDArray, off: NDArray) -> NDArray:
+        """What is on where some of `searched` are off, besides what is off already."""
         on = np.repeat(kept[None], len(off), axis=0)
         on[:, searched] &= ~off
         # What the prior fixes is neither on nor off.
-        return _in_batches(lambda batch: _scores(full, basis, counts, batch), on | ~free)[0]
+        return on | ~free
+
+    def score(searched: NDArray, off: NDArray) -> NDArray:
+        models = patterns(searched, off)
+        return _in_batches(lambda batch: _scores(full, basis, counts, batch), models)[0]
 
     # Of each parameter on, the score without it alone.
     without_it = np.full(size, np.nan)
     greedy = True
     while greedy:
         searched = np.flatnonzero(kept & eligible)
-        greedy = False
         if not len(searched):
             off, change = np.zeros((1, 0), bool), np.zeros(1)
             break
         most = max(len(searched) // 4, exhaustive)
-        crowded = len(searched) > most
-        if crowded:
+        greedy = len(searched) > most
+        if greedy:
             single = score(searched, np.eye(len(searched), dtype=bool))
             without_it[searched] = single
             searched = searched[np.argsort(-single, kind="stable")[:most]]
-            greedy = True
         off = np.array([[True] * len(searched), [False] * len(searched)])
         change = score(searched, off)
-        if not (crowded and change[0] - change[1] > most):
+        if not (greedy and change[0] - change[1] > most):
             searched = searched[:exhaustive]
             off = np.array(list(product([True, False], repeat=len(searched))))
             change = score(searched, off)
@@ -234,11 +232,9 @@ def search_gaussian(
     for column, j in enumerate(searched):
         on, without = (probability[off[:, column] == state].mean() for state in (False, True))
         present[j] = supported[j] = on / (on + without)
-    worth = change > change.max() - OCCAM_WINDOW
-    on = np.repeat(kept[None], worth.sum(), axis=0)
-    on[:, searched] &= ~off[worth]
+    models = patterns(searched, off[change > change.max() - OCCAM_WINDOW])
     limit = jnp.asarray(tolerance)
-    evidence, means, variances = _in_batches(lambda b: _posteriors(full, b, limit), on | ~free)
+    evidence, means, variances = _in_batches(lambda b: _posteriors(full, b, limit), models)
     weight = softmax(evidence)
     average = weight @ means
     spread = weight @ (variances + means**2) - average**2
@@ -253,6 +249,31 @@ def search_gaussian(
         average,
         np.maximum(spread, 0.0),
     )
+
+
+def search_labelled(
+    moments: tuple[NDArray, NDArray, NDArray, NDArray],
+    unit: NDArray,
+    values: Mapping[int, float],
+    labels: NDArray,
+    exhaustive: int,
+) -> tuple[GaussianSearch, pd.DataFrame, dict[int, float]]:
+    """Search among parameters that are off at values given by position.
+
+    From posterior and prior moments of parameters over their `unit` (size,): the result, a table
+    of its models, best first, and the values of what the best one switches off.
+    """
+    if isinstance(exhaustive, bool) or not isinstance(exhaustive, int | np.integer):
+        raise TypeError(f"exhaustive must be a whole number, got {exhaustive!r}")
+    if not 1 <= exhaustive <= MOST_EXHAUSTIVE:
+        raise ValueError(f"exhaustive must be from 1 to {MOST_EXHAUSTIVE}, got {exhaustive}")
+    absent = np.array([values.get(i, 0.0) for i in range(len(unit))]) / unit
+    options = {"absent": absent, "exhaustive": int(exhaustive), "tolerance": 0.0}
+    result = search_gaussian(*moments, sorted(values), **options)
+    models = pd.DataFrame(~result.off, columns=labels[result.searched])
+    models["change"], models["probability"] = result.change, result.probability
+    models = models.sort_values("change", ascending=False, ignore_index=True, kind="stable")
+    return result, models, {i: values[i] for i in sorted(values) if not result.kept[i]}
 
 
 def fate(searched: bool, off: bool, present: float) -> str:
@@ -357,6 +378,8 @@ def search_reduced(
     ----------
     .. [1] Friston and Penny (2011), NeuroImage 56:2089.
            https://doi.org/10.1016/j.neuroimage.2011.03.062
+    .. [2] Rosa, Friston and Penny (2012), J Neurosci Methods 208:66.
+           https://doi.org/10.1016/j.jneumeth.2012.04.013
 
     Examples
     --------
@@ -371,10 +394,6 @@ def search_reduced(
     >>> sorted(result.best.off)
     ['slope']
     """
-    if isinstance(exhaustive, bool) or not isinstance(exhaustive, int | np.integer):
-        raise TypeError(f"exhaustive must be a whole number, got {exhaustive!r}")
-    if not 1 <= exhaustive <= MOST_EXHAUSTIVE:
-        raise ValueError(f"exhaustive must be from 1 to {MOST_EXHAUSTIVE}, got {exhaustive}")
     gaussian = gaussian_of(fit)
     problem, unit = fit.problem, gaussian.unit
     if among is None:
@@ -387,28 +406,15 @@ def search_reduced(
             )
     elif not isinstance(among, Iterable):
         raise TypeError(f"among must hold labels such as 'A[V5, V1]', got {among!r}")
-    changes = prior_changes(problem, among, {})
-    candidates = np.array(sorted(changes), int)
-    absent = np.zeros(len(unit))
-    absent[candidates] = [changes[i][0] for i in candidates]
-    result = search_gaussian(
-        *gaussian.scaled,
-        candidates,
-        absent=absent / unit,
-        exhaustive=int(exhaustive),
-        tolerance=0.0,
-    )
+    values = {i: value for i, (value, _) in prior_changes(problem, among, {}).items()}
     labels = np.array(problem.flat_labels, dtype=object)
-    models = pd.DataFrame(~result.off, columns=labels[result.searched])
-    models["change"], models["probability"] = result.change, result.probability
-    models = models.sort_values("change", ascending=False, ignore_index=True, kind="stable")
-    gone = [i for i in candidates if not result.kept[i]]
-    parameters = labels[: len(unit)]
+    result, models, gone = search_labelled(gaussian.scaled, unit, values, labels, exhaustive)
+    candidates, parameters = sorted(values), labels[: len(unit)]
     return ReducedSearch(
         models,
         pd.Series(result.supported[candidates], index=labels[candidates], name="present"),
         pd.Series(result.mean * unit, index=parameters, name="mean"),
         pd.Series(np.sqrt(result.variance) * unit, index=parameters, name="sd"),
-        reduce(fit, off={labels[i]: absent[i] for i in gone}),
+        reduce(fit, off={labels[i]: value for i, value in gone.items()}),
         fit.description,
     )

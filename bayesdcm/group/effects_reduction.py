@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bayesdcm.compare.search import MOST_EXHAUSTIVE, fate, search_gaussian
+from bayesdcm.compare.reduction import with_moments
+from bayesdcm.compare.search import fate, search_labelled
 from bayesdcm.group.gaussian_effects import ReducedEffects, tidy
 from bayesdcm.group.other_priors import under_priors
 
@@ -62,10 +63,9 @@ def off_values(effects: GroupEffects, off: Any, argument: str = "off") -> dict[i
     for covariate, name, value in _wanted(effects, off, argument):
         for i in _positions(effects, covariate, name, argument):
             if i in values:
-                c, p = divmod(i, len(effects.parameters))
+                c, p = effects.pairs[i]
                 raise ValueError(
-                    f"the effect of {effects.covariates[c]!r} on {effects.parameters[p]!r} is "
-                    f"named twice in {argument}; name it once"
+                    f"the effect of {c!r} on {p!r} is named twice in {argument}; name it once"
                 )
             values[i] = effects.absent(i) if value is None else value
     return values
@@ -85,17 +85,14 @@ def _wanted(
     entries: list[tuple[str | None, str | None, float | None]] = []
     if isinstance(off, Mapping):
         for covariate, names in off.items():
-            if isinstance(names, str):
-                names = [names]
-            for name in names:
-                value = None
-                if isinstance(names, Mapping):
-                    value = names[name]
-                    if not np.isscalar(value) or not np.isreal(value) or not np.isfinite(value):
-                        raise ValueError(
-                            f"{argument}[{covariate!r}][{name!r}] must be a finite number, got "
-                            f"{value!r}"
-                        )
+            for name in [names] if isinstance(names, str) else names:
+                value = names[name] if isinstance(names, Mapping) else None
+                number = np.isscalar(value) and np.isreal(value) and np.isfinite(value)
+                if isinstance(names, Mapping) and not number:
+                    raise ValueError(
+                        f"{argument}[{covariate!r}][{name!r}] must be a finite number, got "
+                        f"{value!r}"
+                    )
                 entries.append((covariate, name, value))
         return entries
     for entry in off:
@@ -127,9 +124,9 @@ def _positions(
             f"{argument} names {name!r}, which is neither a covariate nor a parameter of the "
             f"group; expected one of {', '.join(map(repr, [*covariates, *names]))}"
         )
-    within = range(len(effects.parameters)) if name is None else names[name]
-    chosen = covariates if covariate is None else [covariate]
     size = len(effects.parameters)
+    within = range(size) if name is None else names[name]
+    chosen = covariates if covariate is None else [covariate]
     return [covariates.index(c) * size + p for c in chosen for p in within]
 
 
@@ -148,29 +145,24 @@ def reduce_effects(effects: GroupEffects, off: Any) -> ReducedEffects:
     ReducedEffects
         The reduced model.
     """
-    values = off_values(effects, off)
-    moments = scaled_moments(effects)
-    unit = effects.effect_units
-    index = np.array(sorted(values), int)
-    mean, covariance = moments[2].copy(), moments[3].copy()
-    mean[index] = [values[i] / unit[i] for i in index]
-    covariance[index] = 0.0
-    covariance[:, index] = 0.0
-    reduced = under_priors(moments, mean, covariance, 0.0)
-    centre, spread = reduced.mean, reduced.covariance
-    centre[index] = mean[index]
-    spread[index] = 0.0
-    spread[:, index] = 0.0
-    change, size = float(reduced.change), len(effects.parameters)
-    pairs = [divmod(int(i), size) for i in index]
+    return _reduced(effects, off_values(effects, off))
+
+
+def _reduced(effects: GroupEffects, values: Mapping[int, float]) -> ReducedEffects:
+    """Without the effects at some positions, which are at these values."""
+    moments, unit = scaled_moments(effects), effects.effect_units
+    fixed = {i: (values[i] / unit[i], 0.0) for i in sorted(values)}
+    reduced = under_priors(moments, *with_moments(*moments[2:], fixed), 0.0)
+    centre, spread = with_moments(reduced.mean, reduced.covariance, fixed)
+    change = float(reduced.change)
     return ReducedEffects(
         effects.covariates,
         effects.parameters,
         effects.log_evidence + change,
-        (centre * unit).reshape(-1, size).T,
+        (centre * unit).reshape(len(effects.covariates), -1).T,
         spread * np.outer(unit, unit),
         change,
-        tuple((effects.covariates[c], effects.parameters[p]) for c, p in pairs),
+        tuple(effects.pairs[i] for i in fixed),
     )
 
 
@@ -245,44 +237,22 @@ def search_effects(effects: GroupEffects, among: Any, exhaustive: int) -> Effect
     EffectsSearch
         What was found.
     """
-    if isinstance(exhaustive, bool) or not isinstance(exhaustive, int | np.integer):
-        raise TypeError(f"exhaustive must be a whole number, got {exhaustive!r}")
-    if not 1 <= exhaustive <= MOST_EXHAUSTIVE:
-        raise ValueError(f"exhaustive must be from 1 to {MOST_EXHAUSTIVE}, got {exhaustive}")
     values = _all_values(effects) if among is None else off_values(effects, among, "among")
-    size, n_covariates = len(effects.parameters), len(effects.covariates)
     unit = effects.effect_units
-    candidates = np.array(sorted(values), int)
-    absent = np.zeros(len(unit))
-    absent[candidates] = [values[i] for i in candidates]
-    search = search_gaussian(
-        *scaled_moments(effects),
-        candidates,
-        absent=absent / unit,
-        exhaustive=int(exhaustive),
-        tolerance=0.0,
+    labels = np.array([f"{c}: {p}" for c, p in effects.pairs], dtype=object)
+    search, models, gone = search_labelled(
+        scaled_moments(effects), unit, values, labels, exhaustive
     )
 
     def table(values: NDArray) -> pd.DataFrame:
-        return effects._table(values.reshape(n_covariates, size).T)
+        return effects._table(values.reshape(len(effects.covariates), -1).T)
 
-    labels = [f"{c}: {p}" for c in effects.covariates for p in effects.parameters]
-    models = pd.DataFrame(~search.off, columns=[labels[i] for i in search.searched])
-    models["change"], models["probability"] = search.change, search.probability
-    models = models.sort_values("change", ascending=False, ignore_index=True, kind="stable")
-    present = np.full(len(unit), np.nan)
-    present[candidates] = search.supported[candidates]
-    gone: dict[str, dict[str, float]] = {}
-    for i in candidates:
-        if not search.kept[i]:
-            c, p = divmod(int(i), size)
-            gone.setdefault(effects.covariates[c], {})[effects.parameters[p]] = absent[i]
     return EffectsSearch(
         models,
-        table(present),
+        table(search.supported),
         table(search.mean * unit),
         table(np.sqrt(search.variance) * unit),
-        reduce_effects(effects, gone),
+        _reduced(effects, gone),
     )
 
 

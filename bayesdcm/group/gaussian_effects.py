@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import product
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import ndtr
 
-from bayesdcm.compare.reduction import QUANTILE
+from bayesdcm.compare.reduction import with_interval
 
 
 def tidy(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -59,6 +59,11 @@ class GaussianEffects:
     centre: NDArray = field(repr=False)
     spread: NDArray = field(repr=False)
 
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """Covariate and parameter of every effect, covariate by covariate."""
+        return list(product(self.covariates, self.parameters))
+
     def _table(self, values: NDArray) -> pd.DataFrame:
         index = pd.Index(self.parameters, name="parameter")
         return pd.DataFrame(values, index, pd.Index(self.covariates, name="covariate"))
@@ -92,12 +97,7 @@ class GaussianEffects:
             (equal-tailed interval) and ``probability`` (that the effect has the sign of its
             mean; missing where it is off).
         """
-        table = tidy({"mean": self.mean, "sd": self.sd})
-        table["eti_5%"] = table["mean"] - QUANTILE * table["sd"]
-        table["eti_95%"] = table["mean"] + QUANTILE * table["sd"]
-        known = table["sd"].where(table["sd"] > 0)
-        table["probability"] = ndtr(table["mean"].abs() / known)
-        return table
+        return with_interval(tidy({"mean": self.mean, "sd": self.sd}))
 
 
 @dataclass(frozen=True, eq=False)
