@@ -17,34 +17,11 @@ GROUP_MEAN = "mean"
 def checked_design(
     design: pd.DataFrame | Mapping[str, ArrayLike] | ArrayLike | None, subjects: Sequence[Any]
 ) -> pd.DataFrame:
-    """Covariates of subjects, one row each, the group mean first.
+    """Covariates of subjects (subjects, covariates) as named columns, the group mean first.
 
-    Parameters
-    ----------
-    design : DataFrame, mapping, array_like or None
-        Covariates in columns; None for the group mean alone. A mapping may hold a number in place
-        of a column. A DataFrame, or Series in a mapping, whose index holds the names of subjects
-        is put in their order; rows of arrays, and of tables numbered from 0, count by position.
-    subjects : sequence
-        Names of the subjects.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Shape (subjects, covariates), float, columns named.
-
-    Raises
-    ------
-    TypeError
-        If a covariate is not numeric.
-    ValueError
-        If numbers of rows and subjects differ, values are missing, names repeat, the first
-        covariate is not a constant 1, or covariates are linear combinations of each other.
-
-    Examples
-    --------
-    >>> checked_design({"mean": 1, "age": [-1, 0, 1]}, ["a", "b", "c"]).shape
-    (3, 2)
+    None stands for the group mean alone; a mapping may hold a number in place of a column. Rows
+    that have the names of subjects (tables; Series in a mapping) are put in their order; those of
+    arrays, and of tables numbered from 0, count by position.
     """
     n = len(subjects)
     table = _table(design, n)
@@ -99,29 +76,7 @@ def _table(design: Any, n_subjects: int) -> pd.DataFrame:
 
 
 def named_columns(design: Mapping[Any, Any]) -> pd.DataFrame | None:
-    """A mapping of covariates as a table by subject, where Series in it have names of subjects.
-
-    Parameters
-    ----------
-    design : mapping
-        Numbers, arrays and Series.
-
-    Returns
-    -------
-    pandas.DataFrame or None
-        None where no Series has names.
-
-    Raises
-    ------
-    ValueError
-        If Series are of different subjects, or arrays without names stand beside them.
-
-    Examples
-    --------
-    >>> age = pd.Series([20.0, 30.0], index=["ann", "ben"])
-    >>> named_columns({"mean": 1, "age": age}).loc["ben"].tolist()
-    [1.0, 30.0]
-    """
+    """A mapping of covariates by subject, where Series in it have names of subjects; else None."""
     series = {
         name: values
         for name, values in design.items()
@@ -196,30 +151,13 @@ def _check_columns(values: np.ndarray, names: list[str]) -> None:
 
 
 def covariate_sizes(values: np.ndarray) -> np.ndarray:
-    """Root mean square of each covariate over subjects, which is 1 for the group mean.
-
-    Parameters
-    ----------
-    values : ndarray
-        Covariates, shape (subjects, covariates).
-
-    Returns
-    -------
-    ndarray
-        Shape (covariates,).
-    """
+    """Root mean square over subjects of covariates (subjects, covariates), 1 for the group mean."""
     largest = np.abs(values).max(0)
     return largest * np.sqrt(((values / largest) ** 2).mean(0))
 
 
 def dependent(values: np.ndarray) -> bool:
-    """Whether covariates are linear combinations of each other, whatever their units.
-
-    Parameters
-    ----------
-    values : ndarray
-        Covariates, shape (subjects, covariates).
-    """
+    """Whether covariates (subjects, covariates) are linear combinations, whatever their units."""
     largest = np.abs(values).max(0)
     scaled = values / np.where(largest > 0, largest, 1.0)
     return bool(np.linalg.matrix_rank(scaled) < values.shape[1])

@@ -23,18 +23,7 @@ BETWEEN = ("single", "fields", "all")
 
 
 def first_levels(names: Sequence[Any], items: Sequence[Any]) -> tuple[FirstLevel, ...]:
-    """Posteriors of subjects from fits, or of groups from effects.
-
-    Parameters
-    ----------
-    names, items : sequence
-        Names, and fits or effects.
-
-    Returns
-    -------
-    tuple of FirstLevel
-        One each.
-    """
+    """Posteriors of subjects from fits, or of groups from effects, by name."""
     if all(isinstance(item, GroupEffects) for item in items):
         return tuple(of_group(n, item) for n, item in zip(names, items, strict=True))
     levels = tuple(of_fit(n, item) for n, item in zip(names, items, strict=True))
@@ -155,21 +144,8 @@ def stacked_levels(
 ) -> tuple[tuple[NDArray, ...], NDArray]:
     """Posteriors and priors of some parameters of all subjects, as arrays of order one.
 
-    Parameters
-    ----------
-    first : sequence of FirstLevel
-        Subjects.
-    labels : sequence of str
-        The parameters.
-    unit : ndarray, optional
-        What to divide them by, shape (parameters,); by default the first subject's.
-
-    Returns
-    -------
-    arrays : tuple of ndarray
-        Mean, covariance, prior mean, prior covariance and log-evidence, subjects first.
-    unit : ndarray
-        What they were divided by.
+    Mean, covariance, prior mean, prior covariance and log-evidence, subjects first; and what
+    parameters were divided by (parameters,): `unit`, or else the first subject's.
     """
     places = [one.places(labels) for one in first]
     unit = first[0].unit[places[0]] if unit is None else unit
@@ -193,26 +169,10 @@ def effects_of(
     settings: Settings,
     previous: GroupEffects | None = None,
 ) -> GroupEffects:
-    """Effects on given parameters of given subjects.
+    """Effects on parameters with these labels and fields of subjects with a checked design.
 
-    Parameters
-    ----------
-    first : sequence of FirstLevel
-        Subjects.
-    design : pandas.DataFrame
-        Checked covariates.
-    labels, fields : tuple of str
-        The parameters, and the field of each.
-    settings : Settings
-        As checked.
-    previous : GroupEffects, optional
-        Effects under which the subjects were inferred again; the priors of the new effects are
-        made as those of the previous ones were.
-
-    Returns
-    -------
-    GroupEffects
-        Their result.
+    Where subjects were inferred again under `previous` effects, the priors of the new ones are made
+    as those were.
     """
     arrays, unit = stacked_levels(first, labels, None if previous is None else previous.unit)
     square = np.outer(unit, unit)

@@ -76,22 +76,7 @@ class EffectsComparison:
 
 
 def compare_effects(effects: GroupEffects, models: Any, covariate: str | None) -> EffectsComparison:
-    """See `GroupEffects.compare`.
-
-    Parameters
-    ----------
-    effects : GroupEffects
-        From `bayesdcm.group.peb`.
-    models : mapping, DataFrame or array_like
-        As there.
-    covariate : str, optional
-        As there.
-
-    Returns
-    -------
-    EffectsComparison
-        Probabilities and average.
-    """
+    """See `GroupEffects.compare`."""
     names, on = _patterns(effects, models)
     covariates = effects.covariates
     if covariate is not None and covariate not in covariates[1:]:

@@ -20,18 +20,7 @@ if TYPE_CHECKING:
 
 
 def scaled_moments(effects: GroupEffects) -> tuple[NDArray, NDArray, NDArray, NDArray]:
-    """Posterior and prior of effects in units in which they are of order one.
-
-    Parameters
-    ----------
-    effects : GroupEffects
-        From `bayesdcm.group.peb`.
-
-    Returns
-    -------
-    tuple of ndarray
-        Posterior mean and covariance, prior mean and covariance, covariate by covariate.
-    """
+    """Posterior mean and covariance, prior mean and covariance of effects over their unit."""
     unit = effects.effect_units
     square = np.outer(unit, unit)
     return (
@@ -43,22 +32,7 @@ def scaled_moments(effects: GroupEffects) -> tuple[NDArray, NDArray, NDArray, ND
 
 
 def off_values(effects: GroupEffects, off: Any, argument: str = "off") -> dict[int, float]:
-    """Values of effects that are switched off, by position.
-
-    Parameters
-    ----------
-    effects : GroupEffects
-        From `bayesdcm.group.peb`.
-    off : str, sequence or mapping
-        As in `GroupEffects.reduce`.
-    argument : str
-        What to call it in errors.
-
-    Returns
-    -------
-    dict of int to float
-        Positions run covariate by covariate.
-    """
+    """Values of effects that are switched off, by position; errors call `off` the `argument`."""
     values: dict[int, float] = {}
     for covariate, name, value in _wanted(effects, off, argument):
         for i in _positions(effects, covariate, name, argument):
@@ -131,20 +105,7 @@ def _positions(
 
 
 def reduce_effects(effects: GroupEffects, off: Any) -> ReducedEffects:
-    """See `GroupEffects.reduce`.
-
-    Parameters
-    ----------
-    effects : GroupEffects
-        From `bayesdcm.group.peb`.
-    off : str, sequence or mapping
-        As there.
-
-    Returns
-    -------
-    ReducedEffects
-        The reduced model.
-    """
+    """See `GroupEffects.reduce`."""
     return _reduced(effects, off_values(effects, off))
 
 
@@ -221,22 +182,7 @@ class EffectsSearch:
 
 
 def search_effects(effects: GroupEffects, among: Any, exhaustive: int) -> EffectsSearch:
-    """See `GroupEffects.search`.
-
-    Parameters
-    ----------
-    effects : GroupEffects
-        From `bayesdcm.group.peb`.
-    among : str, sequence or mapping, optional
-        As there.
-    exhaustive : int
-        As there.
-
-    Returns
-    -------
-    EffectsSearch
-        What was found.
-    """
+    """See `GroupEffects.search`."""
     values = _all_values(effects) if among is None else off_values(effects, among, "among")
     unit = effects.effect_units
     labels = np.array([f"{c}: {p}" for c, p in effects.pairs], dtype=object)

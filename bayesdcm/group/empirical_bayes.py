@@ -3,14 +3,9 @@
 Parameters of subject i have a normal prior about a linear model of covariates, with a covariance
 between subjects that is scaled by unknown log-precisions. Reduction of the subjects' models gives
 the evidence of any such prior in closed form, so that effects and log-precisions are found by
-variational Laplace without the data. The model is that of SPM (``spm_dcm_peb``).
-
-References
-----------
-.. [1] Friston et al. (2016), NeuroImage 128:413.
-       https://doi.org/10.1016/j.neuroimage.2015.11.015
-.. [2] Zeidman et al. (2019), NeuroImage 200:12.
-       https://doi.org/10.1016/j.neuroimage.2019.06.032
+variational Laplace without the data. The model is that of SPM (``spm_dcm_peb``): Friston et al.
+(2016), NeuroImage 128:413, https://doi.org/10.1016/j.neuroimage.2015.11.015; Zeidman et al.
+(2019), NeuroImage 200:12, https://doi.org/10.1016/j.neuroimage.2019.06.032.
 """
 
 from __future__ import annotations
@@ -97,21 +92,10 @@ def likelihoods(
     design: NDArray,
     tolerance: float = TOLERANCE,
 ) -> Subjects:
-    """What the scheme needs of subjects, from their posteriors and priors.
+    """What the scheme needs of subjects, with as many directions for all of them.
 
-    Parameters
-    ----------
-    mean, covariance, prior_mean, prior_covariance : ndarray
-        Shapes (subjects, parameters) and (subjects, parameters, parameters).
-    design : ndarray
-        What effects add up to prior means, shape (subjects, parameters, effects).
-    tolerance : float
-        As in `bayesdcm.compare.reduce_gaussian`.
-
-    Returns
-    -------
-    Subjects
-        Arrays of the same number of directions for all subjects.
+    From means (subjects, parameters) and covariances (subjects, parameters, parameters) of their
+    posteriors and priors, and what effects add up to prior means, (subjects, parameters, effects).
     """
     bases = [prior_basis(c, tolerance) for c in prior_covariance]
     rank = max(basis.shape[1] for basis in bases)
@@ -271,25 +255,7 @@ def empirical_bayes(
 
 
 def covariate_units(design: NDArray, stop: str) -> NDArray:
-    """What covariates are divided by, for results not to depend on their units.
-
-    Parameters
-    ----------
-    design : ndarray
-        Covariates, shape (subjects, covariates).
-    stop : {"optimum", "spm"}
-        As in `empirical_bayes`.
-
-    Returns
-    -------
-    ndarray
-        Root mean square of each, shape (covariates,); 1 for all where the steps are SPM's.
-
-    Raises
-    ------
-    ValueError
-        If `stop` is unknown.
-    """
+    """Root mean square of each covariate, for results not to depend on its unit; 1 for SPM's steps."""
     if stop not in STOPS:
         raise ValueError(f"stop must be one of {', '.join(map(repr, STOPS))}, got {stop!r}")
     return np.ones(design.shape[1]) if stop == "spm" else covariate_sizes(design)
@@ -318,26 +284,10 @@ def subject_under_group(
     precision: ArrayLike,
     tolerance: float = TOLERANCE,
 ) -> tuple[Reduced, NDArray, NDArray]:
-    """Posterior of one subject, all parameters, where the group's model is the prior of some.
+    """Posterior of a subject, all parameters (size,), where the group's model is the prior of some.
 
-    Parameters
-    ----------
-    mean, covariance, prior_mean, prior_covariance : array_like
-        Posterior and prior of all parameters, shapes (size,) and (size, size).
-    index : array_like of int
-        Those that the group's model is about.
-    expected, precision : array_like
-        Their prior mean and precision under the group's model: `subject_mean` and
-        `subject_precision` of `EmpiricalBayes`.
-    tolerance : float
-        As in `bayesdcm.compare.reduce_gaussian`.
-
-    Returns
-    -------
-    reduced : Reduced
-        Change of log-evidence, posterior mean and covariance.
-    prior_mean, prior_covariance : ndarray
-        The prior under the group's model, of all parameters.
+    Those at `index` have the prior mean and precision that `EmpiricalBayes` has as `subject_mean`
+    and `subject_precision`. Returned with mean and covariance of the prior of all.
     """
     full = tuple(np.asarray(a, float) for a in (mean, covariance, prior_mean, prior_covariance))
     index = np.asarray(index, int)

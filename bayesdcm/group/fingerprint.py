@@ -15,23 +15,9 @@ from bayesdcm import __version__
 
 
 def fingerprint(*values: Any) -> str:
-    """A text that differs where any array, option or structure differs.
+    """A text of 32 hexadecimal digits that differs where any array, option or structure differs.
 
-    Parameters
-    ----------
-    *values : object
-        Data, models, options: dataclasses, mappings, sequences, arrays, programs, plain values.
-
-    Returns
-    -------
-    str
-        Hexadecimal, of 32 digits. The version of the package is part of it.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> fingerprint(np.zeros(3)) == fingerprint(np.zeros(3)) != fingerprint(np.ones(3))
-    True
+    Of dataclasses, mappings, sequences, arrays, programs, plain values, and the package's version.
     """
     digest = hashlib.sha256(__version__.encode())
     for value in values:

@@ -23,26 +23,11 @@ CONNECTIONS = ("A", "B")
 class FirstLevel:
     """Gaussian posterior and prior of one subject, or of the effects of one group.
 
-    Parameters
-    ----------
-    name : object
-        Name of the subject.
-    labels : tuple of str
-        Labels of the entries.
-    names : mapping of str to list of int
-        Positions of entries by label, and by whatever else names some of them, such as a site.
-    fields : tuple of str
-        Site of each entry.
-    unit : ndarray
-        Entries over this are of order one, shape (size,).
-    mean, covariance, prior_mean, prior_covariance : ndarray
-        Shapes (size,) and (size, size).
-    log_evidence : float
-        Nats.
-    absent : callable
-        Value at which the entry at a position is off; raises where there is none.
-    source : Fit or GroupEffects
-        What it was taken from.
+    `names` has positions of entries by label, and by whatever else names some of them, such as a
+    site; `fields` the site of each entry. Entries over `unit` (size,) are of order one. Means are
+    (size,), covariances (size, size), `log_evidence` in nats. `absent(i)` is the value at which
+    entry i is off; it raises where there is none. `source` is the fit, or the effects, that this
+    is of.
     """
 
     name: Any
@@ -59,13 +44,7 @@ class FirstLevel:
     source: Any
 
     def places(self, labels: Iterable[str]) -> NDArray:
-        """Positions of labels, which must be there.
-
-        Parameters
-        ----------
-        labels : iterable of str
-            Labels.
-        """
+        """Positions of labels, which must be there."""
         positions = []
         for label in labels:
             if label not in self.names:
@@ -78,18 +57,7 @@ class FirstLevel:
 
 
 def names_of(labels: Sequence[str], fields: Sequence[str]) -> dict[str, list[int]]:
-    """Positions of entries by site and by label.
-
-    Parameters
-    ----------
-    labels, fields : sequence of str
-        Label and site of each entry.
-
-    Returns
-    -------
-    dict of str to list of int
-        Positions.
-    """
+    """Positions of entries by site (or field) and by label."""
     names: dict[str, list[int]] = {}
     for i, field in enumerate(fields):
         names.setdefault(field, []).append(i)
@@ -99,20 +67,7 @@ def names_of(labels: Sequence[str], fields: Sequence[str]) -> dict[str, list[int
 
 
 def of_fit(name: Any, fit: Any) -> FirstLevel:
-    """Posterior of a subject from its fit.
-
-    Parameters
-    ----------
-    name : object
-        Name of the subject.
-    fit : Fit
-        Made by variational Laplace.
-
-    Returns
-    -------
-    FirstLevel
-        Its moments.
-    """
+    """Posterior of a subject from its fit by variational Laplace."""
     if not isinstance(fit, Fit):
         raise TypeError(
             f"fits must hold fits, as bayesdcm.fit returns them, or effects of groups; that of "
@@ -145,18 +100,7 @@ def _absent(fit: Fit, labels: Sequence[str], i: int) -> float:
 
 
 def named_items(fits: Any) -> tuple[list[Any], list[Any]]:
-    """Names of subjects, and their fits.
-
-    Parameters
-    ----------
-    fits : mapping or sequence
-        Fits by name; or fits, with names as an attribute ``subjects`` or without.
-
-    Returns
-    -------
-    names, items : list
-        Names, numbers from 0 where there are none, and fits.
-    """
+    """Names of subjects, or numbers from 0 where there are none, and their fits."""
     if isinstance(fits, Mapping):
         names, items = list(fits), list(fits.values())
     elif isinstance(fits, Sequence) and not isinstance(fits, str):
@@ -181,17 +125,8 @@ def named_items(fits: Any) -> tuple[list[Any], list[Any]]:
 def select(first: Sequence[FirstLevel], parameters: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Labels of the parameters that a group's model is about, and the field of each.
 
-    Parameters
-    ----------
-    first : sequence of FirstLevel
-        Subjects.
-    parameters : str, sequence of str, or mapping
-        Sites and labels; a mapping has them by the name of a field.
-
-    Returns
-    -------
-    labels, fields : tuple of str
-        In the order of the first subject's flat vector.
+    Selected by sites and labels, which a mapping has by the name of a field; in the order of the
+    first subject's flat vector.
     """
     one = first[0]
     if isinstance(parameters, Mapping):

@@ -14,18 +14,7 @@ from bayesdcm.compare.reduction import with_interval
 
 
 def tidy(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """One row an effect, from tables of parameters and covariates.
-
-    Parameters
-    ----------
-    tables : mapping of DataFrame
-        By the name of the column that each becomes.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Covariate by covariate.
-    """
+    """One row an effect, covariate by covariate, from tables (parameters, covariates) by column."""
     first = next(iter(tables.values()))
     pairs = [(c, p) for c in first.columns for p in first.index]
     long = pd.DataFrame(pairs, columns=["covariate", "parameter"])
@@ -36,21 +25,11 @@ def tidy(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 @dataclass(frozen=True, eq=False)
 class GaussianEffects:
-    """Effects of covariates on parameters.
+    """Effects of covariates (the first is the group mean) on parameters.
 
-    Parameters
-    ----------
-    covariates : tuple of str
-        Names of covariates; the first is the group mean.
-    parameters : tuple of str
-        Labels of parameters.
-    log_evidence : float
-        Log-evidence of the group's model, nats.
-    centre : ndarray
-        Posterior means, shape (parameters, covariates).
-    spread : ndarray
-        Posterior covariance, (covariates x parameters, covariates x parameters), covariate by
-        covariate.
+    Posterior means `centre` (parameters, covariates) and covariance `spread` (covariates x
+    parameters, covariates x parameters), covariate by covariate; `log_evidence` of the group's
+    model, nats.
     """
 
     covariates: tuple[str, ...]

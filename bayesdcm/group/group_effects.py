@@ -46,19 +46,7 @@ CITATIONS: tuple[Citation, ...] = (
 
 
 class Settings(NamedTuple):
-    """How `peb` was called.
-
-    Attributes
-    ----------
-    between : str
-        "single", "fields" or "all".
-    alpha, beta : float
-        Ratios of variances.
-    max_iterations : int
-        Iterations at most.
-    stop : str
-        "optimum" or "spm".
-    """
+    """How `peb` was called."""
 
     between: str = "single"
     alpha: float = ALPHA
@@ -335,17 +323,7 @@ def _by_site(
 def of_group(name: Any, effects: GroupEffects) -> FirstLevel:
     """Effects of one group, as the first level of a model of several groups.
 
-    Parameters
-    ----------
-    name : object
-        Name of the group.
-    effects : GroupEffects
-        From `peb`.
-
-    Returns
-    -------
-    FirstLevel
-        Its entries run covariate by covariate and are labelled ``"covariate: parameter"``.
+    Entries run covariate by covariate and are labelled ``"covariate: parameter"``.
     """
     pairs = [(c, p) for c in effects.covariates for p in range(len(effects.parameters))]
     labels = tuple(f"{c}: {effects.parameters[p]}" for c, p in pairs)

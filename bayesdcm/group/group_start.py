@@ -29,14 +29,9 @@ LABELLINGS = 10
 
 
 class SubjectPriors(NamedTuple):
-    """Normal priors that subjects are inverted under, and where to start.
+    """Normal priors (subjects, size) that subjects are inverted under, and where to start.
 
-    Attributes
-    ----------
-    mean, sd : (subjects, size)
-        Of the flat vector; only sites with selected parameters take them.
-    start : (subjects, size)
-        Starting points.
+    Of the flat vector; only sites with selected parameters take them.
     """
 
     mean: NDArray
@@ -45,16 +40,9 @@ class SubjectPriors(NamedTuple):
 
 
 class SubjectPosteriors(NamedTuple):
-    """Gaussian posteriors of subjects.
+    """Gaussian posteriors of subjects, (subjects, size) and (subjects, size, size).
 
-    Attributes
-    ----------
-    mean : (subjects, size)
-        Over the flat vector.
-    covariance : (subjects, size, size)
-        Likewise.
-    free_energy : (subjects,)
-        In nats; -inf where the prediction is not finite.
+    Over the flat vector; free energies (subjects,) in nats, -inf where no prediction is finite.
     """
 
     mean: NDArray
@@ -62,13 +50,7 @@ class SubjectPosteriors(NamedTuple):
     free_energy: NDArray
 
     def best(self, other: SubjectPosteriors) -> SubjectPosteriors:
-        """Of each subject the one with more free energy.
-
-        Parameters
-        ----------
-        other : SubjectPosteriors
-            Under the same priors.
-        """
+        """Of each subject the one with more free energy, under the same priors."""
         better = other.free_energy > self.free_energy
 
         def chosen(present: NDArray, others: NDArray) -> NDArray:
@@ -85,18 +67,7 @@ def _centres(source: Any, sites: Layout, batch: Any) -> jax.Array:
 def prior_centres(
     source: Any, sites: Layout, batches: Sequence[Any], members: Sequence[NDArray[np.intp]]
 ) -> NDArray:
-    """Prior means of all subjects.
-
-    Parameters
-    ----------
-    source, sites, batches, members
-        As for `invert_subjects`.
-
-    Returns
-    -------
-    ndarray
-        Flat vectors, shape (subjects, size).
-    """
+    """Prior means (subjects, size) of all subjects; arguments as those of `invert_subjects`."""
     centres = [np.asarray(_centres(source, sites, batch)) for batch in batches]
     return np.concatenate(centres)[np.argsort(np.concatenate(members))]
 
@@ -112,25 +83,8 @@ def invert_subjects(
 ) -> SubjectPosteriors:
     """Gaussian posteriors of all subjects by variational Laplace, batch by batch.
 
-    Parameters
-    ----------
-    source : ModelSource
-        The subjects' model.
-    sites : Layout
-        Of its program.
-    names : tuple of str
-        Sites whose prior is replaced.
-    batches : sequence of pytree
-        Stacked data.
-    members : sequence of ndarray
-        Which subjects each batch holds.
-    priors : SubjectPriors
-        Priors and starting points.
-
-    Returns
-    -------
-    SubjectPosteriors
-        One a subject.
+    Batches are stacked data, `members` the subjects that each holds; `names` the sites whose prior
+    is replaced.
     """
     order = program_order(source, jax.tree.map(lambda leaf: leaf[0], batches[0]))
     order = [name for name in order if name in names]
@@ -222,21 +176,9 @@ def _definite(matrix: NDArray) -> NDArray:
 
 @single_threaded_linear_algebra()
 def find_start(model: Any, sites: Layout, prepared: Any) -> tuple[NDArray, NDArray]:
-    """Gaussian approximation of the group parameters' posterior, subjects integrated out.
+    """Mean (size,) and covariance (size, size) of the group parameters, subjects integrated out.
 
-    Parameters
-    ----------
-    model : Hierarchy
-        The hierarchy.
-    sites : Layout
-        Sites of its collapsed program.
-    prepared : PreparedGroup
-        Its data.
-
-    Returns
-    -------
-    tuple of ndarray
-        Mean (size,) and covariance (size, size), unconstrained.
+    Unconstrained, over `sites` of the collapsed program of the hierarchy.
     """
     centre = np.asarray(prior_centre(partial(model.collapsed, prepared), sites))
     starts = [centre]
@@ -255,23 +197,10 @@ def find_start(model: Any, sites: Layout, prepared: Any) -> tuple[NDArray, NDArr
 def under_group(
     model: Any, sites: Layout, prepared: Any, vector: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Prior mean and variance of subjects' selected parameters given the group, and their mean.
+    """Mean and variance of subjects' selected parameters given the group; mean given data as well.
 
-    Parameters
-    ----------
-    model : Hierarchy
-        The hierarchy.
-    sites : Layout
-        Sites of its collapsed program.
-    prepared : PreparedGroup
-        Its data.
-    vector : jax.Array
-        Group parameters, unconstrained.
-
-    Returns
-    -------
-    tuple of jax.Array
-        Each of shape (subjects, selected); the last given the data as well, approximately.
+    Each (subjects, selected), the last approximately. The vector holds group parameters,
+    unconstrained, over `sites` of the collapsed program.
     """
     values = evaluate(partial(model.collapsed, prepared), sites, vector).values
     return values["expected_mean"], values["expected_variance"], values["conditional_mean"]

@@ -26,13 +26,7 @@ from bayesdcm.infer.results import Fit
 
 @dataclass(frozen=True)
 class ProgramModel:
-    """A user's program as a model: its data are arrays that compiled code takes.
-
-    Parameters
-    ----------
-    program : callable
-        Called with one subject's data.
-    """
+    """A user's program as a model: its data are arrays that compiled code takes."""
 
     program: Callable[[Any], Any]
 
@@ -49,23 +43,11 @@ class ProgramModel:
         return f"program {getattr(self.program, '__name__', type(self.program).__name__)}"
 
     def sample(self, prepared: Any) -> Any:
-        """Run the program.
-
-        Parameters
-        ----------
-        prepared : pytree
-            One subject's data.
-        """
+        """Run the program on one subject's prepared data."""
         return self.program(prepared)
 
     def prepare(self, data: Any) -> Any:
-        """The data as JAX arrays.
-
-        Parameters
-        ----------
-        data : pytree
-            One subject's data.
-        """
+        """The data as JAX arrays."""
         for leaf in jax.tree.leaves(data):
             check_unnamed(
                 "data of a program",
@@ -75,13 +57,7 @@ class ProgramModel:
         return jax.tree.map(jnp.asarray, data)
 
     def labels(self, data: Any) -> dict[str, list[str]]:
-        """Labels of the entries of every sampled site.
-
-        Parameters
-        ----------
-        data : pytree
-            One subject's data.
-        """
+        """Labels of the entries of every sampled site."""
         prepared = self.prepare(data)
         sites = layout(lambda: self.program(prepared)).sites
         return {site.name: _plain_labels(site.name, site.constrained_shape) for site in sites}
@@ -91,30 +67,15 @@ class ProgramModel:
         return {}
 
     def coords(self, data: Any) -> dict[str, NDArray]:
-        """No coordinates.
-
-        Parameters
-        ----------
-        data : pytree
-            Not used.
-        """
+        """No coordinates."""
         del data
         return {}
 
 
 class Subject(NamedTuple):
-    """One subject of a group.
+    """One subject of a group: what the program takes, and names that results carry.
 
-    Attributes
-    ----------
-    name : str
-        Name.
-    prepared : pytree or None
-        What the model's program takes.
-    labels, coords : mapping
-        Names that results carry.
-    posterior : tuple of ndarray or None
-        Mean and covariance by variational Laplace, where it has been run.
+    The `posterior` is mean and covariance by variational Laplace, where it has been run.
     """
 
     name: str
@@ -125,29 +86,7 @@ class Subject(NamedTuple):
 
 
 def subjects_of(model: Any, data: Any, *, prepare: bool = True) -> list[Subject]:
-    """The subjects of a group.
-
-    Parameters
-    ----------
-    model : object
-        Model of one subject.
-    data : sequence or mapping
-        Data sets, or fits of the model by variational Laplace; a mapping's keys are names.
-    prepare : bool
-        Whether to prepare data for the program.
-
-    Returns
-    -------
-    list of Subject
-        In the order of the data.
-
-    Raises
-    ------
-    TypeError
-        If data are no collection.
-    ValueError
-        If there are fewer than two subjects, or a fit is of another model or kind.
-    """
+    """The subjects of a group, from data sets or fits, all with names in the order of the first."""
     # Said once, where data are prepared.
     data = aligned_datasets([model], _by_subject(data), warn=prepare)
     subjects = [
@@ -160,18 +99,7 @@ def subjects_of(model: Any, data: Any, *, prepare: bool = True) -> list[Subject]
 
 
 def data_sets(data: Any) -> dict[str, Any]:
-    """Data sets of the subjects, those of their fits where these were given.
-
-    Parameters
-    ----------
-    data : sequence or mapping
-        As for `subjects_of`.
-
-    Returns
-    -------
-    dict
-        By name.
-    """
+    """Data sets of the subjects by name, those of their fits where these were given."""
     return {
         name: item.problem.data if isinstance(item, Fit) else item
         for name, item in _by_subject(data).items()
@@ -221,20 +149,7 @@ def _check_labels(subjects: Sequence[Subject]) -> None:
 
 
 def data_model(model: Any, data: Any) -> Any:
-    """The model with priors of labelled entries in the places that names of a group give them.
-
-    Parameters
-    ----------
-    model : object
-        Model of one subject.
-    data : sequence or mapping
-        Data sets or fits of the subjects.
-
-    Returns
-    -------
-    object
-        The same model where it has no such priors.
-    """
+    """The model with priors of labelled entries in the places that names of a group give them."""
     items = data.values() if isinstance(data, Mapping) else data
     if not (hasattr(model, "for_data") and isinstance(items, Iterable)):
         return model
@@ -265,20 +180,7 @@ def _subject(model: Any, name: str, item: Any, prepare: bool, named: bool) -> Su
 
 
 def in_batches(prepared: Sequence[Any]) -> tuple[list[Any], list[NDArray[np.intp]]]:
-    """Stack what has arrays of equal shapes, time grids padded to one.
-
-    Parameters
-    ----------
-    prepared : sequence of pytree
-        By subject.
-
-    Returns
-    -------
-    batches : list of pytree
-        Stacked.
-    members : list of ndarray
-        Which subjects each holds.
-    """
+    """Stack what has arrays of equal shapes, time grids padded to one; and whom each stack has."""
     groups: dict[Any, list[int]] = {}
     for i, item in enumerate(prepared):
         groups.setdefault(shape_of(item), []).append(i)
@@ -287,23 +189,7 @@ def in_batches(prepared: Sequence[Any]) -> tuple[list[Any], list[NDArray[np.intp
 
 
 def design_table(design: Any) -> pd.DataFrame | None:
-    """A design before subjects are known, checked as far as that goes.
-
-    Parameters
-    ----------
-    design : DataFrame, mapping, array_like or None
-        Covariates, shape (subjects, covariates).
-
-    Returns
-    -------
-    pandas.DataFrame or None
-        Rows keep the names that a DataFrame gives them.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `checked_design` does.
-    """
+    """A design before subjects are known, checked as far as that goes; tables keep their names."""
     if design is None:
         return None
     if isinstance(design, Mapping):
@@ -321,44 +207,17 @@ def design_table(design: Any) -> pd.DataFrame | None:
 
 
 def is_chosen(label: str, parameters: Sequence[str]) -> bool:
-    """Whether a label is among the selected parameters, by itself or by its name.
-
-    Parameters
-    ----------
-    label : str
-        Such as ``"A[V5, V1]"``.
-    parameters : sequence of str
-        Labels and names.
-    """
+    """Whether a label such as ``"A[V5, V1]"`` is selected, by itself or by its name."""
     return label in parameters or label.partition("[")[0] in parameters
 
 
 def fields_of(labels: Sequence[str]) -> list[str]:
-    """Names without indices, each once.
-
-    Parameters
-    ----------
-    labels : sequence of str
-        Such as ``["A[V5, V1]", "A[V1, V5]"]``.
-    """
+    """Names without indices, each once."""
     return list(dict.fromkeys(label.partition("[")[0] for label in labels))
 
 
 def components_of(between: str, labels: Sequence[str]) -> NDArray[np.float64]:
-    """Which component of the between-subject precision each parameter has.
-
-    Parameters
-    ----------
-    between : {"single", "fields", "all"}
-        As in `Hierarchy`.
-    labels : sequence of str
-        Selected parameters.
-
-    Returns
-    -------
-    ndarray
-        Shape (selected, components), 0 or 1.
-    """
+    """Which component of the precision between subjects parameters have, (selected, components)."""
     if between == "single":
         return np.ones((len(labels), 1))
     if between == "all":
@@ -372,32 +231,10 @@ def components_of(between: str, labels: Sequence[str]) -> NDArray[np.float64]:
 def selected_prior(
     model: Any, parameters: Sequence[str], program: Program, sites: Layout, labels: Sequence[str]
 ) -> tuple[NDArray[np.intp], NDArray, NDArray]:
-    """Places of the selected parameters in the flat vector, and the model's prior of them.
+    """Places (selected,) of the selected parameters in the flat vector, and the model's prior.
 
-    Parameters
-    ----------
-    model : object
-        Model of one subject.
-    parameters : sequence of str
-        As in `Hierarchy`.
-    program : callable
-        The model's program.
-    sites : Layout
-        Its sites.
-    labels : sequence of str
-        Labels of the flat vector.
-
-    Returns
-    -------
-    places : ndarray
-        Shape (selected,).
-    mean, variance : ndarray
-        Of the whole flat vector, shape (size,); NaN where the prior is not normal and independent.
-
-    Raises
-    ------
-    ValueError
-        If a name is unknown, nothing is selected, or a prior is not normal and independent.
+    Mean and variance (size,) of the whole flat vector; NaN where the prior is not normal and
+    independent. Raises where that is selected, or nothing, or a name is unknown.
     """
     known = {prior.name for prior in getattr(model, "priors", ())} | set(labels)
     known |= {label.partition("[")[0] for label in labels}

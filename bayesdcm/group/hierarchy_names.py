@@ -14,10 +14,7 @@ from bayesdcm.group.hierarchy_inputs import fields_of, is_chosen, subjects_of
 
 
 class GroupNames:
-    """What results need of a hierarchy beside its program.
-
-    Subclasses give the arguments of `Hierarchy`.
-    """
+    """What results need of a hierarchy beside its program; subclasses give `Hierarchy`'s fields."""
 
     model: Any
     design: pd.DataFrame | None
@@ -30,23 +27,11 @@ class GroupNames:
     observed_site: ClassVar[None] = None
 
     def design_of(self, subjects: Sequence[Any]) -> NDArray[np.float64]:
-        """The design of subjects, shape (subjects, covariates).
-
-        Parameters
-        ----------
-        subjects : sequence of Subject
-            From `subjects_of`.
-        """
+        """The design of subjects, shape (subjects, covariates)."""
         return checked_design(self.design, [subject.name for subject in subjects]).to_numpy()
 
     def labels(self, data: Any) -> dict[str, list[str]]:
-        """Labels of the entries of every sampled site, such as ``mean A[V5, V1]``.
-
-        Parameters
-        ----------
-        data : sequence or mapping
-            The group.
-        """
+        """Labels of the entries of every sampled site, such as ``mean A[V5, V1]``."""
         coords = self.coords(data)
 
         def pairs(first: str, second: str) -> list[str]:
@@ -87,13 +72,7 @@ class GroupNames:
         }
 
     def coords(self, data: Any) -> dict[str, NDArray]:
-        """Coordinates of the axes: names of subjects, parameters, covariates, clusters.
-
-        Parameters
-        ----------
-        data : sequence or mapping
-            The group.
-        """
+        """Coordinates of the axes: names of subjects, parameters, covariates, clusters."""
         subjects = subjects_of(self.model, data, prepare=False)
         labels = [label for entries in subjects[0].labels.values() for label in entries]
         chosen = [label for label in labels if is_chosen(label, self.parameters)]
@@ -111,25 +90,11 @@ class GroupNames:
         return dict(subjects[0].coords) | {n: np.asarray(values) for n, values in axes.items()}
 
     def constants(self, data: Any) -> dict[str, NDArray]:
-        """Constants that results hold: the design.
-
-        Parameters
-        ----------
-        data : sequence or mapping
-            The group.
-        """
+        """Constants that results hold: the design."""
         return {"design": self.design_of(subjects_of(self.model, data, prepare=False))}
 
     def restore(self, values: NDArray, data: Any) -> NDArray:
-        """The values themselves: results hold no signal of a hierarchy.
-
-        Parameters
-        ----------
-        values : ndarray
-            Any array.
-        data : sequence or mapping
-            Not used.
-        """
+        """The values themselves: results hold no signal of a hierarchy."""
         del data
         return values
 

@@ -78,20 +78,7 @@ class PreparedGroup(NamedTuple):
 
 
 def subject_layout(model: Any, batch: Any) -> Layout:
-    """Sites of one subject's program.
-
-    Parameters
-    ----------
-    model : object
-        Model of one subject.
-    batch : pytree
-        Stacked data of subjects; shapes count.
-
-    Returns
-    -------
-    Layout
-        Sites, and their place in a subject's flat vector.
-    """
+    """Sites of one subject's program, from the shapes of a batch of subjects."""
     leaves, tree = jax.tree.flatten(batch)
     shapes = tuple((leaf.shape[1:], leaf.dtype) for leaf in leaves)
     return _cached_layout(ModelSource(model), shapes, tree)
@@ -100,22 +87,7 @@ def subject_layout(model: Any, batch: Any) -> Layout:
 def prepare_group(
     hierarchy: Any, data: Any, coordinates: SubjectGaussian | None = None
 ) -> PreparedGroup:
-    """What the program needs of a group.
-
-    Parameters
-    ----------
-    hierarchy : Hierarchy
-        The hierarchy.
-    data : sequence or mapping
-        The subjects.
-    coordinates : SubjectGaussian, optional
-        Where they are known.
-
-    Returns
-    -------
-    PreparedGroup
-        Arrays.
-    """
+    """What the program needs of a group: see `Hierarchy.prepare`."""
     model = hierarchy.model
     subjects = subjects_of(model, data)
     design = hierarchy.design_of(subjects)

@@ -1,10 +1,4 @@
-"""Covariates of subjects who were left out, predicted from their parameters.
-
-References
-----------
-.. [1] Friston et al. (2016), NeuroImage 128:413.
-       https://doi.org/10.1016/j.neuroimage.2015.11.015
-"""
+"""Covariates of subjects who were left out, predicted from their parameters."""
 
 from __future__ import annotations
 
@@ -44,13 +38,9 @@ WIDTH = 4.0
 class LeftOut(NamedTuple):
     """Estimates of a covariate of subjects who were left out.
 
-    Attributes
-    ----------
-    mean, variance : (subjects,)
-        Posterior of each subject's covariate, given the subject's data and all others' data and
-        covariates.
-    probability : (levels, subjects)
-        Posterior probability of the values that the covariate has in the group, increasing.
+    Posterior mean and variance (subjects,), given the subject's data and all others' data and
+    covariates; and the probability (levels, subjects) of the values that the covariate has in the
+    group, increasing.
     """
 
     mean: NDArray
@@ -71,32 +61,12 @@ def estimate_covariate(
     tolerance: float = TOLERANCE,
     stop: str = "optimum",
 ) -> tuple[float, float, float, float]:
-    """A covariate of one subject, from the subject's parameters and effects on a group.
+    """Mean and variance of a covariate of one subject, and those of the prior of the last run.
 
-    Parameters
-    ----------
-    mean, covariance, prior_mean, prior_covariance : ndarray
-        Posterior and prior of the subject's parameters, shapes (parameters,) and
-        (parameters, parameters).
-    effects : ndarray
-        Effects of the covariates on parameters, (parameters, covariates).
-    between : ndarray
-        Covariance of parameters between subjects, (parameters, parameters).
-    known : ndarray
-        Covariates of the subject, (covariates,), of order one; that to be estimated is ignored.
-    column : int
-        Which it is.
-    variance : float
-        Its prior variance.
-    tolerance : float
-        As in `bayesdcm.compare.reduce_gaussian`.
-    stop : {"optimum", "spm"}
-        As in `bayesdcm.group.empirical_bayes`.
-
-    Returns
-    -------
-    tuple of float
-        Mean and variance of the covariate, and those of the prior of the last run.
+    From the subject's posterior and prior, (parameters,) and (parameters, parameters), the effects
+    on the group (parameters, covariates), the covariance between subjects, and the subject's
+    covariates (covariates,), of order one, of which that at `column` is estimated with this prior
+    variance.
     """
     subjects = likelihoods(
         mean[None],
@@ -150,35 +120,9 @@ def left_out(
 ) -> LeftOut:
     """Estimate a covariate of every subject from all others, as SPM does.
 
-    Parameters
-    ----------
-    mean, covariance, prior_mean, prior_covariance, log_evidence, design
-        Of subjects, as `bayesdcm.group.empirical_bayes` takes them.
-    column : int
-        The covariate, in the design.
-    alpha, beta, tolerance : float
-        As there.
-    stop : {"optimum", "spm"}
-        As there. With ``"optimum"``, SPM's prior variances of covariates are in units of their
-        root mean square.
-
-    Returns
-    -------
-    LeftOut
-        Estimates, and probabilities of the values that there are.
-
-    References
-    ----------
-    .. [1] Friston et al. (2016), NeuroImage 128:413.
-           https://doi.org/10.1016/j.neuroimage.2015.11.015
-
-    Examples
-    --------
-    >>> age, one = np.array([-2.0, -1.0, 1.0, 2.0]), np.ones((4, 1, 1))
-    >>> means, design = 0.3 * age[:, None], np.stack([np.ones(4), age], axis=1)
-    >>> left = left_out(means, one / 100, np.zeros((4, 1)), one, np.zeros(4), design)
-    >>> (left.mean[:2] < -0.5).tolist(), (left.mean[2:] > 0.5).tolist()
-    ([True, True], [True, True])
+    Arguments are those of `bayesdcm.group.empirical_bayes`; the covariate is at `column` of the
+    design. With ``stop="optimum"``, SPM's prior variances of covariates are in units of their root
+    mean square. Friston et al. (2016), https://doi.org/10.1016/j.neuroimage.2015.11.015.
     """
     posterior = [np.asarray(a, float) for a in (mean, covariance, prior_mean, prior_covariance)]
     log_evidence, design = np.asarray(log_evidence, float), np.asarray(design, float)

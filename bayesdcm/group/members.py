@@ -26,25 +26,7 @@ class OfSubjects(tuple):
 
 
 def of_subjects(items: Iterable[Any], names: Sequence[Any]) -> tuple[Any, ...]:
-    """Items with the names of subjects; a plain tuple where these are only numbered from 0.
-
-    Parameters
-    ----------
-    items : iterable
-        One a subject.
-    names : sequence
-        Names in the same order.
-
-    Returns
-    -------
-    tuple
-        Of the items.
-
-    Examples
-    --------
-    >>> of_subjects("ab", ["ann", "ben"]).subjects
-    ['ann', 'ben']
-    """
+    """Items with the names of subjects; a plain tuple where these are only numbered from 0."""
     items, names = tuple(items), list(names)
     if names == list(range(len(items))):
         return items
@@ -54,30 +36,7 @@ def of_subjects(items: Iterable[Any], names: Sequence[Any]) -> tuple[Any, ...]:
 
 
 def name_datasets(datasets: Any) -> dict[str, Any]:
-    """Data sets by subject.
-
-    Parameters
-    ----------
-    datasets : mapping or sequence
-        Data sets, with names of subjects or numbered.
-
-    Returns
-    -------
-    dict
-        Names ``"1"``, ``"2"``, ... (with leading zeros) where none were given.
-
-    Raises
-    ------
-    TypeError
-        If it is neither, or a name is no text.
-    ValueError
-        If there is no data set.
-
-    Examples
-    --------
-    >>> list(name_datasets([None] * 10))[:2]
-    ['01', '02']
-    """
+    """Data sets by subject: ``"1"``, ``"2"``, ... (with leading zeros) where they have no names."""
     if isinstance(datasets, Mapping):
         by_subject = dict(datasets)
     elif isinstance(datasets, Sequence | np.ndarray) and not isinstance(datasets, str | bytes):
@@ -93,25 +52,7 @@ def name_datasets(datasets: Any) -> dict[str, Any]:
 
 
 def name_models(models: Any) -> dict[str, Any]:
-    """Models by name.
-
-    Parameters
-    ----------
-    models : model, program, or mapping
-        One model, or several with names.
-
-    Returns
-    -------
-    dict
-        The only model is named ``"model"``.
-
-    Raises
-    ------
-    TypeError
-        If several models come without names, or a name is no text.
-    ValueError
-        If there is no model.
-    """
+    """Models by name; the only one is ``"model"``."""
     if isinstance(models, list | tuple):
         raise TypeError(
             f"models must be one model, or a dict from names to models, got a "
@@ -127,19 +68,7 @@ def aligned_datasets(
 ) -> dict[str, Any]:
     """Data sets with everything in the order of the first, by name, as models count places.
 
-    Parameters
-    ----------
-    models : iterable of model
-        Channels must be the same in all where one of them holds modes or a lead field.
-    datasets : mapping
-        Data sets by subject.
-    warn : bool
-        Whether to say so where an order is changed.
-
-    Returns
-    -------
-    dict
-        As `bayesdcm.data.alignment.aligned` gives it, with its errors.
+    Channels must be the same in all where a model holds modes or a lead field.
     """
     by_channel = any(
         getattr(model, name, None) is not None
@@ -152,16 +81,8 @@ def aligned_datasets(
 def check_fits(fits: Mapping[Any, Fit]) -> None:
     """Raise where labels of fits agree, but what they stand for is ordered otherwise.
 
-    Parameters
-    ----------
-    fits : mapping
-        Fits by subject, each with or without its data.
-
-    Raises
-    ------
-    ValueError
-        If programs, whose parameters have numbers for labels, were fitted to data with names in
-        another order; or effects of evoked responses are of other conditions.
+    As for programs, whose parameters have numbers for labels, fitted to data with names in another
+    order; and for effects of evoked responses of other conditions.
     """
     problems = {name: fit.problem for name, fit in fits.items() if fit.is_bound}
     given = {}

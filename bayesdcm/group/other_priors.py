@@ -13,20 +13,7 @@ from bayesdcm.compare.reduction import JITTER, TOLERANCE, Reduced
 
 
 def inverse(matrix: NDArray, jitter: float | None = None) -> NDArray:
-    """Inverse with SPM's jitter, of one matrix or of a stack.
-
-    Parameters
-    ----------
-    matrix : ndarray
-        Shape (..., size, size).
-    jitter : float, optional
-        What is added to the diagonal; as ``spm_inv`` does when None.
-
-    Returns
-    -------
-    ndarray
-        Symmetric, same shape.
-    """
+    """Symmetric inverse of matrices (..., size, size) with a jitter, by default that of ``spm_inv``."""
     size = matrix.shape[-1]
     if jitter is None:
         norm = np.abs(matrix).sum(-1).max(-1)[..., None, None]
@@ -36,20 +23,7 @@ def inverse(matrix: NDArray, jitter: float | None = None) -> NDArray:
 
 
 def prior_basis(covariance: NDArray, tolerance: float = TOLERANCE) -> NDArray:
-    """Directions of a covariance that count, as unit vectors where it is diagonal.
-
-    Parameters
-    ----------
-    covariance : ndarray
-        Shape (size, size).
-    tolerance : float
-        Least squared variance that counts, relative to the mean square.
-
-    Returns
-    -------
-    ndarray
-        Orthonormal columns, shape (size, rank).
-    """
+    """Directions of a covariance that count, (size, rank), as unit vectors where it is diagonal."""
     if (covariance == np.diag(np.diagonal(covariance))).all():
         values, vectors = np.diagonal(covariance), np.eye(len(covariance))
     else:
@@ -67,26 +41,8 @@ def under_priors(
 ) -> Reduced:
     """Log-evidence and posterior under other priors, as `bayesdcm.compare.reduce_gaussian`.
 
-    Parameters
-    ----------
-    full : tuple of ndarray
-        Posterior mean (size,) and covariance (size, size), prior mean and covariance.
-    means, covariances : ndarray
-        The other priors, shapes (..., size) and (..., size, size).
-    tolerance : float
-        As there.
-
-    Returns
-    -------
-    Reduced
-        Arrays of leading shape (...).
-
-    Examples
-    --------
-    >>> one = np.eye(1)
-    >>> reduced = under_priors((np.zeros(1), one / 4, np.zeros(1), one), np.zeros(1), 0 * one)
-    >>> round(float(reduced.change), 3)
-    0.693
+    `full` has mean (size,) and covariance (size, size) of posterior and prior; the other priors,
+    and results, have leading axes (..., size) and (..., size, size).
     """
     basis = prior_basis(full[3], tolerance)
     q, p, r = full[0] @ basis, full[2] @ basis, means @ basis

@@ -1,9 +1,6 @@
 """The iterations of parametric empirical Bayes: variational Laplace on effects of a group.
 
-References
-----------
-.. [1] Friston et al. (2016), NeuroImage 128:413.
-       https://doi.org/10.1016/j.neuroimage.2015.11.015
+Friston et al. (2016), NeuroImage 128:413. https://doi.org/10.1016/j.neuroimage.2015.11.015
 """
 
 from __future__ import annotations
@@ -38,20 +35,12 @@ LARGE = 1_000_000
 class Subjects(NamedTuple):
     """Likelihoods of subjects, as far as the evidence of their models under other priors needs.
 
-    Attributes
-    ----------
-    directions : (subjects, parameters, rank)
-        Directions of each subject's prior, in columns; 0 where a subject has fewer.
-    counts : (subjects, rank)
-        Which of them there are.
-    precision : (subjects, rank, rank)
-        Precision that data add to a prior.
-    information : (subjects, rank)
-        Precision times mean of the posterior minus that of the prior.
-    constant : (subjects,)
-        What the log-evidence under another prior has in common with all others, nats.
-    design : (subjects, parameters, effects)
-        What effects add up to the prior mean of a subject.
+    Directions of each subject's prior, in columns (subjects, parameters, rank), of which those in
+    `counts` (subjects, rank) are there and others 0; `precision` (subjects, rank, rank) that data
+    add to a prior, and `information` (subjects, rank): precision times mean of the posterior minus
+    that of the prior. The log-evidence has a `constant` (subjects,) in common with that under
+    other priors, nats. The `design` (subjects, parameters, effects) adds effects up to prior
+    means.
     """
 
     directions: jax.Array
@@ -65,18 +54,10 @@ class Subjects(NamedTuple):
 class SecondLevel(NamedTuple):
     """Priors of effects and of the precision between subjects.
 
-    Attributes
-    ----------
-    mean : (effects,)
-        Prior mean of the effects.
-    precision : (effects, effects)
-        Their prior precision.
-    floor : (parameters, parameters)
-        Precision between subjects that there is at least.
-    components : (components, parameters, parameters)
-        What log-precisions scale and add to it.
-    origin : (effects,)
-        From where the complexity counts the distance of effects: their prior mean; 0 as in SPM.
+    Mean (effects,) and precision (effects, effects) of effects; the `floor` (parameters,
+    parameters) of the precision between subjects, and `components` (components, parameters,
+    parameters) that log-precisions scale and add. Complexity counts the distance of effects from
+    `origin` (effects,): their prior mean; 0 as in SPM.
     """
 
     mean: jax.Array
@@ -115,25 +96,12 @@ class _Assessment(NamedTuple):
 class Ascent(NamedTuple):
     """Where the iterations are.
 
-    Attributes
-    ----------
-    iteration : ()
-        Iterations run.
-    point : (effects, log-precisions)
-        After the last update.
-    log_step : ()
-        Regularisation of SPM's steps; log of the share of a Newton step.
-    best, change : ()
-        Best free energy or log-density, and how much the last better one gained (SPM), or what
-        the next step will.
-    accepted : tuple
-        Point of the best one, with its curvatures (SPM) or the step from there.
-    last : tuple
-        What was found at the last point evaluated (SPM), or at the best one.
-    done : ()
-        Whether there was nothing left to gain.
-    trace : (iterations,)
-        Free energies evaluated.
+    `point` is where the last update went, `log_step` the regularisation of SPM's steps or the log
+    of the share of a Newton step. `best` and `change`: the best free energy or log-density, and
+    how much the last better one gained (SPM) or the next step will. `accepted`: the best point
+    with its curvatures (SPM) or the step from there. `last`: what was found at the last point
+    evaluated (SPM) or the best one. `done`: whether nothing was left to gain. `trace`
+    (iterations,): free energies.
     """
 
     iteration: jax.Array
@@ -341,24 +309,10 @@ _ascend_small = jax.jit(
 def ascend(
     model: SecondLevel, subjects: Subjects, max_iterations: int, stop: str = "optimum"
 ) -> Ascent:
-    """Iterate in one compiled loop.
+    """Iterate in one compiled loop; the result has NumPy arrays.
 
-    Parameters
-    ----------
-    model : SecondLevel
-        Priors of the second level.
-    subjects : Subjects
-        Posteriors of the first.
-    max_iterations : int
-        Iterations at most.
-    stop : {"optimum", "spm"}
-        Where to end: at the most probable effects and log-precisions, by Newton steps; or where
-        SPM's steps end, once the free energy has fallen or stopped to change.
-
-    Returns
-    -------
-    Ascent
-        Where they ended, as NumPy arrays.
+    ``"optimum"``: to the most probable effects and log-precisions, by Newton steps. ``"spm"``: by
+    SPM's steps, until the free energy falls or stops to change.
     """
     n_subjects, rank = subjects.information.shape
     compiled = _ascend_large if n_subjects * rank**3 > LARGE else _ascend_small

@@ -43,15 +43,7 @@ class Memory(dict[Key, Fit]):
 
 
 class Store:
-    """A folder of fits.
-
-    Parameters
-    ----------
-    folder : path-like
-        Made if it does not exist.
-    models : sequence of str
-        Names of the models; with several, each has a folder of its own.
-    """
+    """A folder of fits, made if it does not exist; of several models, each has a folder in it."""
 
     def __init__(self, folder: str | Path, models: list[str]) -> None:
         self.folder = Path(folder)
@@ -77,19 +69,7 @@ class Store:
     ) -> Iterator[None]:
         """Make the folder, and keep other runs from writing to it; a run that is killed unlocks it.
 
-        Parameters
-        ----------
-        index : mapping
-            Subjects, models, method and options, as JSON has them.
-        fingerprints : mapping, optional
-            Of the fits that are to be there; those that are must have them.
-
-        Raises
-        ------
-        OSError
-            If the folder cannot be made.
-        ValueError
-            If another run is writing to it, or a fit that is there is of something else.
+        Writes the index (JSON); fits that are there must have the fingerprints.
         """
         for model in self.models:
             self.path((model, "any")).parent.mkdir(parents=True, exist_ok=True)
@@ -115,15 +95,7 @@ class Store:
             yield
 
     def write(self, key: Key, fit: Fit) -> None:
-        """Write a fit, whole or not at all, in place of a failure before.
-
-        Parameters
-        ----------
-        key : (str, str)
-            Its model and subject.
-        fit : Fit
-            Bound to its data.
-        """
+        """Write a fit, whole or not at all, in place of a failure before."""
         attributes = {"fingerprint": fit.status.get("fingerprint", "")}
         write_fit(self.path(key), fit, attributes, predictions=False)
         self.failure_path(key).unlink(missing_ok=True)
@@ -138,43 +110,12 @@ class Store:
         return json.loads(path.read_text())["reason"] if path.is_file() else None
 
     def read(self, key: Key, problem: Problem | None = None) -> Fit:
-        """Read a fit.
-
-        Parameters
-        ----------
-        key : (str, str)
-            Its model and subject.
-        problem : Problem, optional
-            What was fitted; the file itself holds models of this package.
-
-        Returns
-        -------
-        Fit
-            The fit.
-        """
+        """Read a fit; the file holds models of this package, other programs are in the problem."""
         return read_fit(self.path(key), problem)
 
 
 def read_index(folder: str | Path) -> dict[str, Any]:
-    """What a folder written by `fit_group` holds.
-
-    Parameters
-    ----------
-    folder : path-like
-        The folder.
-
-    Returns
-    -------
-    dict
-        ``subjects``, ``models``, ``method``, ...
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such folder, or nothing of a group in it.
-    ValueError
-        If it was written by another version.
-    """
+    """What a folder written by `fit_group` holds: ``subjects``, ``models``, ``method``, ..."""
     path = Path(folder) / INDEX
     if not path.is_file():
         raise FileNotFoundError(

@@ -36,19 +36,11 @@ from bayesdcm.infer.threads import map_rows
 class SubjectGaussian(NamedTuple):
     """What each subject's data say, as a Gaussian over its flat vector.
 
-    Attributes
-    ----------
-    information : (subjects, selected, selected)
-        Precision of the parameters that the group shares, all others integrated out, their own
-        prior left out.
-    weighted : (subjects, selected)
-        Information times mean.
-    slope : (subjects, others, selected)
-        Change of the others' mean with the selected.
-    offset : (subjects, others)
-        Mean of the others where the selected are 0.
-    spread : (subjects, others, others)
-        Upper triangular root of the others' covariance given the selected.
+    `information` (subjects, selected, selected): precision of the parameters that the group
+    shares, all others integrated out, their own prior left out; `weighted` (subjects, selected):
+    information times mean. Of the others given the selected: `slope` (subjects, others, selected)
+    and `offset` (subjects, others) of the mean, and `spread` (subjects, others, others), the upper
+    triangular root of the covariance.
     """
 
     information: jax.Array
@@ -67,19 +59,8 @@ def subject_gaussian(
 ) -> SubjectGaussian:
     """Take the prior of the selected parameters out of Gaussian posteriors of subjects.
 
-    Parameters
-    ----------
-    mean, covariance : ndarray
-        Posteriors over the flat vector, shapes (subjects, size) and (subjects, size, size).
-    selected : ndarray
-        Places of the selected parameters in the flat vector.
-    prior_mean, prior_variance : ndarray
-        Their independent normal prior, shapes (selected,) or (subjects, selected).
-
-    Returns
-    -------
-    SubjectGaussian
-        As NumPy arrays.
+    Posteriors over the flat vector, (subjects, size) and (subjects, size, size); places of the
+    selected (selected,), and their independent normal prior, (selected,) or (subjects, selected).
     """
     others = np.setdiff1d(np.arange(mean.shape[1]), selected)
     precision = np.linalg.inv(covariance)
@@ -106,14 +87,8 @@ def subject_gaussian(
 class GroupPrior(NamedTuple):
     """Prior of subjects' selected parameters: normal, or a mixture of normals.
 
-    Attributes
-    ----------
-    mean : (subjects, clusters, selected)
-        Means.
-    precision : (clusters, selected)
-        One over the between-subject variances.
-    log_weight : (clusters,)
-        Logarithms of the clusters' weights.
+    Means (subjects, clusters, selected), precisions between subjects (clusters, selected) and
+    logarithms of the clusters' weights (clusters,).
     """
 
     mean: jax.Array
@@ -140,16 +115,9 @@ class GroupPrior(NamedTuple):
 class Conditional(NamedTuple):
     """Selected parameters of subjects given the group and the Gaussian of their data.
 
-    Attributes
-    ----------
-    log_evidence : (subjects,)
-        Log-density of each subject's data under the group, up to a constant.
-    centre : (subjects, selected)
-        Means.
-    root : (subjects, selected, selected)
-        Triangular roots of covariances.
-    membership : (subjects, clusters)
-        Probabilities of clusters.
+    Log-density (subjects,) of each subject's data under the group, up to a constant; means
+    (subjects, selected), triangular roots of covariances (subjects, selected, selected) and
+    probabilities of clusters (subjects, clusters).
     """
 
     log_evidence: jax.Array
@@ -159,20 +127,7 @@ class Conditional(NamedTuple):
 
 
 def conditional(gaussian: SubjectGaussian, group: GroupPrior) -> Conditional:
-    """Combine what data say with the group's prior.
-
-    Parameters
-    ----------
-    gaussian : SubjectGaussian
-        Of the data.
-    group : GroupPrior
-        Given the group parameters.
-
-    Returns
-    -------
-    Conditional
-        Of a mixture, the moments of all its clusters together.
-    """
+    """Combine what data say with the group's prior; of a mixture, the moments of all clusters."""
     n_clusters = len(group.precision)
 
     def one(given: tuple) -> tuple:
@@ -212,14 +167,7 @@ def _of_subject(
 class SubjectReals(constraints.Constraint):
     """Real vectors that samplers see in coordinates of their own: a support.
 
-    Parameters
-    ----------
-    gaussian : SubjectGaussian
-        Of the data.
-    given : Conditional
-        The selected parameters given the group.
-    places : jax.Array
-        Where the selected, then the others, go in the flat vector: shape (size,).
+    The selected, then the others, go to `places` (size,) of the flat vector.
     """
 
     event_dim = 1
@@ -249,13 +197,7 @@ class SubjectReals(constraints.Constraint):
 
 
 class SubjectTransform(Transform):
-    """From nearly standard normal coordinates to subjects' flat vectors.
-
-    Parameters
-    ----------
-    support : SubjectReals
-        The support.
-    """
+    """From nearly standard normal coordinates to subjects' flat vectors."""
 
     domain = constraints.real_vector
 
@@ -312,16 +254,8 @@ biject_to.register(SubjectReals)(SubjectTransform)
 class SubjectParameters(dist.Distribution):
     """Flat vectors of all subjects: the group's prior on some entries, the model's on the rest.
 
-    Parameters
-    ----------
-    group : GroupPrior
-        Prior of the selected entries.
-    support : SubjectReals
-        The coordinates that samplers use.
-    rest : callable
-        Log prior density of the other entries, (subjects,), of flat vectors (subjects, size).
-    draw : callable
-        A draw of flat vectors from the model's own prior, (subjects, size), of a key.
+    `rest` is the log prior density (subjects,) of the other entries of flat vectors (subjects,
+    size); `draw` gives flat vectors from the model's own prior, of a key.
     """
 
     pytree_data_fields = ("group", "support_")
