@@ -29,6 +29,7 @@ from bayesdcm.compare.reduction import (
     reduce_within,
     reduced_directions,
 )
+from bayesdcm.data.validation import check_whole
 from bayesdcm.infer.problem import FREE
 from bayesdcm.infer.results import Fit
 
@@ -263,10 +264,7 @@ def search_labelled(
     From posterior and prior moments of parameters over their `unit` (size,): the result, a table
     of its models, best first, and the values of what the best one switches off.
     """
-    if isinstance(exhaustive, bool) or not isinstance(exhaustive, int | np.integer):
-        raise TypeError(f"exhaustive must be a whole number, got {exhaustive!r}")
-    if not 1 <= exhaustive <= MOST_EXHAUSTIVE:
-        raise ValueError(f"exhaustive must be from 1 to {MOST_EXHAUSTIVE}, got {exhaustive}")
+    check_whole("exhaustive", exhaustive, MOST_EXHAUSTIVE)
     absent = np.array([values.get(i, 0.0) for i in range(len(unit))]) / unit
     options = {"absent": absent, "exhaustive": int(exhaustive), "tolerance": 0.0}
     result = search_gaussian(*moments, sorted(values), **options)

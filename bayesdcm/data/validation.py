@@ -22,6 +22,7 @@ __all__ = [
     "check_order",
     "check_positive",
     "check_real_array",
+    "check_whole",
     "describe",
     "read_only",
     "some_names",
@@ -266,6 +267,15 @@ def check_positive(name: str, value: float, unit: str) -> float:
             f"Give {name} in {unit}."
         )
     return number
+
+
+def check_whole(name: str, value: Any, most: int | None = None) -> None:
+    """Raise an error unless an option is a whole number of at least 1, and at most `most`."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{name} must be a whole number, got {value!r}")
+    if value < 1 or (most is not None and value > most):
+        range_ = "at least 1" if most is None else f"from 1 to {most}"
+        raise ValueError(f"{name} must be {range_}, got {value}")
 
 
 def check_names(

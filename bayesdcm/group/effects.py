@@ -10,16 +10,23 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from bayesdcm.data.validation import check_whole
 from bayesdcm.group.design import checked_design
-from bayesdcm.group.empirical_bayes import ALPHA, BETA, MAX_ITERATIONS, STOPS, empirical_bayes
+from bayesdcm.group.empirical_bayes import (
+    ALPHA,
+    BETA,
+    BETWEEN,
+    MAX_ITERATIONS,
+    STOPS,
+    empirical_bayes,
+)
 from bayesdcm.group.first_level import CONNECTIONS, FirstLevel, named_items, of_fit, select
 from bayesdcm.group.group_effects import GroupEffects, Settings, of_group
 from bayesdcm.group.members import check_fits
+from bayesdcm.infer.method import one_of, positive_number
 from bayesdcm.infer.results import Fit
 
 logger = logging.getLogger("bayesdcm")
-
-BETWEEN = ("single", "fields", "all")
 
 
 def first_levels(names: Sequence[Any], items: Sequence[Any]) -> tuple[FirstLevel, ...]:
@@ -122,20 +129,13 @@ def peb(
 
 
 def _checked(between: Any, alpha: Any, beta: Any, max_iterations: Any, stop: Any) -> Settings:
-    for name, value, allowed in (("between", between, BETWEEN), ("stop", stop, STOPS)):
-        if value not in allowed:
-            raise ValueError(
-                f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}"
-            )
+    one_of(*BETWEEN)("between", between)
+    one_of(*STOPS)("stop", stop)
     for name, value in (("alpha", alpha), ("beta", beta)):
         if isinstance(value, bool) or not isinstance(value, int | float | np.number):
             raise TypeError(f"{name} must be a number, got {value!r}")
-        if not (np.isfinite(value) and value > 0):
-            raise ValueError(f"{name} must be a positive number, got {value!r}")
-    if isinstance(max_iterations, bool) or not isinstance(max_iterations, int | np.integer):
-        raise TypeError(f"max_iterations must be a whole number, got {max_iterations!r}")
-    if max_iterations < 1:
-        raise ValueError(f"max_iterations must be at least 1, got {max_iterations}")
+        positive_number(name, value)
+    check_whole("max_iterations", max_iterations)
     return Settings(between, float(alpha), float(beta), int(max_iterations), stop)
 
 
@@ -147,18 +147,15 @@ def stacked_levels(
     Mean, covariance, prior mean, prior covariance and log-evidence, subjects first; and what
     parameters were divided by (parameters,): `unit`, or else the first subject's.
     """
-    places = [one.places(labels) for one in first]
-    unit = first[0].unit[places[0]] if unit is None else unit
-    square = np.outer(unit, unit)
-    pairs = list(zip(first, places, strict=True))
-    arrays = (
-        np.stack([one.mean[index] / unit for one, index in pairs]),
-        np.stack([one.covariance[np.ix_(index, index)] / square for one, index in pairs]),
-        np.stack([one.prior_mean[index] / unit for one, index in pairs]),
-        np.stack([one.prior_covariance[np.ix_(index, index)] / square for one, index in pairs]),
-        np.array([one.log_evidence for one in first]),
-    )
-    return arrays, unit
+    unit = first[0].unit[first[0].places(labels)] if unit is None else unit
+    square, rows = np.outer(unit, unit), []
+    for one in first:
+        at = one.places(labels)
+        block = np.ix_(at, at)
+        posterior = one.mean[at] / unit, one.covariance[block] / square
+        prior = one.prior_mean[at] / unit, one.prior_covariance[block] / square
+        rows.append((*posterior, *prior, one.log_evidence))
+    return tuple(np.stack(parts) for parts in zip(*rows, strict=True)), unit
 
 
 def effects_of(
@@ -180,23 +177,19 @@ def effects_of(
         prior = arrays[2].mean(0), arrays[3].mean(0)
     else:
         prior = previous.group_prior[0] / unit, previous.group_prior[1] / square
+    options = settings._asdict()
     components = {
         "single": None,
-        "fields": [
-            [i for i, field in enumerate(fields) if field == name] for name in dict.fromkeys(fields)
-        ],
-        "all": [[i] for i in range(len(labels))],
-    }[settings.between]
+        "fields": [np.flatnonzero(np.array(fields) == name) for name in dict.fromkeys(fields)],
+        "all": np.arange(len(labels))[:, None],
+    }[options.pop("between")]
     result = empirical_bayes(
         *arrays,
         design.to_numpy(),
         components,
         group_prior=None if previous is None else prior,
-        alpha=settings.alpha,
-        beta=settings.beta,
         tolerance=0.0,
-        max_iterations=settings.max_iterations,
-        stop=settings.stop,
+        **options,
     )
     if not np.isfinite(result.log_evidence) or not np.isfinite(result.mean).all():
         raise ValueError(

@@ -20,6 +20,7 @@ from bayesdcm.compare.reduction import JITTER, TOLERANCE, Reduced
 from bayesdcm.group.design import covariate_sizes
 from bayesdcm.group.other_priors import inverse, prior_basis, under_priors
 from bayesdcm.group.second_level import SecondLevel, Subjects, ascend
+from bayesdcm.infer.method import one_of
 from bayesdcm.infer.threads import single_threaded_linear_algebra
 
 # Prior variance of effects over that of subjects' parameters, and the latter over the expected
@@ -27,8 +28,8 @@ from bayesdcm.infer.threads import single_threaded_linear_algebra
 ALPHA = 1.0
 BETA = 16.0
 MAX_ITERATIONS = 64
-# Where iterations end.
-STOPS = ("optimum", "spm")
+# What has a log-precision between subjects of its own, and where iterations end.
+BETWEEN, STOPS = ("single", "fields", "all"), ("optimum", "spm")
 # What posteriors of subjects gain of the precision of their prior, as in SPM.
 SHRINKAGE = 1 / 16
 # Least precision between subjects, relative to the expected one.
@@ -99,13 +100,11 @@ def likelihoods(
     """
     bases = [prior_basis(c, tolerance) for c in prior_covariance]
     rank = max(basis.shape[1] for basis in bases)
-    size = mean.shape[1]
     parts_of_subjects = []
-    for q, C, p, Cp, basis in zip(
-        mean, covariance, prior_mean, prior_covariance, bases, strict=True
-    ):
+    moments = zip(mean, covariance, prior_mean, prior_covariance, bases, strict=True)
+    for q, C, p, Cp, basis in moments:
         n = basis.shape[1]
-        directions, counts = np.zeros((size, rank)), np.arange(rank) < n
+        directions, counts = np.zeros((len(q), rank)), np.arange(rank) < n
         precision, information = np.zeros((rank, rank)), np.zeros(rank)
         directions[:, :n] = basis
         q, p = q @ basis, p @ basis
@@ -255,9 +254,8 @@ def empirical_bayes(
 
 
 def covariate_units(design: NDArray, stop: str) -> NDArray:
-    """Root mean square of each covariate, for results not to depend on its unit; 1 for SPM's steps."""
-    if stop not in STOPS:
-        raise ValueError(f"stop must be one of {', '.join(map(repr, STOPS))}, got {stop!r}")
+    """Root mean square of each covariate, for results not to depend on its unit; 1 in SPM."""
+    one_of(*STOPS)("stop", stop)
     return np.ones(design.shape[1]) if stop == "spm" else covariate_sizes(design)
 
 

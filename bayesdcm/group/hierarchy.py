@@ -19,6 +19,7 @@ import numpyro
 import numpyro.distributions as dist
 from numpy.typing import NDArray
 
+from bayesdcm.group.empirical_bayes import BETWEEN
 from bayesdcm.group.group_start import find_start
 from bayesdcm.group.hierarchy_inputs import ProgramModel, data_model, data_sets, design_table
 from bayesdcm.group.hierarchy_names import GroupNames
@@ -33,11 +34,9 @@ from bayesdcm.group.subject_coordinates import (
 )
 from bayesdcm.infer.density import Layout, evaluate, layout
 from bayesdcm.infer.evaluation import _prior_draw
+from bayesdcm.infer.method import one_of
 from bayesdcm.infer.problem import FREE, ModelSource
-from bayesdcm.infer.threads import map_rows
 
-BETWEEN = ("single", "fields", "all")
-BETWEEN_PRIORS = ("peb", "half_normal")
 # Standard deviation of log-precisions between subjects, as in SPM.
 LOG_PRECISION_SD = 0.25
 
@@ -123,12 +122,8 @@ class Hierarchy(GroupNames):
         parameters = tuple(parameters)
         if not parameters or not all(isinstance(name, str) for name in parameters):
             raise TypeError(f"parameters must be names, got {self.parameters!r}")
-        for name, allowed in (("between", BETWEEN), ("between_prior", BETWEEN_PRIORS)):
-            if getattr(self, name) not in allowed:
-                raise ValueError(
-                    f"{name} must be one of {', '.join(map(repr, allowed))}, "
-                    f"got {getattr(self, name)!r}"
-                )
+        one_of(*BETWEEN)("between", self.between)
+        one_of("peb", "half_normal")("between_prior", self.between_prior)
         whole = isinstance(self.clusters, int | np.integer) and not isinstance(self.clusters, bool)
         if self.clusters is not None and not (whole and self.clusters >= 2):
             raise ValueError(
@@ -138,12 +133,8 @@ class Hierarchy(GroupNames):
             raise ValueError(f"beta must be a positive number, got {self.beta!r}")
         design = design_table(self.design)
         covariates = ("mean",) if design is None else tuple(design.columns)
-        for name, value in (
-            ("model", model),
-            ("parameters", parameters),
-            ("design", design),
-            ("covariates", covariates),
-        ):
+        derived = {"model": model, "parameters": parameters, "design": design}
+        for name, value in (derived | {"covariates": covariates}).items():
             object.__setattr__(self, name, value)
 
     def __repr__(self) -> str:
@@ -184,9 +175,7 @@ class Hierarchy(GroupNames):
             Itself where the model has no such priors.
         """
         model = data_model(self.model, data)
-        if model is self.model:
-            return self
-        return replace(self, model=model)
+        return self if model is self.model else replace(self, model=model)
 
     # The program
 
@@ -263,13 +252,12 @@ class Hierarchy(GroupNames):
         given = conditional(prepared.gaussian, group)
         sites = subject_layout(self.model, prepared.batches[0])
         support = SubjectReals(prepared.gaussian, given, prepared.places)
-        n_selected = prepared.prior_mean.shape[0]
+        chosen = prepared.places[: prepared.prior_mean.shape[0]]
         ungrouped_prior = dist.Normal(prepared.prior_mean, jnp.sqrt(prepared.prior_variance))
 
         def rest(vectors: jax.Array) -> jax.Array:
-            selected = vectors[:, prepared.places[:n_selected]]
             prior = self._subjects(prepared, sites, vectors)[0]
-            return prior - ungrouped_prior.log_prob(selected).sum(-1)
+            return prior - ungrouped_prior.log_prob(vectors[:, chosen]).sum(-1)
 
         vectors = numpyro.sample(
             "subject_parameters",
@@ -279,10 +267,8 @@ class Hierarchy(GroupNames):
         for name, value in values.items():
             numpyro.deterministic(name, value)
         if self.clusters is not None:
-            selected = vectors[:, prepared.places[:n_selected]]
-            numpyro.deterministic(
-                "membership", jax.nn.softmax(group.log_densities(selected), axis=-1)
-            )
+            densities = group.log_densities(vectors[:, chosen])
+            numpyro.deterministic("membership", jax.nn.softmax(densities, axis=-1))
         numpyro.factor("subject_likelihood", likelihood)
 
     def _group(self, prepared: PreparedGroup) -> GroupPrior:
@@ -297,11 +283,8 @@ class Hierarchy(GroupNames):
             mean = (design @ effects)[:, None]
             log_weight = jnp.zeros(1)
         else:
-            shape = (n_clusters, sd.shape[1])
-            means = dist.Normal(
-                jnp.broadcast_to(centre[0], shape), jnp.broadcast_to(sd[0], shape)
-            ).to_event(2)
-            mean = design[:, :1, None] * numpyro.sample("cluster_means", means)
+            means = dist.Normal(*(jnp.tile(row, (n_clusters, 1)) for row in (centre[0], sd[0])))
+            mean = design[:, :1, None] * numpyro.sample("cluster_means", means.to_event(2))
             if design.shape[1] > 1:
                 effects = numpyro.sample("effects", dist.Normal(centre[1:], sd[1:]).to_event(2))
                 mean = mean + (design[:, 1:] @ effects)[:, None]
@@ -331,11 +314,7 @@ class Hierarchy(GroupNames):
             log_prior = density.log_prior + density.log_hyperprior
             return log_prior, density.log_likelihood, values
 
-        parts = [
-            map_rows(one, (batch, vectors[members]))
-            for batch, members in zip(prepared.batches, prepared.members, strict=True)
-        ]
-        return jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[prepared.order], *parts)
+        return prepared.map(one, vectors)
 
     def _draw(self, prepared: PreparedGroup, sites: Layout, key: jax.Array) -> jax.Array:
         """A draw of all subjects' flat vectors from the model's own prior."""
@@ -345,12 +324,7 @@ class Hierarchy(GroupNames):
             keys = jax.random.split(key, len(sites.sites))
             return _prior_draw(self._source.bind(subject), sites, keys)
 
-        keys = jax.random.split(key, len(prepared.design))
-        parts = [
-            map_rows(one, (batch, keys[members]))
-            for batch, members in zip(prepared.batches, prepared.members, strict=True)
-        ]
-        return jnp.concatenate(parts)[prepared.order]
+        return prepared.map(one, jax.random.split(key, len(prepared.design)))
 
     # Where samplers start
 

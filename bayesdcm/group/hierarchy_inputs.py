@@ -151,12 +151,9 @@ def _check_labels(subjects: Sequence[Subject]) -> None:
 def data_model(model: Any, data: Any) -> Any:
     """The model with priors of labelled entries in the places that names of a group give them."""
     items = data.values() if isinstance(data, Mapping) else data
-    if not (hasattr(model, "for_data") and isinstance(items, Iterable)):
+    first = next(iter(items), None) if isinstance(items, Iterable) else None
+    if first is None or not hasattr(model, "for_data"):
         return model
-    items = list(items)
-    if not items:
-        return model
-    first = items[0]
     if isinstance(first, Fit):
         coords = first.problem.coords
         axes = ("region", "input", "effect", "condition")
@@ -169,13 +166,13 @@ def _subject(model: Any, name: str, item: Any, prepare: bool, named: bool) -> Su
         labels, coords = (model.labels(item), model.coords(item)) if named else ({}, {})
         return Subject(name, model.prepare(item) if prepare else None, labels, coords, None)
     problem = item.problem
-    if item.posterior.gaussian is None:
+    posterior = item.posterior.gaussian
+    if posterior is None:
         raise ValueError(
             f"data: the fit of {name} must be made by method='laplace'; give the data set instead"
         )
     if getattr(problem.source, "model", None) != model:
         raise ValueError(f"data: the fit of {name} is of another model than the hierarchy's")
-    posterior = item.posterior.gaussian
     return Subject(name, problem.prepared, problem.labels, problem.coords, posterior)
 
 
@@ -198,11 +195,12 @@ def design_table(design: Any) -> pd.DataFrame | None:
     if isinstance(design, pd.DataFrame):
         table = checked_design(design, list(design.index))
         # Rows that were turned round keep their numbers, and then agree with no names.
-        plain = isinstance(design.index, pd.RangeIndex) and design.index.step > 0
-        return table.reset_index(drop=True) if plain else table
-    values = design.values() if isinstance(design, Mapping) else [design]
-    length = max((len(v) for v in map(np.asarray, values) if v.ndim), default=0)
-    table = checked_design(design, range(length))
+        if not (isinstance(design.index, pd.RangeIndex) and design.index.step > 0):
+            return table
+    else:
+        values = design.values() if isinstance(design, Mapping) else [design]
+        length = max((len(v) for v in map(np.asarray, values) if v.ndim), default=0)
+        table = checked_design(design, range(length))
     return table.reset_index(drop=True)
 
 
@@ -218,14 +216,12 @@ def fields_of(labels: Sequence[str]) -> list[str]:
 
 def components_of(between: str, labels: Sequence[str]) -> NDArray[np.float64]:
     """Which component of the precision between subjects parameters have, (selected, components)."""
-    if between == "single":
-        return np.ones((len(labels), 1))
-    if between == "all":
-        return np.eye(len(labels))
-    fields = fields_of(labels)
-    return np.array(
-        [[label.partition("[")[0] == name for name in fields] for label in labels], float
-    )
+    fields = np.array([label.partition("[")[0] for label in labels])
+    return {
+        "single": np.ones((len(labels), 1)),
+        "fields": (fields[:, None] == fields_of(labels)).astype(float),
+        "all": np.eye(len(labels)),
+    }[between]
 
 
 def selected_prior(
@@ -250,17 +246,14 @@ def selected_prior(
     with numpyro.handlers.block():
         trace = numpyro.handlers.trace(seeded).get_trace()
     mean, variance = np.full(sites.size, np.nan), np.full(sites.size, np.nan)
-    start = 0
     for site in sites.sites:
-        stop = start + site.size
-        fn = trace[site.name]["fn"]
-        base = fn
+        prior = base = trace[site.name]["fn"]
         while hasattr(base, "base_dist"):
             base = base.base_dist
         if site.gaussian and isinstance(base, dist.Normal):
-            mean[start:stop] = np.ravel(np.broadcast_to(fn.mean, site.shape))
-            variance[start:stop] = np.ravel(np.broadcast_to(fn.variance, site.shape))
-        start = stop
+            places = sites.places[site.name]
+            mean[places] = np.ravel(np.broadcast_to(prior.mean, site.shape))
+            variance[places] = np.ravel(np.broadcast_to(prior.variance, site.shape))
     for i in chosen:
         if np.isnan(mean[i]):
             raise ValueError(

@@ -23,20 +23,14 @@ from bayesdcm.group.hierarchy_inputs import components_of, in_batches, selected_
 from bayesdcm.group.subject_coordinates import SubjectGaussian, subject_gaussian
 from bayesdcm.infer.density import Layout, layout
 from bayesdcm.infer.problem import ModelSource, _cached_layout
+from bayesdcm.infer.threads import map_rows
 
-OWN_SITES = (
-    "effects",
-    "cluster_means",
-    "weights",
-    "between_log_precision",
-    "between_ratio",
-    "between_sd",
-    "membership",
-    "subject_parameters",
-    "subject_likelihood",
+# Sites of the hierarchy itself.
+GROUP_SITES = (
+    *("effects", "cluster_means", "weights", "membership"),
+    *("between_log_precision", "between_ratio", "between_sd"),
+    *("subject_parameters", "subject_likelihood"),
 )
-
-
 # Passes at most over subjects that find a better optimum once the group is known, and by how much
 # (nats).
 PASSES = 4
@@ -75,6 +69,14 @@ class PreparedGroup(NamedTuple):
     prior_variance: jax.Array
     component: jax.Array
     gaussian: SubjectGaussian
+
+    def map(self, function: Callable[[tuple], Any], rows: jax.Array) -> Any:
+        """`function` of the data and the row of every subject; results have subjects first."""
+        parts = [
+            map_rows(function, (batch, rows[members]))
+            for batch, members in zip(self.batches, self.members, strict=True)
+        ]
+        return jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[self.order], *parts)
 
 
 def subject_layout(model: Any, batch: Any) -> Layout:
@@ -118,11 +120,12 @@ def prepare_group(
         np.tile(np.sqrt(variance), count),
         prior_centres(source, sites, batches, members),
     )
-    invert = partial(invert_subjects, source, sites, _names_of(sites, selected), batches, members)
+    names = tuple(name for name, at in sites.places.items() if np.isin(at, selected).any())
+    invert = partial(invert_subjects, source, sites, names, batches, members)
+    starts = priors
     if all(subject.posterior is not None for subject in subjects):
-        posterior = invert(priors._replace(start=np.stack([s.posterior[0] for s in subjects])))
-    else:
-        posterior = invert(priors)
+        starts = priors._replace(start=np.stack([s.posterior[0] for s in subjects]))
+    posterior = invert(starts)
     for subject, energy in zip(subjects, posterior.free_energy, strict=True):
         if not np.isfinite(energy):
             raise ValueError(
@@ -141,7 +144,7 @@ def prepare_group(
 
 
 def _check_sites(sites: Layout) -> None:
-    taken = [site.name for site in sites.sites if site.name in OWN_SITES]
+    taken = [site.name for site in sites.sites if site.name in GROUP_SITES]
     if taken:
         raise ValueError(
             f"the program's site {taken[0]!r} has a name that the hierarchy needs; rename it"
@@ -151,12 +154,6 @@ def _check_sites(sites: Layout) -> None:
             f"a hierarchy needs Gaussian observations, but {sites.foreign[0]!r} is observed with "
             "another distribution; use bayesdcm.observe.gaussian"
         )
-
-
-def _names_of(sites: Layout, places: NDArray[np.intp]) -> tuple[str, ...]:
-    """Names of the sites that hold these places of the flat vector."""
-    owner = np.repeat(np.arange(len(sites.sites)), [site.size for site in sites.sites])
-    return tuple(sites.sites[i].name for i in np.unique(owner[places]))
 
 
 def _searched(
@@ -199,9 +196,8 @@ def _refined(
     """
     sites = layout(partial(hierarchy.collapsed, prepared))
     vector, _ = find_start(hierarchy, sites, prepared)
-    expected, variance, centre = map(
-        np.asarray, under_group(hierarchy, sites, prepared, jnp.asarray(vector))
-    )
+    given_group = under_group(hierarchy, sites, prepared, jnp.asarray(vector))
+    expected, variance, centre = map(np.asarray, given_group)
     selected, others = np.split(np.asarray(prepared.places), [expected.shape[1]])
     mean, sd = priors.mean.copy(), priors.sd.copy()
     mean[:, selected], sd[:, selected] = expected, np.sqrt(variance)

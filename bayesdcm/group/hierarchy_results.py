@@ -63,26 +63,10 @@ def compare_with_peb(fit: Fit, effects: Any) -> pd.DataFrame:
     if "covariate" not in table:
         table = table.reset_index()
     summary = fit.summary()
-    rows, left = [], []
-    for row in table.to_dict("records"):
-        label = f"{row['covariate']} {row['parameter']}"
-        if label not in summary.index:
-            left.append(label)
-            continue
-        mean, sd = summary.loc[label, "mean"], summary.loc[label, "sd"]
-        rows.append(
-            {
-                "covariate": row["covariate"],
-                "parameter": row["parameter"],
-                "peb_mean": row["mean"],
-                "peb_sd": row["sd"],
-                "mean": mean,
-                "sd": sd,
-                "shift": (mean - row["mean"]) / row["sd"],
-                "ratio": sd / row["sd"],
-            }
-        )
-    if not rows:
+    labels = table["covariate"] + " " + table["parameter"]
+    common = labels.isin(summary.index)
+    left = list(labels[~common])
+    if not common.any():
         raise ValueError(
             "fit and effects have no group effect in common; give both the same design (names of "
             "covariates count) and parameters"
@@ -92,7 +76,12 @@ def compare_with_peb(fit: Fit, effects: Any) -> pd.DataFrame:
             f"{len(left)} of {len(table)} effects are not in the hierarchy and left out: "
             f"{some_names(left)}"
         )
-    return pd.DataFrame(rows).set_index(["covariate", "parameter"])
+    both = table[common].set_index(["covariate", "parameter"])[["mean", "sd"]].add_prefix("peb_")
+    for column in ("mean", "sd"):
+        both[column] = summary.loc[labels[common], column].to_numpy()
+    both["shift"] = (both["mean"] - both["peb_mean"]) / both["peb_sd"]
+    both["ratio"] = both["sd"] / both["peb_sd"]
+    return both
 
 
 def relabel(fit: Fit) -> xr.Dataset:

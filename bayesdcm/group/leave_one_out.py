@@ -26,6 +26,7 @@ from bayesdcm.group.empirical_bayes import (
 from bayesdcm.group.first_level import CONNECTIONS, named_items, select
 from bayesdcm.group.other_priors import inverse
 from bayesdcm.group.second_level import SecondLevel, ascend
+from bayesdcm.infer.method import one_of
 from bayesdcm.infer.results import Fit
 from bayesdcm.infer.threads import single_threaded_linear_algebra
 
@@ -228,10 +229,7 @@ def _column(table: pd.DataFrame, covariate: str | None) -> int:
         )
     if covariate is None:
         covariate = names[1]
-    if covariate not in names[1:]:
-        raise ValueError(
-            f"covariate must be one of {', '.join(map(repr, names[1:]))}, got {covariate!r}"
-        )
+    one_of(*names[1:])("covariate", covariate)
     values = table.to_numpy()
     if len(values) < 4:
         raise ValueError(f"fits must hold four subjects or more, got {len(values)}")

@@ -15,7 +15,7 @@ from bayesdcm.group.store import Key, Memory, Store
 from bayesdcm.infer.batches import Task, attempt
 from bayesdcm.infer.fitting import check_call, chosen_method
 from bayesdcm.infer.many import SIDE_BY_SIDE, fit_many
-from bayesdcm.infer.method import Method
+from bayesdcm.infer.method import Method, one_of
 from bayesdcm.infer.problem import make_problem
 from bayesdcm.infer.threads import single_threaded_linear_algebra
 
@@ -92,11 +92,7 @@ def fit_group(
     [1.99, 3.98]
     """
     check_call(seed, progress)
-    if side_by_side not in SIDE_BY_SIDE:
-        raise ValueError(
-            f"side_by_side must be one of {', '.join(map(repr, SIDE_BY_SIDE))}, "
-            f"got {side_by_side!r}"
-        )
+    one_of(*SIDE_BY_SIDE)("side_by_side", side_by_side)
     if client is not None and not hasattr(client, "submit"):
         raise TypeError(f"client must be a dask.distributed.Client, got {type(client).__name__}")
     named = name_models(models)

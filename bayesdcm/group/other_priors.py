@@ -13,7 +13,7 @@ from bayesdcm.compare.reduction import JITTER, TOLERANCE, Reduced
 
 
 def inverse(matrix: NDArray, jitter: float | None = None) -> NDArray:
-    """Symmetric inverse of matrices (..., size, size) with a jitter, by default that of ``spm_inv``."""
+    """Symmetric inverse of matrices (..., size, size) with a jitter, by default ``spm_inv``'s."""
     size = matrix.shape[-1]
     if jitter is None:
         norm = np.abs(matrix).sum(-1).max(-1)[..., None, None]

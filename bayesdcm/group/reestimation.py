@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from bayesdcm.data.validation import check_whole
 from bayesdcm.group.effects import effects_of
 from bayesdcm.group.first_level import FirstLevel, of_fit
 from bayesdcm.group.group_effects import GroupEffects
@@ -106,10 +107,7 @@ def reestimate(
             f"effects must be effects of a group, from bayesdcm.group.peb, got "
             f"{type(effects).__name__}"
         )
-    if isinstance(iterations, bool) or not isinstance(iterations, int | np.integer):
-        raise TypeError(f"iterations must be a whole number, got {iterations!r}")
-    if iterations < 1:
-        raise ValueError(f"iterations must be at least 1, got {iterations}")
+    check_whole("iterations", iterations)
     check_call(seed, progress)
     for one in effects.first:
         if not isinstance(one.source, Fit):
@@ -122,10 +120,8 @@ def reestimate(
         for outcome in posteriors.values():
             if isinstance(outcome, Exception):
                 raise outcome
-        fits = of_subjects(
-            (fit_of(task, posteriors[i]) for i, task in enumerate(tasks)),
-            [one.name for one in effects.first],
-        )
+        refitted = (fit_of(task, posteriors[i]) for i, task in enumerate(tasks))
+        fits = of_subjects(refitted, [one.name for one in effects.first])
         first = [
             replace(of_fit(one.name, fit), absent=one.absent)
             for one, fit in zip(effects.first, fits, strict=True)
@@ -162,13 +158,11 @@ def _changed_sites(
     """Sites of the parameters that the group's model is about, and all that they correlate with."""
     sd = np.sqrt(np.diagonal(covariance))
     linked = np.abs(covariance) > INDEPENDENT * np.outer(sd, sd)
-    owner = np.repeat(
-        np.arange(len(problem.sites.sites)), [site.size for site in problem.sites.sites]
-    )
-    reached = {int(k) for k in owner[one.places(labels)]}
+    sites, inside = problem.sites.places, np.isin(np.arange(len(sd)), one.places(labels))
     while True:
-        inside = np.isin(owner, list(reached))
-        more = {int(k) for k in owner[linked[inside].any(0)]} - reached
-        if not more:
-            return [problem.sites.sites[k].name for k in sorted(reached)]
-        reached |= more
+        reached = [name for name, places in sites.items() if inside[places].any()]
+        inside[np.concatenate([sites[name] for name in reached])] = True
+        more = linked[inside].any(0) & ~inside
+        if not more.any():
+            return reached
+        inside |= more
