@@ -14,31 +14,9 @@ def read_design(
 ) -> tuple[Any, list[str]]:
     """Covariates of a group, the group mean first, and sentences on what was done to them.
 
-    Parameters
-    ----------
-    path : path-like
-        Names of subjects in the first column, covariates in the others, names in the first line.
-    subjects : sequence of str
-        Names of the subjects; exactly these must be in the file.
-    covariates : sequence of str
-        Columns to take; all when there are none.
-    centre : bool
-        Whether to subtract the mean of each covariate.
-
-    Returns
-    -------
-    design : pandas.DataFrame
-        Shape (subjects, 1 + covariates), in the order of the subjects.
-    notes : list of str
-        Sentences.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If it is not such a table, its subjects are others, or a covariate is unknown or not
-        numeric.
+    The file has names of subjects, exactly these, in the first column, covariates (all, if none
+    are chosen) in the others, and names in the first line. The table has subjects in rows, in the
+    order of `subjects`.
     """
     table = _read(path)
     _check_subjects(path, list(table.index), list(subjects))

@@ -21,41 +21,10 @@ def aligned(
     """Data sets with regions, inputs, channels, conditions and effects in the order of the first.
 
     A model's switches and parameters stand for places along these axes, which must be the same
-    thing in everybody. What is neither a run nor evoked responses is handed through.
-
-    Parameters
-    ----------
-    datasets : mapping
-        Data sets by name.
-    same_channels : bool
-        Whether channels must be the same also where every data set has a head model, which tells
-        what each of its channels sees.
-    warn : bool
-        Whether to say so where an order is changed.
-
-    Returns
-    -------
-    dict
-        Data sets by name; those that are in order are the same objects.
-
-    Raises
-    ------
-    ValueError
-        If names are not the same as those of the first data set, or designs of evoked responses
-        agree by position and not by the names of conditions.
-
-    Warns
-    -----
-    UserWarning
-        Once, with counts and names, if data sets have been put in another order.
-
-    Examples
-    --------
-    >>> from bayesdcm.data import BoldDesign
-    >>> ann = BoldDesign(2, 1.0, [[0, 1], [2, 3]], 1.0, ["V1"], ["face", "house"])
-    >>> ben = ann.reordered(input_names=["house", "face"])
-    >>> aligned({"ann": ann, "ben": ben}, warn=False)["ben"].input_names
-    ('face', 'house')
+    thing in everybody: other names raise `ValueError`. Data sets that are in order, and what is
+    neither a run nor evoked responses, are handed through; others are named in one warning.
+    Channels may differ where every data set has a head model, which tells what each of its
+    channels sees, unless they must be the same.
     """
     by_name = dict(datasets)
     moved: dict[str, list[str]] = {}
@@ -122,23 +91,9 @@ def _in_order(
 def check_rows(designs: Mapping[Any, tuple[Sequence[str], Sequence[str], ArrayLike]]) -> None:
     """Raise where designs agree by the position of conditions and not by their names.
 
-    Effects of one name would be differences of other conditions then.
-
-    Parameters
-    ----------
-    designs : mapping
-        By data set names of conditions, names of effects, and the design, shape (conditions,
-        effects). Each is compared with the last.
-
-    Raises
-    ------
-    ValueError
-        If both have the same conditions in another order, but the same rows.
-
-    Examples
-    --------
-    >>> check_rows({"ben": (["b", "a"], ["change"], [[1], [0]]), "ann": ("ab", ["change"], [[0], [1]])})
-    """  # noqa: E501
+    Effects of one name would be differences of other conditions then. Holds by data set the names
+    of conditions and of effects, and the design, (conditions, effects); the last is the reference.
+    """
     if not designs:
         return
     *others, first = designs

@@ -37,63 +37,18 @@ def inputs_from_events(
     input_names: Sequence[str] | None = None,
     input_dt: float | None = None,
 ) -> tuple[NDArray[np.float64], tuple[str, ...], float]:
-    r"""Return inputs sampled in microtime, their names and their bin width.
+    """Inputs sampled in microtime, (bins, inputs), their names, and their bin width in s.
 
     An event of duration :math:`d > 0` adds its modulation to the bins from ``round(onset / dt)`` up
-    to, not including, ``round((onset + d) / dt)``, and to at least one bin. An event of duration 0
-    is a stick of unit area times its modulation: it adds ``modulation / dt`` to one bin, which is
-    how SPM codes events without duration. Overlapping events of one type add. (SPM itself
-    makes every block one bin longer than its duration.)
+    to, not including, ``round((onset + d) / dt)``, and to at least one bin. One of duration 0 is a
+    stick of unit area times its modulation: it adds ``modulation / dt`` to one bin, which is how
+    SPM codes events without duration. (SPM itself makes every block one bin longer than its
+    duration.) The default bin is SPM's, ``repetition_time / 16``.
 
-    Parameters
-    ----------
-    events : pandas.DataFrame or mapping of columns
-        Columns ``onset`` and ``duration`` (s, from the onset of the first scan), and optionally
-        ``trial_type`` (str; without it all events form one input called "event") and
-        ``modulation`` (height of the event, 1 where the column is absent; used as given, not
-        centred). An ``events.tsv`` of BIDS goes in as it is: the other columns that BIDS defines,
-        such as ``response_time``, do not matter, and may hold n/a; those it does not define are
-        left out with a warning, or refused where there is no ``trial_type`` or one looks like a
-        misspelt column.
-    n_scans : int
-        Number of scans of the run.
-    repetition_time : float
-        Time from scan to scan, in s.
-    input_names : sequence of str, optional
-        The inputs' order; must name exactly the types of event in the table. By default the order
-        in which the types first appear.
-    input_dt : float, optional
-        Bin width in s; by default ``repetition_time / 16``, SPM's default microtime resolution.
-
-    Returns
-    -------
-    inputs : ndarray of float64, shape (microtime bins, inputs)
-        The inputs over the whole run.
-    names : tuple of str
-        The inputs' names.
-    dt : float
-        Bin width, in s.
-
-    Raises
-    ------
-    TypeError
-        If `events` is not a table, or a column holds the wrong kind of values.
-    ValueError
-        If a column is missing, unknown or of the wrong length, a value is missing, a duration is
-        negative, an event lies outside the run or ends after it, or the names do not match.
-
-    Warns
-    -----
-    UserWarning
-        If columns are left out that BIDS does not define.
-
-    Examples
-    --------
-    >>> table = {"onset": [0.0, 4.0], "duration": [2.0, 0.0], "trial_type": ["face", "house"]}
-    >>> inputs, names, dt = inputs_from_events(table, 4, 2.0, input_dt=1.0)
-    >>> names, inputs.T.tolist()
-    (('face', 'house'), [[1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0]])
-    """  # noqa: E501
+    Of an ``events.tsv`` of BIDS, other columns that BIDS defines do not matter, and may hold n/a;
+    those it does not define are left out with a warning, or refused where there is no
+    ``trial_type`` or one looks like a misspelt column.
+    """
     dt = (
         repetition_time / 16
         if input_dt is None

@@ -37,25 +37,7 @@ _DERIVATION = re.compile(r"^(?:EEG\s)?[A-Za-z]+\d*[zZ]?-([A-Za-z]+\d*[zZ]?)$")
 
 
 def check_responses(evokeds: Sequence[Any]) -> None:
-    """Raise an error where these are no averaged responses, and warn where they are differences.
-
-    Parameters
-    ----------
-    evokeds : sequence
-        To be of mne.Evoked.
-
-    Raises
-    ------
-    TypeError
-        If one is of another class.
-    ValueError
-        If one holds no average, but say a standard error.
-
-    Warns
-    -----
-    UserWarning
-        If one is a difference of conditions by its comment.
-    """
+    """Raise where these are no averaged responses, and warn where they are differences."""
     for position, evoked in enumerate(evokeds):
         if not isinstance(evoked, mne.Evoked):
             raise TypeError(
@@ -79,13 +61,7 @@ def check_responses(evokeds: Sequence[Any]) -> None:
 
 
 def advice_for(value: object) -> str:
-    """How to come from another object of MNE-Python to averaged responses.
-
-    Examples
-    --------
-    >>> advice_for([])
-    "Average epochs first: epochs['standard'].average()."
-    """
+    """How to come from another object of MNE-Python to averaged responses."""
     if "SourceEstimate" in type(value).__name__:
         return (
             "Time courses of labels have a door of their own: EvokedData.from_label_time_courses("
@@ -97,18 +73,7 @@ def advice_for(value: object) -> str:
 
 
 def check_agreement(evokeds: Sequence[mne.Evoked]) -> None:
-    """Raise an error where responses are not of the same channels and times.
-
-    Parameters
-    ----------
-    evokeds : sequence of mne.Evoked
-        One a condition.
-
-    Raises
-    ------
-    ValueError
-        If they differ.
-    """
+    """Raise `ValueError` where responses are not of the same channels and times."""
     first = evokeds[0]
     for position, evoked in enumerate(evokeds[1:], start=1):
         if evoked.ch_names != first.ch_names:
@@ -131,20 +96,8 @@ def check_agreement(evokeds: Sequence[mne.Evoked]) -> None:
 def used_channels(info: mne.Info, picks: Any) -> list[str]:
     """Names of the good channels that picks ask for, with all electrodes where one is asked for.
 
-    The average reference is over all good electrodes. Picks that are none are judged elsewhere:
-    then all good channels are named.
-
-    Parameters
-    ----------
-    info : mne.Info
-        Measurement info of the responses.
-    picks : str, list of str, or None
-        What the user wants.
-
-    Returns
-    -------
-    list of str
-        In the order of the data; current source density counts as of electrodes.
+    The average reference is over all good electrodes, among which those of current source density
+    count. Picks that are none are judged elsewhere: then all good channels are named.
     """
     kinds = dict(zip(info["ch_names"], info.get_channel_types(), strict=True))
     measured = (*CHANNEL_UNITS, "csd")
@@ -162,25 +115,10 @@ def used_channels(info: mne.Info, picks: Any) -> list[str]:
 
 
 def check_same_recording(evokeds: Sequence[mne.Evoked], names: Sequence[str]) -> None:
-    """Raise an error where one lead field cannot serve all responses.
+    """Raise where one lead field cannot serve all responses; warn where filters differ.
 
-    Parameters
-    ----------
-    evokeds : sequence of mne.Evoked
-        One a condition, of the same channels.
-    names : sequence of str
-        Channels that are used.
-
-    Raises
-    ------
-    ValueError
-        If responses differ in the types, coils, compensation or positions of channels, in the
-        position of the head in the MEG, or in signal-space separation.
-
-    Warns
-    -----
-    UserWarning
-        If they were filtered differently.
+    It cannot where types, coils, compensation or positions of channels, the position of the head
+    in the MEG, or signal-space separation differ.
     """
     first = mne.pick_info(evokeds[0].info, mne.pick_channels(evokeds[0].ch_names, names))
     for position, evoked in enumerate(evokeds[1:], start=1):
@@ -269,25 +207,9 @@ def _farthest(first: mne.Info, second: mne.Info) -> tuple[float, str]:
 
 
 def check_channels(evokeds: Sequence[mne.Evoked], names: Sequence[str]) -> None:
-    """Raise an error where channels are no measurements at single sensors.
+    """Raise where channels are no measurements at single sensors.
 
-    Parameters
-    ----------
-    evokeds : sequence of mne.Evoked
-        One a condition, of the same channels.
-    names : sequence of str
-        Channels that are used.
-
-    Raises
-    ------
-    ValueError
-        If electrodes are bipolar derivations or current source density, or compensation differs
-        between MEG channels.
-
-    Warns
-    -----
-    UserWarning
-        If signals are larger than any that brains make, or names are of bipolar derivations.
+    Warns of signals larger than any that brains make, and of names of bipolar derivations.
     """
     info = mne.pick_info(evokeds[0].info, mne.pick_channels(evokeds[0].ch_names, names))
     channels, kinds = info["chs"], info.get_channel_types()
@@ -358,27 +280,7 @@ def _check_derivations(electrodes: Sequence[str]) -> None:
 
 
 def check_forward_channels(forward: Any, info: mne.Info, names: Sequence[str]) -> None:
-    """Raise an error, or warn, where a forward solution is of other sensors than the data.
-
-    Parameters
-    ----------
-    forward : mne.Forward
-        The forward solution.
-    info : mne.Info
-        Measurement info of the data.
-    names : sequence of str
-        Channels that are needed, which the forward solution has.
-
-    Raises
-    ------
-    ValueError
-        If it is of bipolar derivations, or of other gradient compensation.
-
-    Warns
-    -----
-    UserWarning
-        If the head or electrodes were elsewhere.
-    """
+    """Raise where a forward solution is of other sensors than the data; warn of other positions."""
     solved, data = (
         mne.pick_info(one, mne.pick_channels(one["ch_names"], names, ordered=True))
         for one in (forward["info"], info)

@@ -40,26 +40,7 @@ def evoked_fields(
     subject: str | None,
     subjects_dir: Any,
 ) -> dict[str, Any]:
-    """Fields of `EvokedData`, by name, for the whole epoch.
-
-    Parameters
-    ----------
-    evokeds : mne.Evoked, list of mne.Evoked, or dict of mne.Evoked
-        One response a condition.
-    forward, noise_cov, picks, sphere, orientation, trans, subject, subjects_dir
-        As for `EvokedData.from_mne`.
-
-    Returns
-    -------
-    dict
-        Signal, times, names and types of channels, names of conditions, noise covariance, head
-        and measurement info.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As for `EvokedData.from_mne`.
-    """
+    """Fields of `EvokedData`, by name, for the whole epoch; arguments as for its `from_mne`."""
     if forward is not None and sphere is not None:
         raise ValueError(
             "forward and sphere both came; expected one head model. Leave one of them out."

@@ -20,20 +20,7 @@ _ORIENTATIONS = ("free", "fixed")
 
 
 def check_forward(forward: object, orientation: object) -> None:
-    """Raise an error where these are no forward solution and orientation.
-
-    Parameters
-    ----------
-    forward : object
-        To be an mne.Forward.
-    orientation : object
-        To be "free", "fixed" or None.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If they are not.
-    """
+    """Raise where these are no forward solution and orientation ("free", "fixed" or None)."""
     if not isinstance(forward, mne.Forward):
         raise TypeError(
             f"forward must be an mne.Forward, got {describe(forward)}. Use "
@@ -56,31 +43,9 @@ def head_from_forward(
 ) -> GridHead | SurfaceHead:
     """Head model that holds the lead field of a forward solution.
 
-    Parameters
-    ----------
-    forward : mne.Forward
-        The forward solution.
-    info : mne.Info
-        Measurement info of the good channels.
-    rows : ndarray, shape (channels, good channels)
-        Projection, reference and selection, by which the data went from the good channels to
-        theirs.
-    orientation : {"free", "fixed"} or None
-        Of dipoles; None for "fixed" on surfaces and "free" elsewhere.
-    average_reference : bool
-        Whether electrodes are referenced to their mean by `rows`.
-    transform : ndarray, shape (4, 4)
-        From MNI coordinates in mm to head coordinates in m.
-
-    Returns
-    -------
-    GridHead or SurfaceHead
-        For free and fixed orientation.
-
-    Raises
-    ------
-    ValueError
-        If `forward` lacks channels or cannot have that orientation.
+    `rows`, (channels, good channels), are projection, reference and selection, by which the data
+    went from the good channels to theirs; `transform` is from MNI coordinates in mm to head
+    coordinates in m. Orientation None is "fixed" on surfaces and "free" elsewhere.
     """
     on_surface = all(space["type"] == "surf" for space in forward["src"])
     orientation = orientation or ("fixed" if on_surface else "free")
@@ -135,32 +100,7 @@ def head_from_sphere(
     average_reference: bool,
     transform: NDArray[np.float64],
 ) -> SphereHead:
-    """Sphere model with the sensors of a recording.
-
-    Parameters
-    ----------
-    sphere : mne.bem.ConductorModel or "auto"
-        The sphere model; "auto" fits one to the digitised head shape.
-    info : mne.Info
-        Measurement info of the good channels.
-    rows : ndarray, shape (channels, good channels)
-        Projection, reference and selection, by which the data went from the good channels to
-        theirs.
-    average_reference : bool
-        Whether electrodes are referenced to their mean by `rows`.
-    transform : ndarray, shape (4, 4)
-        From MNI coordinates in mm to head coordinates in m.
-
-    Returns
-    -------
-    SphereHead
-        Spheres and sensors in head coordinates.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If `sphere` is no sphere model or lacks shells for EEG, or positions of sensors are unknown.
-    """
+    """Sphere model with the sensors of a recording; arguments as of `head_from_forward`."""
     needed = np.flatnonzero(np.abs(rows).max(axis=0) > 0)
     kinds = info.get_channel_types()
     types = [kinds[i] for i in needed]

@@ -27,45 +27,14 @@ def mni_to_head(
     subject: str | None = None,
     subjects_dir: Any = None,
 ) -> NDArray[np.float64]:
-    """Affine matrix from MNI coordinates in mm to head coordinates in m.
+    """Affine matrix from MNI coordinates in mm to head coordinates in m, (4, 4).
 
     With a transform between head and MRI (`trans`, or that in `forward`) and a subject, the MRI is
     taken to MNI space by FreeSurfer's linear registration; the template fsaverage lies in MNI space
     already. Otherwise the template's fiducials are taken to the digitised ones by the rigid
     transform with one scale that fits best: typically within a centimetre, since three points say
-    nothing of a head's shape. FreeSurfer's MNI space (MNI305) and SPM's (MNI152) differ by up to
-    2 mm, which is neglected.
-
-    Parameters
-    ----------
-    info : mne.Info
-        Measurement info with digitised points.
-    forward : mne.Forward, optional
-        Forward solution, which holds its transform and mostly its subject.
-    trans : mne.Transform or path-like, optional
-        Transform between head and MRI coordinates, in either direction.
-    subject : str, optional
-        The MRI's subject.
-    subjects_dir : path-like, optional
-        Where the subject's folder is.
-
-    Returns
-    -------
-    ndarray, shape (4, 4)
-        The matrix; a change of units only where nothing is known.
-
-    Raises
-    ------
-    TypeError
-        If `trans` is not a transform or a path.
-    ValueError
-        If `trans` comes without `subject`, is not between head and MRI, or the subject's
-        registration cannot be read.
-
-    Warns
-    -----
-    UserWarning
-        If nothing is known.
+    nothing of a head's shape. A change of units only, with a warning, where nothing is known.
+    FreeSurfer's MNI space (MNI305) and SPM's (MNI152) differ by up to 2 mm, which is neglected.
     """
     if trans is None and forward is not None:
         subject = _subject_of(forward) if subject is None else subject
@@ -94,29 +63,10 @@ def mni_to_head(
 
 
 def similarity(source: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Rotation, scale and translation that take points to others with the least squared error.
+    """Rotation, scale and translation, (4, 4), that take points to others with least squared error.
 
-    Parameters
-    ----------
-    source, target : ndarray, shape (points, 3)
-        Three points or more, not on one line, in the same unit.
-
-    Returns
-    -------
-    ndarray, shape (4, 4)
-        Matrix from `source` to `target`.
-
-    References
-    ----------
-    .. [1] Umeyama, S. (1991). Least-squares estimation of transformation parameters between two
-       point patterns. IEEE Transactions on Pattern Analysis and Machine Intelligence 13, 376-380.
-       https://doi.org/10.1109/34.88573
-
-    Examples
-    --------
-    >>> points = np.array([[-1.0, 0, 0], [0, 1, 0], [1, 0, 0]])
-    >>> np.round(similarity(points, 2 * points + [0, 0, 1]), 12)[:3, 3]
-    array([0., 0., 1.])
+    Points, (points, 3), are three or more, not on one line. Umeyama (1991), IEEE Transactions on
+    Pattern Analysis and Machine Intelligence 13:376, https://doi.org/10.1109/34.88573.
     """
     centres = source.mean(axis=0), target.mean(axis=0)
     a, b = source - centres[0], target - centres[1]

@@ -19,24 +19,7 @@ _AXES = ("index", "columns")
 def axis_names(value: Any, axis: int) -> list[str] | None:
     """Names along an axis of a table; None where it has none, or numbers that increase.
 
-    Parameters
-    ----------
-    value : object
-        A DataFrame or Series, a DataArray of xarray, or anything else, which has no names.
-    axis : int
-        Which axis.
-
-    Returns
-    -------
-    list of str or None
-        The names.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> axis_names(pd.DataFrame({"V1": [0.0], "V5": [0.0]}), 1)
-    ['V1', 'V5']
-    >>> axis_names(np.zeros((1, 2)), 1)
+    Tables are DataFrames, Series and DataArrays of xarray; other values have no names.
     """
     dims, coords = getattr(value, "dims", None), getattr(value, "coords", None)
     if isinstance(dims, tuple) and hasattr(coords, "keys"):
@@ -57,36 +40,8 @@ def axis_names(value: Any, axis: int) -> list[str] | None:
 def in_order(argument: str, value: Any, wanted: Mapping[int, tuple[str, Sequence[str]]]) -> Any:
     """A table as an array whose axes are in the order of names; other values as they are.
 
-    Parameters
-    ----------
-    argument : str
-        The argument's name, for the messages.
-    value : object
-        A table or an array.
-    wanted : mapping of int to (str, sequence of str)
-        By axis, where names come from, for the messages, and the names.
-
-    Returns
-    -------
-    object
-        An array where an axis has names; else `value` itself.
-
-    Raises
-    ------
-    ValueError
-        If the names along an axis are not these.
-
-    Warns
-    -----
-    UserWarning
-        Once, if axes are put in another order.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> delays = pd.Series([0.5, 1.0], index=["V1", "V5"])
-    >>> in_order("slice_delays", delays, {0: ("region_names", ["V1", "V5"])})
-    array([0.5, 1. ])
+    `wanted` holds by axis where names come from, for the messages, and the names. Raises
+    `ValueError` for other names, and warns once if axes are put in another order.
     """
     result, moved = value, []
     for axis, (names_of, names) in wanted.items():
@@ -116,32 +71,7 @@ def columns_and_names(
 ) -> tuple[Any, Any]:
     """An array and the names of its columns, which a table brings if none are given.
 
-    Parameters
-    ----------
-    argument : str
-        The argument's name, for the messages.
-    value : object
-        A table or an array.
-    names_of : str
-        Argument that holds the names.
-    names : sequence of str or None
-        What came there.
-
-    Returns
-    -------
-    value, names
-        The table as an array in the order of the names; other things as they are.
-
-    Raises
-    ------
-    ValueError
-        As `in_order`.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> columns_and_names("signal", pd.DataFrame({"V1": [0.0]}), "region_names", None)
-    (array([[0.]]), ['V1'])
+    A table with names comes back as an array in the order of `names`; other things as they are.
     """
     labels = axis_names(value, 1)
     if labels is None:
@@ -156,21 +86,7 @@ def columns_and_names(
 
 
 def check_unnamed(argument: str, value: Any, what: str) -> None:
-    """Raise `ValueError` where a table with names comes for an array that counts places.
-
-    Parameters
-    ----------
-    argument : str
-        The argument's name, for the message.
-    value : object
-        What came.
-    what : str
-        What to do, for the message.
-
-    Examples
-    --------
-    >>> check_unnamed("A", [[1]], "")
-    """
+    """Raise `ValueError` where a table with names comes for an array that counts places."""
     if isinstance(value, list | tuple):
         for entry in value:
             check_unnamed(argument, entry, what)

@@ -73,22 +73,8 @@ class SpmFile:
 def parse_task(dcm: Mapping[str, Any], *, ordered: bool = True) -> SpmFile:
     """Content of a DCM for task fMRI, in this package's layout.
 
-    Parameters
-    ----------
-    dcm : mapping
-        The structure, by field.
-    ordered : bool, default True
-        Whether fields of structures are in MATLAB's order.
-
-    Returns
-    -------
-    SpmFile
-        Structure, data and, where estimated, estimates.
-
-    Raises
-    ------
-    ValueError
-        If it is of a kind that the task-fMRI model does not cover.
+    `ordered` says whether fields of structures are in MATLAB's order. Raises `ValueError` for kinds
+    that the task-fMRI model does not cover.
     """
     options = dcm.get("options")
     options = options if isinstance(options, Mapping) else {}

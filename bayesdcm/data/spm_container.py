@@ -22,25 +22,7 @@ __all__ = [
 
 
 def existing_file(path: str | os.PathLike[str]) -> Path:
-    """Path of a file that exists.
-
-    Parameters
-    ----------
-    path : str or path-like
-        The argument.
-
-    Returns
-    -------
-    Path
-        The path.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    TypeError
-        If `path` is not a path.
-    """
+    """Path of a file that exists; `FileNotFoundError` or `TypeError` else."""
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(
             f"path must be a string or path-like, got {type(path).__name__}. "
@@ -53,24 +35,7 @@ def existing_file(path: str | os.PathLike[str]) -> Path:
 
 
 def is_electrophysiological(dcm: Mapping[str, Any]) -> bool:
-    """Whether a DCM is one for EEG, MEG or local field potentials.
-
-    Parameters
-    ----------
-    dcm : mapping
-        The structure, by field.
-
-    Returns
-    -------
-    bool
-        True where it names a kind of analysis, or has sensors' data and sources but no signals of
-        a scanner.
-
-    Examples
-    --------
-    >>> is_electrophysiological({"options": {"analysis": "ERP"}})
-    True
-    """
+    """Whether a DCM is one for EEG, MEG or local field potentials."""
     options = dcm.get("options")
     analysis = options.get("analysis") if isinstance(options, Mapping) else None
     if isinstance(analysis, str) and analysis.strip():
@@ -81,38 +46,14 @@ def is_electrophysiological(dcm: Mapping[str, Any]) -> bool:
 def keeps_order(file: Path) -> bool:
     """Whether structures of a MATLAB file are read with their fields in MATLAB's order.
 
-    Parameters
-    ----------
-    file : Path
-        A MATLAB file.
-
-    Returns
-    -------
-    bool
-        False for version 7.3, whose HDF5 groups have no order.
+    False for version 7.3, whose HDF5 groups have no order.
     """
     with file.open("rb") as stream:
         return not stream.read(10).startswith(b"MATLAB 7.3")
 
 
 def load_dcm(file: Path) -> Mapping[str, Any]:
-    """Structure DCM of a MATLAB file of version 5 (to 7) or 7.3.
-
-    Parameters
-    ----------
-    file : Path
-        The file.
-
-    Returns
-    -------
-    mapping
-        Fields by name, with arrays without dimensions of length one.
-
-    Raises
-    ------
-    ValueError
-        If it is damaged, is not a MATLAB file, or does not hold one DCM.
-    """
+    """Structure DCM of a MATLAB file, as `load_variables`."""
     (dcm,) = load_variables(file, ("DCM",), "a file that SPM wrote as DCM_*.mat")
     if not isinstance(dcm, Mapping):
         raise ValueError(
@@ -134,25 +75,9 @@ _READERS = {
 def load_variables(file: Path, names: tuple[str, ...], expected: str) -> tuple[Any, ...]:
     """Variables of a MATLAB file of version 5 (to 7) or 7.3.
 
-    Parameters
-    ----------
-    file : Path
-        The file.
-    names : tuple of str
-        Names of the variables.
-    expected : str
-        What file should have been given, for messages.
-
-    Returns
-    -------
-    tuple
-        Their values: structures as mappings, cells as lists, arrays without dimensions of length
-        one.
-
-    Raises
-    ------
-    ValueError
-        If it is damaged, is not a MATLAB file, or lacks one of them.
+    Structures are mappings, cells lists, and arrays have no dimensions of length one. Raises
+    `ValueError` where the file is damaged, is none of MATLAB's, or lacks a variable; `expected`
+    says what should have been given.
     """
     _check_header(file, expected)
     # Slow to import, and needed by those only who read SPM's files.
@@ -182,20 +107,7 @@ def load_variables(file: Path, names: tuple[str, ...], expected: str) -> tuple[A
 
 
 def holds(file: Path, name: str) -> bool:
-    """Whether a MATLAB file has a variable.
-
-    Parameters
-    ----------
-    file : Path
-        Any file.
-    name : str
-        Name of the variable.
-
-    Returns
-    -------
-    bool
-        False for files of other kinds, too.
-    """
+    """Whether a file is one of MATLAB's and has a variable."""
     import pymatreader
 
     try:
@@ -206,20 +118,7 @@ def holds(file: Path, name: str) -> bool:
 
 
 def shape_of(file: Path, name: str) -> tuple[int, ...]:
-    """Shape of a variable, dimensions of length one included.
-
-    Parameters
-    ----------
-    file : Path
-        A MATLAB file.
-    name : str
-        Name of the variable.
-
-    Returns
-    -------
-    tuple of int
-        As in MATLAB.
-    """
+    """Shape of a variable as in MATLAB, dimensions of length one included."""
     if keeps_order(file):
         import scipy.io
 

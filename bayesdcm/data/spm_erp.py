@@ -133,22 +133,8 @@ class SpmErpFile:
 def parse_erp(dcm: Mapping[str, Any], *, ordered: bool = True) -> SpmErpFile:
     """Content of a DCM for evoked responses, in this package's layout.
 
-    Parameters
-    ----------
-    dcm : mapping
-        The structure, by field.
-    ordered : bool, default True
-        Whether fields of structures are in MATLAB's order.
-
-    Returns
-    -------
-    SpmErpFile
-        Structure, settings, data and, where estimated, estimates.
-
-    Raises
-    ------
-    ValueError
-        If it is for another modality, or with a model that this package does not have.
+    `ordered` says whether fields of structures are in MATLAB's order. Raises `ValueError` for other
+    modalities, and models that this package does not have.
     """
     options = dcm.get("options")
     options = options if isinstance(options, Mapping) else {}

@@ -37,25 +37,9 @@ _CELLS = ("A", "B", "N")
 def neural_fields(
     neural: str, n: int, n_inputs: int, n_effects: int
 ) -> dict[str, tuple[Length, ...]]:
-    """Shapes of a neural model's fields, in the order of SPM's parameter vector.
+    """Shapes of a neural model's fields by symbol, in the order of SPM's parameter vector.
 
-    Parameters
-    ----------
-    neural : {"erp", "cmc", "lfp", "nmda"}
-        The neural model.
-    n, n_inputs, n_effects : int
-        Numbers of sources, inputs and condition-specific effects.
-
-    Returns
-    -------
-    dict
-        Shapes by symbol: cell arrays have their cells along the first axis, rows are vectors, and
-        None stands for any length.
-
-    Examples
-    --------
-    >>> neural_fields("nmda", 3, 1, 2)["B"]
-    (2, 3, 3)
+    Cell arrays have their cells along the first axis, and rows are vectors.
     """
     effects = (n_effects, n, n)
     common: dict[str, tuple[Length, ...]] = {
@@ -87,25 +71,10 @@ def neural_fields(
 
 
 def spatial_fields(observation: str, n: int) -> dict[str, tuple[Length, ...]]:
-    """Shapes of the fields of the observation, in the order of SPM's parameter vector.
+    """Shapes of the observation's fields by symbol, in the order of SPM's parameter vector.
 
-    Parameters
-    ----------
-    observation : {"ecd", "img", "lfp"}
-        How channels see sources.
-    n : int
-        Number of sources.
-
-    Returns
-    -------
-    dict
-        Shapes by symbol, as in SPM: positions ``Lpos`` (3, sources), gains ``L`` (axes or modes,
-        sources) or (channels,), and contributions of states ``J`` (states,).
-
-    Examples
-    --------
-    >>> spatial_fields("ecd", 5)["Lpos"]
-    (3, 5)
+    Positions ``Lpos`` (3, sources), gains ``L`` (axes or modes, sources) or (channels,), and
+    contributions of states ``J`` (states,).
     """
     positions = (3, n if observation == "ecd" else 0)
     gains: dict[str, tuple[Length, ...]] = {"ecd": (3, n), "img": (None, n), "lfp": (None,)}
@@ -113,31 +82,9 @@ def spatial_fields(observation: str, n: int) -> dict[str, tuple[Length, ...]]:
 
 
 def cells(name: str, value: Any, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Matrices of a cell array, stacked along a new first axis.
+    """Matrices of a cell array, stacked along a new first axis; none for an empty field.
 
-    Parameters
-    ----------
-    name : str
-        The field, for the messages.
-    value : object
-        The field as read: a list, or the one matrix of a cell array that had one.
-    shape : tuple of int
-        Shape of each matrix.
-
-    Returns
-    -------
-    ndarray of float64, shape (cells, *shape)
-        The matrices; none for an empty field.
-
-    Raises
-    ------
-    ValueError
-        If a cell does not hold a matrix of this shape.
-
-    Examples
-    --------
-    >>> cells("DCM.B", [np.eye(2), np.zeros((2, 2))], (2, 2)).shape
-    (2, 2, 2)
+    The field as read is a list, or the one matrix of a cell array that had one.
     """
     if is_empty(value):
         return np.zeros((0, *shape))
@@ -154,35 +101,10 @@ def read_fields(
     *,
     ordered: bool = True,
 ) -> dict[str, NDArray[np.float64]]:
-    """Fields of a parameter structure, in the order of SPM's parameter vector.
+    """Fields of a parameter structure, read-only, in the order of SPM's parameter vector.
 
-    Parameters
-    ----------
-    name : str
-        The structure, for the messages.
-    structure : object
-        The structure as read.
-    shapes : mapping
-        Shapes by symbol, in SPM's order, as `neural_fields` or `spatial_fields` gives them.
-    ordered : bool, default True
-        Whether fields of `structure` are in the order of SPM's vector; that of `shapes` is taken
-        otherwise.
-
-    Returns
-    -------
-    dict of ndarray
-        Read-only arrays by symbol.
-
-    Raises
-    ------
-    ValueError
-        If fields are missing or unknown, or have another shape.
-
-    Examples
-    --------
-    >>> read_fields("DCM.Eg", {"J": 1.0, "L": [[2.0]]}, {"L": (1, 1), "J": (None,)})
-    Traceback (most recent call last):
-    ValueError: DCM.Eg.L must hold real numbers, got list [[2.0]]. Save it as a numeric array.
+    That is the structure's own order if `ordered`, else that of `shapes`. Raises `ValueError` where
+    fields are missing or unknown, or have another shape.
     """
     if not isinstance(structure, Mapping):
         raise ValueError(f"{name} is not a structure")
@@ -214,18 +136,6 @@ def _completed(value: Any, shape: tuple[Length, ...]) -> tuple[int, ...]:
 def entries(fields: Mapping[str, NDArray[np.float64]]) -> tuple[tuple[str, tuple[int, ...]], ...]:
     """Symbol and index of every entry, in the order of SPM's parameter vector.
 
-    Parameters
-    ----------
-    fields : mapping
-        Arrays by symbol, in SPM's order, as `read_fields` gives them.
-
-    Returns
-    -------
-    tuple of (str, tuple of int)
-        ``fields[symbol][index]`` is the entry.
-
-    Examples
-    --------
     >>> entries({"T": np.zeros((2, 2)), "S": np.zeros(())})
     (('T', (0, 0)), ('T', (1, 0)), ('T', (0, 1)), ('T', (1, 1)), ('S', ()))
     """

@@ -110,34 +110,11 @@ def read_estimates(
 def if_of_one_fit(
     dcm: Mapping[str, Any], fields: Sequence[str], convert: Callable[[], Estimates]
 ) -> Estimates | None:
-    """Estimates where they are those of one person's fit.
+    """What `convert` makes of estimates that are those of one person's fit.
 
-    Parameters
-    ----------
-    dcm : mapping
-        The structure, by field.
-    fields : sequence of str
-        Fields that hold estimates.
-    convert : callable
-        What reads them.
-
-    Returns
-    -------
-    object or None
-        None where a field is empty, and, with a warning, where `convert` fails, and for averages
-        of several people, results of a reduction, whose F is the difference to the full model, and
-        fits without a free energy.
-
-    Warns
-    -----
-    UserWarning
-        If estimates are left out, or the file lacks DCM.M, so that they may be the result of a
-        reduction.
-
-    Examples
-    --------
-    >>> if_of_one_fit({"F": -10.0, "M": {}}, ["F"], lambda: "read")
-    'read'
+    None where a field is empty, and, with a warning, where `convert` fails, and for averages of
+    several people, results of a reduction, whose F is the difference to the full model, and fits
+    without a free energy. Warns, too, where DCM.M is absent, as it may be after a reduction.
     """
     if any(is_empty(dcm.get(name)) for name in fields) or not _are_of_one_fit(dcm):
         return None
@@ -215,31 +192,8 @@ def _convert(
 def parameter_fields(name: str, structure: Any, n: int, m: int) -> dict[str, NDArray[np.float64]]:
     """Fields of SPM's parameter structure for fMRI, in SPM's shapes and order.
 
-    Parameters
-    ----------
-    name : str
-        The structure, for the messages.
-    structure : object
-        The structure as read.
-    n, m : int
-        Numbers of regions and inputs.
-
-    Returns
-    -------
-    dict of ndarray
-        ``A`` (n, n), ``B`` (n, n, m or 0), ``C`` (n, m), ``D`` (n, n, gating regions), ``transit``
-        (n,), ``decay`` (), or (n,) as earlier versions had it, and ``epsilon`` ().
-
-    Raises
-    ------
-    ValueError
-        If it is no structure, fields are missing, or have another shape.
-
-    Examples
-    --------
-    >>> parameter_fields("DCM.Ep", np.zeros(4), 1, 1)
-    Traceback (most recent call last):
-    ValueError: DCM.Ep is not a structure
+    ``A`` (n, n), ``B`` (n, n, m or 0), ``C`` (n, m), ``D`` (n, n, gating regions), ``transit``
+    (n,), ``decay`` (), or (n,) as earlier versions had it, and ``epsilon`` ().
     """
     if not isinstance(structure, Mapping):
         raise ValueError(f"{name} is not a structure")
@@ -263,20 +217,7 @@ def parameter_fields(name: str, structure: Any, n: int, m: int) -> dict[str, NDA
 def in_our_axes(
     fields: Mapping[str, NDArray[np.float64]], n: int, m: int
 ) -> dict[str, NDArray[np.float64]]:
-    """Full arrays of the model here, of SPM's fields.
-
-    Parameters
-    ----------
-    fields : mapping
-        As `parameter_fields` gives them.
-    n, m : int
-        Numbers of regions and inputs.
-
-    Returns
-    -------
-    dict of ndarray
-        ``B`` (input, to, from) and ``D`` (gating region, to, from), zero where SPM has no slice.
-    """
+    """SPM's fields with full ``B`` (input, to, from) and ``D`` (gating region, to, from)."""
     B, D = np.zeros((m, n, n)), np.zeros((n, n, n))
     for full, name in ((B, "B"), (D, "D")):
         slices = np.moveaxis(fields[name], 2, 0)
@@ -294,20 +235,7 @@ def _n_slices(value: object) -> int:
 def parameter_labels(
     fields: Mapping[str, NDArray[np.float64]], regions: Sequence[str], inputs: Sequence[str]
 ) -> list[str]:
-    """Labels of all entries in the order of SPM's parameter vector: column-major, target first.
-
-    Parameters
-    ----------
-    fields : mapping
-        As `parameter_fields` gives them.
-    regions, inputs : sequence of str
-        Names of the regions and inputs.
-
-    Returns
-    -------
-    list of str
-        Such as ``A[V5, V1]``.
-    """
+    """Labels such as ``A[V5, V1]`` in the order of SPM's vector: column-major, target first."""
     modulating = inputs[: fields["B"].shape[2]]
     gating = regions[: fields["D"].shape[2]]
     decay = [f"decay[{region}]" for region in regions] if fields["decay"].ndim else ["decay"]
@@ -325,21 +253,9 @@ def parameter_labels(
 def in_order(
     structure: Any, fields: Mapping[str, NDArray[np.float64]], ordered: bool
 ) -> NDArray[np.intp]:
-    """Where the entries of `fields`, in order, are in the vector that SPM makes of a structure.
+    """Places of the entries of `fields`, in order, in the vector that SPM makes of a structure.
 
-    Parameters
-    ----------
-    structure : mapping
-        The structure as read, whose fields SPM stacks as they come.
-    fields : mapping
-        As `parameter_fields` gives them.
-    ordered : bool
-        Whether fields of `structure` are in MATLAB's order; that of `fields` is taken otherwise.
-
-    Returns
-    -------
-    ndarray of int
-        Places in SPM's vector.
+    SPM stacks fields as they come; where their order is lost, that of `fields` is taken.
     """
     names = list(fields)
     if ordered and isinstance(structure, Mapping):

@@ -18,23 +18,7 @@ __all__ = ["dense", "flag", "is_empty", "n_columns", "names_of"]
 
 
 def is_empty(value: object) -> bool:
-    """Whether a field is absent or an empty array, which MATLAB users take for the same.
-
-    Parameters
-    ----------
-    value : object
-        The field, None where absent.
-
-    Returns
-    -------
-    bool
-        True for None and for arrays, lists and strings without entries.
-
-    Examples
-    --------
-    >>> is_empty(np.zeros((3, 3, 0)))
-    True
-    """
+    """Whether a field is absent or an empty array, which MATLAB users take for the same."""
     if hasattr(value, "toarray"):
         return 0 in value.shape
     if isinstance(value, (str, list)):
@@ -43,31 +27,10 @@ def is_empty(value: object) -> bool:
 
 
 def dense(name: str, value: Any, shape: tuple[int | None, ...]) -> NDArray[np.float64]:
-    """Return a field as a float64 array with the dimensions it had in MATLAB.
+    """A number, array or sparse array as float64 with the dimensions it had in MATLAB.
 
-    Parameters
-    ----------
-    name : str
-        The field, for the messages.
-    value : object
-        The field as read: a number, array or sparse array, without dimensions of length one.
-    shape : tuple of int or None
-        Its shape in MATLAB; None stands for any length and is allowed on the first axis.
-
-    Returns
-    -------
-    ndarray of float64
-        An array of that shape.
-
-    Raises
-    ------
-    ValueError
-        If the field does not hold real numbers or has another shape.
-
-    Examples
-    --------
-    >>> dense("DCM.b", np.array([0, 1]), (1, 1, 2)).shape
-    (1, 1, 2)
+    None in `shape` stands for any length, on the first axis. Raises `ValueError` for other shapes
+    and what is not real numbers.
     """
     # Cell arrays come as lists.
     raw = value if hasattr(value, "toarray") or isinstance(value, list) else np.asarray(value)
@@ -108,47 +71,13 @@ def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def n_columns(value: Any) -> int:
-    """Return the number of columns of a matrix, 1 where the dimension was dropped.
-
-    Parameters
-    ----------
-    value : array_like or sparse array
-        A matrix of more than one row as read.
-
-    Returns
-    -------
-    int
-        Its number of columns.
-
-    Examples
-    --------
-    >>> n_columns(np.zeros((5, 3))), n_columns(np.zeros(5))
-    (3, 1)
-    """
+    """Number of columns of a matrix of more than one row, 1 where the dimension was dropped."""
     shape = getattr(value, "shape", ())
     return shape[1] if len(shape) == 2 else 1
 
 
 def flag(options: Mapping[str, Any], name: str) -> bool:
-    """Whether an option is present, not empty and not zero.
-
-    Parameters
-    ----------
-    options : mapping
-        Options by name.
-    name : str
-        The option.
-
-    Returns
-    -------
-    bool
-        Its truth, as MATLAB's ``if`` would take a number.
-
-    Examples
-    --------
-    >>> flag({"centre": 1}, "centre"), flag({}, "centre")
-    (True, False)
-    """
+    """Whether an option is present, not empty and not zero, as MATLAB's ``if`` takes a number."""
     value = options.get(name)
     if is_empty(value) or isinstance(value, (str, list, Mapping)):
         return False
@@ -156,27 +85,9 @@ def flag(options: Mapping[str, Any], name: str) -> bool:
 
 
 def names_of(value: object) -> list[str] | None:
-    """Return names from a cell array of strings, a character matrix or one string.
+    """Names in a cell array of strings, a character matrix or one string; None for an empty one.
 
-    Parameters
-    ----------
-    value : object
-        The field as read; cells within cells are taken in order.
-
-    Returns
-    -------
-    list of str or None
-        Names without surrounding blanks; None where the field is absent or empty.
-
-    Raises
-    ------
-    ValueError
-        If an entry is not a string.
-
-    Examples
-    --------
-    >>> names_of(["V1 ", ["V5"]])
-    ['V1', 'V5']
+    Blanks around names are left out, and cells within cells taken in order.
     """
     if is_empty(value):
         return None

@@ -30,28 +30,8 @@ def has_own_free_energy(
 ) -> bool:
     """Whether F is that of the posterior, residuals and priors in the file, as far as it has them.
 
-    It is not where the file holds a reduced model, whose F is the difference to the full one.
-
-    Parameters
-    ----------
-    dcm : mapping
-        The structure, by field.
-    confounds : ndarray, shape (scans, confounds)
-        Confounds.
-    priors : mapping of Moments
-        By parameter.
-    estimates : SpmEstimates
-        The posterior.
-
-    Returns
-    -------
-    bool
-        True, too, where residuals (R), noise (Ce) or priors are absent.
-
-    Warns
-    -----
-    UserWarning
-        If it is False.
+    It is not, of which a warning tells, where the file holds a reduced model, whose F is the
+    difference to the full one. Confounds are (scans, confounds).
     """
     n = len(estimates.mean["transit"])
     moments = {name: priors.get(name, Moments(None, None)) for name in FIELDS}
@@ -86,30 +66,12 @@ def free_energy(
     priors: Mapping[str, Moments],
     estimates: SpmEstimates,
 ) -> float:
-    """Free energy of a Gaussian posterior, from what it leaves of the data.
+    """Free energy of a Gaussian posterior, in nats, from what it leaves of the data.
 
     Accuracy and complexity of the parameters, the confounds and the log-precisions, in closed form
     (Friston et al. 2007, NeuroImage 34:220, https://doi.org/10.1016/j.neuroimage.2006.08.035).
-
-    Parameters
-    ----------
-    residual : ndarray, shape (scans, regions)
-        Scaled data less prediction and confounds.
-    noise : ndarray, shape (regions,)
-        Variances of the noise.
-    confounds : ndarray, shape (scans, confounds)
-        Confounds.
-    moments : mapping of Moments
-        Priors of the parameters.
-    priors : mapping of Moments
-        All priors, that of the noise's ``log_precision`` among them.
-    estimates : SpmEstimates
-        The posterior.
-
-    Returns
-    -------
-    float
-        In nats.
+    `residual`, (scans, regions), is scaled data less prediction and confounds; `noise`, (regions,),
+    variances; `moments` priors of the parameters; and `priors` has that of ``log_precision``, too.
     """
     scans, n = residual.shape
     columns = confounds.shape[1]

@@ -21,16 +21,9 @@ __all__ = ["GroupCell", "read_group_cells"]
 
 @dataclass(frozen=True, eq=False)
 class GroupCell:
-    """One cell of a group file: a DCM, or the file that holds it.
+    """One cell of a group file: the structure of a DCM, or the name of the file that holds it.
 
-    Attributes
-    ----------
-    subject, model : int
-        Row and column, from 0.
-    content : mapping or str
-        The DCM's structure, or the name of its file.
-    file : Path
-        The group file.
+    Subject and model are row and column, from 0.
     """
 
     subject: int
@@ -44,20 +37,7 @@ class GroupCell:
         return f"GCM{{{self.subject + 1},{self.model + 1}}}"
 
     def load(self) -> tuple[Mapping[str, Any], bool]:
-        """Structure of the DCM, and whether its fields are in MATLAB's order.
-
-        Returns
-        -------
-        structure : mapping
-            By field.
-        ordered : bool
-            Whether fields are in MATLAB's order.
-
-        Raises
-        ------
-        ValueError
-            If the file of the DCM is absent, or is not one.
-        """
+        """Structure of the DCM, and whether its fields are in MATLAB's order."""
         if isinstance(self.content, Mapping):
             return self.content, keeps_order(self.file)
         file = self._located()
@@ -78,33 +58,10 @@ class GroupCell:
 
 
 def read_group_cells(path: str | os.PathLike[str]) -> Iterator[GroupCell]:
-    """Cells of a group file, person by person.
+    """Cells of a group file with a cell array ``GCM``, person by person.
 
-    Parameters
-    ----------
-    path : str or path-like
-        MATLAB file of version 5 (to 7) or 7.3 with a cell array ``GCM``, people in rows and models
-        in columns.
-
-    Yields
-    ------
-    GroupCell
-        One for each DCM.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    TypeError
-        If `path` is not a path.
-    ValueError
-        If the file is damaged, or holds something other than DCMs or names of files.
-
-    Examples
-    --------
-    >>> list(read_group_cells("GCM_absent.mat"))
-    Traceback (most recent call last):
-    FileNotFoundError: path: there is no file 'GCM_absent.mat'. Check the folder and the name.
+    People are in rows and models in columns. Errors are those of `load_variables`, and a
+    `ValueError` where a cell holds something other than a DCM or the name of its file.
     """
     file = existing_file(path)
     (cells,) = load_variables(file, ("GCM",), "a file that SPM wrote as GCM_*.mat")

@@ -33,31 +33,9 @@ class Moments:
 
 
 def stored(dcm: Mapping[str, Any], name: str, read: Callable[[str, Any], Any]) -> Any:
-    """What DCM.M and DCM.options hold under a name.
+    """What `read`, of a field's full name and value, makes of a name in DCM.M and DCM.options.
 
-    Parameters
-    ----------
-    dcm : mapping
-        The structure, by field.
-    name : str
-        The field, such as ``"pE"``.
-    read : callable
-        From the field's full name and its value to arrays: an array, or a dict of them.
-
-    Returns
-    -------
-    object
-        What `read` makes of it; None where both are absent or empty.
-
-    Raises
-    ------
-    ValueError
-        If both are there and disagree.
-
-    Examples
-    --------
-    >>> stored({"options": {"hE": 8.0}}, "hE", lambda name, value: (name, value))
-    ('DCM.options.hE', 8.0)
+    None where both are absent or empty; `ValueError` if they disagree.
     """
     contents = {}
     for place in _PLACES:
@@ -117,27 +95,7 @@ def is_structure(name: str, value: Any) -> bool:
 
 
 def checked(name: str, values: NDArray[np.float64], least: float = -np.inf) -> NDArray[np.float64]:
-    """Moments of a prior, read-only.
-
-    Parameters
-    ----------
-    name : str
-        The field, for the message.
-    values : ndarray
-        Means, or variances.
-    least : float
-        Least value that can be.
-
-    Returns
-    -------
-    ndarray
-        The values.
-
-    Raises
-    ------
-    ValueError
-        If values are not finite, or below `least`.
-    """
+    """Means, or variances from `least` on, of a prior, finite and read-only."""
     if not np.isfinite(values).all() or (values < least).any():
         expected = "finite numbers" if least < 0 else "variances, finite and at least 0"
         raise ValueError(
@@ -148,32 +106,7 @@ def checked(name: str, values: NDArray[np.float64], least: float = -np.inf) -> N
 
 
 def covariances(name: str, value: Any, size: int) -> NDArray[np.float64]:
-    """Prior covariance of a vector of parameters.
-
-    Parameters
-    ----------
-    name : str
-        The field, for the messages.
-    value : object
-        A matrix, or a vector of variances; sparse or not.
-    size : int
-        Number of parameters.
-
-    Returns
-    -------
-    ndarray, shape (size, size) or (size,)
-        A vector where there are no covariances.
-
-    Raises
-    ------
-    ValueError
-        If it has another shape, entries that are not finite, or negative variances.
-
-    Examples
-    --------
-    >>> covariances("DCM.M.pC", np.diag([1.0, 0.0]), 2).tolist()
-    [1.0, 0.0]
-    """
+    """Prior covariance of a vector of parameters, (size, size); its diagonal if that is all."""
     if n_columns(value) == 1:
         return checked(name, dense(name, value, (size,)), 0.0)
     matrix = dense(name, value, (size, size))
@@ -184,32 +117,7 @@ def covariances(name: str, value: Any, size: int) -> NDArray[np.float64]:
 
 
 def variances(name: str, covariance: NDArray[np.float64], labels: Sequence[str]) -> NDArray:
-    """Variances of a covariance, with a warning that names covariances, which are lost.
-
-    Parameters
-    ----------
-    name : str
-        The field, for the message.
-    covariance : ndarray, shape (parameters, parameters) or (parameters,)
-        From `covariances`.
-    labels : sequence of str
-        Names of the parameters.
-
-    Returns
-    -------
-    ndarray, shape (parameters,)
-        The variances.
-
-    Warns
-    -----
-    UserWarning
-        If there are covariances.
-
-    Examples
-    --------
-    >>> variances("DCM.M.pC", np.ones(2), ["a", "b"]).tolist()
-    [1.0, 1.0]
-    """
+    """Diagonal of what `covariances` gives, with a warning that names the covariances lost."""
     if covariance.ndim == 1:
         return covariance
     pairs = np.argwhere(np.triu((covariance != 0) | (covariance.T != 0), 1))
@@ -223,30 +131,7 @@ def variances(name: str, covariance: NDArray[np.float64], labels: Sequence[str])
 
 
 def read_noise(dcm: Mapping[str, Any], shape: tuple[int, ...]) -> Moments:
-    """Prior of the log-precisions of the noise, hE and hC.
-
-    Parameters
-    ----------
-    dcm : mapping
-        The structure, by field.
-    shape : tuple of int
-        ``(regions,)``, or ``()`` for one log-precision.
-
-    Returns
-    -------
-    Moments
-        In this shape; None where the file has none.
-
-    Raises
-    ------
-    ValueError
-        If DCM.M and DCM.options disagree, or a field has another shape.
-
-    Examples
-    --------
-    >>> read_noise({"options": {"hE": 8.0}}, (2,)).mean.tolist()
-    [8.0, 8.0]
-    """
+    """Prior of the log-precisions of the noise, hE and hC, of shape (regions,) or ()."""
     size = int(np.prod(shape, dtype=int))
 
     def mean(name: str, value: Any) -> NDArray[np.float64]:

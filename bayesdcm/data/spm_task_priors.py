@@ -37,14 +37,8 @@ Fields = Mapping[str, NDArray[np.float64]]
 class TaskPriors:
     """Priors in a file, in this package's layout.
 
-    Attributes
-    ----------
-    moments : dict of Moments
-        By parameter, as full arrays; only those that the file has.
-    variance : ndarray or None
-        Variances in the order of SPM's vector; None where the file has none.
-    projected : bool
-        Whether SPM restricted the connections to principal modes of the data.
+    `moments` by parameter, as full arrays, only those that the file has; `variance` in the order of
+    SPM's vector; and whether SPM restricted (`projected`) connections to principal modes of data.
     """
 
     moments: dict[str, Moments]
@@ -62,36 +56,8 @@ def read_task_priors(
 ) -> TaskPriors:
     """Priors of connections, haemodynamics and noise, from DCM.M or DCM.options.
 
-    Parameters
-    ----------
-    dcm : mapping
-        The structure, by field.
-    regions, inputs : sequence of str
-        Names of the regions and inputs.
-    many : bool
-        Whether there are so many regions that SPM projects the prior of connections.
-    ordered : bool, default True
-        Whether fields of structures are in MATLAB's order.
-
-    Returns
-    -------
-    TaskPriors
-        What the file has.
-
-    Raises
-    ------
-    ValueError
-        If DCM.M and DCM.options disagree, or a prior is not one of this model.
-
-    Warns
-    -----
-    UserWarning
-        If there are covariances, one decay a region, or priors of a version before SPM12.
-
-    Examples
-    --------
-    >>> read_task_priors({"options": {"hE": 8.0}}, ["V1"], ["face"], many=False).moments
-    {'log_precision': Moments(mean=array([8.]), variance=None)}
+    `many` regions are so many that SPM projects the prior of connections. Warns of covariances, one
+    decay a region, and priors of a version before SPM12.
     """
     n, m = len(regions), len(inputs)
 

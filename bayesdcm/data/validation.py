@@ -34,13 +34,7 @@ SHOWN = 5
 
 
 def warn_caller(text: str) -> None:
-    """Warn where code outside the package called it, however deep the fault was found.
-
-    Parameters
-    ----------
-    text : str
-        The message of the `UserWarning`.
-    """
+    """Warn where code outside the package called it, however deep the fault was found."""
     frame, level = sys._getframe(1), 2
     while frame.f_back is not None and _is_ours(frame.f_globals.get("__name__", "")):
         frame, level = frame.f_back, level + 1
@@ -48,18 +42,7 @@ def warn_caller(text: str) -> None:
 
 
 def some_names(names: Sequence[Any]) -> str:
-    """The first names of a list, and how many more there are.
-
-    Parameters
-    ----------
-    names : sequence
-        Names.
-
-    Examples
-    --------
-    >>> some_names(["ann", "ben"])
-    "'ann', 'ben'"
-    """
+    """The first names of a list, and how many more there are."""
     shown = ", ".join(repr(name) for name in names[:SHOWN])
     return shown + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
@@ -70,23 +53,7 @@ def _is_ours(module: str) -> bool:
 
 
 def describe(value: object) -> str:
-    """Short description of a value for an error message.
-
-    Parameters
-    ----------
-    value : object
-        Anything.
-
-    Returns
-    -------
-    str
-        Its type, with shape and dtype where it has them, and otherwise a shortened `repr`.
-
-    Examples
-    --------
-    >>> describe(np.zeros((2, 3)))
-    'ndarray of shape (2, 3) and dtype float64'
-    """
+    """A value in a few words, for messages: its type with shape and dtype, or a short `repr`."""
     if isinstance(value, np.ndarray):
         return f"{type(value).__name__} of shape {value.shape} and dtype {value.dtype}"
     text = repr(value)
@@ -96,36 +63,11 @@ def describe(value: object) -> str:
 def check_real_array(
     name: str, value: ArrayLike, axes: Sequence[str], *, allow_bool: bool = False
 ) -> NDArray[np.float64]:
-    """Read-only float64 copy of an array of finite real numbers.
+    """Read-only, C-contiguous float64 copy of an array of finite real numbers.
 
-    Parameters
-    ----------
-    name : str
-        The argument's name, for the messages.
-    value : array_like
-        The argument.
-    axes : sequence of str
-        What each axis counts, for example ``("scans", "regions")``; every axis must be non-empty.
-    allow_bool : bool, default False
-        Whether truth values pass as 0 and 1.
-
-    Returns
-    -------
-    ndarray of float64
-        With ``len(axes)`` dimensions, C-contiguous and read-only.
-
-    Raises
-    ------
-    TypeError
-        If `value` does not hold real numbers.
-    ValueError
-        If it has missing, infinite or masked entries, or another number of dimensions.
-
-    Examples
-    --------
-    >>> check_real_array("signal", [[1, 2], [3, 4]], ("scans", "regions"))
-    array([[1., 2.],
-           [3., 4.]])
+    `axes` says what each axis counts, such as ``("scans", "regions")``; none may be empty. Raises
+    `TypeError` for other kinds of values, and `ValueError` for missing, infinite or masked entries
+    and another number of dimensions.
     """
     raw = _to_numeric(name, value, "biuf" if allow_bool else "iuf")
     expected = f"expected an array of shape ({', '.join(axes)}{',' * (len(axes) == 1)})"
@@ -145,23 +87,7 @@ def check_real_array(
 
 
 def read_only(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A contiguous array of the same shape that cannot be written to.
-
-    Parameters
-    ----------
-    values : ndarray
-        Numbers; those that are contiguous are not copied.
-
-    Returns
-    -------
-    ndarray
-        The same numbers.
-
-    Examples
-    --------
-    >>> read_only(np.zeros(2)).flags.writeable
-    False
-    """
+    """A contiguous array of the same shape that cannot be written to; copied only if it must be."""
     array = np.ascontiguousarray(values).reshape(values.shape)
     array.setflags(write=False)
     return array
@@ -197,26 +123,7 @@ def _dimension_advice(name: str, got: int, expected: int) -> str:
 
 
 def check_finite(name: str, array: NDArray[np.float64], axes: Sequence[str]) -> None:
-    """Raise `ValueError` where an array has entries that are NaN or infinite.
-
-    Parameters
-    ----------
-    name : str
-        The argument's name, for the message.
-    array : ndarray of float64
-        The argument.
-    axes : sequence of str
-        What each axis counts.
-
-    Raises
-    ------
-    ValueError
-        Says how many entries are not finite and where the first one is.
-
-    Examples
-    --------
-    >>> check_finite("signal", np.ones(3), ["scans"])
-    """
+    """Raise `ValueError` where an array has entries that are NaN or infinite."""
     bad = ~np.isfinite(array)
     if bad.any():
         first = tuple(int(i) for i in np.argwhere(bad)[0])
@@ -228,34 +135,7 @@ def check_finite(name: str, array: NDArray[np.float64], axes: Sequence[str]) -> 
 
 
 def check_positive(name: str, value: float, unit: str) -> float:
-    """Plain float of a finite number above zero.
-
-    Parameters
-    ----------
-    name : str
-        The argument's name, for the messages.
-    value : float
-        The argument.
-    unit : str
-        Its unit in words, for the messages.
-
-    Returns
-    -------
-    float
-        The number.
-
-    Raises
-    ------
-    TypeError
-        If `value` is not one real number.
-    ValueError
-        If it is not finite or not above zero.
-
-    Examples
-    --------
-    >>> check_positive("repetition_time", np.float32(2), "seconds")
-    2.0
-    """
+    """Plain float of a finite number above zero, in a unit that messages name."""
     if not isinstance(value, Real) or isinstance(value, (bool, np.bool_)):
         raise TypeError(
             f"{name} must be one number in {unit}, got {describe(value)}. Give a float, e.g. 2.0."
@@ -281,37 +161,9 @@ def check_whole(name: str, value: Any, most: int | None = None) -> None:
 def check_names(
     name: str, value: Iterable[str] | None, count: int, noun: str, column_of: str
 ) -> tuple[str, ...]:
-    """Tuple of as many different, non-empty names as there are columns.
+    """Tuple of as many different, non-empty names as there are columns of another argument.
 
-    Parameters
-    ----------
-    name : str
-        The argument's name, for the messages.
-    value : iterable of str or None
-        The argument; None gives ``"<noun> 1"``, ``"<noun> 2"``, ...
-    count : int
-        How many names are needed.
-    noun : str
-        What is named, for example ``"region"``.
-    column_of : str
-        The argument whose columns are named.
-
-    Returns
-    -------
-    tuple of str
-        The names.
-
-    Raises
-    ------
-    TypeError
-        If `value` is a single string or holds something other than strings.
-    ValueError
-        If the number of names is wrong, or a name is empty or repeats.
-
-    Examples
-    --------
-    >>> check_names("region_names", None, 2, "region", "signal")
-    ('region 1', 'region 2')
+    None gives ``"<noun> 1"``, ``"<noun> 2"``, ...
     """
     if value is None:
         return tuple(f"{noun} {i + 1}" for i in range(count))
@@ -343,32 +195,7 @@ def check_names(
 
 
 def check_order(name: str, names: Iterable[str], known: Sequence[str]) -> list[int]:
-    """Places of names among those known, for putting axes in another order.
-
-    Parameters
-    ----------
-    name : str
-        The argument's name, for the messages.
-    names : iterable of str
-        All known names, in the order that is wanted.
-    known : sequence of str
-        The names in the order that is there.
-
-    Returns
-    -------
-    list of int
-        For each wanted name, its place in `known`.
-
-    Raises
-    ------
-    ValueError
-        If the two are not the same names.
-
-    Examples
-    --------
-    >>> check_order("input_names", ["house", "face"], ["face", "house"])
-    [1, 0]
-    """
+    """Places in `known` of names, which must be the same in the order that is wanted."""
     wanted = [names] if isinstance(names, str) else list(names)
     if sorted(map(str, wanted)) != sorted(known):
         raise ValueError(
