@@ -107,10 +107,8 @@ class BoldData(Run):
         repetition_time = check_repetition_time(self.repetition_time)
         names = check_names("region_names", names, signal.shape[1], "region", "signal")
         check_variation(signal, names)
-        self._set("signal", signal)
-        self._set("repetition_time", repetition_time)
-        self._set("region_names", names)
-        self._set("unit", check_unit(self.unit, signal, names))
+        unit = check_unit(self.unit, signal, names)
+        self._set(signal=signal, repetition_time=repetition_time, region_names=names, unit=unit)
         self._set_timing()
 
     @classmethod
@@ -131,8 +129,8 @@ class BoldData(Run):
 
         An event fills the microtime bins from its onset to its end, at least one; events of one
         type add where they overlap; an event of duration 0 is a stick of area 1 (height
-        ``modulation / input_dt`` in one bin), as in SPM. See
-        `bayesdcm.data.events.inputs_from_events`.
+        ``modulation / input_dt`` in one bin), as in SPM. An ``events.tsv`` of BIDS goes in as it
+        is.
 
         Parameters
         ----------
@@ -151,11 +149,6 @@ class BoldData(Run):
         region_names, confounds, slice_delays, unit
             As for `BoldData`.
 
-        Returns
-        -------
-        BoldData
-            The signals with their inputs.
-
         Raises
         ------
         TypeError, ValueError
@@ -172,11 +165,7 @@ class BoldData(Run):
         checked = check_signal(signal)
         repetition_time = check_repetition_time(repetition_time)
         inputs, names, dt = inputs_from_events(
-            events,
-            checked.shape[0],
-            repetition_time,
-            input_names=input_names,
-            input_dt=input_dt,
+            events, len(checked), repetition_time, input_names=input_names, input_dt=input_dt
         )
         return cls(
             checked,

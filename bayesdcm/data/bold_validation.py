@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bayesdcm.data.validation import check_positive, check_real_array, warn_caller
+from bayesdcm.data.validation import check_positive, check_real_array, some_names, warn_caller
 
 __all__ = [
     "LARGEST_RANGE",
@@ -91,9 +91,9 @@ def _warn_of_unit(signal: NDArray[np.float64], names: tuple[str, ...]) -> None:
         (np.abs(deviation - 1) < 1e-6) | (np.abs(signal.std(axis=0, ddof=1) - 1) < 1e-6)
     )
     if standard.any():
-        scored = [name for name, z in zip(names, standard, strict=True) if z]
+        scored = some_names([name for name, z in zip(names, standard, strict=True) if z])
         warn_caller(
-            f"signal has mean 0 and standard deviation 1 in {_listed(scored)}, so it seems to be "
+            f"signal has mean 0 and standard deviation 1 in {scored}, so it seems to be "
             "z-scored; expected percent, as connections take up the ratio of units. Give it in "
             "percent, or say unit='z-scored'."
         )
@@ -118,11 +118,6 @@ def _warn_of_unit(signal: NDArray[np.float64], names: tuple[str, ...]) -> None:
             "models predict. If these are raw values, say unit='arbitrary' and convert them by "
             "to_percent(); if they are percent, unit='percent'."
         )
-
-
-def _listed(names: list[str]) -> str:
-    shown = ", ".join(map(repr, names[:5]))
-    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
 
 
 def check_repetition_time(value: float) -> float:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from html import escape
 from typing import Any, Self
 
 __all__ = ["CheckedFields"]
 
 
 class CheckedFields:
-    """Base of frozen dataclasses of data: a copy with other fields."""
+    """Base of frozen dataclasses of data: a copy with other fields, and a table in notebooks."""
 
     def replace(self, **changes: Any) -> Self:
         """Return the same data with some fields replaced, checked anew.
@@ -47,3 +48,19 @@ class CheckedFields:
                 "Check the names."
             )
         return dataclasses.replace(self, **changes)  # type: ignore[type-var]
+
+    def _set(self, **fields: object) -> None:
+        for name, value in fields.items():
+            object.__setattr__(self, name, value)
+
+    def _describe(self) -> dict[str, str]:
+        """Sentences about the data by heading."""
+        raise NotImplementedError
+
+    def _repr_html_(self) -> str:
+        """Table for notebooks."""
+        rows = "".join(
+            f"<tr><th>{escape(key)}</th><td>{escape(value)}</td></tr>"
+            for key, value in self._describe().items()
+        )
+        return f"<table><caption>{type(self).__name__}</caption>{rows}</table>"

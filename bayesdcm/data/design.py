@@ -74,9 +74,11 @@ class BoldDesign(Run):
 
     def __post_init__(self) -> None:
         """Check every argument and fill the defaults."""
-        self._set("n_scans", _check_n_scans(self.n_scans))
-        self._set("repetition_time", check_repetition_time(self.repetition_time))
-        self._set("region_names", _check_region_names(self.region_names))
+        self._set(
+            n_scans=_check_n_scans(self.n_scans),
+            repetition_time=check_repetition_time(self.repetition_time),
+            region_names=_check_region_names(self.region_names),
+        )
         self._set_timing()
 
     @classmethod
@@ -110,11 +112,6 @@ class BoldDesign(Run):
             Width of a microtime bin, in s; by default ``repetition_time / 16``.
         confounds, slice_delays
             As for `BoldDesign`.
-
-        Returns
-        -------
-        BoldDesign
-            The design.
 
         Raises
         ------

@@ -25,8 +25,6 @@ _BIDS_COLUMNS = (
 )  # fmt: skip
 # Names of columns as BIDS wants them.
 _COLUMN_NAME = re.compile("[A-Za-z][A-Za-z0-9_]{2,}")
-# The default name of the only input where the table does not tell types of event apart.
-_SINGLE_INPUT = "event"
 
 
 def inputs_from_events(
@@ -49,11 +47,8 @@ def inputs_from_events(
     those it does not define are left out with a warning, or refused where there is no
     ``trial_type`` or one looks like a misspelt column.
     """
-    dt = (
-        repetition_time / 16
-        if input_dt is None
-        else check_positive("input_dt", input_dt, "seconds")
-    )
+    given_dt = repetition_time / 16 if input_dt is None else input_dt
+    dt = check_positive("input_dt", given_dt, "seconds")
     columns = _read_columns(events)
     onset, duration = columns["onset"], columns["duration"]
     run = n_scans * repetition_time
@@ -88,7 +83,15 @@ def _read_columns(events: object) -> dict[str, Any]:
             "Give the columns onset and duration (s), and optionally trial_type and modulation."
         )
     missing = [column for column in _COLUMNS[:2] if column not in present]
-    unknown = _unknown_columns(present)
+    others = [column for column in present if column not in (*_COLUMNS, *_BIDS_COLUMNS)]
+    # Without these a table cannot be understood: times alone, or misspelt names.
+    unknown = [
+        column
+        for column in others
+        if "trial_type" not in present
+        or not _COLUMN_NAME.fullmatch(column)
+        or difflib.get_close_matches(column.lower(), _COLUMNS, 1, 0.8)
+    ]
     if missing or unknown:
         fault = f"lacks the column(s) {missing}" if missing else f"has unknown column(s) {unknown}"
         if len(present) == 1 and re.search("[,;\t]", present[0]):
@@ -98,18 +101,16 @@ def _read_columns(events: object) -> dict[str, Any]:
             "trial_type and modulation. Rename columns or select them, e.g. "
             "events[['onset', 'duration', 'trial_type']]."
         )
-    others = [c for c in present if c not in (*_COLUMNS, *_BIDS_COLUMNS)]
     if others:
         warn_caller(
             f"events has the column(s) {others}, which are not used; inputs follow from onset, "
             "duration, trial_type and modulation. Put heights of events into modulation"
         )
-    columns: dict[str, Any] = {}
-    for column in present:
-        if column not in _COLUMNS:
-            continue
-        read = _read_types if column == "trial_type" else _read_numbers
-        columns[column] = read(column, events[column])  # type: ignore[index]
+    columns: dict[str, Any] = {
+        column: (_read_types if column == "trial_type" else _read_numbers)(column, events[column])  # type: ignore[index]
+        for column in present
+        if column in _COLUMNS
+    }
     lengths = {column: len(values) for column, values in columns.items()}
     if len(set(lengths.values())) > 1:
         raise ValueError(
@@ -123,19 +124,6 @@ def _read_columns(events: object) -> dict[str, Any]:
         )
     columns.setdefault("modulation", np.ones(lengths["onset"]))
     return columns
-
-
-def _unknown_columns(present: Sequence[str]) -> list[str]:
-    """Columns without which a table cannot be understood."""
-    others = [c for c in present if c not in (*_COLUMNS, *_BIDS_COLUMNS)]
-    if "trial_type" not in present:
-        return others
-    return [
-        column
-        for column in others
-        if not _COLUMN_NAME.fullmatch(column)
-        or difflib.get_close_matches(column.lower(), _COLUMNS, 1, 0.8)
-    ]
 
 
 def _read_numbers(column: str, values: object) -> NDArray[np.float64]:
@@ -228,7 +216,7 @@ def _check_times(
 
 
 def _order_inputs(types: list[str] | None, input_names: Sequence[str] | None) -> tuple[str, ...]:
-    occurring = [_SINGLE_INPUT] if types is None else list(dict.fromkeys(types))
+    occurring = ["event"] if types is None else list(dict.fromkeys(types))
     if input_names is None:
         return check_names("events['trial_type']", occurring, len(occurring), "input", "events")
     if isinstance(input_names, (str, bytes)) or not isinstance(input_names, Sequence):

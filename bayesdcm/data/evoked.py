@@ -101,15 +101,12 @@ class EvokedData(Responses):
         signal = check_signal(self.signal)
         n_conditions, n_times, n_channels = signal.shape
         times = check_times(self.times, n_times)
-        channels = check_names(
-            "channel_names", self.channel_names, n_channels, "channel", "signal's last axis"
-        )
-        conditions = check_names(
-            "condition_names",
-            self.condition_names,
-            n_conditions,
-            "condition",
-            "signal's first axis",
+        channels, conditions = (
+            check_names(f"{noun}_names", names, count, noun, f"signal's {axis} axis")
+            for noun, names, count, axis in (
+                ("channel", self.channel_names, n_channels, "last"),
+                ("condition", self.condition_names, n_conditions, "first"),
+            )
         )
         check_variation(signal, channels, conditions)
         check_head(self.head, n_channels)
@@ -122,19 +119,17 @@ class EvokedData(Responses):
                 "is no noise_cov by which to weigh them; expected channels of one unit, or a "
                 "noise covariance. Give noise_cov, or pick one type of channel."
             )
-        checked = {
-            "signal": signal,
-            "times": times,
-            "channel_names": channels,
-            "channel_types": types,
-            "condition_names": conditions,
-            "design": design,
-            "effect_names": effects,
-            "noise_cov": noise_cov,
-            "info": check_info(self.info, channels),
-        }
-        for name, value in checked.items():
-            object.__setattr__(self, name, value)
+        self._set(
+            signal=signal,
+            times=times,
+            channel_names=channels,
+            channel_types=types,
+            condition_names=conditions,
+            design=design,
+            effect_names=effects,
+            noise_cov=noise_cov,
+            info=check_info(self.info, channels),
+        )
 
     @classmethod
     def from_mne(
@@ -184,9 +179,7 @@ class EvokedData(Responses):
             intracranial channels.
         decimate : int, default 1
             Every how many samples to keep, from the first on.
-        design : array_like, shape (conditions, effects), optional
-            As for `EvokedData`.
-        effect_names : sequence of str, optional
+        design, effect_names
             As for `EvokedData`.
         sphere : mne.bem.ConductorModel or "auto", optional
             Sphere model for a `SphereHead`, instead of `forward`; "auto" fits one to the digitised
@@ -206,11 +199,6 @@ class EvokedData(Responses):
             Subject of `trans`; its ``talairach.xfm`` is read unless it is "fsaverage".
         subjects_dir : path-like, optional
             Where the subject's folder is; by default the environment variable SUBJECTS_DIR.
-
-        Returns
-        -------
-        EvokedData
-            The responses, in SI units.
 
         Raises
         ------
@@ -268,7 +256,7 @@ class EvokedData(Responses):
         design: ArrayLike | None = None,
         effect_names: Sequence[str] | None = None,
     ) -> EvokedData:
-        """Time courses of regions, as a virtual electrode in each would record them.
+        """Time courses of regions, as a virtual electrode in each (of type "source") records them.
 
         Parameters
         ----------
@@ -284,15 +272,8 @@ class EvokedData(Responses):
             Names of the regions; by default "channel 1", "channel 2", ...
         condition_names : sequence of str, optional
             Names of the conditions; of a dict, its keys in the order that is wanted.
-        design : array_like, shape (conditions, effects), optional
+        design, effect_names
             As for `EvokedData`.
-        effect_names : sequence of str, optional
-            As for `EvokedData`.
-
-        Returns
-        -------
-        EvokedData
-            With channels of type "source".
 
         Raises
         ------
@@ -315,13 +296,11 @@ class EvokedData(Responses):
         """
         check_time_courses(time_courses)
         if isinstance(time_courses, Mapping):
-            names = [str(name) for name in time_courses]
-            courses_of = dict(zip(names, time_courses.values(), strict=True))
-            if condition_names is not None:
-                order = check_order("condition_names", condition_names, names)
-                names = [names[i] for i in order]
-            condition_names = names
-            time_courses = [courses_of[name] for name in names]
+            names, courses = [str(name) for name in time_courses], list(time_courses.values())
+            wanted = names if condition_names is None else condition_names
+            order = check_order("condition_names", wanted, names)
+            condition_names = [names[i] for i in order]
+            time_courses = [courses[i] for i in order]
         try:
             courses = np.asarray(time_courses)
         except ValueError as error:

@@ -5,8 +5,7 @@ Each raises an error that names the argument, what came, what was expected and w
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, ValuesView
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from bayesdcm.data.head import HeadModel
 from bayesdcm.data.named_axes import axis_names, in_order
-from bayesdcm.data.validation import check_names, check_real_array, describe, read_only
+from bayesdcm.data.validation import (
+    check_names,
+    check_real_array,
+    describe,
+    read_only,
+    warn_caller,
+)
 
 __all__ = [
     "CHANNEL_UNITS",
@@ -51,8 +56,7 @@ _TIMING_TOLERANCE = 1e-3
 
 def check_signal(signal: ArrayLike) -> NDArray[np.float64]:
     """Return the signal, (conditions, times, channels), as a read-only array."""
-    axes = ("conditions", "times", "channels")
-    checked = check_real_array("signal", signal, axes)
+    checked = check_real_array("signal", signal, ("conditions", "times", "channels"))
     with np.errstate(over="ignore", invalid="ignore"):
         spread = np.ptp(checked)
     # Squares of the signal must be finite too.
@@ -66,9 +70,8 @@ def check_signal(signal: ArrayLike) -> NDArray[np.float64]:
 
 def check_time_courses(value: object) -> None:
     """Raise `TypeError` for objects of MNE-Python from which time courses are still to be taken."""
-    several = isinstance(value, (list, tuple, Mapping))
-    parts = list(value.values() if isinstance(value, Mapping) else value) if several else [value]  # type: ignore[call-overload]
-    for part in parts:
+    value = value.values() if isinstance(value, Mapping) else value
+    for part in value if isinstance(value, (list, tuple, ValuesView)) else [value]:
         kind = type(part).__name__
         if kind.endswith(("SourceEstimate", "Label")) or kind in ("Evoked", "EvokedArray"):
             raise TypeError(
@@ -82,11 +85,10 @@ def check_time_courses(value: object) -> None:
 def warn_of_magnitudes(courses: NDArray) -> None:
     """Warn where time courses, (conditions, labels, times), are all of the same, positive sign."""
     if courses.size and courses.dtype.kind == "f" and (courses >= 0).all():
-        warnings.warn(
+        warn_caller(
             "time_courses are never negative, so they are magnitudes, as source estimates of free "
             "orientation are; expected signed currents, since a model of potentials predicts "
-            "these. Use pick_ori='normal' and mode='mean_flip' or 'pca_flip'.",
-            stacklevel=3,
+            "these. Use pick_ori='normal' and mode='mean_flip' or 'pca_flip'."
         )
 
 
@@ -188,19 +190,13 @@ def check_design(
         wanted[1] = ("effect_names", effect_names)
     design = in_order("design", design, wanted)
     if design is None:
-        names = check_names(
-            "effect_names",
-            conditions[1:] if effect_names is None else effect_names,
-            n - 1,
-            "effect",
-            "the default design",
-        )
+        names = conditions[1:] if effect_names is None else effect_names
+        names = check_names("effect_names", names, n - 1, "effect", "the default design")
         return read_only(np.eye(n)[:, 1:]), names
     if np.shape(design) == (n, 0):
         checked = read_only(np.zeros((n, 0)))
     else:
-        axes = ("conditions", "effects")
-        checked = check_real_array("design", design, axes, allow_bool=True)
+        checked = check_real_array("design", design, ("conditions", "effects"), allow_bool=True)
     if checked.shape[0] != n:
         raise ValueError(
             f"design has {checked.shape[0]} rows, shape {checked.shape}, but there are {n} "

@@ -44,17 +44,12 @@ class HeadModel(ABC):
         """Return the same head with some of its channels, given by index, in the order given."""
 
     def to_head(self, positions: ArrayLike) -> NDArray[np.float64]:
-        """Positions in head coordinates.
+        """Positions in head coordinates, in m, shape (n, 3).
 
         Parameters
         ----------
         positions : array_like, shape (n, 3)
             MNI coordinates, in mm.
-
-        Returns
-        -------
-        ndarray, shape (n, 3)
-            Head coordinates, in m.
 
         Examples
         --------
@@ -212,19 +207,9 @@ class SphereHead(HeadModel):
         return len(self.sensors if self.projection is None else self.projection)
 
     def pick(self, channels: Sequence[int]) -> Self:
-        """Return the same head with some of its channels.
+        """Return the same head with some of its channels, given by index, in the order given.
 
         Sensors stay, since those that are left out still count for reference and projections.
-
-        Parameters
-        ----------
-        channels : sequence of int
-            Indices, in the order wanted.
-
-        Returns
-        -------
-        SphereHead
-            A new object.
         """
         all_channels = np.eye(len(self.sensors)) if self.projection is None else self.projection
         projection = all_channels[_check_indices(channels, self.n_channels)]
@@ -244,7 +229,21 @@ class _GivenGain(HeadModel):
 
     positions: NDArray[np.float64]
     gain: NDArray[np.float64]
+    average_reference: bool
     _points: ClassVar[str]
+    # The gain's axes after channels and points.
+    _directions: ClassVar[tuple[int, ...]] = ()
+
+    def __post_init__(self) -> None:
+        """Check the arguments that all such heads have, and fill the defaults."""
+        positions = _check_shape("positions", self.positions, (self._points, 3))
+        shape = ("channels", len(positions), *self._directions)
+        self._set(
+            positions=positions,
+            gain=_check_shape("gain", self.gain, shape),
+            average_reference=_check_flag("average_reference", self.average_reference),
+            mni_to_head=_check_transform(self.mni_to_head),
+        )
 
     @property
     def n_channels(self) -> int:
@@ -252,18 +251,7 @@ class _GivenGain(HeadModel):
         return len(self.gain)
 
     def pick(self, channels: Sequence[int]) -> Self:
-        """Return the same head with some of its channels.
-
-        Parameters
-        ----------
-        channels : sequence of int
-            Indices, in the order wanted.
-
-        Returns
-        -------
-        same class
-            A new object.
-        """
+        """Return the same head with some of its channels, given by index, in the order given."""
         gain = self.gain[_check_indices(channels, self.n_channels)]
         return dataclasses.replace(self, gain=gain)  # type: ignore[type-var]
 
@@ -305,18 +293,7 @@ class GridHead(_GivenGain):
     gain: NDArray[np.float64]
     average_reference: bool = False
     mni_to_head: NDArray[np.float64] | None = None
-
-    def __post_init__(self) -> None:
-        """Check every argument and fill the defaults."""
-        positions = _check_shape("positions", self.positions, ("points", 3))
-        self._set(
-            positions=positions,
-            gain=_check_shape("gain", self.gain, ("channels", len(positions), 3)),
-            average_reference=_check_flag("average_reference", self.average_reference),
-            mni_to_head=_check_transform(self.mni_to_head),
-        )
-
-    _points = "points"
+    _points, _directions = "points", (3,)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -356,19 +333,12 @@ class SurfaceHead(_GivenGain):
     gain: NDArray[np.float64]
     average_reference: bool = False
     mni_to_head: NDArray[np.float64] | None = None
+    _points = "vertices"
 
     def __post_init__(self) -> None:
         """Check every argument and fill the defaults."""
-        positions = _check_shape("positions", self.positions, ("vertices", 3))
-        self._set(
-            positions=positions,
-            normals=_check_shape("normals", self.normals, positions.shape),
-            gain=_check_shape("gain", self.gain, ("channels", len(positions))),
-            average_reference=_check_flag("average_reference", self.average_reference),
-            mni_to_head=_check_transform(self.mni_to_head),
-        )
-
-    _points = "vertices"
+        super().__post_init__()
+        self._set(normals=_check_shape("normals", self.normals, self.positions.shape))
 
 
 def _check_shape(name: str, value: object, shape: tuple[str | int, ...]) -> NDArray[np.float64]:

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterable, Sequence
+from numbers import Real
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bayesdcm.data.checked_fields import CheckedFields
-from bayesdcm.data.evoked_selection import (
-    html_table,
-    info_at_rate,
-    nearest_samples,
-    one_line,
-    selected_channels,
-)
 from bayesdcm.data.head import HeadModel
-from bayesdcm.data.validation import check_order
+from bayesdcm.data.validation import check_order, describe
 
 if TYPE_CHECKING:
     import mne
@@ -73,11 +68,6 @@ class Responses(CheckedFields):
             First and last time, in s; the nearest samples are taken, as in SPM. By default the
             first and the last there are.
 
-        Returns
-        -------
-        same class
-            A new object.
-
         Raises
         ------
         ValueError
@@ -86,11 +76,11 @@ class Responses(CheckedFields):
         Examples
         --------
         >>> from bayesdcm.data import EvokedData
-        >>> data = EvokedData(np.random.default_rng(0).normal(size=(1, 101, 1)), np.arange(101) / 1e3)
-        >>> data.crop(0.01, 0.05).n_times
+        >>> noise = np.random.default_rng(0).normal(size=(1, 101, 1))
+        >>> EvokedData(noise, np.arange(101) / 1000).crop(0.01, 0.05).n_times
         41
-        """  # noqa: E501
-        window = nearest_samples(self.times, tmin, tmax)
+        """
+        window = _nearest_samples(self.times, tmin, tmax)
         return self.replace(signal=self.signal[:, window], times=self.times[window])
 
     def decimate(self, step: int) -> Self:
@@ -101,11 +91,6 @@ class Responses(CheckedFields):
         step : int
             Every how many samples to keep. Filter before, or fast activity appears as slow.
 
-        Returns
-        -------
-        same class
-            A new object.
-
         Raises
         ------
         TypeError, ValueError
@@ -114,10 +99,10 @@ class Responses(CheckedFields):
         Examples
         --------
         >>> from bayesdcm.data import EvokedData
-        >>> data = EvokedData(np.random.default_rng(0).normal(size=(1, 101, 1)), np.arange(101) / 1e3)
-        >>> data.decimate(4).sampling_rate
+        >>> noise = np.random.default_rng(0).normal(size=(1, 101, 1))
+        >>> EvokedData(noise, np.arange(101) / 1000).decimate(4).sampling_rate
         250.0
-        """  # noqa: E501
+        """
         if not isinstance(step, (int, np.integer)) or isinstance(step, bool):
             raise TypeError(f"decimate must be a whole number, got {step!r}. Give 1, 2, 3, ...")
         if not 1 <= step < self.n_times:
@@ -130,7 +115,7 @@ class Responses(CheckedFields):
         return self.replace(
             signal=self.signal[:, ::step],
             times=self.times[::step],
-            info=info_at_rate(self.info, self.sampling_rate / step),
+            info=_info_at_rate(self.info, self.sampling_rate / step),
         )
 
     def pick(self, channels: str | Sequence[str]) -> Self:
@@ -140,11 +125,6 @@ class Responses(CheckedFields):
         ----------
         channels : str or sequence of str
             A type of channel, or names of channels in the order wanted.
-
-        Returns
-        -------
-        same class
-            A new object.
 
         Raises
         ------
@@ -160,7 +140,7 @@ class Responses(CheckedFields):
         ('Pz', 'Fz')
         """
         names, types = self.channel_names or (), self.channel_types or ()
-        indices = selected_channels(channels, names, types)
+        indices = _selected_channels(channels, names, types)
         info = self.info
         if info is not None:
             import mne
@@ -183,15 +163,12 @@ class Responses(CheckedFields):
     ) -> Self:
         """Return the same data with conditions, effects or channels in another order.
 
+        Signal, design, noise covariance and head move with the names.
+
         Parameters
         ----------
         condition_names, effect_names, channel_names : sequence of str, optional
             All names in the order that is wanted; None leaves the order as it is.
-
-        Returns
-        -------
-        same class
-            A new object; signal, design, noise covariance and head have moved with the names.
 
         Raises
         ------
@@ -207,31 +184,24 @@ class Responses(CheckedFields):
         >>> other.condition_names, other.effect_names, other.design.tolist()
         (('noise', 'tone'), ('noise',), [[1.0], [0.0]])
         """
-        changes: dict[str, Any] = {}
-        design = self.design
+        changes: dict[str, Any] = {"design": self.design, "effect_names": self.effect_names}
         if condition_names is not None:
             order = check_order("condition_names", condition_names, self.condition_names or ())
             changes["condition_names"] = [self.condition_names[i] for i in order]  # type: ignore[index]
             changes["signal"] = self.signal[order]
-            design = design[order]  # type: ignore[index]
-        names = list(self.effect_names or ())
+            changes["design"] = changes["design"][order]
         if effect_names is not None:
-            order = check_order("effect_names", effect_names, names)
-            names = [names[i] for i in order]
-            design = design[:, order]  # type: ignore[index]
-        changed = self.replace(**changes, design=design, effect_names=names)
+            order = check_order("effect_names", effect_names, self.effect_names or ())
+            changes["effect_names"] = [self.effect_names[i] for i in order]  # type: ignore[index]
+            changes["design"] = changes["design"][:, order]
+        changed = self.replace(**changes)
         if channel_names is None:
             return changed
         check_order("channel_names", channel_names, self.channel_names or ())
         return changed.pick(list(channel_names))
 
     def to_mne(self) -> dict[str, mne.Evoked]:
-        """Responses as MNE-Python's, by condition, for its plots.
-
-        Returns
-        -------
-        dict of mne.Evoked
-            One for each condition, of its name.
+        """Responses as MNE-Python's, by the name of the condition, for its plots.
 
         Raises
         ------
@@ -264,8 +234,99 @@ class Responses(CheckedFields):
 
     def __repr__(self) -> str:
         """One line: sizes, names and times."""
-        return one_line(self)
+        n, kinds = self.n_conditions, ", ".join(dict.fromkeys(self.channel_types or ()))
+        parts = [
+            f"{n} condition{'s' * (n > 1)} ({', '.join(self.condition_names or ())}) x "
+            f"{self.n_times} times ({self._span}) x "
+            f"{self.n_channels} channel{'s' * (self.n_channels > 1)} ({kinds})"
+        ]
+        if self.n_effects:
+            plural = "s" * (self.n_effects > 1)
+            parts.append(f"effect{plural} {', '.join(self.effect_names or ())}")
+        if self.head is not None:
+            parts.append(type(self.head).__name__)
+        return f"{type(self).__name__}({', '.join(parts)})"
 
-    def _repr_html_(self) -> str:
-        """Table for notebooks."""
-        return html_table(self)
+    @property
+    def _span(self) -> str:
+        return f"{self.times[0]:g} to {self.times[-1]:g} s, {self.sampling_rate:.6g} Hz"
+
+    def _describe(self) -> dict[str, str]:
+        names, kinds = self.channel_names or (), dict.fromkeys(self.channel_types or ())
+        shown = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
+        return {
+            "Conditions": ", ".join(self.condition_names or ()),
+            "Effects": ", ".join(self.effect_names or ()) or "none",
+            "Times": f"{self.n_times}, {self._span}",
+            "Channels": f"{self.n_channels} ({', '.join(kinds)}): {shown}",
+            "Noise covariance": "given" if self.noise_cov is not None else "none",
+            "Head": "none" if self.head is None else repr(self.head),
+        }
+
+
+def _nearest_samples(times: NDArray[np.float64], tmin: float | None, tmax: float | None) -> slice:
+    """From the sample nearest to `tmin` to that nearest to `tmax`, in s."""
+    step = (times[-1] - times[0]) / (len(times) - 1)
+    ends = []
+    for name, value, default in (("tmin", tmin, times[0]), ("tmax", tmax, times[-1])):
+        given = default if value is None else value
+        if not isinstance(given, Real) or isinstance(given, bool):
+            raise TypeError(
+                f"{name} must be one number in s, got {describe(given)}. Give a float, e.g. 0.25."
+            )
+        # Half a sample beyond the ends still has its nearest sample inside.
+        if not times[0] - step / 2 <= given <= times[-1] + step / 2:
+            raise ValueError(
+                f"{name} is {given:g} s, but responses run from {times[0]:g} to {times[-1]:g} s; "
+                "expected a time within. If it is in milliseconds, divide it by 1000."
+            )
+        ends.append(int(np.abs(times - given).argmin()))
+    first, last = ends
+    if last <= first:
+        raise ValueError(
+            f"tmin and tmax, {tmin} and {tmax} s, leave {max(last - first + 1, 0)} sample(s) "
+            f"of those every {step:g} s; expected two or more. Choose a longer window."
+        )
+    return slice(first, last + 1)
+
+
+def _selected_channels(
+    channels: str | Sequence[str], names: tuple[str, ...], types: tuple[str, ...]
+) -> list[int]:
+    """Indices of the channels of a type, or of those named, in the order named."""
+    if isinstance(channels, str):
+        indices = [i for i, kind in enumerate(types) if kind == channels]
+        if not indices and channels not in names:
+            raise ValueError(
+                f"channels is {channels!r}, but there are the types {sorted(set(types))}; "
+                "expected one of these, or a list of names. Check the spelling."
+            )
+        return indices or [names.index(channels)]
+    if not isinstance(channels, Iterable):
+        raise TypeError(
+            f"channels must be a type of channel or a list of names, got {describe(channels)}. "
+            "Give strings."
+        )
+    wanted = list(channels)
+    absent = [name for name in wanted if name not in names]
+    if absent or not wanted:
+        raise ValueError(
+            f"channels holds {len(wanted)} name(s), of which {absent[:5]} are not among the data's "
+            f"{list(names[:5])}...; expected names of channels. Check the spelling."
+        )
+    return [names.index(name) for name in wanted]
+
+
+def _info_at_rate(info: Any, rate: float) -> Any:
+    """Measurement info with another sampling rate, in Hz; None for None."""
+    if info is None:
+        return None
+    import mne
+
+    # Decimation is MNE-Python's public way to a lower rate.
+    step = round(info["sfreq"] / rate)
+    empty = mne.EvokedArray(np.zeros((len(info["ch_names"]), 2 * step)), info, verbose=False)
+    with warnings.catch_warnings():
+        # The user has been told to filter first.
+        warnings.simplefilter("ignore")
+        return empty.decimate(step, verbose=False).info

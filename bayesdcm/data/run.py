@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 from typing import Any, Self
 
 import numpy as np
@@ -29,31 +28,32 @@ class Run(CheckedFields):
     confounds: NDArray[np.float64] | None
     slice_delays: NDArray[np.float64] | None
 
-    def _set(self, field: str, value: object) -> None:
-        object.__setattr__(self, field, value)
-
     def _set_timing(self) -> None:
         """Check inputs, confounds and delays and fill their defaults; the others are set."""
         self._set_inputs()
-        self._set("confounds", check_confounds(self.confounds, self.n_scans))
         wanted = {0: ("region_names", self.region_names or ())}
         delays = in_order("slice_delays", self.slice_delays, wanted)
-        delays = check_delays(delays, self.n_regions, self.repetition_time)
-        self._set("slice_delays", delays)
+        self._set(
+            confounds=check_confounds(self.confounds, self.n_scans),
+            slice_delays=check_delays(delays, self.n_regions, self.repetition_time),
+        )
 
     def _set_inputs(self) -> None:
         if self.inputs is None:
-            given = [name for name in ("input_dt", "input_names") if _is_given(self, name)]
+            given = [
+                name
+                for name in ("input_dt", "input_names")
+                if (value := getattr(self, name)) is not None and value != ()
+            ]
             if given:
                 raise ValueError(
                     f"{' and '.join(given)} came without inputs; expected both or neither. Give "
                     f"inputs, shape (microtime bins, inputs), or leave {' and '.join(given)} out."
                 )
-            self._set("input_names", ())
+            self._set(input_names=())
             return
-        axes = ("microtime bins", "inputs")
         given, names = columns_and_names("inputs", self.inputs, "input_names", self.input_names)
-        inputs = check_real_array("inputs", given, axes, allow_bool=True)
+        inputs = check_real_array("inputs", given, ("microtime bins", "inputs"), allow_bool=True)
         if self.input_dt is None:
             raise ValueError(
                 "input_dt is missing, but inputs came; expected the width of a microtime bin in "
@@ -62,9 +62,7 @@ class Run(CheckedFields):
         dt = check_positive("input_dt", self.input_dt, "seconds")
         check_coverage(inputs, dt, self.n_scans, self.n_regions, self.repetition_time)
         names = check_names("input_names", names, inputs.shape[1], "input", "inputs")
-        self._set("inputs", inputs)
-        self._set("input_dt", dt)
-        self._set("input_names", names)
+        self._set(inputs=inputs, input_dt=dt, input_names=names)
 
     @property
     def n_regions(self) -> int:
@@ -83,11 +81,6 @@ class Run(CheckedFields):
 
     def centred_inputs(self) -> Self:
         """Return the same run with every input centred over microtime (SPM's option "centre").
-
-        Returns
-        -------
-        same class
-            A copy with centred inputs.
 
         Raises
         ------
@@ -151,18 +144,18 @@ class Run(CheckedFields):
                 changes["inputs"] = self.inputs[:, order]
         return self.replace(**changes)
 
-    def _describe(self) -> list[tuple[str, str]]:
+    def _describe(self) -> dict[str, str]:
         duration = self.n_scans * self.repetition_time
         inputs = "none"
         if self.inputs is not None:
             inputs = f"{', '.join(self.input_names or ())}; bins of {self.input_dt:g} s"
-        return [
-            ("Regions", ", ".join(self.region_names or ())),
-            ("Scans", f"{self.n_scans}, every {self.repetition_time:g} s ({duration:g} s)"),
-            ("Inputs", inputs),
-            ("Confounds", str(self.confounds.shape[1])),  # type: ignore[union-attr]
-            ("Slice delays", ", ".join(f"{d:g}" for d in self.slice_delays) + " s"),  # type: ignore[union-attr]
-        ]
+        return {
+            "Regions": ", ".join(self.region_names or ()),
+            "Scans": f"{self.n_scans}, every {self.repetition_time:g} s ({duration:g} s)",
+            "Inputs": inputs,
+            "Confounds": str(self.confounds.shape[1]),  # type: ignore[union-attr]
+            "Slice delays": ", ".join(f"{d:g}" for d in self.slice_delays) + " s",  # type: ignore[union-attr]
+        }
 
     def __repr__(self) -> str:
         """One line: sizes, names and times."""
@@ -176,16 +169,3 @@ class Run(CheckedFields):
             f"({', '.join(self.region_names or ())}), repetition time {self.repetition_time:g} s, "
             f"{inputs}, {k} confound{'s' * (k > 1)})"
         )
-
-    def _repr_html_(self) -> str:
-        """Table for notebooks."""
-        rows = "".join(
-            f"<tr><th>{escape(key)}</th><td>{escape(value)}</td></tr>"
-            for key, value in self._describe()
-        )
-        return f"<table><caption>{type(self).__name__}</caption>{rows}</table>"
-
-
-def _is_given(run: Run, name: str) -> bool:
-    value = getattr(run, name)
-    return value is not None and not (name == "input_names" and value == ())
