@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 from mne.io.constants import FIFF
 
 from bayesdcm.data.evoked_validation import CHANNEL_UNITS
-from bayesdcm.data.validation import describe
+from bayesdcm.data.validation import describe, warn_caller
 
 __all__ = [
     "advice_for",
@@ -52,11 +51,10 @@ def check_responses(evokeds: Sequence[Any]) -> None:
             )
     differences = [e.comment for e in evokeds if _DIFFERENCE.search(e.comment or "")]
     if differences:
-        warnings.warn(
+        warn_caller(
             f"evokeds has {differences} by their comments: differences of conditions, to which no "
             "stimulus leads, so that a model of responses does not describe them. Give the "
-            "conditions themselves; design and modulation say what differs between them.",
-            stacklevel=5,
+            "conditions themselves; design and modulation say what differs between them."
         )
 
 
@@ -120,17 +118,25 @@ def check_same_recording(evokeds: Sequence[mne.Evoked], names: Sequence[str]) ->
     It cannot where types, coils, compensation or positions of channels, the position of the head
     in the MEG, or signal-space separation differ.
     """
-    first = mne.pick_info(evokeds[0].info, mne.pick_channels(evokeds[0].ch_names, names))
-    for position, evoked in enumerate(evokeds[1:], start=1):
-        info = mne.pick_info(evoked.info, mne.pick_channels(evoked.ch_names, names))
+    first, *others = (_info_of(evoked.info, names) for evoked in evokeds)
+    for position, info in enumerate(others, start=1):
         _check_same_recording(first, info, f"at position {position}")
+
+
+def _info_of(info: mne.Info, names: Sequence[str]) -> mne.Info:
+    return mne.pick_info(info, mne.pick_channels(info["ch_names"], names, ordered=True))
 
 
 def _check_same_recording(first: mne.Info, info: mne.Info, where: str) -> None:
     kinds = first.get_channel_types()
     pairs = zip(first["ch_names"], kinds, info.get_channel_types(), strict=True)
     differ = [f"{name} ({a}, {b})" for name, a, b in pairs if a != b]
-    differ = differ or _other_coils(first, info)
+    # Types of sensor, and grades of gradient compensation.
+    differ = differ or [
+        f"{a['ch_name']} (coil types {int(a['coil_type'])}, {int(b['coil_type'])})"
+        for a, b in zip(first["chs"], info["chs"], strict=True)
+        if a["coil_type"] != b["coil_type"]
+    ]
     if differ:
         raise ValueError(
             f"evokeds differ in the types of channels {where}: {differ[:5]}; expected the same. "
@@ -158,21 +164,11 @@ def _check_same_recording(first: mne.Info, info: mne.Info, where: str) -> None:
         )
     filters = [(one["highpass"], one["lowpass"]) for one in (first, info)]
     if not np.allclose(*filters, rtol=1e-3, atol=1e-3):
-        warnings.warn(
+        warn_caller(
             f"evokeds were filtered differently {where}: {filters[1][0]:g} to {filters[1][1]:g} "
             f"Hz, and {filters[0][0]:g} to {filters[0][1]:g} Hz before; what differs between "
-            "conditions may be due to it. Filter them alike.",
-            stacklevel=5,
+            "conditions may be due to it. Filter them alike."
         )
-
-
-def _other_coils(first: mne.Info, info: mne.Info) -> list[str]:
-    """Channels whose coils differ: types of sensor, and grades of gradient compensation."""
-    return [
-        f"{a['ch_name']} (coil types {int(a['coil_type'])}, {int(b['coil_type'])})"
-        for a, b in zip(first["chs"], info["chs"], strict=True)
-        if a["coil_type"] != b["coil_type"]
-    ]
 
 
 def _head_movement(first: Any, second: Any) -> str:
@@ -211,12 +207,11 @@ def check_channels(evokeds: Sequence[mne.Evoked], names: Sequence[str]) -> None:
 
     Warns of signals larger than any that brains make, and of names of bipolar derivations.
     """
-    info = mne.pick_info(evokeds[0].info, mne.pick_channels(evokeds[0].ch_names, names))
-    channels, kinds = info["chs"], info.get_channel_types()
-    by_kind = {kind: [n for n, k in zip(info["ch_names"], kinds, strict=True) if k == kind]
-               for kind in kinds}  # fmt: skip
-    density = by_kind.get("csd", [])
-    if density:
+    info = _info_of(evokeds[0].info, names)
+    by_kind: dict[str, list[str]] = {}
+    for name, kind in zip(info["ch_names"], info.get_channel_types(), strict=True):
+        by_kind.setdefault(kind, []).append(name)
+    if density := by_kind.get("csd"):
         raise ValueError(
             f"evokeds has {len(density)} channel(s) of current source density, {density[:5]}; "
             "expected potentials, since lead fields predict these. Give the responses before "
@@ -230,24 +225,22 @@ def check_channels(evokeds: Sequence[mne.Evoked], names: Sequence[str]) -> None:
             "marked as current source density; expected potentials. Give the responses before "
             "mne.preprocessing.compute_current_source_density."
         )
-    _check_single_electrodes(channels, electrodes)
-    _check_derivations(electrodes)
-    grades = {int(c["coil_type"]) >> 16 for c in channels if c["kind"] == FIFF.FIFFV_MEG_CH}
+    _check_single_electrodes(info["chs"], electrodes)
+    grades = {int(c["coil_type"]) >> 16 for c in info["chs"] if c["kind"] == FIFF.FIFFV_MEG_CH}
     if len(grades) > 1:
         raise ValueError(
             f"evokeds has MEG channels of different gradient compensation, grades "
             f"{sorted(grades)}; expected one. Use evoked.apply_gradient_compensation."
         )
-    for kind in set(by_kind) & set(_LARGEST):
+    for kind in [kind for kind in by_kind if kind in _LARGEST]:
         rows = mne.pick_channels(evokeds[0].ch_names, by_kind[kind])
         size = max(float(np.abs(evoked.data[rows]).max()) for evoked in evokeds)
-        if size > _LARGEST[kind]:
-            unit = CHANNEL_UNITS[kind]
-            warnings.warn(
+        largest, unit = _LARGEST[kind], CHANNEL_UNITS[kind]
+        if size > largest:
+            warn_caller(
                 f"evokeds has signals up to {size:.3g} {unit} in channels of type {kind!r}, which "
-                f"is more than brains make ({_LARGEST[kind]:g} {unit}); lead fields are in {unit}. "
-                "Rescale data in other units, and give responses before mne.whiten_evoked.",
-                stacklevel=4,
+                f"is more than brains make ({largest:g} {unit}); lead fields are in {unit}. "
+                "Rescale data in other units, and give responses before mne.whiten_evoked."
             )
 
 
@@ -265,26 +258,19 @@ def _check_single_electrodes(channels: Sequence[Any], electrodes: Sequence[str])
             "of its cathode, and no part in the average reference. Leave it out "
             f"(evoked.drop_channels({bipolar[:5]})), and give the single electrodes."
         )
-
-
-def _check_derivations(electrodes: Sequence[str]) -> None:
-    """Files of recorders have derivations that only their names tell of."""
+    # Files of recorders have derivations that only their names tell of.
     cathodes = {name: match[1] for name in electrodes if (match := _DERIVATION.match(name))}
     if len({cathode.lower() for cathode in cathodes.values()}) > 1:
-        warnings.warn(
+        warn_caller(
             f"evokeds has electrodes with names of bipolar derivations, {list(cathodes)[:5]}, "
             "against different electrodes; each is taken for a single electrode against one "
-            "reference, and all are referenced to their mean. Give data of one reference.",
-            stacklevel=5,
+            "reference, and all are referenced to their mean. Give data of one reference."
         )
 
 
 def check_forward_channels(forward: Any, info: mne.Info, names: Sequence[str]) -> None:
     """Raise where a forward solution is of other sensors than the data; warn of other positions."""
-    solved, data = (
-        mne.pick_info(one, mne.pick_channels(one["ch_names"], names, ordered=True))
-        for one in (forward["info"], info)
-    )
+    solved, data = _info_of(forward["info"], names), _info_of(info, names)
     channels, measured = solved["chs"], data["chs"]
     bipolar = [c["ch_name"] for c in channels if c["coil_type"] == FIFF.FIFFV_COIL_EEG_BIPOLAR]
     if bipolar:
@@ -310,8 +296,7 @@ def check_forward_channels(forward: Any, info: mne.Info, names: Sequence[str]) -
     if farthest > _FARTHEST:
         apart.append(f"electrodes ({name} by {1e3 * farthest:.0f} mm)")
     if apart:
-        warnings.warn(
+        warn_caller(
             f"forward was computed for other positions of {' and '.join(apart)} than evokeds has, "
-            "so its lead field may be wrong. Compute it with the info of these data.",
-            stacklevel=5,
+            "so its lead field may be wrong. Compute it with the info of these data."
         )

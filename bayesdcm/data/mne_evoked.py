@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,7 +22,7 @@ from bayesdcm.data.mne_checks import (
 )
 from bayesdcm.data.mne_head import check_forward, head_from_forward, head_from_sphere
 from bayesdcm.data.mne_template import mni_to_head
-from bayesdcm.data.validation import describe
+from bayesdcm.data.validation import describe, warn_caller
 
 __all__ = ["evoked_fields"]
 
@@ -45,13 +44,13 @@ def evoked_fields(
         raise ValueError(
             "forward and sphere both came; expected one head model. Leave one of them out."
         )
-    if orientation is not None and forward is None:
+    if forward is not None:
+        check_forward(forward, orientation)
+    elif orientation is not None:
         raise ValueError(
             f"orientation is {orientation!r}, but there is no forward; expected both. Give "
             "forward, or leave orientation out."
         )
-    if forward is not None:
-        check_forward(forward, orientation)
     responses, names = _responses(evokeds)
     used = used_channels(responses[0].info, picks)
     if used:
@@ -65,21 +64,18 @@ def evoked_fields(
     # now had a part in the reference or a projection, or conditions were projected differently.
     operator = _operator(info)
     signal = np.stack([response.data.T for response in responses]) @ operator.T
-    covariance = None
-    if noise_cov is not None:
-        covariance = _covariance(noise_cov, info, operator, picked)
-    head = None
+    picked_types = [types[i] for i in picked]
+    rows, head = operator[picked], None
     if forward is not None or sphere is not None:
-        rows = operator[picked]
-        if "eeg" in [types[i] for i in picked] and types.count("eeg") == 1:
+        # "mean over electrodes" is part of the operator; the flag keeps it on record.
+        referenced = "eeg" in picked_types
+        if referenced and types.count("eeg") == 1:
             raise ValueError(
                 "evokeds has one good electrode only, whose reference is not known; expected two "
                 "or more, which are referenced to their mean. Give more electrodes, or leave the "
                 "head model out."
             )
         transform = mni_to_head(info, forward, trans, subject, subjects_dir)
-        # "mean over electrodes" is part of the operator; the flag keeps it on record.
-        referenced = "eeg" in [types[i] for i in picked]
         if forward is not None:
             head = head_from_forward(forward, info, rows, orientation, referenced, transform)
         else:
@@ -88,9 +84,9 @@ def evoked_fields(
         "signal": signal[:, :, picked],
         "times": responses[0].times,
         "channel_names": [info["ch_names"][i] for i in picked],
-        "channel_types": [types[i] for i in picked],
+        "channel_types": picked_types,
         "condition_names": names,
-        "noise_cov": covariance,
+        "noise_cov": None if noise_cov is None else _covariance(noise_cov, info, rows),
         "head": head,
         "info": mne.pick_info(info, picked),
     }
@@ -135,11 +131,10 @@ def _unite_projections(responses: list[mne.Evoked]) -> None:
         for name in _noise_projections(response.info)[len(names) :]
     ]
     if added:
-        warnings.warn(
+        warn_caller(
             f"evokeds differ in their signal-space projections: {sorted(set(added))} are of some "
             "only, but are applied to all, and to the lead field. Add the same to all, or remove "
-            "them (del_proj).",
-            stacklevel=5,
+            "them (del_proj)."
         )
 
 
@@ -152,33 +147,22 @@ def _good_channels(responses: list[mne.Evoked]) -> list[mne.Evoked]:
     """Projected responses, average-referenced on record, without bad and auxiliary channels."""
     bads = responses[0].info["bads"]
     types = responses[0].info.get_channel_types()
-    names = responses[0].ch_names
-    keep = [
-        name
-        for name, kind in zip(names, types, strict=True)
-        if kind in CHANNEL_UNITS and name not in bads
-    ]
+    kinds = dict(zip(responses[0].ch_names, types, strict=True))
+    keep = [name for name, kind in kinds.items() if kind in CHANNEL_UNITS and name not in bads]
     if not keep:
+        measured = [kind for kind in CHANNEL_UNITS if kind not in ("source", "other", "lfp")]
         raise ValueError(
-            f"evokeds has no good channels of the types {_measured_types()}, but "
+            f"evokeds has no good channels of the types {measured}, but "
             f"{sorted(set(types))} ({len(bads)} bad); expected EEG, MEG or intracranial channels. "
             "Check info['bads'] and the types of channels."
         )
     for response in responses:
         response.apply_proj(verbose=False)
         response.pick(keep, verbose=False)
-        n_electrodes = response.get_channel_types().count("eeg")
-        if n_electrodes > 1 and not _is_average_referenced(response.info):
+        referenced = len(_noise_projections(response.info)) < len(response.info["projs"])
+        if response.get_channel_types().count("eeg") > 1 and not referenced:
             response.set_eeg_reference("average", projection=False, ch_type="eeg", verbose=False)
     return responses
-
-
-def _measured_types() -> list[str]:
-    return [kind for kind in CHANNEL_UNITS if kind not in ("source", "other", "lfp")]
-
-
-def _is_average_referenced(info: mne.Info) -> bool:
-    return any(projection["kind"] == FIFF.FIFFV_PROJ_ITEM_EEG_AVREF for projection in info["projs"])
 
 
 def _picked(info: mne.Info, picks: str | Sequence[str] | None) -> list[int]:
@@ -228,16 +212,13 @@ def _operator(info: mne.Info) -> NDArray[np.float64]:
     return np.where(np.abs(projector) < 1e-12, 0.0, projector)
 
 
-def _covariance(
-    noise_cov: Any, info: mne.Info, operator: NDArray[np.float64], picked: list[int]
-) -> NDArray[np.float64]:
+def _covariance(noise_cov: Any, info: mne.Info, rows: NDArray[np.float64]) -> NDArray[np.float64]:
     if not isinstance(noise_cov, mne.Covariance):
         raise TypeError(
             f"noise_cov must be an mne.Covariance, got {describe(noise_cov)}. Use "
             "mne.compute_covariance, or construct EvokedData with an array."
         )
     names = info["ch_names"]
-    rows = operator[picked]
     # Channels that have no part in those picked need no noise covariance.
     needed = np.flatnonzero(np.abs(rows).max(axis=0) > 0)
     absent = [names[i] for i in needed if names[i] not in noise_cov["names"]]

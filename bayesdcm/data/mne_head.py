@@ -16,8 +16,6 @@ from bayesdcm.data.validation import describe
 
 __all__ = ["check_forward", "head_from_forward", "head_from_sphere"]
 
-_ORIENTATIONS = ("free", "fixed")
-
 
 def check_forward(forward: object, orientation: object) -> None:
     """Raise where these are no forward solution and orientation ("free", "fixed" or None)."""
@@ -26,7 +24,7 @@ def check_forward(forward: object, orientation: object) -> None:
             f"forward must be an mne.Forward, got {describe(forward)}. Use "
             "mne.make_forward_solution or mne.read_forward_solution."
         )
-    if orientation not in (*_ORIENTATIONS, None):
+    if orientation not in ("free", "fixed", None):
         raise ValueError(
             f"orientation is {orientation!r}; expected 'free' or 'fixed'. Leave it out for that "
             "of the source space."
@@ -102,8 +100,7 @@ def head_from_sphere(
 ) -> SphereHead:
     """Sphere model with the sensors of a recording; arguments as of `head_from_forward`."""
     needed = np.flatnonzero(np.abs(rows).max(axis=0) > 0)
-    kinds = info.get_channel_types()
-    types = [kinds[i] for i in needed]
+    types = np.array(info.get_channel_types())[needed].tolist()
     wrong = sorted(set(types) - {"eeg", "mag", "grad"})
     if wrong:
         raise ValueError(

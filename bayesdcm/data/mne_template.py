@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from mne.io import read_fiducials
 from mne.io.constants import FIFF
 from numpy.typing import NDArray
 
-from bayesdcm.data.validation import describe
+from bayesdcm.data.validation import describe, warn_caller
 
 __all__ = ["mni_to_head", "similarity"]
 
@@ -36,25 +36,27 @@ def mni_to_head(
     nothing of a head's shape. A change of units only, with a warning, where nothing is known.
     FreeSurfer's MNI space (MNI305) and SPM's (MNI152) differ by up to 2 mm, which is neglected.
     """
-    if trans is None and forward is not None:
-        subject = _subject_of(forward) if subject is None else subject
-        trans = forward["mri_head_t"] if subject is not None else None
-        if trans is not None and not _has_registration(subject, subjects_dir):
-            trans = None
-    elif trans is not None and subject is None:
-        raise ValueError(
-            "trans came without subject; expected both, since a transform to a person's MRI does "
-            "not tell where MNI coordinates lie in it. Give subject (and subjects_dir)."
-        )
     if trans is not None:
-        return _mri_to_head(trans) @ _mni_to_mri(str(subject), subjects_dir) @ _MILLIMETRE
+        if subject is None:
+            raise ValueError(
+                "trans came without subject; expected both, since a transform to a person's MRI "
+                "does not tell where MNI coordinates lie in it. Give subject (and subjects_dir)."
+            )
+        return _mri_to_head(trans) @ _mni_to_mri(subject, subjects_dir) @ _MILLIMETRE
+    if forward is not None:
+        subject = forward["src"][0].get("subject_his_id") if subject is None else subject
+        registration = None
+        # Where the subject's registration cannot be read, fiducials will do.
+        with suppress(ValueError):
+            registration = _mni_to_mri(subject, subjects_dir) if subject else None
+        if registration is not None:
+            return _mri_to_head(forward["mri_head_t"]) @ registration @ _MILLIMETRE
     digitised = _fiducials(info["dig"] or [], FIFF.FIFFV_COORD_HEAD)
     if digitised is None:
-        warnings.warn(
+        warn_caller(
             "Neither trans nor digitised fiducials tell where MNI coordinates lie in the head, so "
             "they are taken for head coordinates, which is wrong by centimetres. Give trans and "
-            "subject, or set a montage with fiducials, where positions in MNI space matter.",
-            stacklevel=4,
+            "subject, or set a montage with fiducials, where positions in MNI space matter."
         )
         return _MILLIMETRE
     path = Path(mne.__file__).parent / "data" / _TEMPLATE / f"{_TEMPLATE}-fiducials.fif"
@@ -87,28 +89,10 @@ def _fiducials(points: Any, frame: int) -> NDArray[np.float64] | None:
         for point in points
         if point["kind"] == FIFF.FIFFV_POINT_CARDINAL and point["coord_frame"] == frame
     }
-    wanted = (
-        FIFF.FIFFV_POINT_LPA,
-        FIFF.FIFFV_POINT_NASION,
-        FIFF.FIFFV_POINT_RPA,
-    )
+    wanted = (FIFF.FIFFV_POINT_LPA, FIFF.FIFFV_POINT_NASION, FIFF.FIFFV_POINT_RPA)
     if any(ident not in cardinal for ident in wanted):
         return None
     return np.array([cardinal[ident] for ident in wanted], dtype=float)
-
-
-def _subject_of(forward: Any) -> str | None:
-    return forward["src"][0].get("subject_his_id") or None
-
-
-def _has_registration(subject: str | None, subjects_dir: Any) -> bool:
-    if subject == _TEMPLATE:
-        return True
-    try:
-        mne.read_talxfm(subject, subjects_dir, verbose=False)
-    except Exception:  # absent folders raise errors of several kinds; fiducials will do
-        return False
-    return True
 
 
 def _mri_to_head(trans: Any) -> NDArray[np.float64]:
