@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesdcm.data.evoked import EvokedData
-from bayesdcm.data.spm_erp_data import SpmErpData, read_erp_data
+from bayesdcm.data.spm_erp_data import read_erp_data
 from bayesdcm.data.spm_erp_estimates import SpmErpEstimates, read_erp_estimates
-from bayesdcm.data.spm_erp_layout import cells
+from bayesdcm.data.spm_erp_layout import cells, neural_fields, spatial_fields
 from bayesdcm.data.spm_erp_priors import read_erp_priors
 from bayesdcm.data.spm_fields import dense, flag, is_empty, names_of
 from bayesdcm.data.spm_priors import Moments
-from bayesdcm.data.validation import check_names, warn_caller
+from bayesdcm.data.validation import check_names, read_only, warn_caller
 
 __all__ = ["SpmErpFile", "parse_erp"]
 
@@ -78,11 +78,6 @@ class SpmErpFile:
     data : EvokedData
         Responses in the units stored (SPM's: mostly microvolts and femtotesla), before division by
         `scale`, and after multiplication by `residual_forming`.
-    head_model : mapping or None
-        SPM's description of the lead field (``DCM.M.dipfit``), unchanged; SPM mostly keeps the lead
-        field itself in the file of the data.
-    options : mapping
-        SPM's options, unchanged.
     priors : dict of Moments
         Prior means and variances that the file brings, by SPM's symbol and in SPM's shapes, and
         ``log_precision`` (), that of the noise; those of which it says nothing are absent.
@@ -110,8 +105,6 @@ class SpmErpFile:
     residual_forming: NDArray[np.float64] | None
     scale: float | None
     data: EvokedData
-    head_model: Mapping[str, Any] | None
-    options: Mapping[str, Any]
     priors: dict[str, Moments]
     estimates: SpmErpEstimates | None
 
@@ -144,15 +137,16 @@ def parse_erp(dcm: Mapping[str, Any], *, ordered: bool = True) -> SpmErpFile:
     _warn_of_differences(options)
     structure = _structure(dcm)
     n, n_inputs = structure["inputs"].shape
-    data = read_erp_data(dcm, options)
-    _check_effects(structure["modulation"], data.evoked.n_effects)
+    from_data = read_erp_data(dcm, options)
+    data = from_data["data"]
+    _check_effects(structure["modulation"], data.n_effects)
     names = check_names("DCM.Sname", names_of(dcm.get("Sname")), n, "source", "DCM.A")
-    sizes = (n, n_inputs, data.evoked.n_effects)
-    priors = read_erp_priors(dcm, neural, observation, sizes, ordered=ordered)
+    shapes = neural_fields(neural, n, n_inputs, data.n_effects), spatial_fields(observation, n)
+    priors = read_erp_priors(dcm, *shapes, ordered)
     return SpmErpFile(
         **_followed(structure, neural, priors, names),
         **_timing(options, n_inputs),
-        **_from_data(data),
+        **from_data,
         neural=neural,
         observation=observation,
         source_names=names,
@@ -160,24 +154,9 @@ def parse_erp(dcm: Mapping[str, Any], *, ordered: bool = True) -> SpmErpFile:
         # Only dipoles move, whatever the option of a file of another kind says.
         position_variance=_position_variance(dcm, options) if observation == "ecd" else 0.0,
         n_modes=int(_number(options, "Nmodes", _N_MODES)),
-        head_model=_head_model(dcm),
-        options=options,
         priors=priors,
-        estimates=read_erp_estimates(
-            dcm,
-            neural,
-            observation,
-            sizes,
-            data.evoked.n_conditions,
-            data.evoked.n_times,
-            ordered,
-        ),
+        estimates=read_erp_estimates(dcm, *shapes, data, ordered),
     )
-
-
-def _from_data(data: SpmErpData) -> dict[str, Any]:
-    names = ("modes", "n_confounds", "confounds", "hanning", "residual_forming", "scale")
-    return {name: getattr(data, name) for name in names} | {"data": data.evoked}
 
 
 def _check_kind(dcm: Mapping[str, Any], options: Mapping[str, Any]) -> None:
@@ -249,9 +228,7 @@ def _switches(name: str, values: NDArray[np.float64]) -> NDArray[np.int64]:
         raise ValueError(
             f"{name} has entries that are not finite; expected switches, 0 or 1. Specify it anew."
         )
-    switches = np.ascontiguousarray(values != 0).astype(np.int64)
-    switches.setflags(write=False)
-    return switches
+    return read_only((values != 0).astype(np.int64))
 
 
 def _check_effects(modulation: NDArray[np.int64], n_effects: int) -> None:
@@ -270,9 +247,7 @@ def _timing(options: Mapping[str, Any], n_inputs: int) -> dict[str, NDArray[np.f
         if np.size(value) == 1:
             value = np.full(n_inputs, float(np.ravel(value)[0]))
         # SPM holds these in ms.
-        seconds = dense(f"DCM.options.{option}", value, (n_inputs,)) / 1000
-        seconds.setflags(write=False)
-        timing[name] = seconds
+        timing[name] = read_only(dense(f"DCM.options.{option}", value, (n_inputs,)) / 1000)
     return timing
 
 
@@ -322,9 +297,7 @@ def _positions(
             "Its DCM lacks DCM.Lpos, the sources' positions; expected 3 x sources, in mm. Specify "
             "them in SPM first."
         )
-    positions = np.ascontiguousarray(dense("DCM.Lpos", value, (3, n)).T)
-    positions.setflags(write=False)
-    return positions
+    return read_only(dense("DCM.Lpos", value, (3, n)).T)
 
 
 def _position_variance(dcm: Mapping[str, Any], options: Mapping[str, Any]) -> float:
@@ -339,9 +312,3 @@ def _position_variance(dcm: Mapping[str, Any], options: Mapping[str, Any]) -> fl
 def _number(options: Mapping[str, Any], name: str, default: float) -> float:
     value = options.get(name)
     return default if is_empty(value) else float(dense(f"DCM.options.{name}", value, ()))
-
-
-def _head_model(dcm: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    model = dcm.get("M")
-    dipfit = model.get("dipfit") if isinstance(model, Mapping) else None
-    return dipfit if isinstance(dipfit, Mapping) else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,98 +12,45 @@ from bayesdcm.data.evoked import EvokedData
 from bayesdcm.data.spm_fields import dense, flag, is_empty, n_columns, names_of
 from bayesdcm.data.validation import read_only
 
-__all__ = ["SpmErpData", "read_erp_data"]
+__all__ = ["read_erp_data"]
 
 _CHANNEL_TYPES = {"EEG": "eeg", "MEG": "mag", "MEGMAG": "mag", "MEGPLANAR": "grad", "LFP": "lfp"}
 _MILLISECONDS = 1000.0
 
 
-@dataclass(frozen=True, eq=False)
-class SpmErpData:
-    """Responses with what SPM did to them; fields as in `bayesdcm.data.spm_erp.SpmErpFile`.
-
-    Attributes
-    ----------
-    evoked : EvokedData
-        Responses in the units stored, not divided by `scale`.
-    modes : ndarray, shape (channels, modes), or None
-        Channel modes.
-    n_confounds : int
-        Number of cosines removed.
-    confounds : ndarray, shape (times, cosines), or None
-        These cosines.
-    hanning : bool
-        Whether a Hanning window was asked for.
-    residual_forming : ndarray, shape (times, times), or None
-        Matrix that removed them.
-    scale : float or None
-        By which SPM divided responses.
-    """
-
-    evoked: EvokedData
-    modes: NDArray[np.float64] | None
-    n_confounds: int
-    confounds: NDArray[np.float64] | None
-    hanning: bool
-    residual_forming: NDArray[np.float64] | None
-    scale: float | None
-
-
-def read_erp_data(dcm: Mapping[str, Any], options: Mapping[str, Any]) -> SpmErpData:
-    """Responses of a DCM structure with what SPM did to them.
-
-    Parameters
-    ----------
-    dcm : mapping
-        The structure, by field; ``xY.y`` is present.
-    options : mapping
-        SPM's options.
-
-    Returns
-    -------
-    SpmErpData
-        The responses.
-
-    Raises
-    ------
-    ValueError
-        If shapes disagree or responses cannot be used.
-    """
+def read_erp_data(dcm: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Responses of a DCM structure with what SPM did to them, as fields of `SpmErpFile`."""
     xY = dcm["xY"]
     stored = _responses(xY)
     n_conditions, n_times, n_channels = stored.shape
     modes = _modes(dcm.get("M"), n_channels)
     scale = None if is_empty(xY.get("scale")) else float(dense("DCM.xY.scale", xY["scale"], ()))
     design, effects = _design(dcm.get("xU"), n_conditions)
-    codes = names_of(xY.get("code"))
-    modality = xY.get("modality")
-    evoked = EvokedData(
+    data = EvokedData(
         _unscaled(stored, modes, scale),
         _times(xY, n_times),
         channel_names=names_of(xY.get("name")),  # type: ignore[arg-type]
-        channel_types=_CHANNEL_TYPES.get(str(modality), "other"),  # type: ignore[arg-type]
-        condition_names=None  # type: ignore[arg-type]
-        if codes is None
-        else codes,
+        channel_types=_CHANNEL_TYPES.get(str(xY.get("modality")), "other"),  # type: ignore[arg-type]
+        condition_names=names_of(xY.get("code")),  # type: ignore[arg-type]
         design=design,
         effect_names=effects,  # type: ignore[arg-type]
     )
-    X0 = xY.get("X0")
-    R = xY.get("R")
-    confounds = None if is_empty(X0) else dense("DCM.xY.X0", X0, (n_times, n_columns(X0)))
+    X0, R, order = xY.get("X0"), xY.get("R"), options.get("h")
+    confounds = (
+        None if is_empty(X0) else read_only(dense("DCM.xY.X0", X0, (n_times, n_columns(X0))))
+    )
     default = 0 if confounds is None or not confounds.any() else confounds.shape[1]
-    order = options.get("h")
-    return SpmErpData(
-        evoked=evoked,
-        modes=modes,
-        n_confounds=default if is_empty(order) else int(dense("DCM.options.h", order, ())),
-        confounds=None if confounds is None else read_only(confounds),
-        hanning=flag(options, "han"),
-        residual_forming=None
+    return {
+        "data": data,
+        "modes": modes,
+        "n_confounds": default if is_empty(order) else int(dense("DCM.options.h", order, ())),
+        "confounds": confounds,
+        "hanning": flag(options, "han"),
+        "residual_forming": None
         if is_empty(R)
         else read_only(dense("DCM.xY.R", R, (n_times, n_times))),
-        scale=scale,
-    )
+        "scale": scale,
+    }
 
 
 def _responses(xY: Mapping[str, Any]) -> NDArray[np.float64]:

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesdcm.data.spm_erp_layout import entries, neural_fields, read_fields, spatial_fields
+from bayesdcm.data.evoked import EvokedData
+from bayesdcm.data.spm_erp_layout import Shapes, entries, read_fields
 from bayesdcm.data.spm_estimates import if_of_one_fit
 from bayesdcm.data.spm_fields import dense, is_empty, n_columns
 from bayesdcm.data.validation import read_only
@@ -82,110 +83,60 @@ class SpmErpEstimates:
 
 def read_erp_estimates(
     dcm: Mapping[str, Any],
-    neural: str,
-    observation: str,
-    sizes: tuple[int, int, int],
-    n_conditions: int,
-    n_times: int,
+    neural_shapes: Shapes,
+    spatial_shapes: Shapes,
+    data: EvokedData,
     ordered: bool,
 ) -> SpmErpEstimates | None:
-    """Estimates in a DCM structure, or None where it was not estimated.
+    """The estimates in a DCM structure; None where there are none, as `if_of_one_fit`.
 
-    Parameters
-    ----------
-    dcm : mapping
-        The structure, by field.
-    neural : {"erp", "cmc", "lfp", "nmda"}
-        The neural model.
-    observation : {"ecd", "img", "lfp"}
-        How channels see sources.
-    sizes : tuple of int
-        Numbers of sources, inputs and effects.
-    n_conditions, n_times : int
-        Numbers of conditions and samples.
-    ordered : bool
-        Whether fields of structures are in MATLAB's order.
-
-    Returns
-    -------
-    SpmErpEstimates or None
-        None where one of the fields Ep, Cp, Eg, Cg and F is absent or empty, and, with a warning,
-        where they do not have the layout of SPM12 and later.
-
-    Warns
-    -----
-    UserWarning
-        If estimates are present in an unknown layout.
-
-    Examples
-    --------
-    >>> read_erp_estimates({"A": 1}, "erp", "lfp", (1, 1, 0), 1, 9, True) is None
-    True
+    `ordered` says whether fields of structures are in MATLAB's order.
     """
-    return if_of_one_fit(
-        dcm,
-        ("Ep", "Cp", "Eg", "Cg", "F"),
-        lambda: _convert(dcm, neural, observation, sizes, n_conditions, n_times, ordered),
-    )
-
-
-def _convert(
-    dcm: Mapping[str, Any],
-    neural: str,
-    observation: str,
-    sizes: tuple[int, int, int],
-    n_conditions: int,
-    n_times: int,
-    ordered: bool,
-) -> SpmErpEstimates:
-    n, n_inputs, n_effects = sizes
-    shapes = neural_fields(neural, n, n_inputs, n_effects)
-    spatial_shapes = spatial_fields(observation, n)
-    mean = read_fields("DCM.Ep", dcm["Ep"], shapes, ordered=ordered)
-    spatial_mean = read_fields("DCM.Eg", dcm["Eg"], spatial_shapes, ordered=ordered)
-    parameters, spatial_parameters = entries(mean), entries(spatial_mean)
     model = dcm.get("M")
     model = model if isinstance(model, Mapping) else {}
 
-    def prior(name: str, form: Mapping[str, Any]) -> dict[str, NDArray[np.float64]] | None:
+    def prior(name: str, shapes: Shapes) -> dict[str, NDArray[np.float64]] | None:
         # Priors with covariances are full matrices, which no table of variances can hold.
         value = model.get(name)
         if not isinstance(value, Mapping):
             return None
-        return read_fields(f"DCM.M.{name}", value, form, ordered=ordered)
+        return read_fields(f"DCM.M.{name}", value, shapes, ordered=ordered)
+
+    def covariance(name: str, size: int) -> NDArray[np.float64]:
+        return read_only(dense(f"DCM.{name}", dcm[name], (size, size)))
 
     def series(name: str) -> NDArray[np.float64] | None:
-        return _series(f"DCM.{name}", dcm.get(name), n_conditions, n_times)
+        value = dcm.get(name)
+        if is_empty(value):
+            return None
+        conditions = value if isinstance(value, list) else [value]
+        if len(conditions) != data.n_conditions:
+            raise ValueError(
+                f"DCM.{name} has {len(conditions)} cells for {data.n_conditions} condition(s)"
+            )
+        shape = (data.n_times, n_columns(conditions[0]))
+        return read_only(np.stack([dense(f"DCM.{name}", entry, shape) for entry in conditions]))
 
-    noise = dcm.get("Ce")
-    square = (len(parameters),) * 2
-    spatial_square = (len(spatial_parameters),) * 2
-    return SpmErpEstimates(
-        mean=mean,
-        covariance=read_only(dense("DCM.Cp", dcm["Cp"], square)),
-        parameters=parameters,
-        spatial_mean=spatial_mean,
-        spatial_covariance=read_only(dense("DCM.Cg", dcm["Cg"], spatial_square)),
-        spatial_parameters=spatial_parameters,
-        prior_mean=prior("pE", shapes),
-        prior_variance=prior("pC", shapes),
-        spatial_prior_mean=prior("gE", spatial_shapes),
-        spatial_prior_variance=prior("gC", spatial_shapes),
-        noise_covariance=None
-        if is_empty(noise)
-        else read_only(dense("DCM.Ce", noise, (n_times, n_times))),
-        response=series("H"),
-        residual=series("R"),
-        states=series("x"),
-        free_energy=float(dense("DCM.F", dcm["F"], ())),
-    )
+    def convert() -> SpmErpEstimates:
+        mean = read_fields("DCM.Ep", dcm["Ep"], neural_shapes, ordered=ordered)
+        spatial_mean = read_fields("DCM.Eg", dcm["Eg"], spatial_shapes, ordered=ordered)
+        parameters, spatial_parameters = entries(mean), entries(spatial_mean)
+        return SpmErpEstimates(
+            mean=mean,
+            covariance=covariance("Cp", len(parameters)),
+            parameters=parameters,
+            spatial_mean=spatial_mean,
+            spatial_covariance=covariance("Cg", len(spatial_parameters)),
+            spatial_parameters=spatial_parameters,
+            prior_mean=prior("pE", neural_shapes),
+            prior_variance=prior("pC", neural_shapes),
+            spatial_prior_mean=prior("gE", spatial_shapes),
+            spatial_prior_variance=prior("gC", spatial_shapes),
+            noise_covariance=None if is_empty(dcm.get("Ce")) else covariance("Ce", data.n_times),
+            response=series("H"),
+            residual=series("R"),
+            states=series("x"),
+            free_energy=float(dense("DCM.F", dcm["F"], ())),
+        )
 
-
-def _series(name: str, value: Any, n_conditions: int, n_times: int) -> NDArray[np.float64] | None:
-    if is_empty(value):
-        return None
-    conditions = value if isinstance(value, list) else [value]
-    if len(conditions) != n_conditions:
-        raise ValueError(f"{name} has {len(conditions)} cells for {n_conditions} condition(s)")
-    columns = n_columns(conditions[0])
-    return read_only(np.stack([dense(name, entry, (n_times, columns)) for entry in conditions]))
+    return if_of_one_fit(dcm, ("Ep", "Cp", "Eg", "Cg", "F"), convert)

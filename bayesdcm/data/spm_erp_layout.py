@@ -7,8 +7,7 @@ back. Symbols are SPM's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from itertools import product
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,10 +16,12 @@ from numpy.typing import NDArray
 from bayesdcm.data.spm_fields import dense, is_empty
 from bayesdcm.data.validation import read_only
 
-__all__ = ["ORDERS", "cells", "entries", "neural_fields", "read_fields", "spatial_fields"]
+__all__ = ["ORDERS", "Shapes", "cells", "entries", "neural_fields", "read_fields", "spatial_fields"]
 
-Length = int | None
-"""Length of an axis; None stands for any."""
+Shape = tuple[int | None, ...]
+"""Lengths of axes; None stands for any."""
+Shapes = Mapping[str, Shape]
+"""Shapes of fields by symbol, in SPM's order."""
 
 ORDERS = {
     "erp": ("T", "G", "S", "A", "B", "C", "H", "D", "R"),
@@ -34,50 +35,33 @@ ORDERS = {
 _CELLS = ("A", "B", "N")
 
 
-def neural_fields(
-    neural: str, n: int, n_inputs: int, n_effects: int
-) -> dict[str, tuple[Length, ...]]:
+def neural_fields(neural: str, n: int, n_inputs: int, n_effects: int) -> Shapes:
     """Shapes of a neural model's fields by symbol, in the order of SPM's parameter vector.
 
     Cell arrays have their cells along the first axis, and rows are vectors.
     """
-    effects = (n_effects, n, n)
-    common: dict[str, tuple[Length, ...]] = {
-        "A": (4 if neural == "cmc" else 3, n, n),
-        "B": effects,
-        "C": (n, n_inputs),
-        "D": (n, n),
-        "R": (n_inputs, 2),
-        "T": (n, 2),
-    }
-    of_model: dict[str, dict[str, tuple[Length, ...]]] = {
+    effects, kinds = (n_effects, n, n), 4 if neural == "cmc" else 3
+    common: dict[str, Shape] = {"A": (kinds, n, n), "B": effects, "C": (n, n_inputs), "D": (n, n),
+                                "R": (n_inputs, 2), "T": (n, 2)}  # fmt: skip
+    of_model: dict[str, dict[str, Shape]] = {
         "erp": {"G": (n, 2), "S": (2,), "H": (4,)},
         "cmc": {"M": (n, n), "N": effects, "T": (None,), "G": (n, None), "S": ()},
         "lfp": {"R": (2,), "G": (n,), "H": (n, 5), "I": ()},
-        "nmda": {
-            "S": (),
-            "T": (n,),
-            "G": (n,),
-            "SA": (3, 3),
-            "GE": (3, 3),
-            "GI": (3, 3),
-            "D": (2,),
-            "U": (),
-            "CV": (),
-        },
-    }
+        "nmda": {"S": (), "T": (n,), "G": (n,), "SA": (3, 3), "GE": (3, 3), "GI": (3, 3),
+                 "D": (2,), "U": (), "CV": ()},
+    }  # fmt: skip
     shapes = common | of_model[neural]
     return {symbol: shapes[symbol] for symbol in ORDERS[neural]}
 
 
-def spatial_fields(observation: str, n: int) -> dict[str, tuple[Length, ...]]:
+def spatial_fields(observation: str, n: int) -> Shapes:
     """Shapes of the observation's fields by symbol, in the order of SPM's parameter vector.
 
     Positions ``Lpos`` (3, sources), gains ``L`` (axes or modes, sources) or (channels,), and
     contributions of states ``J`` (states,).
     """
     positions = (3, n if observation == "ecd" else 0)
-    gains: dict[str, tuple[Length, ...]] = {"ecd": (3, n), "img": (None, n), "lfp": (None,)}
+    gains: dict[str, Shape] = {"ecd": (3, n), "img": (None, n), "lfp": (None,)}
     return {"Lpos": positions, "L": gains[observation], "J": (None,)}
 
 
@@ -95,11 +79,7 @@ def cells(name: str, value: Any, shape: tuple[int, ...]) -> NDArray[np.float64]:
 
 
 def read_fields(
-    name: str,
-    structure: Any,
-    shapes: Mapping[str, tuple[Length, ...]],
-    *,
-    ordered: bool = True,
+    name: str, structure: Any, shapes: Shapes, *, ordered: bool
 ) -> dict[str, NDArray[np.float64]]:
     """Fields of a parameter structure, read-only, in the order of SPM's parameter vector.
 
@@ -126,7 +106,7 @@ def read_fields(
     return fields
 
 
-def _completed(value: Any, shape: tuple[Length, ...]) -> tuple[int, ...]:
+def _completed(value: Any, shape: Shape) -> tuple[int, ...]:
     """Shape with its one unknown length worked out from the number of entries."""
     known = int(np.prod([length for length in shape if length is not None], dtype=int))
     size = int(np.prod(getattr(value, "shape", ()), dtype=int))
@@ -141,12 +121,8 @@ def entries(fields: Mapping[str, NDArray[np.float64]]) -> tuple[tuple[str, tuple
     """
     places = []
     for symbol, array in fields.items():
-        n_cells = array.shape[:1] if symbol in _CELLS else ()
-        inner = array.shape[len(n_cells) :]
-        for cell in product(*map(range, n_cells)):
-            places += [(symbol, (*cell, *index)) for index in _column_major(inner)]
+        cells = int(symbol in _CELLS)
+        # Cell by cell, and column by column in each.
+        order = sorted(np.ndindex(array.shape), key=lambda i, n=cells: (i[:n], i[n:][::-1]))
+        places += [(symbol, index) for index in order]
     return tuple(places)
-
-
-def _column_major(shape: Sequence[int]) -> list[tuple[int, ...]]:
-    return [index[::-1] for index in product(*(range(length) for length in shape[::-1]))]

@@ -6,19 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from bayesdcm.data.spm_erp_layout import (
-    entries,
-    neural_fields,
-    read_fields,
-    spatial_fields,
-)
+from bayesdcm.data.spm_erp_layout import Shapes, entries, read_fields
 from bayesdcm.data.spm_priors import (
+    Fields,
     Moments,
     checked,
     covariances,
-    is_structure,
+    given,
+    read_means,
     read_noise,
     stored,
     variances,
@@ -26,85 +22,33 @@ from bayesdcm.data.spm_priors import (
 
 __all__ = ["read_erp_priors"]
 
-Fields = dict[str, NDArray[np.float64]]
-
 
 def read_erp_priors(
-    dcm: Mapping[str, Any],
-    neural: str,
-    observation: str,
-    sizes: tuple[int, int, int],
-    *,
-    ordered: bool = True,
+    dcm: Mapping[str, Any], neural_shapes: Shapes, spatial_shapes: Shapes, ordered: bool
 ) -> dict[str, Moments]:
     """Priors of the neural model (pE, pC), the observation (gE, gC) and the noise (hE, hC).
 
-    Parameters
-    ----------
-    dcm : mapping
-        The structure, by field.
-    neural : {"erp", "cmc", "lfp", "nmda"}
-        The neural model.
-    observation : {"ecd", "img", "lfp"}
-        How channels see sources.
-    sizes : tuple of int
-        Numbers of sources, inputs and effects.
-    ordered : bool, default True
-        Whether fields of structures are in MATLAB's order.
-
-    Returns
-    -------
-    dict of Moments
-        By SPM's symbol, in SPM's shapes (cell arrays with their cells along the first axis), and
-        ``"log_precision"`` (); only what the file has.
-
-    Raises
-    ------
-    ValueError
-        If DCM.M and DCM.options disagree, or a prior is not one of this model.
-
-    Warns
-    -----
-    UserWarning
-        If there are covariances, or priors that are no structures.
-
-    Examples
-    --------
-    >>> read_erp_priors({"M": {"hE": 8.0}}, "erp", "lfp", (1, 1, 0))["log_precision"].mean.item()
-    8.0
+    By SPM's symbol, in SPM's shapes (cell arrays with their cells along the first axis), and
+    ``"log_precision"`` (); only what the file has. Warns of covariances, and priors that are no
+    structures.
     """
-    groups = {
-        "p": neural_fields(neural, *sizes),
-        "g": spatial_fields(observation, sizes[0]),
-    }
-    moments = {}
-    for letter, shapes in groups.items():
+    moments = {"log_precision": read_noise(dcm, ())}
+    for letter, shapes in (("p", neural_shapes), ("g", spatial_shapes)):
         moments |= _read_group(dcm, letter, shapes, ordered)
-    noise = read_noise(dcm, ())
-    if noise.mean is not None or noise.variance is not None:
-        moments["log_precision"] = noise
-    return moments
+    return given(moments)
 
 
 def _read_group(
-    dcm: Mapping[str, Any], letter: str, shapes: Mapping[str, Any], ordered: bool
+    dcm: Mapping[str, Any], letter: str, shapes: Shapes, ordered: bool
 ) -> dict[str, Moments]:
-    outdated = False
+    def fields(name: str, value: Any) -> Fields:
+        return read_fields(name, value, shapes, ordered=ordered)
 
-    def means(name: str, value: Any) -> Fields | None:
-        nonlocal outdated
-        if not is_structure(name, value):
-            outdated = True
-            return None
-        fields = read_fields(name, value, shapes, ordered=ordered)
-        return {symbol: checked(f"{name}.{symbol}", array) for symbol, array in fields.items()}
+    mean, outdated = read_means(dcm, f"{letter}E", fields)
 
-    mean = stored(dcm, f"{letter}E", means)
-
-    def spread(name: str, value: Any) -> Fields | None:
+    def spread(name: str, value: Any) -> Fields:
         if isinstance(value, Mapping):
-            fields = read_fields(name, value, shapes, ordered=ordered)
-            return {s: checked(f"{name}.{s}", array, 0.0) for s, array in fields.items()}
+            return {s: checked(f"{name}.{s}", each, 0.0) for s, each in fields(name, value).items()}
         if mean is None:
             raise ValueError(
                 f"{name} is a vector or a matrix, but the file has no {letter}E that says what its "
@@ -127,6 +71,5 @@ def _read_group(
                 f"{mean[other[0]].shape} and {variance[other[0]].shape}. Give both alike."
             )
     return {
-        symbol: Moments((mean or {}).get(symbol), (variance or {}).get(symbol))
-        for symbol in (mean or variance or {})
+        symbol: Moments((mean or {}).get(symbol), (variance or {}).get(symbol)) for symbol in shapes
     }

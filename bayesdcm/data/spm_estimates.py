@@ -22,6 +22,7 @@ __all__ = [
     "if_of_one_fit",
     "in_order",
     "in_our_axes",
+    "n_slices",
     "parameter_fields",
     "parameter_labels",
     "read_estimates",
@@ -70,41 +71,41 @@ def read_estimates(
     dcm: Mapping[str, Any],
     regions: Sequence[str],
     inputs: Sequence[str],
-    prior_variance: NDArray[np.float64] | None = None,
-    ordered: bool = True,
+    prior_variance: NDArray[np.float64] | None,
+    ordered: bool,
 ) -> SpmEstimates | None:
-    """Return the estimates in a DCM structure, or None where it was not estimated.
+    """The estimates in a DCM structure; None where there are none, as `if_of_one_fit`.
 
-    Parameters
-    ----------
-    dcm : mapping
-        The structure, by field.
-    regions, inputs : sequence of str
-        Names of the regions and inputs.
-    prior_variance : ndarray, optional
-        Prior variances in the order of SPM's vector, which say what was estimated.
-    ordered : bool, default True
-        Whether fields of structures are in MATLAB's order.
-
-    Returns
-    -------
-    SpmEstimates or None
-        None where one of the fields Ep, Cp and F is absent or empty, and, with a warning, where
-        they are not those of one person's fit or do not have the layout of SPM12 and later.
-
-    Warns
-    -----
-    UserWarning
-        If estimates are present that are not one person's fit, or in an unknown layout.
-
-    Examples
-    --------
-    >>> read_estimates({"a": 1}, ["V1"], ["Photic"]) is None
-    True
+    Prior variances in the order of SPM's vector say what was estimated; `ordered`, whether fields
+    of structures are in MATLAB's order.
     """
-    return if_of_one_fit(
-        dcm, ("Ep", "Cp", "F"), lambda: _convert(dcm, regions, inputs, prior_variance, ordered)
-    )
+    n, m = len(regions), len(inputs)
+
+    def convert() -> SpmEstimates:
+        import pandas as pd
+
+        stored = parameter_fields("DCM.Ep", dcm["Ep"], n, m)
+        if stored["decay"].ndim:
+            raise ValueError(
+                f"DCM.Ep.decay has {n} values, one a region, but the model here has one decay for "
+                "all"
+            )
+        labels = parameter_labels(stored, regions, inputs)
+        places = in_order(dcm["Ep"], stored, ordered)
+        covariance = dense("DCM.Cp", dcm["Cp"], (len(labels), len(labels)))[np.ix_(places, places)]
+        # Without the prior: what was not free has no posterior variance either.
+        variance = np.diag(covariance) if prior_variance is None else prior_variance
+        if len(variance) != len(labels):
+            raise ValueError("DCM.Ep and the prior of DCM.M do not have the same entries")
+        free = variance > 0
+        names = [labels[i] for i in np.flatnonzero(free)]
+        return SpmEstimates(
+            mean={name: read_only(v) for name, v in in_our_axes(stored, n, m).items()},
+            covariance=pd.DataFrame(covariance[np.ix_(free, free)], index=names, columns=names),
+            free_energy=float(dense("DCM.F", dcm["F"], ())),
+        )
+
+    return if_of_one_fit(dcm, ("Ep", "Cp", "F"), convert)
 
 
 def if_of_one_fit(
@@ -157,38 +158,6 @@ def _are_of_one_fit(dcm: Mapping[str, Any]) -> bool:
     return False
 
 
-def _convert(
-    dcm: Mapping[str, Any],
-    regions: Sequence[str],
-    inputs: Sequence[str],
-    prior_variance: NDArray[np.float64] | None,
-    ordered: bool,
-) -> SpmEstimates:
-    import pandas as pd
-
-    n, m = len(regions), len(inputs)
-    stored = parameter_fields("DCM.Ep", dcm["Ep"], n, m)
-    if stored["decay"].ndim:
-        raise ValueError(
-            f"DCM.Ep.decay has {n} values, one a region, but the model here has one decay for all"
-        )
-    labels = parameter_labels(stored, regions, inputs)
-    places = in_order(dcm["Ep"], stored, ordered)
-    covariance = dense("DCM.Cp", dcm["Cp"], (len(labels), len(labels)))[np.ix_(places, places)]
-    if prior_variance is None:
-        # Without the prior: what was not free has no posterior variance either.
-        prior_variance = np.diag(covariance)
-    elif len(prior_variance) != len(labels):
-        raise ValueError("DCM.Ep and the prior of DCM.M do not have the same entries")
-    free = prior_variance > 0
-    names = [labels[i] for i in np.flatnonzero(free)]
-    return SpmEstimates(
-        mean={name: read_only(v) for name, v in in_our_axes(stored, n, m).items()},
-        covariance=pd.DataFrame(covariance[np.ix_(free, free)], index=names, columns=names),
-        free_energy=float(dense("DCM.F", dcm["F"], ())),
-    )
-
-
 def parameter_fields(name: str, structure: Any, n: int, m: int) -> dict[str, NDArray[np.float64]]:
     """Fields of SPM's parameter structure for fMRI, in SPM's shapes and order.
 
@@ -202,7 +171,7 @@ def parameter_fields(name: str, structure: Any, n: int, m: int) -> dict[str, NDA
     if missing:
         raise ValueError(f"{', '.join(missing)} is missing")
     modulating = 0 if is_empty(structure.get("B")) else m
-    gating = _n_slices(structure.get("D"))
+    gating = n_slices(structure.get("D"))
     regional = int(np.prod(getattr(structure["decay"], "shape", ()), dtype=int)) == n > 1
     shapes: dict[str, tuple[int, ...]] = {
         "A": (n, n), "B": (n, n, modulating), "C": (n, m), "D": (n, n, gating),
@@ -225,7 +194,8 @@ def in_our_axes(
     return {**fields, "B": B, "D": D}
 
 
-def _n_slices(value: object) -> int:
+def n_slices(value: object) -> int:
+    """Number of matrices in a field, whose third dimension was dropped where it is one."""
     if is_empty(value):
         return 0
     shape = getattr(value, "shape", ())

@@ -12,7 +12,20 @@ from numpy.typing import NDArray
 from bayesdcm.data.spm_fields import dense, is_empty, n_columns
 from bayesdcm.data.validation import read_only, warn_caller
 
-__all__ = ["Moments", "checked", "covariances", "is_structure", "read_noise", "stored", "variances"]
+__all__ = [
+    "Fields",
+    "Moments",
+    "checked",
+    "covariances",
+    "given",
+    "read_means",
+    "read_noise",
+    "stored",
+    "variances",
+]
+
+Fields = Mapping[str, NDArray[np.float64]]
+"""Arrays by the field of a structure."""
 
 # Where SPM takes priors from: what it used is in DCM.M, what a user asks for in DCM.options, too.
 _PLACES = ("M", "options")
@@ -20,13 +33,7 @@ _PLACES = ("M", "options")
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """Prior means and variances of one parameter, None where the file has none.
-
-    Attributes
-    ----------
-    mean, variance : ndarray or None
-        Of every entry; a variance of 0 fixes the entry.
-    """
+    """Prior means and variances of one parameter, None where the file has none."""
 
     mean: NDArray[np.float64] | None
     variance: NDArray[np.float64] | None
@@ -59,39 +66,39 @@ def _alike(one: Any, other: Any) -> bool:
     return np.shape(one) == np.shape(other) and np.allclose(one, other, rtol=1e-12, atol=0)
 
 
-def is_structure(name: str, value: Any) -> bool:
-    """Whether prior means are a structure, as from SPM12 on, with a warning where they are not.
+def given(moments: Mapping[str, Moments]) -> dict[str, Moments]:
+    """Moments of which the file says something."""
+    return {
+        name: each
+        for name, each in moments.items()
+        if each.mean is not None or each.variance is not None
+    }
 
-    Parameters
-    ----------
-    name : str
-        The field, for the messages.
-    value : object
-        The field as read.
 
-    Returns
-    -------
-    bool
-        False for a vector, as versions before SPM12 have it.
+def read_means(
+    dcm: Mapping[str, Any], name: str, fields: Callable[[str, Any], Fields]
+) -> tuple[Fields | None, bool]:
+    """Prior means by field, and whether they are no structure, as before SPM12 (with a warning).
 
-    Raises
-    ------
-    ValueError
-        If it is neither.
-
-    Examples
-    --------
-    >>> is_structure("DCM.M.pE", {"A": 0.0})
-    True
+    `fields` takes a structure apart, by its full name and value.
     """
-    if isinstance(value, Mapping):
-        return True
-    dense(name, value, (None,))
-    warn_caller(
-        f"{name} is no structure, as in versions before SPM12; the model has SPM's present priors "
-        "in its place, so estimates will differ"
-    )
-    return False
+    outdated = False
+
+    def means(full: str, value: Any) -> Fields | None:
+        nonlocal outdated
+        if isinstance(value, Mapping):
+            return {
+                key: checked(f"{full}.{key}", each) for key, each in fields(full, value).items()
+            }
+        outdated = True
+        dense(full, value, (None,))
+        warn_caller(
+            f"{full} is no structure, as in versions before SPM12; the model has SPM's present "
+            "priors in its place, so estimates will differ"
+        )
+        return None
+
+    return stored(dcm, name, means), outdated
 
 
 def checked(name: str, values: NDArray[np.float64], least: float = -np.inf) -> NDArray[np.float64]:
@@ -134,17 +141,16 @@ def read_noise(dcm: Mapping[str, Any], shape: tuple[int, ...]) -> Moments:
     """Prior of the log-precisions of the noise, hE and hC, of shape (regions,) or ()."""
     size = int(np.prod(shape, dtype=int))
 
+    def full(name: str, value: Any) -> Any:
+        one = np.prod(getattr(value, "shape", ()), dtype=int) == 1
+        return np.full(size, dense(name, value, ())) if one else value
+
     def mean(name: str, value: Any) -> NDArray[np.float64]:
-        full = value if _size(value) != 1 else np.full(size, dense(name, value, ()))
-        return checked(name, dense(name, full, (size,))).reshape(shape)
+        return checked(name, dense(name, full(name, value), (size,))).reshape(shape)
 
     def variance(name: str, value: Any) -> NDArray[np.float64]:
-        full = value if _size(value) != 1 else np.full(size, dense(name, value, ()))
         labels = [f"log-precision {i + 1}" for i in range(size)]
-        return variances(name, covariances(name, full, size), labels).reshape(shape)
+        matrix = covariances(name, full(name, value), size)
+        return variances(name, matrix, labels).reshape(shape)
 
     return Moments(stored(dcm, "hE", mean), stored(dcm, "hC", variance))
-
-
-def _size(value: Any) -> int:
-    return int(np.prod(getattr(value, "shape", ()), dtype=int))

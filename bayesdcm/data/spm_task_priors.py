@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,14 +13,17 @@ from bayesdcm.data.spm_estimates import (
     FIELDS,
     in_order,
     in_our_axes,
+    n_slices,
     parameter_fields,
     parameter_labels,
 )
 from bayesdcm.data.spm_priors import (
+    Fields,
     Moments,
     checked,
     covariances,
-    is_structure,
+    given,
+    read_means,
     read_noise,
     stored,
     variances,
@@ -29,8 +31,6 @@ from bayesdcm.data.spm_priors import (
 from bayesdcm.data.validation import warn_caller
 
 __all__ = ["TaskPriors", "read_task_priors"]
-
-Fields = Mapping[str, NDArray[np.float64]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,32 +52,25 @@ def read_task_priors(
     inputs: Sequence[str],
     *,
     many: bool,
-    ordered: bool = True,
+    ordered: bool,
 ) -> TaskPriors:
     """Priors of connections, haemodynamics and noise, from DCM.M or DCM.options.
 
     `many` regions are so many that SPM projects the prior of connections. Warns of covariances, one
     decay a region, and priors of a version before SPM12.
     """
-    n, m = len(regions), len(inputs)
+    n, m, projected = len(regions), len(inputs), False
 
-    outdated = projected = False
-
-    def mean_fields(name: str, value: Any) -> dict[str, NDArray[np.float64]] | None:
-        nonlocal outdated
-        if not is_structure(name, value):
-            outdated = True
-            return None
+    def known_fields(name: str, value: Any) -> Fields:
         unknown = sorted(set(value) - set(FIELDS))
         if unknown:
             raise ValueError(
                 f"{name} has the fields {', '.join(unknown)}, which the task-fMRI model does not "
                 f"have; expected {', '.join(FIELDS)}. Use the reader of that kind of model."
             )
-        fields = parameter_fields(name, value, n, m)
-        return {field: checked(f"{name}.{field}", array) for field, array in fields.items()}
+        return parameter_fields(name, value, n, m)
 
-    mean = stored(dcm, "pE", mean_fields)
+    mean, outdated = read_means(dcm, "pE", known_fields)
     layout = mean or _default_layout(dcm, n, m)
     labels = parameter_labels(layout, regions, inputs)
     places = stored(dcm, "pE", lambda _, value: in_order(value, layout, ordered))
@@ -104,22 +97,19 @@ def read_task_priors(
         return variances(name, covariance, labels)
 
     variance = None if outdated else stored(dcm, "pC", vector)
+    moments = _moments(mean, variance, layout, n, m, projected)
     return TaskPriors(
-        moments=_moments(mean, variance, layout, n, m, projected)
-        | _given({"log_precision": read_noise(dcm, (n,))}),
+        moments=given(moments | {"log_precision": read_noise(dcm, (n,))}),
         variance=variance,
         projected=projected,
     )
 
 
-def _default_layout(dcm: Mapping[str, Any], n: int, m: int) -> dict[str, NDArray[np.float64]]:
+def _default_layout(dcm: Mapping[str, Any], n: int, m: int) -> Fields:
     """Fields of the priors that SPM makes of the switches."""
-    d = dcm.get("d")
-    shape = getattr(d, "shape", ())
-    gating = shape[2] if len(shape) == 3 else int(np.size(d) > 0 and d is not None)
-    shapes = {"A": (n, n), "B": (n, n, m), "C": (n, m), "D": (n, n, gating), "transit": (n,)}
-    zeros = {name: np.zeros(shape) for name, shape in shapes.items()}
-    return zeros | {"decay": np.zeros(()), "epsilon": np.zeros(())}
+    shapes = {"A": (n, n), "B": (n, n, m), "C": (n, m), "D": (n, n, n_slices(dcm.get("d"))),
+              "transit": (n,), "decay": (), "epsilon": ()}  # fmt: skip
+    return {name: np.zeros(shape) for name, shape in shapes.items()}
 
 
 def _moments(
@@ -146,20 +136,12 @@ def _moments(
     if projected:
         # Which connections there are is said by DCM.a: the projection mixes them.
         moments["A"] = Moments(moments["A"].mean, None)
-    return _given(moments)
+    return moments
 
 
-def _split(vector: NDArray[np.float64], layout: Fields) -> dict[str, NDArray[np.float64]]:
-    ends = np.cumsum([0, *(array.size for array in layout.values())])
+def _split(vector: NDArray[np.float64], layout: Fields) -> Fields:
+    ends = np.cumsum([array.size for array in layout.values()])
     return {
-        name: vector[start:stop].reshape(array.shape, order="F")
-        for (name, array), (start, stop) in zip(layout.items(), pairwise(ends), strict=True)
-    }
-
-
-def _given(moments: Mapping[str, Moments]) -> dict[str, Moments]:
-    return {
-        name: each
-        for name, each in moments.items()
-        if each.mean is not None or each.variance is not None
+        name: part.reshape(array.shape, order="F")
+        for (name, array), part in zip(layout.items(), np.split(vector, ends[:-1]), strict=True)
     }

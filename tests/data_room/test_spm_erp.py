@@ -147,7 +147,6 @@ def test_structure_settings_and_data(save_dcm):
     np.testing.assert_array_equal(file.modes, dcm["M"]["U"].toarray())
     np.testing.assert_array_equal(file.confounds, dcm["xY"]["X0"])
     np.testing.assert_array_equal(file.residual_forming, dcm["xY"]["R"])
-    assert file.head_model["type"] == "ECD"
     data = file.data
     np.testing.assert_array_equal(data.signal, SCALE * np.stack(dcm["xY"]["y"]))
     np.testing.assert_allclose(data.times, np.arange(26) / 100)
@@ -220,7 +219,7 @@ def test_models_that_were_not_estimated(save_dcm):
     file = read_spm_model_file(save_dcm(dcm))
     assert file.estimates is None and file.modes is None and file.scale is None
     assert file.data.design.shape == (1, 0) and file.modulation.shape == (0, 3, 3)
-    assert file.position_variance == 1.0 and file.head_model is None
+    assert file.position_variance == 1.0
     np.testing.assert_array_equal(file.data.signal[0], dcm["xY"]["y"][0])
 
 
