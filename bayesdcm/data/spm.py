@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesdcm.data.bold import BoldData
-from bayesdcm.data.spm_estimates import SpmEstimates, read_estimates
-from bayesdcm.data.spm_fields import dense, flag, is_empty, n_columns, names_of
+from bayesdcm.data.spm_estimates import SpmEstimates, n_slices, read_estimates
+from bayesdcm.data.spm_fields import dense, flag, is_empty, n_columns, names_of, optional
 from bayesdcm.data.spm_free_energy import has_own_free_energy
 from bayesdcm.data.spm_priors import Moments
 from bayesdcm.data.spm_task_priors import read_task_priors
@@ -39,25 +39,11 @@ _DIAGONAL_COUNTS = 25
 class SpmFile:
     """Content of one SPM file of a DCM for task fMRI, in this package's layout.
 
-    Attributes
-    ----------
-    A : ndarray of int, shape (to, from)
-        Which connections exist (0/1).
-    B : ndarray of int, shape (input, to, from), or None
-        Which connections an input modulates; None where the file has none.
-    C : ndarray of int, shape (to, input)
-        Which regions an input drives.
-    D : ndarray of int, shape (gating region, to, from), or None
-        Which connections a region gates; None where the file has no such array.
-    two_state : bool
-        Whether each region has an excitatory and an inhibitory population.
-    data : BoldData
-        Signals, inputs (centred where the file asks for it), confounds and slice delays.
-    priors : dict of Moments
-        Prior means and variances that the file brings, as full arrays by parameter, the noise's
-        ``log_precision`` (regions,) among them; parameters of which it says nothing are absent.
-    estimates : SpmEstimates or None
-        What SPM estimated; None where the model was not estimated.
+    Switches (0/1) are ``A`` (to, from), ``B`` (input, to, from), ``C`` (to, input) and ``D``
+    (gating region, to, from); B and D are None where the file has none. `data` has centred inputs
+    where the file asks for it. `priors` are full arrays by parameter, the noise's ``log_precision``
+    (regions,) among them, where the file has some. `estimates` are SPM's, None where the model was
+    not estimated.
     """
 
     A: NDArray[np.int64]
@@ -70,7 +56,7 @@ class SpmFile:
     estimates: SpmEstimates | None
 
 
-def parse_task(dcm: Mapping[str, Any], *, ordered: bool = True) -> SpmFile:
+def parse_task(dcm: Mapping[str, Any], *, ordered: bool) -> SpmFile:
     """Content of a DCM for task fMRI, in this package's layout.
 
     `ordered` says whether fields of structures are in MATLAB's order. Raises `ValueError` for kinds
@@ -80,15 +66,15 @@ def parse_task(dcm: Mapping[str, Any], *, ordered: bool = True) -> SpmFile:
     options = options if isinstance(options, Mapping) else {}
     _check_kind(dcm, options)
     data = _read_data(dcm)
-    n, m = data.n_regions, data.n_inputs
-    regions, inputs = data.region_names or (), data.input_names or ()
-    switches = _structure(dcm, n, m)
+    n, regions, inputs = data.n_regions, data.region_names or (), data.input_names or ()
+    switches = _structure(dcm, n, len(inputs))
     if not switches["C"].any() or not np.any(data.inputs):
         raise ValueError(
             "Nothing drives the model: DCM.c or DCM.U.u is zero throughout, and SPM would fit it "
             "as a stochastic DCM. Expected a driving input. Specify DCM.c."
         )
-    most = _max_nodes(options)
+    # May be infinite, by which users of SPM keep it from restricting the prior.
+    most = float(optional("DCM.options.maxnodes", options.get("maxnodes"), (), _MAX_NODES))
     task_priors = read_task_priors(dcm, regions, inputs, many=n > most, ordered=ordered)
     if n > most and (task_priors.variance is None or task_priors.projected):
         warn_caller(
@@ -103,24 +89,18 @@ def parse_task(dcm: Mapping[str, Any], *, ordered: bool = True) -> SpmFile:
             switches[name] = _followed(name, switches[name], moments.variance, names[name])
     if "A" not in task_priors.moments or task_priors.moments["A"].variance is None:
         _switch_on_diagonal(dcm, switches["A"])
-    gates, moments = switches["D"], task_priors.moments.get("D", Moments(None, None))
+    gates, moments = switches["D"], task_priors.moments.get("D", Moments())
     if is_empty(dcm.get("d")) and not (np.any(gates) or np.any(moments.mean)):
         switches["D"] = None
         task_priors.moments.pop("D", None)
     if flag(options, "centre"):
         data = data.centred_inputs()
+    priors = task_priors.moments
     estimates = read_estimates(dcm, regions, inputs, task_priors.variance, ordered)
-    if estimates is not None and not has_own_free_energy(
-        dcm, data.confounds, task_priors.moments, estimates
-    ):
+    if estimates and not has_own_free_energy(dcm, data.confounds, priors, estimates):
         estimates = None
-    return SpmFile(
-        **switches,
-        two_state=flag(options, "two_state"),
-        data=data,
-        priors=task_priors.moments,
-        estimates=estimates,
-    )
+    two_state = flag(options, "two_state")
+    return SpmFile(**switches, two_state=two_state, data=data, priors=priors, estimates=estimates)
 
 
 def _structure(dcm: Mapping[str, Any], n: int, m: int) -> dict[str, Any]:
@@ -138,12 +118,6 @@ def _structure(dcm: Mapping[str, Any], n: int, m: int) -> dict[str, Any]:
         "C": _switches("DCM.c", dense("DCM.c", dcm["c"], (n, m))),
         "D": _gates(dcm.get("d"), n),
     }
-
-
-def _max_nodes(options: Mapping[str, Any]) -> float:
-    """May be infinite, by which users of SPM keep it from restricting the prior."""
-    value = options.get("maxnodes")
-    return _MAX_NODES if is_empty(value) else float(dense("DCM.options.maxnodes", value, ()))
 
 
 def _followed(
@@ -222,11 +196,15 @@ def _check_kind(dcm: Mapping[str, Any], options: Mapping[str, Any]) -> None:
 
 def _read_data(dcm: Mapping[str, Any]) -> BoldData:
     Y, U = dcm["Y"], dcm["U"]
-    n = _n_regions(dcm, n_columns(Y["y"]))
+    n = n_columns(Y["y"])
+    if (regions := float(optional("DCM.n", dcm.get("n"), (), n))) != n:
+        raise ValueError(
+            f"DCM.n gives {regions:g} regions, but DCM.Y.y has {n} column(s); expected one "
+            "signal per region. Specify the model anew with matching regions."
+        )
     signal = dense("DCM.Y.y", Y["y"], (None, n))
     inputs = dense("DCM.U.u", U["u"], (None, n_columns(U["u"])))
     confounds = Y.get("X0")
-    delays = dcm.get("delays")
     region_names = names_of(Y.get("name"))
     if region_names is None and isinstance(dcm.get("xY"), Mapping):
         region_names = names_of(dcm["xY"].get("name"))
@@ -237,26 +215,11 @@ def _read_data(dcm: Mapping[str, Any]) -> BoldData:
         input_dt=float(dense("DCM.U.dt", U["dt"], ())),
         region_names=region_names,  # type: ignore[arg-type]
         input_names=names_of(U.get("name")),  # type: ignore[arg-type]
-        confounds=None
-        if is_empty(confounds)
-        else dense("DCM.Y.X0", confounds, (None, n_columns(confounds))),
-        slice_delays=None if is_empty(delays) else dense("DCM.delays", delays, (n,)),
+        confounds=optional("DCM.Y.X0", confounds, (None, n_columns(confounds))),
+        slice_delays=optional("DCM.delays", dcm.get("delays"), (n,)),
         # SPM scales images, and not to the percent of each region.
         unit="arbitrary",
     )
-
-
-def _n_regions(dcm: Mapping[str, Any], n_signals: int) -> int:
-    value = dcm.get("n")
-    if is_empty(value):
-        return n_signals
-    n = float(dense("DCM.n", value, ()))
-    if n != n_signals:
-        raise ValueError(
-            f"DCM.n gives {n:g} regions, but DCM.Y.y has {n_signals} column(s); expected one "
-            "signal per region. Specify the model anew with matching regions."
-        )
-    return n_signals
 
 
 def _switches(name: str, values: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -276,15 +239,12 @@ def _slices(name: str, value: object, n: int, count: int) -> NDArray[np.int64] |
 
 
 def _gates(value: object, n: int) -> NDArray[np.int64] | None:
-    if is_empty(value):
-        return None
-    shape = getattr(value, "shape", ())
     # SPM lets the first regions gate where there are fewer slices than regions.
-    count = shape[2] if len(shape) == 3 else 1
+    count = n_slices(value)
     given = _slices("DCM.d", value, n, count)
-    if given is None or count > n:
+    if count > n:
         raise ValueError(
             f"DCM.d has {count} slices for {n} regions; expected one slice per gating region. "
             "Specify DCM.d with at most as many slices as regions."
         )
-    return np.concatenate([given, np.zeros((n - count, n, n), np.int64)])
+    return None if given is None else np.pad(given, ((0, n - count), (0, 0), (0, 0)))

@@ -8,12 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bayesdcm.data.spm_fields import is_empty
-
 __all__ = [
     "existing_file",
     "holds",
-    "is_electrophysiological",
     "keeps_order",
     "load_dcm",
     "load_variables",
@@ -32,15 +29,6 @@ def existing_file(path: str | os.PathLike[str]) -> Path:
     if not file.exists():
         raise FileNotFoundError(f"path: there is no file '{file}'. Check the folder and the name.")
     return file
-
-
-def is_electrophysiological(dcm: Mapping[str, Any]) -> bool:
-    """Whether a DCM is one for EEG, MEG or local field potentials."""
-    options = dcm.get("options")
-    analysis = options.get("analysis") if isinstance(options, Mapping) else None
-    if isinstance(analysis, str) and analysis.strip():
-        return True
-    return isinstance(dcm.get("A"), (list, Mapping)) and is_empty(dcm.get("a"))
 
 
 def keeps_order(file: Path) -> bool:

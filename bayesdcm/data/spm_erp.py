@@ -14,7 +14,7 @@ from bayesdcm.data.spm_erp_data import read_erp_data
 from bayesdcm.data.spm_erp_estimates import SpmErpEstimates, read_erp_estimates
 from bayesdcm.data.spm_erp_layout import cells, neural_fields, spatial_fields
 from bayesdcm.data.spm_erp_priors import read_erp_priors
-from bayesdcm.data.spm_fields import dense, flag, is_empty, names_of
+from bayesdcm.data.spm_fields import dense, flag, is_empty, names_of, optional
 from bayesdcm.data.spm_priors import Moments
 from bayesdcm.data.validation import check_names, read_only, warn_caller
 
@@ -39,50 +39,20 @@ _N_MODES, _ONSET, _DURATION = 8, 60.0, 32.0
 class SpmErpFile:
     """Content of one SPM file of a DCM for evoked responses, in this package's layout.
 
-    Attributes
-    ----------
-    forward, backward, lateral : ndarray of int, shape (to, from)
-        Which connections exist (0/1). For the canonical microcircuit, `lateral` are SPM's
-        modulatory connections.
-    modulation : ndarray of int, shape (effect, to, from)
-        Which connections each condition-specific effect changes (0/1).
-    inputs : ndarray of int, shape (source, input)
-        Which sources each input drives (0/1).
-    neural : {"erp", "cmc", "lfp", "nmda"}
-        Neural model.
-    observation : {"ecd", "img", "lfp"}
-        How channels see sources.
-    source_names : tuple of str
-        Names of the sources.
-    positions : ndarray, shape (sources, 3), or None
-        Prior positions of the sources, MNI coordinates in mm.
-    position_variance : float
-        Prior variance of dipoles' positions, in mm^2; 0 where they are fixed.
-    onset, duration : ndarray, shape (inputs,)
-        Prior mean of the time at which each input peaks, and of its standard deviation, in s.
-    n_modes : int
-        Number of channel modes asked for.
-    modes : ndarray, shape (channels, modes), or None
-        Channel modes by which SPM reduced the data; None where the model was not estimated.
-    n_confounds : int
-        Number of cosines over time that SPM removed as drifts.
-    confounds : ndarray, shape (times, cosines), or None
-        These cosines.
-    hanning : bool
-        Whether SPM multiplied responses by a Hanning window.
-    residual_forming : ndarray, shape (times, times), or None
-        Matrix by which SPM multiplied responses to remove drifts (and window them). Responses in
-        the file have been multiplied by it.
-    scale : float or None
-        Number by which SPM divided responses before it estimated the model.
-    data : EvokedData
-        Responses in the units stored (SPM's: mostly microvolts and femtotesla), before division by
-        `scale`, and after multiplication by `residual_forming`.
-    priors : dict of Moments
-        Prior means and variances that the file brings, by SPM's symbol and in SPM's shapes, and
-        ``log_precision`` (), that of the noise; those of which it says nothing are absent.
-    estimates : SpmErpEstimates or None
-        What SPM estimated; None where the model was not estimated.
+    Switches (0/1) are `forward`, `backward`, `lateral` (for the canonical microcircuit SPM's
+    modulatory connections), each (to, from), `modulation` (effect, to, from) and `inputs` (source,
+    input). `positions`, (sources, 3), are MNI coordinates in mm, `position_variance` in mm^2 (0:
+    fixed); `onset` and `duration`, (inputs,), prior means of when inputs peak and of their standard
+    deviation, in s. `modes`, (channels, modes), are those by which SPM reduced the data, None
+    where it did not estimate the model; `n_modes`, how many were asked for. `confounds`, (times,
+    cosines), are the `n_confounds` drifts that SPM removed, `residual_forming`, (times, times),
+    the matrix that did it (and applied a window where `hanning`), and `scale` the number by which
+    SPM then divided responses.
+
+    `data` are responses in the units stored (SPM's: mostly microvolts and femtotesla), before
+    division by `scale`, and after multiplication by `residual_forming`. `priors` are by SPM's
+    symbol, in SPM's shapes, with that of the noise, ``log_precision`` (), where the file has some.
+    `estimates` are SPM's, None where the model was not estimated.
     """
 
     forward: NDArray[np.int64]
@@ -123,7 +93,7 @@ class SpmErpFile:
         return keywords | {"hanning": self.hanning and self.residual_forming is None}
 
 
-def parse_erp(dcm: Mapping[str, Any], *, ordered: bool = True) -> SpmErpFile:
+def parse_erp(dcm: Mapping[str, Any], *, ordered: bool) -> SpmErpFile:
     """Content of a DCM for evoked responses, in this package's layout.
 
     `ordered` says whether fields of structures are in MATLAB's order. Raises `ValueError` for other
@@ -310,5 +280,4 @@ def _position_variance(dcm: Mapping[str, Any], options: Mapping[str, Any]) -> fl
 
 
 def _number(options: Mapping[str, Any], name: str, default: float) -> float:
-    value = options.get(name)
-    return default if is_empty(value) else float(dense(f"DCM.options.{name}", value, ()))
+    return float(optional(f"DCM.options.{name}", options.get(name), (), default))

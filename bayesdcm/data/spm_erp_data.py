@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesdcm.data.evoked import EvokedData
-from bayesdcm.data.spm_fields import dense, flag, is_empty, n_columns, names_of
+from bayesdcm.data.spm_fields import dense, flag, is_empty, n_columns, names_of, optional
 from bayesdcm.data.validation import read_only
 
 __all__ = ["read_erp_data"]
@@ -23,8 +23,10 @@ def read_erp_data(dcm: Mapping[str, Any], options: Mapping[str, Any]) -> dict[st
     xY = dcm["xY"]
     stored = _responses(xY)
     n_conditions, n_times, n_channels = stored.shape
-    modes = _modes(dcm.get("M"), n_channels)
-    scale = None if is_empty(xY.get("scale")) else float(dense("DCM.xY.scale", xY["scale"], ()))
+    model = dcm.get("M")
+    modes = model.get("U") if isinstance(model, Mapping) else None
+    modes = _fixed(optional("DCM.M.U", modes, (n_channels, None)))
+    scale = optional("DCM.xY.scale", xY.get("scale"), ())
     design, effects = _design(dcm.get("xU"), n_conditions)
     data = EvokedData(
         _unscaled(stored, modes, scale),
@@ -35,22 +37,21 @@ def read_erp_data(dcm: Mapping[str, Any], options: Mapping[str, Any]) -> dict[st
         design=design,
         effect_names=effects,  # type: ignore[arg-type]
     )
-    X0, R, order = xY.get("X0"), xY.get("R"), options.get("h")
-    confounds = (
-        None if is_empty(X0) else read_only(dense("DCM.xY.X0", X0, (n_times, n_columns(X0))))
-    )
-    default = 0 if confounds is None or not confounds.any() else confounds.shape[1]
+    confounds = _fixed(optional("DCM.xY.X0", xY.get("X0"), (n_times, None)))
+    removed = 0 if confounds is None or not confounds.any() else confounds.shape[1]
     return {
         "data": data,
         "modes": modes,
-        "n_confounds": default if is_empty(order) else int(dense("DCM.options.h", order, ())),
+        "n_confounds": int(optional("DCM.options.h", options.get("h"), (), removed)),
         "confounds": confounds,
         "hanning": flag(options, "han"),
-        "residual_forming": None
-        if is_empty(R)
-        else read_only(dense("DCM.xY.R", R, (n_times, n_times))),
-        "scale": scale,
+        "residual_forming": _fixed(optional("DCM.xY.R", xY.get("R"), (n_times, n_times))),
+        "scale": None if scale is None else float(scale),
     }
+
+
+def _fixed(values: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
+    return None if values is None else read_only(values)
 
 
 def _responses(xY: Mapping[str, Any]) -> NDArray[np.float64]:
@@ -84,13 +85,6 @@ def _design(xU: object, n_conditions: int) -> tuple[NDArray[np.float64], list[st
     design = dense("DCM.xU.X", X, (n_conditions, max(n_effects, 1)))
     names = names_of(xU.get("name"))  # type: ignore[union-attr]
     return design, names if names is not None and len(names) == n_effects else None
-
-
-def _modes(model: object, n_channels: int) -> NDArray[np.float64] | None:
-    U = model.get("U") if isinstance(model, Mapping) else None
-    if is_empty(U):
-        return None
-    return read_only(dense("DCM.M.U", U, (n_channels, n_columns(U))))
 
 
 def _unscaled(

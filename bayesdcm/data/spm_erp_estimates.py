@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from bayesdcm.data.evoked import EvokedData
 from bayesdcm.data.spm_erp_layout import Shapes, entries, read_fields
 from bayesdcm.data.spm_estimates import if_of_one_fit
-from bayesdcm.data.spm_fields import dense, is_empty, n_columns
+from bayesdcm.data.spm_fields import dense, is_empty
 from bayesdcm.data.validation import read_only
 
 __all__ = ["SpmErpEstimates", "read_erp_estimates"]
@@ -114,7 +114,7 @@ def read_erp_estimates(
             raise ValueError(
                 f"DCM.{name} has {len(conditions)} cells for {data.n_conditions} condition(s)"
             )
-        shape = (data.n_times, n_columns(conditions[0]))
+        shape = (data.n_times, None)
         return read_only(np.stack([dense(f"DCM.{name}", entry, shape) for entry in conditions]))
 
     def convert() -> SpmErpEstimates:

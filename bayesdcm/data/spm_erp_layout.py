@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesdcm.data.spm_fields import dense, is_empty
+from bayesdcm.data.spm_fields import completed, dense, is_empty
 from bayesdcm.data.validation import read_only
 
 __all__ = ["ORDERS", "Shapes", "cells", "entries", "neural_fields", "read_fields", "spatial_fields"]
@@ -99,18 +99,11 @@ def read_fields(
             if len(array) != shape[0]:
                 raise ValueError(f"{full} has {len(array)} cells, not {shape[0]}")
         elif 0 in shape and is_empty(value):
-            array = np.zeros(_completed(value, shape))
+            array = np.zeros(completed(value, shape))
         else:
-            array = dense(full, value, _completed(value, shape))
+            array = dense(full, value, shape)
         fields[symbol] = read_only(array)
     return fields
-
-
-def _completed(value: Any, shape: Shape) -> tuple[int, ...]:
-    """Shape with its one unknown length worked out from the number of entries."""
-    known = int(np.prod([length for length in shape if length is not None], dtype=int))
-    size = int(np.prod(getattr(value, "shape", ()), dtype=int))
-    return tuple(size // max(known, 1) if length is None else length for length in shape)
 
 
 def entries(fields: Mapping[str, NDArray[np.float64]]) -> tuple[tuple[str, tuple[int, ...]], ...]:

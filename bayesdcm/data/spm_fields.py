@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from bayesdcm.data.validation import describe
 
-__all__ = ["dense", "flag", "is_empty", "n_columns", "names_of"]
+__all__ = ["completed", "dense", "flag", "is_empty", "n_columns", "names_of", "optional"]
 
 
 def is_empty(value: object) -> bool:
@@ -29,8 +29,8 @@ def is_empty(value: object) -> bool:
 def dense(name: str, value: Any, shape: tuple[int | None, ...]) -> NDArray[np.float64]:
     """A number, array or sparse array as float64 with the dimensions it had in MATLAB.
 
-    None in `shape` stands for any length, on the first axis. Raises `ValueError` for other shapes
-    and what is not real numbers.
+    None in `shape`, once, stands for any length. Raises `ValueError` for other shapes and what is
+    not real numbers.
     """
     # Cell arrays come as lists.
     raw = value if hasattr(value, "toarray") or isinstance(value, list) else np.asarray(value)
@@ -38,12 +38,8 @@ def dense(name: str, value: Any, shape: tuple[int | None, ...]) -> NDArray[np.fl
         raise ValueError(
             f"{name} must hold real numbers, got {describe(value)}. Save it as a numeric array."
         )
-    first = shape[0] if shape else 1
-    if first is None:
-        others = int(np.prod(shape[1:], dtype=int))
-        first = int(np.prod(raw.shape, dtype=int)) // others if others else 0
-    full = (first, *shape[1:]) if shape else ()
-    if _without_ones(raw.shape) != _without_ones(full):
+    full = completed(raw, shape)
+    if [length for length in raw.shape if length != 1] != [each for each in full if each != 1]:
         expected = " x ".join("any" if length is None else str(length) for length in shape)
         raise ValueError(
             f"{name} has shape {raw.shape}; expected {expected or 'one number'} (dimensions of "
@@ -66,8 +62,16 @@ def _filled(name: str, array: Any) -> NDArray[Any]:
         ) from error
 
 
-def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(length for length in shape if length != 1)
+def completed(value: Any, shape: tuple[int | None, ...]) -> tuple[int, ...]:
+    """Shape with its one unknown length worked out from the number of entries."""
+    known = int(np.prod([length for length in shape if length is not None], dtype=int))
+    size = int(np.prod(getattr(value, "shape", ()), dtype=int))
+    return tuple(size // max(known, 1) if length is None else length for length in shape)
+
+
+def optional(name: str, value: Any, shape: tuple[int | None, ...], default: Any = None) -> Any:
+    """A field as `dense`, or a default where it is empty."""
+    return default if is_empty(value) else dense(name, value, shape)
 
 
 def n_columns(value: Any) -> int:

@@ -13,7 +13,7 @@ from bayesdcm.data.spm_fields import dense, is_empty
 from bayesdcm.data.spm_priors import Moments
 from bayesdcm.data.validation import warn_caller
 
-__all__ = ["free_energy", "has_own_free_energy"]
+__all__ = ["has_own_free_energy"]
 
 # SPM's prior precision of the coefficients of confounds.
 _CONFOUND_PRECISION = 1e-8
@@ -33,11 +33,9 @@ def has_own_free_energy(
     It is not, of which a warning tells, where the file holds a reduced model, whose F is the
     difference to the full one. Confounds are (scans, confounds).
     """
-    n = len(estimates.mean["transit"])
-    moments = {name: priors.get(name, Moments(None, None)) for name in FIELDS}
-    if "D" not in priors:
-        moments.pop("D")
-    known = all(m.mean is not None and m.variance is not None for m in moments.values())
+    n, absent = len(estimates.mean["transit"]), Moments()
+    moments = [priors.get(name, absent) for name in FIELDS if name != "D" or name in priors]
+    known = all(m.mean is not None and m.variance is not None for m in moments)
     if is_empty(dcm.get("R")) or is_empty(dcm.get("Ce")) or not known:
         return True
     try:
@@ -45,7 +43,7 @@ def has_own_free_energy(
         noise = dense("DCM.Ce", dcm["Ce"], (n,))
     except ValueError:
         return True  # other versions keep them in another form
-    expected = free_energy(residual, noise, confounds, moments, priors, estimates)
+    expected = _free_energy(residual, noise, confounds, priors, estimates)
     stored = estimates.free_energy
     if not np.isfinite(expected) or abs(stored - expected) <= _NATS + _SHARE * abs(expected):
         return True
@@ -58,11 +56,10 @@ def has_own_free_energy(
     return False
 
 
-def free_energy(
+def _free_energy(
     residual: NDArray[np.float64],
     noise: NDArray[np.float64],
     confounds: NDArray[np.float64],
-    moments: Mapping[str, Moments],
     priors: Mapping[str, Moments],
     estimates: SpmEstimates,
 ) -> float:
@@ -71,14 +68,15 @@ def free_energy(
     Accuracy and complexity of the parameters, the confounds and the log-precisions, in closed form
     (Friston et al. 2007, NeuroImage 34:220, https://doi.org/10.1016/j.neuroimage.2006.08.035).
     `residual`, (scans, regions), is scaled data less prediction and confounds; `noise`, (regions,),
-    variances; `moments` priors of the parameters; and `priors` has that of ``log_precision``, too.
+    variances; and `priors` are of the parameters and of the noise's ``log_precision``.
     """
     scans, n = residual.shape
     columns = confounds.shape[1]
     with np.errstate(all="ignore"):
         accuracy = -0.5 * (scans * np.log(2 * np.pi * noise).sum() + (residual**2 / noise).sum())
         value = accuracy + 0.5 * np.linalg.slogdet(estimates.covariance.to_numpy())[1]
-        for name, prior in moments.items():
+        for name in [name for name in FIELDS if name in priors]:
+            prior = priors[name]
             free = prior.variance > 0  # type: ignore[operator]
             spread = prior.variance[free]  # type: ignore[index]
             moved = (estimates.mean[name] - prior.mean)[free]
@@ -86,9 +84,11 @@ def free_energy(
         for each in noise:
             precision = confounds.T @ confounds / each + _CONFOUND_PRECISION * np.eye(columns)
             value += 0.5 * (columns * np.log(_CONFOUND_PRECISION) - np.linalg.slogdet(precision)[1])
-        given = priors.get("log_precision", Moments(None, None))
-        mean = np.full(n, _NOISE[0]) if given.mean is None else given.mean
-        variance = np.full(n, _NOISE[1]) if given.variance is None else given.variance
+        given = priors.get("log_precision", Moments())
+        mean, variance = (
+            np.full(n, default) if value is None else value
+            for value, default in zip((given.mean, given.variance), _NOISE, strict=True)
+        )
         free = variance > 0
         moved = (-np.log(noise) - mean)[free]
         # The curvature of the accuracy by a log-precision is half the number of scans.

@@ -7,13 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from bayesdcm.data.spm import SpmFile, parse_task
-from bayesdcm.data.spm_container import (
-    existing_file,
-    is_electrophysiological,
-    keeps_order,
-    load_dcm,
-)
+from bayesdcm.data.spm_container import existing_file, keeps_order, load_dcm
 from bayesdcm.data.spm_erp import SpmErpFile, parse_erp
+from bayesdcm.data.spm_fields import is_empty
 
 __all__ = ["parse_model", "read_spm_model_file"]
 
@@ -30,7 +26,18 @@ def read_spm_model_file(path: str | os.PathLike[str]) -> SpmFile | SpmErpFile:
         raise ValueError(f"path: '{file}' cannot be used. {error}") from error
 
 
-def parse_model(dcm: Mapping[str, Any], *, ordered: bool = True) -> SpmFile | SpmErpFile:
-    """Content of a DCM for task fMRI or for evoked responses."""
-    parse = parse_erp if is_electrophysiological(dcm) else parse_task
-    return parse(dcm, ordered=ordered)
+def parse_model(dcm: Mapping[str, Any], *, ordered: bool) -> SpmFile | SpmErpFile:
+    """Content of a DCM for task fMRI or for evoked responses.
+
+    `ordered` says whether fields of structures are in MATLAB's order.
+    """
+    return (parse_erp if _is_electrophysiological(dcm) else parse_task)(dcm, ordered=ordered)
+
+
+def _is_electrophysiological(dcm: Mapping[str, Any]) -> bool:
+    """Whether a DCM is one for EEG, MEG or local field potentials."""
+    options = dcm.get("options")
+    analysis = options.get("analysis") if isinstance(options, Mapping) else None
+    if isinstance(analysis, str) and analysis.strip():
+        return True
+    return isinstance(dcm.get("A"), (list, Mapping)) and is_empty(dcm.get("a"))

@@ -35,8 +35,8 @@ _PLACES = ("M", "options")
 class Moments:
     """Prior means and variances of one parameter, None where the file has none."""
 
-    mean: NDArray[np.float64] | None
-    variance: NDArray[np.float64] | None
+    mean: NDArray[np.float64] | None = None
+    variance: NDArray[np.float64] | None = None
 
 
 def stored(dcm: Mapping[str, Any], name: str, read: Callable[[str, Any], Any]) -> Any:

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from bayesdcm.data.bold import BoldData
 from bayesdcm.data.spm_container import existing_file, load_variables
-from bayesdcm.data.spm_fields import dense, is_empty, n_columns, names_of
+from bayesdcm.data.spm_fields import dense, is_empty, n_columns, names_of, optional
 
 __all__ = ["read_spm_voi"]
 
@@ -115,15 +115,12 @@ def _read_region(path: str | os.PathLike[str]) -> dict[str, Any]:
         if not isinstance(about, Mapping):
             raise ValueError("Its variable 'xY' is no structure; expected that of one region.")
         names = names_of(about.get("name")) or [file.stem.removeprefix("VOI_")]
-        confounds, session = about.get("X0"), about.get("Sess")
-        columns = n_columns(confounds)
+        confounds = about.get("X0")
         return {
             "name": names[0],
             "signal": dense("Y", signal, (None,)),
-            "confounds": None
-            if is_empty(confounds)
-            else dense("xY.X0", confounds, (None, columns)),
-            "session": 1 if is_empty(session) else int(dense("xY.Sess", session, ())),
+            "confounds": optional("xY.X0", confounds, (None, n_columns(confounds))),
+            "session": int(optional("xY.Sess", about.get("Sess"), (), 1)),
         }
     except (ValueError, TypeError) as error:
         raise ValueError(f"paths: '{file}' cannot be used. {error}") from error
@@ -131,13 +128,11 @@ def _read_region(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def _check_alike(path: str, region: Mapping, first: str, one: Mapping) -> None:
     """Raise an error where regions are not of one session."""
-    for what, words in (("session", "session"), ("scans", "number of scans")):
-        values = [
-            len(each["signal"]) if what == "scans" else each["session"] for each in (region, one)
-        ]
-        if values[0] != values[1]:
+    sizes = [(each["session"], len(each["signal"])) for each in (region, one)]
+    for words, here, there in zip(("session", "number of scans"), *sizes, strict=True):
+        if here != there:
             raise ValueError(
-                f"paths: the {words} of '{path}' is {values[0]}, that of '{first}' {values[1]}; "
+                f"paths: the {words} of '{path}' is {here}, that of '{first}' {there}; "
                 "give regions of one person and session, one BoldData a session"
             )
     given, expected = region["confounds"], one["confounds"]
@@ -182,9 +177,7 @@ def _inputs(
             f"Session {session} has {int(scans[session - 1])} scans, but the regions have "
             f"{n_scans}."
         )
-    columns: list[NDArray] = []
-    names: list[str] = []
-    widths: set[float] = set()
+    columns, names, widths = [], [], set()
     for condition in _records(sessions[session - 1].get("U")):
         of_condition = names_of(condition.get("name")) or []
         sampled = dense("SPM.Sess.U.u", condition.get("u"), (None, len(of_condition)))
