@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from bayesdcm.data.bold import BoldData
 from bayesdcm.data.spm_estimates import SpmEstimates, n_slices, read_estimates
-from bayesdcm.data.spm_fields import dense, flag, is_empty, n_columns, names_of, optional
+from bayesdcm.data.spm_fields import dense, flag, is_empty, n_columns, names_of, nested, optional
 from bayesdcm.data.spm_free_energy import has_own_free_energy
 from bayesdcm.data.spm_priors import Moments
 from bayesdcm.data.spm_task_priors import read_task_priors
@@ -89,13 +89,13 @@ def parse_task(dcm: Mapping[str, Any], *, ordered: bool) -> SpmFile:
             switches[name] = _followed(name, switches[name], moments.variance, names[name])
     if "A" not in task_priors.moments or task_priors.moments["A"].variance is None:
         _switch_on_diagonal(dcm, switches["A"])
-    gates, moments = switches["D"], task_priors.moments.get("D", Moments())
-    if is_empty(dcm.get("d")) and not (np.any(gates) or np.any(moments.mean)):
+    priors = task_priors.moments
+    gated = np.any(switches["D"]) or np.any(priors.get("D", Moments()).mean)
+    if is_empty(dcm.get("d")) and not gated:
         switches["D"] = None
-        task_priors.moments.pop("D", None)
+        priors.pop("D", None)
     if flag(options, "centre"):
         data = data.centred_inputs()
-    priors = task_priors.moments
     estimates = read_estimates(dcm, regions, inputs, task_priors.variance, ordered)
     if estimates and not has_own_free_energy(dcm, data.confounds, priors, estimates):
         estimates = None
@@ -158,9 +158,7 @@ def _switch_on_diagonal(dcm: Mapping[str, Any], A: NDArray[np.int64]) -> None:
 
 def _version(dcm: Mapping[str, Any]) -> int:
     """Number of the version of SPM that estimated the model, 0 where the file does not say."""
-    version = dcm.get("version")
-    version = version.get("SPM") if isinstance(version, Mapping) else None
-    text = version.get("version") if isinstance(version, Mapping) else None
+    text = nested(dcm, "version", "SPM", "version")
     match = re.match(r"SPM(\d+)", text.strip()) if isinstance(text, str) else None
     return int(match[1]) if match else 0
 
@@ -205,9 +203,7 @@ def _read_data(dcm: Mapping[str, Any]) -> BoldData:
     signal = dense("DCM.Y.y", Y["y"], (None, n))
     inputs = dense("DCM.U.u", U["u"], (None, n_columns(U["u"])))
     confounds = Y.get("X0")
-    region_names = names_of(Y.get("name"))
-    if region_names is None and isinstance(dcm.get("xY"), Mapping):
-        region_names = names_of(dcm["xY"].get("name"))
+    region_names = names_of(Y.get("name")) or names_of(nested(dcm, "xY", "name"))
     return BoldData(
         signal,
         float(dense("DCM.Y.dt", Y["dt"], ())),

@@ -14,7 +14,7 @@ from bayesdcm.data.spm_erp_data import read_erp_data
 from bayesdcm.data.spm_erp_estimates import SpmErpEstimates, read_erp_estimates
 from bayesdcm.data.spm_erp_layout import cells, neural_fields, spatial_fields
 from bayesdcm.data.spm_erp_priors import read_erp_priors
-from bayesdcm.data.spm_fields import dense, flag, is_empty, names_of, optional
+from bayesdcm.data.spm_fields import dense, flag, is_empty, names_of, nested, optional
 from bayesdcm.data.spm_priors import Moments
 from bayesdcm.data.validation import check_names, read_only, warn_caller
 
@@ -31,6 +31,7 @@ _DIFFERENCES = {
     "CVA": "channel modes that separate conditions",
     "sus": "a sustained input",
 }
+_KINDS = ("forward", "backward", "lateral")
 # SPM's defaults: modes, onset and width in ms.
 _N_MODES, _ONSET, _DURATION = 8, 60.0, 32.0
 
@@ -84,12 +85,8 @@ class SpmErpFile:
 
         ``hanning`` is False where the data in the file have been windowed already.
         """
-        names = (
-            *("forward", "backward", "lateral", "modulation", "inputs", "neural", "observation"),
-            *("source_names", "positions", "position_variance", "onset", "duration"),
-            *("n_modes", "modes", "n_confounds"),
-        )
-        keywords = {name: getattr(self, name) for name in names}
+        others = ("confounds", "residual_forming", "scale", "data", "priors", "estimates")
+        keywords = {name: value for name, value in vars(self).items() if name not in others}
         return keywords | {"hanning": self.hanning and self.residual_forming is None}
 
 
@@ -104,12 +101,16 @@ def parse_erp(dcm: Mapping[str, Any], *, ordered: bool) -> SpmErpFile:
     _check_kind(dcm, options)
     neural = _known("model", options.get("model"), _NEURAL)
     observation = _known("spatial", options.get("spatial"), _OBSERVATIONS)
-    _warn_of_differences(options)
-    structure = _structure(dcm)
-    n, n_inputs = structure["inputs"].shape
+    for name, meaning in _DIFFERENCES.items():
+        if flag(options, name):
+            warn_caller(
+                f"The file asks for {meaning} (DCM.options.{name}), which this package does not "
+                "have, so estimates will differ."
+            )
     from_data = read_erp_data(dcm, options)
     data = from_data["data"]
-    _check_effects(structure["modulation"], data.n_effects)
+    structure = _structure(dcm, data.n_effects)
+    n, n_inputs = structure["inputs"].shape
     names = check_names("DCM.Sname", names_of(dcm.get("Sname")), n, "source", "DCM.A")
     shapes = neural_fields(neural, n, n_inputs, data.n_effects), spatial_fields(observation, n)
     priors = read_erp_priors(dcm, *shapes, ordered)
@@ -156,16 +157,7 @@ def _known(option: str, value: object, known: Mapping[str, str]) -> str:
     return known[value.strip().upper()]
 
 
-def _warn_of_differences(options: Mapping[str, Any]) -> None:
-    for name, meaning in _DIFFERENCES.items():
-        if flag(options, name):
-            warn_caller(
-                f"The file asks for {meaning} (DCM.options.{name}), which this package does not "
-                "have, so estimates will differ."
-            )
-
-
-def _structure(dcm: Mapping[str, Any]) -> dict[str, NDArray[np.int64]]:
+def _structure(dcm: Mapping[str, Any], n_effects: int) -> dict[str, NDArray[np.int64]]:
     A = dcm["A"]
     first = A[0] if isinstance(A, (list, np.ndarray)) and len(np.shape(A[0])) == 2 else None
     n = 1 if first is None else np.shape(first)[0]
@@ -182,14 +174,17 @@ def _structure(dcm: Mapping[str, Any]) -> dict[str, NDArray[np.int64]]:
             "options.multiC."
         )
     n_inputs = max(int(np.prod(getattr(C, "shape", ()), dtype=int)) // n, 1)
-    kinds = ("forward", "backward", "lateral")
     structure = {
-        kind: _switches(f"DCM.A{{{i + 1}}}", connections[i]) for i, kind in enumerate(kinds)
+        kind: _switches(f"DCM.A{{{i + 1}}}", connections[i]) for i, kind in enumerate(_KINDS)
     }
-    return structure | {
-        "modulation": _switches("DCM.B", cells("DCM.B", dcm.get("B"), (n, n))),
-        "inputs": _switches("DCM.C", dense("DCM.C", C, (n, n_inputs))),
-    }
+    modulation = _switches("DCM.B", cells("DCM.B", dcm.get("B"), (n, n)))
+    if len(modulation) != n_effects:
+        raise ValueError(
+            f"DCM.B has {len(modulation)} matrices, but DCM.xU.X has {n_effects} column(s); "
+            "expected one matrix for each effect. Specify both alike."
+        )
+    inputs = _switches("DCM.C", dense("DCM.C", C, (n, n_inputs)))
+    return structure | {"modulation": modulation, "inputs": inputs}
 
 
 def _switches(name: str, values: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -201,19 +196,11 @@ def _switches(name: str, values: NDArray[np.float64]) -> NDArray[np.int64]:
     return read_only((values != 0).astype(np.int64))
 
 
-def _check_effects(modulation: NDArray[np.int64], n_effects: int) -> None:
-    if len(modulation) != n_effects:
-        raise ValueError(
-            f"DCM.B has {len(modulation)} matrices, but DCM.xU.X has {n_effects} column(s); "
-            "expected one matrix for each effect. Specify both alike."
-        )
-
-
 def _timing(options: Mapping[str, Any], n_inputs: int) -> dict[str, NDArray[np.float64]]:
     timing = {}
     for name, option, default in (("onset", "onset", _ONSET), ("duration", "dur", _DURATION)):
         value = options.get(option)
-        value = np.full(n_inputs, default) if is_empty(value) else value
+        value = default if is_empty(value) else value
         if np.size(value) == 1:
             value = np.full(n_inputs, float(np.ravel(value)[0]))
         # SPM holds these in ms.
@@ -228,22 +215,22 @@ def _followed(
     names: Sequence[str],
 ) -> dict[str, NDArray[np.int64]]:
     """Structure with all connections that the file's prior lets vary."""
-
-    def free(symbol: str) -> NDArray[np.bool_]:
-        moments = priors.get(symbol)
-        none = moments is None or moments.variance is None
-        return np.zeros((0,)) > 0 if none else moments.variance > 0  # type: ignore[union-attr]
-
-    A, driven = free("A"), free("C")
-    kinds = dict(zip(("forward", "backward", "lateral"), A, strict=False))
-    if neural == "cmc":
-        modulatory = {"lateral": free("M")} if free("M").size else {}
-        kinds = modulatory | ({"forward": A[0] | A[1], "backward": A[2] | A[3]} if A.size else {})
-    changes = [free_entries for free_entries in (free("B"), free("N")) if free_entries.size]
-    more = kinds | ({"modulation": np.any(changes, axis=0)} if changes else {})
-    more |= {"inputs": driven} if driven.size else {}
+    A, B, C, M, N = (
+        None if symbol not in priors or priors[symbol].variance is None
+        else priors[symbol].variance > 0
+        for symbol in "ABCMN"
+    )  # fmt: skip
+    free: dict[str, NDArray[np.bool_]] = {}
+    if A is not None and neural == "cmc":
+        free |= {"forward": A[0] | A[1], "backward": A[2] | A[3]}
+    elif A is not None:
+        free |= zip(_KINDS, A, strict=True)
+    changes = [each for each in (B, N) if each is not None and each.size]
+    free |= {"lateral": M} if M is not None else {}
+    free |= {"modulation": np.any(changes, axis=0)} if changes else {}
+    free |= {"inputs": C} if C is not None else {}
     followed = dict(structure)
-    for name, extra in more.items():
+    for name, extra in free.items():
         added = np.argwhere(extra & (structure[name] == 0))
         if len(added):
             to = names[added[0][-2]]
@@ -271,9 +258,7 @@ def _positions(
 
 
 def _position_variance(dcm: Mapping[str, Any], options: Mapping[str, Any]) -> float:
-    model = dcm.get("M")
-    variances = model.get("gC") if isinstance(model, Mapping) else None
-    stored = variances.get("Lpos") if isinstance(variances, Mapping) else None
+    stored = nested(dcm, "M", "gC", "Lpos")
     if not is_empty(stored):
         return float(np.max(dense("DCM.M.gC.Lpos", stored, np.shape(stored))))
     return _number(options, "location", 0.0)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesdcm.data.evoked import EvokedData
-from bayesdcm.data.spm_fields import dense, flag, is_empty, n_columns, names_of, optional
+from bayesdcm.data.spm_fields import dense, flag, is_empty, n_columns, names_of, nested, optional
 from bayesdcm.data.validation import read_only
 
 __all__ = ["read_erp_data"]
@@ -23,9 +23,7 @@ def read_erp_data(dcm: Mapping[str, Any], options: Mapping[str, Any]) -> dict[st
     xY = dcm["xY"]
     stored = _responses(xY)
     n_conditions, n_times, n_channels = stored.shape
-    model = dcm.get("M")
-    modes = model.get("U") if isinstance(model, Mapping) else None
-    modes = _fixed(optional("DCM.M.U", modes, (n_channels, None)))
+    modes = _fixed(optional("DCM.M.U", nested(dcm, "M", "U"), (n_channels, None)))
     scale = optional("DCM.xY.scale", xY.get("scale"), ())
     design, effects = _design(dcm.get("xU"), n_conditions)
     data = EvokedData(
@@ -78,12 +76,12 @@ def _times(xY: Mapping[str, Any], n_times: int) -> NDArray[np.float64]:
 
 
 def _design(xU: object, n_conditions: int) -> tuple[NDArray[np.float64], list[str] | None]:
-    X = xU.get("X") if isinstance(xU, Mapping) else None
+    X = nested(xU, "X")
     if is_empty(X):
         return np.zeros((n_conditions, 0)), None
     n_effects = int(np.prod(np.shape(X), dtype=int)) // n_conditions
     design = dense("DCM.xU.X", X, (n_conditions, max(n_effects, 1)))
-    names = names_of(xU.get("name"))  # type: ignore[union-attr]
+    names = names_of(nested(xU, "name"))
     return design, names if names is not None and len(names) == n_effects else None
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from bayesdcm.data.evoked import EvokedData
 from bayesdcm.data.spm_erp_layout import Shapes, entries, read_fields
 from bayesdcm.data.spm_estimates import if_of_one_fit
-from bayesdcm.data.spm_fields import dense, is_empty
+from bayesdcm.data.spm_fields import dense, is_empty, nested
 from bayesdcm.data.validation import read_only
 
 __all__ = ["SpmErpEstimates", "read_erp_estimates"]
@@ -92,12 +92,10 @@ def read_erp_estimates(
 
     `ordered` says whether fields of structures are in MATLAB's order.
     """
-    model = dcm.get("M")
-    model = model if isinstance(model, Mapping) else {}
 
     def prior(name: str, shapes: Shapes) -> dict[str, NDArray[np.float64]] | None:
         # Priors with covariances are full matrices, which no table of variances can hold.
-        value = model.get(name)
+        value = nested(dcm, "M", name)
         if not isinstance(value, Mapping):
             return None
         return read_fields(f"DCM.M.{name}", value, shapes, ordered=ordered)

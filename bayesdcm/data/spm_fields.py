@@ -14,7 +14,14 @@ from numpy.typing import NDArray
 
 from bayesdcm.data.validation import describe
 
-__all__ = ["completed", "dense", "flag", "is_empty", "n_columns", "names_of", "optional"]
+__all__ = ["completed", "dense", "flag", "is_empty", "n_columns", "names_of", "nested", "optional"]
+
+
+def nested(structure: Any, *names: str) -> Any:
+    """Field of structures within structures; None where one is absent."""
+    for name in names:
+        structure = structure.get(name) if isinstance(structure, Mapping) else None
+    return structure
 
 
 def is_empty(value: object) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 from bayesdcm.data.spm import SpmFile, parse_task
 from bayesdcm.data.spm_container import existing_file, keeps_order, load_dcm
 from bayesdcm.data.spm_erp import SpmErpFile, parse_erp
-from bayesdcm.data.spm_fields import is_empty
+from bayesdcm.data.spm_fields import is_empty, nested
 
 __all__ = ["parse_model", "read_spm_model_file"]
 
@@ -36,8 +36,7 @@ def parse_model(dcm: Mapping[str, Any], *, ordered: bool) -> SpmFile | SpmErpFil
 
 def _is_electrophysiological(dcm: Mapping[str, Any]) -> bool:
     """Whether a DCM is one for EEG, MEG or local field potentials."""
-    options = dcm.get("options")
-    analysis = options.get("analysis") if isinstance(options, Mapping) else None
+    analysis = nested(dcm, "options", "analysis")
     if isinstance(analysis, str) and analysis.strip():
         return True
     return isinstance(dcm.get("A"), (list, Mapping)) and is_empty(dcm.get("a"))

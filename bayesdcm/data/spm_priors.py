@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesdcm.data.spm_fields import dense, is_empty, n_columns
+from bayesdcm.data.spm_fields import dense, is_empty, n_columns, nested
 from bayesdcm.data.validation import read_only, warn_caller
 
 __all__ = [
@@ -46,8 +46,7 @@ def stored(dcm: Mapping[str, Any], name: str, read: Callable[[str, Any], Any]) -
     """
     contents = {}
     for place in _PLACES:
-        part = dcm.get(place)
-        value = part.get(name) if isinstance(part, Mapping) else None
+        value = nested(dcm, place, name)
         if not is_empty(value):
             content = read(f"DCM.{place}.{name}", value)
             if content is not None:

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from bayesdcm.data.bold import BoldData
 from bayesdcm.data.spm_container import existing_file, load_variables
-from bayesdcm.data.spm_fields import dense, is_empty, n_columns, names_of, optional
+from bayesdcm.data.spm_fields import dense, is_empty, n_columns, names_of, nested, optional
 
 __all__ = ["read_spm_voi"]
 
@@ -160,8 +160,8 @@ def _read_design(
 def _inputs(
     spm: Any, session: int, n_scans: int, input_names: Sequence[str] | None
 ) -> dict[str, Any]:
-    about = spm.get("xY") if isinstance(spm, Mapping) else None
-    if not isinstance(about, Mapping) or is_empty(about.get("RT")) or is_empty(spm.get("Sess")):
+    repetition_time = nested(spm, "xY", "RT")
+    if is_empty(repetition_time) or is_empty(nested(spm, "Sess")):
         raise ValueError(
             "Its structure SPM lacks xY.RT or Sess; expected the SPM.mat of a first-level fMRI "
             "model. Give the one in the folder of that model."
@@ -198,7 +198,7 @@ def _inputs(
             )
         inputs, names = inputs[:, [names.index(name) for name in chosen]], chosen
     return {
-        "repetition_time": float(dense("SPM.xY.RT", about["RT"], ())),
+        "repetition_time": float(dense("SPM.xY.RT", repetition_time, ())),
         "inputs": inputs,
         "input_names": names,
         "input_dt": widths.pop(),
