@@ -65,15 +65,11 @@ def check_subject(subject: Any, fits: Mapping[Any, Any]) -> None:
 def _difference(one: ModelledData, two: ModelledData, what: str) -> str:
     """How data differ, in words; nothing where they do not."""
     unequal = _other_values(one.observed, two.observed)
-    if unequal and _both(one, two, "modes_to_channels"):
+    if unequal and all("modes_to_channels" in data.constants for data in (one, two)):
         return _other_channels(one.constants, two.constants)
     if unequal:
         return f"{unequal}; evidences and predictive densities of different data cannot be compared"
     return _other_scale(one, two) or _other_confounds(one, two, what)
-
-
-def _both(one: ModelledData, two: ModelledData, name: str) -> bool:
-    return name in one.constants and name in two.constants
 
 
 def _other_values(one: Mapping[str, NDArray], two: Mapping[str, NDArray]) -> str:
@@ -145,9 +141,8 @@ def _other_confounds(one: ModelledData, two: ModelledData, what: str) -> str:
             f"they have {numbers[0]} and {numbers[1]} confounds; {reason}: fit all models with "
             "the same confounds"
         )
-    within, outside = np.eye(0), len(first) != len(second)
-    if not outside:
-        within, outside = _seen_from(first, second)
+    same_length = len(first) == len(second)
+    within, outside = _seen_from(first, second) if same_length else (np.eye(0), True)
     if outside:
         return (
             f"their {numbers[0]} confounds are not the same; {reason}: fit all models with the "

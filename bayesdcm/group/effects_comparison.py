@@ -87,13 +87,13 @@ def compare_effects(effects: GroupEffects, models: Any, covariate: str | None) -
     if covariate is None and len(covariates) > 1:
         covariate = covariates[1]
     n, size = len(on), len(effects.parameters)
-    n_second = 1 if covariate is None else n
-    whole = np.ones((n, n_second, len(covariates), size), bool)
+    columns = ["all"] if covariate is None else pd.Index(names, name=covariate)
+    whole = np.ones((n, len(columns), len(covariates), size), bool)
     whole[:, :, 0] = on[:, None]
     if covariate is not None:
         whole[:, :, covariates.index(covariate)] = on
     change, means, variances = _score(effects, whole.reshape(-1, len(covariates) * size))
-    probability = softmax(change).reshape(n, n_second)
+    probability = softmax(change).reshape(n, -1)
 
     worth = change > change.max() - OCCAM_WINDOW
     weight = softmax(change[worth])
@@ -105,10 +105,7 @@ def compare_effects(effects: GroupEffects, models: Any, covariate: str | None) -
         return effects._table((values * unit).reshape(len(covariates), size).T)
 
     def square(values: NDArray) -> pd.DataFrame:
-        index = pd.Index(names, name=covariates[0])
-        if covariate is None:
-            return pd.DataFrame(values.reshape(n, 1), index, ["all"])
-        return pd.DataFrame(values.reshape(n, n), index, pd.Index(names, name=covariate))
+        return pd.DataFrame(values.reshape(n, -1), pd.Index(names, name=covariates[0]), columns)
 
     def presence(marginal: NDArray, name: str) -> pd.Series:
         index = pd.Index(effects.parameters, name="parameter")
@@ -175,22 +172,21 @@ def _patterns(effects: GroupEffects, models: Any) -> tuple[list[str], NDArray]:
 
 
 def _table_patterns(effects: GroupEffects, models: Any) -> tuple[list[str], NDArray]:
-    table = models
-    if not isinstance(table, pd.DataFrame):
-        values = np.asarray(models)
-        if values.ndim != 2 or values.shape[1] != len(effects.parameters):
+    size = len(effects.parameters)
+    if not isinstance(models, pd.DataFrame):
+        if np.ndim(models) != 2 or np.shape(models)[1] != size:
             raise ValueError(
-                f"models must have the shape (models, {len(effects.parameters)}), one column a "
-                f"parameter, or be a mapping; got shape {values.shape}"
+                f"models must have the shape (models, {size}), one column a parameter, or be a "
+                f"mapping; got shape {np.shape(models)}"
             )
-        table = pd.DataFrame(values, columns=effects.parameters)
-    unknown = [name for name in table.columns if name not in effects.parameters]
+        models = pd.DataFrame(np.asarray(models), columns=effects.parameters)
+    unknown = [name for name in models.columns if name not in effects.parameters]
     if unknown:
         raise ValueError(
             f"models has a column {unknown[0]!r}, which is no parameter of the group; expected "
             f"some of {', '.join(map(repr, effects.parameters))}"
         )
-    values = table.reindex(columns=effects.parameters, fill_value=1).to_numpy()
+    values = models.reindex(columns=effects.parameters, fill_value=1).to_numpy()
     if not np.isin(values, [0, 1]).all():
         raise ValueError("models must be 1 where parameters are on and 0 where they are off")
-    return [str(name) for name in table.index], values.astype(bool)
+    return [str(name) for name in models.index], values.astype(bool)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any, overload
 from weakref import WeakValueDictionary
@@ -64,13 +65,13 @@ class GroupFit(Sequence[Fit]):
         return pd.DataFrame(rows, columns=["model", "subject", "reason"])
 
     def __repr__(self) -> str:
-        counts = [
+        fits, subjects = (
             f"{n} {word}{'s' * (n != 1)}"
             for n, word in ((len(self), "fit"), (len(self.subjects), "subject"))
-        ]
+        )
         models = f", models {', '.join(self.models)}" if len(self.models) > 1 else ""
         failed = f"; {len(self._reasons)} failed" if self._reasons else ""
-        return f"GroupFit({counts[0]} of {counts[1]}{models}{failed})"
+        return f"GroupFit({fits} of {subjects}{models}{failed})"
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -251,7 +252,8 @@ class GroupDiagnosis:
         for (model, kind), texts in sorted(self._kinds.items(), key=lambda item: -len(item[1])):
             first, text = next(iter(texts.items()))
             n = self._sizes[model]
-            line = f"{_capital(kind)} in {len(texts)} of {n} fits ({listed(list(texts))})."
+            kind = kind[:1].upper() + kind[1:]
+            line = f"{kind} in {len(texts)} of {n} fits ({listed(list(texts))})."
             if len(texts) > 1:
                 line += f" Of {first}:"
             lines.append(f"{line} {text}")
@@ -266,10 +268,6 @@ class GroupDiagnosis:
         n = len(self.table)
         head = f"{n - len(self.problems)} of {n} fits have no problem."
         return "\n".join([head, *(f"- {line}" for line in self.sentences())])
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
 
 
 def _row(key: Key, fit: Fit, diagnosis: Any) -> dict[str, Any]:
@@ -324,9 +322,7 @@ def load_group(folder: str | Path, models: Any = None, datasets: Any = None) -> 
     names, subjects = index["models"], index["subjects"]
     if (models is None) != (datasets is None):
         raise ValueError("models and datasets must be given together, or not at all")
-    store = Store(folder, names)
-    known: dict[str, Any] = {}
-    data: dict[str, Any] = {}
+    store, known = Store(folder, names), {}
     if models is not None:
         known, data = name_models(models), name_datasets(datasets)
         for what, given, stored in (("models", known, names), ("datasets", data, subjects)):
@@ -348,7 +344,7 @@ def load_group(folder: str | Path, models: Any = None, datasets: Any = None) -> 
         problem = make_problem(known[model], data[subject], shared=True)
         return bound_again(written, problem, store.path(key))
 
-    pairs = [(model, subject) for model in names for subject in subjects]
+    pairs = list(product(names, subjects))
     keys = [pair for pair in pairs if pair in store]
     reasons = {pair: store.reason(pair) for pair in pairs if pair not in keys}
     return GroupFit(keys, load, {pair: why for pair, why in reasons.items() if why is not None})

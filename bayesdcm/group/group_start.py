@@ -51,12 +51,16 @@ class SubjectPosteriors(NamedTuple):
 
     def best(self, other: SubjectPosteriors) -> SubjectPosteriors:
         """Of each subject the one with more free energy, under the same priors."""
-        better = other.free_energy > self.free_energy
+        return where(other.free_energy > self.free_energy, other, self)
 
-        def chosen(present: NDArray, others: NDArray) -> NDArray:
-            return np.where(better.reshape(-1, *(1,) * (present.ndim - 1)), others, present)
 
-        return SubjectPosteriors(*map(chosen, self, other))
+def where(which: NDArray[np.bool_], taken: Any, otherwise: Any) -> Any:
+    """Arrays with subjects first, taken for those to whom `which` applies."""
+
+    def chosen(one: NDArray, two: NDArray) -> NDArray:
+        return np.where(which.reshape(-1, *(1,) * (one.ndim - 1)), one, two)
+
+    return jax.tree.map(chosen, taken, otherwise)
 
 
 @partial(jax.jit, static_argnums=(0, 1))

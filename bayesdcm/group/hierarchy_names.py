@@ -37,17 +37,16 @@ class GroupNames:
         def pairs(first: str, second: str) -> list[str]:
             return [f"{a} {b}" for a in coords[first] for b in coords[second]]
 
-        components = [f"between_log_precision[{name}]" for name in coords["component"]]
-        ratios = [f"between_ratio[{name}]" for name in coords["component"]]
-        if self.clusters is not None:
-            components = [f"{k} {c}" for k in coords["cluster"] for c in components]
-            ratios = [f"{k} {c}" for k in coords["cluster"] for c in ratios]
+        def between(site: str) -> list[str]:
+            of_cluster = [""] if self.clusters is None else [f"{k} " for k in coords["cluster"]]
+            return [f"{k}{site}[{name}]" for k in of_cluster for name in coords["component"]]
+
         return {
             "effects": pairs("covariate", "parameter"),
             "cluster_means": pairs("cluster", "parameter"),
             "weights": [f"weights[{k}]" for k in coords["cluster"]],
-            "between_log_precision": components,
-            "between_ratio": ratios,
+            "between_log_precision": between("between_log_precision"),
+            "between_ratio": between("between_ratio"),
             "subject_parameters": pairs("subject", "subject_parameter"),
         }
 

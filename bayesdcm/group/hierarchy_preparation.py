@@ -18,6 +18,7 @@ from bayesdcm.group.group_start import (
     invert_subjects,
     prior_centres,
     under_group,
+    where,
 )
 from bayesdcm.group.hierarchy_inputs import components_of, in_batches, selected_prior, subjects_of
 from bayesdcm.group.subject_coordinates import SubjectGaussian, subject_gaussian
@@ -40,24 +41,13 @@ GAIN = 1.0
 class PreparedGroup(NamedTuple):
     """What the program needs of a group, as arrays.
 
-    Attributes
-    ----------
-    batches : tuple of pytree
-        Prepared data of subjects that have arrays of the same shape, stacked.
-    members : tuple of (n,)
-        Which subjects each batch holds.
-    order : (subjects,)
-        Place of each subject in the batches, one after the other.
-    design : (subjects, covariates)
-        The design.
-    places : (size,)
-        Where the selected, then all other parameters stand in a subject's flat vector.
-    prior_mean, prior_variance : (selected,)
-        The model's own prior of the selected parameters.
-    component : (selected, components)
-        Which component of the between-subject precision each selected parameter has, 0 or 1.
-    gaussian : SubjectGaussian
-        What each subject's data say, approximately; serves the coordinates.
+    Prepared data of subjects that have arrays of the same shape, stacked in `batches`, which hold
+    the `members` (n,) each; `order` (subjects,) has the place of each subject in them, one after
+    the other. The `design` is (subjects, covariates). `places` (size,) tell where the selected,
+    then all other parameters stand in a subject's flat vector; of the selected, the model's own
+    prior (selected,), and the `component` of the precision between subjects, (selected,
+    components), 0 or 1. `gaussian` is what each subject's data say, approximately; it serves the
+    coordinates.
     """
 
     batches: tuple
@@ -214,18 +204,8 @@ def _refined(
     best = near.best(invert(SubjectPriors(mean, sd, typical)))
     # Where both fail, the first approximation serves.
     usable = np.isfinite(best.free_energy)
-    second = subject_gaussian(
-        np.where(usable[:, None], best.mean, 0.0),
-        np.where(usable[:, None, None], best.covariance, np.eye(best.mean.shape[1])),
-        selected,
-        expected,
-        variance,
-    )
-
-    def chosen(first: jax.Array, second: NDArray) -> jax.Array:
-        which = usable.reshape(-1, *(1,) * (second.ndim - 1))
-        return jnp.asarray(np.where(which, second, first))
-
-    gaussian: SubjectGaussian = jax.tree.map(chosen, prepared.gaussian, second)
+    covariance = np.where(usable[:, None, None], best.covariance, np.eye(best.mean.shape[1]))
+    second = subject_gaussian(best.mean, covariance, selected, expected, variance)
+    gaussian = jax.tree.map(jnp.asarray, where(usable, second, prepared.gaussian))
     moved = bool((best.free_energy > near.free_energy + GAIN).any())
     return prepared._replace(gaussian=gaussian), best, moved
