@@ -55,10 +55,8 @@ class GaussianSearch(NamedTuple):
         Indices of the parameters that the last set of models differs in.
     off : (models, candidates)
         Which of them each model switches off.
-    change : (models,)
-        Log-evidence of each model minus that of the full one, nats.
-    probability : (models,)
-        Posterior probability of each model.
+    change, probability : (models,)
+        Log-evidence of each model minus that of the full one, nats, and posterior probability.
     kept : (size,)
         Whether the search left a parameter on.
     present : (size,)

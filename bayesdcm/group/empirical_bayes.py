@@ -41,30 +41,20 @@ class EmpiricalBayes(NamedTuple):
 
     Attributes
     ----------
-    mean : (parameters, covariates)
-        Posterior mean of the effects.
-    covariance : (covariates x parameters, covariates x parameters)
-        Their covariance.
-    prior_mean : (parameters, covariates)
-        Prior mean of the effects.
-    prior_covariance : (covariates x parameters, covariates x parameters)
-        Their prior covariance.
+    mean, covariance, prior_mean, prior_covariance : ndarray
+        Posterior and prior of the effects; means are (parameters, covariates), covariances
+        (covariates x parameters, covariates x parameters).
     log_precision, log_precision_covariance : (components,), (components, components)
         Of the precision between subjects, relative to the expected one.
     between_covariance : (parameters, parameters)
         Covariance of parameters between subjects that covariates do not explain.
-    log_evidence : ()
-        Free energy of the group's model, nats.
-    complexity : ()
-        Part of it that effects and log-precisions cost, nats.
-    subject_mean : (subjects, parameters)
-        Prior mean of each subject's parameters under the group's model.
-    subject_precision : (parameters, parameters)
-        Precision of that prior; 0 in directions without prior variance.
-    n_iterations : ()
-        Iterations run.
-    converged : ()
-        Whether there was nothing left to gain.
+    log_evidence, complexity : ()
+        Free energy of the group's model, and its part that effects and log-precisions cost, nats.
+    subject_mean, subject_precision : (subjects, parameters), (parameters, parameters)
+        Prior mean of subjects' parameters under the group's model, and precision of that prior; 0
+        in directions without prior variance.
+    n_iterations, converged : ()
+        Iterations run, and whether there was nothing left to gain.
     trace : (iterations,)
         Free energy evaluated in each iteration.
     """

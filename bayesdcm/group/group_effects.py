@@ -145,19 +145,14 @@ class GroupEffects(GaussianEffects):
         return of_subjects(posteriors, [one.name for one in self.first])
 
     def under_group(self, i: int) -> tuple[Reduced, NDArray, NDArray]:
-        """A subject with the group's model as its prior, over the subject's flat vector.
+        """A subject with the group's model as its prior, over the subject's flat vector (size,).
+
+        Change of log-evidence, mean and covariance; then mean and covariance of that prior.
 
         Parameters
         ----------
         i : int
             Number of the subject.
-
-        Returns
-        -------
-        posterior : Reduced
-            Change of log-evidence, mean and covariance.
-        prior_mean, prior_covariance : ndarray
-            The prior, shapes (size,) and (size, size).
         """
         one = self.first[i]
         index = one.places(self.parameters)

@@ -162,17 +162,12 @@ class Hierarchy(GroupNames):
         return ModelSource(self.model)
 
     def for_data(self, data: Any) -> Hierarchy:
-        """The hierarchy with priors of labelled entries where the subjects' names put them.
+        """The hierarchy, with priors of labelled entries where the subjects' names put them.
 
         Parameters
         ----------
         data : sequence or mapping
             The subjects' data sets, or their fits.
-
-        Returns
-        -------
-        Hierarchy
-            Itself where the model has no such priors.
         """
         model = data_model(self.model, data)
         return self if model is self.model else replace(self, model=model)
@@ -208,7 +203,7 @@ class Hierarchy(GroupNames):
     def essentials(
         self, data: Any, prepared: PreparedGroup
     ) -> tuple[dict[str, Any], SubjectGaussian]:
-        """What a file needs to hold for `prepare` to give the same again.
+        """What a file needs for `prepare` to give the same again: data sets, and coordinates.
 
         Parameters
         ----------
@@ -216,26 +211,18 @@ class Hierarchy(GroupNames):
             As for `prepare`.
         prepared : PreparedGroup
             From `prepare`.
-
-        Returns
-        -------
-        dict, SubjectGaussian
-            Data sets by subject, and coordinates.
         """
         return data_sets(data), prepared.gaussian
 
     def program(self, data: Any) -> Callable[[], None]:
         """The generative model of a group as a NumPyro program without arguments.
 
+        For ``numpyro.infer``, `Predictive` and handlers.
+
         Parameters
         ----------
         data : sequence or mapping
             As for `prepare`.
-
-        Returns
-        -------
-        callable
-            For ``numpyro.infer``, `Predictive` and handlers.
         """
         model = self.for_data(data)
         return partial(model.sample, model.prepare(data))
@@ -335,11 +322,6 @@ class Hierarchy(GroupNames):
         ----------
         prepared : PreparedGroup
             From `prepare`.
-
-        Returns
-        -------
-        Conditional
-            Subjects given the group parameters.
         """
         group = self._group(prepared)
         given = conditional(prepared.gaussian, group)
@@ -355,16 +337,13 @@ class Hierarchy(GroupNames):
     def gaussian_start(self, prepared: PreparedGroup) -> tuple[NDArray, NDArray]:
         """Gaussian approximation of the posterior of the flat vector, to start samplers from.
 
+        Mean (size,) and covariance (size, size): those of the group parameters by Laplace's method
+        with subjects integrated out, and a standard normal for subjects.
+
         Parameters
         ----------
         prepared : PreparedGroup
             From `prepare`.
-
-        Returns
-        -------
-        tuple of ndarray
-            Mean, shape (size,), and covariance, shape (size, size): those of the group parameters
-            by Laplace's method with subjects integrated out, and a standard normal for subjects.
         """
         sites = layout(partial(self.collapsed, prepared))
         mean, covariance = find_start(self, sites, prepared)
