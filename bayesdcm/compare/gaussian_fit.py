@@ -13,6 +13,10 @@ from bayesdcm.infer.results import Fit
 USUAL_VARIANCE = (1e-3, 1e3)
 
 
+# Mean and covariance of a posterior, and of its prior.
+Moments = tuple[NDArray, NDArray, NDArray, NDArray]
+
+
 class GaussianFit(NamedTuple):
     """What reduction needs of a fit by variational Laplace, in the order of ``fit.covariance``.
 
@@ -28,11 +32,21 @@ class GaussianFit(NamedTuple):
     prior_covariance: NDArray[np.float64]
 
     @property
-    def scaled(self) -> tuple[NDArray, NDArray, NDArray, NDArray]:
-        """Mean, covariance, prior mean and prior covariance of parameters over their unit."""
-        unit, square = self.unit, np.outer(self.unit, self.unit)
-        posterior = self.mean / unit, self.covariance / square
-        return *posterior, self.prior_mean / unit, self.prior_covariance / square
+    def scaled(self) -> Moments:
+        """The moments of parameters over their unit."""
+        return in_units(self.unit, *self[2:])
+
+
+def in_units(
+    unit: NDArray,
+    mean: NDArray,
+    covariance: NDArray,
+    prior_mean: NDArray,
+    prior_covariance: NDArray,
+) -> Moments:
+    """Moments of posterior and prior of parameters over their unit."""
+    square = np.outer(unit, unit)
+    return mean / unit, covariance / square, prior_mean / unit, prior_covariance / square
 
 
 def gaussian_of(fit: Fit) -> GaussianFit:

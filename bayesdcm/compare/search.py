@@ -19,7 +19,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, softmax
 
-from bayesdcm.compare.gaussian_fit import gaussian_of
+from bayesdcm.compare.gaussian_fit import Moments, gaussian_of
 from bayesdcm.compare.reduction import (
     TOLERANCE,
     ReducedFit,
@@ -251,7 +251,7 @@ def search_gaussian(
 
 
 def search_labelled(
-    moments: tuple[NDArray, NDArray, NDArray, NDArray],
+    moments: Moments,
     unit: NDArray,
     values: Mapping[int, float],
     labels: NDArray,

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from bayesdcm.compare.gaussian_fit import in_units
 from bayesdcm.data.validation import check_whole
 from bayesdcm.group.design import checked_design
 from bayesdcm.group.empirical_bayes import (
@@ -148,13 +149,12 @@ def stacked_levels(
     parameters were divided by (parameters,): `unit`, or else the first subject's.
     """
     unit = first[0].unit[first[0].places(labels)] if unit is None else unit
-    square, rows = np.outer(unit, unit), []
+    rows = []
     for one in first:
         at = one.places(labels)
-        block = np.ix_(at, at)
-        posterior = one.mean[at] / unit, one.covariance[block] / square
-        prior = one.prior_mean[at] / unit, one.prior_covariance[block] / square
-        rows.append((*posterior, *prior, one.log_evidence))
+        posterior = one.mean[at], one.covariance[np.ix_(at, at)]
+        prior = one.prior_mean[at], one.prior_covariance[np.ix_(at, at)]
+        rows.append((*in_units(unit, *posterior, *prior), one.log_evidence))
     return tuple(np.stack(parts) for parts in zip(*rows, strict=True)), unit
 
 

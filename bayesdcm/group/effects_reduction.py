@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from bayesdcm.compare.gaussian_fit import Moments, in_units
 from bayesdcm.compare.reduction import with_moments
 from bayesdcm.compare.search import fate, search_labelled
 from bayesdcm.group.gaussian_effects import ReducedEffects, tidy
@@ -19,16 +20,11 @@ if TYPE_CHECKING:
     from bayesdcm.group.group_effects import GroupEffects
 
 
-def scaled_moments(effects: GroupEffects) -> tuple[NDArray, NDArray, NDArray, NDArray]:
-    """Posterior mean and covariance, prior mean and covariance of effects over their unit."""
-    unit = effects.effect_units
-    square = np.outer(unit, unit)
-    return (
-        effects.centre.T.ravel() / unit,
-        effects.spread / square,
-        effects.prior_centre.T.ravel() / unit,
-        effects.prior_spread / square,
-    )
+def scaled_moments(effects: GroupEffects) -> Moments:
+    """Moments of effects over their unit, covariate by covariate."""
+    posterior = effects.centre.T.ravel(), effects.spread
+    prior = effects.prior_centre.T.ravel(), effects.prior_spread
+    return in_units(effects.effect_units, *posterior, *prior)
 
 
 def off_values(effects: GroupEffects, off: Any, argument: str = "off") -> dict[int, float]:

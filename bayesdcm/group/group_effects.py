@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from bayesdcm.compare.gaussian_fit import in_units
 from bayesdcm.compare.reduction import Reduced, ReducedFit
 from bayesdcm.compare.search import EXHAUSTIVE
 from bayesdcm.group.effects_comparison import EffectsComparison, compare_effects
@@ -156,21 +157,16 @@ class GroupEffects(GaussianEffects):
         """
         one = self.first[i]
         index = one.places(self.parameters)
-        scale, square = one.unit[index] / self.unit, np.outer(one.unit, one.unit)
+        scale = one.unit[index] / self.unit
         reduced, mean, covariance = subject_under_group(
-            one.mean / one.unit,
-            one.covariance / square,
-            one.prior_mean / one.unit,
-            one.prior_covariance / square,
+            *in_units(one.unit, one.mean, one.covariance, one.prior_mean, one.prior_covariance),
             index,
             self.found.subject_mean[i] / scale,
             self.found.subject_precision * np.outer(scale, scale),
             0.0,
         )
-        reduced = reduced._replace(
-            mean=reduced.mean * one.unit, covariance=reduced.covariance * square
-        )
-        return reduced, mean * one.unit, covariance * square
+        moments = in_units(1 / one.unit, reduced.mean, reduced.covariance, mean, covariance)
+        return Reduced(reduced.change, *moments[:2]), *moments[2:]
 
     def _subject(self, i: int) -> ReducedFit | ReducedEffects:
         one, (reduced, _, _) = self.first[i], self.under_group(i)

@@ -162,13 +162,13 @@ def _ascend(model: Any, sites: Layout, prepared: Any, start: NDArray, size: NDAr
 
 def _sizes(sites: Layout, prepared: Any) -> NDArray:
     """Size of the entries of the flat vector: effects are as small as their covariate is large."""
-    parts = sites.unflatten(jnp.ones(sites.size))
-    if "effects" in parts:
-        effects = np.asarray(parts["effects"])
-        units = covariate_sizes(np.asarray(prepared.design))
-        # With clusters, effects are those of covariates beside the constant.
-        parts["effects"] = effects / units[-len(effects) :, None]
-    return np.concatenate([np.ravel(parts[site.name]) for site in sites.sites])
+    sizes, places = np.ones(sites.size), sites.places.get("effects", [])
+    n_selected = len(prepared.prior_mean)
+    # With clusters, effects are those of covariates beside the constant.
+    first = prepared.design.shape[1] - len(places) // n_selected
+    units = covariate_sizes(np.asarray(prepared.design))[first:]
+    sizes[places] = 1 / np.repeat(units, n_selected)
+    return sizes
 
 
 def _definite(matrix: NDArray) -> NDArray:
@@ -220,7 +220,7 @@ def _labelled(n_clusters: int, sites: Layout, prepared: Any, centre: NDArray, se
     counts = np.bincount(labels, minlength=n_clusters)
     order = np.argsort(-counts, kind="stable")
     weights = (counts[order] + 1) / (counts + 1).sum()
-    parts = sites.unflatten(jnp.asarray(centre))
-    parts["cluster_means"] = jnp.asarray((means * np.sqrt(prior))[order])
-    parts["weights"] = biject_to(constraints.simplex).inv(jnp.asarray(weights))
-    return np.concatenate([np.ravel(parts[site.name]) for site in sites.sites])
+    start, places = centre.copy(), sites.places
+    start[places["cluster_means"]] = (means * np.sqrt(prior))[order].ravel()
+    start[places["weights"]] = biject_to(constraints.simplex).inv(jnp.asarray(weights))
+    return start

@@ -16,8 +16,6 @@ from bayesdcm.compare.search import SCORE_JITTER
 from bayesdcm.group.design import checked_design, dependent
 from bayesdcm.group.effects import first_levels, stacked_levels
 from bayesdcm.group.empirical_bayes import (
-    ALPHA,
-    BETA,
     MAX_ITERATIONS,
     covariate_units,
     empirical_bayes,
@@ -114,8 +112,6 @@ def left_out(
     design: ArrayLike,
     column: int = 1,
     *,
-    alpha: float = ALPHA,
-    beta: float = BETA,
     tolerance: float = TOLERANCE,
     stop: str = "optimum",
 ) -> LeftOut:
@@ -137,8 +133,6 @@ def left_out(
             *(part[rest] for part in posterior),
             log_evidence[rest],
             design[rest],
-            alpha=alpha,
-            beta=beta,
             tolerance=tolerance,
             stop=stop,
         )
