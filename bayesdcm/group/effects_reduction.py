@@ -66,17 +66,14 @@ def _wanted(
                 entries.append((covariate, name, value))
         return entries
     for entry in off:
-        if isinstance(entry, tuple) and len(entry) == 2:
-            entries.append((*entry, None))
-        elif entry in effects.covariates and entry in effects.names:
+        if entry in effects.covariates and entry in effects.names:
             raise ValueError(
                 f"{argument} names {entry!r}, a covariate and a parameter; name pairs of a "
                 "covariate and a parameter"
             )
-        elif entry in effects.covariates:
-            entries.append((entry, None, None))
-        else:
-            entries.append((None, entry, None))
+        pair = (entry, None) if entry in effects.covariates else (None, entry)
+        pair = entry if isinstance(entry, tuple) and len(entry) == 2 else pair
+        entries.append((*pair, None))
     return entries
 
 

@@ -5,6 +5,7 @@ Friston et al. (2016), NeuroImage 128:413. https://doi.org/10.1016/j.neuroimage.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -210,39 +211,29 @@ def _newton(slope: _Derivatives) -> tuple[jax.Array, jax.Array]:
     return vectors @ (along / size), (along**2 / size).sum() / 2
 
 
-def _approach(model: SecondLevel, subjects: Subjects, state: Ascent) -> Ascent:
+def _approach(assessment: _Assessment, slope: _Derivatives, state: Ascent) -> Ascent:
     """One iteration towards the optimum: Newton steps, halved until the density rises."""
-    assessment, slope = _assess(model, subjects, state.point)
-    first = state.iteration == 0
     least = state.best - ROUNDING * jnp.abs(state.best)
-    better = first | (assessment.log_joint >= least)
+    better = (state.iteration == 0) | (assessment.log_joint >= least)
     step, gain = _newton(slope)
     n = len(state.point.effects)
     new = state.point, _Point(step[:n], step[n:]), assessment
-    accepted, direction, last = jax.tree.map(
-        lambda new, old: jnp.where(better, new, old),
-        new,
-        (state.accepted[0], state.accepted[1], state.last),
-    )
+    old = *state.accepted, state.last
+    accepted, direction, last = jax.tree.map(partial(jnp.where, better), new, old)
     log_step = jnp.where(better, 0.0, state.log_step - jnp.log(2.0))
-    point = jax.tree.map(lambda at, by: at + jnp.exp(log_step) * by, accepted, direction)
-    k = state.iteration + 1
-    return Ascent(
-        k,
-        point,
-        log_step,
-        jnp.where(better, assessment.log_joint, state.best),
-        jnp.where(better, gain, state.change),
-        (accepted, direction),
-        last,
-        better & (gain < LEAST_GAIN),
-        state.trace.at[state.iteration].set(assessment.free_energy),
+    return state._replace(
+        point=jax.tree.map(lambda at, by: at + jnp.exp(log_step) * by, accepted, direction),
+        log_step=log_step,
+        best=jnp.where(better, assessment.log_joint, state.best),
+        change=jnp.where(better, gain, state.change),
+        accepted=(accepted, direction),
+        last=last,
+        done=better & (gain < LEAST_GAIN),
     )
 
 
-def _iterate(model: SecondLevel, subjects: Subjects, state: Ascent) -> Ascent:
+def _iterate(last: _Assessment, slope: _Derivatives, state: Ascent) -> Ascent:
     """One iteration of SPM's."""
-    last, slope = _assess(model, subjects, state.point)
     first = state.iteration == 0
     better = first | (last.free_energy >= state.best)
     change = jnp.where(better & ~first, last.free_energy - state.best, state.change)
@@ -254,7 +245,7 @@ def _iterate(model: SecondLevel, subjects: Subjects, state: Ascent) -> Ascent:
         jnp.maximum(state.log_step - 1, shortest),
     )
     here = (state.point, slope.effects, slope.precisions)
-    accepted = jax.tree.map(lambda new, old: jnp.where(better, new, old), here, state.accepted)
+    accepted = jax.tree.map(partial(jnp.where, better), here, state.accepted)
     point, effects, precisions = accepted
     # After a rejection, too, the step is that of the point just evaluated; as in SPM.
     curvatures = jnp.stack([slope.whole, block_diag(effects, precisions)])
@@ -262,10 +253,9 @@ def _iterate(model: SecondLevel, subjects: Subjects, state: Ascent) -> Ascent:
     step = jnp.where(jnp.abs(step).sum() < LONGEST_STEP, step, separate)
     n = len(point.effects)
     point = _Point(point.effects + step[:n], point.log_precision + jnp.tanh(step[n:]))
-    k = state.iteration + 1
-    done = (k >= LEAST_ITERATIONS) & ((log_step <= shortest) | (change < CHANGE))
-    trace = state.trace.at[state.iteration].set(last.free_energy)
-    return Ascent(k, point, log_step, best, change, accepted, last, done, trace)
+    enough = state.iteration + 1 >= LEAST_ITERATIONS
+    done = enough & ((log_step <= shortest) | (change < CHANGE))
+    return Ascent(state.iteration, point, log_step, best, change, accepted, last, done, state.trace)
 
 
 def _ascend(
@@ -288,12 +278,14 @@ def _ascend(
         jnp.zeros((), bool),
         jnp.full(length, jnp.nan),
     )
-    step = _iterate if spm else _approach
-    end = jax.lax.while_loop(
-        lambda s: ~s.done & (s.iteration < max_iterations),
-        lambda s: step(model, subjects, s),
-        start,
-    )
+
+    def advance(state: Ascent) -> Ascent:
+        assessment, slope = _assess(model, subjects, state.point)
+        after = (_iterate if spm else _approach)(assessment, slope, state)
+        trace = state.trace.at[state.iteration].set(assessment.free_energy)
+        return after._replace(iteration=state.iteration + 1, trace=trace)
+
+    end = jax.lax.while_loop(lambda s: ~s.done & (s.iteration < max_iterations), advance, start)
     # SPM takes one more step from the last point that it assesses.
     return end if spm else end._replace(point=end.accepted[0])
 
