@@ -3,7 +3,7 @@
 from bayesdcm.observe.balloon import bold_signal, haemodynamic_flow, haemodynamic_priors
 from bayesdcm.observe.base import Observer
 from bayesdcm.observe.bold import Balloon, BoldObserver, linearised_response
-from bayesdcm.observe.channel_modes import average_reference, channel_modes
+from bayesdcm.observe.channel_modes import average_reference, channel_modes, field_derivatives
 from bayesdcm.observe.channels import (
     ChannelObserver,
     ChannelSpace,
@@ -25,14 +25,7 @@ from bayesdcm.observe.gaussian import (
     gaussian,
 )
 from bayesdcm.observe.haemodynamics import balloon_response
-from bayesdcm.observe.lead_field import dipole_lead_field, patches
-from bayesdcm.observe.source_field import (
-    field_derivatives,
-    power_of_ten,
-    sensor_prediction,
-    source_field,
-    state_field,
-)
+from bayesdcm.observe.lead_field import dipole_lead_field, patches, power_of_ten
 from bayesdcm.observe.sphere import eeg_sphere_lead_field, meg_sphere_lead_field
 from bayesdcm.observe.temporal_precision import TemporalPrecision, temporal_precision
 
@@ -67,9 +60,6 @@ __all__ = [
     "patches",
     "power_of_ten",
     "residual_matrix",
-    "sensor_prediction",
-    "source_field",
-    "state_field",
     "temporal_precision",
     "window_samples",
 ]

@@ -79,7 +79,6 @@ class Observer(ABC):
         Parameters
         ----------
         neural : NeuralModel
-            The neural model.
         """
 
     def flow(self, activity: jax.Array, h: jax.Array, parameters: Parameters) -> jax.Array:
@@ -87,12 +86,9 @@ class Observer(ABC):
 
         Parameters
         ----------
-        activity : jax.Array
-            Activity relative to rest, shape (nodes,).
-        h : jax.Array
-            Shape (nodes, states).
-        parameters : mapping
-            Full arrays by name.
+        activity : jax.Array, relative to rest
+        h : jax.Array, shape (nodes, states)
+        parameters : mapping of full arrays by name
         """
         raise NotImplementedError(f"{type(self).__name__} has no states of its own")
 
@@ -101,17 +97,15 @@ class Observer(ABC):
 
         Parameters
         ----------
-        h : jax.Array
-            Shape (..., nodes, states).
-        parameters : mapping
-            Full arrays by name.
+        h : jax.Array, shape (..., nodes, states)
+        parameters : mapping of full arrays by name
         """
         raise NotImplementedError(f"{type(self).__name__} has no states of its own")
 
     def respond(
         self, generators: jax.Array, drive: jax.Array, parameters: Parameters, grid: TimeGrid
     ) -> jax.Array:
-        """What is seen of `states` at the scans, under activity that is affine by steps.
+        """What is seen of `states` at the scans, (scans, nodes), under activity affine by steps.
 
         Parameters
         ----------
@@ -120,15 +114,9 @@ class Observer(ABC):
             (distinct inputs, m, m), 1/s.
         drive : jax.Array
             Which combination of neural states is the activity of each node, (nodes, m).
-        parameters : mapping
-            Full arrays by name.
+        parameters : mapping of full arrays by name
         grid : TimeGrid
             Steps of at most `longest_step`, and sample points.
-
-        Returns
-        -------
-        jax.Array
-            Shape (scans, nodes).
         """
         raise NotImplementedError(f"{type(self).__name__} has no states of its own")
 
@@ -137,28 +125,19 @@ class Observer(ABC):
 
         Parameters
         ----------
-        priors : mapping of str to Prior
-            Priors of the observer's parameters in force.
+        priors : see `observed`
         """
         return ...
 
     @abstractmethod
     def predict(self, solution: jax.Array, parameters: Parameters, arrays: Any) -> jax.Array:
-        """The signal as it is modelled, without noise.
+        """The signal as it is modelled, without noise, (times, columns).
 
         Parameters
         ----------
-        solution : jax.Array
-            From the solver.
-        parameters : mapping
-            Full arrays by name.
-        arrays : pytree
-            From `prepare`.
-
-        Returns
-        -------
-        jax.Array
-            Shape (times, columns).
+        solution : jax.Array, from the solver
+        parameters : mapping of full arrays by name
+        arrays : pytree, from `prepare`
         """
 
     def derive(self, parameters: Parameters) -> dict[str, jax.Array]:
@@ -166,8 +145,7 @@ class Observer(ABC):
 
         Parameters
         ----------
-        parameters : mapping
-            Full arrays by name.
+        parameters : mapping of full arrays by name
         """
         return {}
 
@@ -180,9 +158,7 @@ class Observer(ABC):
         Parameters
         ----------
         data : object
-            What the model is to be used on.
         neural : NeuralModel
-            The neural model.
         """
 
     def prepare(self, data: Any, priors: Mapping[str, Prior]) -> Any:
@@ -190,10 +166,7 @@ class Observer(ABC):
 
         Parameters
         ----------
-        data : BoldData or EvokedData
-            The data set.
-        priors : mapping of str to Prior
-            Priors of the observer's parameters in force.
+        data, priors : see `observed`
         """
         return None
 
@@ -203,7 +176,7 @@ class Observer(ABC):
 
         Parameters
         ----------
-        data : BoldData or EvokedData
+        data : object of `data_class`
             The data set.
         priors : mapping of str to Prior
             Priors of the observer's parameters in force.
@@ -216,7 +189,6 @@ class Observer(ABC):
         Parameters
         ----------
         neural : NeuralModel
-            The neural model.
         """
 
     @abstractmethod
@@ -227,12 +199,9 @@ class Observer(ABC):
 
         Parameters
         ----------
-        prediction : jax.Array
-            From `predict`, shape (times, columns).
-        log_precision : jax.Array
-            Shape of `noise_prior`.
-        noise : pytree
-            From `observed`.
+        prediction : jax.Array, from `predict`
+        log_precision : jax.Array, of the shape of `noise_prior`
+        noise : pytree, from `observed`
         """
 
     @abstractmethod
@@ -241,12 +210,8 @@ class Observer(ABC):
 
         Parameters
         ----------
-        prediction : jax.Array
-            From `predict`, shape (times, columns).
-        data : BoldData or EvokedData
-            The data set.
-        priors : mapping of str to Prior
-            Priors of the observer's parameters in force.
+        prediction : jax.Array, from `predict`
+        data, priors : see `observed`
         """
 
     @abstractmethod
@@ -263,18 +228,15 @@ class Observer(ABC):
 
         Parameters
         ----------
-        clean : ndarray
-            From `at_data`.
+        clean : ndarray, from `at_data`
         design : object
             Data or design to be completed.
-        priors : mapping of str to Prior
-            Priors of the observer's parameters in force.
+        priors : see `observed`
         log_precision : ndarray or None
             Of the noise; None: none.
         snr : float or None
             In place of it: standard deviation of the signal over that of the noise.
         rng : numpy.random.Generator
-            Source of randomness.
         """
 
     # Names
@@ -286,9 +248,7 @@ class Observer(ABC):
         Parameters
         ----------
         data : object or None
-            The data set; None for names such as "region 1".
         neural : NeuralModel
-            The neural model.
         """
 
     @abstractmethod
@@ -301,10 +261,7 @@ class Observer(ABC):
 
         Parameters
         ----------
-        data : BoldData or EvokedData
-            The data set.
-        priors : mapping of str to Prior
-            Priors of the observer's parameters in force.
+        data, priors : see `observed`
         """
 
     @abstractmethod
@@ -313,10 +270,7 @@ class Observer(ABC):
 
         Parameters
         ----------
-        data : BoldData or EvokedData
-            The data set.
-        priors : mapping of str to Prior
-            Priors of the observer's parameters in force.
+        data, priors : see `observed`
         """
 
     @abstractmethod
@@ -325,12 +279,8 @@ class Observer(ABC):
 
         Parameters
         ----------
-        scaled : ndarray
-            As modelled, shape (..., times, columns).
-        data : BoldData or EvokedData
-            The data set.
-        priors : mapping of str to Prior
-            Priors of the observer's parameters in force.
+        scaled : ndarray, shape (..., times, columns)
+        data, priors : see `observed`
         """
 
     def arrange(self, values: NDArray, data: Any) -> NDArray:
@@ -338,34 +288,14 @@ class Observer(ABC):
 
         Parameters
         ----------
-        values : ndarray
-            Shape (..., times, columns).
-        data : BoldData or EvokedData
-            The data set.
+        values : ndarray, shape (..., times, columns)
+        data : see `observed`
         """
         return values
 
 
 def noise_prior(mean: float, variance: float, n_regions: int | None = None) -> Prior:
-    """Prior of the log-precisions of the noise, one a region, or one for all channels.
-
-    Parameters
-    ----------
-    mean, variance : float
-        Of each.
-    n_regions : int, optional
-        Number of regions; None for one log-precision.
-
-    Returns
-    -------
-    Prior
-        ``log_precision``.
-
-    Examples
-    --------
-    >>> noise_prior(2.0, 16.0, 3).mean.tolist()
-    [2.0, 2.0, 2.0]
-    """
+    """Prior of the log-precisions of the noise, one a region, or one for all channels."""
     shape = () if n_regions is None else (n_regions,)
     dims = ("region",) * len(shape)
     unit = "log precision"

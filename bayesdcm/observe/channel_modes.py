@@ -9,12 +9,37 @@ from bayesdcm.observe.patches import with_positive_peak
 
 # Of s_i^2 relative to the mean square; SPM's.
 SMALLEST_MODE = float(np.exp(-8))
-N_MODES = 8
 
 
-def channel_modes(
-    derivatives: ArrayLike, n_sources: int, n_modes: int = N_MODES
-) -> NDArray[np.float64]:
+def field_derivatives(lead_fields: ArrayLike) -> NDArray[np.float64]:
+    """All that the sources can show: derivatives of their fields at the prior mean.
+
+    Derivatives with respect to positions are left out: they vanish where the moments' prior mean
+    is zero.
+
+    Parameters
+    ----------
+    lead_fields : array_like
+        One field for each source, shape (channels, sources), or modes of patches or dipoles along
+        x, y and z, shape (sources, channels, components); dipoles times `power_of_ten`.
+
+    Returns
+    -------
+    ndarray
+        Shape (channels, k), for `channel_modes`.
+
+    Examples
+    --------
+    >>> field_derivatives([[[1.0, 2.0]], [[3.0, 4.0]]]).tolist()
+    [[1.0, 2.0, 3.0, 4.0]]
+    """
+    lead_fields = np.asarray(lead_fields, float)
+    if lead_fields.ndim == 2:
+        return lead_fields
+    return np.moveaxis(lead_fields, 0, 1).reshape(lead_fields.shape[1], -1)
+
+
+def channel_modes(derivatives: ArrayLike, n_sources: int, n_modes: int = 8) -> NDArray[np.float64]:
     """Patterns over channels that carry most of what the sources can show.
 
     Eigenvectors of ``Z Z'``, Z being the derivatives of the sources' fields with respect to the

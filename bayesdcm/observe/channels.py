@@ -8,7 +8,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -24,7 +23,7 @@ from bayesdcm.data.named_axes import check_unnamed
 from bayesdcm.neural.base import NeuralModel, Parameters, Prior
 from bayesdcm.neural.erp import ERP
 from bayesdcm.observe.base import SPM_NOISE, WIDE_NOISE, Observer, noise_prior
-from bayesdcm.observe.channel_modes import channel_modes
+from bayesdcm.observe.channel_modes import channel_modes, field_derivatives
 from bayesdcm.observe.evoked_preparation import dct_basis, feature_scale, residual_matrix
 from bayesdcm.observe.evoked_preparation import temporal_precision as autoregressive
 from bayesdcm.observe.forward_grid import (
@@ -35,15 +34,8 @@ from bayesdcm.observe.forward_grid import (
     monomials,
 )
 from bayesdcm.observe.gaussian import GaussianObservation, gaussian
-from bayesdcm.observe.lead_field import dipole_lead_field, patches
+from bayesdcm.observe.lead_field import dipole_lead_field, patches, power_of_ten
 from bayesdcm.observe.patches import N_PATCH_MODES
-from bayesdcm.observe.source_field import (
-    dipole_field,
-    field_derivatives,
-    fixed_field,
-    patch_field,
-    power_of_ten,
-)
 from bayesdcm.observe.temporal_precision import TemporalPrecision, temporal_precision
 
 # Smallest eigenvalue of a noise covariance that counts, relative to the largest.
@@ -153,35 +145,25 @@ class ChannelSpace:
     temporal: TemporalPrecision
     noise_to_channels: NDArray
 
-    @cached_property
-    def _temporal_root(self) -> NDArray:
-        return np.linalg.cholesky(self.temporal.components[0])
-
     def noise(self, rng: np.random.Generator, shape: tuple[int, int, int]) -> NDArray:
-        """Noise of log-precision 0 at the channels, (conditions, times, channels).
+        """Noise of log-precision 0 at the channels, serially correlated where the model says so.
 
         Parameters
         ----------
         rng : numpy.random.Generator
-            Source of randomness.
         shape : tuple of int
             Conditions, times, channels.
-
-        Returns
-        -------
-        ndarray
-            Serially correlated where the model assumes so.
         """
         white = rng.normal(size=(*shape[:2], len(self.noise_to_channels)))
-        return np.linalg.solve(self._temporal_root.T, white) @ self.noise_to_channels
+        return np.linalg.solve(self.temporal.root, white) @ self.noise_to_channels
 
 
 @dataclass(frozen=True)
 class ChannelObserver(Observer):
     """An observer of evoked responses at channels that see sources through lead fields.
 
-    Subclasses give the `lead` field at the prior positions, `source_field`, that of each source
-    over channel modes, and, unless it is a gain, `spatial_priors`.
+    Subclasses give the `lead` field at the prior positions and, unless it is a gain of each
+    source, `source_field` over channel modes and its `spatial_priors`.
 
     Parameters
     ----------
@@ -234,30 +216,24 @@ class ChannelObserver(Observer):
 
     @abstractmethod
     def lead(self, data: EvokedData) -> NDArray:
-        """Fields of all sources at their prior positions.
+        """Fields at the prior positions, (channels, sources) or (sources, channels, components).
 
         Parameters
         ----------
         data : EvokedData
             Channels, and the head where one is needed.
-
-        Returns
-        -------
-        ndarray
-            Shape (channels, sources), or (sources, channels, components).
         """
 
-    @abstractmethod
     def source_field(self, parameters: Parameters, space: ModelledSpace) -> jax.Array:
-        """Field of each source in channel modes, shape (modes, sources).
+        """Field of each source in channel modes, (modes, sources); here the lead field, a gain.
 
         Parameters
         ----------
-        parameters : mapping
-            Full arrays by name.
+        parameters : mapping of full arrays by name
         space : ModelledSpace
             Lead fields in channel modes.
         """
+        return jnp.asarray(space.lead) * jnp.asarray(parameters["gain"])[None, :]
 
     def spatial_priors(self, n_sources: int) -> tuple[Prior, ...]:
         """Priors of the parameters of the field; here ``gain`` (source,), SPM's.
@@ -265,7 +241,6 @@ class ChannelObserver(Observer):
         Parameters
         ----------
         n_sources : int
-            Number of sources.
         """
         return (_strength("gain", ("source",), (n_sources,), mean=1.0),)
 
@@ -318,9 +293,7 @@ class ChannelObserver(Observer):
         Parameters
         ----------
         data : EvokedData
-            The data set.
         n_sources : int
-            Number of sources.
         """
 
     @staticmethod
@@ -339,14 +312,8 @@ class ChannelObserver(Observer):
         Parameters
         ----------
         data : EvokedData
-            The data set.
         priors : mapping of str to Prior
             Priors of the observer's parameters; only whether positions are free matters.
-
-        Returns
-        -------
-        ChannelSpace
-            What is modelled of the channels.
         """
         moved = "position" in priors and bool(priors["position"].free.any())
         known = _SPACES.setdefault(data, {})
@@ -492,10 +459,6 @@ class Electrodes(ChannelObserver):
         """The identity."""
         return np.eye(data.n_channels)
 
-    def source_field(self, parameters: Parameters, space: ModelledSpace) -> jax.Array:
-        """See `ChannelObserver.source_field`."""
-        return fixed_field(space.lead, parameters["gain"])
-
     def check_channels(self, data: EvokedData, n_sources: int) -> None:
         """Raise an error unless there is one channel for each source, in their order."""
         if data.n_channels != n_sources:
@@ -543,10 +506,6 @@ class LeadField(ChannelObserver):
         """The matrix."""
         return np.asarray(self.matrix, float)
 
-    def source_field(self, parameters: Parameters, space: ModelledSpace) -> jax.Array:
-        """See `ChannelObserver.source_field`."""
-        return fixed_field(space.lead, parameters["gain"])
-
     def check_channels(self, data: EvokedData, n_sources: int) -> None:
         """Raise an error unless the matrix is for the channels and sources."""
         if np.ndim(self.matrix) != 2 or np.shape(self.matrix)[1] != n_sources:
@@ -558,7 +517,41 @@ class LeadField(ChannelObserver):
 
 
 @dataclass(frozen=True)
-class Patches(ChannelObserver):
+class _InHead(ChannelObserver):
+    """Sources at positions in the data's head, unless a lead field is given."""
+
+    positions: ArrayLike | None = None
+    lead_field: ArrayLike | None = None
+
+    # Name of the observation, whether it takes a surface, what it needs, and how to give it.
+    needs: ClassVar[tuple[str, bool, str, str]]
+
+    def check_channels(self, data: EvokedData, n_sources: int) -> None:
+        """Raise an error where data have no head that serves, and no lead field is given."""
+        name = "positions" if self.lead_field is None else "lead_field"
+        given = getattr(self, name)
+        if given is None or len(given) != n_sources:
+            raise ValueError(
+                f"{type(self).__name__} needs {name} with one entry for each of {n_sources} "
+                f"sources, got {'None' if given is None else len(given)}"
+            )
+        observation, surface, needed, how = self.needs
+        if self.lead_field is not None:
+            self._check_length("lead_field", self.lead_field, 1, data)
+        elif data.head is None:
+            raise ValueError(
+                f"data.head is None, but observation={observation!r} needs a head model; build "
+                "the data with EvokedData.from_mne(..., forward=...) or sphere='auto', or give head"
+            )
+        elif isinstance(data.head, SurfaceHead) != surface:
+            raise ValueError(
+                f"observation={observation!r} needs {needed}, but data.head is {data.head!r}; "
+                f"give {how}"
+            )
+
+
+@dataclass(frozen=True)
+class Patches(_InHead):
     """Patches of the cortical surface about each source, with weights of a few modes of each.
 
     Parameters
@@ -577,13 +570,16 @@ class Patches(ChannelObserver):
     ['patch_weight']
     """
 
-    positions: ArrayLike | None = None
-    lead_field: ArrayLike | None = None
-
     arrays = ChannelObserver.arrays | {
         "positions": ((None, 3), "source, x y z; mm"),
         "lead_field": ((None, None, None), "source, channel, patch mode"),
     }
+    needs = (
+        "img",
+        True,
+        "the lead field of a cortical surface",
+        "a surface forward to EvokedData.from_mne, orientation='fixed'",
+    )
 
     def spatial_priors(self, n_sources: int) -> tuple[Prior, ...]:
         """``patch_weight`` (source, patch mode), SPM's."""
@@ -598,22 +594,11 @@ class Patches(ChannelObserver):
 
     def source_field(self, parameters: Parameters, space: ModelledSpace) -> jax.Array:
         """See `ChannelObserver.source_field`."""
-        return patch_field(space.lead, parameters["patch_weight"])
-
-    def check_channels(self, data: EvokedData, n_sources: int) -> None:
-        """Raise an error unless data have a cortical surface, where no lead field is given."""
-        if not _needs_head(self, data, n_sources, "img"):
-            return
-        if not isinstance(data.head, SurfaceHead):
-            raise ValueError(
-                "observation='img' needs the lead field of a cortical surface, but data.head is "
-                f"{data.head!r}; give a surface forward to EvokedData.from_mne, "
-                "orientation='fixed'"
-            )
+        return jnp.einsum("smc,sc->ms", space.lead, parameters["patch_weight"])
 
 
 @dataclass(frozen=True)
-class Dipoles(ChannelObserver):
+class Dipoles(_InHead):
     """Equivalent current dipoles, with unknown moments and, if wanted, positions.
 
     Parameters
@@ -634,14 +619,18 @@ class Dipoles(ChannelObserver):
     ['position', 'moment']
     """
 
-    positions: ArrayLike | None = None
-    lead_field: ArrayLike | None = None
     position_variance: float = 0.0
 
     arrays = ChannelObserver.arrays | {
         "positions": ((None, 3), "source, x y z; mm"),
         "lead_field": ((None, None, 3), "source, channel, x y z"),
     }
+    needs = (
+        "ecd",
+        False,
+        "dipoles of free orientation",
+        "orientation='free' to EvokedData.from_mne, or a sphere",
+    )
     citations = (
         *ChannelObserver.citations,
         (
@@ -688,17 +677,7 @@ class Dipoles(ChannelObserver):
             expansion = LocalExpansion(centres, spacing, monomials(DEGREE), coefficients)
             moved = parameters["position"] @ space.transform[:3, :3].T + space.transform[:3, 3]
             lead = expanded_lead_field(expansion, moved)
-        return dipole_field(lead, parameters["moment"])
-
-    def check_channels(self, data: EvokedData, n_sources: int) -> None:
-        """Raise an error unless data have a head for free dipoles, or a lead field is given."""
-        if not _needs_head(self, data, n_sources, "ecd"):
-            return
-        if isinstance(data.head, SurfaceHead):
-            raise ValueError(
-                "observation='ecd' needs dipoles of free orientation, but data.head is "
-                f"{data.head!r}; give orientation='free' to EvokedData.from_mne, or a sphere"
-            )
+        return jnp.einsum("sma,sa->ms", lead, parameters["moment"])
 
 
 def _strength(name: str, dims: tuple[str, ...], shape: tuple[int, ...], mean: float = 0.0) -> Prior:
@@ -706,32 +685,12 @@ def _strength(name: str, dims: tuple[str, ...], shape: tuple[int, ...], mean: fl
     return Prior(name, dims, *table, "a.u.", symbol="L")
 
 
-def _needs_head(
-    observer: Dipoles | Patches, data: EvokedData, n_sources: int, observation: str
-) -> bool:
-    """Whether lead fields come from the data's head; raise an error if it is missing."""
-    name = "positions" if observer.lead_field is None else "lead_field"
-    given = getattr(observer, name)
-    if given is None or len(given) != n_sources:
-        raise ValueError(
-            f"{type(observer).__name__} needs {name} with one entry for each of {n_sources} "
-            f"sources, got {'None' if given is None else len(given)}"
-        )
-    if observer.lead_field is not None:
-        observer._check_length("lead_field", observer.lead_field, 1, data)
-    elif data.head is None:
-        raise ValueError(
-            f"data.head is None, but observation={observation!r} needs a head model; build the "
-            "data with EvokedData.from_mne(..., forward=...) or sphere='auto', or give head"
-        )
-    return observer.lead_field is None
-
-
 _SPACES: WeakKeyDictionary[EvokedData, dict[ByValue, ChannelSpace]] = WeakKeyDictionary()
 
 
 def _channel_space(observer: ChannelObserver, moved: bool, data: EvokedData) -> ChannelSpace:
     confounds = dct_basis(data.n_times, observer.n_confounds)
+    component = (autoregressive if observer.temporal_correlation else np.eye)(data.n_times)
     residual = residual_matrix(confounds, observer.hanning)
     filtered = np.einsum("ts,csk->ctk", residual, data.signal)
     whitener = _whitener(data)
@@ -739,17 +698,14 @@ def _channel_space(observer: ChannelObserver, moved: bool, data: EvokedData) -> 
     dipoles = isinstance(observer, Dipoles)
     dipole_scale = power_of_ten(lead) if dipoles else 1.0
     lead = dipole_scale * lead
-    derivatives = whitener @ field_derivatives(
-        "fixed" if lead.ndim == 2 else "img", matrix=lead, patches=lead
-    )
     modes = observer.modes
     if modes is None:
         n_sources = lead.shape[1] if lead.ndim == 2 else len(lead)
-        modes = channel_modes(derivatives, n_sources, observer.n_modes)
+        modes = channel_modes(whitener @ field_derivatives(lead), n_sources, observer.n_modes)
     projection = whitener.T @ modes
     features = filtered @ projection
     scale = feature_scale(features)
-    held, projected = None, _projected(lead, projection)
+    held, projected = None, projection.T @ lead
     if dipoles and moved and isinstance(data.head, GridHead):
         projected = _expansion(data.head, observer.positions, projection * dipole_scale)
     elif dipoles and moved:
@@ -770,21 +726,9 @@ def _channel_space(observer: ChannelObserver, moved: bool, data: EvokedData) -> 
             transform=np.eye(4) if data.head is None else np.asarray(data.head.mni_to_head),
             head=held,
         ),
-        temporal=_temporal(observer, confounds[:, : observer.n_confounds]),
+        temporal=temporal_precision(component[None], confounds[:, : observer.n_confounds]),
         noise_to_channels=np.linalg.pinv(whitener).T / np.sqrt((modes**2).sum(0).mean()),
     )
-
-
-def _temporal(observer: ChannelObserver, confounds: NDArray) -> TemporalPrecision:
-    n_times = len(confounds)
-    component = autoregressive(n_times) if observer.temporal_correlation else np.eye(n_times)
-    return temporal_precision(component[None], confounds if confounds.size else None)
-
-
-def _projected(lead: NDArray, projection: NDArray) -> NDArray:
-    if lead.ndim == 2:
-        return projection.T @ lead
-    return np.einsum("sca,cm->sma", lead, projection)
 
 
 def _whitener(data: EvokedData) -> NDArray:

@@ -145,21 +145,6 @@ def temporal_precision(n_times: int) -> NDArray[np.float64]:
 
     That of a process whose samples depend on the one before by 1/2, but for the ends, which SPM
     gives the same 1.25.
-
-    Parameters
-    ----------
-    n_times : int
-        Number of times.
-
-    Returns
-    -------
-    ndarray
-        Shape (n_times, n_times), positive definite.
-
-    Examples
-    --------
-    >>> temporal_precision(3).tolist()
-    [[1.25, -0.5, 0.0], [-0.5, 1.25, -0.5], [0.0, -0.5, 1.25]]
     """
     beside = np.full(max(n_times - 1, 0), -0.5)
     return np.diag(np.full(n_times, 1.25)) + np.diag(beside, 1) + np.diag(beside, -1)

@@ -30,16 +30,9 @@ SAME_POINT = 1e-3
 class LocalExpansion(NamedTuple):
     """Polynomials that stand for a gridded lead field about one position for each source.
 
-    Attributes
-    ----------
-    centres : (sources, 3)
-        Positions about which the polynomials are, m.
-    spacing : (sources,)
-        Unit of length of the polynomials, the spacing of the grid there, m.
-    exponents : (terms, 3)
-        Powers of x, y, z in each term.
-    coefficients : (sources, terms, channels, 3)
-        In the unit of the gain.
+    Positions that they are about, m (sources, 3), and the unit of length, the grid's spacing
+    there, m (sources,); powers of x, y, z in each term, (terms, 3); coefficients (sources, terms,
+    channels, 3), in the unit of the gain.
     """
 
     centres: NDArray[np.float64]
@@ -51,37 +44,10 @@ class LocalExpansion(NamedTuple):
 def local_expansion(
     positions: ArrayLike, gain: ArrayLike, centres: ArrayLike, degree: int = DEGREE
 ) -> LocalExpansion:
-    """Polynomials about given positions, fitted to a gridded lead field.
+    """Polynomials of order `degree` (1 to 4) about centres, fitted to a gridded lead field.
 
-    At a point of the grid, the polynomial takes that point's value exactly.
-
-    Parameters
-    ----------
-    positions : array_like
-        Points of the grid, shape (points, 3), m.
-    gain : array_like
-        Lead field there, shape (channels, points, 3).
-    centres : array_like
-        Where it is wanted, the prior positions of sources, shape (sources, 3), m.
-    degree : int
-        Order of the polynomials, 1 to 4.
-
-    Returns
-    -------
-    LocalExpansion
-        To be evaluated by `expanded_lead_field`.
-
-    Raises
-    ------
-    ValueError
-        If shapes disagree, a centre lies outside the grid, or the grid has too few points.
-
-    Examples
-    --------
-    >>> grid = 0.01 * np.stack(np.meshgrid(*[np.arange(5)] * 3), -1).reshape(-1, 3)
-    >>> expansion = local_expansion(grid, grid[None], [[0.02, 0.022, 0.018]])
-    >>> bool(abs(expanded_lead_field(expansion, [[0.021, 0.02, 0.02]])[0, 0, 0] - 0.021) < 1e-12)
-    True
+    Points of the grid (points, 3), m, the gain there (channels, points, 3), and prior positions
+    of sources (sources, 3), m. At a point of the grid, the polynomial takes that point's value.
     """
     positions, gain = np.asarray(positions, float), np.asarray(gain, float)
     centres = np.asarray(centres, float)
@@ -108,27 +74,17 @@ def local_expansion(
 
 
 def expanded_lead_field(expansion: LocalExpansion, positions: ArrayLike) -> jax.Array:
-    """Lead field of each source at a position near its prior position.
+    """Lead field of each source near its prior position, (..., sources, channels, 3).
 
-    Parameters
-    ----------
-    expansion : LocalExpansion
-        Of the same sources.
-    positions : array_like
-        Shape (..., sources, 3), m.
-
-    Returns
-    -------
-    jax.Array
-        Shape (..., sources, channels, 3), in the unit of the gain.
+    `positions` are (..., sources, 3), m; the unit is that of the gain.
     """
     positions = jnp.asarray(positions)
-    offset = positions - jnp.broadcast_to(expansion.centres, positions.shape)
-    offset = offset / jnp.broadcast_to(expansion.spacing[:, None], offset.shape)
-    highest = int(expansion.exponents.max())
+    centres, spacing = expansion.centres, expansion.spacing[:, None]
+    offset = positions - jnp.broadcast_to(centres, positions.shape)
+    offset = offset / jnp.broadcast_to(spacing, offset.shape)
     # Powers by multiplication: derivatives at an offset of 0 are finite, those of 0**0 too.
     powers = [jnp.ones_like(offset)]
-    for _ in range(highest):
+    for _ in range(int(expansion.exponents.max())):
         powers.append(powers[-1] * offset)
     powers = jnp.stack(powers, axis=-1)
     x, y, z = (powers[..., axis, :][..., expansion.exponents[:, axis]] for axis in range(3))
@@ -136,23 +92,7 @@ def expanded_lead_field(expansion: LocalExpansion, positions: ArrayLike) -> jax.
 
 
 def monomials(degree: int) -> NDArray[np.int64]:
-    """Powers of x, y and z in the terms of a polynomial, shape (terms, 3).
-
-    Parameters
-    ----------
-    degree : int
-        Its order.
-
-    Returns
-    -------
-    ndarray
-        The constant first.
-
-    Examples
-    --------
-    >>> monomials(1).tolist()
-    [[0, 0, 0], [0, 0, 1], [0, 1, 0], [1, 0, 0]]
-    """
+    """Powers of x, y and z in the terms of a polynomial, (terms, 3), the constant first."""
     powers = product(range(degree + 1), repeat=3)
     return np.array(sorted((p for p in powers if sum(p) <= degree), key=sum))
 
@@ -195,11 +135,10 @@ def _check_inside(
         return
     # In a full grid no place is farther from a point than half the diagonal of its cells.
     inside = distance <= 1.01 * np.sqrt(3) / 2 * spacing
-    if inside:
-        try:
-            inside = bool(Delaunay(points).find_simplex(centre, tol=1e-9) >= 0)
-        except QhullError:  # all on one plane
-            inside = False
+    try:
+        inside = inside and Delaunay(points).find_simplex(centre, tol=1e-9) >= 0
+    except QhullError:  # all on one plane
+        inside = False
     if not inside:
         raise ValueError(
             f"source {index} at {_millimetres(centre)} mm in head coordinates lies outside the "

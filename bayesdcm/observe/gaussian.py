@@ -84,12 +84,7 @@ class GaussianObservation(dist.Distribution):
         "prediction": constraints.independent(constraints.real, 2),
         "log_precision": constraints.real_vector,
     }
-    pytree_data_fields = (
-        "prediction",
-        "log_precision",
-        "components",
-        "confounds",
-    )
+    pytree_data_fields = ("prediction", "log_precision", "components", "confounds")
     pytree_aux_fields = ("confound_precision",)
 
     def __init__(
@@ -149,13 +144,7 @@ class GaussianObservation(dist.Distribution):
 
         Parameters
         ----------
-        columns : jax.Array
-            Shape (..., times, columns).
-
-        Returns
-        -------
-        jax.Array
-            The same shape.
+        columns : jax.Array, shape (..., times, columns)
         """
         return columns if self.temporal is None else self.temporal.whiten(columns)
 
@@ -164,30 +153,18 @@ class GaussianObservation(dist.Distribution):
 
         Parameters
         ----------
-        columns : jax.Array
-            Shape (times, columns).
-
-        Returns
-        -------
-        jax.Array
-            The same shape.
+        columns : jax.Array, shape (times, columns)
         """
         if self.temporal is None:
             return columns
         return solve_triangular(self.temporal.root, columns)
 
     def residual(self, value: jax.Array) -> jax.Array:
-        """Observed minus predicted.
+        """Observed minus predicted, (times, columns).
 
         Parameters
         ----------
-        value : jax.Array
-            Observed array.
-
-        Returns
-        -------
-        jax.Array
-            Shape (times, columns).
+        value : jax.Array, as observed
         """
         return jnp.reshape(value, self.columns.shape) - self.columns
 
@@ -200,13 +177,9 @@ class GaussianObservation(dist.Distribution):
         return matrix.reshape(times * columns, columns * n_confounds)
 
     def precision(self) -> jax.Array:
-        """Precision of the noise.
+        """Precision of the flattened noise: its diagonal (n,), or the matrix (n, n).
 
-        Returns
-        -------
-        jax.Array
-            Of the flattened noise: its diagonal (n,), or the matrix (n, n). With temporal
-            components, that of one column, (times, times).
+        With temporal components, that of one column, (times, times).
         """
         if self.components is None:
             return jnp.broadcast_to(self.scales, self.columns.shape).ravel()
@@ -214,17 +187,11 @@ class GaussianObservation(dist.Distribution):
         return jnp.tensordot(self.scales, components, 1)
 
     def weigh(self, residual: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """The precision times a residual, and the diagonal of the precision.
+        """The precision times a residual, and the diagonal of the precision, (times, columns).
 
         Parameters
         ----------
-        residual : jax.Array
-            Shape (times, columns).
-
-        Returns
-        -------
-        tuple of jax.Array
-            Both of shape (times, columns).
+        residual : jax.Array, shape (times, columns)
         """
         precision = self.precision()
         if precision.ndim == 1:
@@ -300,19 +267,13 @@ class GaussianObservation(dist.Distribution):
         return _over_samples(lambda flat: solve_triangular(root, flat), shaped).reshape(noise.shape)
 
     def whitened_residual(self, value: jax.Array) -> jax.Array:
-        """Residual with unit precision, confounds taken out.
+        """Residual with unit precision, confounds taken out, (times, columns).
 
         Its squares sum to the least that any coefficients of the confounds leave.
 
         Parameters
         ----------
-        value : jax.Array
-            Observed array.
-
-        Returns
-        -------
-        jax.Array
-            Shape (times, columns).
+        value : jax.Array, as observed
         """
         residual = self.residual(value)
         if self.white:
@@ -328,19 +289,13 @@ class GaussianObservation(dist.Distribution):
         return whitened.reshape(residual.shape)
 
     def fitted(self, value: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        """Prediction plus the confounds that the observed value implies.
+        """Prediction plus the confounds that the observed value implies, of the same shape.
 
         Parameters
         ----------
-        value : jax.Array
-            Observed array.
+        value : jax.Array, as observed
         key : jax.Array, optional
             Draw the confounds' coefficients from their posterior; None for their mean.
-
-        Returns
-        -------
-        jax.Array
-            Shape of the prediction.
         """
         if not self.has_confounds:
             return self.prediction

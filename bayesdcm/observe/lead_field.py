@@ -67,9 +67,8 @@ def dipole_lead_field(
         raise TypeError(
             f"head must be a SphereHead or a GridHead for dipoles, got {type(head).__name__}"
         )
-    transform = np.asarray(head.mni_to_head)
-    priors = head.to_head(prior_positions)
-    from_head = _in_sphere(head, priors) if isinstance(head, SphereHead) else _in_grid(head, priors)
+    transform, priors = np.asarray(head.mni_to_head), head.to_head(prior_positions)
+    from_head = (_in_sphere if isinstance(head, SphereHead) else _in_grid)(head, priors)
 
     def lead_field(positions: ArrayLike) -> jax.Array:
         rotated = jnp.asarray(positions, float) @ transform[:3, :3].T
@@ -127,6 +126,45 @@ def patches(
     )
 
 
+def power_of_ten(lead_fields: ArrayLike) -> float:
+    """The power of ten that brings the largest entry of all lead fields near 8.
+
+    ``10 ** -round(log10(max|lead field| / 8))``, halves rounded away from zero.
+
+    Parameters
+    ----------
+    lead_fields : array_like
+        Of all sources together, at their prior positions; any shape and unit.
+
+    Returns
+    -------
+    float
+        To multiply dipole lead fields by, so that moments are of order one.
+
+    Raises
+    ------
+    ValueError
+        If there is no finite entry other than zero.
+
+    Examples
+    --------
+    >>> power_of_ten([[0.3, -90.0]])
+    0.1
+    """
+    largest = np.abs(np.asarray(lead_fields, float)).max(initial=0.0)
+    if not (np.isfinite(largest) and largest > 0):
+        raise ValueError(
+            f"lead_fields must be finite and not all zero, got a largest entry of {largest}; check "
+            "positions and sensors"
+        )
+    # SPM works this out anew at every position. It is a step function: where positions are fixed
+    # nothing changes, and where they are free it stays the same unless the largest entry crosses
+    # 8 sqrt(10)^k, where SPM's prediction jumps by ten. One constant for a data set keeps the
+    # prediction differentiable and the prior of the moments what it is said to be.
+    exponent = np.log10(largest / 8)
+    return float(10.0 ** -(np.sign(exponent) * np.floor(np.abs(exponent) + 0.5)))
+
+
 def _in_grid(head: GridHead, priors: NDArray) -> Callable[[jax.Array], jax.Array]:
     expansion = local_expansion(head.positions, head.gain, priors)
     return lambda positions: expanded_lead_field(expansion, positions)
@@ -151,19 +189,10 @@ def _in_sphere(head: SphereHead, priors: NDArray) -> Callable[[jax.Array], jax.A
     projection = None if head.projection is None else jnp.asarray(head.projection)
 
     def lead_field(positions: jax.Array) -> jax.Array:
-        parts = []
+        parts, shells = [], (radii, head.conductivities, centre)
         if electric.size:
-            parts.append(
-                eeg_sphere_lead_field(
-                    positions,
-                    head.sensors[electric],
-                    radii,
-                    head.conductivities,
-                    centre,
-                    n_terms,
-                    head.average_reference,
-                )
-            )
+            electrodes, reference = head.sensors[electric], head.average_reference
+            parts.append(eeg_sphere_lead_field(positions, electrodes, *shells, n_terms, reference))
         if magnetic.size:
             coils = (head.coil_points, head.coil_normals, head.coil_weights)
             selected = [np.asarray(array)[magnetic] for array in coils]

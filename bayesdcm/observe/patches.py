@@ -22,36 +22,13 @@ def patch_lead_fields(
     singular vectors of ``gain[:, V_i]``: the patterns of current over the patch that the sensors
     see best.
 
-    Parameters
-    ----------
-    positions : array_like
-        Vertices, shape (vertices, 3), m.
-    gain : array_like
-        Lead field of a dipole along the surface normal at each vertex, shape (channels, vertices).
-    centres : array_like
-        Positions of the sources, shape (sources, 3), m, in the same coordinates.
-    radius : float
-        Of a patch, straight through space, m; SPM's 16 mm by default. Where fewer than `n_modes`
-        vertices lie within it, the nearest ones make up the patch.
-    n_modes : int
-        Number of modes; SPM's 6 by default.
+    Vertices (vertices, 3), m; the gain of a dipole along the surface normal at each, (channels,
+    vertices); sources' positions (sources, 3), m, in the same coordinates; the radius of a patch,
+    straight through space, m. Where fewer than `n_modes` vertices lie within it, the nearest ones
+    make up the patch. Radius and number of modes are SPM's by default.
 
-    Returns
-    -------
-    ndarray
-        Shape (sources, channels, n_modes), in the unit of the gain. Modes are ordered by strength;
-        their sign makes the largest entry of each singular vector positive.
-
-    Raises
-    ------
-    ValueError
-        If shapes disagree, the surface has fewer vertices than modes, or a centre is far from it.
-
-    Examples
-    --------
-    >>> line = np.array([[0.001 * i, 0.0, 0.0] for i in range(40)])
-    >>> patch_lead_fields(line, np.eye(3, 40), [[0.0, 0.0, 0.0]], n_modes=2).shape
-    (1, 3, 2)
+    What comes has the shape (sources, channels, n_modes) and the unit of the gain, modes ordered
+    by strength; their sign makes the largest entry of each singular vector positive.
     """
     positions, gain = np.asarray(positions, float), np.asarray(gain, float)
     centres = np.asarray(centres, float)

@@ -96,31 +96,18 @@ def eeg_sphere_lead_field(
 
 
 def shell_weights(radii: ArrayLike, conductivities: ArrayLike, n_terms: int) -> NDArray[np.float64]:
-    """Weight of each solid harmonic in the potential at the surface.
+    """Weight of each solid harmonic in the potential at the surface, 1/(S m), (n_terms,).
 
-    The potential is ``sum_n w_n q . grad S_n``. Each shell adds one step of a recursion from the
-    surface, where no current leaves, to the innermost sphere, where the dipole fixes the scale;
-    powers of ratios of radii are kept below 1, so that nothing overflows.
-
-    Parameters
-    ----------
-    radii, conductivities : array_like
-        From the inner to the outer shell, shape (shells,), m and S/m.
-    n_terms : int
-        Number of terms.
-
-    Returns
-    -------
-    ndarray
-        Shape (n_terms,), 1/(S m), for n = 1, 2, ...
+    The potential is ``sum_n w_n q . grad S_n``, n from 1. Radii, m, and conductivities, S/m, are
+    from the inner to the outer shell. Each shell adds one step of a recursion from the surface,
+    where no current leaves, to the innermost sphere, where the dipole fixes the scale; powers of
+    ratios of radii are kept below 1, so that nothing overflows.
 
     Examples
     --------
-    >>> homogeneous = shell_weights([1.0], [1 / (4 * np.pi)], 3)  # (2 n + 1) / n
-    >>> homogeneous.round(4).tolist()
+    >>> shell_weights([1.0], [1 / (4 * np.pi)], 3).round(4).tolist()  # (2 n + 1) / n
     [3.0, 2.5, 2.3333]
     """
-    radii, conductivities = _check_shells(radii, conductivities)
     n = np.arange(1, n_terms + 1, dtype=float)
     potential, current = np.ones(n_terms), np.zeros(n_terms)
     for shell in range(len(radii) - 1, -1, -1):
@@ -135,24 +122,10 @@ def shell_weights(radii: ArrayLike, conductivities: ArrayLike, n_terms: int) -> 
 
 
 def series_terms(eccentricity: float, tolerance: float = 1e-10) -> int:
-    """How many terms of the series hold a tolerance.
+    """How many terms of the series, at least 16, hold a tolerance.
 
-    Parameters
-    ----------
-    eccentricity : float
-        Largest distance of a dipole from the centre, in units of the outer radius, below 1.
-    tolerance : float
-        Error relative to the largest entry of the lead field.
-
-    Returns
-    -------
-    int
-        Number of terms, at least 16.
-
-    Raises
-    ------
-    ValueError
-        If the eccentricity is not in [0, 1).
+    The eccentricity is the largest distance of a dipole from the centre in units of the outer
+    radius, the tolerance an error relative to the largest entry of the lead field.
 
     Examples
     --------
@@ -244,8 +217,7 @@ def meg_sphere_lead_field(
     """
     centre = _check_points("centre", centre, 1)
     points = _check_points("points", points, 3) - centre
-    normals = _check_points("normals", normals, 3)
-    weights = np.asarray(weights, float)
+    normals, weights = _check_points("normals", normals, 3), np.asarray(weights, float)
     if normals.shape != points.shape or weights.shape != points.shape[:2]:
         raise ValueError(
             f"normals and weights must have shapes {points.shape} and {points.shape[:2]}, as "

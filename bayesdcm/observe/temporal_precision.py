@@ -105,13 +105,7 @@ class TemporalPrecision(NamedTuple):
 
         Parameters
         ----------
-        series : jax.Array
-            Shape (..., times, columns).
-
-        Returns
-        -------
-        jax.Array
-            The same shape.
+        series : jax.Array, shape (..., times, columns)
         """
         if not self.bands.shape[0]:
             return self.root @ series

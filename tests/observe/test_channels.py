@@ -5,16 +5,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bayesdcm.observe import Dipoles, Electrodes, LeadField, Patches
-from bayesdcm.observe.channel_modes import average_reference, channel_modes
-from bayesdcm.observe.source_field import (
+from bayesdcm.data.by_value import ByValue
+from bayesdcm.observe import (
+    Dipoles,
+    Electrodes,
+    LeadField,
+    Patches,
+    average_reference,
+    channel_modes,
+    eeg_sphere_lead_field,
     field_derivatives,
     power_of_ten,
-    sensor_prediction,
-    source_field,
-    state_field,
 )
-from bayesdcm.observe.sphere import eeg_sphere_lead_field
+from bayesdcm.observe.channels import ModelledSpace
 
 TIGHT = {"rtol": 1e-10, "atol": 1e-13}
 LFP = [f"lfp_{model}_n{n}" for model in ("erp", "cmc", "lfp", "nmm", "cmm") for n in (1, 2, 5)]
@@ -44,41 +47,64 @@ def assert_same_modes(found, expected, aligned=1e-10):
     assert (found[peak, np.arange(found.shape[1])] > 0).all()
 
 
+def prediction(observer, parameters, space, states):
+    """Signal (times, conditions * channels) of states (conditions, times, sources, states)."""
+    if not isinstance(space, ModelledSpace):
+        space = ModelledSpace(space, None, None, None)
+    seen = ByValue(tuple(range(states.shape[-1])))
+    return np.asarray(observer.predict(jnp.asarray(states), parameters, (space, seen)))
+
+
+def state_field(observer, parameters, space, n_sources):
+    """Field of every state of every source, the source running fastest, as SPM has it."""
+    n_states = len(parameters["contribution"])
+    states = np.eye(n_states * n_sources).reshape(1, -1, n_states, n_sources).swapaxes(-1, -2)
+    return prediction(observer, parameters, space, states).T
+
+
 @pytest.mark.parametrize("case", LFP)
-def test_local_fields(observer, case):
+def test_electrodes(observer, case):
     spm = of(observer, case)
-    field = source_field("lfp", {"gain": spm["strength"]})
-    np.testing.assert_allclose(state_field(spm["contribution"], field), spm["state_field"], **TIGHT)
-    n = len(spm["strength"])
-    assert_same_modes(channel_modes(field_derivatives("lfp", n_sources=n), n), spm["modes"])
+    n, parameters = len(spm["strength"]), {"gain": spm["strength"]}
+    parameters["contribution"] = spm["contribution"]
+    made = state_field(Electrodes(), parameters, np.eye(n), n)
+    np.testing.assert_allclose(made, spm["state_field"], **TIGHT)
+    assert_same_modes(channel_modes(field_derivatives(np.eye(n)), n), spm["modes"])
 
 
 @pytest.mark.parametrize("case", IMG)
 def test_patches(observer, case):
     spm = of(observer, case)
-    field = source_field("img", {"patch_weight": spm["strength"]}, patches=spm["patches"])
+    parameters = {"patch_weight": spm["strength"], "contribution": spm["contribution"]}
+    lead, patches = spm["patches"], Patches()
+    field = patches.source_field(parameters, ModelledSpace(lead, None, None, None))
     np.testing.assert_allclose(field, spm["source_field"], **TIGHT)
-    np.testing.assert_allclose(state_field(spm["contribution"], field), spm["state_field"], **TIGHT)
-    modes = channel_modes(field_derivatives("img", patches=spm["patches"]), len(spm["patches"]), 8)
+    made = state_field(patches, parameters, lead, len(lead))
+    np.testing.assert_allclose(made, spm["state_field"], **TIGHT)
+    modes = channel_modes(field_derivatives(lead), len(lead), 8)
     assert_same_modes(modes, spm["modes"])
-    rest = np.zeros_like(spm["x"])
-    arguments = (spm["x"], rest, spm["contribution"], field)
-    np.testing.assert_allclose(sensor_prediction(*arguments), spm["sensors"], **TIGHT)
-    features = sensor_prediction(*arguments, spm["modes"])
-    np.testing.assert_allclose(features, spm["features"], **TIGHT)
+    states = spm["x"].reshape(1, -1, *spm["x"].shape[-2:])
+    for projection, name in ((np.eye(lead.shape[1]), "sensors"), (spm["modes"], "features")):
+        projected = np.einsum("sca,cm->sma", lead, projection)
+        made = prediction(patches, parameters, projected, states).reshape(spm[name].shape)
+        np.testing.assert_allclose(made, spm[name], **TIGHT)
 
 
 @pytest.mark.parametrize("case", ECD)
 def test_dipoles(observer, case):
     spm = of(observer, case)
-    assert power_of_ten(spm["lead_field"]) == spm["scale"]
-    given = {"moment": spm["strength"], "position": spm["position"]}
-    for lead_fields in (spm["lead_field"], lambda x: lead_fields_at(observer, x)):
-        field = source_field("ecd", given, lead_fields=lead_fields, scale=float(spm["scale"]))
+    scale = power_of_ten(spm["lead_field"])
+    assert scale == spm["scale"]
+    parameters = {"moment": spm["strength"], "position": spm["position"]}
+    parameters["contribution"] = spm["contribution"]
+    given = ModelledSpace(scale * spm["lead_field"], None, None, None)
+    head = ByValue(lambda positions: lead_fields_at(observer, positions), case)
+    from_head = ModelledSpace(None, scale * np.eye(spm["lead_field"].shape[1]), None, head)
+    for space in (given, from_head):
+        field = Dipoles().source_field(parameters, space)
         np.testing.assert_allclose(field, spm["source_field"], rtol=1e-10, atol=1e-12)
-    np.testing.assert_allclose(
-        state_field(spm["contribution"], field), spm["state_field"], rtol=1e-10, atol=1e-12
-    )
+    made = state_field(Dipoles(), parameters, from_head, len(spm["position"]))
+    np.testing.assert_allclose(made, spm["state_field"], rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("n", [1, 2, 5])
@@ -86,10 +112,10 @@ def test_modes_of_dipoles(observer, n):
     spm = of(observer, f"ecd_n{n}")
     lead_fields = lead_fields_at(observer, spm["position_mean"])
     scale = power_of_ten(lead_fields)
-    modes = channel_modes(field_derivatives("ecd", lead_fields=lead_fields, scale=scale), n, 8)
+    modes = channel_modes(field_derivatives(scale * lead_fields), n, 8)
     assert_same_modes(modes, spm["modes"])
     # Lengths in m instead of mm change the power of ten only: modes and moments stay the same.
-    metres = field_derivatives("ecd", lead_fields=lead_fields * 1e6, scale=scale / 1e6)
+    metres = field_derivatives(scale / 1e6 * (lead_fields * 1e6))
     np.testing.assert_allclose(channel_modes(metres, n, 8), modes, rtol=1e-8, atol=1e-10)
     assert power_of_ten(lead_fields * 1e6) == pytest.approx(scale / 1e6, rel=1e-15)
 
@@ -98,7 +124,7 @@ def test_modes_of_an_inversion(observer):
     spm = of(observer, "inversion_erp_5src_ecd")
     scale = power_of_ten(spm["lead_field"])
     assert scale == spm["lead_field_scale"]
-    derivatives = field_derivatives("ecd", lead_fields=spm["lead_field"], scale=scale)
+    derivatives = field_derivatives(scale * spm["lead_field"])
     assert_same_modes(channel_modes(derivatives, 5, 8), spm["U_modes"])
 
 
@@ -137,67 +163,49 @@ def test_positions_are_fixed_by_default():
 @pytest.mark.parametrize("case", ["erp_2src_lfp", "erp_5src_ecd"])
 def test_response_of_an_inversion(observer, case):
     spm = of(observer, f"inversion_{case}")
+    parameters = {"contribution": spm["contribution"]}
     if "lfp" in case:
-        field = source_field("lfp", {"gain": spm["strength"]})
+        parameters["gain"], lead = spm["strength"], spm["U_modes"].T
+        channels = Electrodes()
     else:
-        field = source_field(
-            "ecd",
-            {"moment": spm["strength"]},
-            lead_fields=spm["lead_field"],
-            scale=float(spm["lead_field_scale"]),
-        )
-    n, states = spm["states"].shape[2:]
-    predicted = sensor_prediction(
-        spm["states"], np.zeros((n, states)), spm["contribution"], field, spm["U_modes"]
-    )
-    response = np.einsum("st,ctk->csk", spm["R"], predicted)
+        parameters["moment"], channels = spm["strength"], Dipoles()
+        scaled = spm["lead_field_scale"] * spm["lead_field"]
+        lead = np.einsum("sca,cm->sma", scaled, spm["U_modes"])
+    predicted = prediction(channels, parameters, lead, spm["states"])
+    predicted = predicted.reshape(len(predicted), len(spm["states"]), -1)
+    response = np.einsum("st,tck->csk", spm["R"], predicted)
     np.testing.assert_allclose(
         response, spm["response"], atol=1e-10 * np.abs(spm["response"]).max()
     )
 
 
-def test_prediction_is_that_of_the_field_of_states(strict_ranks):
+def test_prediction_is_the_field_times_the_activity(strict_ranks):
     rng = np.random.default_rng(6)
-    n, n_states, channels = 3, 4, 7
-    states, rest = rng.normal(size=(2, 5, n, n_states)), rng.normal(size=(n, n_states))
-    contribution, field = rng.normal(size=n_states), rng.normal(size=(channels, n))
-    modes = rng.normal(size=(channels, 2))
-    vectors = np.swapaxes(states - rest, -1, -2).reshape(2, 5, -1)  # the source runs fastest
-    expected = vectors @ np.asarray(state_field(contribution, field)).T
-    arguments = [jnp.asarray(a) for a in (states, rest, contribution, field)]
-    np.testing.assert_allclose(sensor_prediction(*arguments), expected, rtol=1e-12, atol=1e-12)
-    with_modes = jax.jit(sensor_prediction)(*arguments, jnp.asarray(modes))
-    np.testing.assert_allclose(with_modes, expected @ modes, rtol=1e-12, atol=1e-12)
+    states, lead = rng.normal(size=(2, 5, 3, 4)), rng.normal(size=(7, 3))
+    parameters = {"gain": rng.normal(size=3), "contribution": rng.normal(size=4)}
+    field = np.asarray(
+        LeadField(lead).source_field(parameters, ModelledSpace(lead, None, None, None))
+    )
+    np.testing.assert_allclose(field, lead * parameters["gain"])
+    expected = np.einsum("ctns,s,kn->tck", states, parameters["contribution"], field)
+    made = prediction(LeadField(lead), parameters, lead, states)
+    np.testing.assert_allclose(made, expected.reshape(5, -1), rtol=1e-12, atol=1e-12)
 
 
-def test_fixed_and_rectangular_fields(strict_ranks):
-    field = source_field("fixed", {"gain": [2.0, -1.0]}, matrix=[[1.0, 2.0], [3.0, 4.0], [0, 1.0]])
-    assert field.tolist() == [[2.0, -2.0], [6.0, -4.0], [0.0, -1.0]]
-    derivatives = field_derivatives("fixed", matrix=[[1.0, 2.0], [3.0, 4.0]])
-    assert derivatives.tolist() == [[1.0, 2.0], [3.0, 4.0]]
-    wide = source_field("lfp", {"gain": [2.0, -1.0]}, n_channels=3)
-    assert wide.tolist() == [[2.0, 0.0], [0.0, -1.0], [0.0, 0.0]]
-
-
-@pytest.mark.parametrize("kind", ["lfp", "img", "ecd", "fixed"])
+@pytest.mark.parametrize("kind", ["img", "ecd", "fixed"])
 def test_derivatives_are_those_of_the_field(kind):
     rng = np.random.default_rng(7)
-    given = {"patches": rng.normal(size=(2, 5, 4)), "lead_fields": rng.normal(size=(2, 5, 3))}
-    given |= {"matrix": rng.normal(size=(5, 2)), "n_channels": 5, "scale": 10.0}
-    name, shape = {
-        "lfp": ("gain", (2,)),
-        "img": ("patch_weight", (2, 4)),
-        "ecd": ("moment", (2, 3)),
-        "fixed": ("gain", (2,)),
+    channels, name, lead = {
+        "img": (Patches(), "patch_weight", rng.normal(size=(2, 5, 4))),
+        "ecd": (Dipoles(), "moment", rng.normal(size=(2, 5, 3))),
+        "fixed": (LeadField(np.ones((5, 2))), "gain", rng.normal(size=(5, 2))),
     }[kind]
-    point = jnp.asarray(rng.normal(size=shape))
-    jacobian = jax.jacfwd(lambda p: source_field(kind, {name: p}, **given))(point)
-    stacked = np.asarray(jacobian).reshape(5, 2, -1)
-    if kind in ("lfp", "fixed"):  # a source's gain moves its own column only
-        expected = stacked.reshape(5, 2, 2).sum(-1)
-    else:
-        expected = stacked.reshape(5, 2, 2, -1).sum(1).reshape(5, -1)
-    np.testing.assert_allclose(field_derivatives(kind, n_sources=2, **given), expected, rtol=1e-12)
+    space = ModelledSpace(lead, None, None, None)
+    point = jnp.asarray(rng.normal(size=2 if kind == "fixed" else (2, lead.shape[-1])))
+    jacobian = jax.jacfwd(lambda p: channels.source_field({name: p}, space))(point)
+    # A source's parameters move its own column only.
+    expected = np.asarray(jacobian).reshape(5, 2, 2, -1).sum(1).reshape(5, -1)
+    np.testing.assert_allclose(field_derivatives(lead), expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -228,14 +236,6 @@ def expect(message):
 
 
 def test_errors():
-    with expect("must be one of lfp, fixed, img, ecd, got 'eeg'"):
-        source_field("eeg", {})
-    with expect("patches must be given for observation 'img'"):
-        source_field("img", {})
-    with expect("lead_fields must be given for observation 'ecd'"):
-        field_derivatives("ecd")
-    with expect("n_sources must be given"):
-        field_derivatives("lfp")
     with expect(r"positions must have shape \(any, 3\) .* got \(3, 2\)"):
         Dipoles(np.zeros((3, 2)))
     with expect("position_variance must be 0"):
