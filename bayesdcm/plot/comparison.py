@@ -7,17 +7,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure, SubFigure
 
+from bayesdcm.plot import style
 from bayesdcm.plot.labels import check_limit
-from bayesdcm.plot.style import MUTED, bare_rows, colour, heading, legend, marker, new_figure
+from bayesdcm.plot.style import Canvas
 
 COLUMNS = ("parameter", "fit", "shift", "sd_ratio", "distance")
 
 
 def plot_comparison(
-    table: pd.DataFrame, *, limit: int = 20, figure: Figure | SubFigure | None = None
-) -> Figure | SubFigure:
+    table: pd.DataFrame, *, limit: int = 20, figure: Canvas | None = None
+) -> Canvas:
     """Draw how far posteriors lie from a reference, the worst parameter on top.
 
     Parameters
@@ -50,19 +50,18 @@ def plot_comparison(
     _check(table, limit)
     labels = list(table["parameter"].unique()[:limit])
     shown = table[table["parameter"].isin(labels)]
-    names = list(table["fit"].unique())
     reference = table.attrs.get("reference", "the reference")
-    figure = figure or new_figure(8.5, 0.26 * len(labels) + 1.6, wspace=0.06)
+    figure = figure or style.new_figure(8.5, 0.26 * len(labels) + 1.6, wspace=0.06)
     left, right = figure.subplots(1, 2, sharey=True)
-    for i, name in enumerate(names):
+    for i, name in enumerate(table["fit"].unique()):
         rows = shown[shown["fit"] == name]
         heights = [labels.index(label) for label in rows["parameter"]]
         for ax, column in ((left, "shift"), (right, "sd_ratio")):
-            ax.scatter(rows[column], heights, color=colour(i), marker=marker(i),
+            ax.scatter(rows[column], heights, color=style.colour(i), marker=style.marker(i),
                        s=32, label=name, zorder=3)  # fmt: skip
     _label_axes(left, right, labels, reference)
-    heading(figure, f"Compared with {reference}, the worst agreement on top")
-    legend(figure, left.get_legend_handles_labels()[0], loc="outside upper right")
+    style.heading(figure, f"Compared with {reference}, the worst agreement on top")
+    style.legend(figure, style.labelled([left]), loc="outside upper right")
     return figure
 
 
@@ -80,10 +79,9 @@ def _check(table: Any, limit: int) -> None:
 
 def _label_axes(left: Axes, right: Axes, labels: list[str], reference: str) -> None:
     for ax, centre in ((left, 0.0), (right, 1.0)):
-        ax.axvline(centre, color=MUTED, linewidth=1)
-        bare_rows(ax, range(len(labels)))
-    left.set_yticks(range(len(labels)), labels, fontsize="small")
-    left.set_ylim(len(labels) - 0.4, -0.6)
+        ax.axvline(centre, color=style.MUTED, linewidth=1)
+        style.bare_rows(ax, range(len(labels)))
+    style.name_rows(left, labels)
     left.set_xlabel(f"difference of means\n(standard deviations of {reference})")
     right.set_xlabel(f"standard deviation\n(relative to that of {reference})")
     reach = max(np.abs(left.get_xlim()).max(), 0.2)

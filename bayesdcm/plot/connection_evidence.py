@@ -5,23 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LinearSegmentedColormap, Normalize
-from matplotlib.figure import Figure, SubFigure
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.patches import Patch, Rectangle
 
+from bayesdcm.plot import style
 from bayesdcm.plot.group_effects import covariate_title
 from bayesdcm.plot.labels import INPUTS, chosen, in_order, parsed
-from bayesdcm.plot.style import HATCHED, MUTED, heading, ink_on, legend, new_figure, share_text
+from bayesdcm.plot.style import Canvas
 
 EDGE = "#c4c4c4"
 # Cells without a probability.
 LOOKS: dict[str, dict[str, Any]] = {
-    "absent": HATCHED,
+    "absent": style.HATCHED,
     "pruned": {"facecolor": "#f5efe6", "edgecolor": EDGE},
     "not searched": {"facecolor": "#ffffff", "edgecolor": EDGE, "linestyle": ":"},
 }
@@ -39,11 +37,8 @@ class _Panel(NamedTuple):
 
 
 def plot_connection_evidence(
-    search: Any,
-    covariate: str | Sequence[str] | None = None,
-    *,
-    figure: Figure | SubFigure | None = None,
-) -> Figure | SubFigure:
+    search: Any, covariate: str | Sequence[str] | None = None, *, figure: Canvas | None = None
+) -> Canvas:
     """Draw the posterior probability that each connection is there, as matrices.
 
     A column of panels for each kind of parameter: A, and B for each input or condition effect. Of
@@ -75,27 +70,23 @@ def plot_connection_evidence(
     covariates = list(table.columns)
     table = table[chosen(covariate, covariates, "covariate")]
     pruned = _pruned(search)
-    rows = {
-        name: _panels(table[name], {label for other, label in pruned if other == name})
-        for name in table.columns
-    }
+    rows = {name: _panels(table[name], {label for other, label in pruned if other == name})
+            for name in table.columns}  # fmt: skip
     n_columns = max(map(len, rows.values()))
     if not n_columns:
         raise ValueError("search has no parameters with places, such as 'A[V5, V1]', to draw")
-    figure = figure or new_figure(*_size(list(rows.values())))
+    figure = figure or style.new_figure(*_size(list(rows.values())))
     axes = figure.subplots(len(rows), n_columns, squeeze=False)
     least = 0.5 if sign else 0.0
     shades = LinearSegmentedColormap.from_list("evidence", ["#fbfbfb", "#7fb3d5", "#08457e"])
     marks: set[str] = set()
     for line, (name, panels) in zip(axes, rows.items(), strict=True):
-        for ax, panel in zip(line, panels, strict=False):
+        for ax, panel in zip(style.first_panels(line, len(panels)), panels, strict=True):
             marks |= _draw(ax, panel, shades, least)
-            ax.set_title(_heading(name, panel.title, covariates), loc="left",
-                         fontsize="medium")  # fmt: skip
-        for ax in line[len(panels) :]:
-            ax.set_axis_off()
-    bar = figure.colorbar(ScalarMappable(Normalize(least, 1), shades), ax=axes.ravel().tolist(),
-                          shrink=0.8 if len(rows) == 1 else 0.5, aspect=25)  # fmt: skip
+            covered = f"{covariate_title(name, covariates)}\n" if name else ""
+            style.panel_title(ax, covered + panel.title)
+    bar = style.colour_bar(axes.ravel(), least, 1, shades, shrink=0.8 if len(rows) == 1 else 0.5,
+                     aspect=25)  # fmt: skip
     words = "posterior probability of the sign" if sign else "posterior probability"
     bar.set_label(words, fontsize="small")
     bar.ax.tick_params(labelsize="small")
@@ -190,7 +181,7 @@ def _draw(ax: Axes, panel: _Panel, shades: Any, least: float) -> set[str]:
     for i, j in np.ndindex(len(panel.rows), len(panel.columns)):
         entry = (panel.rows[i], panel.columns[j])
         value = panel.probability.get(entry)
-        mark, look, text, ink, linewidth = "", {"edgecolor": EDGE}, "", MUTED, 0.6
+        mark, look, text, ink, linewidth = "", {"edgecolor": EDGE}, "", style.MUTED, 0.6
         if value is None:
             mark, linewidth = "absent", 0.0
         elif entry in panel.pruned:
@@ -199,7 +190,7 @@ def _draw(ax: Axes, panel: _Panel, shades: Any, least: float) -> set[str]:
             mark, linewidth = "not searched", 0.8
         else:
             tint = shades((value - least) / (1 - least))
-            look["facecolor"], text, ink = tint, share_text(value), ink_on(tint)
+            look["facecolor"], text, ink = tint, style.share_text(value), style.ink_on(tint)
         marks.add(mark)
         corner = (j - 0.47, i - 0.47)
         ax.add_patch(Rectangle(corner, 0.94, 0.94, linewidth=linewidth, **LOOKS.get(mark, look)))
@@ -208,25 +199,16 @@ def _draw(ax: Axes, panel: _Panel, shades: Any, least: float) -> set[str]:
     ax.set_xlim(-0.5, len(panel.columns) - 0.5)
     ax.set_ylim(len(panel.rows) - 0.5, -0.5)
     ax.set_aspect("equal")
-    ax.set_xticks(range(len(panel.columns)), panel.columns, fontsize="small")
-    ax.set_yticks(range(len(panel.rows)), panel.rows, fontsize="small")
-    if max(map(len, panel.columns)) > 6:
-        plt.setp(ax.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
+    style.name_cells(ax, panel.rows, panel.columns, 6, 45, fontsize="small")
     if panel.column_word:
         ax.set_ylabel("to", fontsize="small")
         ax.set_xlabel(panel.column_word, fontsize="small")
     else:
         ax.set_xticks([])
-    ax.tick_params(length=0)
-    ax.spines[:].set_visible(False)
     return marks
 
 
-def _heading(covariate: str, title: str, covariates: list[str]) -> str:
-    return f"{covariate_title(covariate, covariates)}\n{title}" if covariate else title
-
-
-def _explain(figure: Figure | SubFigure, search: Any, sign: bool, marks: set[str]) -> None:
+def _explain(figure: Canvas, search: Any, sign: bool, marks: set[str]) -> None:
     group = not isinstance(getattr(search, "present", None), pd.Series)
     if sign:
         title = "Effects on the group: probability of their sign"
@@ -236,8 +218,8 @@ def _explain(figure: Figure | SubFigure, search: Any, sign: bool, marks: set[str
             title += "\n(> 0.99 as well where all compared models have them)"
     else:
         title = "Probability that connections are there"
-    heading(figure, title)
+    style.heading(figure, title)
     labels = {"absent": "no such parameter", "pruned": "pruned before the last set",
               "not searched": "not searched"}  # fmt: skip
     shown = [mark for mark in labels if mark in marks | {"absent"}]
-    legend(figure, [Patch(label=labels[mark], **LOOKS[mark]) for mark in shown])
+    style.legend(figure, [Patch(label=labels[mark], **LOOKS[mark]) for mark in shown])

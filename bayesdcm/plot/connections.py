@@ -16,47 +16,23 @@ SITES = ("effective_connectivity", "A")
 
 
 class Change(NamedTuple):
-    """What an input, a condition effect or a gating node changes of a connection.
-
-    Attributes
-    ----------
-    name : str
-        Of the input, the effect or the node.
-    draws : (draws,)
-        What it adds, or the factor by which it changes the strength, at a value of 1.
-    gates : bool
-        Whether it is the activity of a node.
-    """
+    """What an input, a condition effect or a gating node changes of a connection."""
 
     name: str
-    draws: NDArray
-    gates: bool = False
+    draws: NDArray  # what it adds, or the factor of the strength, at a value of 1; (draws,)
+    gates: bool = False  # whether it is the activity of a node
 
 
 @dataclass(frozen=True, eq=False)
 class Connection:
-    """Posterior of one connection, or of what acts within a node.
+    """Posterior of one connection, or of what acts within a node."""
 
-    Attributes
-    ----------
-    kind : str
-        Kind of connection, empty where there is one; for gains, of what.
-    to, source : int
-        Numbers of the target and of the node where it starts; equal within a node.
-    draws : ndarray
-        Strength without changes, in its unit or relative to the prior mean, (draws,).
-    changes : tuple of Change
-        What may change it.
-    by_condition : ndarray or None
-        Factor of each condition, (draws, conditions); None where there are no conditions.
-    """
-
-    kind: str
+    kind: str  # empty where there is one; for gains, of what
     to: int
-    source: int
-    draws: NDArray
+    source: int  # the node where it starts
+    draws: NDArray  # strength without changes, in its unit or relative to the prior mean, (draws,)
     changes: tuple[Change, ...] = ()
-    by_condition: NDArray | None = None
+    by_condition: NDArray | None = None  # factors (draws, conditions), where there are conditions
 
     @property
     def within(self) -> bool:
@@ -76,30 +52,16 @@ class Connection:
 
 @dataclass(frozen=True, eq=False)
 class Connections:
-    """All connections of a fit.
+    """All connections of a fit."""
 
-    Attributes
-    ----------
-    entries : list of Connection
-        Those that are free, by kind, then what acts within nodes.
-    nodes, conditions : list of str
-        Their names.
-    baseline : str
-        Name of the condition without effects; empty where there is none.
-    site, title, unit : str
-        The array, in words, and its unit.
-    relative : bool
-        Whether strengths are relative to their prior means, and changes factors.
-    """
-
-    entries: list[Connection]
+    entries: list[Connection]  # those that are free, by kind, then what acts within nodes
     nodes: list[str]
     conditions: list[str]
-    baseline: str
+    baseline: str  # the condition without effects; empty where there is none
     site: str
     title: str
     unit: str
-    relative: bool
+    relative: bool  # whether strengths are relative to their prior means, and changes factors
 
     def name(self, entry: Connection) -> str:
         """From where to where an entry leads, the node only within one."""
@@ -139,22 +101,8 @@ def _is_square(array: Any) -> bool:
 def read_connections(fit: Any) -> Connections:
     """Posterior of all connections, and of what inputs, conditions and nodes change of them.
 
-    Parameters
-    ----------
-    fit : bayesdcm.Fit
-        Any fit with an array over the axes ``to`` and ``from``, and perhaps ``kind``.
-
-    Returns
-    -------
-    Connections
-        Read from the posterior alone.
-
-    Raises
-    ------
-    TypeError
-        If it is not a fit.
-    ValueError
-        If it has no such array.
+    Read from the posterior of any fit that has an array over the axes ``to`` and ``from``, and
+    perhaps ``kind``; ValueError where there is none.
     """
     check_fit(fit)
     site = _site(fit)
@@ -188,19 +136,13 @@ def read_connections(fit: Any) -> Connections:
 
     # Self-connections that are constants act, too; connections that are absent act nowhere.
     acts = free | (np.eye(free.shape[-1], dtype=bool) & (draws != 0).any(0) & (not relative))
-    entries = [
-        entry(kinds[k], int(i), int(j), draws[:, k, i, j])
-        for k in range(len(kinds))
-        for i, j in np.argwhere(acts[k])
-    ]
+    entries = [entry(kinds[k], i, j, draws[:, k, i, j]) for k, i, j in np.argwhere(acts).tolist()]
     if relative and fit.facts.gain and changing:
         name, words = fit.facts.gain
         gains = flat_draws(fit.idata.posterior[name])
         gains = gains if gains.ndim == 2 else gains[..., 0]
-        modulated = np.diagonal(changing[0].free.any(0))
-        entries += [
-            entry(words, int(i), int(i), np.exp(gains[:, i])) for i in np.flatnonzero(modulated)
-        ]
+        modulated = np.flatnonzero(np.diagonal(changing[0].free.any(0)))
+        entries += [entry(words, i, i, np.exp(gains[:, i])) for i in modulated.tolist()]
     without = [name for name, row in zip(conditions, design, strict=True) if not row.any()]
     rates = site == "effective_connectivity"
     title = "Effective connectivity" if rates else fit.facts.titles.get(site, f"Connections {site}")
@@ -231,8 +173,7 @@ def _changing(fit: Any, site: str) -> list[_Changing]:
             base = flat_draws(posterior[site])
             draws = flat_draws(posterior["modulated_connectivity"]) - base[:, None]
         axis = str(posterior[name].dims[-3])
-        names = axis_names(posterior[name], axis)
-        changing.append(_Changing(names, draws, free, axis == "gating"))
+        changing.append(_Changing(axis_names(posterior[name], axis), draws, free, axis == "gating"))
     return changing
 
 
@@ -246,13 +187,7 @@ def _design(fit: Any) -> tuple[list[str], NDArray]:
 
 
 def percent_interval(factors: NDArray, interval: float = 0.9) -> tuple[float, float, float]:
-    """Median and bounds of factors in percent; draws lie along the first axis.
-
-    Examples
-    --------
-    >>> percent_interval(np.array([1.0, 1.5, 2.0]), 1.0)
-    (150.0, 100.0, 200.0)
-    """
+    """Median and bounds of factors in percent; draws lie along the first axis."""
     tail = (1 - interval) / 2
     middle, low, high = 100 * np.quantile(factors, [0.5, tail, 1 - tail])
     return float(middle), float(low), float(high)

@@ -8,14 +8,13 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from bayesdcm.infer.findings import listed
+from bayesdcm.plot import style
 from bayesdcm.plot.quantities import Quantity, quantity
-from bayesdcm.plot.style import DIVERGING, HATCHED, INK, MUTED, ink_on, probability_text, signed
 
 # Axes of nodes that connections or inputs act on.
 ROWS = ("to", "node")
@@ -69,10 +68,9 @@ def plot_connectivity(
     bound = _bound(matrix)
     for panel_axes, (title, index) in zip(axes, panels, strict=True):
         _draw(panel_axes, fit, matrix, index, bound, probability)
-        panel_axes.set_title(title, loc="left", fontsize="medium")
+        style.panel_title(panel_axes, title)
     figure = axes[0].figure
-    mappable = ScalarMappable(Normalize(-bound, bound), DIVERGING)
-    bar = figure.colorbar(mappable, ax=list(axes), shrink=0.85)
+    bar = style.colour_bar(axes, -bound, bound, style.DIVERGING, shrink=0.85)
     bar.set_label(_colour_label(fit, matrix))
     _legend(axes, matrix, probability, created)
     if len(matrix.dims) == 2:
@@ -129,10 +127,8 @@ def _axes(ax: Any, n_panels: int, matrix: Quantity) -> tuple[list[Axes], bool]:
     below = -(-n_panels // beside)
     width = beside * max(0.82 * n_columns + 1.2, 2.6) + 1.6
     size = (width, below * max(0.82 * n_rows + 0.9, 2.5) + 1.1)
-    figure, axes = plt.subplots(below, beside, figsize=size, layout="constrained", squeeze=False)
-    for empty in axes.ravel()[n_panels:]:
-        empty.set_axis_off()
-    return list(axes.ravel()[:n_panels]), True
+    _, axes = plt.subplots(below, beside, figsize=size, layout="constrained", squeeze=False)
+    return style.first_panels(axes, n_panels), True
 
 
 def _bound(matrix: Quantity) -> float:
@@ -145,7 +141,7 @@ def _draw(
 ) -> None:
     mean, free, fixed = (part[index] for part in (matrix.mean, matrix.free, matrix.fixed))
     n_rows, n_columns = mean.shape
-    colours = mpl.colormaps[DIVERGING](Normalize(-bound, bound)(mean))
+    colours = mpl.colormaps[style.DIVERGING](Normalize(-bound, bound)(mean))
     certain = ~matrix.sign_open[index] | (matrix.probability[index] >= threshold)
     fade = np.where(certain, 0.0, FADE)[..., None]
     colours[..., :3] = (1 - fade) * colours[..., :3] + fade
@@ -157,17 +153,16 @@ def _draw(
         if free[i, j] or fixed[i, j]:
             note = "fixed" if fixed[i, j] else ""
             if free[i, j] and matrix.sign_open[(*index, i, j)]:
-                note = probability_text(matrix.probability[(*index, i, j)])
-            ink = ink_on(colours[i, j], INK if certain[i, j] else MUTED)
-            style = {"ha": "center", "va": "center", "color": ink}
+                note = style.probability_text(matrix.probability[(*index, i, j)])
+            ink = style.ink_on(colours[i, j], style.INK if certain[i, j] else style.MUTED)
+            place = {"ha": "center", "va": "center", "color": ink}
             weight = "bold" if certain[i, j] else "normal"
             height = i - 0.13 if note else i
-            ax.text(j, height, signed(mean[i, j]), fontsize=size, fontweight=weight, **style)
+            ax.text(j, height, style.signed(mean[i, j]), fontsize=size, fontweight=weight, **place)
             if note:
-                ax.text(j, i + 0.23, note, fontsize=0.78 * size, **style)
+                ax.text(j, i + 0.23, note, fontsize=0.78 * size, **place)
         else:
-            corner = (j - 0.5, i - 0.5)
-            ax.add_patch(Rectangle(corner, 1, 1, linewidth=0, **HATCHED))
+            ax.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, linewidth=0, **style.HATCHED))
     _label_axes(ax, matrix, fit.facts.node)
 
 
@@ -175,20 +170,13 @@ def _label_axes(ax: Axes, matrix: Quantity, node: str) -> None:
     rows, columns = matrix.dims[-2:]
     words = {axis: f"{axis} {node}".rstrip() for axis in ("to", "from", "gating")}
     words["node"] = node or "node"
-    for axis, dim in ((ax.yaxis, rows), (ax.xaxis, columns)):
-        names = matrix.names[dim]
-        axis.set_ticks(range(len(names)), names)
-        axis.set_label_text(words.get(dim, dim))
-    longest = max(map(len, matrix.names[columns]))
-    if longest > 9:
-        plt.setp(ax.get_xticklabels(), rotation=40, ha="right", rotation_mode="anchor")
-    ax.tick_params(length=0)
+    style.name_cells(ax, matrix.names[rows], matrix.names[columns], 9, 40)
+    ax.set(ylabel=words.get(rows, rows), xlabel=words.get(columns, columns))
     n_rows, n_columns = matrix.mean.shape[-2:]
     ax.set_xticks(np.arange(n_columns + 1) - 0.5, minor=True)
     ax.set_yticks(np.arange(n_rows + 1) - 0.5, minor=True)
     ax.grid(which="minor", color="white", linewidth=2)
     ax.tick_params(which="minor", length=0)
-    ax.spines[:].set_visible(False)
 
 
 def _colour_label(fit: Any, matrix: Quantity) -> str:
@@ -209,11 +197,11 @@ def _legend(axes: list[Axes], matrix: Quantity, threshold: float, outside: bool)
         absent = ABSENT.get(axis, "no connection" if matrix.dims[-1] == "from" else "no input")
         if matrix.name == "modulated_connectivity":
             absent = "no connection"
-        handles.append(Patch(label=absent, **HATCHED))
+        handles.append(Patch(label=absent, **style.HATCHED))
     if not handles:
         return
-    style = {"fontsize": "small", "frameon": False, "ncols": 2}
+    spot = {"loc": "upper left", "bbox_to_anchor": (0, -0.25)}
     if outside:
-        axes[0].figure.legend(handles=handles, loc="outside lower left", **style)
-    else:
-        axes[0].legend(handles=handles, loc="upper left", bbox_to_anchor=(0, -0.25), **style)
+        spot = {"loc": "outside lower left"}
+    owner = axes[0].figure if outside else axes[0]
+    owner.legend(handles=handles, fontsize="small", frameon=False, ncols=2, **spot)

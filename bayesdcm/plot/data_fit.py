@@ -7,17 +7,15 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure, SubFigure
 from numpy.typing import NDArray
 
 from bayesdcm.infer.arviz_adapter import axis_names
+from bayesdcm.plot import style
 from bayesdcm.plot.series import Series, fitted_series, power_of_thousand, power_text
-from bayesdcm.plot.style import INK, MUTED, colour, heading, legend, new_figure, tidy
+from bayesdcm.plot.style import Canvas
 
 
-def plot_fit(
-    fit: Any, *, interval: float = 0.9, figure: Figure | SubFigure | None = None
-) -> Figure | SubFigure:
+def plot_fit(fit: Any, *, interval: float = 0.9, figure: Canvas | None = None) -> Canvas:
     """Draw the data and the posterior of the noise-free signal.
 
     Parameters
@@ -55,25 +53,21 @@ def plot_fit(
     axes[0, 0].set_xlim(series.points[0], series.points[-1])
     figure.supxlabel(series.label(), fontsize="medium")
     figure.supylabel(f"signal ({power_text(exponent)}units of the data)", fontsize="medium")
-    handles, _ = axes[0, 0].get_legend_handles_labels()
     labels = ["data", f"fit, {100 * interval:g} % credible band", "fit, posterior mean"]
-    legend(figure, handles, labels, "outside upper right")
-    heading(figure, f"Data and fit ({series.method})")
+    style.legend(figure, style.labelled([axes[0, 0]]), labels, "outside upper right")
+    style.heading(figure, f"Data and fit ({series.method})")
     return figure
 
 
 def panels(
-    figure: Figure | SubFigure | None,
-    heights: Sequence[float],
-    n_columns: int,
-    sharey: str = "row",
-) -> tuple[NDArray, Figure | SubFigure]:
+    figure: Canvas | None, heights: Sequence[float], n_columns: int, sharey: str = "row"
+) -> tuple[NDArray, Canvas]:
     """Axes (rows, columns), which share the axis that data run along, and their figure.
 
     Heights of the rows are relative to a usual one; `sharey` says which panels share their scale.
     """
     width = 9.5 if n_columns == 1 else 2.4 * n_columns + 2.2
-    figure = figure or new_figure(width, 1.2 * sum(heights) + 1.3)
+    figure = figure or style.new_figure(width, 1.2 * sum(heights) + 1.3)
     axes = figure.subplots(len(heights), n_columns, sharex=True, sharey=sharey, squeeze=False,
                            height_ratios=heights)  # fmt: skip
     return axes, figure
@@ -82,9 +76,8 @@ def panels(
 def label_panels(axes: NDArray, columns: list[str], rows: list[str]) -> None:
     """Write the names of columns above, and of rows beside, the panels (rows, columns)."""
     for ax, name in zip(axes[0], columns, strict=True):
-        ax.annotate(
-            name, (0, 1), (0, 15), "axes fraction", "offset points", fontweight="bold", color=INK
-        )
+        ax.annotate(name, (0, 1), (0, 15), "axes fraction", "offset points", fontweight="bold",
+                    color=style.INK)  # fmt: skip
     for ax, name in zip(axes[:, 0], rows, strict=True):
         ax.set_ylabel(name, fontweight="bold", fontsize="medium")
 
@@ -92,27 +85,26 @@ def label_panels(axes: NDArray, columns: list[str], rows: list[str]) -> None:
 def mark_origin(ax: Axes, points: NDArray, values: NDArray) -> None:
     """Draw the axes at no signal and at the time of the stimulus, where they are in sight."""
     if values.min() < 0 < values.max():
-        ax.axhline(0, color=MUTED, linewidth=0.5, zorder=0)
+        ax.axhline(0, color=style.MUTED, linewidth=0.5, zorder=0)
     if points[0] < 0 < points[-1]:
-        ax.axvline(0, color=MUTED, linewidth=0.5, zorder=0)
+        ax.axvline(0, color=style.MUTED, linewidth=0.5, zorder=0)
 
 
 def _draw(ax: Axes, series: Series, bounds: NDArray, place: tuple[int, int], scale: float) -> None:
-    condition, column = place
-    at = (condition, slice(None), column)
+    at = (place[0], slice(None), place[1])
     observed, mean = series.observed[at], series.mean[at]
     mark_origin(ax, series.points, observed)
-    ax.plot(series.points, scale * observed, color=INK, linewidth=0.8, label="data")
+    ax.plot(series.points, scale * observed, color=style.INK, linewidth=0.8, label="data")
     low, high = (scale * bound[at] for bound in bounds)
-    ax.fill_between(series.points, low, high, color=colour(1), alpha=0.35, linewidth=0,
+    ax.fill_between(series.points, low, high, color=style.colour(1), alpha=0.35, linewidth=0,
                     label="band")  # fmt: skip
-    ax.plot(series.points, scale * mean, color=colour(1), linewidth=1.3, label="mean")
+    ax.plot(series.points, scale * mean, color=style.colour(1), linewidth=1.3, label="mean")
     share = 1 - (observed - mean).var() / max(observed.var(), np.finfo(float).tiny)
     # A mode may hold hardly any signal: then the residual varies more than the data.
     ax.set_title(f"{100 * max(share, 0.0):.0f} % of variance fitted", loc="right", pad=2,
-                 fontsize="x-small", color=INK)  # fmt: skip
+                 fontsize="x-small", color=style.INK)  # fmt: skip
     ax.tick_params(labelsize="small")
-    tidy(ax)
+    style.tidy(ax)
 
 
 def _inputs(fit: Any) -> tuple[NDArray, list[str], NDArray] | None:
@@ -133,13 +125,10 @@ def _draw_inputs(ax: Axes, time: NDArray, names: list[str], inputs: NDArray) -> 
         # Steps need a point only where the input changes.
         kept = np.unique(np.r_[0, np.flatnonzero(np.diff(values)) + 1, len(values) - 1])
         height = 0.7 / max(np.abs(values).max(), 1e-12)
-        base = -float(lane)
-        ax.fill_between(
-            time[kept], base, base + height * values[kept], step="post", color=colour(2 + lane),
-            linewidth=0.5, label=name,
-        )  # fmt: skip
+        ax.fill_between(time[kept], -lane, height * values[kept] - lane, step="post", label=name,
+                        color=style.colour(2 + lane), linewidth=0.5)  # fmt: skip
     ax.set_yticks([0.3 - lane for lane in range(len(names))], names, fontsize="small")
     ax.tick_params(axis="both", length=0, labelsize="small")
     ax.set_ylabel("inputs", fontweight="bold", fontsize="medium")
-    tidy(ax)
+    style.tidy(ax)
     ax.spines["left"].set_visible(False)

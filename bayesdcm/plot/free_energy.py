@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
-from bayesdcm.plot.style import INK, colour, tidy
+from bayesdcm.plot.style import INK, colour, panel_title, tidy
 
 
 def plot_free_energy(fit: Any, *, ax: Axes | None = None) -> Axes:
@@ -47,10 +47,10 @@ def plot_free_energy(fit: Any, *, ax: Axes | None = None) -> Axes:
     draw, title, quantity = known[name]
     draw(ax, fit)
     ax.set_ylabel(f"{quantity} (nats)")
-    ax.set_title(title, loc="left", fontsize="medium")
+    panel_title(ax, title)
     state = "converged" if fit.status.get("converged", True) else "not converged"
-    ending = f"{state} at {fit.log_evidence:.1f} nats"
-    ax.set_title(ending, loc="right", fontsize="small", color=INK)
+    ax.set_title(f"{state} at {fit.log_evidence:.1f} nats", loc="right", fontsize="small",
+                 color=INK)  # fmt: skip
     ax.legend(frameon=False, fontsize="small", loc="lower right")
     tidy(ax)
     return ax
@@ -65,8 +65,7 @@ def _draw_laplace(ax: Axes, fit: Any) -> None:
     ax.plot(steps[accepted], values[accepted], "o", color=colour(0), ms=5, label="step taken")
     # Far below the first step, or where the model diverged, a cross would squeeze the rest.
     lowest = values[accepted].min() - 0.15 * np.ptp(values[accepted])
-    visible = ~accepted & (values >= lowest)
-    hidden = ~accepted & ~visible
+    visible, hidden = ~accepted & (values >= lowest), ~accepted & ~(values >= lowest)
     if visible.any():
         ax.plot(steps[visible], values[visible], "x", color=colour(1), ms=7, mew=2,
                 label="step taken back")  # fmt: skip
@@ -85,11 +84,10 @@ def _draw_bound(ax: Axes, fit: Any) -> None:
     ax.plot(steps, values, color=colour(5), linewidth=0.6, label="estimate")
     if len(values) > window:
         mean = np.convolve(values, np.ones(window) / window, mode="valid")
-        label = f"mean of {window} steps"
-        ax.plot(steps[window - 1 :], mean, color=colour(0), linewidth=1.6, label=label)
+        ax.plot(steps[window - 1 :], mean, color=colour(0), linewidth=1.6,
+                label=f"mean of {window} steps")  # fmt: skip
     # The first steps may be orders of magnitude off.
-    settled = values[len(values) // 4 :]
-    settled = settled[np.isfinite(settled)]
+    settled = values[(steps > len(values) // 4) & np.isfinite(values)]
     if settled.size:
         low, high = np.quantile(settled, [0.01, 1.0])
         margin = max(high - low, 1.0)

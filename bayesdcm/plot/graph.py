@@ -28,38 +28,18 @@ CHARACTER = 0.6
 
 @dataclass(frozen=True)
 class Link:
-    """One arrow.
+    """One arrow."""
 
-    Attributes
-    ----------
-    start, end : ndarray
-        Where it begins and ends, (2,).
-    value, probability : float
-        Strength, and posterior probability of its sign.
-    notes : tuple of str
-        Lines under the strength.
-    bend : float
-        Sideways bend to the right, as a share of the length; 0 for straight arrows.
-    side : int
-        The side of a straight arrow, 1 right and -1 left, where its label stands if there is room.
-    text : str
-        Label of the strength; empty for its number with a sign.
-    tint : str
-        Colour; empty for that of the sign.
-    line : str or tuple
-        Style of the line, as Matplotlib takes it.
-    """
-
-    start: NDArray
+    start: NDArray  # (2,)
     end: NDArray
     value: float
-    probability: float
-    notes: tuple[str, ...] = ()
-    bend: float = BEND
-    side: int = 1
-    text: str = ""
-    tint: str = ""
-    line: Any = "-"
+    probability: float  # of the sign of the value
+    notes: tuple[str, ...] = ()  # lines under the strength
+    bend: float = BEND  # sideways to the right, as a share of the length; 0 for straight arrows
+    side: int = 1  # of a straight arrow, 1 right, -1 left, where its label stands if there is room
+    text: str = ""  # label of the strength; empty for its number with a sign
+    tint: str = ""  # colour; empty for that of the sign
+    line: Any = "-"  # style of the line, as Matplotlib takes it
 
     @property
     def label(self) -> str:
@@ -75,9 +55,8 @@ class Link:
     def at(self, share: float) -> NDArray:
         """Point at a share of the way."""
         middle = control_point(self.start, self.end, self.bend)
-        return (
-            (1 - share) ** 2 * self.start + 2 * share * (1 - share) * middle + share**2 * self.end
-        )
+        left = 1 - share
+        return left**2 * self.start + 2 * share * left * middle + share**2 * self.end
 
     def between(self, first: float, last: float) -> Path:
         """The part of the curve between two shares of the way."""
@@ -115,34 +94,18 @@ def box_around(centre: NDArray, width: float, height: float) -> NDArray:
 
 
 def overlap(first: NDArray, second: NDArray) -> float:
-    """Area that two boxes share.
-
-    Examples
-    --------
-    >>> overlap(np.array([0.0, 0.0, 2.0, 2.0]), np.array([1.0, 1.0, 3.0, 3.0]))
-    1.0
-    """
+    """Area that two boxes share."""
     sides = np.minimum(first[2:], second[2:]) - np.maximum(first[:2], second[:2])
     return float(np.prod(np.maximum(sides, 0)))
 
 
 @dataclass
 class Sketch:
-    """Axes on which a graph is drawn, and the places that are taken.
-
-    Attributes
-    ----------
-    ax : matplotlib.axes.Axes
-        The axes, with their limits set.
-    size : float
-        Size of the font, in points.
-    taken : list of ndarray
-        Boxes that labels must keep out of.
-    """
+    """Axes, their limits set, on which a graph is drawn, and the places that are taken."""
 
     ax: Axes
-    size: float
-    taken: list[NDArray] = field(default_factory=list)
+    size: float  # of the font, in points
+    taken: list[NDArray] = field(default_factory=list)  # boxes that labels must keep out of
 
     def __post_init__(self) -> None:
         # Lays the axes out, so that their size is the one that they will have.
@@ -159,9 +122,8 @@ class Sketch:
 
     def draw_node(self, place: NDArray, radius: float, name: str, strength: float | None) -> None:
         """Draw a region with its self-connection, or a source without one."""
-        self.ax.add_patch(
-            Circle(place, radius, facecolor="white", edgecolor=INK, linewidth=1.5, zorder=3)
-        )
+        frame = {"facecolor": "white", "edgecolor": INK, "linewidth": 1.5, "zorder": 3}
+        self.ax.add_patch(Circle(place, radius, **frame))
         self.taken.append(box_around(place, 2.1 * radius, 2.1 * radius))
         if strength is None:
             # A long name in lines of a word each.
@@ -185,9 +147,8 @@ class Sketch:
     def draw_source(self, place: NDArray, name: str) -> None:
         """Draw an input."""
         frame = {"boxstyle": "square,pad=0.4", "fc": "white", "ec": MUTED}
-        self.taken.append(
-            box_around(place, self.width_of(name + "  "), 2.4 * self.size * self.point)
-        )
+        height = 2.4 * self.size * self.point
+        self.taken.append(box_around(place, self.width_of(name + "  "), height))
         self._text(place, name, INK, self.size, bbox=frame)
 
     def draw_arrow(self, link: Link, strongest: float) -> None:
@@ -199,37 +160,24 @@ class Sketch:
         if link.line != "-":
             # A dashed line ends in a solid head.
             share = max(1 - head * self.point / np.linalg.norm(link.end - link.start), 0.5)
-            style = {"linewidth": width, "linestyle": link.line, "edgecolor": link.tint}
-            line = PathPatch(link.between(0.0, share), facecolor="none", zorder=2, **style)
-            self.ax.add_patch(line)
+            look = {"linewidth": width, "linestyle": link.line, "edgecolor": link.tint}
+            self.ax.add_patch(
+                PathPatch(link.between(0.0, share), facecolor="none", zorder=2, **look)
+            )
             solid = link.between(share, 1.0)
         tint = link.tint or (POSITIVE if link.value >= 0 else NEGATIVE)
-        self.ax.add_patch(
-            FancyArrowPatch(
-                path=solid,
-                arrowstyle=f"-|>,head_length={head / 10:.2f},head_width={head / 26:.2f}",
-                mutation_scale=10,
-                linewidth=width,
-                edgecolor=tint,
-                facecolor=tint,
-                alpha=FAINTEST + (1 - FAINTEST) * sure**2,
-                capstyle="butt",
-                joinstyle="miter",
-                shrinkA=0,
-                shrinkB=0,
-                zorder=2,
-            )
-        )
+        shape = f"-|>,head_length={head / 10:.2f},head_width={head / 26:.2f}"
+        self.ax.add_patch(FancyArrowPatch(
+            path=solid, arrowstyle=shape, mutation_scale=10, linewidth=width, edgecolor=tint,
+            facecolor=tint, alpha=FAINTEST + (1 - FAINTEST) * sure**2, capstyle="butt",
+            joinstyle="miter", shrinkA=0, shrinkB=0, zorder=2,
+        ))  # fmt: skip
 
     def write_labels(self, links: list[Link], *, optional: bool = False) -> None:
         """Write the strengths of arrows, and their notes, where they hide least.
 
-        Parameters
-        ----------
-        links : list of Link
-            The arrows, in the order in which they choose their places.
-        optional : bool
-            Leave out labels without notes that would cover another.
+        Arrows choose their places in their order; optional labels without notes are left out
+        where they would cover another.
         """
         points = [np.array([link.at(t) for t in np.linspace(0, 1, 40)]) for link in links]
         for i, link in enumerate(links):
@@ -269,9 +217,9 @@ class Sketch:
         covered = sum(overlap(box, other) for other in self.taken)
         return 1e3 * covered + 0.01 * hidden + 1e-3 * rank
 
-    def _text(self, place: NDArray, text: str, colour: str, size: float, **style: Any) -> None:
-        style = {"ha": "center", "va": "center", "zorder": 5} | style
-        self.ax.text(*place, text, color=colour, fontsize=size, **style)
+    def _text(self, place: NDArray, text: str, colour: str, size: float, **look: Any) -> None:
+        look = {"ha": "center", "va": "center", "zorder": 5} | look
+        self.ax.text(*place, text, color=colour, fontsize=size, **look)
 
     def crop(self) -> None:
         """Show what was drawn and no more."""

@@ -8,21 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 
+from bayesdcm.plot import style
 from bayesdcm.plot.labels import check_effects, chosen, described, parsed, units_text
-from bayesdcm.plot.style import (
-    MUTED,
-    NBSP,
-    NEGATIVE,
-    POSITIVE,
-    bare_rows,
-    heading,
-    legend,
-    new_figure,
-    share_text,
-)
+from bayesdcm.plot.style import Canvas
 
 THRESHOLD = 0.95
 # Half the width of a 90 % interval, in standard deviations.
@@ -37,8 +27,8 @@ def plot_group_effects(
     threshold: float = THRESHOLD,
     *,
     overlay: Any = None,
-    figure: Figure | SubFigure | None = None,
-) -> Figure | SubFigure:
+    figure: Canvas | None = None,
+) -> Canvas:
     """Draw the effects of covariates on a group's parameters, and how probable they are.
 
     A panel for each covariate, a row for each parameter: posterior means with 90 % intervals, and
@@ -80,7 +70,7 @@ def plot_group_effects(
         longest = max(map(len, labels))
         row = 0.27 if over is None else 0.33
         width = max(0.075 * longest + 0.9 + 3.1 * len(shown), 6.4)
-        figure = new_figure(width, row * len(labels) + 1.9, wspace=0.03)
+        figure = style.new_figure(width, row * len(labels) + 1.9, wspace=0.03)
     axes = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
     unit = units_text(described(effects), labels)
     for ax, name in zip(axes, shown, strict=True):
@@ -95,12 +85,11 @@ def plot_group_effects(
             _draw_overlay(ax, over, name, labels)
         head = "P(there)" if present is not None else "P(sign)"
         ax.annotate(head, (1.02, 1.0), (0, 4), "axes fraction", textcoords="offset points",
-                    fontsize="small", color=MUTED, va="bottom")  # fmt: skip
-        title = covariate_title(name, effects.covariates)
-        ax.set_title(title, loc="left", fontsize="medium", fontweight="bold")
+                    fontsize="small", color=style.MUTED, va="bottom")  # fmt: skip
+        style.panel_title(ax, covariate_title(name, effects.covariates), fontweight="bold")
         what = "group mean" if name == effects.covariates[0] else f"effect per unit of {name}"
         ax.set_xlabel(_broken(f"{what} ({unit})" if unit else what), fontsize="small")
-    axes[0].set_yticks(range(len(labels)), labels, fontsize="small")
+    style.name_rows(axes[0], labels)
     _explain(figure, effects, over_name, present is not None, threshold)
     return figure
 
@@ -148,19 +137,15 @@ def covariate_title(covariate: str, covariates: Sequence[str]) -> str:
 
 def _broken(text: str) -> str:
     """Two lines where one would be wider than a panel."""
-    if len(text) < 38:
-        return text
-    first, _, second = text.partition(" (")
-    return f"{first}\n({second}"
+    return text if len(text) < 38 else text.replace(" (", "\n(", 1)
 
 
 def _draw_frame(ax: Axes, labels: list[str]) -> None:
-    ax.axvline(0, color=MUTED, linewidth=1, zorder=1)
+    ax.axvline(0, color=style.MUTED, linewidth=1, zorder=1)
     for height, label in enumerate(labels):
         if height and parsed(label).site != parsed(labels[height - 1]).site:
             ax.axhline(height - 0.5, color="#b0b0b0", linewidth=0.8, zorder=0)
-    ax.set_ylim(len(labels) - 0.4, -0.6)
-    bare_rows(ax, range(len(labels)))
+    style.bare_rows(ax, range(len(labels)))
     ax.tick_params(axis="x", labelsize="small")
     ax.locator_params(axis="x", nbins=5)
 
@@ -170,15 +155,13 @@ def _draw(ax: Axes, rows: pd.DataFrame, threshold: float, shift: float) -> None:
         mean, sd, likely = row["mean"], row["sd"], row["likely"]
         # An effect that all models share is there by assumption: its sign must be sure, too.
         sure = min(likely, row["probability"]) >= threshold
-        tint = (POSITIVE if mean > 0 else NEGATIVE) if sure else MUTED
+        tint = (style.POSITIVE if mean > 0 else style.NEGATIVE) if sure else style.MUTED
         at = height + shift
         if sd > 0:
-            ends = [mean - QUANTILE * sd, mean + QUANTILE * sd]
-            ax.plot(ends, [at, at], color=tint, linewidth=1.8 if sure else 1.3,
-                    solid_capstyle="butt", zorder=3)  # fmt: skip
-        marker = "o" if sd > 0 else "x"
-        ax.plot([mean], [at], marker, color=tint, ms=5.5 if sure else 4.5, zorder=4)
-        text = share_text(likely) if np.isfinite(likely) else ("on" if sd > 0 else "off")
+            _draw_interval(ax, mean, sd, at, color=tint, linewidth=1.8 if sure else 1.3, zorder=3)
+        ax.plot([mean], [at], "o" if sd > 0 else "x", color=tint, ms=5.5 if sure else 4.5,
+                zorder=4)  # fmt: skip
+        text = style.share_text(likely) if np.isfinite(likely) else ("on" if sd > 0 else "off")
         text = "pruned" if row["pruned"] else text
         ax.text(1.02, height, text, transform=ax.get_yaxis_transform(), va="center", color=tint,
                 fontsize="small", fontweight="bold" if sure else "normal")  # fmt: skip
@@ -189,25 +172,29 @@ def _draw_overlay(ax: Axes, over: pd.DataFrame, covariate: str, labels: list[str
         if (covariate, label) not in over.index:
             continue
         mean, sd = over.loc[(covariate, label), ["mean", "sd"]]
-        ends, at = [mean - QUANTILE * sd, mean + QUANTILE * sd], height + 0.2
-        ax.plot(ends, [at, at], color=OVER, linewidth=1.1, solid_capstyle="butt", zorder=2)
-        ax.plot([mean], [at], "D", color=OVER, markerfacecolor="white", ms=3.8, zorder=3)
+        _draw_interval(ax, mean, sd, height + 0.2, color=OVER, linewidth=1.1, zorder=2)
+        ax.plot([mean], [height + 0.2], "D", color=OVER, markerfacecolor="white", ms=3.8, zorder=3)
 
 
-def _explain(
-    figure: Figure | SubFigure, effects: Any, over: str, searched: bool, threshold: float
-) -> None:
+def _draw_interval(ax: Axes, mean: float, sd: float, height: float, **look: Any) -> None:
+    ends = [mean - QUANTILE * sd, mean + QUANTILE * sd]
+    ax.plot(ends, [height, height], solid_capstyle="butt", **look)
+
+
+def _explain(figure: Canvas, effects: Any, over: str, searched: bool, threshold: float) -> None:
     n_subjects = len(getattr(effects, "first", ()))
     subjects = f" ({n_subjects} subjects)" if n_subjects else ""
-    heading(figure, f"Effects on the group{subjects}: posterior mean and 90{NBSP}% interval")
+    style.heading(
+        figure, f"Effects on the group{subjects}: posterior mean and 90{style.NBSP}% interval"
+    )
     probability = "P(there)" if searched else "P(sign)"
     likely = f"{probability}{' and P(sign)' if searched else ''} ≥ {threshold:g}"
     handles = [
-        Line2D([], [], color=POSITIVE, marker="o", ms=5.5, label=f"above 0, {likely}"),
-        Line2D([], [], color=NEGATIVE, marker="o", ms=5.5, label=f"below 0, {likely}"),
-        Line2D([], [], color=MUTED, marker="o", ms=4.5, label="less probable"),
+        Line2D([], [], color=style.POSITIVE, marker="o", ms=5.5, label=f"above 0, {likely}"),
+        Line2D([], [], color=style.NEGATIVE, marker="o", ms=5.5, label=f"below 0, {likely}"),
+        Line2D([], [], color=style.MUTED, marker="o", ms=4.5, label="less probable"),
     ]
     if over:
-        style = {"color": OVER, "marker": "D", "ms": 3.8, "markerfacecolor": "white"}
-        handles.append(Line2D([], [], label=over, **style))
-    legend(figure, handles, ncols=2)
+        handles.append(Line2D([], [], color=OVER, marker="D", ms=3.8, markerfacecolor="white",
+                              label=over))  # fmt: skip
+    style.legend(figure, handles, ncols=2)

@@ -10,15 +10,7 @@ INPUTS = ("C",)
 
 
 class Label(NamedTuple):
-    """A label, taken apart.
-
-    Attributes
-    ----------
-    site : str
-        Such as ``"B"``.
-    places : tuple of str
-        Such as ``("photic", "V5", "V1")``; empty for a single number.
-    """
+    """Site and places of a label: "B" and ("photic", "V5", "V1"); none for a single number."""
 
     site: str
     places: tuple[str, ...]
@@ -31,13 +23,7 @@ class Label(NamedTuple):
 
 
 def parsed(label: str) -> Label:
-    """Take a label apart.
-
-    Examples
-    --------
-    >>> parsed("B[photic, V5, V1]").places
-    ('photic', 'V5', 'V1')
-    """
+    """Take a label apart."""
     site, bracket, rest = label.partition("[")
     return Label(site, tuple(rest.removesuffix("]").split(", ")) if bracket else ())
 
@@ -66,13 +52,7 @@ def in_order(sequences: Iterable[Sequence[str]]) -> list[str]:
 
 
 def chosen(wanted: Any, known: Sequence[str], argument: str) -> list[str]:
-    """Names that were asked for, one or several; all that are known where that is None.
-
-    Examples
-    --------
-    >>> chosen("age", ["mean", "age"], "covariate"), chosen(None, ["mean", "age"], "covariate")
-    (['age'], ['mean', 'age'])
-    """
+    """Names that were asked for, one or several; all that are known where that is None."""
     names = [wanted] if isinstance(wanted, str) else list(known if wanted is None else wanted)
     unknown = [name for name in names if name not in known]
     if unknown or not names:
@@ -122,8 +102,8 @@ def units_text(fit: Any, labels: Iterable[str]) -> str:
             units[unit].append(kind)
     if len(units) == 1:
         return next(iter(units))
-    if len(units) == 2 and ["self-connections"] in units.values():
-        itself = next(unit for unit, kinds in units.items() if kinds == ["self-connections"])
+    itself = next((unit for unit, kinds in units.items() if kinds == ["self-connections"]), None)
+    if len(units) == 2 and itself is not None:
         other = next(unit for unit in units if unit != itself)
         return f"{other}; self-connections: {itself}"
     return "; ".join(f"{', '.join(kinds)}: {unit or 'a.u.'}" for unit, kinds in units.items())

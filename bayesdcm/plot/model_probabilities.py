@@ -7,28 +7,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure, SubFigure
 from numpy.typing import NDArray
 from scipy.stats import beta
 
+from bayesdcm.plot import style
 from bayesdcm.plot.labels import check_limit
-from bayesdcm.plot.style import (
-    INK,
-    MUTED,
-    bare_rows,
-    colour,
-    heading,
-    legend,
-    new_figure,
-    share_text,
-)
-
-LIMIT = 20
+from bayesdcm.plot.style import Canvas
 
 
 def plot_model_probabilities(
-    table: pd.DataFrame, *, limit: int = LIMIT, figure: Figure | SubFigure | None = None
-) -> Figure | SubFigure:
+    table: pd.DataFrame, *, limit: int = 20, figure: Canvas | None = None
+) -> Canvas:
     """Draw which of several models the data speak for.
 
     Random effects over subjects: expected frequencies of the models in the population with their
@@ -65,23 +54,21 @@ def plot_model_probabilities(
     """
     _check(table, limit)
     random = "frequency" in table
-    best = "frequency" if random else "difference"
-    shown = table.sort_values(best, ascending=False, kind="stable").iloc[:limit]
+    shown = table.sort_values(
+        "frequency" if random else "difference", ascending=False, kind="stable"
+    ).iloc[:limit]
     longest = max(len(str(name)) for name in shown.index)
-    figure = figure or new_figure(7.2 + 0.085 * longest, 0.34 * len(shown) + 1.9, wspace=0.06)
+    figure = figure or style.new_figure(7.2 + 0.085 * longest, 0.34 * len(shown) + 1.9, wspace=0.06)
     left, right = figure.subplots(1, 2, sharey=True)
     for ax in (left, right):
-        bare_rows(ax, range(len(shown)))
-    draw = _draw_random if random else _draw_differences
-    title = draw(left, right, shown, table)
+        style.bare_rows(ax, range(len(shown)))
+    title = (_draw_random if random else _draw_differences)(left, right, shown, table)
     right.set(xlim=(0, 1.15), xticks=[0, 0.25, 0.5, 0.75, 1])
-    left.set_yticks(range(len(shown)), [str(name) for name in shown.index])
-    left.set_ylim(len(shown) - 0.4, -0.6)
+    style.name_rows(left, list(map(str, shown.index)), fontsize="medium")
     if len(shown) < len(table):
         title += f"; {len(shown)} of {len(table)} models"
-    heading(figure, title)
-    handles = [handle for ax in (left, right) for handle in ax.get_legend_handles_labels()[0]]
-    legend(figure, handles, ncols=3)
+    style.heading(figure, title)
+    style.legend(figure, style.labelled((left, right)), ncols=3)
     return figure
 
 
@@ -104,30 +91,37 @@ def _bars(ax: Axes, values: NDArray, tint: str, label: str, shift: float, width:
     heights = np.arange(len(values)) + shift
     ax.barh(heights, values, width, color=tint, label=label, zorder=2)
     for height, value in zip(heights, values, strict=True):
-        ax.text(value + 0.015, height, share_text(value), va="center", fontsize="small", color=INK)
+        ax.text(
+            value + 0.015,
+            height,
+            style.share_text(value),
+            va="center",
+            fontsize="small",
+            color=style.INK,
+        )
 
 
 def _draw_random(left: Axes, right: Axes, shown: pd.DataFrame, table: pd.DataFrame) -> str:
     frequency = shown["frequency"].to_numpy()
-    chance = 1 / len(table)
-    heights = np.arange(len(shown))
-    interval = ""
+    heights, interval = np.arange(len(shown)), ""
     if "dirichlet" in shown:
         alpha, total = shown["dirichlet"].to_numpy(), table["dirichlet"].sum()
         low, high = (beta.ppf(q, alpha, total - alpha) for q in (0.05, 0.95))
-        left.hlines(heights, low, high, color=colour(0), linewidth=1.6, zorder=2)
+        left.hlines(heights, low, high, color=style.colour(0), linewidth=1.6, zorder=2)
         interval = " and 90 % interval"
-    left.plot(frequency, heights, "o", color=colour(0), ms=7, zorder=3,
+    left.plot(frequency, heights, "o", color=style.colour(0), ms=7, zorder=3,
               label=f"expected frequency{interval}")  # fmt: skip
-    left.axvline(chance, color=MUTED, linewidth=1, linestyle="--", zorder=1,
+    left.axvline(1 / len(table), color=style.MUTED, linewidth=1, linestyle="--", zorder=1,
                  label=f"equal frequencies (1/{len(table)})")  # fmt: skip
     left.set_xlim(0, 1)
     left.set_xlabel("frequency of the model in the population")
     if "protected" in shown:
-        _bars(right, shown["exceedance"].to_numpy(), colour(5), "exceedance", -0.2, 0.36)
-        _bars(right, shown["protected"].to_numpy(), colour(1), "protected exceedance", 0.2, 0.36)
+        _bars(right, shown["exceedance"].to_numpy(), style.colour(5), "exceedance", -0.2, 0.36)
+        _bars(
+            right, shown["protected"].to_numpy(), style.colour(1), "protected exceedance", 0.2, 0.36
+        )
     else:
-        _bars(right, shown["exceedance"].to_numpy(), colour(5), "_", 0.0, 0.5)
+        _bars(right, shown["exceedance"].to_numpy(), style.colour(5), "_", 0.0, 0.5)
     right.set_xlabel("probability of being the most frequent")
     title = "Models in the population (random effects)"
     if "omnibus_risk" in table.attrs:
@@ -143,23 +137,24 @@ def _draw_differences(left: Axes, right: Axes, shown: pd.DataFrame, table: pd.Da
     known = np.isfinite(error) & (error > 0)
     if known.any():
         left.hlines(heights[known], (difference - error)[known], (difference + error)[known],
-                    color=colour(0), linewidth=1.6, zorder=2)  # fmt: skip
+                    color=style.colour(0), linewidth=1.6, zorder=2)  # fmt: skip
     named = "difference" + (" ± standard error" if known.any() else "")
-    for chosen, face, label in ((~doubtful, colour(0), named), (doubtful, "white", "doubtful")):
+    looks = ((~doubtful, style.colour(0), named), (doubtful, "white", "doubtful"))
+    for chosen, face, label in looks:
         if chosen.any():
-            left.plot(difference[chosen], heights[chosen], "o", color=colour(0), ms=7, zorder=3,
-                      markerfacecolor=face, label=label)  # fmt: skip
+            left.plot(difference[chosen], heights[chosen], "o", color=style.colour(0), ms=7,
+                      zorder=3, markerfacecolor=face, label=label)  # fmt: skip
     for height, value in zip(heights, difference, strict=True):
         if value != 0:
             text = f"{value:.1f}".replace("-", "\N{MINUS SIGN}")
             left.annotate(text, (value, height), (0, 5), textcoords="offset points", ha="center",
-                          va="bottom", fontsize="small", color=INK)  # fmt: skip
-    left.axvline(0, color=MUTED, linewidth=1, zorder=1)
+                          va="bottom", fontsize="small", color=style.INK)  # fmt: skip
+    left.axvline(0, color=style.MUTED, linewidth=1, zorder=1)
     left.margins(x=0.12)
     what = "expected log predictive density" if predictive else "log evidence"
     left.set_xlabel(f"{what} minus that\nof the best model (nats)")
     column = "probability" if "probability" in shown else "weight"
-    _bars(right, shown[column].to_numpy(), colour(1), "_", 0.0, 0.5)
+    _bars(right, shown[column].to_numpy(), style.colour(1), "_", 0.0, 0.5)
     right.set_xlabel(f"{column} of the model")
     if predictive:
         return "Models compared by their predictions of left-out data"

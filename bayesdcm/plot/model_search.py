@@ -7,16 +7,16 @@ from typing import Any, NamedTuple
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
+from bayesdcm.plot import style
 from bayesdcm.plot.labels import check_limit
-from bayesdcm.plot.style import INK, MUTED, colour, heading, legend, new_figure, share_text, tidy
+from bayesdcm.plot.style import Canvas
 
 # Rows beyond which parameters that all models agree on are counted, not drawn.
 MOST_ROWS = 40
-ON, OFF, ALWAYS, NEVER = colour(0), "#ffffff", "#a9c6da", "#e4e4e4"
+ON, OFF, ALWAYS, NEVER, EDGE = style.colour(0), "#ffffff", "#a9c6da", "#e4e4e4", "#b8b8b8"
 
 
 class _Row(NamedTuple):
@@ -38,9 +38,7 @@ class _Row(NamedTuple):
         return ON if self.differs else NEVER if self.pruned else ALWAYS
 
 
-def plot_model_search(
-    search: Any, *, limit: int = 16, figure: Figure | SubFigure | None = None
-) -> Figure | SubFigure:
+def plot_model_search(search: Any, *, limit: int = 16, figure: Canvas | None = None) -> Canvas:
     """Draw the models of a search, best first, and the probability of each connection.
 
     Above the posterior probabilities of the models; below which connections (or effects on a
@@ -77,7 +75,7 @@ def plot_model_search(
     models = search.models.iloc[:limit]
     rows, left_out = _rows(search, models)
     longest, width = max((len(row.name) for row in rows), default=0), 0.33 * max(len(models), 5)
-    figure = figure or new_figure(width + 0.08 * longest + 3.6, 0.24 * len(rows) + 3.2)
+    figure = figure or style.new_figure(width + 0.08 * longest + 3.6, 0.24 * len(rows) + 3.2)
     heights = [1.3, max(0.24 * len(rows), 0.5)]
     axes = figure.subplots(2, 2, height_ratios=heights, width_ratios=[width, 2.1], squeeze=False,
                            sharex="col", sharey="row")  # fmt: skip
@@ -118,25 +116,23 @@ def _rows(search: Any, models: Any) -> tuple[list[_Row], tuple[int, int]]:
 
 def _draw_probabilities(ax: Axes, probability: NDArray) -> None:
     places = np.arange(len(probability))
-    ax.bar(places, probability, 0.72, color=MUTED)
+    ax.bar(places, probability, 0.72, color=style.MUTED)
     for place, value in zip(places[:3], probability, strict=False):
-        ax.text(place, value, share_text(value), ha="center", va="bottom", fontsize="small")
+        ax.text(place, value, style.share_text(value), ha="center", va="bottom", fontsize="small")
     ax.set_ylabel("model probability")
     ax.set_ylim(0, 1.18 * max(float(probability.max()), 1e-3))
     ax.tick_params(axis="x", labelbottom=False, length=0)
-    tidy(ax)
+    style.tidy(ax)
 
 
 def _draw_switches(ax: Axes, rows: list[_Row], n_models: int) -> None:
     for height, row in enumerate(rows):
         for place in range(n_models):
             shade = OFF if row.differs and not row.on[place] else row.tint
-            corner = (place - 0.42, height - 0.42)
-            ax.add_patch(plt.Rectangle(corner, 0.84, 0.84, facecolor=shade, edgecolor="#b8b8b8",
-                                       linewidth=0.5))  # fmt: skip
+            ax.add_patch(plt.Rectangle((place - 0.42, height - 0.42), 0.84, 0.84, facecolor=shade,
+                                       edgecolor=EDGE, linewidth=0.5))  # fmt: skip
     ax.set_xlim(-0.6, max(n_models, 5) - 0.4)
-    ax.set_ylim(len(rows) - 0.4, -0.6)
-    ax.set_yticks(range(len(rows)), [row.name for row in rows], fontsize="small")
+    style.name_rows(ax, [row.name for row in rows])
     ax.set_xticks(range(n_models), [str(i + 1) for i in range(n_models)], fontsize="small")
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
@@ -147,29 +143,27 @@ def _draw_presence(ax: Axes, rows: list[_Row]) -> None:
     for height, row in enumerate(rows):
         length = 0.0 if row.pruned else row.present
         ax.barh(height, length, 0.7, color=row.tint)
-        text = "pruned" if row.pruned else share_text(row.present)
-        ax.text(length + 0.03, height, text, va="center", fontsize="small", color=INK)
-    ax.axvline(0.5, color=MUTED, linewidth=0.8, linestyle=":", zorder=0)
+        text = "pruned" if row.pruned else style.share_text(row.present)
+        ax.text(length + 0.03, height, text, va="center", fontsize="small", color=style.INK)
+    ax.axvline(0.5, color=style.MUTED, linewidth=0.8, linestyle=":", zorder=0)
     ax.set_xlim(0, 1.28)
     ax.set_xticks([0, 0.5, 1])
     ax.set_xlabel("probability\nthat it is there")
     ax.tick_params(axis="y", length=0, labelleft=False)
-    tidy(ax)
+    style.tidy(ax)
 
 
-def _explain(
-    figure: Figure | SubFigure, search: Any, models: Any, rows: list[_Row], left_out: tuple
-) -> None:
+def _explain(figure: Canvas, search: Any, models: Any, rows: list[_Row], left_out: tuple) -> None:
     total, probability = len(search.models), float(models["probability"].sum())
     shown = "all" if len(models) == total else f"the best {len(models)} of"
     title = f"Search among nested models: {shown} {total} models of the last set"
     if len(models) < total:
-        title += f"\n(together they have probability {share_text(probability)})"
+        title += f"\n(together they have probability {style.share_text(probability)})"
     if any(left_out):
         always, never = left_out
         title += f"\nNot drawn: {always} that all these models have, {never} that none has"
-    heading(figure, title)
+    style.heading(figure, title)
     tints = {ON, OFF, *(row.tint for row in rows)}
     words = {ON: "on", OFF: "off", ALWAYS: "on, kept before", NEVER: "off, pruned before"}
-    legend(figure, [Patch(facecolor=tint, edgecolor="#b8b8b8", label=text)
+    style.legend(figure, [Patch(facecolor=tint, edgecolor=EDGE, label=text)
                     for tint, text in words.items() if tint in tints])  # fmt: skip

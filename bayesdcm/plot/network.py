@@ -10,19 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
+from bayesdcm.plot import style
 from bayesdcm.plot.connections import Connection, Connections, read_connections
 from bayesdcm.plot.graph import BEND, CHANGE, Link, Sketch, between_circles
 from bayesdcm.plot.quantities import quantity
-from bayesdcm.plot.style import (
-    INK,
-    MUTED,
-    NBSP,
-    NEGATIVE,
-    POSITIVE,
-    colour,
-    probability_text,
-    signed,
-)
 
 INPUT_RADIUS = 1.7
 # Below this probability of its direction a change is written with it.
@@ -31,9 +22,9 @@ UNCERTAIN = 0.95
 MANY = 24
 # First word of a kind of connection: colour and line of its arrows.
 FAMILIES = {
-    "forward": (colour(0), "-"),
-    "backward": (colour(1), (0, (4, 1.5))),
-    "lateral": (colour(2), (0, (1, 1))),
+    "forward": (style.colour(0), "-"),
+    "backward": (style.colour(1), (0, (4, 1.5))),
+    "lateral": (style.colour(2), (0, (1, 1))),
 }
 
 
@@ -137,9 +128,9 @@ def _link(
     if not connections.relative:
         strength, probability = first.draws.mean(), connections.certainty(first.draws)
         return Link(start, end, float(strength), probability, notes, bend)
-    tint, line = FAMILIES.get(first.family, (INK, "-"))
+    tint, line = FAMILIES.get(first.family, (style.INK, "-"))
     medians = [100 * np.median(member.draws) for member in members]
-    text = " / ".join(f"{median:.0f}" for median in medians) + f"{NBSP}%"
+    text = " / ".join(f"{median:.0f}" for median in medians) + f"{style.NBSP}%"
     return Link(start, end, float(np.mean(medians)), 1.0, notes, bend, text=text, tint=tint,
                 line=line)  # fmt: skip
 
@@ -149,8 +140,12 @@ def _change_lines(connections: Connections, entry: Connection) -> tuple[str, ...
     lines = []
     for name, draws, gates in entry.changes:
         probability = connections.certainty(draws)
-        doubt = "" if probability >= UNCERTAIN else f", {probability_text(probability)}"
-        amount = f"×{NBSP}{np.median(draws):.2f}" if connections.relative else signed(draws.mean())
+        doubt = "" if probability >= UNCERTAIN else f", {style.probability_text(probability)}"
+        amount = (
+            f"×{style.NBSP}{np.median(draws):.2f}"
+            if connections.relative
+            else style.signed(draws.mean())
+        )
         where = f"{_within_word(entry)}: " if connections.relative and entry.within else ""
         lines.append(f"{where}{name} {amount}{' per unit' if gates else ''}{doubt}")
     return tuple(lines)
@@ -194,13 +189,14 @@ def _drives(
             toward = (place - centre) / np.linalg.norm(place - centre)
             start, end = centre + 0.17 * toward, place - radius * toward
             value, probability = float(drive.mean[row, k]), float(drive.probability[row, k])
-            style: dict[str, Any] = {}
+            text = tint = ""
             if relative:
                 # The mean of a log scaling that is normal is its median, too.
                 value, probability = 100 * np.exp(value), 1.0
-                style = {"text": f"{value:.0f}{NBSP}%", "tint": MUTED}
+                text, tint = f"{value:.0f}{style.NBSP}%", style.MUTED
             side = 1 if shift >= 0 else -1
-            links.append(Link(start, end, value, probability, bend=0.0, side=side, **style))
+            links.append(Link(start, end, value, probability, bend=0.0, side=side, text=text,
+                              tint=tint))  # fmt: skip
     return links
 
 
@@ -223,28 +219,25 @@ def _explain(ax: Axes, fit: Any, connections: Connections, driven: bool, n_hidde
         title = f"Strength of connections in % of their prior mean ({fit.method}, medians)"
         handles = []
         for family, text in _families(connections).items():
-            tint, line = FAMILIES.get(family, (INK, "-"))
+            tint, line = FAMILIES.get(family, (style.INK, "-"))
             handles.append(Line2D([], [], color=tint, linestyle=line, lw=2.5, label=text))
         if driven:
-            handles.append(Line2D([], [], color=MUTED, lw=2.5, label="input"))
+            handles.append(Line2D([], [], color=style.MUTED, lw=2.5, label="input"))
         word = "factor of a condition effect"
         word += "".join(f" ({what}: in the {fit.facts.node})" for what in sorted(changed - {""}))
     else:
         unit = f" in {connections.unit}" if connections.unit else ""
         title = f"{connections.title}{unit} ({fit.method})"
         handles = [
-            Line2D([], [], color=POSITIVE, lw=3, label="excites"),
-            Line2D([], [], color=NEGATIVE, lw=3, label="inhibits"),
-            Line2D([], [], color=MUTED, lw=3, alpha=0.3, label="faint: sign uncertain"),
+            Line2D([], [], color=style.POSITIVE, lw=3, label="excites"),
+            Line2D([], [], color=style.NEGATIVE, lw=3, label="inhibits"),
+            Line2D([], [], color=style.MUTED, lw=3, alpha=0.3, label="faint: sign uncertain"),
         ]
         word = "change by an input"
     if changed:
         handles.append(Line2D([], [], lw=0, marker="s", color=CHANGE, label=word))
     if n_hidden:
-        label = f"{n_hidden} uncertain connections not drawn"
-        handles.append(Line2D([], [], lw=0, label=label))
-    ax.set_title(title, loc="left", fontsize="medium")
-    ax.legend(
-        handles=handles, loc="upper left", bbox_to_anchor=(0, 0), fontsize="small", frameon=False,
-        ncols=2,
-    )  # fmt: skip
+        handles.append(Line2D([], [], lw=0, label=f"{n_hidden} uncertain connections not drawn"))
+    style.panel_title(ax, title)
+    ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(0, 0), fontsize="small",
+              frameon=False, ncols=2)  # fmt: skip

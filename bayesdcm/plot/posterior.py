@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure, SubFigure
 from numpy.typing import NDArray
 
 from bayesdcm.compare.posteriors import compare_posteriors
+from bayesdcm.plot import style
 from bayesdcm.plot.quantities import CONSTANT, entries, flat_draws, named_fits
-from bayesdcm.plot.style import PRIOR, STYLES, colour, heading, legend, new_figure, tidy
+from bayesdcm.plot.style import Canvas
 
 N_DEFAULT = 8
 N_POINTS = 300
@@ -23,8 +23,8 @@ def plot_posterior(
     parameters: Sequence[str] | None = None,
     *,
     prior: bool = True,
-    figure: Figure | SubFigure | None = None,
-) -> Figure | SubFigure:
+    figure: Canvas | None = None,
+) -> Canvas:
     """Draw posterior densities of parameters, one fit over the other, and the prior.
 
     Parameters
@@ -60,17 +60,15 @@ def plot_posterior(
     _check(labels, named)
     n_columns = min(len(labels), 4 if len(labels) > 6 or len(labels) == 4 else 3)
     n_rows = -(-len(labels) // n_columns)
-    figure = figure or new_figure(max(2.5 * n_columns + 0.3, 4.5), 1.9 * n_rows + 0.7)
-    axes = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
-    for ax, label in zip(axes, labels, strict=False):
+    figure = figure or style.new_figure(max(2.5 * n_columns + 0.3, 4.5), 1.9 * n_rows + 0.7)
+    axes = style.first_panels(figure.subplots(n_rows, n_columns, squeeze=False), len(labels))
+    for ax, label in zip(axes, labels, strict=True):
         _draw(ax, named, label, prior)
-        ax.set_title(label, loc="left", fontsize="medium", fontweight="bold")
+        style.panel_title(ax, label, fontweight="bold")
         name, index = entries(first)[label]
         ax.set_xlabel(first.facts.unit(name, index), fontsize="small")
-    for ax in axes[len(labels) :]:
-        ax.set_axis_off()
-    legend(figure, axes[0].get_legend_handles_labels()[0], loc="outside upper right")
-    heading(figure, "Posterior densities")
+    style.legend(figure, style.labelled(axes[:1]), loc="outside upper right")
+    style.heading(figure, "Posterior densities")
     return figure
 
 
@@ -105,17 +103,21 @@ def _draws(fit: Any, group: str, label: str) -> NDArray:
 
 
 def _draw(ax: Axes, named: Mapping[str, Any], label: str, prior: bool) -> None:
+    from scipy.stats import gaussian_kde
+
     draws = {name: _draws(fit, "posterior", label) for name, fit in named.items()}
     before = _draws(next(iter(named.values())), "prior", label) if prior else None
     x = _range(list(draws.values()), before)
     if before is not None:
-        ax.fill_between(x, _density(before, x), color=PRIOR, alpha=0.45, linewidth=0, label="prior")
+        ax.fill_between(
+            x, gaussian_kde(before)(x), color=style.PRIOR, alpha=0.45, linewidth=0, label="prior"
+        )
     for i, (name, values) in enumerate(draws.items()):
-        style = {"color": colour(i), "linestyle": STYLES[i % len(STYLES)], "linewidth": 1.8}
-        ax.plot(x, _density(values, x), label=name, **style)
+        ax.plot(x, gaussian_kde(values)(x), color=style.colour(i), linestyle=style.dashes(i),
+                linewidth=1.8, label=name)  # fmt: skip
     ax.set(yticks=[], ylim=(0, None), xlim=(x[0], x[-1]))
     ax.tick_params(labelsize="small")
-    tidy(ax)
+    style.tidy(ax)
     ax.spines["left"].set_visible(False)
 
 
@@ -129,9 +131,3 @@ def _range(samples: list[NDArray], prior: NDArray | None) -> NDArray:
         start = min(start, max(np.quantile(prior, 0.02), low - width))
         end = max(end, min(np.quantile(prior, 0.98), high + width))
     return np.linspace(start, end, N_POINTS)
-
-
-def _density(values: NDArray, x: NDArray) -> NDArray:
-    from scipy.stats import gaussian_kde
-
-    return gaussian_kde(values)(x)

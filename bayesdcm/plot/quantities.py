@@ -21,46 +21,20 @@ SELF_CONNECTED = ("A", "effective_connectivity", "modulated_connectivity")
 
 @dataclass(frozen=True, eq=False)
 class Quantity:
-    """Posterior of one array of a model.
-
-    Attributes
-    ----------
-    name : str
-        The array's name, such as ``"A"``.
-    mean : ndarray
-        Posterior means.
-    probability : ndarray
-        Posterior probability that an entry has the sign that most of its draws have.
-    free : ndarray of bool
-        Entries that have a prior distribution; the others are constants.
-    fixed : ndarray of bool
-        Constants that act: self-connections. Other constants are connections that are absent.
-    sign_open : ndarray of bool
-        Entries to which the prior gives both signs.
-    dims : tuple of str
-        Names of the axes.
-    names : dict of list of str
-        Names along each axis.
-    """
+    """Posterior of one array of a model."""
 
     name: str
     mean: NDArray
-    probability: NDArray
-    free: NDArray
-    fixed: NDArray
-    sign_open: NDArray
+    probability: NDArray  # of the sign that most draws of an entry have
+    free: NDArray  # entries that have a prior distribution; the others are constants
+    fixed: NDArray  # constants that act: self-connections; others are connections that are absent
+    sign_open: NDArray  # entries to which the prior gives both signs
     dims: tuple[str, ...]
-    names: Mapping[str, list[str]]
+    names: Mapping[str, list[str]]  # along each axis
 
 
 def sign_probability(draws: NDArray) -> NDArray:
-    """Share of draws with the sign that most have; draws lie along the first axis.
-
-    Examples
-    --------
-    >>> float(sign_probability(np.array([-1.0, 2.0, 3.0, 4.0])))
-    0.75
-    """
+    """Share of draws with the sign that most have; draws lie along the first axis."""
     return np.maximum((draws > 0).mean(0), (draws < 0).mean(0))
 
 
@@ -72,13 +46,7 @@ def flat_draws(array: Any) -> NDArray:
 
 
 def finite(draws: NDArray) -> NDArray:
-    """Draws, along the first axis, at which the model does not diverge.
-
-    Examples
-    --------
-    >>> finite(np.array([[1.0], [np.nan]])).tolist()
-    [[1.0]]
-    """
+    """Draws, along the first axis, at which the model does not diverge."""
     kept = finite_draws(draws)
     if not kept.any():
         raise ValueError("the model diverges at every draw of the posterior; see fit.diagnose()")
@@ -86,25 +54,7 @@ def finite(draws: NDArray) -> NDArray:
 
 
 def quantity(fit: Any, name: str) -> Quantity:
-    """Posterior of the array `name` of a fit.
-
-    Parameters
-    ----------
-    fit : bayesdcm.Fit
-        Any fit.
-    name : str
-        A variable of ``fit.idata.posterior``.
-
-    Returns
-    -------
-    Quantity
-        Means, probabilities and which entries are free.
-
-    Raises
-    ------
-    ValueError
-        If the fit has no such variable.
-    """
+    """Posterior of the array `name` of a fit; ValueError where it has no such array."""
     posterior = fit.idata.posterior
     if name not in posterior.data_vars:
         raise ValueError(
@@ -141,23 +91,7 @@ def check_fit(fit: Any) -> None:
 
 
 def named_fits(fits: Any) -> dict[str, Any]:
-    """One fit or several by name, by name.
-
-    Parameters
-    ----------
-    fits : bayesdcm.Fit or mapping of str to Fit
-        What a function was given; a fit alone gets the name of its method.
-
-    Returns
-    -------
-    dict of str to Fit
-        At least one.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If they are something else, or there is none.
-    """
+    """One fit, which gets the name of its method, or several, by name; at least one."""
     named = dict(fits) if isinstance(fits, Mapping) else {getattr(fits, "method", ""): fits}
     if not named:
         raise ValueError("fits must hold at least one fit, got an empty dict")

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure, SubFigure
 from numpy.typing import NDArray
 
 from bayesdcm.infer.evoked_fit_quality import autocorrelations, evenly
+from bayesdcm.plot import style
 from bayesdcm.plot.data_fit import mark_origin
 from bayesdcm.plot.quantities import finite
 from bayesdcm.plot.series import arranged, fitted_series, power_of_thousand, power_text
-from bayesdcm.plot.style import INK, MUTED, colour, heading, legend, tidy
+from bayesdcm.plot.style import Canvas
 
 # Quantiles of a 95 % band.
 BAND = (0.025, 0.975)
 
 
-def plot_residuals(
-    fit: Any, *, n_lags: int | None = None, figure: Figure | SubFigure | None = None
-) -> Figure | SubFigure:
+def plot_residuals(fit: Any, *, n_lags: int | None = None, figure: Canvas | None = None) -> Canvas:
     """Draw the residuals and their autocorrelation.
 
     Autocorrelations outside the grey band (95 % of those of noise that the model would generate)
@@ -58,26 +55,24 @@ def plot_residuals(
     band = np.quantile(autocorrelations(noise, n_lags), BAND, axis=0)
     lags = (np.arange(n_lags) + 1) * (series.points[1] - series.points[0])
     n = len(series.columns)
-    if figure is None:
-        figure = plt.figure(figsize=(9.5, 1.3 * n + 1.3), layout="constrained")
+    figure = figure or style.new_figure(9.5, 1.3 * n + 1.3)
     axes = figure.subplots(n, 2, sharex="col", squeeze=False, width_ratios=[2.2, 1])
     for row, (left, right) in enumerate(axes):
         values = 10.0**-exponent * residuals[..., row]
         mark_origin(left, series.points, values)
         for i, name in enumerate(series.conditions):
-            left.plot(series.points, values[i], color=colour(i), linewidth=0.8, label=name)
-        left.set_title(series.columns[row], loc="left", fontsize="medium", fontweight="bold", pad=3)
+            left.plot(series.points, values[i], color=style.colour(i), linewidth=0.8, label=name)
+        style.panel_title(left, series.columns[row], fontweight="bold", pad=3)
         left.set_title(f"standard deviation {values.std():.3g}", loc="right", fontsize="small",
-                       color=INK, pad=3)  # fmt: skip
-        tidy(left)
+                       color=style.INK, pad=3)  # fmt: skip
+        style.tidy(left)
         _draw_autocorrelation(right, lags, correlations[:, row], band[..., row])
     axes[-1, 0].set(xlabel=series.label(), xlim=(series.points[0], series.points[-1]))
     axes[-1, 1].set(xlabel=series.label("lag"))
-    axes[0, 1].set_title("autocorrelation", loc="left", fontsize="medium", pad=3)
+    style.panel_title(axes[0, 1], "autocorrelation", pad=3)
     figure.supylabel(f"residual ({power_text(exponent)}units of the data)", fontsize="medium")
-    heading(figure, f"Residuals ({series.method})")
-    handles = [handle for ax in axes[0] for handle in ax.get_legend_handles_labels()[0]]
-    legend(figure, handles, loc="outside upper right")
+    style.heading(figure, f"Residuals ({series.method})")
+    style.legend(figure, style.labelled(axes[0]), loc="outside upper right")
     return figure
 
 
@@ -92,11 +87,11 @@ def _longest_lag(n_lags: int | None, n_points: int) -> int:
 
 def _draw_autocorrelation(ax: Axes, lags: NDArray, values: NDArray, band: NDArray) -> None:
     ax.fill_between(lags, *band, color="#dddddd", linewidth=0, label="95 % of the model's noise")
-    ax.axhline(0, color=MUTED, linewidth=0.8)
+    ax.axhline(0, color=style.MUTED, linewidth=0.8)
     outside = (values < band[0]) | (values > band[1])
-    tints = np.where(outside, INK, MUTED)
+    tints = np.where(outside, style.INK, style.MUTED)
     ax.vlines(lags, 0, values, colors=tints, linewidth=np.where(outside, 2.0, 1.0))
     ax.scatter(lags, values, c=tints, s=np.where(outside, 14, 8), zorder=3)
     reach = max(0.3, 1.15 * np.abs([*values, *band.ravel()]).max())
     ax.set_ylim(-reach, reach)
-    tidy(ax)
+    style.tidy(ax)

@@ -20,37 +20,17 @@ SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 @dataclass(frozen=True, eq=False)
 class Series:
-    """Data, and what the posterior makes of them.
-
-    Attributes
-    ----------
-    site : str
-        Name of the observation.
-    points : ndarray
-        Where the data points lie along their axis, shape (points,), in `unit`; counted where the
-        axis has no values.
-    words, unit : str
-        What the axis is, and its unit; empty where data points are counted.
-    columns, conditions : list of str
-        Names of regions, channel modes, ..., and of conditions; one empty name where the data have
-        no such axis.
-    observed : ndarray
-        The data, shape (conditions, points, columns).
-    draws : ndarray
-        Posterior draws of the fit, confounds included, shape (draws, conditions, points, columns).
-    method : str
-        Method of the fit, and how many draws that diverge are left out.
-    """
+    """Data, and what the posterior makes of them, in the units of the data."""
 
     site: str
-    points: NDArray
-    words: str
-    unit: str
-    columns: list[str]
-    conditions: list[str]
-    observed: NDArray
-    draws: NDArray
-    method: str
+    points: NDArray  # where data lie along their axis; counted where it has no values
+    words: str  # what the axis is
+    unit: str  # empty where data points are counted
+    columns: list[str]  # regions, channel modes, ...
+    conditions: list[str]  # one empty name where the data have no such axis
+    observed: NDArray  # (conditions, points, columns)
+    draws: NDArray  # of the fit, confounds included, (draws, conditions, points, columns)
+    method: str  # and how many draws that diverge are left out
 
     @property
     def mean(self) -> NDArray:
@@ -70,22 +50,7 @@ class Series:
 def fitted_series(fit: Any) -> Series:
     """Observed data of a fit and what the posterior makes of them, confounds included.
 
-    Parameters
-    ----------
-    fit : bayesdcm.Fit
-        Any fit with a Gaussian observation of this package; the first, where there are several.
-
-    Returns
-    -------
-    Series
-        In the units of the data; finite draws only.
-
-    Raises
-    ------
-    TypeError
-        If it is not a fit.
-    ValueError
-        If the fit has no such observation, or the model diverges at every draw.
+    Of the first Gaussian observation of this package, where there are several; finite draws only.
     """
     check_fit(fit)
     group, observed = fit.idata.posterior_predictive, fit.idata.observed_data
@@ -118,14 +83,7 @@ def fitted_series(fit: Any) -> Series:
 
 
 def data_axes(array: Any) -> tuple[str, list[str]]:
-    """The axis that data run along, and those whose entries are columns.
-
-    Examples
-    --------
-    >>> import xarray as xr
-    >>> data_axes(xr.DataArray(np.zeros((2, 3, 4)), dims=("condition", "channel", "time")))
-    ('time', ['channel'])
-    """
+    """The axis that data run along, and those whose entries are columns."""
     axes = [str(axis) for axis in array.dims if axis != "condition"]
     running = next((axis for axis in RUNNING if axis in axes), axes[0])
     return running, [axis for axis in axes if axis != running]
@@ -148,13 +106,7 @@ def arranged(array: Any, like: Any) -> NDArray:
 
 
 def power_of_thousand(values: NDArray) -> int:
-    """Exponent of ten, a multiple of three, that leaves numbers of one to three digits.
-
-    Examples
-    --------
-    >>> power_of_thousand(np.array([0.0, 3e-6])), power_of_thousand(np.array([0.2]))
-    (-6, 0)
-    """
+    """Exponent of ten, a multiple of three, that leaves numbers of one to three digits."""
     largest = float(np.abs(values).max())
     if largest == 0 or 0.1 <= largest < 1000:
         return 0
@@ -162,11 +114,5 @@ def power_of_thousand(values: NDArray) -> int:
 
 
 def power_text(exponent: int) -> str:
-    r"""Typeset a power of ten with a product sign, nothing for the zeroth.
-
-    Examples
-    --------
-    >>> power_text(-6), power_text(0)
-    ('10⁻⁶ ×\xa0', '')
-    """
+    """Typeset a power of ten with a product sign, nothing for the zeroth."""
     return f"10{str(exponent).translate(SUPERSCRIPTS)} ×\N{NO-BREAK SPACE}" if exponent else ""

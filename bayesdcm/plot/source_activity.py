@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure, SubFigure
 from numpy.typing import NDArray
 
 from bayesdcm.infer.divergence import left_out_text
 from bayesdcm.infer.threads import single_threaded_linear_algebra
+from bayesdcm.plot import style
 from bayesdcm.plot.data_fit import label_panels, mark_origin, panels
 from bayesdcm.plot.labels import chosen
 from bayesdcm.plot.quantities import check_fit, finite, flat_draws
-from bayesdcm.plot.style import STYLES, colour, heading, legend, tidy
+from bayesdcm.plot.style import Canvas
 
 if TYPE_CHECKING:
     from bayesdcm.data.evoked import EvokedData
@@ -29,8 +29,8 @@ def plot_source_activity(
     *,
     n_draws: int = 100,
     interval: float = 0.9,
-    figure: Figure | SubFigure | None = None,
-) -> Figure | SubFigure:
+    figure: Canvas | None = None,
+) -> Canvas:
     """Draw the voltage of each population in each source, relative to rest, by condition.
 
     Parameters
@@ -64,7 +64,8 @@ def plot_source_activity(
     """
     check_fit(fit)
     _check_model(fit, model, data, n_draws)
-    shown = _populations(model, populations)
+    known = dict(model.facts().populations)
+    shown = chosen(populations, list(known), "populations")
     activity = _activity(fit, model, data, n_draws)
     draws = finite(activity)
     method = fit.method + left_out_text(len(activity) - len(draws), len(activity))
@@ -75,16 +76,18 @@ def plot_source_activity(
     words, unit, factor = fit.facts.axis("time")
     time = factor * np.asarray(data.times)
     for row, column in np.ndindex(*axes.shape):
-        at = (slice(None), slice(None), row, list(shown.values())[column])
+        at = (slice(None), slice(None), row, known[shown[column]])
         bands = (low[at], draws.mean(0)[at], high[at])
-        _draw(axes[row, column], time, bands, list(data.condition_names))
-    label_panels(axes, list(shown), names)
+        _draw(axes[row, column], time, bands, data.condition_names)
+    label_panels(axes, shown, names)
     axes[0, 0].set_xlim(time[0], time[-1])
     figure.supxlabel(f"{words} ({unit})", fontsize="medium")
     figure.supylabel("voltage relative to rest (mV)", fontsize="medium")
-    legend(figure, axes[0, 0].get_legend_handles_labels()[0], loc="outside upper right")
+    style.legend(figure, style.labelled([axes[0, 0]]), loc="outside upper right")
     # In two lines, to stay clear of the legend where there is one population.
-    heading(figure, f"Source activity ({method})\nmean and {100 * interval:g} % credible band")
+    style.heading(
+        figure, f"Source activity ({method})\nmean and {100 * interval:g} % credible band"
+    )
     return figure
 
 
@@ -121,38 +124,30 @@ def _check_model(fit: Any, model: Any, data: Any, n_draws: int) -> None:
         raise ValueError(f"n_draws must be at least 2, got {n_draws}")
 
 
-def _populations(model: Any, wanted: Sequence[str] | None) -> dict[str, int]:
-    """Index of the voltage of each population to draw."""
-    known = dict(model.facts().populations)
-    return {name: known[name] for name in chosen(wanted, list(known), "populations")}
-
-
 def _activity(fit: Any, model: Any, data: EvokedData, n_draws: int) -> NDArray:
     """Shape (draws, conditions, times, sources, states)."""
     import jax
 
-    posterior = fit.idata.posterior
     names = [prior.name for prior in model.source_model.priors()]
-    draws = {name: flat_draws(posterior[name]) for name in names}
+    draws = {name: flat_draws(fit.idata.posterior[name]) for name in names}
     total = len(draws[names[0]])
     kept = np.linspace(0, total - 1, min(n_draws, total)).round().astype(int)
-    chosen_draws = {name: values[kept] for name, values in draws.items()}
+    draws = {name: values[kept] for name, values in draws.items()}
     # Lead fields are worked out once for a data set, outside compiled code.
     model.prepare(data)
     # One draw after the other is compiled once, and needs little memory.
     run = jax.jit(lambda many: jax.lax.map(lambda one: model.source_activity(one, data), many))
     with single_threaded_linear_algebra():
-        return np.asarray(run(chosen_draws))
+        return np.asarray(run(draws))
 
 
 def _draw(
-    ax: Axes, time: NDArray, bands: tuple[NDArray, NDArray, NDArray], conditions: list[str]
+    ax: Axes, time: NDArray, bands: tuple[NDArray, NDArray, NDArray], conditions: Sequence[str]
 ) -> None:
-    low, mean, high = bands
-    mark_origin(ax, time, mean)
-    for i, name in enumerate(conditions):
-        ax.fill_between(time, low[i], high[i], color=colour(i), alpha=0.25, linewidth=0)
-        style = STYLES[i % len(STYLES)]
-        ax.plot(time, mean[i], color=colour(i), linestyle=style, linewidth=1.3, label=name)
+    mark_origin(ax, time, bands[1])
+    for i, (name, low, mean, high) in enumerate(zip(conditions, *bands, strict=True)):
+        ax.fill_between(time, low, high, color=style.colour(i), alpha=0.25, linewidth=0)
+        ax.plot(time, mean, color=style.colour(i), linestyle=style.dashes(i), linewidth=1.3,
+                label=name)  # fmt: skip
     ax.tick_params(labelsize="small")
-    tidy(ax)
+    style.tidy(ax)

@@ -7,25 +7,13 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullFormatter
 from numpy.typing import NDArray
 
+from bayesdcm.plot import style
 from bayesdcm.plot.connections import Connection, Connections, percent_interval, read_connections
-from bayesdcm.plot.style import (
-    INK,
-    MUTED,
-    NBSP,
-    PALE,
-    bare_rows,
-    colour,
-    heading,
-    legend,
-    marker,
-    new_figure,
-    probability_text,
-)
+from bayesdcm.plot.style import Canvas
 
 TICKS = np.array([1, 2, 3, 5, 7, 10, 14, 20, 30, 50, 70, 100, 140, 200, 300, 500, 700, 1000, 2000,
                   5000])  # fmt: skip
@@ -36,8 +24,8 @@ STEP = 0.9
 
 
 def plot_connection_strengths(
-    fit: Any, *, interval: float = 0.9, figure: Figure | SubFigure | None = None
-) -> Figure | SubFigure:
+    fit: Any, *, interval: float = 0.9, figure: Canvas | None = None
+) -> Canvas:
     """Draw the strength of every connection, and what each condition makes of it in percent.
 
     On the left the strength in each condition in percent of its prior mean; on the right, for
@@ -77,14 +65,14 @@ def plot_connection_strengths(
         raise ValueError("the fit has no connections to draw: none of them is free")
     changing = any(entry.varies for entry in connections.entries)
     places, headings, height = _layout(connections.entries)
-    figure = figure or new_figure(10.5 if changing else 6.0, 0.3 * height + 1.5)
+    figure = figure or style.new_figure(10.5 if changing else 6.0, 0.3 * height + 1.5)
     axes = figure.subplots(1, 1 + changing, sharey=True, squeeze=False)[0]
     for ax in axes:
-        ax.axvline(100, color=MUTED, linewidth=1, zorder=1)
+        ax.axvline(100, color=style.MUTED, linewidth=1, zorder=1)
         for place, _ in headings:
-            ax.axhspan(place - 0.45, place + 0.45, color=PALE, linewidth=0, zorder=0)
+            ax.axhspan(place - 0.45, place + 0.45, color=style.PALE, linewidth=0, zorder=0)
         ax.set_ylim(height + 0.1, -0.1)
-        bare_rows(ax, places)
+        style.bare_rows(ax, places)
     for entry, place in zip(connections.entries, places, strict=True):
         _draw_strength(axes[0], entry, place, interval)
         if changing:
@@ -92,15 +80,13 @@ def plot_connection_strengths(
     for place, name in headings:
         axes[0].annotate(name, (0, place), (-6, 0), ("axes fraction", "data"), "offset points",
                          ha="right", va="center", fontsize="small", fontweight="bold")  # fmt: skip
-    names = [connections.name(entry) for entry in connections.entries]
-    axes[0].set_yticks(places, names, fontsize="small")
+    axes[0].set_yticks(places, list(map(connections.name, connections.entries)), fontsize="small")
     axes[0].set_xlabel("strength (% of its prior mean)")
     if changing:
-        reference = connections.baseline
-        reference = f"that in {reference}" if reference else "that without effects"
-        axes[1].set_xlabel(f"strength (% of {reference})")
+        reference = f"in {connections.baseline}" if connections.baseline else "without effects"
+        axes[1].set_xlabel(f"strength (% of that {reference})")
         axes[1].text(1.02, 0.5, "median, interval, probability of the direction", fontsize="small",
-                     va="center", color=MUTED,
+                     va="center", color=style.MUTED,
                      transform=axes[1].get_yaxis_transform())  # fmt: skip
     for ax in axes:
         _percent_axis(ax)
@@ -124,10 +110,12 @@ def _layout(entries: list[Connection]) -> tuple[list[float], list[tuple[float, s
 
 def _draw_strength(ax: Axes, entry: Connection, place: float, interval: float) -> None:
     if not entry.varies:
-        _draw_interval(ax, place, entry.draws, interval, INK, ".")
+        _draw_interval(ax, place, entry.draws, interval, style.INK, ".")
         return
     for i, (height, factors) in enumerate(_conditions(entry, place)):
-        _draw_interval(ax, height, entry.draws * factors, interval, colour(i), marker(i))
+        _draw_interval(
+            ax, height, entry.draws * factors, interval, style.colour(i), style.marker(i)
+        )
 
 
 def _draw_change(
@@ -135,16 +123,18 @@ def _draw_change(
 ) -> None:
     side = {"transform": ax.get_yaxis_transform(), "va": "center", "fontsize": "small"}
     if not entry.varies:
-        ax.text(1.02, place, "the same in all conditions", color=MUTED, **side)
+        ax.text(1.02, place, "the same in all conditions", color=style.MUTED, **side)
         return
     for i, (height, factors) in enumerate(_conditions(entry, place)):
         if np.ptp(factors) == 0:
             # The condition without effects is what others are compared with.
             continue
-        middle, low, high = _draw_interval(ax, height, factors, interval, colour(i), marker(i))
-        probability = probability_text(connections.certainty(factors))
-        text = f"{middle:.0f}{NBSP}% [{low:.0f}, {high:.0f}]  {probability}"
-        ax.text(1.02, height, text, color=colour(i), **side)
+        middle, low, high = _draw_interval(
+            ax, height, factors, interval, style.colour(i), style.marker(i)
+        )
+        probability = style.probability_text(connections.certainty(factors))
+        text = f"{middle:.0f}{style.NBSP}% [{low:.0f}, {high:.0f}]  {probability}"
+        ax.text(1.02, height, text, color=style.colour(i), **side)
 
 
 def _conditions(entry: Connection, place: float) -> Iterator[tuple[float, NDArray]]:
@@ -165,8 +155,7 @@ def _draw_interval(
 def _percent_axis(ax: Axes) -> None:
     """Logarithmic, so that doubling and halving are equally far from 100 %."""
     ax.set_xscale("log")
-    low, high = ax.get_xlim()
-    low, high = min(low, 80), max(high, 125)
+    low, high = min(ax.get_xlim()[0], 80), max(ax.get_xlim()[1], 125)
     ax.set_xlim(low, high)
     visible = TICKS[(low <= TICKS) & (high >= TICKS)]
     every = -(-len(visible) // N_TICKS)
@@ -178,18 +167,15 @@ def _percent_axis(ax: Axes) -> None:
     ax.tick_params(axis="x", which="minor", length=0)
 
 
-def _explain(
-    figure: Figure | SubFigure, fit: Any, connections: Connections, interval: float
-) -> None:
-    title = f"Connection strengths ({fit.method}): median and {100 * interval:g} % interval"
-    heading(figure, title)
+def _explain(figure: Canvas, fit: Any, connections: Connections, interval: float) -> None:
+    style.heading(
+        figure, f"Connection strengths ({fit.method}): median and {100 * interval:g} % interval"
+    )
     varies = [entry.varies for entry in connections.entries]
     if not any(varies):
         return
-    handles = [
-        Line2D([], [], color=colour(i), marker=marker(i), label=name)
-        for i, name in enumerate(connections.conditions)
-    ]
+    handles = [Line2D([], [], color=style.colour(i), marker=style.marker(i), label=name)
+               for i, name in enumerate(connections.conditions)]  # fmt: skip
     if not all(varies):
-        handles.append(Line2D([], [], color=INK, marker=".", label="all conditions"))
-    legend(figure, handles, loc="outside upper right")
+        handles.append(Line2D([], [], color=style.INK, marker=".", label="all conditions"))
+    style.legend(figure, handles, loc="outside upper right")

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
-from matplotlib.figure import Figure
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure, SubFigure
+from numpy.typing import NDArray
+
+# What figures are drawn on.
+Canvas = Figure | SubFigure
 
 # Okabe and Ito's palette, https://jfly.uni-koeln.de/color/; its yellow is too pale for lines.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -14,7 +23,7 @@ POSITIVE, NEGATIVE = "#C1440E", "#0072B2"
 DIVERGING = "RdBu_r"
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<")
 # Lines are told apart without colour, too.
-STYLES = ("-", "--", "-.", ":")
+DASHES = ("-", "--", "-.", ":")
 INK, MUTED, PALE = "#222222", "#767676", "#f2f2f2"
 PRIOR = "#9a9a9a"
 # Cells of matrices that hold nothing.
@@ -23,13 +32,7 @@ NBSP = "\N{NO-BREAK SPACE}"
 
 
 def colour(index: int) -> str:
-    """Colour of the line number `index`, starting over after the last.
-
-    Examples
-    --------
-    >>> colour(0) == colour(6)
-    True
-    """
+    """Colour of the line number `index`, starting over after the last."""
     return COLOURS[index % len(COLOURS)]
 
 
@@ -38,16 +41,14 @@ def marker(index: int) -> str:
     return MARKERS[index % len(MARKERS)]
 
 
-def ink_on(background: Any, ink: str = INK) -> str:
-    """Colour of text on a background (red, green, blue, ...): white where that is dark.
+def dashes(index: int) -> str:
+    """Dashes of the line number `index`, starting over after the last."""
+    return DASHES[index % len(DASHES)]
 
-    Examples
-    --------
-    >>> ink_on((0.0, 0.0, 0.4)), ink_on((1.0, 1.0, 1.0))
-    ('white', '#222222')
-    """
-    luminance = 0.299 * background[0] + 0.587 * background[1] + 0.114 * background[2]
-    return "white" if luminance < 0.5 else ink
+
+def ink_on(background: Any, ink: str = INK) -> str:
+    """Colour of text on a background (red, green, blue, ...): white where that is dark."""
+    return "white" if np.dot([0.299, 0.587, 0.114], background[:3]) < 0.5 else ink
 
 
 def signed(value: float, digits: int = 2) -> str:
@@ -59,9 +60,7 @@ def signed(value: float, digits: int = 2) -> str:
     ('+0.25', '0.00')
     """
     text = f"{value:+.{digits}f}"
-    if float(text) == 0:
-        return text[1:]
-    return text.replace("-", "\N{MINUS SIGN}")
+    return text[1:] if float(text) == 0 else text.replace("-", "\N{MINUS SIGN}")
 
 
 def probability_text(probability: float) -> str:
@@ -72,13 +71,12 @@ def probability_text(probability: float) -> str:
     >>> probability_text(0.934), probability_text(1.0)
     ('P\xa0=\xa00.93', 'P\xa0>\xa00.99')
     """
-    if probability > 0.99:
-        return f"P{NBSP}>{NBSP}0.99"
-    return f"P{NBSP}={NBSP}{probability:.2f}"
+    sign, number = (">", 0.99) if probability > 0.99 else ("=", probability)
+    return f"P{NBSP}{sign}{NBSP}{number:.2f}"
 
 
 def share_text(probability: float) -> str:
-    r"""Typeset a probability in two digits, never claiming certainty.
+    r"""Typeset a probability in two digits, claiming neither certainty nor impossibility.
 
     Examples
     --------
@@ -107,6 +105,11 @@ def heading(figure: Any, text: str) -> None:
     figure.suptitle(text, x=0.01, ha="left", fontsize="medium")
 
 
+def panel_title(ax: Axes, text: str, **style: Any) -> None:
+    """Write what a panel shows above its left end."""
+    ax.set_title(text, loc="left", fontsize="medium", **style)
+
+
 def legend(figure: Any, handles: Any, labels: Any = None, loc: str = "outside lower left",
            ncols: int | None = None) -> None:  # fmt: skip
     """Put a legend outside the panels of a figure, by default in one row, in the artists' words."""
@@ -116,10 +119,45 @@ def legend(figure: Any, handles: Any, labels: Any = None, loc: str = "outside lo
                       fontsize="small", labelcolor=INK)  # fmt: skip
 
 
-def bare_rows(ax: Any, heights: Any) -> None:
+def labelled(axes: Iterable[Axes]) -> list[Any]:
+    """What the legend of some panels holds."""
+    return [handle for ax in axes for handle in ax.get_legend_handles_labels()[0]]
+
+
+def first_panels(axes: NDArray, count: int) -> list[Axes]:
+    """The first of a grid of panels; the others are left empty."""
+    for ax in axes.ravel()[count:]:
+        ax.set_axis_off()
+    return list(axes.ravel()[:count])
+
+
+def bare_rows(ax: Axes, heights: Iterable[float]) -> None:
     """Prepare a panel whose rows stand for things with names: a faint line for each, no axis."""
     for height in heights:
         ax.axhline(height, color="#e6e6e6", linewidth=0.6, zorder=0)
     tidy(ax)
     ax.spines["left"].set_visible(False)
     ax.tick_params(axis="y", length=0)
+
+
+def name_rows(ax: Axes, names: Sequence[str], margin: float = 0.1, **style: Any) -> None:
+    """Write the names of rows at 0, 1, ... from the top, on the left of a panel."""
+    ax.set_yticks(range(len(names)), names, **{"fontsize": "small"} | style)
+    ax.set_ylim(len(names) - 0.5 + margin, -0.5 - margin)
+
+
+def name_cells(ax: Axes, rows: Sequence[str], columns: Sequence[str], most: int, turn: float,
+               **style: Any) -> None:  # fmt: skip
+    """Write names beside a matrix; of columns longer than `most`, turned by so many degrees."""
+    ax.set_yticks(range(len(rows)), rows, **style)
+    ax.set_xticks(range(len(columns)), columns, **style)
+    if max(map(len, columns)) > most:
+        plt.setp(ax.get_xticklabels(), rotation=turn, ha="right", rotation_mode="anchor")
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+
+
+def colour_bar(axes: Sequence[Axes], low: float, high: float, colours: Any, **style: Any) -> Any:
+    """Scale of the colours of panels, beside them."""
+    mappable = ScalarMappable(Normalize(low, high), colours)
+    return axes[0].figure.colorbar(mappable, ax=list(axes), **style)

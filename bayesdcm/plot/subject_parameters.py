@@ -8,14 +8,13 @@ from typing import Any, NamedTuple
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure, SubFigure
 from numpy.typing import NDArray
 
+from bayesdcm.plot import style
 from bayesdcm.plot.group_effects import QUANTILE
 from bayesdcm.plot.labels import check_effects, check_limit, chosen, described, units_text
-from bayesdcm.plot.style import MUTED, PRIOR, colour, heading, legend, new_figure, share_text, tidy
+from bayesdcm.plot.style import Canvas
 
-LIMIT = 6
 # Covariates of at most as many values have their subjects drawn beside one another.
 FEW = 4
 
@@ -34,9 +33,9 @@ def plot_subject_parameters(
     covariate: str | None = None,
     parameters: str | Sequence[str] | None = None,
     *,
-    limit: int = LIMIT,
-    figure: Figure | SubFigure | None = None,
-) -> Figure | SubFigure:
+    limit: int = 6,
+    figure: Canvas | None = None,
+) -> Canvas:
     """Draw subjects' parameters, each one's own estimate and that under the group's model.
 
     A panel for each parameter. Open circles with 90 % intervals: estimates from each subject's
@@ -77,24 +76,24 @@ def plot_subject_parameters(
     if figure is None:
         names = 0.06 * max(len(str(subject.name)) for subject in effects.first) if alone else 0.0
         width = max(3.1, 0.16 * len(effects.first)) if alone else 3.1
-        figure = new_figure(max(width * n_columns + 0.4, 5.6), (2.4 + names) * n_rows + 1.0)
-    axes = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
+        figure = style.new_figure(max(width * n_columns + 0.4, 5.6), (2.4 + names) * n_rows + 1.0)
+    axes = style.first_panels(figure.subplots(n_rows, n_columns, squeeze=False), len(labels))
     fit = described(effects)
     probability = effects.summary().set_index(["covariate", "parameter"])["probability"]
-    for k, (ax, label) in enumerate(zip(axes, labels, strict=False)):
+    for k, (ax, label) in enumerate(zip(axes, labels, strict=True)):
         _draw(ax, effects, covariate, label, _Estimates(*(part[:, k] for part in estimates)))
-        ax.set_ylabel(_wrapped(units_text(fit, [label])) or "estimate", fontsize="small")
-        ax.set_title(label, loc="left", fontsize="medium", fontweight="bold")
-        share = share_text(probability[(covariate, label)])
+        unit = units_text(fit, [label]) or "estimate"
+        unit = unit.replace(" of ", "\nof ", 1) if len(unit) > 24 else unit
+        ax.set_ylabel(unit, fontsize="small")
+        style.panel_title(ax, label, fontweight="bold")
+        share = style.share_text(probability[(covariate, label)])
         text = f"P(sign) {share if share[0] in '<>' else f'= {share}'}"
         ax.set_xlabel(f"{'subject' if alone else covariate} ({text})", fontsize="small")
-    for ax in axes[len(labels) :]:
-        ax.set_axis_off()
     title = "Subjects against the group's prediction"
     if not alone:
         title += f" by {covariate} (P(sign): of the effect of {covariate})"
-    heading(figure, title)
-    legend(figure, axes[0].get_legend_handles_labels()[0], ncols=2)
+    style.heading(figure, title)
+    style.legend(figure, style.labelled(axes[:1]), ncols=2)
     return figure
 
 
@@ -127,21 +126,21 @@ def _draw(ax: Axes, effects: Any, covariate: str, label: str, estimates: _Estima
     places, ticks, reach = _places(effects, covariate)
     ax.axhline(0, color="#d0d0d0", linewidth=0.8, zorder=0)
     _draw_prediction(ax, effects, covariate, label, places, reach)
-    ax.vlines(places, estimates.alone - QUANTILE * estimates.alone_sd,
-              estimates.alone + QUANTILE * estimates.alone_sd, color="#b4b4b4", linewidth=0.9,
-              zorder=2)  # fmt: skip
+    width = QUANTILE * estimates.alone_sd
+    ax.vlines(places, estimates.alone - width, estimates.alone + width, color="#b4b4b4",
+              linewidth=0.9, zorder=2)  # fmt: skip
     for place, before, after in zip(places, estimates.alone, estimates.under, strict=True):
-        ax.plot([place, place], [before, after], color=colour(0), linewidth=1.1, zorder=3)
-    ax.plot(places, estimates.alone, "o", color=MUTED, markerfacecolor="white", ms=4.5, zorder=4,
-            label="subject alone, 90 % interval")  # fmt: skip
-    ax.plot(places, estimates.under, "o", color=colour(0), ms=4, zorder=5,
+        ax.plot([place, place], [before, after], color=style.colour(0), linewidth=1.1, zorder=3)
+    ax.plot(places, estimates.alone, "o", color=style.MUTED, markerfacecolor="white", ms=4.5,
+            zorder=4, label="subject alone, 90 % interval")  # fmt: skip
+    ax.plot(places, estimates.under, "o", color=style.colour(0), ms=4, zorder=5,
             label="subject under the group's model")  # fmt: skip
     if ticks is not None:
         ax.set_xticks(*ticks)
         if len(str(ticks[1][0])) > 2 and covariate == effects.covariates[0]:
             plt.setp(ax.get_xticklabels(), rotation=90)
     ax.tick_params(labelsize="small")
-    tidy(ax)
+    style.tidy(ax)
 
 
 def _places(effects: Any, covariate: str) -> tuple[NDArray, tuple | None, float]:
@@ -180,9 +179,9 @@ def _draw_prediction(
     for k, (x, values) in enumerate(pieces):
         centre, width = _predicted(effects, covariate, label, values)
         band, line = "where 90 % of subjects are expected", "group's prediction"
-        ax.fill_between(x, centre - width, centre + width, color=PRIOR, alpha=0.25, linewidth=0,
-                        zorder=0, label="_" if k else band)  # fmt: skip
-        ax.plot(x, centre, color=colour(1), linewidth=1.6, zorder=1, label="_" if k else line)
+        ax.fill_between(x, centre - width, centre + width, color=style.PRIOR, alpha=0.25,
+                        linewidth=0, zorder=0, label="_" if k else band)  # fmt: skip
+        ax.plot(x, centre, color=style.colour(1), linewidth=1.6, zorder=1, label="_" if k else line)
     ax.set_xlim(start, end)
 
 
@@ -199,7 +198,3 @@ def _predicted(
     uncertain = np.einsum("xi,ij,xj->x", points, covariance, points)
     between = effects.between_covariance.to_numpy()[row, row]
     return points @ effects.centre[row], QUANTILE * np.sqrt(uncertain + between)
-
-
-def _wrapped(text: str) -> str:
-    return text.replace(" of ", "\nof ", 1) if len(text) > 24 else text

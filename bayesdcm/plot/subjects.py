@@ -7,58 +7,35 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
+from bayesdcm.plot import style
 from bayesdcm.plot.labels import check_limit, chosen
 from bayesdcm.plot.quantities import finite
 from bayesdcm.plot.series import arranged, fitted_series
-from bayesdcm.plot.style import MUTED, bare_rows, colour, heading, legend, marker, new_figure, tidy
+from bayesdcm.plot.style import Canvas
 
 # Below this the model has hardly anything to do with the data.
 POOR = 10.0
-LIMIT = 24
 
 
 class Subject(NamedTuple):
-    """What is drawn of one subject.
-
-    Attributes
-    ----------
-    name : str
-        The subject.
-    columns : list of str
-        Regions, or channel modes.
-    explained : (columns,)
-        Variance explained by the model without confounds, in percent.
-    conditions : list of str
-        Their names; one empty name where there are none.
-    time : (times,)
-        As the label says.
-    time_label : str
-        What the data run along, with its unit.
-    observed, fitted : (conditions, times, columns)
-        Data and posterior median of the fit, confounds included.
-    """
+    """What is drawn of one subject."""
 
     name: str
-    columns: list[str]
-    explained: NDArray
-    conditions: list[str]
-    time: NDArray
-    time_label: str
-    observed: NDArray
-    fitted: NDArray
+    columns: list[str]  # regions, or channel modes
+    explained: NDArray  # variance explained by the model without confounds, in percent, (columns,)
+    conditions: list[str]  # one empty name where there are none
+    time: NDArray  # as the label says
+    time_label: str  # what the data run along, with its unit
+    observed: NDArray  # (conditions, times, columns)
+    fitted: NDArray  # posterior median, confounds included, of the same shape
 
 
 def plot_subjects(
-    group: Any,
-    region: str | None = None,
-    *,
-    limit: int = LIMIT,
-    figure: Figure | SubFigure | None = None,
-) -> Figure | SubFigure:
+    group: Any, region: str | None = None, *, limit: int = 24, figure: Canvas | None = None
+) -> Canvas:
     """Draw how much of each subject's data the model explains, beside data and fit of a region.
 
     A row for each subject: on the left the explained variance of every region (or channel mode),
@@ -132,9 +109,9 @@ def read_subject(name: str, fit: Any) -> Subject:
 def draw_subjects(
     subjects: Sequence[Subject],
     region: str | None = None,
-    limit: int = LIMIT,
-    figure: Figure | SubFigure | None = None,
-) -> Figure | SubFigure:
+    limit: int = 24,
+    figure: Canvas | None = None,
+) -> Canvas:
     """The figure of `plot_subjects`, from what `read_subject` kept of each subject."""
     first = subjects[0]
     subjects = [_in_order_of(first, subject) for subject in subjects]
@@ -146,7 +123,7 @@ def draw_subjects(
         shown = [subjects[i] for i in sorted(order[:limit])]
     n, n_conditions = len(shown), len(first.conditions)
     width = 0.08 * max(len(subject.name) for subject in shown) + 3.4 + max(3.2 * n_conditions, 6.0)
-    figure = figure or new_figure(width, 0.46 * n + 1.6, wspace=0.04, hspace=0.0)
+    figure = figure or style.new_figure(width, 0.46 * n + 1.6, wspace=0.04, hspace=0.0)
     grid = figure.add_gridspec(n, 1 + n_conditions, width_ratios=[1.5] + [6 / n_conditions]
                                * n_conditions if n_conditions < 3 else None)  # fmt: skip
     left = figure.add_subplot(grid[:, 0])
@@ -181,35 +158,33 @@ def _in_order_of(first: Subject, other: Subject) -> Subject:
 
 
 def _draw_explained(ax: Axes, shown: Sequence[Subject]) -> None:
-    columns = shown[0].columns
     for height, subject in enumerate(shown):
-        for k in range(len(columns)):
-            ax.plot([subject.explained[k]], [height], marker(k), color=colour(k), ms=5,
-                    alpha=0.9, zorder=2, clip_on=False)  # fmt: skip
-    ax.axvline(POOR, color=MUTED, linewidth=1, linestyle=":", zorder=1)
+        for k, share in enumerate(subject.explained):
+            ax.plot([share], [height], style.marker(k), color=style.colour(k), ms=5, alpha=0.9,
+                    zorder=2, clip_on=False)  # fmt: skip
+    ax.axvline(POOR, color=style.MUTED, linewidth=1, linestyle=":", zorder=1)
     largest = max(subject.explained.max() for subject in shown)
     ax.set_xlim(0, min(100, max(20, 10 * np.ceil(largest / 10))))
-    ax.set_ylim(len(shown) - 0.5, -0.5)
-    ax.set_yticks(range(len(shown)), [subject.name for subject in shown], fontsize="small")
+    style.name_rows(ax, [subject.name for subject in shown], 0.0)
     ax.set_xlabel("explained variance (%)", fontsize="small")
     ax.tick_params(axis="x", labelsize="small")
-    bare_rows(ax, range(len(shown)))
+    style.bare_rows(ax, range(len(shown)))
 
 
 def _draw_series(
-    figure: Figure | SubFigure, grid: Any, row: int, subject: Subject, column: int, last: bool
+    figure: Canvas, grid: Any, row: int, subject: Subject, column: int, last: bool
 ) -> None:
     values = np.stack([subject.observed[..., column], subject.fitted[..., column]])
     low, high = values.min(), values.max()
     for k, condition in enumerate(subject.conditions):
         ax = figure.add_subplot(grid[row, 1 + k])
-        ax.plot(subject.time, subject.observed[k, :, column], color=MUTED, linewidth=0.7)
-        ax.plot(subject.time, subject.fitted[k, :, column], color=colour(1), linewidth=1.2)
+        ax.plot(subject.time, values[0, k], color=style.MUTED, linewidth=0.7)
+        ax.plot(subject.time, values[1, k], color=style.colour(1), linewidth=1.2)
         ax.set_xlim(subject.time[0], subject.time[-1])
         margin = 0.05 * (high - low) or 1.0
         ax.set_ylim(low - margin, high + margin)
         ax.set_yticks([])
-        tidy(ax)
+        style.tidy(ax)
         ax.spines["left"].set_visible(False)
         ax.spines["bottom"].set_visible(last)
         ax.tick_params(axis="x", labelsize="small", labelbottom=last, bottom=last)
@@ -220,20 +195,19 @@ def _draw_series(
 
 
 def _explain(
-    figure: Figure | SubFigure, subjects: Sequence[Subject], shown: Sequence[Subject], region: str
+    figure: Canvas, subjects: Sequence[Subject], shown: Sequence[Subject], region: str
 ) -> None:
     title = f"Subjects: explained variance, and data and fit of {region}"
     if len(shown) < len(subjects):
         title += f"; the {len(shown)} of {len(subjects)} that are explained least"
-    heading(figure, title)
-    columns = shown[0].columns
+    style.heading(figure, title)
     handles = [
-        Line2D([], [], color=colour(k), marker=marker(k), linestyle="", label=name)
-        for k, name in enumerate(columns)
+        Line2D([], [], color=style.colour(k), marker=style.marker(k), linestyle="", label=name)
+        for k, name in enumerate(shown[0].columns)
     ]
     handles += [
-        Line2D([], [], color=MUTED, linestyle=":", label=f"{POOR:g} %"),
-        Line2D([], [], color=MUTED, linewidth=1, label=f"data of {region}"),
-        Line2D([], [], color=colour(1), linewidth=1.6, label="fit (posterior median)"),
+        Line2D([], [], color=style.MUTED, linestyle=":", label=f"{POOR:g} %"),
+        Line2D([], [], color=style.MUTED, linewidth=1, label=f"data of {region}"),
+        Line2D([], [], color=style.colour(1), linewidth=1.6, label="fit (posterior median)"),
     ]
-    legend(figure, handles, ncols=min(len(handles), 7))
+    style.legend(figure, handles, ncols=min(len(handles), 7))

@@ -5,14 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
-from matplotlib.figure import Figure, SubFigure
 from numpy.typing import ArrayLike, NDArray
 
 from bayesdcm.infer.arviz_adapter import axis_names
 from bayesdcm.plot.series import fitted_series
-from bayesdcm.plot.style import DIVERGING, heading, new_figure
+from bayesdcm.plot.style import DIVERGING, Canvas, colour_bar, heading, new_figure
 
 if TYPE_CHECKING:
     import mne
@@ -30,8 +27,8 @@ def plot_topographies(
     times: ArrayLike | None = None,
     *,
     channel_type: str | None = None,
-    figure: Figure | SubFigure | None = None,
-) -> Figure | SubFigure:
+    figure: Canvas | None = None,
+) -> Canvas:
     """Draw maps over the scalp or the helmet, observed above predicted, at chosen times.
 
     Observed are all channels, without the drifts that the fit removed. Predicted is the posterior
@@ -77,8 +74,7 @@ def plot_topographies(
     unit, size = UNITS[kind]
     observed = constants["channels"].transpose("condition", "time", "channel").to_numpy()
     back = constants["modes_to_channels"].transpose("mode", "channel").to_numpy()
-    predicted = series.mean @ back
-    maps = np.stack([observed, predicted])[..., rows] / size
+    maps = np.stack([observed, series.mean @ back])[..., rows] / size
     time = np.asarray(constants["channels"]["time"], float)
     chosen = _chosen(times, time, maps[0])
     shown = maps[:, :, chosen]
@@ -87,15 +83,13 @@ def plot_topographies(
     axes = figure.subplots(2 * n_conditions, n_times, squeeze=False)
     bound = float(np.abs(shown).max())
     for row, column in np.ndindex(*axes.shape):
-        values = shown[row % 2, row // 2, column]
-        _draw(axes[row, column], values, picked, bound)
+        _draw(axes[row, column], shown[row % 2, row // 2, column], picked, bound)
     for ax, index in zip(axes[0], chosen, strict=True):
         ax.set_title(f"{1e3 * time[index]:.0f} ms", fontsize="medium")
     for row, ax in enumerate(axes[:, 0]):
         condition, what = series.conditions[row // 2], ("observed", "predicted")[row % 2]
         ax.set_ylabel(f"{condition}\n{what}", fontsize="medium")
-    mappable = ScalarMappable(Normalize(-bound, bound), DIVERGING)
-    bar = figure.colorbar(mappable, ax=list(axes.ravel()), shrink=0.5, pad=0.03)
+    bar = colour_bar(axes.ravel(), -bound, bound, DIVERGING, shrink=0.5, pad=0.03)
     bar.set_label(f"signal ({unit})")
     heading(figure, f"Topographies ({series.method})")
     return figure
@@ -170,13 +164,5 @@ def _draw(ax: Any, values: NDArray, info: mne.Info, bound: float) -> None:
 
     # None at zero, where it would follow the noise.
     levels = bound * np.array([-0.75, -0.5, -0.25, 0.25, 0.5, 0.75])
-    mne.viz.plot_topomap(
-        values,
-        info,
-        axes=ax,
-        show=False,
-        cmap=DIVERGING,
-        vlim=(-bound, bound),
-        contours=levels,
-        sensors="k,",
-    )
+    mne.viz.plot_topomap(values, info, axes=ax, show=False, cmap=DIVERGING, vlim=(-bound, bound),
+                         contours=levels, sensors="k,")  # fmt: skip
