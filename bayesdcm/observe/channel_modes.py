@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bayesdcm.observe.patches import with_positive_peak
-
 # Of s_i^2 relative to the mean square; SPM's.
 SMALLEST_MODE = float(np.exp(-8))
 
@@ -114,3 +112,10 @@ def average_reference(signal: ArrayLike, axis: int = -1) -> NDArray[np.float64]:
     """
     signal = np.asarray(signal, float)
     return signal - signal.mean(axis, keepdims=True)
+
+
+def with_positive_peak(columns: NDArray) -> NDArray:
+    """Flip columns so that the entry of largest size is positive: a sign that repeats."""
+    peak = np.abs(columns).argmax(axis=0)
+    sign = np.sign(columns[peak, np.arange(columns.shape[1])])
+    return columns * np.where(sign == 0, 1.0, sign)

@@ -27,15 +27,12 @@ from bayesdcm.observe.channel_modes import channel_modes, field_derivatives
 from bayesdcm.observe.evoked_preparation import dct_basis, feature_scale, residual_matrix
 from bayesdcm.observe.evoked_preparation import temporal_precision as autoregressive
 from bayesdcm.observe.forward_grid import (
-    DEGREE,
     LocalExpansion,
     expanded_lead_field,
     local_expansion,
-    monomials,
 )
 from bayesdcm.observe.gaussian import GaussianObservation, gaussian
-from bayesdcm.observe.lead_field import dipole_lead_field, patches, power_of_ten
-from bayesdcm.observe.patches import N_PATCH_MODES
+from bayesdcm.observe.lead_field import N_PATCH_MODES, dipole_lead_field, patches, power_of_ten
 from bayesdcm.observe.temporal_precision import TemporalPrecision, temporal_precision
 
 # Smallest eigenvalue of a noise covariance that counts, relative to the largest.
@@ -87,10 +84,9 @@ class ModelledSpace(NamedTuple):
 
     Attributes
     ----------
-    lead : jax.Array or tuple of jax.Array
+    lead : jax.Array or LocalExpansion
         In channel modes: a field for each source (modes, sources); modes of patches (sources,
-        modes, patch modes); dipoles at fixed positions (sources, modes, 3); or centres, spacing
-        and coefficients of a `LocalExpansion` about the prior positions.
+        modes, patch modes); dipoles at fixed positions (sources, modes, 3), or about them.
     to_modes : (modes, channels)
         Scaled projection, for a head that is evaluated at free positions.
     transform : (4, 4)
@@ -672,11 +668,9 @@ class Dipoles(_InHead):
         if space.head is not None:
             channels = space.head.value(parameters["position"])
             lead = jnp.einsum("mc,sca->sma", space.to_modes, channels)
-        elif isinstance(lead, tuple):
-            centres, spacing, coefficients = lead
-            expansion = LocalExpansion(centres, spacing, monomials(DEGREE), coefficients)
+        elif isinstance(lead, LocalExpansion):
             moved = parameters["position"] @ space.transform[:3, :3].T + space.transform[:3, 3]
-            lead = expanded_lead_field(expansion, moved)
+            lead = expanded_lead_field(lead, moved)
         return jnp.einsum("sma,sa->ms", lead, parameters["moment"])
 
 
@@ -707,7 +701,9 @@ def _channel_space(observer: ChannelObserver, moved: bool, data: EvokedData) -> 
     scale = feature_scale(features)
     held, projected = None, projection.T @ lead
     if dipoles and moved and isinstance(data.head, GridHead):
-        projected = _expansion(data.head, observer.positions, projection * dipole_scale)
+        gain = np.einsum("cpa,cm->mpa", data.head.gain, projection * dipole_scale)
+        centres = data.head.to_head(observer.positions)
+        projected = local_expansion(data.head.positions, gain, centres)
     elif dipoles and moved:
         head, positions = data.head, np.asarray(observer.positions)
         key = (structure_key(positions), structure_key(vars(head)))
@@ -741,12 +737,6 @@ def _whitener(data: EvokedData) -> NDArray:
     values, vectors = np.linalg.eigh(data.noise_cov / np.outer(safe, safe))
     kept = values > RANK_TOLERANCE * values[-1]
     return (vectors[:, kept] / np.sqrt(values[kept])).T / safe
-
-
-def _expansion(head: GridHead, positions: NDArray, scaled: NDArray) -> tuple[NDArray, ...]:
-    gain = np.einsum("cpa,cm->mpa", head.gain, scaled)
-    expansion = local_expansion(head.positions, gain, head.to_head(positions))
-    return expansion.centres, expansion.spacing, expansion.coefficients
 
 
 def _mode_names(projection: NDArray, channels: tuple[str, ...]) -> tuple[str, ...]:

@@ -22,55 +22,38 @@ from scipy.spatial import Delaunay, QhullError, cKDTree
 # 0.02 % at 40 mm from the centre and 0.2 % at 62 mm, on a grid of 10 mm below 0.1 % and 1 %.
 # Second order is 2 to 10 times worse; fourth needs more points than there are near a boundary.
 DEGREE = 3
-POINTS_PER_TERM = 3
+# Powers of x, y and z in the terms of the polynomials, (terms, 3), the constant first.
+_POWERS = (powers for powers in product(range(DEGREE + 1), repeat=3) if sum(powers) <= DEGREE)
+EXPONENTS = np.array(sorted(_POWERS, key=sum))
+N_NEAREST = 3 * len(EXPONENTS)
+FEWEST_POINTS = int(1.5 * len(EXPONENTS))
 # Nearest points closer than this fraction of the spacing are taken to be the position itself.
 SAME_POINT = 1e-3
 
 
 class LocalExpansion(NamedTuple):
-    """Polynomials that stand for a gridded lead field about one position for each source.
+    """Polynomials that stand for a gridded lead field about one position for each source."""
 
-    Positions that they are about, m (sources, 3), and the unit of length, the grid's spacing
-    there, m (sources,); powers of x, y, z in each term, (terms, 3); coefficients (sources, terms,
-    channels, 3), in the unit of the gain.
-    """
-
-    centres: NDArray[np.float64]
-    spacing: NDArray[np.float64]
-    exponents: NDArray[np.int64]
-    coefficients: NDArray[np.float64]
+    centres: NDArray[np.float64]  # positions that they are about, (sources, 3), m
+    spacing: NDArray[np.float64]  # unit of length, the spacing of the grid there, (sources,), m
+    coefficients: NDArray[np.float64]  # (sources, terms, channels, 3), in the unit of the gain
 
 
-def local_expansion(
-    positions: ArrayLike, gain: ArrayLike, centres: ArrayLike, degree: int = DEGREE
-) -> LocalExpansion:
-    """Polynomials of order `degree` (1 to 4) about centres, fitted to a gridded lead field.
+def local_expansion(positions: NDArray, gain: NDArray, centres: ArrayLike) -> LocalExpansion:
+    """Polynomials about centres, fitted to a gridded lead field.
 
     Points of the grid (points, 3), m, the gain there (channels, points, 3), and prior positions
     of sources (sources, 3), m. At a point of the grid, the polynomial takes that point's value.
     """
-    positions, gain = np.asarray(positions, float), np.asarray(gain, float)
-    centres = np.asarray(centres, float)
-    if degree not in (1, 2, 3, 4):
-        raise ValueError(f"degree must be 1, 2, 3 or 4, got {degree!r}")
-    for name, points in (("positions", positions), ("centres", centres)):
-        if points.ndim != 2 or points.shape[1] != 3:
-            raise ValueError(f"{name} must have shape (points, 3), got {points.shape}")
-    if gain.ndim != 3 or gain.shape[1:] != positions.shape:
+    if len(positions) < FEWEST_POINTS:
         raise ValueError(
-            f"gain must have shape (channels, {len(positions)}, 3), one entry for each position "
-            f"and direction, got {gain.shape}"
+            f"the grid has {len(positions)} points; interpolation needs at least {FEWEST_POINTS}. "
+            "Give a finer grid."
         )
-    exponents = monomials(degree)
-    if len(positions) < 1.5 * len(exponents):
-        raise ValueError(
-            f"the grid has {len(positions)} points; interpolation of degree {degree} needs at "
-            f"least {int(np.ceil(1.5 * len(exponents)))}. Give a finer grid or a lower degree."
-        )
-    tree = cKDTree(positions)
-    fits = [_fit(tree, gain, centre, index, exponents) for index, centre in enumerate(centres)]
+    tree, centres = cKDTree(positions), np.asarray(centres, float)
+    fits = [_fit(tree, gain, centre, index) for index, centre in enumerate(centres)]
     spacing, coefficients = zip(*fits, strict=True)
-    return LocalExpansion(centres, np.array(spacing), exponents, np.stack(coefficients))
+    return LocalExpansion(centres, np.array(spacing), np.stack(coefficients))
 
 
 def expanded_lead_field(expansion: LocalExpansion, positions: ArrayLike) -> jax.Array:
@@ -84,34 +67,26 @@ def expanded_lead_field(expansion: LocalExpansion, positions: ArrayLike) -> jax.
     offset = offset / jnp.broadcast_to(spacing, offset.shape)
     # Powers by multiplication: derivatives at an offset of 0 are finite, those of 0**0 too.
     powers = [jnp.ones_like(offset)]
-    for _ in range(int(expansion.exponents.max())):
+    for _ in range(DEGREE):
         powers.append(powers[-1] * offset)
     powers = jnp.stack(powers, axis=-1)
-    x, y, z = (powers[..., axis, :][..., expansion.exponents[:, axis]] for axis in range(3))
+    x, y, z = (powers[..., axis, :][..., EXPONENTS[:, axis]] for axis in range(3))
     return jnp.einsum("...st,stca->...sca", x * y * z, expansion.coefficients)
 
 
-def monomials(degree: int) -> NDArray[np.int64]:
-    """Powers of x, y and z in the terms of a polynomial, (terms, 3), the constant first."""
-    powers = product(range(degree + 1), repeat=3)
-    return np.array(sorted((p for p in powers if sum(p) <= degree), key=sum))
-
-
-def _fit(
-    tree: cKDTree, gain: NDArray, centre: NDArray, index: int, exponents: NDArray
-) -> tuple[float, NDArray]:
+def _fit(tree: cKDTree, gain: NDArray, centre: NDArray, index: int) -> tuple[float, NDArray]:
     """Spacing of the grid about a centre, and the coefficients of the polynomial there."""
-    n_points = min(POINTS_PER_TERM * len(exponents), tree.n)
+    n_points = min(N_NEAREST, tree.n)
     distance, nearest = tree.query(centre, n_points)
     points = tree.data[nearest]
     spacing = float(np.median(tree.query(points, 2)[0][:, 1]))
     _check_inside(points, distance[0], spacing, centre, index)
     values = np.moveaxis(gain[:, nearest], 1, 0).reshape(n_points, -1)
     offset = (points - centre) / spacing
-    design = np.prod(offset[:, None, :] ** exponents, axis=-1)
+    design = np.prod(offset[:, None, :] ** EXPONENTS, axis=-1)
     # Square roots of the weights; 1/4 keeps the nearest point from ruling alone.
     weight = 1 / ((distance / spacing) ** 2 + 0.25)[:, None]
-    coefficients = np.zeros((len(exponents), values.shape[1]))
+    coefficients = np.zeros((len(EXPONENTS), values.shape[1]))
     fixed = int(distance[0] < SAME_POINT * spacing)
     if fixed:  # the constant is known: the value at the point itself
         coefficients[0] = values[0]
@@ -122,10 +97,10 @@ def _fit(
         raise ValueError(
             f"the grid does not determine the lead field about source {index} at "
             f"{_millimetres(centre)} mm: its nearest points lie on too few planes. Give a "
-            "volume grid or a lower degree."
+            "volume grid."
         )
     coefficients[fixed:] = solved
-    return spacing, coefficients.reshape(len(exponents), len(gain), 3)
+    return spacing, coefficients.reshape(len(EXPONENTS), len(gain), 3)
 
 
 def _check_inside(

@@ -11,13 +11,14 @@ from jax.typing import ArrayLike
 from numpy.typing import NDArray
 
 from bayesdcm.data.head import GridHead, HeadModel, SphereHead, SurfaceHead
+from bayesdcm.observe.channel_modes import with_positive_peak
 from bayesdcm.observe.forward_grid import expanded_lead_field, local_expansion
-from bayesdcm.observe.patches import N_PATCH_MODES, PATCH_RADIUS, patch_lead_fields
 from bayesdcm.observe.sphere import eeg_sphere_lead_field, meg_sphere_lead_field, series_terms
 
 # How far from its prior position a dipole may get before the series in spheres has fewer terms
 # than its accuracy needs, m. Prior standard deviations of positions are 1 or 2 mm.
 LARGEST_SHIFT = 0.01
+PATCH_RADIUS, N_PATCH_MODES = 0.016, 6  # m; both SPM's
 
 
 def dipole_lead_field(
@@ -83,7 +84,11 @@ def patches(
     radius: float = PATCH_RADIUS,
     n_modes: int = N_PATCH_MODES,
 ) -> NDArray[np.float64]:
-    """Lead fields of the cortical patches about positions in MNI coordinates.
+    """Lead field of the leading modes of the cortical patch about each position.
+
+    ``G_i = gain[:, V_i] U_i`` with V_i the vertices within the radius, and U_i the first right
+    singular vectors of ``gain[:, V_i]``: the patterns of current over the patch that the sensors
+    see best.
 
     Parameters
     ----------
@@ -92,21 +97,23 @@ def patches(
     prior_positions : array_like
         Shape (sources, 3), MNI mm.
     radius : float
-        Of a patch, m; SPM's 16 mm by default, counted in the head and not in the template.
+        Of a patch, m; SPM's 16 mm by default, straight through space, in the head and not in the
+        template. Where fewer than `n_modes` vertices lie within it, the nearest ones serve.
     n_modes : int
         Modes of each patch; SPM's 6 by default.
 
     Returns
     -------
     ndarray
-        Shape (sources, channels, n_modes); see `patch_lead_fields`.
+        Shape (sources, channels, n_modes), in the unit of the gain. Modes are ordered by strength;
+        their sign makes the largest entry of each singular vector positive.
 
     Raises
     ------
     TypeError
         If the head has no cortical surface.
     ValueError
-        If a position is far from the surface.
+        If the surface has fewer vertices than modes, or a position is far from it.
 
     Examples
     --------
@@ -121,9 +128,26 @@ def patches(
             f"head must be a SurfaceHead for patches, got {type(head).__name__}; give a surface "
             "forward solution with fixed orientation, or use dipoles (observation 'ecd')"
         )
-    return patch_lead_fields(
-        head.positions, head.gain, head.to_head(prior_positions), radius, n_modes
-    )
+    if not 1 <= n_modes <= len(head.positions):
+        raise ValueError(
+            f"n_modes must be between 1 and the number of vertices ({len(head.positions)}), got "
+            f"{n_modes}"
+        )
+    modes, gain = [], np.asarray(head.gain)
+    for index, centre in enumerate(head.to_head(prior_positions)):
+        distance = np.linalg.norm(head.positions - centre, axis=1)
+        if distance.min() > 2 * radius:
+            raise ValueError(
+                f"source {index} lies {1000 * distance.min():.0f} mm from the nearest vertex of "
+                f"the surface, more than twice the radius of a patch; check its position and "
+                "the transformation from MNI to head coordinates"
+            )
+        order = np.argsort(distance, kind="stable")
+        patch = gain[:, order[: max(n_modes, int((distance < radius).sum()))]]
+        # With fewer channels than modes, the rest of the modes are silent.
+        _, _, right = np.linalg.svd(patch, full_matrices=len(gain) < n_modes)
+        modes.append(patch @ with_positive_peak(right[:n_modes].T))
+    return np.stack(modes)
 
 
 def power_of_ten(lead_fields: ArrayLike) -> float:

@@ -74,7 +74,12 @@ def write_group_report(
         If `group` is not the fits of one model.
     """
     path = checked_path(path)
-    _check(group)
+    if not (hasattr(group, "diagnose") and hasattr(group, "subjects")):
+        raise TypeError(
+            f"group must be the fits of a group, from bayesdcm.fit_group, got "
+            f"{type(group).__name__}"
+        )
+    check_group(group)
     diagnosis = group.diagnose(progress=False) if diagnosis is None else diagnosis
     subjects = _drawn_subjects(group)
     fit = group[0]
@@ -88,25 +93,21 @@ def write_group_report(
         "figures": _figures(subjects, effects, search),
         "label_note": fit.facts.label_note,
         "searched": search is not None,
-        "effects": None if effects is None else as_rows(_table(effects, search), "effect"),
-        "between": None if effects is None else as_rows(_between(effects)),
-        "design": None if effects is None else as_rows(effects.design, "subject"),
+        "effects": None,
+        "between": None,
+        "design": None,
         "diagnosis": as_rows(_diagnosis(group, diagnosis), "subject"),
         "diagnosis_note": DIAGNOSIS_NOTE,
         "problems": diagnosis.sentences(),
         "settings": _settings(group, fit, effects, dict(settings or {})),
         "citations": _citations(fit, effects),
     }
+    if effects is not None:
+        between = {"sd between subjects": np.sqrt(np.diagonal(effects.between_covariance))}
+        content["effects"] = as_rows(_table(effects, search), "effect")
+        content["between"] = as_rows(pd.DataFrame(between, index=list(effects.parameters)))
+        content["design"] = as_rows(effects.design, "subject")
     return write_page(path, "group.html", content)
-
-
-def _check(group: Any) -> None:
-    if not (hasattr(group, "diagnose") and hasattr(group, "subjects")):
-        raise TypeError(
-            f"group must be the fits of a group, from bayesdcm.fit_group, got "
-            f"{type(group).__name__}"
-        )
-    check_group(group)
 
 
 def _drawn_subjects(group: Any) -> list[Subject]:
@@ -129,9 +130,8 @@ def _subject(group: Any, fit: Any) -> str:
 def _verdicts(group: Any, diagnosis: Any, effects: Any) -> list[tuple[str, bool, list[str]]]:
     n, doubtful = len(group), len(diagnosis.problems)
     converged = int(np.sum(diagnosis.table["converged"]))
-    outcome = "no problem was found"
-    if doubtful:
-        outcome = f"a problem was found in {doubtful} of {n} (see below)"
+    outcome = f"a problem was found in {doubtful} of {n} (see below)"
+    outcome = outcome if doubtful else "no problem was found"
     sentence = f"Subjects: {converged} of {n} fits converged; {outcome}."
     failed = list(diagnosis.failures)
     failures = [f"{listed(failed)} could not be fitted (see below)."] if failed else []
@@ -247,11 +247,6 @@ def _searched(effects: Any, search: Any) -> pd.DataFrame:
     return searched.set_index(keys).loc[wanted].reset_index()
 
 
-def _between(effects: Any) -> pd.DataFrame:
-    sd = np.sqrt(np.diagonal(effects.between_covariance))
-    return pd.DataFrame({"sd between subjects": sd}, index=list(effects.parameters))
-
-
 def _diagnosis(group: Any, diagnosis: Any) -> pd.DataFrame:
     table = diagnosis.table.copy()
     table["converged"] = ["yes" if value else "no" for value in table["converged"]]
@@ -266,9 +261,9 @@ def _settings(group: Any, fit: Any, effects: Any, given: dict[str, Any]) -> list
     rows = [(key, str(value)) for key, value in given.items()]
     rows += [("model", fit.description), ("method", fit.method)]
     if effects is not None:
-        settings = effects.settings
-        rows.append(("variability between subjects", settings.between))
-        rows.append(("alpha, beta", f"{settings.alpha:g}, {settings.beta:g}"))
+        used = effects.settings
+        rows.append(("variability between subjects", used.between))
+        rows.append(("alpha, beta", f"{used.alpha:g}, {used.beta:g}"))
     return rows
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -99,10 +99,12 @@ def write_page(path: Path, template: str, content: Mapping[str, Any]) -> Path:
         loader=PackageLoader("bayesdcm.report", "."), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    date = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    text = environment.get_template(template).render(
-        content, versions=_versions(), date=date, version=__version__
-    )
+    made = {"version": __version__, "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")}
+    made["versions"] = ", ".join([
+        f"bayesdcm {__version__}", *(f"{name} {metadata.version(name)}" for name in PACKAGES),
+        f"Python {platform.python_version()}",
+    ])  # fmt: skip
+    text = environment.get_template(template).render(content, **made)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         part.write_text(text, encoding="utf-8")
@@ -112,16 +114,13 @@ def write_page(path: Path, template: str, content: Mapping[str, Any]) -> Path:
     return path
 
 
-def _content(
-    fits: dict[str, Any], beside: dict[str, Any], settings: dict[str, Any]
-) -> dict[str, Any]:
+def _content(fits: dict, beside: dict, settings: dict) -> dict[str, Any]:
     """Gather everything the template shows."""
     diagnoses = {name: fit.diagnose() for name, fit in fits.items()}
     compared = fits | beside
     comparison = compare_posteriors(compared) if len(compared) > 1 else None
-    best = next(
-        (fit for fit in fits.values() if fit.posterior.method.exact), next(iter(fits.values()))
-    )
+    exact = [fit for fit in fits.values() if fit.posterior.method.exact]
+    best = (exact or list(fits.values()))[0]
     connections = read_connections(best) if has_connections(best) else None
     return {
         "subject": words.what_was_fitted(fits),
@@ -145,7 +144,6 @@ def _content(
 def _figures(
     fits: dict[str, Any], best: Any, connections: Connections | None, comparison: Any
 ) -> Figures:
-    """Draw all figures."""
     drawn = Figures()
     if connections is not None:
         _add_connections(best, connections, drawn)
@@ -216,13 +214,10 @@ def _settings(fits: dict[str, Any], given: dict[str, Any]) -> list[tuple[str, st
     rows = [(key, str(value)) for key, value in given.items()]
     for name, fit in fits.items():
         sizes = fit.idata.posterior.sizes
-        rows.append((f"{name}: model", fit.description))
-        rows.append((f"{name}: draws", f"{sizes['chain']} x {sizes['draw']} (chains x draws)"))
-        rows += [
-            (f"{name}: {key.replace('_', ' ')}", _setting_text(value))
-            for key, value in fit.status.items()
-            if key != "precision_sites"
-        ]
+        of_fit = {"model": fit.description}
+        of_fit["draws"] = f"{sizes['chain']} x {sizes['draw']} (chains x draws)"
+        of_fit |= {k.replace("_", " "): v for k, v in fit.status.items() if k != "precision_sites"}
+        rows += [(f"{name}: {key}", _setting_text(value)) for key, value in of_fit.items()]
     return rows
 
 
@@ -230,9 +225,3 @@ def _setting_text(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:.3f}" if isinstance(value, float) else str(value)
-
-
-def _versions() -> str:
-    parts = [f"bayesdcm {__version__}"]
-    parts += [f"{name} {importlib.metadata.version(name)}" for name in PACKAGES]
-    return ", ".join([*parts, f"Python {platform.python_version()}"])

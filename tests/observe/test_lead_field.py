@@ -1,5 +1,7 @@
 """Lead fields in head models: dispatch, coordinates, mixed sensors, patches."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,6 @@ import pytest
 
 from bayesdcm.data.head import GridHead, SphereHead, SurfaceHead
 from bayesdcm.observe.lead_field import dipole_lead_field, patches
-from bayesdcm.observe.patches import patch_lead_fields
 from bayesdcm.observe.sphere import eeg_sphere_lead_field, meg_sphere_lead_field
 
 RADII, CONDUCTIVITIES = (0.08, 0.086, 0.092), (0.33, 0.0042, 0.33)
@@ -129,12 +130,15 @@ def surface(rng):
     )
 
 
+def mni_of(places):
+    inverse = np.linalg.inv(TO_HEAD)
+    return places @ inverse[:3, :3].T + inverse[:3, 3]
+
+
 def test_patches():
     head = surface(np.random.default_rng(3))
     on_surface = head.positions[[5, 80]]
-    inverse = np.linalg.inv(TO_HEAD)
-    mni = on_surface @ inverse[:3, :3].T + inverse[:3, 3]
-    found = patches(head, mni)
+    found = patches(head, mni_of(on_surface))
     assert found.shape == (2, 15, 6)
     for i, centre in enumerate(on_surface):
         inside = np.linalg.norm(head.positions - centre, axis=1) < 0.016
@@ -151,17 +155,18 @@ def test_small_patches_take_the_nearest_vertices():
     rng = np.random.default_rng(4)
     positions = np.arange(40)[:, None] * np.array([[0.01, 0.0, 0.0]])
     gain = rng.normal(size=(20, 40))
-    found = patch_lead_fields(positions, gain, [[0.196, 0.001, 0.0]], n_modes=6)[0]
+    place = [[196.0, 1.0, 0.0]]
+    found = patches(SurfaceHead(positions, np.eye(3)[[2] * 40], gain), place, n_modes=6)[0]
     six = gain[:, 17:23]  # from 26 mm on one side to 24 mm on the other
     np.testing.assert_allclose(found @ found.T, six @ six.T, atol=1e-12)
-    few = patch_lead_fields(positions, gain[:4], [[0.196, 0.001, 0.0]], n_modes=6)[0]
+    few = patches(SurfaceHead(positions, np.eye(3)[[2] * 40], gain[:4]), place, n_modes=6)[0]
     assert few.shape == (4, 6) and np.abs(few[:, 4:]).max() < 1e-12
 
 
 def test_the_sign_of_a_gain_does_not_flip_modes():
     head = surface(np.random.default_rng(5))
-    first = patch_lead_fields(head.positions, head.gain, head.positions[:3])
-    again = patch_lead_fields(head.positions, -head.gain, head.positions[:3])
+    first = patches(head, mni_of(head.positions[:3]))
+    again = patches(replace(head, gain=-head.gain), mni_of(head.positions[:3]))
     np.testing.assert_allclose(again, -first, atol=1e-12)
 
 
@@ -181,11 +186,7 @@ def test_wrong_places(electrodes):
     head = surface(np.random.default_rng(7))
     with pytest.raises(ValueError, match="source 0 lies .* from the nearest vertex"):
         patches(head, [[0.0, 0.0, 0.0]])
-    given = {"positions": head.positions, "gain": head.gain, "centres": head.positions[:1]}
-    for changed, message in (
-        ({"n_modes": 601}, "n_modes must be between 1"),
-        ({"gain": head.gain[:, :-1]}, "gain must have shape"),
-        ({"centres": np.zeros(3)}, "centres must have shape"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            patch_lead_fields(**(given | changed))
+    with pytest.raises(ValueError, match="n_modes must be between 1"):
+        patches(head, mni_of(head.positions[:1]), n_modes=601)
+    with pytest.raises(ValueError, match="positions has 1 dimension"):
+        patches(head, np.zeros(3))
