@@ -8,7 +8,7 @@ comparable.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -386,52 +386,46 @@ def gaussian(
     if not 0 < confound_precision < np.inf:
         raise ValueError(f"confound_precision must be positive, got {confound_precision}")
     log_precision = jnp.atleast_1d(jnp.asarray(log_precision))
-    components = _checked_components(prediction, log_precision, components)
-    times = prediction.shape[0]
     if isinstance(components, TemporalPrecision):
         if confounds is not None:
             raise ValueError(
                 "confounds must be given to temporal_precision, not to gaussian, where "
                 "components come from it"
             )
+        _check_components(prediction, len(log_precision), components.components, temporal=True)
         confounds = components.confounds
-    elif not isinstance(confounds, ConfoundBasis):
-        confounds = confound_basis(checked_confounds(confounds, times), times)
-    if _is_temporal(prediction, components):
-        components = temporal_precision(components, confounds)
-    elif components is not None and not isinstance(components, TemporalPrecision):
-        components = jnp.asarray(components)
+    else:
+        if components is not None and not isinstance(components, jax.Array):
+            components = np.asarray(components)
+        _check_components(prediction, len(log_precision), components)
+        times = prediction.shape[0]
+        if not isinstance(confounds, ConfoundBasis):
+            confounds = confound_basis(checked_confounds(confounds, times), times)
+        if components is not None and components.shape[1:] == (times, times):
+            components = temporal_precision(components, confounds)
+        elif components is not None:
+            components = jnp.asarray(components)
     return GaussianObservation(prediction, log_precision, components, confounds, confound_precision)
 
 
-def _is_temporal(prediction: jax.Array, components: ArrayLike | None) -> bool:
-    times = prediction.shape[0]
-    return isinstance(components, np.ndarray | jax.Array) and components.shape[1:] == (times, times)
-
-
-def _checked_components(
-    prediction: jax.Array, log_precision: jax.Array, components: ArrayLike | None
-) -> ArrayLike | TemporalPrecision | None:
-    count, times, size = len(log_precision), prediction.shape[0], prediction.size
-    n_columns = size // times if times else 0
+def _check_components(
+    prediction: jax.Array, count: int, components: Any, temporal: bool = False
+) -> None:
+    times, size = prediction.shape[0], prediction.size
     if components is None:
+        n_columns = size // times if times else 0
         if count not in (1, n_columns):
             raise ValueError(
                 f"log_precision must have one entry, or one for each of the {n_columns} columns "
                 f"of the prediction, got {count}; give components for another structure"
             )
-        return None
-    prepared = isinstance(components, TemporalPrecision)
-    if not prepared and not isinstance(components, jax.Array):
-        components = np.asarray(components)
-    shape = components.components.shape if prepared else components.shape
+        return
     allowed = [(count, times, times)]
-    if not prepared:
+    if not temporal:
         allowed += [(count, size), (count, size, size)]
-    if shape not in allowed:
+    if components.shape not in allowed:
         raise ValueError(
             f"components must have shape ({count}, {size}), ({count}, {size}, {size}) or "
             f"({count}, {times}, {times}) for {count} log-precisions and a prediction of "
-            f"{prediction.shape}, got {shape}"
+            f"{prediction.shape}, got {components.shape}"
         )
-    return components

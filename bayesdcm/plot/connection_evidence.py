@@ -32,8 +32,7 @@ class _Panel(NamedTuple):
     rows: list[str]
     columns: list[str]
     column_word: str
-    probability: dict[tuple[str, str], float]
-    pruned: set[tuple[str, str]]
+    entries: dict[tuple[str, str], tuple[float, bool]]  # probability, whether it was pruned
 
 
 def plot_connection_evidence(
@@ -129,38 +128,32 @@ def _pruned(search: Any) -> set[tuple[str, str]]:
 
 def _panels(probability: pd.Series, pruned: set[str]) -> list[_Panel]:
     """Matrices of all sites of which at least one entry was searched."""
-    labels = [parsed(str(label)) for label in probability.index]
-    groups: dict[tuple[str, str], list[int]] = {}
+    groups: dict[tuple[str, str], dict[tuple[str, str], tuple[float, bool]]] = {}
+    for label, value in probability.items():
+        site, places = parsed(str(label))
+        if len(places) in (1, 2, 3):
+            group = groups.setdefault((site, places[0] if len(places) == 3 else ""), {})
+            group[(*places[-2:], "")[:2]] = float(value), str(label) in pruned
     squares: list[list[str]] = []
-    for i, label in enumerate(labels):
-        if len(label.places) in (1, 2, 3):
-            kind = label.places[0] if len(label.places) == 3 else ""
-            groups.setdefault((label.site, kind), []).append(i)
-    for (site, _), members in groups.items():
-        if site in INPUTS or len(labels[members[0]].places) == 1:
-            continue
+    for (site, _), entries in groups.items():
         by_row: dict[str, list[str]] = {}
-        for i in members:
-            by_row.setdefault(labels[i].places[-2], []).append(labels[i].places[-1])
-        squares += [list(by_row), *by_row.values()]
+        for row, column in entries:
+            by_row.setdefault(row, []).append(column)
+        if site not in INPUTS and [""] not in by_row.values():
+            squares += [list(by_row), *by_row.values()]
     regions = in_order(squares)
     panels = []
-    for (site, kind), members in groups.items():
-        values = probability.iloc[members]
-        is_pruned = [str(label) in pruned for label in values.index]
-        if not (np.isfinite(values.to_numpy(float)) | is_pruned).any():
+    for (site, kind), entries in groups.items():
+        if not any(np.isfinite(value) or is_off for value, is_off in entries.values()):
             continue
-        places = [(*labels[i].places[-2:], "")[:2] for i in members]
-        entries = {place: float(value) for place, value in zip(places, values, strict=True)}
-        off = {place for place, is_off in zip(places, is_pruned, strict=True) if is_off}
-        rows = list(dict.fromkeys(row for row, _ in places))
-        columns, column_word = list(dict.fromkeys(column for _, column in places)), ""
+        rows, columns = (list(dict.fromkeys(names)) for names in zip(*entries, strict=True))
+        column_word = ""
         if columns != [""]:
             rows = regions if set(rows) <= set(regions) else in_order([regions, rows])
             column_word = "input" if site in INPUTS else "from"
             columns = columns if site in INPUTS else regions
         title = f"{site} ({kind})" if kind else site
-        panels.append(_Panel(title, rows, columns, column_word, entries, off))
+        panels.append(_Panel(title, rows, columns, column_word, entries))
     return panels
 
 
@@ -179,12 +172,11 @@ def _draw(ax: Axes, panel: _Panel, shades: Any, least: float) -> set[str]:
     """Draw a matrix; whether some entries were pruned or not searched."""
     marks = set()
     for i, j in np.ndindex(len(panel.rows), len(panel.columns)):
-        entry = (panel.rows[i], panel.columns[j])
-        value = panel.probability.get(entry)
+        value, pruned = panel.entries.get((panel.rows[i], panel.columns[j]), (None, False))
         mark, look, text, ink, linewidth = "", {"edgecolor": EDGE}, "", style.MUTED, 0.6
         if value is None:
             mark, linewidth = "absent", 0.0
-        elif entry in panel.pruned:
+        elif pruned:
             mark, text = "pruned", "off"
         elif not np.isfinite(value):
             mark, linewidth = "not searched", 0.8
