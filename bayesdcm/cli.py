@@ -6,8 +6,6 @@ error in a file, the data or the model, 2 wrong usage, 130 interrupted.
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,15 +16,15 @@ from bayesdcm import __version__
 from bayesdcm.commands.compare import compare
 from bayesdcm.commands.files import check_writable, make_folder, named, read_priors
 from bayesdcm.commands.group import group
-from bayesdcm.commands.messages import as_text, noticing_interrupts, reported, say
+from bayesdcm.commands.messages import as_text, noticing_interrupts, reported, say, timed
 from bayesdcm.commands.methods import MethodCommand
 from bayesdcm.commands.options import (
-    INTEGRATOR_HELP,
-    Integrator,
+    ChosenIntegrator,
     Priors,
     Quiet,
     Report,
     Seed,
+    with_integrator,
 )
 
 if TYPE_CHECKING:
@@ -69,6 +67,7 @@ def demo(
         from bayesdcm.compare.posteriors import compare_posteriors
         from bayesdcm.infer import NUTS, Laplace
         from bayesdcm.models.examples import load_example
+        from bayesdcm.report import write_report
 
         example = load_example("attention")
         say(quiet, example.description)
@@ -91,7 +90,10 @@ def demo(
         say(quiet, "Writing the report ...")
         report = out / "report.html"
         settings = {"example": example.name, "seed": seed}
-        _write_report(fits, report, "Bundled example", [example.description, covered], settings)
+        write_report(
+            fits, report, title="Bundled example", notes=[example.description, covered],
+            settings=settings,
+        )  # fmt: skip
         if not sampled.status.get("complete", True):
             raise KeyboardInterrupt
         typer.echo(f"\nReport: {report}")
@@ -101,10 +103,7 @@ def demo(
 def fit(
     ctx: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="DCM_*.mat that SPM saved.")],
-    integrator: Annotated[
-        Integrator | None,
-        typer.Option(help=INTEGRATOR_HELP),
-    ] = None,
+    integrator: ChosenIntegrator = None,
     seed: Seed = 0,
     priors: Priors = None,
     out: Annotated[
@@ -116,14 +115,10 @@ def fit(
     """Fit a DCM for task fMRI that SPM saved; print the posterior and a diagnosis."""
     with reported(quiet):
         check_writable(out, report)
-        import dataclasses
-
         from bayesdcm.models.spm import read_spm_dcm
 
         spm = read_spm_dcm(file)
-        model = spm.model
-        if integrator is not None and integrator.value != model.integrator:
-            model = dataclasses.replace(model, integrator=integrator.value)
+        model = with_integrator(spm.model, integrator)
         if priors is not None:
             model = model.with_priors(read_priors(priors))
         say(quiet, f"{file}: {spm.data!r}")
@@ -146,9 +141,14 @@ def fit(
         if noticed or not fit.status.get("complete", True):
             raise KeyboardInterrupt
         if report is not None:
+            from bayesdcm.report import write_report
+
             settings = {"file": file.name, "seed": seed, **fit.status["options"]}
             title = f"Report on {file.name}"
-            _write_report({fit.method: fit}, report, title, notes, settings, beside)
+            write_report(
+                {fit.method: fit}, report, title=title, notes=notes, settings=settings,
+                beside=beside,
+            )  # fmt: skip
             say(quiet, f"Report: {report}")
 
 
@@ -176,7 +176,9 @@ def show(
             typer.echo(f"\nCompared with {table.attrs['reference']}, the worst agreement first")
             typer.echo(as_text(table.set_index("parameter")))
         if report is not None:
-            _write_report(fits, report, f"Report on {', '.join(fits)}", [], {})
+            from bayesdcm.report import write_report
+
+            write_report(fits, report, title=f"Report on {', '.join(fits)}")
             say(quiet, f"Report: {report}")
 
 
@@ -188,14 +190,10 @@ app.command()(compare)
 
 
 def _timed_fit(quiet: bool, model: Any, data: Any, method: Any, seed: int) -> Fit:
-    from bayesdcm.infer.fitting import chosen_method
     from bayesdcm.infer.fitting import fit as infer
 
-    say(quiet, f"Fitting by {chosen_method(model, method, {}).title} (compiling first) ...")
-    start = time.perf_counter()
-    fit = infer(model, data, method=method, seed=seed, progress=not quiet)
-    say(quiet, f"{fit!r} in {time.perf_counter() - start:.0f} s")
-    return fit
+    options = {"method": method, "seed": seed, "progress": not quiet}
+    return timed(quiet, model, method, lambda: infer(model, data, **options))
 
 
 def _print_fit(fit: Fit) -> None:
@@ -255,20 +253,6 @@ def _coverage(fit: Fit, truth: Mapping[str, Any]) -> str:
         f"{sum(hits)} of {len(hits)} true parameters lie in the 90 % interval of their posterior "
         f"by {fit.method}."
     )
-
-
-def _write_report(
-    fits: Mapping[str, Fit],
-    path: Path,
-    title: str,
-    notes: list[str],
-    settings: Mapping[str, Any],
-    beside: Mapping[str, Any] | None = None,
-) -> None:
-    os.environ.setdefault("MPLBACKEND", "Agg")
-    from bayesdcm.report import write_report
-
-    write_report(fits, path, title=title, notes=notes, settings=settings, beside=beside)
 
 
 if __name__ == "__main__":

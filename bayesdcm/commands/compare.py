@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from enum import StrEnum
 from pathlib import Path
@@ -75,19 +74,17 @@ def compare(
         raise typer.BadParameter("--effects is for folders of groups, not for saved fits")
     with reported(quiet):
         check_writable(figure)
-        _check_kind(figure)
+        if figure is not None and figure.suffix.lower() not in (".png", ".svg", ".pdf"):
+            raise ValueError(f"--figure: '{figure}' must end in .png, .svg or .pdf")
         if all(folders):
             table = _over_subjects(paths, effects or Effects.random, seed, quiet)
         else:
             table = _of_fits(paths, by or By.evidence, seed, quiet)
         if figure is not None:
-            _draw(table, figure)
+            from bayesdcm.plot.model_probabilities import plot_model_probabilities
+
+            plot_model_probabilities(table).savefig(figure, dpi=150)
             say(quiet, f"Figure: {figure}")
-
-
-def _check_kind(figure: Path | None) -> None:
-    if figure is not None and figure.suffix.lower() not in (".png", ".svg", ".pdf"):
-        raise ValueError(f"--figure: '{figure}' must end in .png, .svg or .pdf")
 
 
 def _of_fits(paths: list[Path], by: By, seed: int, quiet: bool) -> Any:
@@ -165,10 +162,3 @@ def _evidence(paths: list[Path]) -> Any:
     for subject in whole.index:
         check_subject(subject, {model: group[subject] for model, group in fits.items()})
     return whole
-
-
-def _draw(table: Any, path: Path) -> None:
-    os.environ.setdefault("MPLBACKEND", "Agg")
-    from bayesdcm.plot.model_probabilities import plot_model_probabilities
-
-    plot_model_probabilities(table).savefig(path, dpi=150)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bayesdcm.commands.files import read_table
+
 MEAN = "mean"
 
 
@@ -31,21 +33,10 @@ def read_design(
 
 
 def _read(path: Path) -> Any:
-    import pandas as pd
-
-    if not path.is_file():
-        raise FileNotFoundError(f"--design: there is no file {str(path)!r}")
-    try:
-        # Values as they stand in the file, so that messages can show them.
-        table = pd.read_csv(
-            path, sep=_separator(path), index_col=0, skipinitialspace=True, dtype=str,
-            keep_default_na=False,
-        )  # fmt: skip
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise ValueError(
-            f"--design: {str(path)!r} is not a table of comma-separated values, nor of values "
-            f"separated by semicolons or tabs ({error})"
-        ) from error
+    kind = "comma-separated values, nor of values separated by semicolons or tabs"
+    # Values as they stand in the file, so that messages can show them.
+    as_written = {"index_col": 0, "dtype": str, "keep_default_na": False}
+    table = read_table("--design", path, kind, sep=_separator(path), **as_written)
     table.index = table.index.astype(str).str.strip()
     table.columns = table.columns.astype(str).str.strip()
     if not table.index.is_unique:
@@ -56,25 +47,23 @@ def _read(path: Path) -> Any:
 
 def _separator(path: Path) -> str:
     """What separates the names in the first line: a tab, a semicolon, or else a comma."""
-    with path.open(encoding="utf-8-sig") as file:
-        first = file.readline()
+    if not path.is_file():
+        return ","
+    first = path.read_text(encoding="utf-8-sig", errors="replace").partition("\n")[0]
     return next((mark for mark in ("\t", ";") if mark in first), ",")
 
 
 def _check_subjects(path: Path, rows: list[str], subjects: list[str]) -> None:
-    missing = [name for name in subjects if name not in rows]
-    extra = [name for name in rows if name not in subjects]
-    if not missing and not extra:
-        return
-    parts = []
-    if missing:
-        parts.append(f"it has no row for {', '.join(map(repr, missing))}")
-    if extra:
-        parts.append(f"there is no file of {', '.join(map(repr, extra))}")
-    raise ValueError(
-        f"--design: the first column of {str(path)!r} must hold the names of the files without "
-        f"their ending: {'; '.join(parts)}"
-    )
+    others = {
+        "it has no row for": [name for name in subjects if name not in rows],
+        "there is no file of": [name for name in rows if name not in subjects],
+    }
+    parts = [f"{words} {', '.join(map(repr, names))}" for words, names in others.items() if names]
+    if parts:
+        raise ValueError(
+            f"--design: the first column of {str(path)!r} must hold the names of the files without "
+            f"their ending: {'; '.join(parts)}"
+        )
 
 
 def _with_mean(

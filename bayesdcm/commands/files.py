@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,18 +47,21 @@ def named(paths: list[Path]) -> dict[str, Path]:
     return {path.stem if stems.count(path.stem) == 1 else str(path): path for path in paths}
 
 
-def read_priors(path: Path) -> pd.DataFrame:
-    """Table of priors: columns parameter, mean and variance."""
+def read_table(option: str, path: Path, kind: str, **options: Any) -> pd.DataFrame:
+    """Table of values that are separated by marks of a kind, which messages name."""
     import pandas as pd
 
     if not path.is_file():
-        raise FileNotFoundError(f"--priors: there is no file {str(path)!r}")
+        raise FileNotFoundError(f"{option}: there is no file {str(path)!r}")
     try:
-        table = pd.read_csv(path, skipinitialspace=True)
+        return pd.read_csv(path, skipinitialspace=True, **options)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise ValueError(
-            f"--priors: {str(path)!r} is not a table of comma-separated values ({error})"
-        ) from error
+        raise ValueError(f"{option}: {str(path)!r} is not a table of {kind} ({error})") from error
+
+
+def read_priors(path: Path) -> pd.DataFrame:
+    """Table of priors: columns parameter, mean and variance."""
+    table = read_table("--priors", path, "comma-separated values")
     missing = [name for name in ("parameter", "mean", "variance") if name not in table.columns]
     if missing:
         raise ValueError(

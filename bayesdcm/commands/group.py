@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import time
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,14 +10,15 @@ import typer
 
 from bayesdcm.commands.design_file import read_design
 from bayesdcm.commands.files import check_writable, make_folder, named, read_priors
-from bayesdcm.commands.messages import as_text, noticing_interrupts, reported, say
+from bayesdcm.commands.messages import as_text, noticing_interrupts, reported, say, timed
 from bayesdcm.commands.options import (
-    INTEGRATOR_HELP,
+    ChosenIntegrator,
     Integrator,
     Priors,
     Quiet,
     Report,
     Seed,
+    with_integrator,
 )
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ def group(
             metavar="FILE...", help="DCM_*.mat that SPM saved, one a subject, or one GCM_*.mat."
         ),
     ],
-    integrator: Annotated[Integrator | None, typer.Option(help=INTEGRATOR_HELP)] = None,
+    integrator: ChosenIntegrator = None,
     priors: Priors = None,
     out: Annotated[
         Path | None,
@@ -115,7 +114,10 @@ def group(
             model = model.with_priors(read_priors(priors))
         say(quiet, f"{len(names)} subjects, {model!r}")
         with noticing_interrupts() as noticed:
-            fits = _fitted(model, data, ctx.obj, out, seed, quiet)
+            from bayesdcm.group.many_fits import fit_group
+
+            options = {"out": out, "seed": seed, "progress": not quiet}
+            fits = timed(quiet, model, ctx.obj, lambda: fit_group(model, data, ctx.obj, **options))
         if noticed:
             again = "" if out is None else "; the same command goes on from there"
             say(quiet, f"{len(fits)} of {len(names)} fits are done{again}")
@@ -133,7 +135,13 @@ def group(
         else:
             typer.echo(f"\nNo effects on the group: {why_none}")
         if report is not None:
-            _report(fits, report, effects, effects_search, diagnosis, notes, files, seed)
+            from bayesdcm.report import write_group_report
+
+            settings = {"files": ", ".join(file.name for file in files), "seed": seed}
+            write_group_report(
+                fits, report, effects=effects, search=effects_search, diagnosis=diagnosis,
+                notes=notes, settings=settings,
+            )  # fmt: skip
             say(quiet, f"Report: {report}")
 
 
@@ -176,8 +184,6 @@ def _group_file(files: list[Path]) -> dict[str, Any]:
 
 def _read(files: dict[str, Any], integrator: Integrator | None) -> tuple[Any, dict[str, Any]]:
     """The model that all files have, and the data of all subjects."""
-    import dataclasses
-
     from bayesdcm.group.fingerprint import fingerprint
     from bayesdcm.models.spm import read_spm_dcm
 
@@ -196,11 +202,7 @@ def _read(files: dict[str, Any], integrator: Integrator | None) -> tuple[Any, di
                 f"{model!r}, or other connections); a group has one model for all"
             )
         data[name] = spm.data
-    if integrator is not None and integrator.value != getattr(model, "integrator", None):
-        if not hasattr(model, "integrator"):
-            raise ValueError("--integrator is for models of task fMRI; leave it out")
-        model = dataclasses.replace(model, integrator=integrator.value)
-    return model, data
+    return with_integrator(model, integrator), data
 
 
 def _only_moved(data: Any, first: Any) -> bool:
@@ -241,19 +243,6 @@ def _same_by_name(model: Any, data: Any, first: Any, one: Any) -> bool:
     return set(priors.index) == set(other.index) and bool(
         np.allclose(priors.loc[other.index], other, rtol=1e-9, atol=0)
     )
-
-
-def _fitted(
-    model: Any, data: dict[str, Any], method: Any, out: Path | None, seed: int, quiet: bool
-) -> GroupFit:
-    from bayesdcm.group.many_fits import fit_group
-    from bayesdcm.infer.fitting import chosen_method
-
-    say(quiet, f"Fitting by {chosen_method(model, method, {}).title} (compiling first) ...")
-    start = time.perf_counter()
-    fits = fit_group(model, data, method, out=out, seed=seed, progress=not quiet)
-    say(quiet, f"{fits!r} in {time.perf_counter() - start:.0f} s")
-    return fits
 
 
 def _print_subjects(fits: GroupFit, diagnosis: Any) -> None:
@@ -302,23 +291,3 @@ def _group_effects(
             "probability of being there is known"
         )
     return effects, effects_search
-
-
-def _report(
-    fits: GroupFit,
-    path: Path,
-    effects: Any,
-    search: Any,
-    diagnosis: Any,
-    notes: list[str],
-    files: list[Path],
-    seed: int,
-) -> None:
-    os.environ.setdefault("MPLBACKEND", "Agg")
-    from bayesdcm.report import write_group_report
-
-    settings = {"files": ", ".join(file.name for file in files), "seed": seed}
-    write_group_report(
-        fits, path, effects=effects, search=search, diagnosis=diagnosis, notes=notes,
-        settings=settings,
-    )  # fmt: skip

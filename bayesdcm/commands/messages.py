@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,23 +26,25 @@ def as_text(table: Any, **options: Any) -> str:
     return table.to_string(float_format=lambda value: f"{value:.3f}", **options)
 
 
-class _Echo(logging.Handler):
-    """Handler that writes the package's log to standard error."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write one message."""
-        typer.echo(f"bayesdcm: {record.getMessage()}", err=True)
-
-
 @contextmanager
 def reported(quiet: bool) -> Iterator[None]:
     """Turn errors of users' files, data and models into one line and an exit code."""
-    handler = _Echo(logging.ERROR if quiet else logging.WARNING)
+    # Figures go to files, also where there is no display.
+    os.environ.setdefault("MPLBACKEND", "Agg")
+    handler = logging.StreamHandler()
+    handler.setLevel(logging.ERROR if quiet else logging.WARNING)
+    handler.setFormatter(logging.Formatter("bayesdcm: %(message)s"))
     logger = logging.getLogger("bayesdcm")
     logger.addHandler(handler)
+
+    def show_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:
+        # Warnings for programmers, such as deprecations, are not for those who use the command.
+        if not quiet and issubclass(category, UserWarning):
+            typer.echo(f"bayesdcm: warning: {' '.join(str(message).split())}", err=True)
+
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = _warner(quiet)
+            warnings.showwarning = show_warning
             yield
     except KeyboardInterrupt:
         typer.echo("bayesdcm: interrupted", err=True)
@@ -55,13 +59,15 @@ def reported(quiet: bool) -> Iterator[None]:
         logger.removeHandler(handler)
 
 
-def _warner(quiet: bool) -> Callable[..., None]:
-    def show_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:
-        # Warnings for programmers, such as deprecations, are not for those who use the command.
-        if not quiet and issubclass(category, UserWarning):
-            typer.echo(f"bayesdcm: warning: {' '.join(str(message).split())}", err=True)
+def timed(quiet: bool, model: Any, method: Any, fitted: Callable[[], Any]) -> Any:
+    """What a fit gives, with its method said before and its time after."""
+    from bayesdcm.infer.fitting import chosen_method
 
-    return show_warning
+    say(quiet, f"Fitting by {chosen_method(model, method, {}).title} (compiling first) ...")
+    start = time.perf_counter()
+    result = fitted()
+    say(quiet, f"{result!r} in {time.perf_counter() - start:.0f} s")
+    return result
 
 
 @contextmanager

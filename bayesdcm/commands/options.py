@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,10 +17,14 @@ class Integrator(StrEnum):
     nonlinear = "nonlinear"
 
 
-INTEGRATOR_HELP = (
-    "bilinear is SPM's, with its scaling of signals and its prior of the noise (the default for "
-    "its files), nonlinear solves the equations and lets data decide on the noise."
-)
+ChosenIntegrator = Annotated[
+    Integrator | None,
+    typer.Option(
+        "--integrator",
+        help="bilinear is SPM's, with its scaling of signals and its prior of the noise (the "
+        "default for its files), nonlinear solves the equations and lets data decide on the noise.",
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress or messages.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 Priors = Annotated[
@@ -33,3 +38,12 @@ Priors = Annotated[
 Report = Annotated[
     Path | None, typer.Option("--report", metavar="HTML", help="Write a report to this file.")
 ]
+
+
+def with_integrator(model: Any, integrator: Integrator | None) -> Any:
+    """The model with the integrator that is asked for."""
+    if integrator is None:
+        return model
+    if not hasattr(model, "integrator"):
+        raise ValueError("--integrator is for models of task fMRI; leave it out")
+    return dataclasses.replace(model, integrator=integrator.value)

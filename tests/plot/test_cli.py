@@ -190,7 +190,9 @@ def test_interrupted_runs_save_what_is_finished(run, study, monkeypatch, tmp_pat
 
 def test_show_prints_and_compares(run, saved, monkeypatch):
     reports = []
-    monkeypatch.setattr(cli, "_write_report", lambda fits, path, *_: reports.append((fits, path)))
+    monkeypatch.setattr(
+        "bayesdcm.report.write_report", lambda fits, path, **_: reports.append((fits, path))
+    )
     one = run("show", saved["nuts"])
     assert one.exit_code == 0
     assert "r_hat" in one.stdout and "Diagnosis" in one.stdout and "Compared" not in one.stdout
