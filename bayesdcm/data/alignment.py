@@ -28,25 +28,33 @@ def aligned(
     """
     by_name = dict(datasets)
     moved: dict[str, list[str]] = {}
-    for kind in (Run, Responses):
+    # The conditions' before the effects': default effects are named by them.
+    of_responses = ("condition_names", "effect_names", "channel_names")
+    for kind, axes in ((Run, ("region_names", "input_names")), (Responses, of_responses)):
         members = {name: data for name, data in by_name.items() if isinstance(data, kind)}
-        if len(members) < 2:
-            continue
-        first, *others = members
-        axes = ["region_names", "input_names"]
-        if kind is Responses:
-            # The conditions' before the effects': default effects are named by them.
-            axes = ["condition_names", "effect_names", "channel_names"]
+        first, one = next(iter(members.items()), (None, None))
         # With a head model for each, channels may differ: bad ones are left out.
         free = kind is Responses and all(data.head is not None for data in members.values())
-        for name in others:
-            optional = {"channel_names"} if free and not same_channels else set()
-            by_name[name] = _in_order(
-                name, members[name], first, members[first], axes, optional, moved
-            )
+        for name, data in members.items():
+            wanted = {axis: getattr(one, axis) for axis in axes}
+            orders = {axis: names for axis, names in wanted.items() if names != getattr(data, axis)}
+            channels = set(orders.get("channel_names", ()))
+            if free and not same_channels and channels != set(data.channel_names):
+                orders.pop("channel_names", None)
+            for axis, names in orders.items():
+                _check_same(axis, name, getattr(data, axis), first, names)
+            if not orders:
+                continue
+            if "condition_names" in orders:
+                both = ((name, data), (first, one))
+                check_rows({k: (d.condition_names, d.effect_names, d.design) for k, d in both})
+            by_name[name] = data.reordered(**orders)
+            for axis in orders:
+                moved.setdefault(axis, []).append(name)
     if moved and warn:
         parts = [
-            f"{_words(axis)} in {len(names)} ({some_names(names)})" for axis, names in moved.items()
+            f"{axis.removesuffix('_names')}s in {len(names)} ({some_names(names)})"
+            for axis, names in moved.items()
         ]
         first = next(name for name, data in by_name.items() if isinstance(data, Run | Responses))
         warn_caller(
@@ -54,38 +62,6 @@ def aligned(
             f"{'; '.join(parts)}. They were put in its order, by name"
         )
     return by_name
-
-
-def _words(axis: str) -> str:
-    return axis.removesuffix("_names") + "s"
-
-
-def _in_order(
-    name: str,
-    data: Any,
-    first: str,
-    one: Any,
-    axes: list[str],
-    optional: set[str],
-    moved: dict[str, list[str]],
-) -> Any:
-    """A data set in the order of the first; notes what has moved."""
-    orders = {}
-    for axis in axes:
-        wanted, names = getattr(one, axis), getattr(data, axis)
-        if wanted == names or (axis in optional and set(names) != set(wanted)):
-            continue
-        _check_same(axis, name, names, first, wanted)
-        orders[axis] = wanted
-    if not orders:
-        return data
-    if "condition_names" in orders:
-        pairs = ((each.condition_names, each.effect_names, each.design) for each in (data, one))
-        check_rows({name: next(pairs), first: next(pairs)})
-    result = data.reordered(**orders)
-    for axis in orders:
-        moved.setdefault(axis, []).append(name)
-    return result
 
 
 def check_rows(designs: Mapping[Any, tuple[Sequence[str], Sequence[str], ArrayLike]]) -> None:
@@ -124,15 +100,10 @@ def _check_same(axis: str, name: str, names: Any, first: str, wanted: Any) -> No
     missing = [entry for entry in wanted if entry not in names]
     other = [entry for entry in names if entry not in wanted]
     parts = [f"it has no {some_names(missing)}"] if missing else []
-    parts += (
-        [f"{some_names(other)} {'is' if len(other) == 1 else 'are'} not there"] if other else []
-    )
+    if other:
+        parts.append(f"{some_names(other)} {'is' if len(other) == 1 else 'are'} not there")
     raise ValueError(
-        f"{axis} of {name!r} are {_listed(names)}, expected those of {first!r}, {_listed(wanted)}, "
-        f"in any order ({'; '.join(parts)}): data sets are joined by name. Name the same things "
-        f"alike, data.replace({axis}=...), or leave out who lacks one{advice}"
+        f"{axis} of {name!r} are [{some_names(names)}], expected those of {first!r}, "
+        f"[{some_names(wanted)}], in any order ({'; '.join(parts)}): data sets are joined by name. "
+        f"Name the same things alike, data.replace({axis}=...), or leave out who lacks one{advice}"
     )
-
-
-def _listed(names: Sequence[str]) -> str:
-    return f"[{some_names(list(names))}]"

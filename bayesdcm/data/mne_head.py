@@ -178,16 +178,14 @@ def _check_outside(
 
 def _sensors(channels: list[Any], types: list[str], info: mne.Info) -> dict[str, Any]:
     """Positions of sensors and integration points of coils, in head coordinates."""
-    sensors = np.zeros((len(channels), 3))
-    for row, (channel, kind) in enumerate(zip(channels, types, strict=True)):
-        place = np.array(channel["loc"][:3], dtype=float)
+    sensors = np.array([channel["loc"][:3] for channel in channels], dtype=float)
+    for place, channel, kind in zip(sensors, channels, types, strict=True):
         if not np.isfinite(place).all() or not place.any():
             noun = "electrode" if kind == "eeg" else "MEG sensor"
             raise ValueError(
                 f"evokeds has no position for the {noun} {channel['ch_name']}; expected one. Use "
                 "evoked.set_montage, or drop the channel."
             )
-        sensors[row] = place
     magnetic = [i for i, kind in enumerate(types) if kind != "eeg"]
     if not magnetic:
         return {"sensors": sensors}
