@@ -134,10 +134,8 @@ class BoldData(Run):
 
         Parameters
         ----------
-        signal : array_like, shape (scans, regions)
-            BOLD signal.
-        repetition_time : float
-            Time from scan to scan, in s.
+        signal, repetition_time
+            As for `BoldData`.
         events : pandas.DataFrame or mapping of columns
             Columns ``onset`` and ``duration`` (s, from the onset of the first scan), optionally
             ``trial_type`` (str) and ``modulation`` (1 where absent); other columns are not used.

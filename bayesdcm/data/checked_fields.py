@@ -20,11 +20,6 @@ class CheckedFields:
         **changes
             Fields and their new values; None asks for the default.
 
-        Returns
-        -------
-        same class
-            A new object.
-
         Raises
         ------
         TypeError

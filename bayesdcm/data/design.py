@@ -98,18 +98,14 @@ class BoldDesign(Run):
 
         Parameters
         ----------
-        n_scans : int
-            Number of scans.
-        repetition_time : float
-            Time from scan to scan, in s.
+        n_scans, repetition_time
+            As for `BoldDesign`.
         events : pandas.DataFrame or mapping of columns
-            As in `BoldData.from_events`.
+            As for `BoldData.from_events`.
         region_names : sequence of str
             Names of the regions.
-        input_names : sequence of str, optional
-            The inputs' order; by default that in which the types of event first appear.
-        input_dt : float, optional
-            Width of a microtime bin, in s; by default ``repetition_time / 16``.
+        input_names, input_dt
+            As for `BoldData.from_events`.
         confounds, slice_delays
             As for `BoldDesign`.
 

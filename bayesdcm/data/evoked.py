@@ -277,10 +277,8 @@ class EvokedData(Responses):
 
         Raises
         ------
-        TypeError
-            If source estimates or labels come instead of time courses.
-        ValueError
-            As for `EvokedData`.
+        TypeError, ValueError
+            As for `EvokedData`, and if source estimates or labels come instead of time courses.
 
         Warns
         -----

@@ -273,8 +273,7 @@ class GridHead(_GivenGain):
     average_reference : bool, default False
         Whether `gain` of electrodes is relative to their mean; said for the record.
     mni_to_head : array_like, shape (4, 4), optional
-        Affine matrix from MNI coordinates in mm to head coordinates in m; by default a change of
-        units only.
+        As for `SphereHead`.
 
     Raises
     ------
@@ -312,8 +311,7 @@ class SurfaceHead(_GivenGain):
     average_reference : bool, default False
         Whether `gain` of electrodes is relative to their mean; said for the record.
     mni_to_head : array_like, shape (4, 4), optional
-        Affine matrix from MNI coordinates in mm to head coordinates in m; by default a change of
-        units only.
+        As for `SphereHead`.
 
     Raises
     ------

@@ -108,15 +108,12 @@ class Run(CheckedFields):
     ) -> Self:
         """Return the same run with its regions, or its inputs, in another order.
 
+        Signals, slice delays and inputs move with their names.
+
         Parameters
         ----------
         region_names, input_names : sequence of str, optional
             All names in the order that is wanted; None leaves the order as it is.
-
-        Returns
-        -------
-        same class
-            A new object; signals, slice delays and inputs have moved with their names.
 
         Raises
         ------

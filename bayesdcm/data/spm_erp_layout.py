@@ -16,20 +16,12 @@ from numpy.typing import NDArray
 from bayesdcm.data.spm_fields import completed, dense, is_empty
 from bayesdcm.data.validation import read_only
 
-__all__ = ["ORDERS", "Shapes", "cells", "entries", "neural_fields", "read_fields", "spatial_fields"]
+__all__ = ["Shapes", "cells", "entries", "neural_fields", "read_fields", "spatial_fields"]
 
 Shape = tuple[int | None, ...]
 """Lengths of axes; None stands for any."""
 Shapes = Mapping[str, Shape]
 """Shapes of fields by symbol, in SPM's order."""
-
-ORDERS = {
-    "erp": ("T", "G", "S", "A", "B", "C", "H", "D", "R"),
-    "cmc": ("M", "A", "B", "N", "C", "T", "G", "D", "S", "R"),
-    "lfp": ("R", "T", "G", "H", "A", "B", "C", "D", "I"),
-    "nmda": ("S", "T", "G", "A", "B", "C", "SA", "GE", "GI", "R", "D", "U", "CV"),
-}
-"""Fields of each neural model, in the order of SPM's parameter vector."""
 
 # Fields that are cell arrays of matrices.
 _CELLS = ("A", "B", "N")
@@ -40,18 +32,17 @@ def neural_fields(neural: str, n: int, n_inputs: int, n_effects: int) -> Shapes:
 
     Cell arrays have their cells along the first axis, and rows are vectors.
     """
-    effects, kinds = (n_effects, n, n), 4 if neural == "cmc" else 3
-    common: dict[str, Shape] = {"A": (kinds, n, n), "B": effects, "C": (n, n_inputs), "D": (n, n),
-                                "R": (n_inputs, 2), "T": (n, 2)}  # fmt: skip
-    of_model: dict[str, dict[str, Shape]] = {
-        "erp": {"G": (n, 2), "S": (2,), "H": (4,)},
-        "cmc": {"M": (n, n), "N": effects, "T": (None,), "G": (n, None), "S": ()},
-        "lfp": {"R": (2,), "G": (n,), "H": (n, 5), "I": ()},
-        "nmda": {"S": (), "T": (n,), "G": (n,), "SA": (3, 3), "GE": (3, 3), "GI": (3, 3),
-                 "D": (2,), "U": (), "CV": ()},
+    A, B, C = (3, n, n), (n_effects, n, n), (n, n_inputs)
+    D, R, T = (n, n), (n_inputs, 2), (n, 2)
+    shapes: dict[str, dict[str, Shape]] = {
+        "erp": {"T": T, "G": (n, 2), "S": (2,), "A": A, "B": B, "C": C, "H": (4,), "D": D, "R": R},
+        "cmc": {"M": (n, n), "A": (4, n, n), "B": B, "N": B, "C": C, "T": (None,), "G": (n, None),
+                "D": D, "S": (), "R": R},
+        "lfp": {"R": (2,), "T": T, "G": (n,), "H": (n, 5), "A": A, "B": B, "C": C, "D": D, "I": ()},
+        "nmda": {"S": (), "T": (n,), "G": (n,), "A": A, "B": B, "C": C, "SA": (3, 3), "GE": (3, 3),
+                 "GI": (3, 3), "R": R, "D": (2,), "U": (), "CV": ()},
     }  # fmt: skip
-    shapes = common | of_model[neural]
-    return {symbol: shapes[symbol] for symbol in ORDERS[neural]}
+    return shapes[neural]
 
 
 def spatial_fields(observation: str, n: int) -> Shapes:

@@ -10,7 +10,7 @@ import bayesdcm
 from bayesdcm.data.spm import SpmFile
 from bayesdcm.data.spm_container import keeps_order
 from bayesdcm.data.spm_erp import SpmErpFile
-from bayesdcm.data.spm_erp_layout import ORDERS, entries, neural_fields, spatial_fields
+from bayesdcm.data.spm_erp_layout import entries, neural_fields, spatial_fields
 from bayesdcm.data.spm_modality import read_spm_model_file
 from bayesdcm.neural import nmda
 
@@ -159,7 +159,7 @@ def test_structure_settings_and_data(save_dcm):
     assert keywords["modes"] is file.modes and keywords["position_variance"] == 4.0
 
 
-@pytest.mark.parametrize("neural", sorted(ORDERS))
+@pytest.mark.parametrize("neural", sorted(STATES))
 @pytest.mark.parametrize(
     ("n", "n_inputs", "n_effects"), [(1, 1, 1), (1, 2, 2), (3, 1, 2), (2, 2, 1)]
 )
@@ -291,7 +291,7 @@ def own_priors(save_dcm, neural, n=4):
     return dcm
 
 
-@pytest.mark.parametrize("neural", sorted(ORDERS))
+@pytest.mark.parametrize("neural", sorted(STATES))
 @pytest.mark.parametrize("form", ["structure", "matrix"])
 def test_priors_of_the_file(save_dcm, neural, form):
     """Every entry of pE, pC, gE, gC, hE and hC is the model's."""
@@ -306,7 +306,7 @@ def test_priors_of_the_file(save_dcm, neural, form):
         warnings.simplefilter("error")
         if form == "matrix" and not keeps_order(path):
             # Fields of HDF5 have no order; SPM's is taken, in which these are.
-            assert list(M["pE"]) == list(ORDERS[neural])
+            assert list(M["pE"]) == list(neural_fields(neural, 1, 1, 1))
         model = bayesdcm.read_spm_dcm(path).model
     for prior in model.priors:
         for which, fields in expected.items():
