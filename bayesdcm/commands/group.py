@@ -108,7 +108,11 @@ def group(
         table, notes = None, []
         if design is not None:
             table, notes = read_design(design, names, chosen, centre)
-            _check_early(table, names)
+            if len(names) > 1:
+                # Before long work: effects of these covariates must be told apart.
+                from bayesdcm.group.design import checked_design
+
+                checked_design(table, names)
         model, data = _read(subjects, integrator)
         if priors is not None:
             model = model.with_priors(read_priors(priors))
@@ -143,15 +147,6 @@ def group(
                 notes=notes, settings=settings,
             )  # fmt: skip
             say(quiet, f"Report: {report}")
-
-
-def _check_early(table: Any, names: list[str]) -> None:
-    """Raise before long work where effects of these covariates could not be told apart."""
-    if len(names) < 2:
-        return
-    from bayesdcm.group.design import checked_design
-
-    checked_design(table, names)
 
 
 def _why_none(fits: GroupFit) -> str | None:
