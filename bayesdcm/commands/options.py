@@ -44,6 +44,8 @@ def with_integrator(model: Any, integrator: Integrator | None) -> Any:
     """The model with the integrator that is asked for."""
     if integrator is None:
         return model
-    if not hasattr(model, "integrator"):
+    from bayesdcm.models.task import TaskDCM
+
+    if not isinstance(model, TaskDCM):
         raise ValueError("--integrator is for models of task fMRI; leave it out")
     return dataclasses.replace(model, integrator=integrator.value)

@@ -52,6 +52,15 @@ def test_help_and_version_in_a_fresh_process():
         assert expected in done.stdout and done.stdout.strip().endswith("[]")
 
 
+def test_an_integrator_is_for_task_fmri_only(run, monkeypatch):
+    model = bayesdcm.EvokedDCM([[0]], [[0]], [[0]], inputs=[[1]], observation="lfp")
+    spm = types.SimpleNamespace(model=model, data=None)
+    monkeypatch.setattr("bayesdcm.models.spm.read_spm_dcm", lambda path: spm)
+    done = run("fit", "DCM_erp.mat", "--integrator", "nonlinear")
+    assert done.exit_code == 1
+    assert "--integrator is for models of task fMRI; leave it out" in done.stderr
+
+
 def test_fit_prints_saves_and_reports(run, study, tmp_path):
     out, report = tmp_path / "fit.nc", tmp_path / "fit.html"
     done = run("fit", study.path, "--draws", 100, "--out", out, "--report", report)
