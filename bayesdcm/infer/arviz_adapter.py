@@ -23,39 +23,14 @@ DATA_TREE = int(az.__version__.partition(".")[0]) >= 1
 
 
 def assemble(groups: Mapping[str, xr.Dataset]) -> Any:
-    """An ArviZ object from one data set a group.
-
-    Parameters
-    ----------
-    groups : mapping
-        Data sets by group name: posterior, sample_stats, observed_data, ...
-
-    Returns
-    -------
-    arviz.InferenceData or xarray.DataTree
-        Whichever the installed ArviZ uses.
-
-    Examples
-    --------
-    >>> import xarray as xr
-    >>> idata = assemble({"posterior": xr.Dataset({"x": (("chain", "draw"), [[1.0, 2.0]])})})
-    >>> float(idata.posterior["x"].mean())
-    1.5
-    """
+    """An InferenceData (ArviZ 0.23) or DataTree (1.x) from data sets by group name."""
     if DATA_TREE:
         return xr.DataTree.from_dict({f"/{name}": group for name, group in groups.items()})
     return az.InferenceData(**groups)
 
 
 def groups_of(idata: Any) -> dict[str, xr.Dataset]:
-    """The groups of an ArviZ object as data sets, in their order.
-
-    Examples
-    --------
-    >>> import xarray as xr
-    >>> list(groups_of(assemble({"posterior": xr.Dataset({"x": (("chain", "draw"), [[1.0]])})})))
-    ['posterior']
-    """
+    """The groups of an ArviZ object as data sets, in their order."""
     if DATA_TREE:
         return {name: node.to_dataset() for name, node in idata.children.items()}
     return {name: idata[name] for name in idata.groups()}
@@ -69,30 +44,9 @@ def dataset(
 ) -> xr.Dataset:
     """A data set of named arrays with named axes and coordinates.
 
-    Parameters
-    ----------
-    values : mapping
-        Arrays by name, each with the `leading` axes first.
-    dims : mapping
-        Names of the further axes by array; invented as ``NAME_dim_0`` where absent. An axis that
-        is named like one of the arrays is called ``NAME_dim``: what is named like its own axis is
-        a coordinate to xarray.
-    coords : mapping
-        Coordinates by axis.
-    leading : tuple of str
-        Names of the axes that all arrays share.
-
-    Returns
-    -------
-    xarray.Dataset
-        With coordinates of those axes that it has.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> dataset({"x": np.zeros((1, 3, 2))}, {"x": ("region",)}, {"region": np.array(["a", "b"])})[
-    ...     "x"].dims
-    ('chain', 'draw', 'region')
+    All arrays have the `leading` axes first; `dims` names their further axes, invented as
+    ``NAME_dim_0`` where absent. An axis that is named like one of the arrays is called
+    ``NAME_dim``: what is named like its own axis is a coordinate to xarray. `coords` are by axis.
     """
     variables: dict[str, tuple[tuple[str, ...], NDArray]] = {}
     renamed = {name: _free_name(f"{name}_dim", values) for name in values}
@@ -109,15 +63,7 @@ def dataset(
 
 
 def axis_names(array: xr.DataArray, axis: str) -> list[str]:
-    """Names along an axis, numbers where it has none.
-
-    Examples
-    --------
-    >>> import xarray as xr
-    >>> array = xr.DataArray([1.0, 2.0], dims="to", coords={"to": ["V1", "V5"]})
-    >>> axis_names(array, "to")
-    ['V1', 'V5']
-    """
+    """Names along an axis, numbers where it has none."""
     values = array[axis].values if axis in array.coords else range(array.sizes[axis])
     return [str(value) for value in values]
 
@@ -129,28 +75,9 @@ def _free_name(name: str, taken: Container[str]) -> str:
 
 
 def convergence(draws: NDArray) -> dict[str, NDArray]:
-    """Convergence diagnostics of each parameter.
+    """``ess_bulk``, ``ess_tail`` and ``r_hat``, each (parameters,), of (chains, draws, parameters).
 
-    Parameters
-    ----------
-    draws : ndarray
-        Shape (chains, draws, parameters).
-
-    Returns
-    -------
-    dict of ndarray
-        ``ess_bulk``, ``ess_tail``, ``r_hat``, each (parameters,).
-
-    References
-    ----------
-    .. [1] Vehtari et al. (2021), Bayesian Analysis 16:667. https://doi.org/10.1214/20-BA1221
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> draws = np.random.default_rng(0).normal(size=(4, 200, 1))
-    >>> bool(convergence(draws)["r_hat"][0] < 1.02)
-    True
+    Vehtari et al. (2021), Bayesian Analysis 16:667, https://doi.org/10.1214/20-BA1221
     """
     data = xr.Dataset({"x": (("chain", "draw", "parameter"), draws)})
     if draws.shape[0] == 1:
@@ -166,29 +93,11 @@ def convergence(draws: NDArray) -> dict[str, NDArray]:
 
 
 def pareto_k(log_weights: NDArray) -> float:
-    """Shape of the generalised Pareto tail of importance weights.
+    """Shape of the generalised Pareto tail of log importance weights (draws,).
 
-    Parameters
-    ----------
-    log_weights : ndarray
-        Log importance weights, shape (draws,); draws of weight zero (-inf) are left out.
-
-    Returns
-    -------
-    float
-        Below 0.7 the weights can be trusted, and with them the approximation.
-
-    References
-    ----------
-    .. [1] Yao, Vehtari, Simpson and Gelman (2018), ICML 80:5581.
-           https://proceedings.mlr.press/v80/yao18a.html
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> light, heavy = np.random.default_rng(0).exponential(size=(2, 2000)) * [[0.2], [1.5]]
-    >>> pareto_k(light) < 0.7, pareto_k(heavy) > 1
-    (True, True)
+    Draws of weight zero (-inf) are left out. Below 0.7 the weights can be trusted, and with them
+    the approximation; Yao, Vehtari, Simpson and Gelman (2018), ICML 80:5581,
+    https://proceedings.mlr.press/v80/yao18a.html
     """
     finite = np.asarray(log_weights)[np.isfinite(log_weights)]
     finite = finite - finite.max()
@@ -199,27 +108,10 @@ def pareto_k(log_weights: NDArray) -> float:
 
 
 def effective_sample_size(values: NDArray) -> float:
-    """How many independent draws the mean over chains is worth.
+    """How many independent draws the mean of values (chains, draws) is worth.
 
-    Parameters
-    ----------
-    values : ndarray
-        Shape (chains, draws).
-
-    Returns
-    -------
-    float
-        The effective sample size for the mean; larger than the number of draws where they are
-        negatively correlated.
-
-    References
-    ----------
-    .. [1] Vehtari et al. (2021), Bayesian Analysis 16:667. https://doi.org/10.1214/20-BA1221
-
-    Examples
-    --------
-    >>> effective_sample_size(np.random.default_rng(0).normal(size=(4, 500))) > 1500
-    True
+    More than there are where they are negatively correlated; Vehtari et al. (2021), Bayesian
+    Analysis 16:667, https://doi.org/10.1214/20-BA1221
     """
     data = xr.Dataset({"x": (("chain", "draw"), values)})
     return float(az.ess(data, method="mean")["x"])
@@ -228,25 +120,10 @@ def effective_sample_size(values: NDArray) -> float:
 def smoothed_weights(log_ratios: NDArray, effective: float = 1.0) -> tuple[NDArray, NDArray]:
     """Importance weights whose largest values are smoothed by a generalised Pareto tail.
 
-    Parameters
-    ----------
-    log_ratios : ndarray
-        Log importance ratios, shape (points, draws); all finite.
-    effective : float
-        Effective draws over draws.
+    Of finite log ratios (points, draws): log weights (points, draws), whose exponentials sum to one
+    over draws, and the shapes of the tails (points,); `effective` is effective draws over draws.
+    Vehtari et al. (2024), J Mach Learn Res 25:72, https://jmlr.org/papers/v25/19-556.html
 
-    Returns
-    -------
-    tuple of ndarray
-        Log weights (points, draws), whose exponentials sum to one over draws, and the shapes of
-        the tails (points,).
-
-    References
-    ----------
-    .. [1] Vehtari et al. (2024), J Mach Learn Res 25:72. https://jmlr.org/papers/v25/19-556.html
-
-    Examples
-    --------
     >>> weights, _ = smoothed_weights(np.random.default_rng(0).normal(size=(3, 400)))
     >>> np.exp(weights).sum(1).round(6).tolist()
     [1.0, 1.0, 1.0]

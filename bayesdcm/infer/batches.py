@@ -16,19 +16,7 @@ from bayesdcm.integrate.grid import TimeGrid, common_grids
 
 
 class Task(NamedTuple):
-    """A problem, and how it is to be inferred.
-
-    Attributes
-    ----------
-    problem : Problem
-        A program bound to data.
-    method : Method
-        With its options.
-    seed : int
-        Seed of everything random.
-    notes : mapping
-        What the status of the fit is to say besides.
-    """
+    """A problem, how it is to be inferred, and what the status of the fit is to say besides."""
 
     problem: Problem
     method: Method
@@ -38,15 +26,7 @@ class Task(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Tasks that a method runs together.
-
-    Parameters
-    ----------
-    keys : sequence of hashable
-        What each is.
-    tasks : sequence of Task
-        With prepared data of one shape.
-    """
+    """Tasks that a method runs together, with prepared data of one shape, and the key of each."""
 
     keys: Sequence[Hashable]
     tasks: Sequence[Task]
@@ -61,19 +41,10 @@ class Batch:
 def batches_of(
     tasks: Mapping[Hashable, Task], missing: Collection[Hashable] | None = None
 ) -> Iterator[Batch]:
-    """Tasks arranged in batches, as their methods want it (`Method.batch_key`).
+    """Tasks arranged in batches, as their methods want it (`Method.batch_key`), in their order.
 
-    Parameters
-    ----------
-    tasks : mapping of Task
-        All of them: what one gives must not depend on which others there are still to do.
-    missing : collection, optional
-        Keys of those that are still to do; all when None.
-
-    Yields
-    ------
-    Batch
-        In the order of the tasks.
+    All tasks are given, and which of them are still to do (default: all): what one gives must not
+    depend on which others are left.
     """
     groups: dict[Hashable, list[Hashable]] = {}
     for key, task in tasks.items():
@@ -111,16 +82,7 @@ def _is_grid(node: Any) -> bool:
 def shape_of(prepared: Any) -> Hashable:
     """What prepared data of subjects must have in common to be computed together.
 
-    Parameters
-    ----------
-    prepared : pytree
-        From a model's ``prepare``.
-
-    Returns
-    -------
-    hashable
-        Structure, shapes and types of all arrays but time grids, which `alike` brings to one
-        shape.
+    Structure, shapes and types of all arrays but time grids, which `alike` brings to one shape.
     """
     leaves, tree = jax.tree.flatten(prepared, is_leaf=_is_grid)
     kinds = tuple("grid" if _is_grid(leaf) else (leaf.shape, leaf.dtype.str) for leaf in leaves)
@@ -128,20 +90,10 @@ def shape_of(prepared: Any) -> Hashable:
 
 
 def alike(prepared: Sequence[Any]) -> list[Any]:
-    """The same data with time grids of one shape.
+    """Prepared data of one `shape_of`, with time grids of one shape.
 
     Subjects whose events differ have grids of different lengths; the shorter ones are padded with
     steps of no duration, which change nothing.
-
-    Parameters
-    ----------
-    prepared : sequence of pytree
-        From a model's ``prepare``, all of one `shape_of`.
-
-    Returns
-    -------
-    list of pytree
-        In the same order.
     """
     trees = [jax.tree.flatten(subject, is_leaf=_is_grid) for subject in prepared]
     columns = list(zip(*(leaves for leaves, _ in trees), strict=True))
@@ -161,26 +113,7 @@ def _common(grids: Sequence[Any]) -> list[Any]:
 def stack_prepared(prepared: Sequence[Any]) -> Any:
     """Prepared data of all subjects with a leading axis of subjects, for `jax.vmap`.
 
-    Parameters
-    ----------
-    prepared : sequence of pytree
-        From a model's ``prepare``.
-
-    Returns
-    -------
-    pytree
-        Each array (subjects, ...).
-
-    Raises
-    ------
-    ValueError
-        If the data sets differ in more than the times of their events.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> stack_prepared([{"y": np.zeros(3)}, {"y": np.ones(3)}])["y"].shape
-    (2, 3)
+    A ValueError where data sets differ in more than the times of their events.
     """
     shapes = [shape_of(subject) for subject in prepared]
     for i, shape in enumerate(shapes):

@@ -24,15 +24,7 @@ from bayesdcm.infer.dependence import depends
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """A flat vector in two parts: collapsed coordinates, and all others.
-
-    Parameters
-    ----------
-    sites : Layout
-        Sites of a program.
-    names : tuple of str
-        The sites to collapse.
-    """
+    """A flat vector in two parts: the coordinates of the named sites, and all others."""
 
     sites: Layout
     names: tuple[str, ...]
@@ -68,17 +60,7 @@ class Split:
 
 
 class Marginal(NamedTuple):
-    """The density of the other parameters, and what is left of the collapsed ones.
-
-    Attributes
-    ----------
-    log_density : jax.Array
-        Log joint density of the others and the data, ().
-    mean : jax.Array
-        Of the collapsed coordinates given the others, (k,).
-    factor : jax.Array
-        Lower Cholesky factor of their precision, (k, k).
-    """
+    """The density of the other parameters, and what is left of the k collapsed ones."""
 
     log_density: jax.Array
     mean: jax.Array
@@ -94,36 +76,10 @@ class Marginal(NamedTuple):
 def collapsible(program: Program, sites: Layout, point: jax.Array) -> tuple[str, ...]:
     """Find observer sites in which, together, the log joint density is quadratic everywhere.
 
-    It is read off the operations of the program, not its numbers: no derivative may depend on
-    the sites. Of sites that are only so one at a time (a gain, and what it multiplies), the first
-    is taken.
-
-    Parameters
-    ----------
-    program : callable
-        A NumPyro program without arguments.
-    sites : Layout
-        From `layout`.
-    point : jax.Array
-        Any flat point; its shape counts.
-
-    Returns
-    -------
-    tuple of str
-        Names of sites; none where something else than a Gaussian of this package is observed.
-
-    Examples
-    --------
-    >>> import numpyro, numpyro.distributions as dist
-    >>> from bayesdcm.infer.density import layout
-    >>> from bayesdcm.observe import gaussian
-    >>> def program():
-    ...     rate = numpyro.sample("rate", dist.Normal(0, 1))
-    ...     gain = numpyro.sample("gain", dist.Normal(0, 1), infer={"role": "observer"})
-    ...     prediction = gain * jnp.exp(rate * jnp.arange(3.0))
-    ...     numpyro.sample("y", gaussian(prediction, 0.0), obs=jnp.ones(3))
-    >>> collapsible(program, layout(program), jnp.zeros(2))
-    ('gain',)
+    It is read off the operations of the program, not its numbers: no derivative may depend on the
+    sites; of the flat `point` the shape counts. Of sites that are only so one at a time (a gain,
+    and what it multiplies), the first is taken; none where something else than a Gaussian of this
+    package is observed.
     """
     names: tuple[str, ...] = ()
     if sites.foreign:
@@ -160,23 +116,9 @@ def _is_quadratic(
 
 
 def marginal(program: Program, parts: Split, base: jax.Array, others: jax.Array) -> Marginal:
-    """Integrate collapsed coordinates out.
+    """Integrate collapsed coordinates out; the log density is -inf where it is not finite.
 
-    Parameters
-    ----------
-    program : callable
-        A NumPyro program without arguments.
-    parts : Split
-        Of its flat vector, with sites that are `collapsible`.
-    base : jax.Array
-        Collapsed coordinates to expand about, (k,); any serve, those of large density best.
-    others : jax.Array
-        All other coordinates.
-
-    Returns
-    -------
-    Marginal
-        A log density of -inf where it is not finite.
+    `base` (k,) are those to expand about; any serve, those of large density best.
     """
 
     def joint(collapsed: jax.Array) -> jax.Array:

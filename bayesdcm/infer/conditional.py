@@ -420,24 +420,10 @@ def conditional_laplace(
 ) -> LaplaceResult:
     """Invert a program with observer sites; a pure function, to be compiled.
 
-    Parameters
-    ----------
-    program : callable
-        A NumPyro program without arguments, whose observations are Gaussian.
-    sites : Layout
-        Its sites, at least one of which is an observer site and one has no role.
-    start : jax.Array
-        Where to start, flat and unconstrained, shape (sites.size,).
-    max_iterations : int
-        Iterations at most; 64 as in SPM.
-    derivatives : {"exact", "one_sided"}
-        Of states by parameters and of predictions by observer sites: exact, or SPM's one-sided
-        differences with a step of exp(-8).
-
-    Returns
-    -------
-    LaplaceResult
-        Posterior of parameters and observer sites together, free energy and record.
+    Observations are Gaussian, at least one site is an observer site and one has no role. `start` is
+    flat and unconstrained, (sites.size,). `derivatives` of states by parameters and of predictions
+    by observer sites: "exact", or "one_sided", SPM's differences with a step of exp(-8). The result
+    has the posterior of parameters and observer sites together.
     """
     n, n_parameters = sites.n_parameters - sites.n_observer, sites.n_parameters
     vectors = start[:n], start[n:n_parameters], start[n_parameters:]

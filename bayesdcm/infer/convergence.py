@@ -17,30 +17,11 @@ ENERGY_LIMIT = 0.3
 
 
 def split_r_hat(draws: NDArray) -> NDArray:
-    """Rank-normalised split R-hat of each parameter, the larger of bulk and tails.
+    """Rank-normalised split R-hat of each parameter, the larger of bulk and tails, (parameters,).
 
-    Halves of a chain count as chains, so one chain is enough to see drift.
-
-    Parameters
-    ----------
-    draws : ndarray
-        Shape (chains, draws, parameters).
-
-    Returns
-    -------
-    ndarray
-        Shape (parameters,); near 1 where chains agree. Infinite for fewer than four draws.
-
-    References
-    ----------
-    .. [1] Vehtari et al. (2021), Bayesian Analysis 16:667. https://doi.org/10.1214/20-BA1221
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> draws = np.random.default_rng(0).normal(size=(4, 500, 2))
-    >>> bool((split_r_hat(draws) < 1.01).all())
-    True
+    Draws have shape (chains, draws, parameters). Halves of a chain count as chains, so one chain is
+    enough to see drift; infinite for fewer than four draws. Vehtari et al. (2021), Bayesian
+    Analysis 16:667, https://doi.org/10.1214/20-BA1221
     """
     length = draws.shape[1] // 2
     if length < 2:
@@ -68,13 +49,7 @@ def _r_hat(draws: NDArray) -> NDArray:
 
 
 def check_chains(fit: Any, problems: list[str], facts: dict[str, Any]) -> None:
-    """Whether chains of a Hamiltonian sampler agree, are long enough, and reach the tails.
-
-    Parameters
-    ----------
-    fit, problems, facts
-        As `bayesdcm.infer.Method.check` has them.
-    """
+    """Whether chains agree, are long enough, and reach the tails, as `Method.check`."""
     table, stats = fit.summary(), fit.idata.sample_stats
     if stats.sizes["chain"] == 1:
         add(

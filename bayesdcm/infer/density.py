@@ -37,22 +37,7 @@ AXES = ("chain", "draw")
 
 
 class Site(NamedTuple):
-    """A sampled site.
-
-    Attributes
-    ----------
-    name : str
-        Name in the program.
-    shape : tuple of int
-        Shape in unconstrained coordinates.
-    constrained_shape : tuple of int
-        Shape of its value.
-    role : {"parameter", "observer", "precision"}
-        What it is: log-precisions of the noise are precision sites.
-    gaussian : bool
-        Whether unconstrained coordinates are the value itself and the prior is normal, so that
-        a Gaussian posterior is one of the value.
-    """
+    """A sampled site."""
 
     name: str
     shape: tuple[int, ...]
@@ -75,23 +60,7 @@ class Site(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """A program evaluated at one point.
-
-    Attributes
-    ----------
-    log_prior : jax.Array
-        Log prior density in unconstrained coordinates, precision sites left out, ().
-    log_hyperprior : jax.Array
-        The same of the precision sites, ().
-    log_likelihood : jax.Array
-        Of all observed sites, ().
-    values : dict
-        Values of sampled and deterministic sites.
-    observations : dict
-        Distribution and observed value of the package's Gaussian observations, by site.
-    foreign : dict
-        The same of all other observed sites.
-    """
+    """A program evaluated at one point; observed sites come with their values."""
 
     log_prior: jax.Array
     log_hyperprior: jax.Array
@@ -103,17 +72,7 @@ class Evaluation(NamedTuple):
 
 @dataclass(frozen=True)
 class Layout:
-    """Sites of a program and their place in the flat vector; hashable.
-
-    Parameters
-    ----------
-    sites : tuple of Site
-        Parameter sites, then observer sites, then precision sites.
-    observed : tuple of str
-        Names of observed sites.
-    foreign : tuple of str
-        Observed sites that are no Gaussian observation of this package.
-    """
+    """Sites of a program and their place in the flat vector; hashable."""
 
     sites: tuple[Site, ...]
     observed: tuple[str, ...]
@@ -160,32 +119,8 @@ class Layout:
 def layout(program: Program) -> Layout:
     """Find the sites of a program without running any numerical work.
 
-    Parameters
-    ----------
-    program : callable
-        A NumPyro program without arguments.
-
-    Returns
-    -------
-    Layout
-        Its sites.
-
-    Raises
-    ------
-    TypeError
-        If a latent site is discrete.
-    ValueError
-        If the program samples nothing, or observes nothing, or a site is named like an axis that
-        all results have.
-
-    Examples
-    --------
-    >>> import numpyro, numpyro.distributions as dist
-    >>> def program():
-    ...     x = numpyro.sample("x", dist.Normal(0, 1))
-    ...     numpyro.sample("y", dist.Normal(x, 1), obs=0.0)
-    >>> layout(program).size
-    1
+    A latent site that is discrete is a TypeError; a program that samples nothing, or observes
+    nothing, or has a site named like an axis that all results have, a ValueError.
     """
     found: dict[str, Any] = {}
 
@@ -223,19 +158,9 @@ def layout(program: Program) -> Layout:
 def invalid_distributions(program: Program) -> list[str]:
     """Say which sites have distributions that cannot be, or data that are not finite.
 
-    Parameters
-    ----------
-    program : callable
-        A NumPyro program without arguments.
+    One sentence a fault; none if the program does not run. Predictions are not looked at: they
+    depend on the parameters.
 
-    Returns
-    -------
-    list of str
-        One sentence a fault, by site; empty if there is none, or the program does not run.
-        Predictions are not looked at: they depend on the parameters.
-
-    Examples
-    --------
     >>> import numpyro, numpyro.distributions as dist
     >>> invalid_distributions(lambda: numpyro.sample("x", dist.Normal(0, 0.0)))
     ["site 'x': scale of Normal must be positive, got 0; a parameter that is to be fixed is ..."]
@@ -327,21 +252,9 @@ def _site(record: dict[str, Any]) -> Site:
 def evaluate(
     program: Program, sites: Layout, vector: jax.Array | dict[str, jax.Array]
 ) -> Evaluation:
-    """Evaluate a program at a flat, unconstrained point.
+    """Evaluate a program at a flat, unconstrained point, or at unconstrained arrays by site.
 
-    Parameters
-    ----------
-    program : callable
-        A NumPyro program without arguments.
-    sites : Layout
-        From `layout`.
-    vector : jax.Array or dict of jax.Array
-        Shape (sites.size,), or unconstrained arrays by site.
-
-    Returns
-    -------
-    Evaluation
-        Unused parts cost nothing under ``jit``.
+    Parts of the result that are not used cost nothing under ``jit``.
     """
     unconstrained = vector if isinstance(vector, dict) else sites.unflatten(vector)
     jacobian: dict[str, jax.Array] = {}
@@ -391,18 +304,11 @@ def _log_density(site: dict[str, Any]) -> jax.Array:
 
 
 class Outputs:
-    """The outputs of a function, each as a function that computes nothing else.
+    """The outputs of a function of arrays, each as a function that computes nothing else.
 
     Tracing a program is slow and most of its derivatives are needed of small parts of it (the
-    prior, say). The function is traced once, and each output keeps the operations that it
-    depends on.
-
-    Parameters
-    ----------
-    function : callable
-        A function of arrays that returns a tuple.
-    *arguments : jax.Array
-        Example arguments.
+    prior, say). The function, which returns a tuple, is traced once with example arguments, and
+    each output keeps the operations that it depends on.
     """
 
     def __init__(self, function: Callable, *arguments: jax.Array) -> None:

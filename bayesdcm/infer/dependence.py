@@ -11,28 +11,12 @@ from jax.interpreters.partial_eval import dce_jaxpr
 
 
 def depends(function: Callable, arguments: tuple, index: int = 0) -> bool:
-    """Tell whether a function's value changes with an argument, as long as that is finite.
+    """Whether a function's value changes with argument `index`, as long as that is finite.
 
-    Operations count, not numbers: where the answer is no, it is no everywhere; a yes may be an
-    argument that cancels. Tests of whether a number is finite, which densities make, are taken
-    as passed.
+    Operations count at the example arguments, not numbers: where the answer is no, it is no
+    everywhere; a yes may be an argument that cancels. Tests of whether a number is finite, which
+    densities make, are taken as passed.
 
-    Parameters
-    ----------
-    function : callable
-        A function of arrays.
-    arguments : tuple of jax.Array
-        Example arguments.
-    index : int
-        The argument in question.
-
-    Returns
-    -------
-    bool
-        Whether any output needs it.
-
-    Examples
-    --------
     >>> import jax.numpy as jnp
     >>> depends(jax.grad(lambda x: jnp.where(jnp.isfinite(x), 3 * x, 0)), (1.0,))
     False

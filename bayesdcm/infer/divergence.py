@@ -17,25 +17,14 @@ DEVIATIONS = 6.0
 
 
 def finite_draws(values: NDArray) -> NDArray[np.bool_]:
-    """Which draws are of trajectories that neither diverge nor are on their way to it.
+    """Which draws are of trajectories that neither diverge nor are on their way to it, (draws,).
 
     A draw is left out that is not finite, or in one of the columns lies farther from the median
-    over draws than ten times as far as the median itself varies, and as half of the draws do
-    (or, where that is more, than six median deviations of the logarithm of distances allow).
+    over draws than ten times as far as the median itself varies, and as half of the draws do (or,
+    where that is more, than six median deviations of the logarithm of distances allow). Values are
+    predictions, (draws, ...); from three axes on, the last one holds columns, each of which is
+    judged by its own size.
 
-    Parameters
-    ----------
-    values : ndarray
-        Predictions, shape (draws, ...); from three axes on, the last one holds columns, each of
-        which is judged by its own size.
-
-    Returns
-    -------
-    ndarray of bool
-        Shape (draws,); none where all are infinite.
-
-    Examples
-    --------
     >>> finite_draws(np.array([[1.0, 2.0], [1.1, 2.2], [0.9, 1.9], [1.0, 900.0], [np.nan, 1.0]]))
     array([ True,  True,  True, False, False])
     """
@@ -61,17 +50,9 @@ def finite_draws(values: NDArray) -> NDArray[np.bool_]:
 
 
 def kept_draws(array: Any) -> tuple[NDArray, int]:
-    """Draws at which the model does not diverge, and how many are left out.
+    """Draws (draws, ...) at which the model does not diverge, and how many are left out.
 
-    Parameters
-    ----------
-    array : xarray.DataArray
-        With axes ``chain`` and ``draw``.
-
-    Returns
-    -------
-    tuple of ndarray and int
-        Shape (draws, ...); all draws where the model diverges at every one.
+    The array has axes ``chain`` and ``draw``; where the model diverges at every draw, all are kept.
     """
     values = array.transpose("chain", "draw", ...).to_numpy()
     values = values.reshape(values.shape[0] * values.shape[1], *values.shape[2:])
@@ -80,44 +61,19 @@ def kept_draws(array: Any) -> tuple[NDArray, int]:
 
 
 def finite_mean(array: Any) -> NDArray:
-    """Mean over the draws at which the model does not diverge.
-
-    Parameters
-    ----------
-    array : xarray.DataArray
-        With axes ``chain`` and ``draw``.
-
-    Returns
-    -------
-    ndarray
-        Without these axes; not finite where the model diverges at every draw.
-    """
+    """Mean over the draws at which the model does not diverge; see `kept_draws`."""
     return kept_draws(array)[0].mean(0)
 
 
 def left_out_text(left_out: int, total: int) -> str:
-    """How many draws are left out, for titles; empty where none is.
-
-    Examples
-    --------
-    >>> left_out_text(0, 50), left_out_text(2, 50)
-    ('', '; without 2 of 50 draws that diverge')
-    """
+    """How many draws are left out, for titles; empty where none is."""
     return f"; without {left_out} of {total} draws that diverge" if left_out else ""
 
 
 def check_divergence(fit: Any, problems: list[str], facts: dict[str, Any]) -> None:
-    """Say where means of predictions leave draws out.
+    """Say where means of predictions leave out more draws than have no density, as `Method.check`.
 
-    Parameters
-    ----------
-    fit : bayesdcm.Fit
-        Any fit.
-    problems : list of str
-        To which a sentence is added where more draws are left out than have no density, which is
-        said already.
-    facts : dict
-        To which is added ``left_out_draws``, of the site where they are most.
+    ``left_out_draws`` among the facts is that of the site where they are most.
     """
     group = getattr(fit.idata, "posterior_predictive", None)
     if group is None:

@@ -28,14 +28,9 @@ INDEPENDENT = 1e-9
 
 
 class JointNormal(dist.Distribution):
-    """A multivariate normal over the entries of an array of any shape.
+    """A multivariate normal over the entries of an array of any shape, which is that of `loc`.
 
-    Parameters
-    ----------
-    loc : jax.Array
-        Mean, of the shape of the array.
-    scale_tril : jax.Array
-        Cholesky factor of the covariance of its entries in C order, shape (size, size).
+    `scale_tril` is the Cholesky factor of the covariance of its entries in C order, (size, size).
     """
 
     arg_constraints: dict[str, Any] = {}
@@ -63,37 +58,13 @@ class JointNormal(dist.Distribution):
         return (self.scale_tril**2).sum(-1).reshape(self.loc.shape)
 
     def sample(self, key: jax.Array, sample_shape: tuple[int, ...] = ()) -> jax.Array:
-        """Draws.
-
-        Parameters
-        ----------
-        key : jax.Array
-            Key of random numbers.
-        sample_shape : tuple of int
-            Shape of the draws.
-
-        Returns
-        -------
-        jax.Array
-            Shape ``sample_shape`` followed by that of the array.
-        """
+        """Draws, of shape ``sample_shape`` followed by that of the array."""
         noise = jax.random.normal(key, (*sample_shape, len(self.scale_tril)))
         change = noise @ self.scale_tril.T
         return self.loc + change.reshape(*sample_shape, *self.loc.shape)
 
     def log_prob(self, value: jax.Array) -> jax.Array:
-        """Log-density.
-
-        Parameters
-        ----------
-        value : jax.Array
-            Shape (..., *shape of the array).
-
-        Returns
-        -------
-        jax.Array
-            Shape (...).
-        """
+        """Log-density (...) of values (..., *shape of the array)."""
         size = len(self.scale_tril)
         leading = jnp.shape(value)[: jnp.ndim(value) - jnp.ndim(self.loc)]
         white = (value - self.loc).reshape(-1, size).T
@@ -123,13 +94,7 @@ class _replaced_priors(numpyro.primitives.Messenger):
         super().__init__(program)
 
     def process_message(self, msg: dict[str, Any]) -> None:
-        """Replace the distribution of a site.
-
-        Parameters
-        ----------
-        msg : dict
-            What NumPyro knows of the site.
-        """
+        """Replace the distribution of a site."""
         place = self.places.get(msg["name"])
         if msg["type"] != "sample" or place is None:
             return
@@ -139,13 +104,7 @@ class _replaced_priors(numpyro.primitives.Messenger):
         msg["fn"] = JointNormal(mean.reshape(shape), self.factor[place, place])
 
     def postprocess_message(self, msg: dict[str, Any]) -> None:
-        """Keep the value of a site, on which later ones are conditional.
-
-        Parameters
-        ----------
-        msg : dict
-            What NumPyro knows of the site.
-        """
+        """Keep the value of a site, on which later ones are conditional."""
         place = self.places.get(msg["name"])
         if msg["type"] != "sample" or place is None:
             return
@@ -154,17 +113,7 @@ class _replaced_priors(numpyro.primitives.Messenger):
 
 
 class JointPrior(NamedTuple):
-    """A joint normal prior that replaces a program's own.
-
-    Attributes
-    ----------
-    order : tuple of (str, int)
-        Names and sizes of its sites, in the order in which the program samples them.
-    mean : (size,)
-        Of their entries.
-    factor : (size, size)
-        Cholesky factor of their covariance.
-    """
+    """A joint normal prior that replaces a program's own."""
 
     order: tuple[tuple[str, int], ...]
     mean: NDArray
@@ -173,15 +122,7 @@ class JointPrior(NamedTuple):
 
 @dataclass(frozen=True)
 class PriorSource:
-    """A source whose normal sites have another prior, which `prepared` holds.
-
-    Parameters
-    ----------
-    source : ModelSource or ProgramSource
-        Gives the program with its own prior.
-    order : tuple of tuple
-        Names and sizes of the sites, in the order in which the program samples them.
-    """
+    """A source whose sites, named with their sizes, have the joint prior that `prepared` holds."""
 
     source: Any
     order: tuple[tuple[str, int], ...]
@@ -193,13 +134,7 @@ class PriorSource:
         return None if hasattr(model, "gaussian_start") else model
 
     def bind(self, prepared: Any) -> Program:
-        """The program on prepared data.
-
-        Parameters
-        ----------
-        prepared : tuple
-            What the source takes, mean and Cholesky factor of the prior.
-        """
+        """The program on what the source takes, mean and Cholesky factor of the prior."""
         inner, mean, factor = prepared
         program = self.source.bind(inner)
 
@@ -216,44 +151,15 @@ def with_prior(
     covariance: ArrayLike,
     sites: Sequence[str] | None = None,
 ) -> Problem:
-    """The same problem with a joint normal prior on some of its sites.
+    """The same problem with a joint normal prior on some of its sites, by default all normal ones.
 
-    Problems that differ in data and prior alone share their compiled programs.
+    Mean and covariance are over the flat vector, (size,) and (size, size); entries of other sites
+    are ignored. Where the prior has been replaced before, it is replaced again. Problems that
+    differ in data and prior alone share their compiled programs.
 
-    Parameters
-    ----------
-    problem : Problem
-        A program bound to data; of one with a replaced prior, the prior is replaced again.
-    mean : array_like
-        Prior mean over the flat vector, shape (size,). Entries of other sites are ignored.
-    covariance : array_like
-        Prior covariance over the flat vector, shape (size, size).
-    sites : sequence of str, optional
-        Names of the sites that get the prior; by default all normal ones.
-
-    Returns
-    -------
-    Problem
-        To be fitted, for instance with `fit_problem`.
-
-    Raises
-    ------
-    ValueError
-        If shapes disagree, numbers are not finite, a site is unknown or not normal, the
-        covariance is not positive definite, or it couples a site with one that keeps its prior or
-        a log-precision of the noise with a parameter.
-
-    Examples
-    --------
-    >>> import numpyro.distributions as dist
-    >>> from bayesdcm.infer.prior_moments import prior_moments
-    >>> from bayesdcm.infer.problem import make_problem
-    >>> def program(data):
-    ...     x = numpyro.sample("x", dist.Normal(0.0, 1.0))
-    ...     numpyro.sample("y", dist.Normal(x, 1.0), obs=data)
-    >>> moved = with_prior(make_problem(program, 0.0), [3.0], [[4.0]])
-    >>> [array.tolist() for array in prior_moments(moved)]
-    [[3.0], [[4.0]]]
+    A ValueError if shapes disagree, numbers are not finite, a site is unknown or not normal, the
+    covariance is not positive definite, or it couples a site with one that keeps its prior or a
+    log-precision of the noise with a parameter.
     """
     if isinstance(problem.source, PriorSource):
         problem = replace(problem, source=problem.source.source, prepared=problem.prepared[0])
@@ -282,20 +188,7 @@ def with_prior(
 
 
 def with_joint_prior(problem: Problem, prior: JointPrior) -> Problem:
-    """A problem with its own prior, with one that `with_prior` has made in its place.
-
-    Parameters
-    ----------
-    problem : Problem
-        A program bound to data.
-    prior : JointPrior
-        The prior, as ``problem.prior`` of the other problem has it.
-
-    Returns
-    -------
-    Problem
-        With this prior.
-    """
+    """A problem with its own prior, with one that `with_prior` has made in its place."""
     source = PriorSource(problem.source, prior.order)
     prepared = (problem.prepared, prior.mean, prior.factor)
     return replace(problem, source=source, prepared=prepared, prior=prior)
@@ -341,18 +234,7 @@ def _check_coupling(
 
 
 def program_order(source: Any, prepared: Any) -> list[str]:
-    """Names of sites in the order in which a program samples them.
-
-    Parameters
-    ----------
-    source, prepared
-        As in `bayesdcm.infer.problem.Problem`.
-
-    Returns
-    -------
-    list of str
-        Of all sites.
-    """
+    """Names of all sites in the order in which a program samples them."""
     program = source.bind(prepared)
     names: list[str] = []
 

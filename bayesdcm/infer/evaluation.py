@@ -30,24 +30,8 @@ compiled_once = partial(jax.jit, static_argnums=(0, 1), compiler_options=COMPILE
 
 
 def in_parts(function: Callable, size: int, *rows: Any) -> Any:
-    """A function of rows, called with so many at a time, the last ones repeated.
+    """A function of rows, called with `size` of them at a time, the last ones repeated.
 
-    Parameters
-    ----------
-    function : callable
-        Of arrays with a leading axis of rows; returns a pytree of such arrays.
-    size : int
-        Rows of a call.
-    *rows : array
-        All rows.
-
-    Returns
-    -------
-    pytree of ndarray
-        What all calls return, joined.
-
-    Examples
-    --------
     >>> in_parts(lambda x: 2 * x, 2, np.arange(3.0)).tolist()
     [0.0, 2.0, 4.0]
     """
@@ -71,20 +55,7 @@ def _values(source: Any, sites: Layout, prepared: Any, draws: jax.Array) -> dict
 
 @single_threaded_linear_algebra()
 def site_values(problem: Problem, draws: jax.Array) -> dict[str, NDArray]:
-    """Values of sampled and deterministic sites at flat draws.
-
-    Parameters
-    ----------
-    problem : Problem
-        The program.
-    draws : jax.Array
-        Flat unconstrained points, shape (draws, size).
-
-    Returns
-    -------
-    dict of ndarray
-        By site, each (draws, ...).
-    """
+    """Values (draws, ...) of sampled and deterministic sites at flat draws (draws, size)."""
     values = partial(_values, problem.source, problem.sites, problem.prepared)
     return in_parts(values, VALUES, np.asarray(draws))
 
@@ -158,23 +129,12 @@ def _pointwise(fn: GaussianObservation, value: jax.Array, fitted: jax.Array) -> 
 
 @single_threaded_linear_algebra()
 def predictive(problem: Problem, draws: jax.Array, seed: int) -> dict[str, dict[str, NDArray]]:
-    """Replicated data, predictions and likelihoods at flat draws.
+    """Replicated data, predictions and likelihoods at flat draws (draws, size).
 
-    Parameters
-    ----------
-    problem : Problem
-        The program.
-    draws : jax.Array
-        Flat unconstrained points, shape (draws, size).
-    seed : int
-        Seed of noise and confound coefficients.
-
-    Returns
-    -------
-    dict
-        ``stats``: log joint density ``lp`` (draws,). ``predictive``: for an observed site NAME,
-        replicated data ``NAME`` (confounds and noise drawn), the noise-free ``NAME_prediction``
-        and, with confounds, ``NAME_fitted``. ``likelihood``: pointwise log-likelihoods.
+    ``stats``: log joint density ``lp`` (draws,). ``predictive``: for an observed site NAME,
+    replicated data ``NAME`` (confounds and noise drawn, by the seed), the noise-free
+    ``NAME_prediction`` and, with confounds, ``NAME_fitted``. ``likelihood``: pointwise
+    log-likelihoods.
     """
     found = _evaluated(problem.source, problem.sites, problem.prepared, draws, seed)
     return {name: found[name] for name in ("stats", "predictive", "likelihood")}
@@ -191,19 +151,10 @@ def _evaluated(source: Any, sites: Layout, prepared: Any, draws: NDArray, seed: 
 def whitened_residuals(
     source: Any, sites: Layout, prepared: Any, draws: NDArray
 ) -> tuple[list[NDArray], list[int]]:
-    """Residuals with unit precision and without confounds, by the program of `predictive`.
+    """Residuals (draws, times, columns) at flat draws (draws, size), and how many confounds.
 
-    Parameters
-    ----------
-    source, sites, prepared
-        Of a problem.
-    draws : ndarray
-        Flat unconstrained points, shape (draws, size).
-
-    Returns
-    -------
-    tuple of list
-        Of each Gaussian observation, residuals (draws, times, columns), and how many confounds.
+    Of each Gaussian observation, with unit precision and without confounds, by the program of
+    `predictive`.
     """
     found = _evaluated(source, sites, prepared, draws, 0)
     return list(found["whitened"].values()), [int(n[0]) for n in found["confounds"].values()]
@@ -225,18 +176,10 @@ def observed_values(problem: Problem) -> dict[str, NDArray]:
 
 
 def modelled_confounds(problem: Problem) -> NDArray:
-    """Confounds of all observed sites, as the likelihood has them.
+    """Confounds of all Gaussian sites as the likelihood has them, (times, confounds).
 
-    Parameters
-    ----------
-    problem : Problem
-        The program.
-
-    Returns
-    -------
-    ndarray
-        Those of all Gaussian sites, blocks one after the other, shape (times, confounds), in
-        units in which the prior precision of coefficients is the usual one.
+    Blocks one after the other, in units in which the prior precision of coefficients is the usual
+    one.
     """
     program, sites = problem.source.bind(problem.prepared), problem.sites
 

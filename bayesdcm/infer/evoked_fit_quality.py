@@ -29,20 +29,12 @@ MOST_DRAWS = 500
 def check_evoked_fit(fit: Any, problems: list[str], facts: dict[str, Any]) -> None:
     """Say where little of evoked responses is explained, and whether residuals are correlated.
 
-    Where little is explained and residuals are as the model's noise, there is nothing to explain.
-
-    Parameters
-    ----------
-    fit : bayesdcm.Fit
-        Any fit; those of other data are left alone.
-    problems : list of str
-        To which sentences are added.
-    facts : dict
-        To which are added ``explained_by_condition`` (condition x mode), the share of variance that
-        the fit, confounds included, explains; ``explained_by_channel`` (condition x channel); and
-        ``residual_correlation`` (mode), the largest autocorrelation of residuals beyond the
-        model's noise, at the draw where it is least: the mean of predictions is none that the
-        model makes, and its residuals may be correlated where those of no draw are.
+    Fits of other data are left alone. Where little is explained and residuals are as the model's
+    noise, there is nothing to explain. Facts get ``explained_by_condition`` (condition x mode), the
+    share of variance that the fit, confounds included, explains; ``explained_by_channel``
+    (condition x channel); and ``residual_correlation`` (mode), the largest autocorrelation of
+    residuals beyond the model's noise, at the draw where it is least: the mean of predictions is
+    none that the model makes, and its residuals may be correlated where those of no draw are.
     """
     observations, group = (
         getattr(fit.idata, name, None) for name in ("observed_data", "posterior_predictive")
@@ -142,22 +134,10 @@ def evenly(draws: NDArray) -> NDArray:
 def _correlation(residual: NDArray, noise: NDArray) -> tuple[NDArray, NDArray]:
     """Largest autocorrelation of whitened residuals in each mode, and how probable all are.
 
-    Parameters
-    ----------
-    residual : ndarray
-        Shape (draws, conditions, times, modes).
-    noise : ndarray
-        Noise that the model would generate, (draws, conditions, times, modes).
-
-    Returns
-    -------
-    tuple of ndarray
-        Shape (modes,), of the draw where correlations are least: the autocorrelation, and the
-        probability of a Box-Pierce statistic like that of the first lags in white noise.
-
-    References
-    ----------
-    .. [1] Box and Pierce (1970), J Am Stat Assoc 65:1509. https://doi.org/10.2307/2284333
+    Residuals and noise that the model would generate are (draws, conditions, times, modes). Of the
+    draw where correlations are least, (modes,): the autocorrelation, and the probability of a
+    Box-Pierce statistic like that of the first lags in white noise; Box and Pierce (1970), J Am
+    Stat Assoc 65:1509, https://doi.org/10.2307/2284333
     """
     _, n_conditions, n_times, n_modes = residual.shape
     n_lags = min(N_LAGS, n_times // 4)
@@ -193,20 +173,8 @@ def _whitened(values: NDArray, recursion: NDArray) -> NDArray:
 def autocorrelations(values: NDArray, n_lags: int) -> NDArray:
     """Autocorrelation over time at lags 1 to `n_lags`, all conditions together.
 
-    Parameters
-    ----------
-    values : ndarray
-        Shape (..., conditions, times, columns).
-    n_lags : int
-        Longest lag.
+    Values are (..., conditions, times, columns), the result (..., lags, columns).
 
-    Returns
-    -------
-    ndarray
-        Shape (..., lags, columns).
-
-    Examples
-    --------
     >>> autocorrelations(np.array([[[1.0], [-1.0], [1.0], [-1.0]]]), 2).tolist()
     [[-0.75], [0.5]]
     """

@@ -11,17 +11,7 @@ LISTED = 3
 class Problem(str):
     """A sentence or two on what is wrong, which knows its kind: so that groups can count them.
 
-    Parameters
-    ----------
-    kind : str
-        The problem in a few words, without names and numbers.
-    text : str
-        What is wrong, by name and number, and what to do about it.
-
-    Examples
-    --------
-    >>> Problem("one chain only", "There is one chain only.").kind
-    'one chain only'
+    `kind` is the problem in a few words, without names and numbers.
     """
 
     kind: str

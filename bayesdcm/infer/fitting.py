@@ -88,25 +88,7 @@ def fit_problem(
     progress: bool = True,
     **options: Any,
 ) -> Fit:
-    """Infer the parameters of a problem, as `fit` does those of a model with data.
-
-    Parameters
-    ----------
-    problem : Problem
-        A program bound to data.
-    method, seed, progress, **options
-        As in `fit`.
-
-    Returns
-    -------
-    Fit
-        Posterior, evidence, trace, diagnostics.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If the method or an option is not known, or the program has not what the method needs.
-    """
+    """Infer the parameters of a problem, as `fit` does those of a model with data."""
     asked = as_method(method, options)
     check_call(seed, progress)
     asked.require(problem)
@@ -115,61 +97,21 @@ def fit_problem(
 
 
 def fit_of(task: Task, posterior: Posterior) -> Fit:
-    """The fit that a task has given.
-
-    Parameters
-    ----------
-    task : Task
-        Problem, method and seed.
-    posterior : Posterior
-        What the method has found.
-
-    Returns
-    -------
-    Fit
-        With the seed and the options in its status.
-    """
+    """The fit that a task has given, with its seed and options in the status."""
     fit = Fit(task.problem, posterior)
     fit.status |= {"seed": task.seed, "options": task.method.options(), **task.notes}
     return fit
 
 
 def chosen_method(model: Any, method: Any, options: dict[str, Any]) -> Method:
-    """A method with its options; that of a model, its attribute ``method``, where none is given.
-
-    Parameters
-    ----------
-    model, method, options
-        As in `fit`.
-
-    Returns
-    -------
-    Method
-        With the options.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If the method or an option is not known, or a value is not allowed.
-    """
+    """A method with its options; that of a model, its attribute ``method``, where none is given."""
     if method is None:
         method = getattr(model, "method", None) or DEFAULT
     return as_method(method, options)
 
 
 def check_call(seed: Any, progress: Any) -> None:
-    """Refuse arguments of `fit` before anything is compiled.
-
-    Parameters
-    ----------
-    seed, progress
-        As in `fit`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If one has the wrong type, or the seed is out of range.
-    """
+    """Refuse a seed or progress that `fit` does not take, before anything is compiled."""
     if not isinstance(seed, int | np.integer) or isinstance(seed, bool):
         raise TypeError(f"seed must be an integer, got {seed!r}")
     if not 0 <= seed < 2**63:

@@ -81,25 +81,7 @@ def load_fit(path: str | Path, model: Any = None, data: Any = None) -> Fit:
 
 
 def read_fit(path: Path, problem: Problem | None = None) -> Fit:
-    """Read a fit.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        A file that `write_fit` wrote.
-    problem : Problem, optional
-        What was fitted, where it is at hand; it is not checked.
-
-    Returns
-    -------
-    Fit
-        Bound to `problem`, or to what the file holds.
-
-    Raises
-    ------
-    ValueError
-        If the file is not a saved fit of this version.
-    """
+    """Read what `write_fit` wrote, bound to `problem` (not checked), or to what the file holds."""
     contents = _read(path)
     plain, arrays = contents.plain, contents.arrays
     try:
@@ -118,27 +100,7 @@ def read_fit(path: Path, problem: Problem | None = None) -> Fit:
 
 
 def bound_again(fit: Fit, problem: Problem, path: Path) -> Fit:
-    """A fit that was read, bound to what was fitted.
-
-    Parameters
-    ----------
-    fit : Fit
-        From `read_fit`.
-    problem : Problem
-        What was fitted.
-    path : pathlib.Path
-        The file, for messages.
-
-    Returns
-    -------
-    Fit
-        The same, with the program.
-
-    Raises
-    ------
-    ValueError
-        If parameters or data are others.
-    """
+    """A fit that was read from this file, bound to what was fitted; ValueError where it differs."""
     if problem.flat_labels != fit.labels:
         raise ValueError(
             f"model must be that of the fit in {str(path)!r}, whose parameters are "

@@ -57,26 +57,9 @@ def fit_many(
 ) -> dict[Key, str]:
     """Fit all tasks of which a store has no fit; one that fails stops no other.
 
-    When it is stopped by Ctrl-C, what is done is kept.
-
-    Parameters
-    ----------
-    tasks : mapping
-        What to fit; or the exception, where it could not be set up.
-    store : FitStore
-        Gets each fit when it is done.
-    client, side_by_side, progress, title
-        As in `run_many`.
-
-    Returns
-    -------
-    dict
-        Reasons of those that failed, by key.
-
-    Raises
-    ------
-    KeyboardInterrupt
-        If it was stopped before anything was done.
+    An exception in the place of a task is why it could not be set up. Returns reasons of those that
+    failed, by key. When it is stopped by Ctrl-C, what is done is kept; KeyboardInterrupt is raised
+    if nothing is. Other arguments are those of `run_many`.
     """
     reasons: dict[Key, str] = {}
 
@@ -124,27 +107,11 @@ def run_many(
 ) -> Iterator[Outcome]:
     """Infer the posteriors of many problems, those that share a compiled program together.
 
-    Parameters
-    ----------
-    tasks : mapping of Task
-        All of them, also those that are done: what one gives does not depend on how many others
-        are left.
-    missing : collection, optional
-        Keys of those that are still to do; all when None.
-    client : dask.distributed.Client, optional
-        Cluster whose workers do them, work of a worker that is lost is given to another; None:
-        this process does them.
-    side_by_side : {"auto", "threads", "vectorized"}
-        How problems of one shape are computed at the same time, as in `bayesdcm.fit_group`.
-    progress : bool
-        Whether to show progress, and the time that is left.
-    title : str
-        What is shown with it.
-
-    Yields
-    ------
-    tuple
-        Key of a task, and its posterior or the exception, in the order in which they are done.
+    All tasks are given, and the keys of those that are still to do (default: all): what one gives
+    does not depend on how many others are left. With `client`, a dask.distributed.Client, workers
+    of a cluster do them, and work of a worker that is lost is given to another. `side_by_side`
+    ("auto", "threads" or "vectorized") is as in `bayesdcm.fit_group`. Yields key and posterior, or
+    the exception, in the order in which they are done.
     """
     batches = list(batches_of(tasks, missing))
     n_missing = sum(len(batch.keys) for batch in batches)

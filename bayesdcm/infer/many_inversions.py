@@ -44,20 +44,7 @@ def run_starts(
     prepared: Any,
     starts: ArrayLike,
 ) -> LaplaceResult:
-    """Variational Laplace of one data set from several starts.
-
-    Parameters
-    ----------
-    source, sites, settings, prepared
-        As in `bayesdcm.infer.inversion.run_laplace`.
-    starts : array_like
-        Flat starting points, shape (starts, size).
-
-    Returns
-    -------
-    LaplaceResult
-        NumPy arrays, one row a start.
-    """
+    """Variational Laplace of one data set from flat starts (starts, size), one row a start."""
     _, optima = next(invert_all((source, sites, settings), [prepared], [starts]))
     if isinstance(optima, Exception):
         raise optima
@@ -70,25 +57,12 @@ def invert_all(
     starts: Sequence[ArrayLike],
     side_by_side: str = "auto",
 ) -> Iterator[tuple[int, LaplaceResult | Exception]]:
-    """Variational Laplace of several data sets, each from several starts.
+    """Variational Laplace of data sets of one shape, each from flat starts (starts, size).
 
-    Parameters
-    ----------
-    static : tuple
-        Source, layout and settings, as `bayesdcm.infer.inversion.run_laplace` takes them.
-    prepared : sequence of pytree
-        Data sets, all of one shape.
-    starts : sequence of array_like
-        Flat starting points of each, shape (starts, size).
-    side_by_side : {"auto", "threads", "vectorized"}
-        Whether inversions run on one core each, or are lanes of one array program; ``"auto"``:
-        lanes on a GPU.
-
-    Yields
-    ------
-    tuple
-        Place of a data set, and its results as NumPy arrays, one row a start, or the exception, in
-        the order in which they are done.
+    `static` is source, layout and settings, as `bayesdcm.infer.inversion.run_laplace` takes them;
+    `side_by_side` says whether inversions run on one core each (``"threads"``), or are lanes of one
+    array program (``"vectorized"``, ``"auto"`` on a GPU). Yields the place of a data set, and its
+    results as NumPy arrays, one row a start, or the exception, in the order in which they are done.
     """
     jobs = [
         _Job((i, k), prepared[i], start)

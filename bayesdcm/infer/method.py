@@ -60,24 +60,12 @@ def one_of(*choices: str) -> Check:
 def option(
     default: Any, check: Check | None = None, *, words: str, shell: bool | Check = False
 ) -> Any:
-    """A field of a method.
+    """A field of a `Method`, for the body of a subclass.
 
-    Parameters
-    ----------
-    default : object
-        Its default; where it is None, None is taken, too.
-    check : callable, optional
-        ``check(name, value)`` raises where a value is not allowed; `positive_integer`,
-        `positive_number`, `probability`, `switch`, `one_of`.
-    words : str
-        What it is, for the help of the shell command.
-    shell : bool or callable
-        Whether the shell command has it; or what it takes there, where that is less.
-
-    Returns
-    -------
-    dataclasses.Field
-        For the body of a subclass of `Method`.
+    `check(name, value)` raises where a value is not allowed (`positive_integer`, `positive_number`,
+    `probability`, `switch`, `one_of`); where the default is None, None is taken, too. `words` say
+    what it is, for the help of the shell command; `shell` whether the command has it, or what it
+    takes there, where that is less.
     """
     taken = check if shell is True else shell
     return field(default=default, metadata={"check": check, "words": words, "shell": taken})
@@ -253,30 +241,9 @@ def option_fields(method: type[Method]) -> dict[str, Field]:
 
 
 def as_method(method: Any, options: Mapping[str, Any]) -> Method:
-    """A method from its name, or from one that is a method already, and further options.
+    """A method from its name, or from one that is a method already, with further options.
 
-    Parameters
-    ----------
-    method : str or Method
-        The name, or a method.
-    options : mapping
-        Options in place of its own.
-
-    Returns
-    -------
-    Method
-        With these options.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If the method or an option is not known, or a value is not allowed.
-
-    Examples
-    --------
-    >>> import bayesdcm.infer
-    >>> as_method("nuts", {"chains": 2}).chains
-    2
+    A ValueError where the method or an option is not known, or a value is not allowed.
     """
     if isinstance(method, Method):
         known, make = type(method), lambda **given: replace(method, **given)

@@ -16,13 +16,9 @@ from bayesdcm.infer.problem import Problem
 class ModelledData(NamedTuple):
     """What a likelihood is a density of.
 
-    Attributes
-    ----------
-    observed : mapping of ndarray
-        Observed arrays by site, in the units that they came in.
-    constants : mapping of ndarray
-        Constants of the data set, as results hold them: of regions and channels, the ``scale``
-        by which data were multiplied to be modelled, and confounds or channel modes.
+    `observed`: arrays by site, in the units that they came in. `constants`: those of the data set
+    as results hold them: of regions and channels, the ``scale`` by which data were multiplied to be
+    modelled, and confounds or channel modes.
     """
 
     observed: Mapping[str, NDArray]
@@ -30,35 +26,13 @@ class ModelledData(NamedTuple):
 
 
 def modelled_data(problem: Problem) -> ModelledData:
-    """Of a program bound to data.
-
-    Parameters
-    ----------
-    problem : Problem
-        The program.
-
-    Returns
-    -------
-    ModelledData
-        Data and constants.
-    """
+    """Of a program bound to data."""
     observed = in_data_units(problem, observed_values(problem))
     return ModelledData(observed, known_constants(problem))
 
 
 def data_in_results(results: Any) -> ModelledData:
-    """Of results, as `Fit.idata` has them.
-
-    Parameters
-    ----------
-    results : arviz object
-        With groups observed_data and constant_data.
-
-    Returns
-    -------
-    ModelledData
-        Empty where groups are missing.
-    """
+    """Of results as `Fit.idata` has them, empty where groups are missing."""
     groups = arviz_adapter.groups_of(results)
     return ModelledData(
         *(
@@ -69,18 +43,7 @@ def data_in_results(results: Any) -> ModelledData:
 
 
 def known_constants(problem: Problem) -> dict[str, NDArray]:
-    """Constants of the data set; of programs, the confounds that they give to `gaussian`.
-
-    Parameters
-    ----------
-    problem : Problem
-        The program.
-
-    Returns
-    -------
-    dict of ndarray
-        By name.
-    """
+    """Constants of the data set; of programs, the confounds that they give to `gaussian`."""
     constants = dict(problem.constants)
     confounds = np.zeros((0, 0)) if constants else modelled_confounds(problem)
     if confounds.size:
@@ -89,20 +52,7 @@ def known_constants(problem: Problem) -> dict[str, NDArray]:
 
 
 def in_data_units(problem: Problem, values: Mapping[str, NDArray]) -> dict[str, NDArray]:
-    """Values in the units and axes of the data.
-
-    Parameters
-    ----------
-    problem : Problem
-        The program.
-    values : mapping of ndarray
-        By site, as modelled.
-
-    Returns
-    -------
-    dict of ndarray
-        By site.
-    """
+    """Modelled values by site in the units and axes of the data."""
     return {
         name: problem.restore(value) if is_restored(problem, name) else value
         for name, value in values.items()
@@ -110,14 +60,6 @@ def in_data_units(problem: Problem, values: Mapping[str, NDArray]) -> dict[str, 
 
 
 def is_restored(problem: Problem, name: str) -> bool:
-    """Whether a site, or its prediction, is in other units while it is modelled.
-
-    Parameters
-    ----------
-    problem : Problem
-        The program.
-    name : str
-        The site.
-    """
+    """Whether a site, or its prediction, is in other units while it is modelled."""
     site = problem.restored
     return site is not None and name in (site, f"{site}_prediction", f"{site}_fitted")

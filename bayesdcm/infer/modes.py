@@ -22,29 +22,10 @@ SAME_PLACE = 1.1
 def distinct_optima(
     mean: NDArray, covariance: NDArray, free_energy: NDArray, nearest: float = NEAREST
 ) -> list[int]:
-    """Optima that are not the same as a better one, the best first.
+    """Places of optima that are not the same as a better one, the best first.
 
-    Parameters
-    ----------
-    mean : ndarray
-        Shape (optima, size).
-    covariance : ndarray
-        Posterior covariances there, shape (optima, size, size).
-    free_energy : ndarray
-        Nats, shape (optima,); those not finite are left out.
-    nearest : float
-        Distance below which two are the same, in posterior standard deviations.
-
-    Returns
-    -------
-    list of int
-        Places of the optima.
-
-    Examples
-    --------
-    >>> means = np.array([[-1.0], [1.01], [1.0]])
-    >>> distinct_optima(means, np.full((3, 1, 1), 0.01), np.array([-4.0, -3.1, -3.0]))
-    [2, 0]
+    Of means (optima, size), covariances (optima, size, size) and free energies (optima,), nats;
+    those not finite are left out.
     """
     kept: list[int] = []
     for place in np.argsort(-free_energy, kind="stable"):
@@ -63,24 +44,7 @@ def _distance(shift: NDArray, covariance: NDArray, other: NDArray) -> float:
 def chain_groups(draws: NDArray, same_place: float = SAME_PLACE) -> list[list[int]]:
     """Groups of chains that have been in the same places, the largest first.
 
-    Parameters
-    ----------
-    draws : ndarray
-        Shape (chains, draws, size).
-    same_place : float
-        R-hat of two chains up to which they agree; what agrees with one of a group belongs to it.
-
-    Returns
-    -------
-    list of list of int
-        Places of the chains, in their order.
-
-    Examples
-    --------
-    >>> draws = np.random.default_rng(0).normal(size=(3, 100, 1))
-    >>> draws[1] += 9.0
-    >>> chain_groups(draws)
-    [[0, 2], [1]]
+    Draws have shape (chains, draws, size). What agrees with one chain of a group belongs to it.
     """
     groups: list[list[int]] = []
     for chain in range(len(draws)):
@@ -97,16 +61,8 @@ def _agree(draws: NDArray, chain: int, other: int, same_place: float) -> bool:
 def posterior_modes(posterior: Posterior) -> tuple[Posterior, ...]:
     """Posteriors of the distinct modes that a posterior has, each alone.
 
-    Parameters
-    ----------
-    posterior : Posterior
-        As a method has found it.
-
-    Returns
-    -------
-    tuple of Posterior
-        Of variational Laplace, the best optimum first, which is `posterior` itself; of NUTS, the
-        group of most chains first. `posterior` alone where there is one, or no more is known.
+    Of variational Laplace, the best optimum first, which is `posterior` itself; of NUTS, the group
+    of most chains first. `posterior` alone where there is one, or no more is known.
     """
     if posterior.components:
         return tuple(posterior.components)

@@ -110,7 +110,7 @@ class NUTS(Method):
     )
 
     def run(self, problem: Problem, seed: int, progress: bool) -> Posterior:
-        """Draw from the posterior of a problem, see `Method.run`."""
+        """Draw from the posterior of a problem, as `Method.run`."""
         centre, covariance, search = gaussian_start(problem, self.starts, seed)
         draws = _sample(self, problem, centre, covariance, seed, progress)
         diverging = int(draws.statistics["diverging"].sum())
@@ -136,22 +136,16 @@ class NUTS(Method):
         )
 
     def check(self, fit: Any, problems: list[str], facts: dict[str, Any]) -> None:
-        """Agreement and length of the chains, see `Method.check`."""
+        """Agreement and length of the chains, as `Method.check`."""
         check_chains(fit, problems, facts)
 
 
 class Draws(NamedTuple):
-    """Draws of all chains.
+    """Draws of all chains, and whether the run was finished.
 
-    Attributes
-    ----------
-    position : (chains, draws, size)
-        Flat, unconstrained.
-    statistics : dict
-        Per draw, each (chains, draws): ``energy``, ``n_steps``, ``tree_depth``,
-        ``acceptance_rate``, ``diverging``, ``lp``, ``step_size``.
-    complete : bool
-        Whether the run was finished.
+    `position` is flat and unconstrained, (chains, draws, size). `statistics` per draw, each
+    (chains, draws): ``energy``, ``n_steps``, ``tree_depth``, ``acceptance_rate``, ``diverging``,
+    ``lp``, ``step_size``.
     """
 
     position: NDArray
@@ -160,21 +154,7 @@ class Draws(NamedTuple):
 
 
 class Settings(NamedTuple):
-    """Settings of the sampler that compiled code depends on.
-
-    Attributes
-    ----------
-    warmup : int
-        Warm-up iterations.
-    target_accept : float
-        Acceptance rate that the step size aims at.
-    max_tree_depth : int
-        Longest trajectory, 2**depth - 1 steps.
-    adapt_metric : bool
-        Whether to adapt a dense metric on top of the Gaussian approximation.
-    collapsed : tuple of str
-        Sites that are integrated out, and drawn after each iteration.
-    """
+    """Settings of the sampler that compiled code depends on, see `NUTS`."""
 
     warmup: int
     target_accept: float

@@ -64,15 +64,8 @@ class NotPlain(TypeError):
 
 
 class PlainWriter:
-    """Turns objects into what JSON can hold, and collects their arrays.
+    """Turns objects into what JSON can hold, and collects their arrays by name, equal ones once.
 
-    Attributes
-    ----------
-    arrays : dict of ndarray
-        By name; equal arrays are there once.
-
-    Examples
-    --------
     >>> writer = PlainWriter()
     >>> writer.plain({"x": np.arange(30.0), "same": np.arange(30.0), "n": (1, "a")})
     {'x': {'is': 'array', 'name': 'x', 'dtype': 'float64'}, ...}
@@ -85,24 +78,10 @@ class PlainWriter:
         self._names: dict[tuple, str] = {}
 
     def plain(self, value: Any, name: str = "") -> Any:
-        """An object as JSON takes it.
+        """An object as JSON takes it, for `from_plain` with the arrays, which are called by `name`.
 
-        Parameters
-        ----------
-        value : object
-            Plain values, arrays, tables, sequences and mappings of them, and objects of `CLASSES`.
-        name : str
-            What its arrays are called.
-
-        Returns
-        -------
-        object
-            For `from_plain`, with the arrays.
-
-        Raises
-        ------
-        NotPlain
-            If there is something else in it.
+        Plain values, arrays, tables, sequences and mappings of them, and objects of `CLASSES`;
+        NotPlain is raised of all else.
         """
         if isinstance(value, np.generic):
             return {"is": "scalar", "value": value.item(), "dtype": str(value.dtype)}
@@ -179,24 +158,9 @@ def _given_fields(value: Any) -> dict[str, Any]:
 
 
 def from_plain(plain: Any, arrays: Mapping[str, NDArray]) -> Any:
-    """The object that `PlainWriter.plain` was given.
+    """The object that `PlainWriter.plain` was given, checked by its constructor.
 
-    Parameters
-    ----------
-    plain : object
-        From JSON.
-    arrays : mapping of ndarray
-        By name.
-
-    Returns
-    -------
-    object
-        Checked by its constructor.
-
-    Raises
-    ------
-    ValueError
-        If it names a class or a method that is not known.
+    A ValueError if it names a class or a method that is not known.
     """
     if isinstance(plain, list):
         return [from_plain(entry, arrays) for entry in plain]

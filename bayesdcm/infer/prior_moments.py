@@ -18,36 +18,11 @@ SAME = 1e-9
 
 
 def prior_moments(problem: Problem) -> tuple[NDArray, NDArray]:
-    """Prior mean and covariance over the flat vector of a program.
+    """Prior mean (size,) and covariance (size, size) over the flat vector of a program.
 
     They are read off the slope and the curvature of the log prior, so that it does not matter how
-    the program writes its prior down: as independent sites, a multivariate normal, or normals
-    about each other.
-
-    Parameters
-    ----------
-    problem : Problem
-        The program bound to data.
-
-    Returns
-    -------
-    tuple of ndarray
-        Mean, shape (size,), and covariance, shape (size, size).
-
-    Raises
-    ------
-    ValueError
-        If the prior is not Gaussian.
-
-    Examples
-    --------
-    >>> import numpyro, numpyro.distributions as dist
-    >>> from bayesdcm.infer.problem import make_problem
-    >>> def program(data):
-    ...     x = numpyro.sample("x", dist.Normal(3.0, 2.0))
-    ...     numpyro.sample("y", dist.Normal(x, 1.0), obs=data)
-    >>> [array.tolist() for array in prior_moments(make_problem(program, 0.0))]
-    [[3.0], [[4.0]]]
+    the program writes its prior down: as independent sites, a multivariate normal, or normals about
+    each other. A prior that is not Gaussian is a ValueError.
     """
     others = [site.name for site in problem.sites.sites if not site.gaussian]
     if others:

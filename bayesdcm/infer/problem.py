@@ -19,15 +19,10 @@ FREE = "_free"
 
 @dataclass(frozen=True)
 class ModelSource:
-    """A model of this package: its program takes prepared data as arrays.
+    """A hashable model of this package: its program takes prepared data as arrays.
 
-    Equal models are equal sources, so programs compiled for one data set serve all others of
-    the same shape.
-
-    Parameters
-    ----------
-    model : object
-        A hashable model with ``sample(prepared)``.
+    Equal models are equal sources, so programs compiled for one data set serve all others of the
+    same shape.
     """
 
     model: Any
@@ -39,15 +34,7 @@ class ModelSource:
 
 @dataclass(frozen=True, eq=False)
 class ProgramSource:
-    """A user's program; its data are constants of the compiled code.
-
-    Parameters
-    ----------
-    program : callable
-        Called with `data`.
-    data : object
-        Whatever the program takes.
-    """
+    """A user's program, called with `data`, which are constants of the compiled code."""
 
     program: Callable[[Any], Any]
     data: Any
@@ -62,17 +49,9 @@ class ProgramSource:
 class SharedSource:
     """A user's program that takes the arrays of its data as prepared data.
 
-    Equal where program, structure and all that is no array are equal, so that programs compiled
-    for one data set serve all others of the same shape.
-
-    Parameters
-    ----------
-    program : callable
-        Called with data.
-    tree : jax.tree_util.PyTreeDef
-        Structure of the data.
-    fixed : tuple
-        Leaves that are no arrays, and None in the place of arrays.
+    Equal where program, structure (`tree`) and all leaves that are no array (`fixed`, None for
+    arrays) are equal, so that programs compiled for one data set serve all others of the same
+    shape.
     """
 
     program: Callable[[Any], Any]
@@ -149,29 +128,11 @@ class Problem:
 
 
 def make_problem(model: Any, data: Any, shared: bool = False, coordinates: Any = None) -> Problem:
-    """Bind a model of this package, or a user's program, to data.
+    """Bind a model of this package, or a NumPyro program that is called with `data`, to data.
 
-    Parameters
-    ----------
-    model : model or callable
-        Something with ``program(data)``, or a NumPyro program that is called with `data`.
-    data : object
-        The data.
-    shared : bool
-        Whether compiled code should serve other data of the same shape also where `model` is a
-        program: it then gets traced arrays, if it runs with them.
-    coordinates : object, optional
-        What a model that chooses coordinates of its program by data has chosen before.
-
-    Returns
-    -------
-    Problem
-        The program with its names.
-
-    Raises
-    ------
-    TypeError
-        If `model` is neither.
+    `shared`: whether compiled code should serve other data of the same shape also where `model` is
+    a program, which then gets traced arrays, if it runs with them. `coordinates`: what a model that
+    chooses coordinates of its program by data has chosen before. A TypeError of what is neither.
     """
     if hasattr(model, "program") and hasattr(model, "sample") and not isinstance(model, type):
         named = model.for_data(data) if hasattr(model, "for_data") else model

@@ -18,25 +18,8 @@ class Progress:
     """Steps that are done and time that is left; a context manager.
 
     Until the first steps are done, it says that programs are compiled; the time for that does not
-    count in the time that is left. Messages go to standard error.
-
-    Parameters
-    ----------
-    title : str
-        What is under way.
-    total : int
-        How many steps there are.
-    unit : str
-        What a step is, in the singular.
-    shown : bool
-        Whether to show anything.
-    done : int
-        How many steps were done before.
-
-    Examples
-    --------
-    >>> with Progress("NUTS", 100, "draw", shown=False) as progress:
-    ...     progress.advance(100)
+    count in the time that is left. `unit` is what a step is, in the singular; `done` counts steps
+    that were done before. Messages go to standard error.
     """
 
     def __init__(self, title: str, total: int, unit: str, shown: bool, done: int = 0) -> None:

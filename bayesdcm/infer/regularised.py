@@ -55,24 +55,11 @@ def log_determinant(eigenvalues: jax.Array) -> jax.Array:
 
 
 def regularised_step(curvature: jax.Array, gradient: jax.Array, log_step: jax.Array) -> jax.Array:
-    """Step ``(exp(t H) - 1) / H g`` with ``t = exp(v - logdet(H) / n)``.
+    """Step ``(exp(t H) - 1) / H g`` (n,) with ``t = exp(v - logdet(H) / n)``.
 
-    Parameters
-    ----------
-    curvature : jax.Array
-        Symmetric curvature H of the objective, negative definite near an optimum, (n, n).
-    gradient : jax.Array
-        Gradient g, (n,).
-    log_step : jax.Array
-        Regularisation v, from -4 (short steps) to 4 (Newton steps).
+    H (n, n) is the curvature of the objective, negative definite near an optimum, g (n,) its
+    gradient; v goes from -4 (short steps) to 4 (Newton steps).
 
-    Returns
-    -------
-    jax.Array
-        The step, (n,).
-
-    Examples
-    --------
     >>> import jax.numpy as jnp
     >>> step = regularised_step(-jnp.eye(1), jnp.ones(1), jnp.asarray(4.0))
     >>> round(float(step[0]), 6)
@@ -96,46 +83,19 @@ def _growth(values: jax.Array, log_time: jax.Array) -> jax.Array:
 def diagonal_step(
     curvature: jax.Array, gradient: jax.Array, log_step: jax.Array, absolute: bool = False
 ) -> jax.Array:
-    """The step where the curvature is diagonal.
+    """`regularised_step` where the curvature, (n,), is diagonal.
 
     SPM takes the log-determinant of a diagonal matrix over its positive entries alone. Of a
-    curvature that is negative, it is therefore zero and not the sum of logarithms, and the step
-    is longer than that of a matrix with the least entry beside the diagonal.
-
-    Parameters
-    ----------
-    curvature : jax.Array
-        Diagonal of the curvature, (n,).
-    gradient : jax.Array
-        Gradient, (n,).
-    log_step : jax.Array
-        Regularisation.
-    absolute : bool
-        Take the log-determinant over all entries, for the eigenvalues of a matrix that is not
-        diagonal itself.
-
-    Returns
-    -------
-    jax.Array
-        The step, (n,).
+    curvature that is negative, it is therefore zero and not the sum of logarithms, and the step is
+    longer than that of a matrix with the least entry beside the diagonal. `absolute` takes it over
+    all entries, for the eigenvalues of a matrix that is not diagonal itself.
     """
     counted = curvature if absolute else jnp.where(curvature > 0, curvature, 1.0)
     return _growth(curvature, log_step - log_determinant(counted) / len(gradient)) * gradient
 
 
 def ascent_step(curvature: jax.Array, gradient: jax.Array, log_step: jax.Array) -> jax.Array:
-    """`regularised_step`, or `diagonal_step` where the curvature is exactly diagonal.
-
-    Parameters
-    ----------
-    curvature, gradient, log_step : jax.Array
-        As those of `regularised_step`.
-
-    Returns
-    -------
-    jax.Array
-        The step, (n,).
-    """
+    """`regularised_step`, or `diagonal_step` where the curvature is exactly diagonal."""
     diagonal = jnp.diagonal(curvature)
     plain = diagonal_step(diagonal, gradient, log_step)
     if len(gradient) == 1:
@@ -160,17 +120,8 @@ def half_log_determinant(matrix: jax.Array) -> jax.Array:
 def one_sided_jacobian(function: Callable, point: jax.Array) -> tuple:
     """Jacobian by SPM's one-sided differences with a step of exp(-8), and the auxiliary output.
 
-    Parameters
-    ----------
-    function : callable
-        Returns a list of arrays, and an auxiliary output.
-    point : jax.Array
-        Where, shape (n,).
-
-    Returns
-    -------
-    tuple
-        Arrays with a first axis of length n, and the auxiliary output at `point`.
+    The function returns a list of arrays, and an auxiliary output, that at `point` (n,); the arrays
+    of the Jacobian have a first axis of length n.
     """
     value, auxiliary = function(point)
     moved = jax.vmap(lambda step: function(point + step)[0])(DIFFERENCE * jnp.eye(len(point)))

@@ -24,21 +24,7 @@ RESPONSE_LENGTH = 32.0
 
 
 class LeftOver(NamedTuple):
-    """What residuals hold, confounds removed.
-
-    Attributes
-    ----------
-    share : (inputs, regions)
-        Share of the variance of residuals that responses to an input explain.
-    input_p : (inputs, regions)
-        Probability of a share that large, or larger, of white noise.
-    correlation : (regions,)
-        Autocorrelation at one scan, responses to inputs removed, less that of white noise.
-    white_p : (regions,)
-        Probability of autocorrelations that large, or larger, of white noise (an upper bound).
-    sd : (regions,)
-        Standard deviation of residuals, confounds removed.
-    """
+    """What residuals hold, confounds removed."""
 
     share: NDArray[np.float64]
     input_p: NDArray[np.float64]
@@ -48,33 +34,15 @@ class LeftOver(NamedTuple):
 
 
 def left_over(residual: NDArray, times: NDArray, constants: xr.Dataset) -> LeftOver:
-    """Test the residuals of a fit of BOLD signals.
+    """Test residuals (scans, regions), data minus the posterior mean, of a fit of BOLD signals.
 
-    Parameters
-    ----------
-    residual : ndarray
-        Data minus the posterior mean of the prediction, shape (scans, regions).
-    times : ndarray
-        Times of the scans, s.
-    constants : xarray.Dataset
-        The fit's ``constant_data``, with ``inputs`` and ``confounds``.
-
-    Returns
-    -------
-    LeftOver
-        By input and region.
-
-    Notes
-    -----
-    A response to an input is the input convolved with the canonical haemodynamic response [1]_ and
-    with its derivative in time; both are tested by an F test for each input and region, after the
+    `times` of the scans are in s, `constants` the fit's ``constant_data``, with ``inputs`` and
+    ``confounds``. A response to an input is the input convolved with the canonical haemodynamic
+    response (Friston et al. 1998, NeuroImage 7:30, https://doi.org/10.1006/nimg.1997.0306) and with
+    its derivative in time; both are tested by an F test for each input and region, after the
     residual was made white by its autocorrelation at one scan. Autocorrelations at lags of 1 to 10
     scans, whose means and variances under white noise follow from what was projected out, are
     tested by the first of them and by the sum of their squares.
-
-    References
-    ----------
-    .. [1] Friston et al. (1998), NeuroImage 7:30. https://doi.org/10.1006/nimg.1997.0306
     """
     name = "modelled_confounds" if "modelled_confounds" in constants else "confounds"
     confounds = _basis(np.column_stack([np.ones(len(times)), constants[name].to_numpy()]))
@@ -99,22 +67,9 @@ def left_over(residual: NDArray, times: NDArray, constants: xr.Dataset) -> LeftO
 def canonical_responses(inputs: NDArray, microtime: NDArray, times: NDArray) -> list[NDArray]:
     """Inputs convolved with the canonical haemodynamic response and its derivative.
 
-    Parameters
-    ----------
-    inputs : ndarray
-        Shape (bins, inputs).
-    microtime : ndarray
-        Times at which bins begin, s.
-    times : ndarray
-        Times of the scans, s.
+    Inputs are (bins, inputs); `microtime`, when bins begin, and `times` of the scans are in s. Each
+    input gives (scans, 2).
 
-    Returns
-    -------
-    list of ndarray
-        One an input, shape (scans, 2); empty where there are no inputs.
-
-    Examples
-    --------
     >>> impulse = np.r_[1.0, np.zeros(299)][:, None]
     >>> response, = canonical_responses(impulse, np.arange(300) / 10, np.arange(30.0))
     >>> int(response[:, 0].argmax())
@@ -213,14 +168,8 @@ def check_residuals(
 ) -> None:
     """Say what is left of BOLD signals: responses, correlation, regions that are not explained.
 
-    Parameters
-    ----------
-    groups : mapping
-        Data sets of a fit's ``idata`` by name.
-    prediction : ndarray
-        Posterior mean of the prediction, shape (scans, regions).
-    problems, facts
-        Those of the diagnosis, which get more; facts hold ``explained_variance``.
+    The prediction, (scans, regions), is the posterior mean; facts hold ``explained_variance``, and
+    get more.
     """
     constants, signal = groups["constant_data"], groups["observed_data"]["signal"]
     residual = signal.to_numpy() - prediction

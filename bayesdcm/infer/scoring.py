@@ -15,19 +15,7 @@ LARGEST_STEP = 4.0
 
 
 class Rules(NamedTuple):
-    """Where the loop stops.
-
-    Attributes
-    ----------
-    steps : int
-        Updates at most.
-    largest : float
-        Largest change of a log-precision in one of them.
-    tolerance : float
-        Predicted gain in nats below which no further update is made.
-    limited : bool
-        Whether that gain is the one of the limited step.
-    """
+    """Where the loop stops."""
 
     steps: int
     largest: float
@@ -36,25 +24,7 @@ class Rules(NamedTuple):
 
 
 class Scored(NamedTuple):
-    """Log-precisions after the last update, and what belongs to their values before it.
-
-    Attributes
-    ----------
-    log_precision : (precisions,)
-        After the last update.
-    steps : ()
-        Number of updates.
-    done : ()
-        Whether the predicted gain was small.
-    covariance : (n, n)
-        Of parameters and confounds, before the last update.
-    log_precision_covariance : (precisions, precisions)
-        Of the log-precisions.
-    log_hyperprior : ()
-        Their log prior density.
-    used : (precisions,)
-        Log-precisions before the last update.
-    """
+    """Log-precisions after the last update, and what belongs to their values before it."""
 
     log_precision: jax.Array
     steps: jax.Array
@@ -75,25 +45,8 @@ def score_precisions(
 ) -> Scored:
     """Update the log-precisions; covariances keep the values before the last update.
 
-    Parameters
-    ----------
-    noise : Noise
-        Structure of the noise.
-    forms : Quadratic
-        Quadratic forms of the residual and the Jacobian.
-    conditional : callable
-        Covariance of parameters and confounds for the curvature of the likelihood, (n, n).
-    hyperprior : callable
-        Log-density, gradient and curvature of the prior of the log-precisions.
-    start : jax.Array
-        Log-precisions to start from.
-    rules : Rules
-        Where to stop.
-
-    Returns
-    -------
-    Scored
-        Log-precisions and covariances.
+    `conditional` gives the covariance of parameters and confounds, (n, n), for the curvature of the
+    likelihood; `hyperprior` log-density, gradient and curvature of the prior of the log-precisions.
     """
 
     def covariance_of(scales: jax.Array) -> jax.Array:

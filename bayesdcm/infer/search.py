@@ -50,16 +50,11 @@ UNEXPLAINED = "responses of the model at other parameters explain the residuals"
 
 
 class SearchResult(NamedTuple):
-    """Optima, and what was done to find them.
+    """Optima, as arrays with one row a start, the given one first, and a record of the search.
 
-    Attributes
-    ----------
-    optima : LaplaceResult
-        NumPy arrays, one row a start, the given one first.
-    record : dict or None
-        None without a search. ``starts``, how many there were; ``reason`` for more than one, or
-        None; ``gain``, how much better the best is than the first, nats; ``left``, what is still
-        wrong with it, or None.
+    `record` is None without a search. ``starts``, how many there were; ``reason`` for more than
+    one, or None; ``gain``, how much better the best is than the first, nats; ``left``, what is
+    still wrong with it, or None.
     """
 
     optima: LaplaceResult
@@ -67,17 +62,7 @@ class SearchResult(NamedTuple):
 
 
 class _Model(NamedTuple):
-    """What is inverted.
-
-    Attributes
-    ----------
-    static : tuple
-        Source, layout and settings of variational Laplace.
-    prepared : pytree
-        Data.
-    centre : (size,)
-        The prior mean.
-    """
+    """What is inverted."""
 
     static: tuple
     prepared: Any
@@ -96,12 +81,7 @@ class _Model(NamedTuple):
     def draws(self, n: int, seed: int, about: NDArray | None = None) -> tuple[NDArray, list]:
         """Points drawn from the prior at which the model does not diverge, and residuals there.
 
-        Parameters
-        ----------
-        n, seed : int
-            How many, and their seed.
-        about : ndarray, optional
-            Parameters about which points are drawn; None: from the prior.
+        With `about`, points are drawn about these parameters, less widely.
         """
         points = np.array(prior_points(*self.static[:2], self.prepared, n, seed))
         n_parameters = self.static[1].n_parameters
@@ -122,41 +102,16 @@ def stopped_early(optima: LaplaceResult, place: int) -> bool:
     """Whether a run ended as converged although a Newton step promises more.
 
     The rule that ends variational Laplace looks at the gain of the next step, which is small where
-    that step is short, too.
-
-    Parameters
-    ----------
-    optima : LaplaceResult
-        NumPy arrays, one row a start.
-    place : int
-        Which of them.
-
-    Returns
-    -------
-    bool
-        False for a run that had not converged, which is known to have been stopped.
+    that step is short, too. False for a run that had not converged, which is known to have been
+    stopped.
     """
     return bool(optima.converged[place]) and bool(optima.slope[place] > TOLERANCE)
 
 
 def coloured(residual: NDArray) -> NDArray:
-    """Which columns may be correlated in time, by the test of Ljung and Box, (columns,).
+    """Which columns of residuals (times, columns) may be correlated in time, (columns,).
 
-    Parameters
-    ----------
-    residual : ndarray
-        Shape (times, columns).
-
-    References
-    ----------
-    .. [1] Ljung and Box (1978), Biometrika 65:297. https://doi.org/10.1093/biomet/65.2.297
-
-    Examples
-    --------
-    >>> times = np.arange(60.0)
-    >>> random = np.random.default_rng(0).normal(size=60)
-    >>> coloured(np.stack([random, np.sin(times / 4) + random], axis=1)).tolist()
-    [False, True]
+    By the test of Ljung and Box (1978), Biometrika 65:297, https://doi.org/10.1093/biomet/65.2.297
     """
     n, centred = len(residual), residual - residual.mean(0)
     power = np.maximum((centred**2).sum(0), np.finfo(float).tiny)
@@ -168,19 +123,8 @@ def coloured(residual: NDArray) -> NDArray:
 def explained_elsewhere(residual: NDArray, others: NDArray, n_confounds: int = 0) -> NDArray:
     """Which columns of residuals the responses of the model at other parameters explain.
 
-    Parameters
-    ----------
-    residual : ndarray
-        Shape (times, columns).
-    others : ndarray
-        Residuals at other parameters, shape (draws, times, columns).
-    n_confounds : int
-        Number of confounds that are taken out.
-
-    Returns
-    -------
-    ndarray
-        Shape (columns,).
+    Residuals are (times, columns), those at other parameters (draws, times, columns), the result is
+    (columns,); so many confounds are taken out.
     """
     n, columns = residual.shape
     explained = np.zeros(columns, bool)
@@ -234,23 +178,8 @@ def search(
 ) -> SearchResult:
     """Look for a better optimum where that of the first start is poor.
 
-    Parameters
-    ----------
-    static : tuple
-        Source, layout and settings, as `run_starts` takes them.
-    prepared : pytree
-        Data.
-    first : LaplaceResult
-        From the prior mean; NumPy arrays with a leading axis of one start.
-    centre : ndarray
-        The prior mean, shape (size,).
-    seed : int
-        Of the draws.
-
-    Returns
-    -------
-    SearchResult
-        All optima, and a record.
+    `static` is source, layout and settings, as `run_starts` takes them; `first`, from the prior
+    mean `centre` (size,), has a leading axis of one start; `seed` is that of the draws.
     """
     record: dict[str, Any] = {"starts": 1, "reason": None, "gain": 0.0, "left": None}
     if bool(first.failed[0]) or not np.isfinite(first.free_energy[0]):

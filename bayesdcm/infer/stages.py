@@ -20,19 +20,10 @@ CONSTANT, STATES, OBSERVATION = range(3)
 
 
 class Stages:
-    """The three stages of a function.
+    """The three stages of a function, whose jaxpr has no operation that its outputs do not need.
 
-    Parameters
-    ----------
-    jaxpr : jaxpr
-        Operations of the function without any that its outputs do not need.
-    consts : list
-        Its constants.
-    levels : tuple of int
-        For each argument: `CONSTANT`, `STATES` (first) or `OBSERVATION` (second).
+    `levels` has for each argument `CONSTANT`, `STATES` (first) or `OBSERVATION` (second).
 
-    Examples
-    --------
     >>> import jax, jax.numpy as jnp
     >>> traced = jax.make_jaxpr(lambda p, g: jnp.sin(p) * g)(1.0, 2.0)
     >>> stages = Stages(traced.jaxpr, traced.consts, (STATES, OBSERVATION))

@@ -79,23 +79,10 @@ def write_fit(
     attributes: Mapping[str, str | int | float] | None = None,
     predictions: bool | None = None,
 ) -> Path:
-    """Write a fit, whole or not at all.
+    """Write a fit, whole or not at all; an existing file is replaced once the new one is complete.
 
-    Parameters
-    ----------
-    path : pathlib.Path
-        Where to write; an existing file is replaced once the new one is complete.
-    fit : Fit
-        Any fit.
-    attributes : mapping, optional
-        Plain values that `read_header` gives, such as a fingerprint.
-    predictions : bool, optional
-        Whether to write the groups of ``idata``; None: where they cannot be worked out again.
-
-    Returns
-    -------
-    pathlib.Path
-        The path.
+    `attributes` are plain values that `read_header` gives, such as a fingerprint. `predictions`:
+    whether to write the groups of ``idata``; None: where they cannot be worked out again.
     """
     writer = PlainWriter()
     program = _plain_program(fit, writer)
@@ -209,20 +196,8 @@ def _append(path: Path, name: str, data: xr.Dataset) -> None:
 def read_header(path: Path) -> dict[str, Any]:
     """What is said of a file at its beginning, without reading the rest.
 
-    Parameters
-    ----------
-    path : pathlib.Path
-        A file that `write_fit` wrote.
-
-    Returns
-    -------
-    dict
-        ``format``, ``method``, ``log_evidence`` and the attributes that were given.
-
-    Raises
-    ------
-    ValueError
-        If the file is not a saved fit of this version.
+    ``format``, ``method``, ``log_evidence`` and the attributes that were given; a ValueError if the
+    file is not a saved fit of this version.
     """
     try:
         with h5py.File(path, "r") as file:

@@ -95,7 +95,7 @@ class SVI(Method):
     draws: int = option(1000, positive_integer, words="Draws of the approximation.", shell=True)
 
     def run(self, problem: Problem, seed: int, progress: bool) -> Posterior:
-        """Fit a guide to the posterior of a problem, see `Method.run`."""
+        """Fit a guide to the posterior of a problem, as `Method.run`."""
         centre, covariance, search = gaussian_start(problem, self.starts, seed)
         posterior = _approximate(self, problem, centre, covariance, seed, progress)
         if search:
@@ -103,7 +103,7 @@ class SVI(Method):
         return posterior
 
     def check(self, fit: Any, problems: list[str], facts: dict[str, Any]) -> None:
-        """Drift of the bound, and the approximation, see `Method.check`."""
+        """Drift of the bound, and the approximation, as `Method.check`."""
         if not facts["converged"]:
             add(
                 problems,

@@ -34,13 +34,7 @@ DECOMPOSITIONS = {
 
 
 def n_cores() -> int:
-    """How many fits or chains run at the same time on a CPU.
-
-    Examples
-    --------
-    >>> n_cores() >= 1
-    True
-    """
+    """How many fits or chains run at the same time on a CPU."""
     return os.cpu_count() or 1
 
 
@@ -54,13 +48,7 @@ def _controller() -> ThreadpoolController:
 
 @contextmanager
 def single_threaded_linear_algebra() -> Iterator[None]:
-    """Limit BLAS and LAPACK to one thread while the block runs.
-
-    Examples
-    --------
-    >>> with single_threaded_linear_algebra():
-    ...     pass
-    """
+    """Limit BLAS and LAPACK to one thread while the block runs."""
     with _controller().limit(limits=1, user_api="blas"):
         yield
 
@@ -68,23 +56,10 @@ def single_threaded_linear_algebra() -> Iterator[None]:
 def map_rows(function: Callable, rows: Any, at_most: int | None = None) -> Any:
     """`jax.vmap` of a function with linear algebra, on a CPU only so many rows at once as are safe.
 
-    Parameters
-    ----------
-    function : callable
-        Of one row.
-    rows : pytree of jax.Array
-        Rows along the leading axis of every leaf.
-    at_most : int, optional
-        Rows to compute at once. The default is all, on a CPU as many as keep the largest
-        decomposition below `FEW_MULTIPLICATIONS`, and at least one.
+    Every leaf of `rows` has a leading axis of rows. At most `at_most` rows (default: all) are
+    computed at once, on a CPU no more than keep the largest decomposition below
+    `FEW_MULTIPLICATIONS`.
 
-    Returns
-    -------
-    pytree of jax.Array
-        With a leading axis of rows.
-
-    Examples
-    --------
     >>> import jax.numpy as jnp
     >>> map_rows(jnp.linalg.inv, jnp.full((3, 1, 1), 2.0)).ravel().tolist()
     [0.5, 0.5, 0.5]
