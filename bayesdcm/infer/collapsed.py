@@ -62,9 +62,9 @@ class Split:
 class Marginal(NamedTuple):
     """The density of the other parameters, and what is left of the k collapsed ones."""
 
-    log_density: jax.Array
-    mean: jax.Array
-    factor: jax.Array
+    log_density: jax.Array  # Joint density of the others and the data, ().
+    mean: jax.Array  # Of the collapsed coordinates given the others, (k,).
+    factor: jax.Array  # Lower Cholesky factor of their precision, (k, k).
 
     def draw(self, noise: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Collapsed coordinates of standard normal noise (k,), and the log joint density there."""

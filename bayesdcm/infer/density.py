@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 from typing import Any, NamedTuple
 
 import jax
@@ -22,7 +23,7 @@ import numpyro
 from jax.core import eval_jaxpr
 from jax.interpreters.partial_eval import dce_jaxpr
 from numpy.typing import NDArray
-from numpyro.distributions import biject_to, constraints
+from numpyro.distributions import MultivariateNormal, Normal, biject_to, constraints
 from numpyro.distributions.util import sum_rightmost
 from numpyro.infer.util import helpful_support_errors
 
@@ -40,9 +41,11 @@ class Site(NamedTuple):
     """A sampled site."""
 
     name: str
-    shape: tuple[int, ...]
-    constrained_shape: tuple[int, ...]
-    role: str
+    shape: tuple[int, ...]  # In unconstrained coordinates.
+    constrained_shape: tuple[int, ...]  # Of its value.
+    role: str  # One of `ROLES`.
+    # Whether unconstrained coordinates are the value itself and the prior is normal, so that a
+    # Gaussian posterior is one of the value.
     gaussian: bool
 
     @property
@@ -53,30 +56,27 @@ class Site(NamedTuple):
     @property
     def size(self) -> int:
         """Number of unconstrained coordinates."""
-        size = 1
-        for length in self.shape:
-            size *= length
-        return size
+        return prod(self.shape)
 
 
 class Evaluation(NamedTuple):
     """A program evaluated at one point; observed sites come with their values."""
 
-    log_prior: jax.Array
-    log_hyperprior: jax.Array
-    log_likelihood: jax.Array
-    values: dict[str, jax.Array]
-    observations: dict[str, tuple[GaussianObservation, jax.Array]]
-    foreign: dict[str, tuple[Any, jax.Array]]
+    log_prior: jax.Array  # Density in unconstrained coordinates, precision sites left out, ().
+    log_hyperprior: jax.Array  # The same of the precision sites, ().
+    log_likelihood: jax.Array  # Of all observed sites, ().
+    values: dict[str, jax.Array]  # Of sampled and deterministic sites.
+    observations: dict[str, tuple[GaussianObservation, jax.Array]]  # Of this package, by site.
+    foreign: dict[str, tuple[Any, jax.Array]]  # All other observed sites.
 
 
 @dataclass(frozen=True)
 class Layout:
     """Sites of a program and their place in the flat vector; hashable."""
 
-    sites: tuple[Site, ...]
+    sites: tuple[Site, ...]  # In the order of `ROLES`.
     observed: tuple[str, ...]
-    foreign: tuple[str, ...]
+    foreign: tuple[str, ...]  # Observed, and no Gaussian observation of this package.
 
     @property
     def size(self) -> int:
@@ -122,26 +122,20 @@ def layout(program: Program) -> Layout:
     A latent site that is discrete is a TypeError; a program that samples nothing, or observes
     nothing, or has a site named like an axis that all results have, a ValueError.
     """
-    found: dict[str, Any] = {}
-
-    def run() -> None:
-        seeded = numpyro.handlers.seed(program, jax.random.key(0))
-        found.update(numpyro.handlers.trace(seeded).get_trace())
-
     try:
-        jax.eval_shape(run)
+        trace = traced(program)
     except ValueError as error:
         faults = invalid_distributions(program)
         if not faults:
             raise
         raise ValueError("; ".join(faults)) from error
-    reserved = [n for n in AXES if n in found and found[n]["type"] in ("sample", "deterministic")]
+    reserved = [n for n in AXES if n in trace and trace[n]["type"] in ("sample", "deterministic")]
     if reserved:
         raise ValueError(
             f"the program has a site named {reserved[0]!r}, which is the name of an axis of all "
             "results; expected another name. Rename the site."
         )
-    samples = {name: site for name, site in found.items() if site["type"] == "sample"}
+    samples = {name: site for name, site in trace.items() if site["type"] == "sample"}
     latent = [_site(s) for s in samples.values() if not s["is_observed"]]
     observed = {name: s for name, s in samples.items() if s["is_observed"]}
     if not latent:
@@ -153,6 +147,18 @@ def layout(program: Program) -> Layout:
     foreign = [n for n, s in observed.items() if not isinstance(s["fn"], GaussianObservation)]
     latent.sort(key=lambda site: ROLES.index(site.role))
     return Layout(tuple(latent), tuple(observed), tuple(foreign))
+
+
+def traced(program: Program) -> dict[str, dict[str, Any]]:
+    """NumPyro's record of the sites of a program, in its order, with shapes in place of numbers."""
+    trace: dict[str, dict[str, Any]] = {}
+    jax.eval_shape(lambda: trace.update(_run(program)))
+    return trace
+
+
+def _run(program: Program) -> dict[str, dict[str, Any]]:
+    seeded = numpyro.handlers.seed(program, jax.random.key(0))
+    return numpyro.handlers.trace(seeded).get_trace()
 
 
 def invalid_distributions(program: Program) -> list[str]:
@@ -167,20 +173,22 @@ def invalid_distributions(program: Program) -> list[str]:
     """
     with numpyro.handlers.block(), numpyro.validation_enabled(False):
         try:
-            seeded = numpyro.handlers.seed(program, jax.random.key(0))
-            trace = numpyro.handlers.trace(seeded).get_trace()
+            sites = _run(program).values()
         except Exception:
             # What is wrong with it is said by whoever called.
             return []
-    sites = [site for site in trace.values() if site["type"] == "sample"]
-    return [fault for site in sites for fault in _faults(site)]
+    return [fault for site in sites if site["type"] == "sample" for fault in _faults(site)]
+
+
+def _innermost(thing: Any, wrapped: str) -> Any:
+    while hasattr(thing, wrapped):
+        thing = getattr(thing, wrapped)
+    return thing
 
 
 def _faults(site: dict[str, Any]) -> list[str]:
-    name, fn = site["name"], site["fn"]
-    while hasattr(fn, "base_dist"):
-        fn = fn.base_dist
-    found = []
+    name, fn = site["name"], _innermost(site["fn"], "base_dist")
+    faults = []
     for parameter, constraint in getattr(fn, "arg_constraints", {}).items():
         value = getattr(fn, parameter, None)
         if parameter == "prediction" or value is None:
@@ -188,27 +196,26 @@ def _faults(site: dict[str, Any]) -> list[str]:
         value, allowed = np.asarray(value), np.asarray(constraint(value))
         if allowed.all():
             continue
-        got = f", got {value[~allowed].flat[0]:g}" if allowed.shape == value.shape else ""
         text = f"site {name!r}: {parameter} of {type(fn).__name__} must be {_in_words(constraint)}"
-        text += got
+        if allowed.shape == value.shape:
+            text += f", got {value[~allowed].flat[0]:g}"
         if parameter == "scale" and not site["is_observed"]:
             text += (
                 "; a parameter that is to be fixed is a constant of the program, not a "
                 "numpyro.sample site"
             )
-        found.append(text)
+        faults.append(text)
     value = site["value"]
-    if found or not site["is_observed"] or not jnp.size(value) or bool(jnp.isfinite(value).all()):
-        return found
+    if faults or not site["is_observed"] or not jnp.size(value) or bool(jnp.isfinite(value).all()):
+        return faults
     # Missing values may be masked.
     if not bool(jnp.isfinite(site["fn"].log_prob(value)).all()):
-        found.append(f"the data of site {name!r} hold NaN or infinity")
-    return found
+        faults.append(f"the data of site {name!r} hold NaN or infinity")
+    return faults
 
 
 def _in_words(constraint: Any) -> str:
-    while hasattr(constraint, "base_constraint"):
-        constraint = constraint.base_constraint
+    constraint = _innermost(constraint, "base_constraint")
     words = (
         (constraints.real, "finite"),
         (constraints.positive, "positive"),
@@ -219,22 +226,15 @@ def _in_words(constraint: Any) -> str:
 
 
 def _site(record: dict[str, Any]) -> Site:
-    distribution, name = record["fn"], record["name"]
-    if distribution.support.is_discrete:
+    fn, name = record["fn"], record["name"]
+    if fn.support.is_discrete:
         raise TypeError(
-            f"site {name!r} is discrete ({type(distribution).__name__}); the methods here need "
+            f"site {name!r} is discrete ({type(fn).__name__}); the methods here need "
             "continuous parameters: sum it out, or mark it for enumeration elsewhere"
         )
     shape = tuple(jnp.shape(record["value"]))
-    base = distribution
-    while hasattr(base, "base_dist"):
-        base = base.base_dist
-    normal = isinstance(
-        base, numpyro.distributions.Normal | numpyro.distributions.MultivariateNormal
-    )
     with helpful_support_errors(record):
-        transform = biject_to(distribution.support)
-    unconstrained = tuple(transform.inverse_shape(shape))
+        unconstrained = tuple(biject_to(fn.support).inverse_shape(shape))
     role = record["infer"].get("role") or ROLES[0]
     if role not in ROLES:
         raise ValueError(
@@ -242,9 +242,8 @@ def _site(record: dict[str, Any]) -> Site:
             "that turn states into observations) or 'precision' (of log-precisions of the "
             "noise), and all other sites go without"
         )
-    support = distribution.support
-    while hasattr(support, "base_constraint"):
-        support = support.base_constraint
+    normal = isinstance(_innermost(fn, "base_dist"), Normal | MultivariateNormal)
+    support = _innermost(fn.support, "base_constraint")
     real = support in (constraints.real, constraints.real_vector)
     return Site(name, unconstrained, shape, role, normal and real)
 
@@ -270,13 +269,10 @@ def evaluate(
         return value
 
     substituted = numpyro.handlers.substitute(program, substitute_fn=substitution)
-    # Deterministic programs need no key; the seed serves sites that are neither latent nor
-    # observed, such as subsampling plates.
-    seeded = numpyro.handlers.seed(substituted, jax.random.key(0))
-    # A density may be evaluated inside another program, which must not see these sites.
+    # A density may be evaluated inside another program, which must not see these sites. The key
+    # serves sites that are neither latent nor observed, such as subsampling plates.
     with numpyro.handlers.block():
-        trace = numpyro.handlers.trace(seeded).get_trace()
-
+        trace = _run(substituted)
     densities = {True: jnp.zeros(()), False: jnp.zeros(())}
     likelihood = jnp.zeros(())
     values, observations, foreign = {}, {}, {}
@@ -312,16 +308,12 @@ class Outputs:
     """
 
     def __init__(self, function: Callable, *arguments: jax.Array) -> None:
-        self._closed, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
-        self._shapes = shapes
-        leaves = [len(jax.tree.leaves(shape)) for shape in shapes]
-        self._stops = [sum(leaves[: i + 1]) for i in range(len(leaves))]
+        self._closed, self._shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
+        self._stops = np.cumsum([0, *(len(jax.tree.leaves(shape)) for shape in self._shapes)])
 
     def operations(self, index: int) -> tuple[Any, list]:
         """The operations of output `index`, a jaxpr of all arguments, and its constants."""
-        stop = self._stops[index]
-        start = self._stops[index - 1] if index else 0
-        jaxpr = self._closed.jaxpr
+        jaxpr, (start, stop) = self._closed.jaxpr, self._stops[index : index + 2]
         keep = [start <= i < stop for i in range(len(jaxpr.outvars))]
         return dce_jaxpr(jaxpr, keep, instantiate=True)[0], self._closed.consts
 
@@ -347,29 +339,31 @@ def log_joint(
 
 def prior_centre(program: Program, sites: Layout) -> jax.Array:
     """Flat point at the prior means (medians of draws where a mean is not known)."""
-    found: dict[str, Any] = {}
-
-    def centre() -> dict[str, jax.Array]:
-        def substitution(site: dict[str, Any]) -> jax.Array | None:
-            if site["type"] != "sample" or site["is_observed"]:
-                return None
-            value = _centre(site["fn"])
-            found[site["name"]] = biject_to(site["fn"].support).inv(value)
-            return value
-
-        substituted = numpyro.handlers.substitute(program, substitute_fn=substitution)
-        numpyro.handlers.seed(substituted, jax.random.key(0))()
-        return dict(found)
-
-    values = jax.jit(centre)()
+    values = jax.jit(lambda: unconstrained_values(program, lambda site: _centre(site["fn"])))()
     return jnp.concatenate([jnp.ravel(values[site.name]).astype(float) for site in sites.sites])
+
+
+def unconstrained_values(
+    program: Program, choose: Callable[[dict[str, Any]], jax.Array]
+) -> dict[str, jax.Array]:
+    """Unconstrained values, by site, of a program that runs with what is chosen for each site."""
+    values: dict[str, jax.Array] = {}
+
+    def substitution(site: dict[str, Any]) -> jax.Array | None:
+        if site["type"] != "sample" or site["is_observed"]:
+            return None
+        value = choose(site)
+        values[site["name"]] = biject_to(site["fn"].support).inv(value)
+        return value
+
+    substituted = numpyro.handlers.substitute(program, substitute_fn=substitution)
+    with numpyro.handlers.block():
+        numpyro.handlers.seed(substituted, jax.random.key(0))()
+    return values
 
 
 def _centre(distribution: Any) -> jax.Array:
     try:
-        mean = distribution.mean
-        usable = jnp.broadcast_to(mean, distribution.shape())
+        return jnp.broadcast_to(distribution.mean, distribution.shape())
     except (NotImplementedError, AttributeError):
-        draws = distribution.sample(jax.random.key(0), (256,))
-        usable = jnp.median(draws, axis=0)
-    return usable
+        return jnp.median(distribution.sample(jax.random.key(0), (256,)), axis=0)

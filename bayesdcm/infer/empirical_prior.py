@@ -20,7 +20,7 @@ from jax.scipy.linalg import solve_triangular
 from numpy.typing import ArrayLike, NDArray
 from numpyro.distributions import constraints
 
-from bayesdcm.infer.density import Program
+from bayesdcm.infer.density import Program, traced
 from bayesdcm.infer.problem import Problem
 
 # Correlation below which a covariance between sites is rounding.
@@ -115,9 +115,9 @@ class _replaced_priors(numpyro.primitives.Messenger):
 class JointPrior(NamedTuple):
     """A joint normal prior that replaces a program's own."""
 
-    order: tuple[tuple[str, int], ...]
-    mean: NDArray
-    factor: NDArray
+    order: tuple[tuple[str, int], ...]  # Names and sizes of its sites, as the program samples them.
+    mean: NDArray  # Of their entries, (size,).
+    factor: NDArray  # Cholesky factor of their covariance, (size, size).
 
 
 @dataclass(frozen=True)
@@ -235,12 +235,4 @@ def _check_coupling(
 
 def program_order(source: Any, prepared: Any) -> list[str]:
     """Names of all sites in the order in which a program samples them."""
-    program = source.bind(prepared)
-    names: list[str] = []
-
-    def run() -> None:
-        seeded = numpyro.handlers.seed(program, jax.random.key(0))
-        names.extend(numpyro.handlers.trace(seeded).get_trace())
-
-    jax.eval_shape(run)
-    return names
+    return list(traced(source.bind(prepared)))

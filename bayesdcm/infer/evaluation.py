@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from itertools import count
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpyro
 from numpy.typing import NDArray
-from numpyro.distributions import biject_to
 from scipy.linalg import block_diag
 
 from bayesdcm._configuration import COMPILED_ONCE
-from bayesdcm.infer.density import Layout, Outputs, Program, evaluate
+from bayesdcm.infer.density import (
+    Evaluation,
+    Layout,
+    Outputs,
+    Program,
+    evaluate,
+    unconstrained_values,
+)
 from bayesdcm.infer.problem import Problem
 from bayesdcm.infer.threads import map_rows, single_threaded_linear_algebra
 from bayesdcm.observe.gaussian import CONFOUND_PRECISION, GaussianObservation
@@ -66,33 +72,38 @@ def _predictive(
 ) -> dict[str, dict[str, jax.Array]]:
     program = source.bind(prepared)
 
-    def one(arguments: tuple[jax.Array, jax.Array]) -> dict[str, dict[str, jax.Array]]:
-        vector, data = arguments
+    def of_draw(row: tuple[jax.Array, jax.Array]) -> dict[str, dict[str, jax.Array]]:
+        vector, data = row
         key = jax.random.wrap_key_data(data, impl=_generator(sites))
         result = evaluate(program, sites, vector)
         joint = result.log_prior + result.log_hyperprior + result.log_likelihood
-        found = {"stats": {"lp": joint}, "predictive": {}, "likelihood": {}}
-        found["whitened"], found["confounds"] = {}, {}
+        predictive, likelihood, whitened, confounds = {}, {}, {}, {}
         for name, (fn, value) in result.observations.items():
             key, first, second = jax.random.split(key, 3)
             fitted = fn.fitted(value, first)
-            found["predictive"][name] = fitted + fn.sample(second) - fn.prediction
-            found["predictive"][f"{name}_prediction"] = fn.prediction
-            found["predictive"][f"{name}_fitted"] = fitted
-            found["likelihood"][name] = _pointwise(fn, value, fitted)
-            found["whitened"][name] = fn.whitened_residual(value)
-            found["confounds"][name] = jnp.asarray(fn.confounds.scale.shape[0])
+            predictive[name] = fitted + fn.sample(second) - fn.prediction
+            predictive[f"{name}_prediction"] = fn.prediction
+            predictive[f"{name}_fitted"] = fitted
+            likelihood[name] = _pointwise(fn, value, fitted)
+            whitened[name] = fn.whitened_residual(value)
+            confounds[name] = jnp.asarray(fn.confounds.scale.shape[0])
         for name in sites.foreign:
             fn, value = result.foreign[name]
             key, first = jax.random.split(key)
             # A factor (numpyro.factor) has a likelihood, but no data.
             if jnp.size(value):
-                found["predictive"][name] = fn.sample(first)
-            found["likelihood"][name] = fn.log_prob(value)
-        return found
+                predictive[name] = fn.sample(first)
+            likelihood[name] = fn.log_prob(value)
+        return {
+            "stats": {"lp": joint},
+            "predictive": predictive,
+            "likelihood": likelihood,
+            "whitened": whitened,
+            "confounds": confounds,
+        }
 
     at_most = BATCH if jax.default_backend() == "cpu" else None
-    return map_rows(one, (draws, keys), at_most=at_most)
+    return map_rows(of_draw, (draws, keys), at_most=at_most)
 
 
 @partial(jax.jit, static_argnums=(1, 2, 3), compiler_options=COMPILED_ONCE)
@@ -136,8 +147,8 @@ def predictive(problem: Problem, draws: jax.Array, seed: int) -> dict[str, dict[
     ``NAME_prediction`` and, with confounds, ``NAME_fitted``. ``likelihood``: pointwise
     log-likelihoods.
     """
-    found = _evaluated(problem.source, problem.sites, problem.prepared, draws, seed)
-    return {name: found[name] for name in ("stats", "predictive", "likelihood")}
+    of_draws = _evaluated(problem.source, problem.sites, problem.prepared, draws, seed)
+    return {name: of_draws[name] for name in ("stats", "predictive", "likelihood")}
 
 
 def _evaluated(source: Any, sites: Layout, prepared: Any, draws: NDArray, seed: int) -> dict:
@@ -156,23 +167,19 @@ def whitened_residuals(
     Of each Gaussian observation, with unit precision and without confounds, by the program of
     `predictive`.
     """
-    found = _evaluated(source, sites, prepared, draws, 0)
-    return list(found["whitened"].values()), [int(n[0]) for n in found["confounds"].values()]
+    of_draws = _evaluated(source, sites, prepared, draws, 0)
+    n_confounds = [int(n[0]) for n in of_draws["confounds"].values()]
+    return list(of_draws["whitened"].values()), n_confounds
 
 
 def observed_values(problem: Problem) -> dict[str, NDArray]:
     """Observed arrays by site, in modelled units."""
-    program = problem.source.bind(problem.prepared)
-    sites = problem.sites
 
-    def observed() -> tuple:
-        result = evaluate(program, sites, jnp.zeros(sites.size))
-        gaussian = {name: value for name, (_, value) in result.observations.items()}
-        foreign = {name: v for name, (_, v) in result.foreign.items() if jnp.size(v)}
-        return (gaussian | foreign,)
+    def observed(result: Evaluation) -> dict[str, jax.Array]:
+        sites = (result.observations | result.foreign).items()
+        return {name: v for name, (_, v) in sites if name in result.observations or jnp.size(v)}
 
-    small = Outputs(observed).select(0)
-    return {name: np.asarray(value) for name, value in small().items()}
+    return {name: np.asarray(value) for name, value in _fixed(problem, observed).items()}
 
 
 def modelled_confounds(problem: Problem) -> NDArray:
@@ -181,13 +188,18 @@ def modelled_confounds(problem: Problem) -> NDArray:
     Blocks one after the other, in units in which the prior precision of coefficients is the usual
     one.
     """
+
+    def confounds(result: Evaluation) -> list[jax.Array]:
+        observations = [fn for fn, _ in result.observations.values()]
+        return [fn.confounds.basis * fn.confounds.scale * _width(fn) for fn in observations]
+
+    return block_diag(np.zeros((0, 0)), *map(np.asarray, _fixed(problem, confounds)))
+
+
+def _fixed(problem: Problem, of: Callable[[Evaluation], Any]) -> Any:
+    """What of an evaluation depends on no parameter; nothing else is computed."""
     program, sites = problem.source.bind(problem.prepared), problem.sites
-
-    def confounds() -> tuple:
-        found = evaluate(program, sites, jnp.zeros(sites.size)).observations.values()
-        return ([fn.confounds.basis * fn.confounds.scale * _width(fn) for fn, _ in found],)
-
-    return block_diag(np.zeros((0, 0)), *map(np.asarray, Outputs(confounds).select(0)()))
+    return Outputs(lambda: (of(evaluate(program, sites, jnp.zeros(sites.size))),)).select(0)()
 
 
 def _width(fn: GaussianObservation) -> float:
@@ -196,19 +208,9 @@ def _width(fn: GaussianObservation) -> float:
 
 def _prior_draw(program: Program, sites: Layout, keys: jax.Array) -> jax.Array:
     """One flat, unconstrained draw from the prior; one key a site, since splitting compiles."""
-    flat: dict[str, jax.Array] = {}
-
-    def substitution(site: dict[str, Any]) -> jax.Array | None:
-        if site["type"] != "sample" or site["is_observed"]:
-            return None
-        value = site["fn"].sample(keys[len(flat)])
-        flat[site["name"]] = biject_to(site["fn"].support).inv(value)
-        return value
-
-    substituted = numpyro.handlers.substitute(program, substitute_fn=substitution)
-    with numpyro.handlers.block():
-        numpyro.handlers.seed(substituted, jax.random.key(0))()
-    return jnp.concatenate([jnp.ravel(flat[site.name]) for site in sites.sites])
+    places = count()
+    values = unconstrained_values(program, lambda site: site["fn"].sample(keys[next(places)]))
+    return jnp.concatenate([jnp.ravel(values[site.name]) for site in sites.sites])
 
 
 @compiled_once

@@ -160,7 +160,7 @@ class Settings(NamedTuple):
     target_accept: float
     max_tree_depth: int
     adapt_metric: bool
-    collapsed: tuple[str, ...]
+    collapsed: tuple[str, ...]  # Sites that are integrated out, and drawn after each iteration.
 
 
 def _kernel(

@@ -26,8 +26,12 @@ RESPONSE_LENGTH = 32.0
 class LeftOver(NamedTuple):
     """What residuals hold, confounds removed."""
 
+    # Share of the variance of residuals that responses to an input explain, (inputs, regions), and
+    # the probability of one that large, or larger, of white noise.
     share: NDArray[np.float64]
     input_p: NDArray[np.float64]
+    # Autocorrelation at one scan, responses to inputs removed, less that of white noise,
+    # (regions,), and the probability of such at all lags, of white noise (an upper bound).
     correlation: NDArray[np.float64]
     white_p: NDArray[np.float64]
     sd: NDArray[np.float64]

@@ -18,21 +18,21 @@ class Rules(NamedTuple):
     """Where the loop stops."""
 
     steps: int
-    largest: float
-    tolerance: float
-    limited: bool
+    largest: float  # Change of a log-precision in one of them.
+    tolerance: float  # Predicted gain in nats below which no further update is made.
+    limited: bool  # Whether that gain is the one of the limited step.
 
 
 class Scored(NamedTuple):
     """Log-precisions after the last update, and what belongs to their values before it."""
 
-    log_precision: jax.Array
-    steps: jax.Array
-    done: jax.Array
-    covariance: jax.Array
-    log_precision_covariance: jax.Array
+    log_precision: jax.Array  # After the last update, (precisions,).
+    steps: jax.Array  # Number of updates.
+    done: jax.Array  # Whether the predicted gain was small.
+    covariance: jax.Array  # Of parameters and confounds, before the last update, (n, n).
+    log_precision_covariance: jax.Array  # (precisions, precisions)
     log_hyperprior: jax.Array
-    used: jax.Array
+    used: jax.Array  # Log-precisions before the last update, (precisions,).
 
 
 def score_precisions(

@@ -64,9 +64,9 @@ class SearchResult(NamedTuple):
 class _Model(NamedTuple):
     """What is inverted."""
 
-    static: tuple
+    static: tuple  # Source, layout and settings of variational Laplace.
     prepared: Any
-    centre: NDArray
+    centre: NDArray  # The prior mean, (size,).
 
     def residuals(self, points: NDArray) -> tuple[list[NDArray], list[int]]:
         """Residuals of the observed sites, (points, times, columns), and numbers of confounds.
