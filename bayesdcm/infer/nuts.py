@@ -112,12 +112,40 @@ class NUTS(Method):
     def run(self, problem: Problem, seed: int, progress: bool) -> Posterior:
         """Draw from the posterior of a problem, as `Method.run`."""
         centre, covariance, search = gaussian_start(problem, self.starts, seed)
-        draws = _sample(self, problem, centre, covariance, seed, progress)
-        diverging = int(draws.statistics["diverging"].sum())
-        r_hat = float(split_r_hat(draws.position).max())
+        collapsed = collapsible(
+            problem.source.bind(problem.prepared), problem.sites, jnp.asarray(centre)
+        )
+        adapt_metric = bool(collapsed) if self.adapt_metric is None else self.adapt_metric
+        n_warmup = -(-(self.warmup or (400 if adapt_metric else 200)) // BLOCK)
+        n_blocks = -(-self.draws // BLOCK)
+        static = _Static(
+            problem.source,
+            problem.sites,
+            n_warmup * BLOCK,
+            self.target_accept,
+            self.max_tree_depth,
+            adapt_metric,
+            collapsed,
+        )
+        others = Split(problem.sites, collapsed).others
+        factor = jnp.linalg.cholesky(jnp.asarray(covariance[np.ix_(others, others)]))
+        given = _Given(problem.prepared, jnp.asarray(centre), factor)
+        scatter, *keys = jax.random.split(jax.random.key(seed), 1 + self.chains)
+        starts = DISPERSION * jax.random.normal(scatter, (self.chains, len(others)))
+        total = self.chains * (n_warmup + n_blocks) * BLOCK
+        with Progress("NUTS", total, "draw", progress) as shown:
+            kept: list[list[tuple]] = [[] for _ in range(self.chains)]
+            chains = _Chains(static, given, starts, keys, n_warmup, n_blocks, kept, shown)
+            batched = self.chain_method == "vectorized" or (
+                self.chain_method == "auto" and jax.default_backend() != "cpu"
+            )
+            complete = chains.as_batch() if batched else chains.as_threads()
+        position, statistics = _collect(kept, self.draws, complete)
+        diverging = int(statistics["diverging"].sum())
+        r_hat = float(split_r_hat(position).max())
         status: dict[str, Any] = {
-            "converged": draws.complete and not diverging and r_hat <= R_HAT_LIMIT,
-            "complete": draws.complete,
+            "converged": complete and not diverging and r_hat <= R_HAT_LIMIT,
+            "complete": complete,
             "r_hat": r_hat,
             "divergences": diverging,
         }
@@ -127,11 +155,11 @@ class NUTS(Method):
             logger.warning("NUTS: %d trajectories diverged; see fit.diagnose()", diverging)
         return Posterior(
             self,
-            draws=draws.position,
-            statistics=draws.statistics,
+            draws=position,
+            statistics=statistics,
             seed=seed,
             metric=covariance,
-            trace={name: draws.statistics[name] for name in ("lp", "n_steps", "diverging")},
+            trace={name: statistics[name] for name in ("lp", "n_steps", "diverging")},
             status=status,
         )
 
@@ -140,22 +168,11 @@ class NUTS(Method):
         check_chains(fit, problems, facts)
 
 
-class Draws(NamedTuple):
-    """Draws of all chains, and whether the run was finished.
+class _Static(NamedTuple):
+    """What compiled code depends on."""
 
-    `position` is flat and unconstrained, (chains, draws, size). `statistics` per draw, each
-    (chains, draws): ``energy``, ``n_steps``, ``tree_depth``, ``acceptance_rate``, ``diverging``,
-    ``lp``, ``step_size``.
-    """
-
-    position: NDArray
-    statistics: dict[str, NDArray]
-    complete: bool
-
-
-class Settings(NamedTuple):
-    """Settings of the sampler that compiled code depends on, see `NUTS`."""
-
+    source: Any
+    sites: Layout
     warmup: int
     target_accept: float
     max_tree_depth: int
@@ -163,90 +180,69 @@ class Settings(NamedTuple):
     collapsed: tuple[str, ...]  # Sites that are integrated out, and drawn after each iteration.
 
 
-def _kernel(
-    source: Any,
-    sites: Layout,
-    settings: Settings,
-    prepared: Any,
-    centre: jax.Array,
-    factor: jax.Array,
-) -> tuple[Callable, Callable, Callable]:
+class _Given(NamedTuple):
+    """Data, and the coordinates of the sampler: a centre of all, a map of those it moves in."""
+
+    prepared: Any
+    centre: jax.Array
+    factor: jax.Array
+
+
+def _kernel(static: _Static, given: _Given) -> tuple[Callable, Callable, Callable]:
     """Functions that start a chain, advance it, and make a draw of all coordinates."""
-    program = source.bind(prepared)
-    parts = Split(sites, settings.collapsed)
-    base = centre[parts.collapsed]
+    program = static.source.bind(given.prepared)
+    parts = Split(static.sites, static.collapsed)
+    base = given.centre[parts.collapsed]
 
     def others(z: jax.Array) -> jax.Array:
-        return centre[parts.others] + factor @ z
+        return given.centre[parts.others] + given.factor @ z
 
     def marginal_at(z: jax.Array) -> Marginal:
         return marginal(program, parts, base, others(z))
 
     def potential(z: jax.Array) -> jax.Array:
-        if settings.collapsed:
+        if static.collapsed:
             return -marginal_at(z).log_density
-        return -log_joint(program, sites, others(z))
+        return -log_joint(program, static.sites, others(z))
 
     def draw(state: Any) -> tuple[jax.Array, jax.Array]:
-        if not settings.collapsed:
+        if not static.collapsed:
             return others(state.z), -state.potential_energy
         noise = jax.random.normal(jax.random.fold_in(state.rng_key, 1), base.shape)
         collapsed, log_density = marginal_at(state.z).draw(noise)
         return parts.join(collapsed, others(state.z)), log_density
 
     initialise, advance = hmc(potential, algo="NUTS")
-
-    def start(z: jax.Array, key: jax.Array, *, forward_mode: bool = False) -> Any:
-        return initialise(
-            z,
-            num_warmup=settings.warmup,
-            step_size=1.0,
-            adapt_step_size=True,
-            adapt_mass_matrix=settings.adapt_metric,
-            dense_mass=settings.adapt_metric,
-            target_accept_prob=settings.target_accept,
-            max_tree_depth=settings.max_tree_depth,
-            find_heuristic_step_size=False,
-            forward_mode_differentiation=forward_mode,
-            rng_key=key,
-        )
-
+    start = partial(
+        initialise,
+        num_warmup=static.warmup,
+        step_size=1.0,
+        adapt_step_size=True,
+        adapt_mass_matrix=static.adapt_metric,
+        dense_mass=static.adapt_metric,
+        target_accept_prob=static.target_accept,
+        max_tree_depth=static.max_tree_depth,
+        find_heuristic_step_size=False,
+    )
     return start, advance, draw
 
 
-def _begin(
-    source: Any,
-    sites: Layout,
-    settings: Settings,
-    prepared: Any,
-    centre: jax.Array,
-    factor: jax.Array,
-    z: jax.Array,
-    key: jax.Array,
-) -> Any:
-    start, _, _ = _kernel(source, sites, settings, prepared, centre, factor)
+def _begin(static: _Static, given: _Given, z: jax.Array, key: jax.Array) -> Any:
+    start, _, _ = _kernel(static, given)
     # A single gradient, in the mode that compiles faster.
-    state = start(z, key, forward_mode=True)
-    if settings.adapt_metric:
+    state = start(z, forward_mode_differentiation=True, rng_key=key)
+    if static.adapt_metric:
         return state
     # NumPyro forgets the step size it has learnt wherever it may learn a new metric.
-    last = len(build_adaptation_schedule(settings.warmup)) - 1
+    last = len(build_adaptation_schedule(static.warmup)) - 1
     one_window = state.adapt_state._replace(window_idx=jnp.array(last))
     return state._replace(adapt_state=one_window)
 
 
-def _block(
-    source: Any,
-    sites: Layout,
-    settings: Settings,
-    prepared: Any,
-    centre: jax.Array,
-    factor: jax.Array,
-    state: Any,
-) -> tuple[Any, tuple]:
-    start, advance, draw = _kernel(source, sites, settings, prepared, centre, factor)
+def _block(static: _Static, given: _Given, state: Any) -> tuple[Any, tuple]:
+    start, advance, draw = _kernel(static, given)
     # NumPyro's kernel learns its settings when a chain is initialised; the result is unused.
-    start(state.z, state.rng_key)
+    start(state.z, rng_key=state.rng_key)
 
     def step(state: Any, _: None) -> tuple:
         state = advance(state)
@@ -259,138 +255,90 @@ def _block(
 
 
 def _over_chains(function: Callable) -> Callable:
-    def over_chains(
-        source: Any, sites: Layout, settings: Settings, prepared: Any, centre: Any, factor: Any,
-        *states: Any,
-    ) -> Any:  # fmt: skip
-        return jax.vmap(partial(function, source, sites, settings, prepared, centre, factor))(
-            *states
-        )
+    def over_chains(static: _Static, given: _Given, *states: Any) -> Any:
+        return jax.vmap(partial(function, static, given))(*states)
 
     return over_chains
 
 
 # A chain begins once.
-_once = partial(jax.jit, static_argnums=(0, 1, 2), compiler_options=COMPILED_ONCE)
-_often = partial(jax.jit, static_argnums=(0, 1, 2))
+_once = partial(jax.jit, static_argnums=0, compiler_options=COMPILED_ONCE)
+_often = partial(jax.jit, static_argnums=0)
 _begin_one, _begin_all = _once(_begin), _once(_over_chains(_begin))
 _block_one, _block_all = _often(_block), _often(_over_chains(_block))
 
 
-def _sample(
-    method: NUTS,
-    problem: Problem,
-    centre: NDArray,
-    covariance: NDArray,
-    seed: int,
-    progress: bool,
-) -> Draws:
-    """Kept draws with their statistics; fewer where the run was interrupted."""
-    adapt_metric, warmup, chains, draws = (
-        method.adapt_metric, method.warmup, method.chains, method.draws,
-    )  # fmt: skip
-    program = problem.source.bind(problem.prepared)
-    collapsed = collapsible(program, problem.sites, jnp.asarray(centre))
-    adapt_metric = bool(collapsed) if adapt_metric is None else adapt_metric
-    if warmup is None:
-        warmup = 400 if adapt_metric else 200
-    settings = Settings(
-        -(-warmup // BLOCK) * BLOCK,
-        method.target_accept,
-        method.max_tree_depth,
-        adapt_metric,
-        collapsed,
-    )
-    n_warmup, n_blocks = settings.warmup // BLOCK, -(-draws // BLOCK)
-    static = (problem.source, problem.sites, settings)
-    others = Split(problem.sites, collapsed).others
-    factor = jnp.linalg.cholesky(jnp.asarray(covariance[np.ix_(others, others)]))
-    given = (problem.prepared, jnp.asarray(centre), factor)
-    key = jax.random.key(seed)
-    scatter, *keys = jax.random.split(key, 1 + chains)
-    z = DISPERSION * jax.random.normal(scatter, (chains, len(others)))
-    keys = jnp.stack(keys)
-    kept: list[list[tuple]] = [[] for _ in range(chains)]
-    run = _vectorized if _batched(method.chain_method) else _threaded
-    total = chains * (n_warmup + n_blocks) * BLOCK
-    with Progress("NUTS", total, "draw", progress) as shown:
-        complete = run(static, given, z, keys, n_warmup, n_blocks, kept, shown)
-    return _collect(kept, draws, complete)
+class _Chains(NamedTuple):
+    """Chains that advance in blocks; blocks of draws of each chain are appended to `kept`."""
 
+    static: _Static
+    given: _Given
+    starts: jax.Array
+    keys: list[jax.Array]
+    n_warmup: int
+    n_blocks: int
+    kept: list[list[tuple]]
+    shown: Progress
 
-def _batched(chain_method: str) -> bool:
-    on_cpu = jax.default_backend() == "cpu"
-    return chain_method == "vectorized" or (chain_method == "auto" and not on_cpu)
+    def as_threads(self) -> bool:
+        """Run to the end (True), or until they are stopped, each chain on a thread."""
+        # Tracing is not thread-safe in NumPyro: the first call compiles, the threads only run.
+        static, given = self.static, self.given
+        states = [
+            _begin_one(static, given, *start) for start in zip(self.starts, self.keys, strict=True)
+        ]
+        compiled = _block_one.lower(static, given, states[0]).compile()
+        stop = threading.Event()
 
+        def chain(c: int) -> None:
+            state = states[c]
+            try:
+                for block in range(self.n_warmup + self.n_blocks):
+                    if stop.is_set():
+                        return
+                    state, result = jax.block_until_ready(compiled(given, state))
+                    if block >= self.n_warmup:
+                        self.kept[c].append(jax.tree.map(np.asarray, result))
+                    self.shown.advance(BLOCK)
+            except BaseException:
+                # Here, not where the result is asked for: this thread would first begin another
+                # chain.
+                stop.set()
+                raise
 
-def _threaded(
-    static: tuple,
-    given: tuple,
-    z: jax.Array,
-    keys: jax.Array,
-    n_warmup: int,
-    n_blocks: int,
-    kept: list[list[tuple]],
-    shown: Progress,
-) -> bool:
-    # Tracing is not thread-safe in NumPyro: the first call compiles, the threads only run.
-    states = [_begin_one(*static, *given, z[c], keys[c]) for c in range(len(z))]
-    compiled = _block_one.lower(*static, *given, states[0]).compile()
-    stop = threading.Event()
+        with ThreadPoolExecutor(min(len(states), n_cores())) as pool:
+            futures = [pool.submit(chain, c) for c in range(len(states))]
+            try:
+                for future in futures:
+                    future.result()
+            except KeyboardInterrupt:
+                stop.set()
+                return False
+        return True
 
-    def chain(c: int) -> None:
-        state = states[c]
+    def as_batch(self) -> bool:
+        """Run to the end (True), or until they are stopped, all chains by one array program."""
         try:
-            for block in range(n_warmup + n_blocks):
-                if stop.is_set():
-                    return
-                state, result = jax.block_until_ready(compiled(*given, state))
-                if block >= n_warmup:
-                    kept[c].append(jax.tree.map(np.asarray, result))
-                shown.advance(BLOCK)
-        except BaseException:
-            # Here, not where the result is asked for: this thread would first begin another chain.
-            stop.set()
-            raise
-
-    workers = min(len(z), n_cores())
-    with ThreadPoolExecutor(workers) as pool:
-        futures = [pool.submit(chain, c) for c in range(len(z))]
-        try:
-            for future in futures:
-                future.result()
+            state = _begin_all(self.static, self.given, self.starts, jnp.stack(self.keys))
+            for block in range(self.n_warmup + self.n_blocks):
+                state, result = jax.block_until_ready(_block_all(self.static, self.given, state))
+                if block >= self.n_warmup:
+                    host = jax.tree.map(np.asarray, result)
+                    for c, blocks in enumerate(self.kept):
+                        blocks.append(jax.tree.map(lambda values, c=c: values[c], host))
+                self.shown.advance(BLOCK * len(self.kept))
         except KeyboardInterrupt:
-            stop.set()
             return False
-    return True
+        return True
 
 
-def _vectorized(
-    static: tuple,
-    given: tuple,
-    z: jax.Array,
-    keys: jax.Array,
-    n_warmup: int,
-    n_blocks: int,
-    kept: list[list[tuple]],
-    shown: Progress,
-) -> bool:
-    try:
-        state = _begin_all(*static, *given, z, keys)
-        for block in range(n_warmup + n_blocks):
-            state, result = jax.block_until_ready(_block_all(*static, *given, state))
-            if block >= n_warmup:
-                host = jax.tree.map(np.asarray, result)
-                for c in range(len(z)):
-                    kept[c].append(jax.tree.map(lambda values, c=c: values[c], host))
-            shown.advance(BLOCK * len(z))
-    except KeyboardInterrupt:
-        return False
-    return True
+def _collect(
+    kept: list[list[tuple]], draws: int, complete: bool
+) -> tuple[NDArray, dict[str, NDArray]]:
+    """Chains of equal length; of a run that was stopped, those that keep the most draws.
 
-
-def _collect(kept: list[list[tuple]], draws: int, complete: bool) -> Draws:
-    """Chains of equal length; of a run that was stopped, those that keep the most draws."""
+    Flat, unconstrained positions (chains, draws, size), and statistics, each (chains, draws).
+    """
     lengths = sorted((len(blocks) for blocks in kept), reverse=True)
     n_chains = 1 + int(np.argmax([(i + 1) * length for i, length in enumerate(lengths)]))
     shortest = lengths[n_chains - 1]
@@ -419,4 +367,4 @@ def _collect(kept: list[list[tuple]], draws: int, complete: bool) -> Draws:
         "step_size": recorded["step_size"],
         "diverging": recorded["diverging"],
     }
-    return Draws(position, statistics, complete)
+    return position, statistics

@@ -17,7 +17,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -44,7 +44,13 @@ from bayesdcm.infer.variational_laplace import gaussian_start, starts_option
 logger = logging.getLogger("bayesdcm")
 
 BLOCK = 50
-GUIDES = ("mean_field", "full_rank", "low_rank", "laplace", "flow")
+GUIDES: dict[str, tuple[type[autoguide.AutoGuide], dict[str, Any]]] = {
+    "mean_field": (autoguide.AutoNormal, {"init_scale": 1.0}),
+    "full_rank": (autoguide.AutoMultivariateNormal, {"init_scale": 1.0}),
+    "low_rank": (autoguide.AutoLowRankMultivariateNormal, {"init_scale": 1.0}),
+    "laplace": (autoguide.AutoLaplaceApproximation, {}),
+    "flow": (autoguide.AutoIAFNormal, {"num_flows": 2, "hidden_dims": [32]}),
+}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -95,12 +101,52 @@ class SVI(Method):
     draws: int = option(1000, positive_integer, words="Draws of the approximation.", shell=True)
 
     def run(self, problem: Problem, seed: int, progress: bool) -> Posterior:
-        """Fit a guide to the posterior of a problem, as `Method.run`."""
+        """Fit a guide, as `Method.run`; interrupted, with the steps it has done."""
         centre, covariance, search = gaussian_start(problem, self.starts, seed)
-        posterior = _approximate(self, problem, centre, covariance, seed, progress)
-        if search:
-            posterior.status["search"] = search
-        return posterior
+        n_blocks = -(-self.steps // BLOCK)
+        static = _Static(
+            problem.source,
+            problem.sites,
+            self.guide,
+            self.rank,
+            self.particles,
+            n_blocks * BLOCK,
+            self.learning_rate,
+        )
+        given = _Given(problem.prepared, jnp.asarray(centre), _coordinates(covariance, self.guide))
+        key, sampling = jax.random.split(jax.random.key(seed))
+        losses = []
+        with Progress("SVI", static.steps, "step", progress) as shown:
+            state = _start(static, given, key)
+            try:
+                for _ in range(n_blocks):
+                    state, loss = jax.block_until_ready(_block(static, given, key, state))
+                    losses.append(np.asarray(loss))
+                    shown.advance(BLOCK)
+            except KeyboardInterrupt:
+                done = len(losses) * BLOCK
+                logger.warning("SVI was stopped after %d of %d steps", done, self.steps)
+                if not losses:
+                    raise
+        keys = jax.random.split(sampling, self.draws)
+        flat, log_q, joint = map(np.asarray, _draw(static, given, key, state, keys))
+        elbo = -np.concatenate(losses)
+        finite = np.isfinite(joint)
+        status = {
+            "converged": _settled(elbo),
+            "complete": len(losses) == n_blocks,
+            "guide": self.guide,
+        }
+        bound = float((joint - log_q)[finite].mean()) if finite.any() else float("nan")
+        return Posterior(
+            self,
+            draws=flat[None],
+            log_q=log_q[None],
+            seed=seed,
+            log_evidence=bound,
+            trace={"elbo": elbo},
+            status=status | ({"search": search} if search else {}),
+        )
 
     def check(self, fit: Any, problems: list[str], facts: dict[str, Any]) -> None:
         """Drift of the bound, and the approximation, as `Method.check`."""
@@ -114,61 +160,54 @@ class SVI(Method):
         check_approximation(fit, "variational", ", or raise draws", problems, facts)
 
 
-def _flat_program(
-    source: Any,
-    sites: Layout,
-    prepared: Any,
-    centre: jax.Array,
-    factor: jax.Array,
-) -> None:
-    unit = dist.ImproperUniform(constraints.real_vector, (), (sites.size,))
-    z = numpyro.sample("z", unit)
-    value = log_joint(source.bind(prepared), sites, centre + factor @ z)
-    volume = jnp.log(jnp.diagonal(factor)).sum()
-    # A trajectory that diverged has no density; a finite floor keeps the gradient usable.
-    numpyro.factor("joint", jnp.maximum(value + volume, -1e10))
+class _Static(NamedTuple):
+    """What compiled code depends on."""
+
+    source: Any
+    sites: Layout
+    guide: str
+    rank: int | None
+    particles: int
+    steps: int
+    learning_rate: float
 
 
-def _guide(name: str, program: Any, size: int, rank: int | None) -> autoguide.AutoGuide:
-    common = {"init_loc_fn": init_to_value(values={"z": jnp.zeros(size)})}
-    if name == "mean_field":
-        return autoguide.AutoNormal(program, init_scale=1.0, **common)
-    if name == "full_rank":
-        return autoguide.AutoMultivariateNormal(program, init_scale=1.0, **common)
-    if name == "low_rank":
-        return autoguide.AutoLowRankMultivariateNormal(program, init_scale=1.0, rank=rank, **common)
-    if name == "laplace":
-        return autoguide.AutoLaplaceApproximation(program, **common)
-    return autoguide.AutoIAFNormal(program, num_flows=2, hidden_dims=[32], **common)
+class _Given(NamedTuple):
+    """Data, and the coordinates of the guide: a centre and a lower triangular map."""
+
+    prepared: Any
+    centre: jax.Array
+    factor: jax.Array
 
 
-def _svi(
-    source: Any,
-    sites: Layout,
-    settings: tuple,
-    prepared: Any,
-    centre: jax.Array,
-    factor: jax.Array,
-) -> tuple[infer.SVI, autoguide.AutoGuide]:
-    name, rank, particles, steps, learning_rate = settings
-    program = partial(_flat_program, source, sites, prepared, centre, factor)
-    guide = _guide(name, program, sites.size, rank)
-    schedule = optax.cosine_decay_schedule(learning_rate, steps, alpha=0.01)
-    loss = Trace_ELBO(num_particles=1 if name == "laplace" else particles)
-    return infer.SVI(program, guide, optax.adam(schedule), loss), guide
+def _svi(static: _Static, given: _Given) -> infer.SVI:
+    size = static.sites.size
+
+    def program() -> None:
+        z = numpyro.sample("z", dist.ImproperUniform(constraints.real_vector, (), (size,)))
+        flat = given.centre + given.factor @ z
+        value = log_joint(static.source.bind(given.prepared), static.sites, flat)
+        volume = jnp.log(jnp.diagonal(given.factor)).sum()
+        # A trajectory that diverged has no density; a finite floor keeps the gradient usable.
+        numpyro.factor("joint", jnp.maximum(value + volume, -1e10))
+
+    make, options = GUIDES[static.guide]
+    if static.guide == "low_rank":
+        options = options | {"rank": static.rank}
+    guide = make(program, init_loc_fn=init_to_value(values={"z": jnp.zeros(size)}), **options)
+    schedule = optax.cosine_decay_schedule(static.learning_rate, static.steps, alpha=0.01)
+    loss = Trace_ELBO(num_particles=1 if static.guide == "laplace" else static.particles)
+    return infer.SVI(program, guide, optax.adam(schedule), loss)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
-def _start(source: Any, sites: Layout, settings: tuple, key: jax.Array, *given: Any) -> Any:
-    svi, _ = _svi(source, sites, settings, *given)
-    return svi.init(key)
+@partial(jax.jit, static_argnums=0)
+def _start(static: _Static, given: _Given, key: jax.Array) -> Any:
+    return _svi(static, given).init(key)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
-def _block(
-    source: Any, sites: Layout, settings: tuple, key: jax.Array, state: Any, *given: Any
-) -> tuple[Any, jax.Array]:
-    svi, _ = _svi(source, sites, settings, *given)
+@partial(jax.jit, static_argnums=0)
+def _block(static: _Static, given: _Given, key: jax.Array, state: Any) -> tuple[Any, jax.Array]:
+    svi = _svi(static, given)
     # The guide's prototype is built by init; its result is unused.
     svi.init(key)
 
@@ -178,24 +217,17 @@ def _block(
     return jax.lax.scan(step, state, length=BLOCK)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
+@partial(jax.jit, static_argnums=0)
 def _draw(
-    source: Any,
-    sites: Layout,
-    settings: tuple,
-    key: jax.Array,
-    state: Any,
-    keys: jax.Array,
-    *given: Any,
+    static: _Static, given: _Given, key: jax.Array, state: Any, keys: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Draws of the fitted guide, their density, and the log joint density there."""
-    svi, guide = _svi(source, sites, settings, *given)
+    svi = _svi(static, given)
     svi.init(key)
     parameters = svi.get_params(state)
-    prepared, centre, factor = given
 
-    if settings[0] == "laplace":
-        posterior = guide.get_posterior(parameters)
+    if static.guide == "laplace":
+        posterior = svi.guide.get_posterior(parameters)
 
         def draw(key: jax.Array) -> tuple:
             z = posterior.sample(key)
@@ -203,73 +235,24 @@ def _draw(
     else:
 
         def draw(key: jax.Array) -> tuple:
-            seeded = numpyro.handlers.seed(guide, key)
-            traced = numpyro.handlers.trace(
-                numpyro.handlers.substitute(seeded, data=parameters)
-            ).get_trace()
-            latent = {n: s["value"] for n, s in traced.items() if s["type"] == "sample"}
-            log_q, _ = log_density(guide, (), {}, {**parameters, **latent})
+            seeded = numpyro.handlers.seed(svi.guide, key)
+            substituted = numpyro.handlers.substitute(seeded, data=parameters)
+            sites = numpyro.handlers.trace(substituted).get_trace()
+            latent = {n: s["value"] for n, s in sites.items() if s["type"] == "sample"}
+            log_q, _ = log_density(svi.guide, (), {}, {**parameters, **latent})
             return latent["z"], log_q
 
     z, log_q = jax.vmap(draw)(keys)
-    flat = centre + z @ factor.T
-    program = source.bind(prepared)
-    joint = map_rows(lambda v: log_joint(program, sites, v), flat, at_most=32)
-    return flat, log_q - jnp.log(jnp.diagonal(factor)).sum(), joint
-
-
-def _approximate(
-    method: SVI,
-    problem: Problem,
-    centre: NDArray,
-    covariance: NDArray,
-    seed: int,
-    progress: bool,
-) -> Posterior:
-    """The guide, fitted from a Gaussian approximation; interrupted, with the steps it has done."""
-    guide, steps = method.guide, method.steps
-    n_blocks = -(-steps // BLOCK)
-    settings = (guide, method.rank, method.particles, n_blocks * BLOCK, method.learning_rate)
-    static = (problem.source, problem.sites, settings)
-    given = (problem.prepared, jnp.asarray(centre), _coordinates(covariance, guide))
-    key, sampling = jax.random.split(jax.random.key(seed))
-    losses = []
-    with Progress("SVI", n_blocks * BLOCK, "step", progress) as shown:
-        state = _start(*static, key, *given)
-        try:
-            for _ in range(n_blocks):
-                state, loss = jax.block_until_ready(_block(*static, key, state, *given))
-                losses.append(np.asarray(loss))
-                shown.advance(BLOCK)
-        except KeyboardInterrupt:
-            logger.warning("SVI was stopped after %d of %d steps", len(losses) * BLOCK, steps)
-            if not losses:
-                raise
-    keys = jax.random.split(sampling, method.draws)
-    flat, log_q, joint = map(np.asarray, _draw(*static, key, state, keys, *given))
-    elbo = -np.concatenate(losses)
-    finite = np.isfinite(joint)
-    bound = float((joint - log_q)[finite].mean()) if finite.any() else float("nan")
-    return Posterior(
-        method,
-        draws=flat[None],
-        log_q=log_q[None],
-        seed=seed,
-        log_evidence=bound,
-        trace={"elbo": elbo},
-        status={
-            "converged": _settled(elbo),
-            "complete": len(losses) == n_blocks,
-            "guide": guide,
-        },
-    )
+    flat = given.centre + z @ given.factor.T
+    program = static.source.bind(given.prepared)
+    joint = map_rows(lambda v: log_joint(program, static.sites, v), flat, at_most=32)
+    return flat, log_q - jnp.log(jnp.diagonal(given.factor)).sum(), joint
 
 
 def _coordinates(covariance: NDArray, guide: str) -> jax.Array:
     """Linear map from the guide's coordinates, lower triangular, (size, size)."""
     if guide in ("mean_field", "low_rank"):
-        conditional = 1 / np.sqrt(np.diagonal(np.linalg.inv(covariance)))
-        return jnp.diag(jnp.asarray(conditional))
+        return jnp.diag(jnp.asarray(1 / np.sqrt(np.diagonal(np.linalg.inv(covariance)))))
     return jnp.linalg.cholesky(jnp.asarray(covariance))
 
 
