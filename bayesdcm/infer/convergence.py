@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,22 @@ def _r_hat(draws: NDArray) -> NDArray:
     safe = np.where(within > 0, within, 1.0)
     ratio = (length - 1) / length + between / safe
     return np.sqrt(np.where(within > 0, ratio, np.inf))
+
+
+def chain_status(
+    draws: NDArray, statistics: Mapping[str, NDArray], complete: bool
+) -> dict[str, Any]:
+    """What the status of a fit says of chains (chains, draws, parameters)."""
+    divergences, r_hat = (
+        int(np.sum(statistics.get("diverging", 0))),
+        float(split_r_hat(draws).max()),
+    )
+    return {
+        "converged": complete and not divergences and r_hat <= R_HAT_LIMIT,
+        "complete": complete,
+        "r_hat": r_hat,
+        "divergences": divergences,
+    }
 
 
 def check_chains(fit: Any, problems: list[str], facts: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from bayesdcm.infer import arviz_adapter
+from bayesdcm.infer.density import AXES
 from bayesdcm.infer.divergence import check_divergence, finite_mean
 from bayesdcm.infer.evoked_fit_quality import check_evoked_fit
 from bayesdcm.infer.findings import add, listed
@@ -94,30 +95,24 @@ def _check_run(fit: Any, problems: list[str], facts: dict[str, Any]) -> None:
             "stopped early",
             "The run was stopped before its end; only finished draws were kept.",
         )
-    _check_search(fit, problems, facts)
-    recoveries = int(fit.status.get("recoveries", 0))
-    facts["recoveries"] = recoveries
-    if recoveries:
+    record = fit.status.get("search") or {}
+    if record.get("reason"):
+        facts["search"] = record
+        if record["left"]:
+            add(
+                problems,
+                "doubtful optimum",
+                f"The optimum is doubtful: the best of {record['starts']} starts is "
+                f"{record['gain']:.1f} nats above the first, but {record['left']}. Try more "
+                "(starts=64), or check the inputs and the structure of the model.",
+            )
+    facts["recoveries"] = int(fit.status.get("recoveries", 0))
+    if facts["recoveries"]:
         add(
             problems,
             "diverged on the way",
-            f"The trajectory diverged {recoveries} time(s) during optimisation and a shorter "
-            "step was taken. Check that the model is stable at the posterior mean.",
-        )
-
-
-def _check_search(fit: Any, problems: list[str], facts: dict[str, Any]) -> None:
-    record = fit.status.get("search")
-    if not record or not record["reason"]:
-        return
-    facts["search"] = record
-    if record["left"]:
-        add(
-            problems,
-            "doubtful optimum",
-            f"The optimum is doubtful: the best of {record['starts']} starts is "
-            f"{record['gain']:.1f} nats above the first, but {record['left']}. Try more "
-            "(starts=64), or check the inputs and the structure of the model.",
+            f"The trajectory diverged {facts['recoveries']} time(s) during optimisation and a "
+            "shorter step was taken. Check that the model is stable at the posterior mean.",
         )
 
 
@@ -133,7 +128,7 @@ def _check_prior(fit: Any, problems: list[str], facts: dict[str, Any]) -> None:
     shifts.sort(key=lambda shift: -abs(shift[0]))
     facts["largest_prior_shift"] = abs(shifts[0][0]) if shifts else 0.0
     far = [shift for shift in shifts if abs(shift[0]) > CONFLICT_LIMIT]
-    noise = set(fit.status.get("precision_sites", ()))
+    noise = fit._precision_sites
     usual = [shift for shift in far if shift[1] not in noise]
     if usual:
         moved = listed([f"{_label(fit, shift)} moved by {abs(shift[0]):.1f}" for shift in usual])
@@ -151,7 +146,10 @@ def _check_prior(fit: Any, problems: list[str], facts: dict[str, Any]) -> None:
 
 def _label(fit: Any, shift: tuple[float, str, tuple[int, ...]]) -> str:
     _, name, index = shift
-    return _entry(fit.idata.posterior[name], name, index)
+    array = fit.idata.posterior[name]
+    dims = [dim for dim in array.dims if dim not in AXES]
+    names = [arviz_adapter.axis_names(array, d)[i] for d, i in zip(dims, index, strict=True)]
+    return f"{name}[{', '.join(names)}]" if names else name
 
 
 def _noise_in_words(fit: Any, held: list[tuple[float, str, tuple[int, ...]]]) -> str:
@@ -178,14 +176,6 @@ def _noise_in_words(fit: Any, held: list[tuple[float, str, tuple[int, ...]]]) ->
         f"than {CONFLICT_LIMIT:.0f} is suspicious). The fit takes the noise to be {size} than it "
         f"is, so that intervals are too {width}. {advice}."
     )
-
-
-def _entry(array: Any, name: str, index: tuple[int, ...]) -> str:
-    dims = [d for d in array.dims if d not in ("chain", "draw")]
-    if not dims:
-        return name
-    names = [arviz_adapter.axis_names(array, d)[i] for d, i in zip(dims, index, strict=True)]
-    return f"{name}[{', '.join(names)}]"
 
 
 def _check_explained(fit: Any, problems: list[str], facts: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import h5py
 import numpy as np
@@ -23,15 +23,6 @@ from bayesdcm.infer.storage import GROUP, RESULTS, header_of, not_a_fit
 
 # Data come back from the units of a model with its rounding.
 RELATIVE, ABSOLUTE = 1e-6, 1e-9
-
-
-class _Contents(NamedTuple):
-    """What a file holds."""
-
-    header: dict[str, Any]
-    plain: dict[str, Any]
-    arrays: dict[str, NDArray]
-    results: dict[str, xr.Dataset]
 
 
 def load_fit(path: str | Path, model: Any = None, data: Any = None) -> Fit:
@@ -82,21 +73,18 @@ def load_fit(path: str | Path, model: Any = None, data: Any = None) -> Fit:
 
 def read_fit(path: Path, problem: Problem | None = None) -> Fit:
     """Read what `write_fit` wrote, bound to `problem` (not checked), or to what the file holds."""
-    contents = _read(path)
-    plain, arrays = contents.plain, contents.arrays
+    plain, arrays, results = _read(path)
     try:
         posterior = from_plain(plain["posterior"], arrays)
         known = from_plain(plain["known"], arrays)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"path: {str(path)!r} cannot be read ({error})") from error
-    if contents.results:
-        known["idata"] = arviz_adapter.assemble(contents.results)
+    if results:
+        known["idata"] = arviz_adapter.assemble(results)
     bound: Any = problem
     if bound is None and plain["program"] is not None:
         bound = partial(_rebuilt, plain["program"], arrays)
-    fit = Fit(bound, posterior, known)
-    fit.status = dict(posterior.status)
-    return fit
+    return Fit(bound, posterior, known)
 
 
 def bound_again(fit: Fit, problem: Problem, path: Path) -> Fit:
@@ -119,12 +107,13 @@ def bound_again(fit: Fit, problem: Problem, path: Path) -> Fit:
     return bound
 
 
-def _read(path: Path) -> _Contents:
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray], dict[str, xr.Dataset]]:
+    """Contents as JSON, arrays, and groups of results, of a file."""
     try:
         with h5py.File(path, "r") as file:
-            header = header_of(path, file)
+            header_of(path, file)
             group = file[GROUP]
-            text = json.loads(group["contents"].asstr()[()])
+            plain = json.loads(group["contents"].asstr()[()])
             arrays = {
                 name: item[()]
                 for name, item in group.items()
@@ -137,7 +126,7 @@ def _read(path: Path) -> _Contents:
                 results[name] = data.load()
     except (OSError, KeyError, json.JSONDecodeError) as error:
         raise not_a_fit(path, error) from error
-    return _Contents(header, text, arrays, results)
+    return plain, arrays, results
 
 
 def _rebuilt(plain: Mapping[str, Any], arrays: Mapping[str, NDArray]) -> Problem:

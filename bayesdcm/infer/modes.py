@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesdcm.infer.convergence import R_HAT_LIMIT, split_r_hat
+from bayesdcm.infer.convergence import chain_status, split_r_hat
 from bayesdcm.infer.laplace import LaplaceResult
 from bayesdcm.infer.posterior import Posterior
 
@@ -111,21 +111,12 @@ def _groups_of_chains(posterior: Posterior) -> tuple[Posterior, ...]:
         return (posterior,)
     modes = []
     for group in groups:
+        draws = posterior.draws[group]
         statistics = {name: values[group] for name, values in posterior.statistics.items()}
-        diverging = int(np.sum(statistics.get("diverging", 0)))
-        r_hat = float(split_r_hat(posterior.draws[group]).max())
-        mode = replace(
-            posterior,
-            draws=posterior.draws[group],
-            statistics=statistics,
-            trace={name: values[group] for name, values in posterior.trace.items()},
-            status={
-                "converged": not diverging and r_hat <= R_HAT_LIMIT,
-                "complete": posterior.status.get("complete", True),
-                "r_hat": r_hat,
-                "divergences": diverging,
-                "chains": group,
-            },
+        trace = {name: values[group] for name, values in posterior.trace.items()}
+        complete = posterior.status.get("complete", True)
+        status = chain_status(draws, statistics, complete) | {"chains": group}
+        modes.append(
+            replace(posterior, draws=draws, statistics=statistics, trace=trace, status=status)
         )
-        modes.append(mode)
     return tuple(modes)

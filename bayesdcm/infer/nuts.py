@@ -32,7 +32,7 @@ from numpyro.infer.hmc_util import build_adaptation_schedule
 
 from bayesdcm._configuration import COMPILED_ONCE
 from bayesdcm.infer.collapsed import Marginal, Split, collapsible, marginal
-from bayesdcm.infer.convergence import R_HAT_LIMIT, check_chains, split_r_hat
+from bayesdcm.infer.convergence import chain_status, check_chains
 from bayesdcm.infer.density import Layout, log_joint
 from bayesdcm.infer.method import Method, one_of, option, positive_integer, probability, switch
 from bayesdcm.infer.posterior import Posterior
@@ -136,23 +136,16 @@ class NUTS(Method):
         with Progress("NUTS", total, "draw", progress) as shown:
             kept: list[list[tuple]] = [[] for _ in range(self.chains)]
             chains = _Chains(static, given, starts, keys, n_warmup, n_blocks, kept, shown)
-            batched = self.chain_method == "vectorized" or (
-                self.chain_method == "auto" and jax.default_backend() != "cpu"
-            )
+            on_gpu = self.chain_method == "auto" and jax.default_backend() != "cpu"
+            batched = self.chain_method == "vectorized" or on_gpu
             complete = chains.as_batch() if batched else chains.as_threads()
         position, statistics = _collect(kept, self.draws, complete)
-        diverging = int(statistics["diverging"].sum())
-        r_hat = float(split_r_hat(position).max())
-        status: dict[str, Any] = {
-            "converged": complete and not diverging and r_hat <= R_HAT_LIMIT,
-            "complete": complete,
-            "r_hat": r_hat,
-            "divergences": diverging,
-        }
+        status = chain_status(position, statistics, complete)
         if search:
             status["search"] = search
-        if diverging:
-            logger.warning("NUTS: %d trajectories diverged; see fit.diagnose()", diverging)
+        if status["divergences"]:
+            text = "NUTS: %d trajectories diverged; see fit.diagnose()"
+            logger.warning(text, status["divergences"])
         return Posterior(
             self,
             draws=position,

@@ -71,6 +71,11 @@ class Posterior:
         noise = np.random.default_rng(self.seed).normal(size=(self.n_draws, len(mean)))
         return (mean + noise @ np.linalg.cholesky(covariance).T)[None]
 
+    @property
+    def flat_sample(self) -> NDArray:
+        """Draws of all chains, shape (chains x draws, size)."""
+        return self.sample.reshape(-1, self.sample.shape[-1])
+
     @cached_property
     def density(self) -> NDArray | None:
         """Log-density of the approximation at the draws, (chains, draws); None for NUTS."""
@@ -78,7 +83,7 @@ class Posterior:
             return self.log_q
         mean, covariance = self.gaussian
         factor = np.linalg.cholesky(covariance)
-        white = np.linalg.solve(factor, (self.sample - mean).reshape(-1, len(mean)).T)
+        white = np.linalg.solve(factor, (self.flat_sample - mean).T)
         log_scale = np.log(np.diagonal(factor)).sum() + len(mean) * np.log(2 * np.pi) / 2
         return (-0.5 * (white**2).sum(0) - log_scale).reshape(self.sample.shape[:2])
 

@@ -73,58 +73,34 @@ def _cached_layout(source: ModelSource, shapes: tuple, tree: Any) -> Layout:
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """A program bound to data.
+    """A program bound to data."""
 
-    Parameters
-    ----------
-    source : ModelSource, ProgramSource or SharedSource
-        Gives the program; hashable, a static argument of compiled functions.
-    prepared : pytree
-        Arrays that the program takes.
-    sites : Layout
-        Sampled sites and their place in the flat vector.
-    labels : mapping
-        Labels of the entries of each sampled site.
-    dims, coords : mapping
-        Names of axes by site, and their coordinates.
-    constants : mapping
-        Constants of the data set that results hold, by name.
-    restore : callable
-        From modelled to original units, for the observed site named `restored`.
-    arrange : callable
-        The same without the change of units: from modelled to results' axes.
-    restored : str or None
-        The observed site that is rescaled before modelling.
-    description : str
-        The model in one line.
-    facts : Facts
-        Kind, units, citations and words of the model; of a program, no more than that it is one.
-    model, data : object
-        What it was made from.
-    prior : JointPrior or None
-        Which has replaced the program's own, see `bayesdcm.infer.empirical_prior`.
-    """
-
-    source: ModelSource | ProgramSource | SharedSource
-    prepared: Any
+    source: ModelSource | ProgramSource | SharedSource  # A static argument of compiled functions.
+    prepared: Any  # Arrays that the program takes.
     sites: Layout
-    labels: Mapping[str, Sequence[str]]
-    dims: Mapping[str, Sequence[str]]
+    labels: Mapping[str, Sequence[str]]  # Of the entries of each sampled site.
+    dims: Mapping[str, Sequence[str]]  # Names of axes by site.
     coords: Mapping[str, NDArray]
-    constants: Mapping[str, NDArray]
+    constants: Mapping[str, NDArray]  # Of the data set, which results hold.
+    # From modelled to original units, for the site `restored`; and from modelled to results' axes.
     restore: Callable[[NDArray], NDArray]
     arrange: Callable[[NDArray], NDArray]
-    restored: str | None
-    description: str
-    facts: Facts = field(default_factory=Facts)
-    model: Any = None
+    restored: str | None  # The observed site that is rescaled before modelling.
+    description: str  # The model in one line.
+    facts: Facts = field(default_factory=Facts)  # Of a program, no more than that it is one.
+    model: Any = None  # What it was made from, with `data`.
     data: Any = None
-    prior: Any = None
+    prior: Any = None  # A `JointPrior` that has replaced the program's own.
 
     @property
     def flat_labels(self) -> list[str]:
         """Labels of all entries of sampled sites, in the order of the flat vector."""
         return [label for site in self.sites.sites for label in self.labels[site.name]]
+
+    @property
+    def precision_sites(self) -> list[str]:
+        """Names of the sites that are log-precisions of the noise."""
+        return [site.name for site in self.sites.sites if site.precision]
 
 
 def make_problem(model: Any, data: Any, shared: bool = False, coordinates: Any = None) -> Problem:
@@ -179,8 +155,8 @@ def _as_is(values: NDArray) -> NDArray:
 
 
 def _model_problem(model: Any, data: Any, coordinates: Any) -> Problem:
-    chosen = () if coordinates is None else (coordinates,)
-    source, prepared = ModelSource(model), model.prepare(data, *chosen)
+    source = ModelSource(model)
+    prepared = model.prepare(data) if coordinates is None else model.prepare(data, coordinates)
     leaves, tree = jax.tree.flatten(prepared)
     shapes = tuple((leaf.shape, leaf.dtype) for leaf in leaves)
     return Problem(

@@ -14,15 +14,15 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesdcm.infer import arviz_adapter
+from bayesdcm.infer.density import AXES
 from bayesdcm.infer.diagnosis import Diagnosis, diagnose
 from bayesdcm.infer.divergence import kept_draws
-from bayesdcm.infer.evaluation import observed_values, predictive, prior_sample, site_values
+from bayesdcm.infer.evaluation import predictive, prior_sample, site_values
 from bayesdcm.infer.modelled_data import (
     ModelledData,
     data_in_results,
     in_data_units,
     is_restored,
-    known_constants,
     modelled_data,
 )
 from bayesdcm.infer.modes import posterior_modes
@@ -34,7 +34,8 @@ from bayesdcm.infer.tail_shape import TailShape, tail_shape
 from bayesdcm.models.facts import Facts
 
 PRIOR_DRAWS = 500
-INTERVAL = (0.05, 0.95)
+# Quantile of the normal distribution at 95 %.
+NORMAL_95 = 1.6448536269514722
 
 
 class worked_out(cached_property):
@@ -89,10 +90,6 @@ class Fit:
         self.log_evidence = posterior.log_evidence
         self.trace = dict(posterior.trace)
         self.status = dict(posterior.status)
-        if isinstance(problem, Problem):
-            # What log-precisions of the noise are, `diagnose` says in other words.
-            sites = [site.name for site in problem.sites.sites if site.precision]
-            self.status["precision_sites"] = sites
 
     def __repr__(self) -> str:
         state = "converged" if self.status.get("converged", True) else "not converged"
@@ -138,6 +135,11 @@ class Fit:
         return self.problem.flat_labels
 
     @worked_out
+    def _precision_sites(self) -> list[str]:
+        """Names of the sites that are log-precisions of the noise."""
+        return self.problem.precision_sites
+
+    @worked_out
     def _modelled_data(self) -> ModelledData:
         """What the likelihood is a density of."""
         return modelled_data(self.problem) if self.is_bound else data_in_results(self.idata)
@@ -159,8 +161,7 @@ class Fit:
     @cached_property
     def _draws_by_site(self) -> dict[str, NDArray]:
         """Values of all sites, each (chains, draws, ...)."""
-        flat = self.posterior.sample.reshape(-1, self.posterior.sample.shape[-1])
-        return self._by_chain(site_values(self.problem, flat))
+        return self._by_chain(site_values(self.problem, self.posterior.flat_sample))
 
     def _by_chain(self, values: Mapping[str, NDArray]) -> dict[str, NDArray]:
         """Arrays (all draws, ...) with axes of chains and draws."""
@@ -171,12 +172,9 @@ class Fit:
     def _moments(self) -> tuple[dict[str, NDArray], dict[str, NDArray]]:
         if self._exact:
             return self._moments_of(*self.posterior.gaussian)
-        mean, sd = {}, {}
-        for name in self._parameter_names():
-            draws = self._draws_by_site[name]
-            mean[name] = draws.mean(axis=(0, 1))
-            sd[name] = draws.std(axis=(0, 1), ddof=1)
-        return mean, sd
+        draws = {name: self._draws_by_site[name] for name in self._parameter_names()}
+        mean = {name: values.mean(axis=(0, 1)) for name, values in draws.items()}
+        return mean, {name: values.std(axis=(0, 1), ddof=1) for name, values in draws.items()}
 
     @worked_out
     def _prior_by_site(self) -> tuple[dict[str, NDArray], dict[str, NDArray]]:
@@ -259,34 +257,32 @@ class Fit:
         ``NAME_fitted``, in the units of the data.
         """
         problem, posterior = self.problem, self.posterior
-        flat = posterior.sample.reshape(-1, posterior.sample.shape[-1])
-        evaluated = predictive(problem, flat, posterior.seed)
+        evaluated = predictive(problem, posterior.flat_sample, posterior.seed)
         statistics = dict(posterior.statistics) or self._by_chain(evaluated["stats"])
         if posterior.density is not None:
             statistics["log_q"] = posterior.density
         prior = prior_sample(problem, PRIOR_DRAWS, posterior.seed)
         prior_values = {k: v[None] for k, v in site_values(problem, prior).items()}
-        dims = _dims(problem)
-        coords = dict(problem.coords)
-        restored = in_data_units(problem, self._by_chain(evaluated["predictive"]))
-        observed = in_data_units(problem, observed_values(problem))
+        dims, data = _dims(problem), modelled_data(problem)
         likelihood = {
             name: problem.arrange(value) if is_restored(problem, name) else value
             for name, value in self._by_chain(evaluated["likelihood"]).items()
         }
         groups = {
-            "posterior": (_shown(self._draws_by_site), ("chain", "draw")),
-            "posterior_predictive": (restored, ("chain", "draw")),
-            "log_likelihood": (likelihood, ("chain", "draw")),
-            "sample_stats": (statistics, ("chain", "draw")),
-            "prior": (_shown(prior_values), ("chain", "draw")),
-            "observed_data": (observed, ()),
-            "constant_data": (known_constants(problem), ()),
+            "posterior": _shown(self._draws_by_site),
+            "posterior_predictive": in_data_units(problem, self._by_chain(evaluated["predictive"])),
+            "log_likelihood": likelihood,
+            "sample_stats": statistics,
+            "prior": _shown(prior_values),
+            "observed_data": data.observed,
+            "constant_data": data.constants,
         }
         return arviz_adapter.assemble(
             {
-                name: arviz_adapter.dataset(values, dims, coords, leading)
-                for name, (values, leading) in groups.items()
+                name: arviz_adapter.dataset(
+                    values, dims, problem.coords, () if name.endswith("_data") else AXES
+                )
+                for name, values in groups.items()
                 if values
             }
         )
@@ -304,20 +300,18 @@ class Fit:
         ValueError
             If the fit was read from a file that cannot hold its program.
         """
-        problem = self.problem
-        prior = prior_sample(problem, PRIOR_DRAWS, self.posterior.seed)
-        predicted = predictive(problem, prior, self.posterior.seed)["predictive"]
+        problem, seed = self.problem, self.posterior.seed
+        prior = prior_sample(problem, PRIOR_DRAWS, seed)
+        predicted = predictive(problem, prior, seed)["predictive"]
         # What is fitted has the confounds that the data imply.
         values = {}
         for name, value in predicted.items():
             fitted = predicted.get(f"{name}_fitted")
-            if name.endswith("_fitted"):
-                continue
             shift = 0.0 if fitted is None else predicted[f"{name}_prediction"] - fitted
-            values[name] = (value + shift)[None]
-        return arviz_adapter.dataset(
-            in_data_units(problem, values), _dims(problem), dict(problem.coords), ("chain", "draw")
-        )
+            if not name.endswith("_fitted"):
+                values[name] = (value + shift)[None]
+        values = in_data_units(problem, values)
+        return arviz_adapter.dataset(values, _dims(problem), problem.coords)
 
     @worked_out
     def modes(self) -> tuple[Fit, ...]:
@@ -341,22 +335,18 @@ class Fit:
     def _summary(self) -> pd.DataFrame:
         draws, labels = self._entries, self.labels
         flat = draws.reshape(-1, len(labels))
-        table = pd.DataFrame(index=pd.Index(labels, name="parameter"))
         if self._exact:
-            centre, covariance = self.posterior.gaussian
+            mean, covariance = self.posterior.gaussian
             sd = np.sqrt(np.diagonal(covariance))
-            # Quantiles of the normal distribution at 5 % and 95 %.
-            width = 1.6448536269514722 * sd
-            table["mean"], table["sd"] = centre, sd
-            table["eti_5%"], table["eti_95%"] = centre - width, centre + width
+            low, high = mean - NORMAL_95 * sd, mean + NORMAL_95 * sd
         else:
-            table["mean"], table["sd"] = flat.mean(0), flat.std(0, ddof=1)
-            table["eti_5%"], table["eti_95%"] = np.quantile(flat, INTERVAL, axis=0)
-        table["probability"] = np.maximum((flat > 0).mean(0), (flat < 0).mean(0))
+            mean, sd = flat.mean(0), flat.std(0, ddof=1)
+            low, high = np.quantile(flat, (0.05, 0.95), axis=0)
+        columns = {"mean": mean, "sd": sd, "eti_5%": low, "eti_95%": high}
+        columns["probability"] = np.maximum((flat > 0).mean(0), (flat < 0).mean(0))
         if self.posterior.method.exact:
-            for name, values in arviz_adapter.convergence(draws).items():
-                table[name] = values
-        return table
+            columns |= arviz_adapter.convergence(draws)
+        return pd.DataFrame(columns, index=pd.Index(labels, name="parameter"))
 
     def summary(self) -> pd.DataFrame:
         """Posterior of every free parameter, one row each, such as ``A[V5, V1]``.
@@ -401,15 +391,16 @@ class Fit:
             if not name.endswith("_fitted"):
                 continue
             draws, left_out = kept_draws(group[name])
-            total = group.sizes["chain"] * group.sizes["draw"]
             mean = group[name].isel(chain=0, draw=0, drop=True).copy(data=draws.mean(0))
             mean.attrs["left_out_draws"] = left_out
-            means[name.removesuffix("_fitted")] = mean
+            site = name.removesuffix("_fitted")
+            means[site] = mean
             if left_out:
+                total = group.sizes["chain"] * group.sizes["draw"]
                 warnings.warn(
                     f"The model diverges, or nearly so, at {left_out} of {total} draws of the "
-                    f"posterior, which the mean prediction of {name.removesuffix('_fitted')} "
-                    "leaves out. See fit.diagnose().",
+                    f"posterior, which the mean prediction of {site} leaves out. See "
+                    "fit.diagnose().",
                     stacklevel=2,
                 )
         return next(iter(means.values())) if len(means) == 1 else means
@@ -461,8 +452,5 @@ def _shown(values: Mapping[str, NDArray]) -> dict[str, NDArray]:
 
 def _dims(problem: Problem) -> dict[str, tuple[str, ...]]:
     """Axes of all sites, and of predictions of the observed ones."""
-    dims = {name: tuple(axes) for name, axes in problem.dims.items()}
-    for name in list(dims):
-        for suffix in ("_prediction", "_fitted"):
-            dims[name + suffix] = dims[name]
-    return dims
+    suffixes = ("", "_prediction", "_fitted")
+    return {name + end: tuple(axes) for name, axes in problem.dims.items() for end in suffixes}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,7 +42,16 @@ RESULTS = (
 )
 # What is written of every fit, so that tables of it need no compiler, and what of fits whose
 # programs files do not hold.
-TABLES = ("description", "facts", "labels", "_exact", "_moments", "covariance", "_summary")
+TABLES = (
+    "description",
+    "facts",
+    "labels",
+    "_precision_sites",
+    "_exact",
+    "_moments",
+    "covariance",
+    "_summary",
+)
 WITHOUT_PROGRAM = ("_prior_by_site", "_modelled_data")
 
 
@@ -88,17 +98,15 @@ def write_fit(
     program = _plain_program(fit, writer)
     if predictions is None:
         predictions = program is None
+    # With what the fit says of the run.
+    said = {"log_evidence": fit.log_evidence, "trace": fit.trace, "status": fit.status}
     plain = {
         "program": program,
-        "posterior": writer.plain(_record(fit), "posterior"),
+        "posterior": writer.plain(replace(fit.posterior, **said), "posterior"),
         "known": writer.plain(_known(fit, program is not None, predictions), ""),
     }
-    header = {
-        "format": FORMAT,
-        "method": fit.method,
-        "log_evidence": fit.log_evidence,
-        **(attributes or {}),
-    }
+    header = {"format": FORMAT, "method": fit.method, "log_evidence": fit.log_evidence}
+    header |= attributes or {}
     # A name of its own, rather than a private temporary file: the mode follows the user's umask.
     part = path.with_name(f".{path.name}.{uuid4().hex}.part")
     try:
@@ -121,25 +129,14 @@ def _plain_program(fit: Fit, writer: PlainWriter) -> dict[str, Any] | None:
     if hasattr(problem.model, "essentials"):
         prepared = problem.prepared if problem.prior is None else problem.prepared[0]
         data, coordinates = problem.model.essentials(data, prepared)
-    parts = {
-        "model": problem.model,
-        "data": data,
-        "coordinates": coordinates,
-        "prior": problem.prior,
-    }
-    # Arrays of what turns out not to be plain must not stay.
-    alone = PlainWriter()
+    parts = {"model": problem.model, "data": data, "coordinates": coordinates}
+    parts["prior"] = problem.prior
     try:
-        for name, part in parts.items():
-            alone.plain(part, name)
+        # By another writer: arrays of what turns out not to be plain must not stay.
+        PlainWriter().plain(parts)
     except NotPlain:
         return None
     return {name: writer.plain(part, name) for name, part in parts.items()}
-
-
-def _record(fit: Fit) -> Any:
-    """The posterior, with what its fit says of the run."""
-    return replace(fit.posterior, log_evidence=fit.log_evidence, trace=fit.trace, status=fit.status)
 
 
 def _known(fit: Fit, whole: bool, predictions: bool) -> dict[str, Any]:
@@ -150,11 +147,9 @@ def _known(fit: Fit, whole: bool, predictions: bool) -> dict[str, Any]:
     if predictions and fit.posterior.density is not None:
         names.append("_tail_shape")
     known = {name: getattr(fit, name) for name in names}
-    try:
+    # Of priors that are not normal there are none.
+    with suppress(ValueError):
         known["_prior_moments"] = fit._prior_moments
-    except ValueError:
-        # Of priors that are not normal there are none.
-        pass
     return known
 
 
@@ -169,19 +164,15 @@ def _write(
         for name, array in arrays.items():
             numbers = array.view(np.uint8) if array.dtype == bool else array
             # A dimension of each length, and more where an array has several axes of it.
-            axes = [
-                f"size_{size}_{array.shape[:i].count(size)}" for i, size in enumerate(array.shape)
-            ]
-            for axis, size in zip(axes, array.shape, strict=True):
+            axes = {
+                f"size_{size}_{array.shape[:i].count(size)}": size
+                for i, size in enumerate(array.shape)
+            }
+            for axis, size in axes.items():
                 group.dimensions.setdefault(axis, size)
-            group.create_variable(
-                name,
-                tuple(axes),
-                data=np.ascontiguousarray(numbers),
-                compression="gzip",
-                compression_opts=4,
-                shuffle=True,
-            )
+            smaller = {"compression": "gzip", "compression_opts": 4, "shuffle": True}
+            data = np.ascontiguousarray(numbers)
+            group.create_variable(name, tuple(axes), data=data, **smaller)
 
 
 def _append(path: Path, name: str, data: xr.Dataset) -> None:

@@ -216,7 +216,7 @@ def _settings(fits: dict[str, Any], given: dict[str, Any]) -> list[tuple[str, st
         sizes = fit.idata.posterior.sizes
         of_fit = {"model": fit.description}
         of_fit["draws"] = f"{sizes['chain']} x {sizes['draw']} (chains x draws)"
-        of_fit |= {k.replace("_", " "): v for k, v in fit.status.items() if k != "precision_sites"}
+        of_fit |= {k.replace("_", " "): v for k, v in fit.status.items()}
         rows += [(f"{name}: {key}", _setting_text(value)) for key, value in of_fit.items()]
     return rows
 

@@ -99,7 +99,7 @@ def own_program(model):
 
 def assert_recovered(fit):
     assert set(fit.mean) == {"strength", "inhibition", "transit", "noise"}
-    assert fit.status["precision_sites"] == ["noise"]
+    assert fit.problem.precision_sites == ["noise"]
     table = fit.summary()
     assert list(table.index) == ["strength", "inhibition", "transit[0]", "noise[0]"]
     truth = {"strength": 4.0, "inhibition": 0.3, "transit[0]": 0.0}
