@@ -88,6 +88,12 @@ class Posterior:
         return (-0.5 * (white**2).sum(0) - log_scale).reshape(self.sample.shape[:2])
 
     def again(self, number: int) -> Posterior:
-        """The same Gaussian with another seed, so with other draws; `number` 0 is this one."""
+        """The same Gaussian with other draws.
+
+        Parameters
+        ----------
+        number : int
+            Of the sample; 0 is this one.
+        """
         seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
         return replace(self, seed=seed) if number else self
