@@ -24,6 +24,7 @@ from bayesdcm.infer.density import (
 )
 from bayesdcm.infer.problem import Problem
 from bayesdcm.infer.threads import map_rows, single_threaded_linear_algebra
+from bayesdcm.infer.traced_programs import traced_once
 from bayesdcm.observe.gaussian import CONFOUND_PRECISION, GaussianObservation
 
 # Rows of one call: programs have one shape, however many draws there are.
@@ -32,7 +33,7 @@ PART, VALUES, PRIOR, KEYS = 32, 256, 512, 1024
 BATCH = 8
 
 # Programs of a source and its sites that run in no time.
-compiled_once = partial(jax.jit, static_argnums=(0, 1), compiler_options=COMPILED_ONCE)
+compiled_once = traced_once(2, COMPILED_ONCE)
 
 
 def in_parts(function: Callable, size: int, *rows: Any) -> Any:
@@ -66,7 +67,7 @@ def site_values(problem: Problem, draws: jax.Array) -> dict[str, NDArray]:
     return in_parts(values, VALUES, np.asarray(draws))
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@traced_once(2)
 def _predictive(
     source: Any, sites: Layout, prepared: Any, draws: jax.Array, keys: jax.Array
 ) -> dict[str, dict[str, jax.Array]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import jax
@@ -11,6 +10,7 @@ import numpy as np
 from bayesdcm.infer.conditional import conditional_laplace
 from bayesdcm.infer.density import Layout
 from bayesdcm.infer.laplace import LaplaceResult, variational_laplace
+from bayesdcm.infer.traced_programs import traced_once
 from bayesdcm.integrate.step_derivative import many_directions
 
 
@@ -28,7 +28,7 @@ def laplace_settings(
     return max_iterations, derivatives
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
+@traced_once(3)
 def run_laplace(
     source: Any, sites: Layout, settings: tuple[int, str], prepared: Any, start: jax.Array
 ) -> LaplaceResult:

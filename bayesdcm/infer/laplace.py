@@ -38,6 +38,7 @@ from bayesdcm.infer.regularised import (
     regularised_step,
 )
 from bayesdcm.infer.scoring import LARGEST_STEP, Rules, score_precisions
+from bayesdcm.infer.traced_programs import keep_class
 
 INITIAL_STEP = -4.0
 RULES = Rules(steps=8, largest=1.0, tolerance=1e-2, limited=True)
@@ -91,6 +92,9 @@ class LaplaceResult(NamedTuple):
     trace: dict[str, jax.Array]
 
 
+keep_class(LaplaceResult)
+
+
 class _Point(NamedTuple):
     """Quantities of one point; the stored ones are those of the best free energy."""
 
@@ -113,6 +117,7 @@ class _State(NamedTuple):
     done: jax.Array
     failed: jax.Array
     recoveries: jax.Array
+    attempts: jax.Array
     trace: dict[str, jax.Array]
 
 
@@ -284,7 +289,7 @@ def _begin(problem: _Problem, sites: Layout, start: jax.Array, max_iterations: i
     }
     zero, no, flags = jnp.zeros((), int), jnp.zeros((), bool), jnp.zeros(4, bool)
     step = jnp.asarray(INITIAL_STEP)
-    return _State(zero, position, step, empty, flags, no, no, zero, record)
+    return _State(zero, position, step, empty, flags, no, no, zero, zero, record)
 
 
 def _result(sites: Layout, state: _State) -> LaplaceResult:
@@ -306,59 +311,25 @@ def _result(sites: Layout, state: _State) -> LaplaceResult:
     )
 
 
-class _Trial(NamedTuple):
-    position: jax.Array
-    log_step: jax.Array
-    jacobian: list[jax.Array]
-    residual: list[jax.Array]
-    finite: jax.Array
-    attempts: jax.Array
-
-
-def _differentiate(problem: _Problem, n_parameters: int, state: _State) -> _Trial:
-    """Jacobian and residual at the new point, taking shorter steps while they are not finite."""
-
-    def attempt(trial: _Trial) -> _Trial:
-        position, log_step = jax.lax.cond(
-            trial.attempts > 0,
-            lambda: _shorter_step(state, trial.log_step),
-            lambda: (trial.position, trial.log_step),
-        )
-        jacobian, residual = problem.data(position[:n_parameters])
-        finite = jnp.stack([(jnp.abs(part) < HUGE).all() for part in [*jacobian, *residual]]).all()
-        return _Trial(position, log_step, jacobian, residual, finite, trial.attempts + 1)
-
-    residual = [jnp.zeros(fn.columns.shape) for fn in problem.noise.observations]
-    jacobian = [jnp.zeros((n_parameters, *columns.shape)) for columns in residual]
-    no, zero = jnp.zeros((), bool), jnp.zeros((), int)
-    start = _Trial(state.position, state.log_step, jacobian, residual, no, zero)
-    # Before a first point is stored there is nothing to return to.
-    allowed = jnp.where(jnp.isfinite(state.best.free_energy), 1 + RECOVERY_ATTEMPTS, 1)
-    return jax.lax.while_loop(lambda t: ~t.finite & (t.attempts < allowed), attempt, start)
-
-
-def _shorter_step(state: _State, log_step: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Position, and regularisation, of a shorter step from the best point."""
-    log_step = jnp.minimum(log_step - 2, INITIAL_STEP)
-    best = state.best
-    return best.position + regularised_step(best.curvature, best.gradient, log_step), log_step
-
-
 def _iterate(problem: _Problem, n_parameters: int, state: _State) -> _State:
-    trial = _differentiate(problem, n_parameters, state)
-    clean = [jnp.where(trial.finite, part, 0.0) for part in trial.jacobian]
-    residual = [jnp.where(trial.finite, part, 0.0) for part in trial.residual]
+    """Assess the new point and step on, or take a shorter step where nothing there is finite."""
+    jacobian, residual = problem.data(state.position[:n_parameters])
+    finite = jnp.stack([(jnp.abs(part) < HUGE).all() for part in [*jacobian, *residual]]).all()
+    # Before a first point is stored there is nothing to return to.
+    returns = jnp.isfinite(state.best.free_energy) & (state.attempts < RECOVERY_ATTEMPTS)
+    again = ~finite & returns
+    clean, residual = jax.tree.map(lambda part: jnp.where(finite, part, 0.0), (jacobian, residual))
     point = _assess(
-        problem, trial.position, n_parameters, clean, residual, state.best.log_precision
+        problem, state.position, n_parameters, clean, residual, state.best.log_precision
     )
-    comparable = trial.finite & jnp.isfinite(point.free_energy)
+    comparable = finite & jnp.isfinite(point.free_energy)
     better = (point.free_energy > state.best.free_energy) | (state.iteration < 2)
     accepted = comparable & better
     best = jax.tree.map(lambda new, old: jnp.where(accepted, new, old), point, state.best)
     log_step = jnp.where(
         accepted,
-        jnp.minimum(trial.log_step + 0.5, LARGEST_STEP),
-        jnp.minimum(trial.log_step - 2.0, INITIAL_STEP),
+        jnp.minimum(state.log_step + 0.5, LARGEST_STEP),
+        jnp.minimum(state.log_step - 2.0, INITIAL_STEP),
     )
     step = regularised_step(best.curvature, best.gradient, log_step)
     change = best.gradient @ step
@@ -370,14 +341,22 @@ def _iterate(problem: _Problem, n_parameters: int, state: _State) -> _State:
         "log_step": log_step,
         "accepted": accepted.astype(float),
     }
-    return _State(
+    later = _State(
         k + 1,
         best.position + step,
         log_step,
         best,
         flags,
         flags.all(),
-        ~trial.finite,
-        state.recoveries + (trial.attempts - 1),
+        ~finite,
+        state.recoveries,
+        jnp.zeros_like(state.attempts),
         {name: state.trace[name].at[k].set(entries[name]) for name in state.trace},
     )
+    shorter = state._replace(
+        position=later.position,
+        log_step=log_step,
+        recoveries=state.recoveries + 1,
+        attempts=state.attempts + 1,
+    )
+    return jax.tree.map(lambda one, other: jnp.where(again, one, other), shorter, later)

@@ -20,15 +20,15 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, wraps
 from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
-from numpyro.infer.hmc import hmc
-from numpyro.infer.hmc_util import build_adaptation_schedule
+from numpyro.infer.hmc import HMCState, hmc
+from numpyro.infer.hmc_util import HMCAdaptState, build_adaptation_schedule
 
 from bayesdcm._configuration import COMPILED_ONCE
 from bayesdcm.infer.collapsed import Marginal, Split, collapsible, marginal
@@ -39,6 +39,7 @@ from bayesdcm.infer.posterior import Posterior
 from bayesdcm.infer.problem import Problem
 from bayesdcm.infer.progress import Progress
 from bayesdcm.infer.threads import n_cores
+from bayesdcm.infer.traced_programs import keep_class, traced_once
 from bayesdcm.infer.variational_laplace import gaussian_start, starts_option
 
 logger = logging.getLogger("bayesdcm")
@@ -220,6 +221,10 @@ def _kernel(static: _Static, given: _Given) -> tuple[Callable, Callable, Callabl
     return start, advance, draw
 
 
+for kind in (HMCState, HMCAdaptState):
+    keep_class(kind)
+
+
 def _begin(static: _Static, given: _Given, z: jax.Array, key: jax.Array) -> Any:
     start, _, _ = _kernel(static, given)
     # A single gradient, in the mode that compiles faster.
@@ -248,6 +253,7 @@ def _block(static: _Static, given: _Given, state: Any) -> tuple[Any, tuple]:
 
 
 def _over_chains(function: Callable) -> Callable:
+    @wraps(function)
     def over_chains(static: _Static, given: _Given, *states: Any) -> Any:
         return jax.vmap(partial(function, static, given))(*states)
 
@@ -255,8 +261,7 @@ def _over_chains(function: Callable) -> Callable:
 
 
 # A chain begins once.
-_once = partial(jax.jit, static_argnums=0, compiler_options=COMPILED_ONCE)
-_often = partial(jax.jit, static_argnums=0)
+_once, _often = traced_once(1, COMPILED_ONCE), traced_once(1)
 _begin_one, _begin_all = _once(_begin), _once(_over_chains(_begin))
 _block_one, _block_all = _often(_block), _often(_over_chains(_block))
 
@@ -280,7 +285,7 @@ class _Chains(NamedTuple):
         states = [
             _begin_one(static, given, *start) for start in zip(self.starts, self.keys, strict=True)
         ]
-        compiled = _block_one.lower(static, given, states[0]).compile()
+        compiled = _block_one.program(static, given, states[0])
         stop = threading.Event()
 
         def chain(c: int) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, ClassVar
 
 import jax
@@ -25,6 +24,7 @@ from bayesdcm.infer.posterior import Posterior
 from bayesdcm.infer.problem import Problem
 from bayesdcm.infer.search import search
 from bayesdcm.infer.tail_shape import check_approximation
+from bayesdcm.infer.traced_programs import traced_once
 
 logger = logging.getLogger("bayesdcm")
 
@@ -199,7 +199,7 @@ def _posterior(task: Task, static: tuple, optima: LaplaceResult | Exception) -> 
     return task.method.posterior(best, task.seed)
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@traced_once(2)
 def _centre(source: Any, sites: Layout, prepared: Any) -> jax.Array:
     return prior_centre(source.bind(prepared), sites)
 

@@ -1,0 +1,210 @@
+"""Traced programs of the package's own models, kept on disk beside what they were compiled to.
+
+JAX keeps compiled programs, but looks for one by its code, which tracing a model makes anew in
+every process: most of what a second process would wait for. `traced_once` keeps that code, too. It
+is found by all that it depends on: the function, the model as files hold it, shapes and types of
+the arrays, the package's own code, and versions and settings of JAX and NumPyro. Programs of a
+user's own, or with classes of a user's own, depend on code that has no name here, and are traced.
+
+The code is read and written by `jax.export`; it holds no pickled objects. The folder is ``traced``
+in the package's part of the user's cache folder, and holds the `MOST_FILES` used last. Where
+compiled programs are not kept (see `bayesdcm._compiled_programs`), neither are these.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache, partial, update_wrapper
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.export
+import jax.numpy as jnp
+
+import bayesdcm
+from bayesdcm._compiled_programs import cache_folder
+from bayesdcm.infer.problem import ModelSource
+
+logger = logging.getLogger("bayesdcm")
+
+MOST_FILES = 300
+# Settings of JAX's on which traced code depends.
+SETTINGS = (
+    "jax_enable_x64",
+    "jax_default_matmul_precision",
+    "jax_default_prng_impl",
+    "jax_threefry_partitionable",
+    "jax_numpy_dtype_promotion",
+)
+# With these nothing may be skipped.
+WATCHES = ("jax_disable_jit", "jax_debug_nans", "jax_debug_infs", "jax_check_tracer_leaks")
+
+
+class TracedOnce:
+    """A compiled function whose first arguments are a source, sites, and what else is static.
+
+    Parameters
+    ----------
+    function : callable
+        Pure; its last arguments are pytrees of arrays, and it returns a pytree of arrays whose
+        classes `jax.export` knows.
+    n_static : int
+        How many arguments are no arrays.
+    compiler_options : dict, optional
+        As `jax.jit` takes them.
+    """
+
+    def __init__(
+        self, function: Callable, n_static: int, compiler_options: dict | None = None
+    ) -> None:
+        update_wrapper(self, function)
+        self._function, self._n_static = function, n_static
+        self._compile = partial(jax.jit, compiler_options=compiler_options)
+        self._traced = self._compile(function, static_argnums=tuple(range(n_static)))
+        self._programs: dict[Any, Callable] = {}
+        # NumPyro traces in one thread at a time.
+        self._lock = threading.RLock()
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Value of the function."""
+        arrays = arguments[self._n_static :]
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arrays)):
+            return self._traced(*arguments)
+        return self.program(*arguments)(*arrays)
+
+    def program(self, *arguments: Any) -> Callable:
+        """The compiled program for arguments such as these, a function of the arrays alone."""
+        static, arrays = arguments[: self._n_static], arguments[self._n_static :]
+        leaves, tree = jax.tree.flatten(arrays)
+        types = tuple(jax.typeof(leaf) for leaf in leaves)
+        key = (static, tree, types)
+        with self._lock:
+            if key not in self._programs:
+                kept = self._kept(static, tree, types)
+                if kept is None:
+                    self._programs[key] = self._traced.lower(*arguments).compile()
+                else:
+                    program = self._compile(kept.call).lower(*types).compile()
+                    self._programs[key] = lambda *arrays: program(*jax.tree.leaves(arrays))
+            return self._programs[key]
+
+    def _kept(self, static: tuple, tree: Any, types: tuple) -> jax.export.Exported | None:
+        """The traced program as it is kept, or will be; None where it is not."""
+        folder = _folder()
+        if folder is None or any(getattr(jax.config, name) for name in WATCHES):
+            return None
+        name = _fingerprint(self._function, static, tree, types)
+        if name is None:
+            return None
+        path = folder / name
+        try:
+            exported = jax.export.deserialize(bytearray(path.read_bytes()))
+            os.utime(path)
+            _find_linear_algebra()
+            return exported
+        except FileNotFoundError:
+            pass
+        except Exception as error:
+            logger.debug("A traced program cannot be read and is traced again: %s", error)
+        return self._exported(static, tree, types, path)
+
+    def _exported(
+        self, static: tuple, tree: Any, types: tuple, path: Path
+    ) -> jax.export.Exported | None:
+        def flat(*leaves: jax.Array) -> Any:
+            return self._function(*static, *jax.tree.unflatten(tree, leaves))
+
+        try:
+            exported = jax.export.export(jax.jit(flat))(*types)
+            _write(path, bytes(exported.serialize()))
+        except Exception as error:
+            # What cannot be kept is a reason to trace, not to stop; an error of the model's is
+            # raised again there.
+            logger.debug("A traced program is not kept: %s", error)
+            return None
+        return exported
+
+
+def keep_class(kind: type) -> None:
+    """Let traced programs that take or return a class of named tuples be kept."""
+    name = f"{kind.__module__}.{kind.__qualname__}"
+    jax.export.register_namedtuple_serialization(kind, serialized_name=name)
+
+
+def traced_once(n_static: int, compiler_options: dict | None = None) -> Callable:
+    """`TracedOnce` as a decorator."""
+    return partial(TracedOnce, n_static=n_static, compiler_options=compiler_options)
+
+
+def _folder() -> Path | None:
+    folder = cache_folder(os.environ, sys.platform)
+    compiled = jax.config.jax_compilation_cache_dir
+    kept = compiled and Path(compiled).parent == folder / "compiled"
+    return folder / "traced" if kept and jax.config.jax_enable_compilation_cache else None
+
+
+def _fingerprint(function: Callable, static: tuple, tree: Any, types: tuple) -> str | None:
+    # Files, too, are written and read with these classes, which import this module's users.
+    from bayesdcm.infer.plain_objects import NotPlain, PlainWriter
+
+    source, *others = static
+    if not isinstance(source, ModelSource):
+        return None
+    writer = PlainWriter()
+    try:
+        model = writer.plain(source.model)
+    except NotPlain:
+        return None
+    digest = hashlib.sha256(_package().encode())
+    for name, array in writer.arrays.items():
+        digest.update(f"{name} {array.shape} {array.dtype}".encode() + array.tobytes())
+    settings = [str(getattr(jax.config, name)) for name in SETTINGS]
+    here = [jax.default_backend(), os.cpu_count(), *settings]
+    parts = [function.__module__, function.__qualname__, repr(others), str(tree), str(types), here]
+    digest.update(json.dumps([model, parts]).encode())
+    return f"{function.__name__.lstrip('_')}-{digest.hexdigest()[:40]}"
+
+
+@cache
+def _package() -> str:
+    """All that programs depend on but their arguments: code and versions."""
+    digest = hashlib.sha256()
+    for name in ("jax", "jaxlib", "numpyro", "numpy"):
+        digest.update(f"{name} {version(name)}".encode())
+    root = Path(bayesdcm.__file__).parent
+    for path in sorted(root.rglob("*.py")):
+        digest.update(str(path.relative_to(root)).encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+@cache
+def _find_linear_algebra() -> None:
+    """Let JAX find LAPACK, which it does where a program that needs it is traced, and only then."""
+    jax.jit(jnp.linalg.cholesky).lower(jnp.eye(2))
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+        file.write(content)
+    os.replace(file.name, path)
+    files = sorted(path.parent.iterdir(), key=_last_use)
+    for old in files[:-MOST_FILES]:
+        with suppress(OSError):
+            old.unlink()
+
+
+def _last_use(path: Path) -> float:
+    with suppress(OSError):
+        return path.stat().st_mtime
+    return 0.0
