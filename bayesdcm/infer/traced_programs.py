@@ -71,32 +71,47 @@ class TracedOnce:
         self._function, self._n_static = function, n_static
         self._compile = partial(jax.jit, compiler_options=compiler_options)
         self._traced = self._compile(function, static_argnums=tuple(range(n_static)))
-        self._programs: dict[Any, Callable] = {}
+        self._programs: dict[Any, Callable | None] = {}
         # NumPyro traces in one thread at a time.
         self._lock = threading.RLock()
 
     def __call__(self, *arguments: Any) -> Any:
         """Value of the function."""
-        arrays = arguments[self._n_static :]
-        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arrays)):
-            return self._traced(*arguments)
-        return self.program(*arguments)(*arrays)
+        compiled, given = self._chosen(arguments)
+        return compiled(*given)
 
     def program(self, *arguments: Any) -> Callable:
         """The compiled program for arguments such as these, a function of the arrays alone."""
+        compiled, given = self._chosen(arguments)
+        program = compiled.lower(*given).compile()
+        if compiled is self._traced:
+            return program
+        return lambda *arrays: program(*jax.tree.leaves(arrays))
+
+    @property
+    def n_compiled(self) -> int:
+        """How many programs there are in this process."""
+        kept = [program for program in self._programs.values() if program is not None]
+        return sum(program._cache_size() for program in [self._traced, *kept])
+
+    def _chosen(self, arguments: tuple) -> tuple[Any, tuple]:
+        """The compiled function for arguments such as these, and what it takes of them."""
         static, arrays = arguments[: self._n_static], arguments[self._n_static :]
         leaves, tree = jax.tree.flatten(arrays)
+        # The programs of a user's own are JAX's to keep, and to forget.
+        ours = isinstance(static[0], ModelSource)
+        if not ours or any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+            return self._traced, arguments
         types = tuple(jax.typeof(leaf) for leaf in leaves)
         key = (static, tree, types)
         with self._lock:
             if key not in self._programs:
+                while len(self._programs) >= MOST_FILES:
+                    del self._programs[next(iter(self._programs))]
                 kept = self._kept(static, tree, types)
-                if kept is None:
-                    self._programs[key] = self._traced.lower(*arguments).compile()
-                else:
-                    program = self._compile(kept.call).lower(*types).compile()
-                    self._programs[key] = lambda *arrays: program(*jax.tree.leaves(arrays))
-            return self._programs[key]
+                self._programs[key] = None if kept is None else self._compile(kept.call)
+            program = self._programs[key]
+        return (self._traced, arguments) if program is None else (program, tuple(leaves))
 
     def _kept(self, static: tuple, tree: Any, types: tuple) -> jax.export.Exported | None:
         """The traced program as it is kept, or will be; None where it is not."""
@@ -158,8 +173,6 @@ def _fingerprint(function: Callable, static: tuple, tree: Any, types: tuple) -> 
     from bayesdcm.infer.plain_objects import NotPlain, PlainWriter
 
     source, *others = static
-    if not isinstance(source, ModelSource):
-        return None
     writer = PlainWriter()
     try:
         model = writer.plain(source.model)

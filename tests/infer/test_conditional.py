@@ -151,19 +151,19 @@ def test_how_a_program_is_written_does_not_matter(spm, fits, variant):
 def test_several_starts_and_data_sets_share_compiled_code(spm, fits):
     from bayesdcm.infer.inversion import run_laplace
 
-    before = run_laplace._cache_size()
+    before = run_laplace.n_compiled
     several = bayesdcm.fit(Generic(), spm, starts=3, seed=1)
     if jax.default_backend() == "cpu":
-        assert run_laplace._cache_size() == before
+        assert run_laplace.n_compiled == before
     energies = several.trace["starts_free_energy"]
     assert energies.shape == (3,)
     assert energies[0] == pytest.approx(fits["exact"].log_evidence, abs=1e-8)
     assert several.log_evidence == energies.max()
     for name in ("free_energy", "observer_steps"):
         assert len(several.trace[name]) == several.status["n_iterations"]
-    before = run_laplace._cache_size()
+    before = run_laplace.n_compiled
     other = bayesdcm.fit(Generic(), spm | {"y": 1.1 * spm["y"]})
-    assert run_laplace._cache_size() == before
+    assert run_laplace.n_compiled == before
     assert other.log_evidence != fits["exact"].log_evidence
 
 

@@ -50,10 +50,10 @@ def test_one_program_serves_all_numbers_of_draws():
     problem = make_problem(line, np.zeros(21))
     draws = np.random.default_rng(1).normal(size=(300, 4))
     predictive(problem, draws[:1], 0), site_values(problem, draws[:1]), prior_sample(problem, 1, 0)
-    sizes = [function._cache_size() for function in (_predictive, _values)]
+    sizes = [function.n_compiled for function in (_predictive, _values)]
     few, many = (predictive(problem, draws[:n], 0)["stats"]["lp"] for n in (7, 300))
     values = [site_values(problem, draws[:n])["level"] for n in (7, 300)]
-    assert [function._cache_size() for function in (_predictive, _values)] == sizes
+    assert [function.n_compiled for function in (_predictive, _values)] == sizes
     np.testing.assert_allclose(few, many[:7], rtol=1e-12)
     np.testing.assert_array_equal(values[0], values[1][:7])
     np.testing.assert_array_equal(values[1], draws[:, 0])
