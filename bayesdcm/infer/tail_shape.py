@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtr
 
 from bayesdcm.infer import arviz_adapter
 from bayesdcm.infer.evaluation import predictive
@@ -19,6 +20,8 @@ CLEARLY = 2.0
 SURELY = 3.0
 # As many samples as the fit has draws are averaged at most, and only near the limit.
 MOST_SAMPLES = 8
+# And only while the chance that they lead to a verdict is as large.
+WORTHWHILE = 1 / 3
 # Smaller samples say next to nothing about a tail.
 FEWEST_DRAWS = 200
 # The estimate counts this many tail weights of shape a half beside those that were drawn.
@@ -94,8 +97,8 @@ def tail_shape(fit: Any) -> TailShape:
     """Pareto k-hat of a fit, from more draws than the fit keeps where it is near the limit.
 
     Of a Gaussian posterior whose program is at hand, further samples of as many draws (200 at
-    least) are taken until the mean of their k-hats is clearly on one side of the limit, 8 samples
-    at most.
+    least) are taken until the mean of their k-hats is clearly on one side of the limit, or is
+    unlikely to be after 8 samples, the most that are taken.
 
     Parameters
     ----------
@@ -116,13 +119,25 @@ def tail_shape(fit: Any) -> TailShape:
         return shape_of(first)
     posterior = replace(posterior, n_draws=max(len(first), FEWEST_DRAWS))
     samples: list[TailShape] = [shape_of(first)] if len(first) == posterior.n_draws else []
-    while not samples or not (_mean(samples).beyond(SURELY) or len(samples) == MOST_SAMPLES):
+    while not samples or not _mean(samples).beyond(SURELY) and _is_worthwhile(samples):
         again = posterior.again(len(samples) + 1)
         joint = predictive(fit.problem, again.sample[0], again.seed)["stats"]["lp"]
         if not np.isfinite(joint).any():
             break
         samples.append(shape_of(joint - again.density[0]))
     return _mean(samples or [shape_of(first)])
+
+
+def _is_worthwhile(samples: list[TailShape]) -> bool:
+    """Whether more samples are likely enough to bring a verdict, given the mean so far."""
+    taken = len(samples) / MOST_SAMPLES
+    k, error = _mean(samples)
+    if taken >= 1:
+        return False
+    # Of the last mean: its error, and how far it will be from the mean so far.
+    last, change = error * np.sqrt(taken), error * np.sqrt(1 - taken)
+    sides = (np.array([1, -1]) * abs(k - PARETO_LIMIT) - CLEARLY * last) / change
+    return bool(ndtr(sides).sum() >= WORTHWHILE)
 
 
 def _mean(samples: list[TailShape]) -> TailShape:
