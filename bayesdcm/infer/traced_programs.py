@@ -51,7 +51,7 @@ WATCHES = ("jax_disable_jit", "jax_debug_nans", "jax_debug_infs", "jax_check_tra
 
 
 class TracedOnce:
-    """A compiled function whose first arguments are a source, sites, and what else is static.
+    """A compiled function whose first arguments are a source and what else is static.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ class TracedOnce:
         Pure; its last arguments are pytrees of arrays, and it returns a pytree of arrays whose
         classes `jax.export` knows.
     n_static : int
-        How many arguments are no arrays.
+        How many arguments are no arrays; the first is a source, or a tuple that begins with one.
     compiler_options : dict, optional
         As `jax.jit` takes them.
     """
@@ -99,10 +99,13 @@ class TracedOnce:
         static, arrays = arguments[: self._n_static], arguments[self._n_static :]
         leaves, tree = jax.tree.flatten(arrays)
         # The programs of a user's own are JAX's to keep, and to forget.
-        ours = isinstance(static[0], ModelSource)
+        ours = isinstance(_parts(static)[0], ModelSource)
         if not ours or any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
             return self._traced, arguments
-        types = tuple(jax.typeof(leaf) for leaf in leaves)
+        # Weak types, which do not survive a file, are left out.
+        types = tuple(
+            jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves
+        )
         key = (static, tree, types)
         with self._lock:
             if key not in self._programs:
@@ -168,11 +171,16 @@ def _folder() -> Path | None:
     return folder / "traced" if kept and jax.config.jax_enable_compilation_cache else None
 
 
+def _parts(static: tuple) -> tuple:
+    """Static arguments, the first of which may be a tuple of several."""
+    return (*static[0], *static[1:]) if isinstance(static[0], tuple) else static
+
+
 def _fingerprint(function: Callable, static: tuple, tree: Any, types: tuple) -> str | None:
     # Files, too, are written and read with these classes, which import this module's users.
     from bayesdcm.infer.plain_objects import NotPlain, PlainWriter
 
-    source, *others = static
+    source, *others = _parts(static)
     writer = PlainWriter()
     try:
         model = writer.plain(source.model)
