@@ -80,25 +80,14 @@ def checked_positions(value: Any, n_sources: int | None = None) -> NDArray:
 
 
 class ModelledSpace(NamedTuple):
-    """What a program needs to know of the channels: a pytree.
+    """What a program needs to know of the channels: a pytree."""
 
-    Attributes
-    ----------
-    lead : jax.Array or LocalExpansion
-        In channel modes: a field for each source (modes, sources); modes of patches (sources,
-        modes, patch modes); dipoles at fixed positions (sources, modes, 3), or about them.
-    to_modes : (modes, channels)
-        Scaled projection, for a head that is evaluated at free positions.
-    transform : (4, 4)
-        From MNI mm to head m.
-    head : ByValue or None
-        Holds the lead field, a function of positions, of a head that is evaluated at free ones.
-    """
-
-    lead: Any
-    to_modes: jax.Array
-    transform: jax.Array
-    head: ByValue | None
+    # In channel modes: a field for each source (modes, sources); modes of patches (sources, modes,
+    # patch modes); dipoles at fixed positions (sources, modes, 3), or about them.
+    lead: jax.Array | LocalExpansion
+    to_modes: jax.Array  # scaled projection (modes, channels), for a head at free positions
+    transform: jax.Array  # from MNI mm to head m, (4, 4)
+    head: ByValue | None  # lead field as a function of positions, where these are free
 
 
 @dataclass(frozen=True, eq=False)

@@ -57,8 +57,7 @@ def plot_comparison(
         rows = shown[shown["fit"] == name]
         heights = [labels.index(label) for label in rows["parameter"]]
         for ax, column in ((left, "shift"), (right, "sd_ratio")):
-            ax.scatter(rows[column], heights, color=style.colour(i), marker=style.marker(i),
-                       s=32, label=name, zorder=3)  # fmt: skip
+            ax.scatter(rows[column], heights, s=32, label=name, zorder=3, **style.points(i))
     _label_axes(left, right, labels, reference)
     style.heading(figure, f"Compared with {reference}, the worst agreement on top")
     style.legend(figure, style.labelled([left]), loc="outside upper right")

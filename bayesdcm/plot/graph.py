@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.bezier import BezierSegment, split_de_casteljau
 from matplotlib.patches import Circle, FancyArrowPatch, PathPatch
 from matplotlib.path import Path
 from numpy.typing import NDArray
@@ -52,23 +53,19 @@ class Link:
         along = (self.end - self.start) / np.linalg.norm(self.end - self.start)
         return np.array([along[1], -along[0]])
 
-    def at(self, share: float) -> NDArray:
-        """Point at a share of the way."""
-        middle = control_point(self.start, self.end, self.bend)
-        left = 1 - share
-        return left**2 * self.start + 2 * share * left * middle + share**2 * self.end
+    @property
+    def curve(self) -> NDArray:
+        """Control points of the quadratic curve, (3, 2)."""
+        return np.array([self.start, control_point(self.start, self.end, self.bend), self.end])
 
-    def between(self, first: float, last: float) -> Path:
-        """The part of the curve between two shares of the way."""
-        middle = control_point(self.start, self.end, self.bend)
-        # Where tangents at both ends meet: the curve's polar form.
-        meeting = (
-            (1 - first) * (1 - last) * self.start
-            + (first * (1 - last) + last * (1 - first)) * middle
-            + first * last * self.end
-        )
-        points = [self.at(first), meeting, self.at(last)]
-        return Path(points, [Path.MOVETO, Path.CURVE3, Path.CURVE3])
+    def at(self, share: Any) -> NDArray:
+        """Points at shares of the way, (..., 2)."""
+        return BezierSegment(self.curve)(share)
+
+    def parts(self, share: float) -> list[Path]:
+        """The curve up to a share of the way, and from there."""
+        codes = [Path.MOVETO, Path.CURVE3, Path.CURVE3]
+        return [Path(points, codes) for points in split_de_casteljau(self.curve, share)]
 
 
 def control_point(start: NDArray, end: NDArray, bend: float) -> NDArray:
@@ -112,9 +109,8 @@ class Sketch:
         self.ax.figure.canvas.figure.draw_without_rendering()
         extent = self.ax.get_window_extent()
         inches = min(extent.width, extent.height) / self.ax.figure.dpi
-        low, high = self.ax.get_ylim()
         # A printer's point, in units of the axes.
-        self.point = (high - low) / inches / 72
+        self.point = np.ptp(self.ax.get_ylim()) / inches / 72
 
     def width_of(self, text: str) -> float:
         """Width of a line of text, in units of the axes."""
@@ -156,15 +152,14 @@ class Sketch:
         width = NARROWEST + (WIDEST - NARROWEST) * abs(link.value) / strongest
         sure = np.clip((link.probability - 0.5) / 0.5, 0.0, 1.0)
         head = 7 + 1.3 * width
-        solid = link.between(0.0, 1.0)
+        share = 0.0
         if link.line != "-":
             # A dashed line ends in a solid head.
             share = max(1 - head * self.point / np.linalg.norm(link.end - link.start), 0.5)
-            look = {"linewidth": width, "linestyle": link.line, "edgecolor": link.tint}
-            self.ax.add_patch(
-                PathPatch(link.between(0.0, share), facecolor="none", zorder=2, **look)
-            )
-            solid = link.between(share, 1.0)
+        line, solid = link.parts(share)
+        if share:
+            self.ax.add_patch(PathPatch(line, facecolor="none", linewidth=width, zorder=2,
+                                        linestyle=link.line, edgecolor=link.tint))  # fmt: skip
         tint = link.tint or (POSITIVE if link.value >= 0 else NEGATIVE)
         shape = f"-|>,head_length={head / 10:.2f},head_width={head / 26:.2f}"
         self.ax.add_patch(FancyArrowPatch(
@@ -179,7 +174,7 @@ class Sketch:
         Arrows choose their places in their order; optional labels without notes are left out
         where they would cover another.
         """
-        points = [np.array([link.at(t) for t in np.linspace(0, 1, 40)]) for link in links]
+        points = [link.at(np.linspace(0, 1, 40)) for link in links]
         for i, link in enumerate(links):
             others = np.concatenate([*points[:i], *points[i + 1 :], np.empty((0, 2))])
             lines = (link.label, *link.notes)

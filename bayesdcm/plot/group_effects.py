@@ -184,9 +184,8 @@ def _draw_interval(ax: Axes, mean: float, sd: float, height: float, **look: Any)
 def _explain(figure: Canvas, effects: Any, over: str, searched: bool, threshold: float) -> None:
     n_subjects = len(getattr(effects, "first", ()))
     subjects = f" ({n_subjects} subjects)" if n_subjects else ""
-    style.heading(
-        figure, f"Effects on the group{subjects}: posterior mean and 90{style.NBSP}% interval"
-    )
+    text = f"posterior mean and 90{style.NBSP}% interval"
+    style.heading(figure, f"Effects on the group{subjects}: {text}")
     probability = "P(there)" if searched else "P(sign)"
     likely = f"{probability}{' and P(sign)' if searched else ''} ≥ {threshold:g}"
     handles = [

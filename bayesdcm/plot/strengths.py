@@ -110,12 +110,10 @@ def _layout(entries: list[Connection]) -> tuple[list[float], list[tuple[float, s
 
 def _draw_strength(ax: Axes, entry: Connection, place: float, interval: float) -> None:
     if not entry.varies:
-        _draw_interval(ax, place, entry.draws, interval, style.INK, ".")
+        _draw_interval(ax, place, entry.draws, interval, color=style.INK, marker=".")
         return
     for i, (height, factors) in enumerate(_conditions(entry, place)):
-        _draw_interval(
-            ax, height, entry.draws * factors, interval, style.colour(i), style.marker(i)
-        )
+        _draw_interval(ax, height, entry.draws * factors, interval, **style.points(i))
 
 
 def _draw_change(
@@ -126,15 +124,11 @@ def _draw_change(
         ax.text(1.02, place, "the same in all conditions", color=style.MUTED, **side)
         return
     for i, (height, factors) in enumerate(_conditions(entry, place)):
-        if np.ptp(factors) == 0:
-            # The condition without effects is what others are compared with.
-            continue
-        middle, low, high = _draw_interval(
-            ax, height, factors, interval, style.colour(i), style.marker(i)
-        )
-        probability = style.probability_text(connections.certainty(factors))
-        text = f"{middle:.0f}{style.NBSP}% [{low:.0f}, {high:.0f}]  {probability}"
-        ax.text(1.02, height, text, color=style.colour(i), **side)
+        # The condition without effects is what others are compared with.
+        if np.ptp(factors) > 0:
+            numbers = _draw_interval(ax, height, factors, interval, **style.points(i))
+            probability = style.probability_text(connections.certainty(factors))
+            ax.text(1.02, height, f"{numbers}  {probability}", color=style.colour(i), **side)
 
 
 def _conditions(entry: Connection, place: float) -> Iterator[tuple[float, NDArray]]:
@@ -144,12 +138,13 @@ def _conditions(entry: Connection, place: float) -> Iterator[tuple[float, NDArra
 
 
 def _draw_interval(
-    ax: Axes, height: float, draws: NDArray, interval: float, tint: str, symbol: str
-) -> tuple[float, float, float]:
+    ax: Axes, height: float, draws: NDArray, interval: float, color: str, marker: str
+) -> str:
+    """Draw median and interval; what is written of them."""
     middle, low, high = percent_interval(draws, interval)
-    ax.plot([low, high], [height, height], color=tint, linewidth=1.6, solid_capstyle="butt")
-    ax.plot([middle], [height], marker=symbol, color=tint, ms=6, linestyle="")
-    return middle, low, high
+    ax.plot([low, high], [height, height], color=color, linewidth=1.6, solid_capstyle="butt")
+    ax.plot([middle], [height], marker=marker, color=color, ms=6, linestyle="")
+    return f"{middle:.0f}{style.NBSP}% [{low:.0f}, {high:.0f}]"
 
 
 def _percent_axis(ax: Axes) -> None:
@@ -168,14 +163,13 @@ def _percent_axis(ax: Axes) -> None:
 
 
 def _explain(figure: Canvas, fit: Any, connections: Connections, interval: float) -> None:
-    style.heading(
-        figure, f"Connection strengths ({fit.method}): median and {100 * interval:g} % interval"
-    )
+    text = f"median and {100 * interval:g} % interval"
+    style.heading(figure, f"Connection strengths ({fit.method}): {text}")
     varies = [entry.varies for entry in connections.entries]
     if not any(varies):
         return
-    handles = [Line2D([], [], color=style.colour(i), marker=style.marker(i), label=name)
-               for i, name in enumerate(connections.conditions)]  # fmt: skip
+    names = enumerate(connections.conditions)
+    handles = [Line2D([], [], label=name, **style.points(i)) for i, name in names]
     if not all(varies):
         handles.append(Line2D([], [], color=style.INK, marker=".", label="all conditions"))
     style.legend(figure, handles, loc="outside upper right")

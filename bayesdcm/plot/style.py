@@ -36,9 +36,9 @@ def colour(index: int) -> str:
     return COLOURS[index % len(COLOURS)]
 
 
-def marker(index: int) -> str:
-    """Marker of the line number `index`, starting over after the last."""
-    return MARKERS[index % len(MARKERS)]
+def points(index: int) -> dict[str, str]:
+    """Colour and marker of the points number `index`."""
+    return {"color": colour(index), "marker": MARKERS[index % len(MARKERS)]}
 
 
 def dashes(index: int) -> str:

@@ -126,8 +126,7 @@ def draw_subjects(
     figure = figure or style.new_figure(width, 0.46 * n + 1.6, wspace=0.04, hspace=0.0)
     grid = figure.add_gridspec(n, 1 + n_conditions, width_ratios=[1.5] + [6 / n_conditions]
                                * n_conditions if n_conditions < 3 else None)  # fmt: skip
-    left = figure.add_subplot(grid[:, 0])
-    _draw_explained(left, shown)
+    _draw_explained(figure.add_subplot(grid[:, 0]), shown)
     for i, subject in enumerate(shown):
         _draw_series(figure, grid, i, subject, subject.columns.index(region), i == n - 1)
     _explain(figure, subjects, shown, region)
@@ -160,8 +159,8 @@ def _in_order_of(first: Subject, other: Subject) -> Subject:
 def _draw_explained(ax: Axes, shown: Sequence[Subject]) -> None:
     for height, subject in enumerate(shown):
         for k, share in enumerate(subject.explained):
-            ax.plot([share], [height], style.marker(k), color=style.colour(k), ms=5, alpha=0.9,
-                    zorder=2, clip_on=False)  # fmt: skip
+            ax.plot([share], [height], ms=5, alpha=0.9, zorder=2, clip_on=False, linestyle="",
+                    **style.points(k))  # fmt: skip
     ax.axvline(POOR, color=style.MUTED, linewidth=1, linestyle=":", zorder=1)
     largest = max(subject.explained.max() for subject in shown)
     ax.set_xlim(0, min(100, max(20, 10 * np.ceil(largest / 10))))
@@ -201,10 +200,8 @@ def _explain(
     if len(shown) < len(subjects):
         title += f"; the {len(shown)} of {len(subjects)} that are explained least"
     style.heading(figure, title)
-    handles = [
-        Line2D([], [], color=style.colour(k), marker=style.marker(k), linestyle="", label=name)
-        for k, name in enumerate(shown[0].columns)
-    ]
+    columns = enumerate(shown[0].columns)
+    handles = [Line2D([], [], linestyle="", label=name, **style.points(k)) for k, name in columns]
     handles += [
         Line2D([], [], color=style.MUTED, linestyle=":", label=f"{POOR:g} %"),
         Line2D([], [], color=style.MUTED, linewidth=1, label=f"data of {region}"),
