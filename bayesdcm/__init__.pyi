@@ -12,6 +12,7 @@ __all__ = [
     "Hierarchy",
     "Laplace",
     "NUTS",
+    "NetworkModel",
     "SVI",
     "TaskDCM",
     "compare",
@@ -67,6 +68,7 @@ from .infer.variational_laplace import Laplace
 from .models.dcm import DCM
 from .models.evoked import EvokedDCM
 from .models.examples import load_example
+from .models.network import NetworkModel
 from .models.spm import read_spm_dcm
 from .models.spm_group import read_spm_group
 from .models.task import TaskDCM

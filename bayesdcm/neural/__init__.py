@@ -3,9 +3,20 @@
 from bayesdcm.neural.base import NeuralModel, NodeModel, Prior
 from bayesdcm.neural.bilinear import Bilinear
 from bayesdcm.neural.cmc import CMC
+from bayesdcm.neural.couplings import (
+    Additive,
+    Coupling,
+    Diffusive,
+    KuramotoCoupling,
+    Sigmoidal,
+    SigmoidalJansenRit,
+    Tanh,
+)
 from bayesdcm.neural.erp import ERP
 from bayesdcm.neural.lfp import LFP
+from bayesdcm.neural.network import Network
 from bayesdcm.neural.nmda import NMDA
+from bayesdcm.neural.noise import OrnsteinUhlenbeck, White
 from bayesdcm.neural.source import SourceModel
 from bayesdcm.neural.two_state import TwoState
 
@@ -14,10 +25,20 @@ __all__ = [
     "ERP",
     "LFP",
     "NMDA",
+    "Additive",
     "Bilinear",
+    "Coupling",
+    "Diffusive",
+    "KuramotoCoupling",
+    "Network",
     "NeuralModel",
     "NodeModel",
+    "OrnsteinUhlenbeck",
     "Prior",
+    "Sigmoidal",
+    "SigmoidalJansenRit",
     "SourceModel",
+    "Tanh",
     "TwoState",
+    "White",
 ]

@@ -376,7 +376,19 @@ class NodeModel(NeuralModel):
 
     Subclasses give `sent`, `received` and `local`; `flow` is made of them. Any of them can be the
     node of a network in which other connections, or delays, join `sent` and `received`.
+
+    Attributes
+    ----------
+    signals, afferents : tuple of str
+        Names of the rows of `sent` and `received`; without `afferents`, it is no node of a
+        network.
+    activity : str
+        The state or signal that haemodynamics and sensors see; empty for ``states[output]``.
     """
+
+    signals: ClassVar[tuple[str, ...]] = ()
+    afferents: ClassVar[tuple[str, ...]] = ()
+    activity: ClassVar[str] = ""
 
     @abstractmethod
     def sent(self, x: jax.Array, parameters: Parameters) -> jax.Array:

@@ -27,6 +27,12 @@ from bayesdcm.observe.gaussian import (
 from bayesdcm.observe.haemodynamics import balloon_response
 from bayesdcm.observe.lead_field import dipole_lead_field, patches, power_of_ten
 from bayesdcm.observe.sphere import eeg_sphere_lead_field, meg_sphere_lead_field
+from bayesdcm.observe.streaming import (
+    SeriesObserver,
+    StreamedCorrelation,
+    WindowMeans,
+    streamed,
+)
 from bayesdcm.observe.temporal_precision import TemporalPrecision, temporal_precision
 
 __all__ = [
@@ -38,6 +44,10 @@ __all__ = [
     "Electrodes",
     "LeadField",
     "Observer",
+    "SeriesObserver",
+    "StreamedCorrelation",
+    "WindowMeans",
+    "streamed",
     "Patches",
     "ConfoundBasis",
     "GaussianObservation",

@@ -1,0 +1,365 @@
+"""How a network is run in time: stretches of steps, one compiled program for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from bayesdcm.integrate.delayed_network import (
+    Drive,
+    Driven,
+    Scheme,
+    Stepping,
+    delayed,
+    instantaneous,
+)
+from bayesdcm.integrate.delayed_sums import Routes, interpolation, longest_block, routes
+from bayesdcm.neural.base import Parameters
+from bayesdcm.neural.network import Network
+from bayesdcm.neural.noise import OrnsteinUhlenbeck, coloured, standard_normals
+
+# Numbers of one quantity in a stretch: few enough to stay in the cache, enough that the time
+# between two stretches does not count.
+STRETCH_NUMBERS = 2**19
+STRETCH_STEPS = (256, 8192)
+
+
+class Plan(NamedTuple):
+    """What of a run is a constant of the compiled program.
+
+    Parameters
+    ----------
+    scheme : callable
+        Scheme of one step.
+    step : float
+        Length of a step, s.
+    block : int
+        Steps whose delayed sums are worked out together.
+    reach : int
+        Samples of the past that are kept; 0 without delays.
+    stretch : int
+        Longest stretch, in steps.
+    recorded : tuple of str
+        States and signals that are given back at every step.
+    reverse : bool
+        Whether derivatives are taken backward in time.
+    """
+
+    scheme: Scheme
+    step: float
+    block: int
+    reach: int
+    stretch: int
+    recorded: tuple[str, ...]
+    reverse: bool
+
+
+class Carry(NamedTuple):
+    """What goes from one stretch to the next.
+
+    Parameters
+    ----------
+    number : jax.Array
+        Of the next step.
+    states : jax.Array
+        Shape (nodes, states).
+    past : jax.Array or None
+        What was sent, shape (channels, nodes, reach).
+    noise : tuple of jax.Array
+        Values of coloured noise, shape (nodes,), 0 for white.
+    observed : tuple
+        Carries of observers.
+    """
+
+    number: jax.Array
+    states: jax.Array
+    past: jax.Array | None
+    noise: tuple[jax.Array, ...]
+    observed: tuple[Any, ...]
+
+
+class Wiring(NamedTuple):
+    """A network, its connections as the solver takes them, and the key of its noise."""
+
+    network: Network
+    parameters: Parameters
+    connections: Routes | None
+    key: jax.Array
+
+
+def plan(
+    network: Network,
+    scheme: Scheme,
+    step: float,
+    speeds: tuple[float, float] | None,
+    recorded: tuple[str, ...],
+    reverse: bool,
+    copies: int = 1,
+) -> Plan:
+    """Choose block, reach and stretch.
+
+    Parameters
+    ----------
+    network : Network
+        The network.
+    scheme : callable
+        Scheme of one step.
+    step : float
+        Length of a step, s.
+    speeds : (float, float) or None
+        Slowest and fastest conduction, m/s.
+    recorded : tuple of str
+        States and signals that are given back.
+    reverse : bool
+        Whether derivatives are taken backward.
+    copies : int
+        How many simulations run at once.
+
+    Returns
+    -------
+    Plan
+        Constants of the program.
+    """
+    block, reach = 1, 0
+    if network.delayed and np.any(network.weights):
+        slowest, fastest = speeds
+        delays = np.asarray(network.lengths)[np.asarray(network.weights) != 0] * 1e-3 / step
+        # A rounding error must not make a whole number of steps one too few.
+        block = longest_block(float(delays.min()) / fastest * (1 - 1e-12))
+        # A few sizes only, so that programs serve many speeds.
+        samples = float(delays.max()) / slowest * (1 + 1e-12) + 2
+        eighths = 2 ** max(np.ceil(np.log2(samples)) - 3, 5)
+        reach = int(np.ceil(samples / eighths) * eighths)
+    numbers = STRETCH_NUMBERS / (network.n_nodes * copies)
+    stretch = int(np.clip(2 ** np.floor(np.log2(numbers)), *STRETCH_STEPS))
+    return Plan(scheme, step, block, reach, stretch, recorded, reverse)
+
+
+def wiring(network: Network, parameters: Parameters, key: jax.Array) -> Wiring:
+    """Lay out the connections of a network.
+
+    Parameters
+    ----------
+    network : Network
+        The network.
+    parameters : mapping
+        Full arrays by name.
+    key : jax.Array
+        Key of the noise.
+
+    Returns
+    -------
+    Wiring
+        What `stretch` takes.
+    """
+    connections = None
+    if network.delayed:
+        connections = routes(np.asarray(network.weights), np.asarray(network.lengths))
+    return Wiring(network, parameters, connections, key)
+
+
+def begin(
+    plan: Plan,
+    observers: Sequence[Any],
+    wiring: Wiring,
+    start: jax.Array | None,
+    history: jax.Array | None,
+    steps: int,
+) -> Carry:
+    """States, past and noise before the first step.
+
+    Parameters
+    ----------
+    plan : Plan
+        Constants.
+    observers : sequence of SeriesObserver
+        What will see the run.
+    wiring : Wiring
+        The network.
+    start : jax.Array or None
+        States, shape (nodes, states); None: rest.
+    history : jax.Array or None
+        Signal at times up to 0, shape (samples, nodes); None: that of `start`.
+    steps : int
+        How many steps observers will see.
+
+    Returns
+    -------
+    Carry
+        What the first stretch takes.
+    """
+    network, parameters, _, key = wiring
+    own = network.by_region(parameters)
+    x = network.rest(parameters) if start is None else start
+    past = None
+    if plan.reach:
+        if history is None:
+            history = network.signal(network.sent, x, own)[None]
+        sent = jax.vmap(network.coupling.send, out_axes=2)(history[-plan.reach :])
+        missing = plan.reach - sent.shape[2]
+        past = jnp.pad(sent, ((0, 0), (0, 0), (missing, 0)), mode="edge")
+    noise = []
+    for which, each in enumerate(network.noise):
+        first = jnp.zeros(network.n_nodes)
+        if isinstance(each, OrnsteinUhlenbeck):
+            sd = network.noise_values(which, own)["sd"]
+            first = sd * standard_normals(jax.random.fold_in(key, which), 0, 1, len(x))[0]
+        noise.append(first)
+    observed = tuple(each.start((steps, network.n_nodes), plan.step) for each in observers)
+    return Carry(jnp.zeros((), jnp.int32), x, past, tuple(noise), observed)
+
+
+def stretch(
+    plan: Plan,
+    observers: Sequence[Any],
+    wiring: Wiring,
+    carry: Carry,
+    stimulus: Mapping[str, jax.Array],
+    steps: int,
+) -> tuple[Carry, dict[str, jax.Array]]:
+    """Run the next steps.
+
+    Parameters
+    ----------
+    plan : Plan
+        Constants.
+    observers : sequence of SeriesObserver
+        What sees the steps; none during a transient.
+    wiring : Wiring
+        The network.
+    carry : Carry
+        From `begin` or the last stretch.
+    stimulus : mapping of str to jax.Array
+        What is added to afferents, shape (steps, nodes).
+    steps : int
+        How many steps.
+
+    Returns
+    -------
+    Carry
+        For the next stretch.
+    dict of str to jax.Array
+        Series that are recorded, shape (steps, nodes).
+    """
+    network, parameters, connections, key = wiring
+    own = network.by_region(parameters)
+    # Steps beyond the last are worked out where they fill a block, and left out.
+    solved_steps = -(-steps // plan.block) * plan.block
+    drive, noise = _drive(plan, wiring, own, carry, stimulus, steps, solved_steps)
+    stepping = Stepping(plan.scheme, plan.step, plan.block, plan.reach, solved_steps)
+    weights = jnp.asarray(network.weights)
+    driven = Driven(network, own, weights.sum(1))
+    past = None
+    if plan.reach:
+        between = network.travel_time(connections.lengths, parameters) / plan.step
+        taps = interpolation(connections.weights, between, plan.block, plan.reach)
+        solved = delayed(
+            stepping, driven, connections, taps, carry.states, carry.past, drive, plan.reverse
+        )
+        states = solved.states[:steps]
+        past = lax.slice_in_dim(solved.sent, steps, steps + plan.reach, axis=2)
+    else:
+        states = instantaneous(stepping, driven, weights, carry.states, drive)
+    series = jax.vmap(network.signal, in_axes=(None, 0, None))
+    recorded = {name: series(name, states, own) for name in plan.recorded}
+    observed = carry.observed
+    if observers:
+        observed = tuple(
+            each.update(seen, series(each.of or network.activity, states, own))
+            for each, seen in zip(observers, carry.observed, strict=True)
+        )
+    return Carry(carry.number + steps, states[-1], past, noise, observed), recorded
+
+
+def _drive(
+    plan: Plan,
+    wiring: Wiring,
+    own: Parameters,
+    carry: Carry,
+    stimulus: Mapping[str, jax.Array],
+    steps: int,
+    solved_steps: int,
+) -> tuple[Drive, tuple[jax.Array, ...]]:
+    """Stimuli and noise at each step, and the values of the noise after the last."""
+    network, nodes = wiring.network, wiring.network.n_nodes
+    afferents, states, ends = dict(stimulus), {}, []
+    for which, each in enumerate(network.noise):
+        key = jax.random.fold_in(wiring.key, which)
+        normals = standard_normals(key, carry.number + 1, steps, nodes)
+        values = network.noise_values(which, own)
+        target = network.noise_target(which)
+        if isinstance(each, OrnsteinUhlenbeck):
+            series = coloured(carry.noise[which], normals, **values, step=plan.step)
+            ends.append(series[-1])
+            afferents[target] = afferents.get(target, 0) + series
+        else:
+            ends.append(carry.noise[which])
+            kicks = values["intensity"] * jnp.sqrt(plan.step) * normals
+            states[target] = states.get(target, 0) + kicks
+    further = ((0, solved_steps - steps), (0, 0))
+    drive = jax.tree.map(lambda a: jnp.pad(a, further), Drive(afferents, states))
+    return drive, tuple(ends)
+
+
+def whole_run(
+    plan: Plan,
+    observers: Sequence[Any],
+    wiring: Wiring,
+    carry: Carry,
+    stimulus: Mapping[str, jax.Array],
+    steps: int,
+) -> tuple[Carry, dict[str, jax.Array]]:
+    """All stretches as one pure function, kept in pieces for derivatives backward in time.
+
+    Parameters
+    ----------
+    plan, observers, wiring, carry, stimulus, steps
+        As in `stretch`.
+
+    Returns
+    -------
+    Carry
+        After the last step.
+    dict of str to jax.Array
+        Series that are recorded, shape (steps, nodes).
+    """
+    once = partial(stretch, plan, observers, wiring)
+    length = even_stretch(plan, steps)
+    number, rest = divmod(steps, length)
+    if number == 1 and not rest:
+        return once(carry, stimulus, steps)
+    whole = jax.tree.map(
+        lambda a: a[: steps - rest].reshape(number, length, *a.shape[1:]), stimulus
+    )
+
+    @jax.checkpoint
+    def piece(carry: Carry, stimulus: Mapping[str, jax.Array]) -> Any:
+        return once(carry, stimulus, length)
+
+    carry, recorded = lax.scan(piece, carry, whole, length=number)
+    recorded = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), recorded)
+    if rest:
+        tail = jax.tree.map(lambda a: a[steps - rest :], stimulus)
+        carry, last = once(carry, tail, rest)
+        recorded = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), recorded, last)
+    return carry, recorded
+
+
+def even_stretch(plan: Plan, steps: int) -> int:
+    """Length of stretches that divide a run as evenly as blocks allow.
+
+    Parameters
+    ----------
+    plan : Plan
+        Constants.
+    steps : int
+        Steps of the run.
+    """
+    number = -(-steps // plan.stretch)
+    return min(steps, -(-steps // (number * plan.block)) * plan.block)
