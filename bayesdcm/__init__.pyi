@@ -10,11 +10,13 @@ __all__ = [
     "GroupEffects",
     "GroupFit",
     "Hierarchy",
+    "JansenRit",
     "Laplace",
     "NUTS",
     "NetworkModel",
     "SVI",
     "TaskDCM",
+    "WilsonCowan",
     "compare",
     "compare_posteriors",
     "data",
@@ -72,3 +74,5 @@ from .models.network import NetworkModel
 from .models.spm import read_spm_dcm
 from .models.spm_group import read_spm_group
 from .models.task import TaskDCM
+from .neural.jansen_rit import JansenRit
+from .neural.wilson_cowan import WilsonCowan

@@ -13,12 +13,15 @@ from bayesdcm.neural.couplings import (
     Tanh,
 )
 from bayesdcm.neural.erp import ERP
+from bayesdcm.neural.jansen_rit import JansenRit
 from bayesdcm.neural.lfp import LFP
 from bayesdcm.neural.network import Network
 from bayesdcm.neural.nmda import NMDA
+from bayesdcm.neural.node import NetworkNode, constant
 from bayesdcm.neural.noise import OrnsteinUhlenbeck, White
 from bayesdcm.neural.source import SourceModel
 from bayesdcm.neural.two_state import TwoState
+from bayesdcm.neural.wilson_cowan import WilsonCowan
 
 __all__ = [
     "CMC",
@@ -31,6 +34,8 @@ __all__ = [
     "Diffusive",
     "KuramotoCoupling",
     "Network",
+    "JansenRit",
+    "NetworkNode",
     "NeuralModel",
     "NodeModel",
     "OrnsteinUhlenbeck",
@@ -41,4 +46,6 @@ __all__ = [
     "Tanh",
     "TwoState",
     "White",
+    "WilsonCowan",
+    "constant",
 ]

@@ -375,7 +375,8 @@ class NodeModel(NeuralModel):
     """A neural model that comes apart: what a node does by itself, and what it sends to others.
 
     Subclasses give `sent`, `received` and `local`; `flow` is made of them. Any of them can be the
-    node of a network in which other connections, or delays, join `sent` and `received`.
+    node of a network in which other connections, or delays, join `sent` and `received`. What these
+    three need of the parameters, `constants` works out once for all steps of a simulation.
 
     Attributes
     ----------
@@ -390,6 +391,21 @@ class NodeModel(NeuralModel):
     afferents: ClassVar[tuple[str, ...]] = ()
     activity: ClassVar[str] = ""
 
+    def constants(self, parameters: Parameters) -> Parameters:
+        """What `sent`, `received` and `local` take as their parameters, by default just these.
+
+        Parameters
+        ----------
+        parameters : mapping
+            Full arrays by name.
+
+        Returns
+        -------
+        mapping
+            Arrays by name, such as physical values in place of log scalings.
+        """
+        return parameters
+
     @abstractmethod
     def sent(self, x: jax.Array, parameters: Parameters) -> jax.Array:
         """What each node sends to others, such as firing rates, shape (signals, nodes).
@@ -399,7 +415,7 @@ class NodeModel(NeuralModel):
         x : jax.Array
             States, shape (nodes, states).
         parameters : mapping
-            Full arrays by name.
+            From `constants`.
         """
 
     @abstractmethod
@@ -411,7 +427,7 @@ class NodeModel(NeuralModel):
         sent : jax.Array
             From `sent`, shape (signals, nodes).
         parameters : mapping
-            Full arrays by name.
+            From `constants`.
         """
 
     @abstractmethod
@@ -429,7 +445,7 @@ class NodeModel(NeuralModel):
         u : jax.Array
             Inputs, shape (inputs,).
         parameters : mapping
-            Full parameter arrays by name.
+            From `constants`.
 
         Returns
         -------
@@ -439,5 +455,6 @@ class NodeModel(NeuralModel):
 
     def flow(self, x: jax.Array, u: jax.Array, parameters: Parameters) -> jax.Array:
         """Rate of change of the states, without delays; see `NeuralModel.flow`."""
-        received = self.received(self.sent(x, parameters), parameters)
-        return self.local(x, received, u, parameters)
+        constants = self.constants(parameters)
+        received = self.received(self.sent(x, constants), constants)
+        return self.local(x, received, u, constants)
