@@ -59,7 +59,7 @@ class Driven(NamedTuple):
     network : Network
         The network.
     parameters : mapping
-        From `Network.by_region`.
+        From `Network.constants`.
     totals : jax.Array
         Sums of weights of incoming connections, shape (nodes,).
     """

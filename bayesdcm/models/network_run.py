@@ -195,7 +195,7 @@ def begin(
         What the first stretch takes.
     """
     network, parameters, _, key = wiring
-    own = network.by_region(parameters)
+    own = network.constants(parameters)
     x = network.rest(parameters) if start is None else start
     past = None
     if plan.reach:
@@ -248,7 +248,7 @@ def stretch(
         Series that are recorded, shape (steps, nodes).
     """
     network, parameters, connections, key = wiring
-    own = network.by_region(parameters)
+    own = network.constants(parameters)
     # Steps beyond the last are worked out where they fill a block, and left out.
     solved_steps = -(-steps // plan.block) * plan.block
     drive, noise = _drive(plan, wiring, own, carry, stimulus, steps, solved_steps)

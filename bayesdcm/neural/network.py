@@ -205,7 +205,18 @@ class Network(NeuralModel):
         shape = (self.n_nodes, len(self.states))
         return jnp.broadcast_to(jnp.asarray(self.node.rest(own), float), shape)
 
-    # Parts of the equations; parameters are those of `by_region`.
+    def constants(self, parameters: Parameters) -> dict[str, jax.Array]:
+        """What the parts of the equations take: `by_region`, with the constants of the node.
+
+        Parameters
+        ----------
+        parameters : mapping
+            Full arrays by name.
+        """
+        own = self.by_region(parameters)
+        return {**own, **self.node.constants(own)}
+
+    # Parts of the equations
 
     def signal(self, name: str, x: jax.Array, parameters: Parameters) -> jax.Array:
         """A state or a signal of the node by name, shape (nodes,).
@@ -217,7 +228,7 @@ class Network(NeuralModel):
         x : jax.Array
             States, shape (nodes, states).
         parameters : mapping
-            From `by_region`.
+            From `constants`.
         """
         if name in self.states:
             return x[:, self.states.index(name)]
@@ -231,7 +242,7 @@ class Network(NeuralModel):
         x : jax.Array
             States, shape (nodes, states).
         parameters : mapping
-            From `by_region`.
+            From `constants`.
         """
         return self.coupling.send(self.signal(self.sent, x, parameters))
 
@@ -252,7 +263,7 @@ class Network(NeuralModel):
         sums : jax.Array
             Weighted sums of what was sent, shape (channels, nodes).
         parameters : mapping
-            From `by_region`.
+            From `constants`.
         totals : jax.Array
             Sums of weights, shape (nodes,).
         further : mapping of str to jax.Array
@@ -275,7 +286,7 @@ class Network(NeuralModel):
         which : int
             Its place in `noise`.
         parameters : mapping
-            From `by_region`.
+            From `constants`.
         """
         return {
             name: jnp.asarray(value) * jnp.exp(parameters[f"noise_{name}"])
@@ -310,7 +321,7 @@ class Network(NeuralModel):
 
     def flow(self, x: jax.Array, u: jax.Array, parameters: Parameters) -> jax.Array:
         """Rate of change of the states, without delays and noise; see `NeuralModel.flow`."""
-        own = self.by_region(parameters)
+        own = self.constants(parameters)
         weights = jnp.asarray(self.weights)
         sums = self.send(x, own) @ weights.T
         received = self.received(x, sums, own, weights.sum(1), {})

@@ -31,6 +31,9 @@ class WilsonCowan(NodeModel):
     signals = ("E",)
     afferents = ("I_E", "I_I")
 
+    def constants(self, parameters):
+        return {name: getattr(self, name) * jnp.exp(parameters[name]) for name in ("tau_E", "w_EE")}
+
     def priors(self):
         names = ("tau_E", "w_EE")
         return tuple(Prior(n, (), np.zeros(()), np.full((), 1 / 16), "log scaling") for n in names)
@@ -45,8 +48,7 @@ class WilsonCowan(NodeModel):
         return jnp.zeros((2, sent.shape[1]))
 
     def local(self, x, received, u, parameters):
-        tau = self.tau_E * jnp.exp(parameters["tau_E"])
-        w = self.w_EE * jnp.exp(parameters["w_EE"])
+        tau, w = parameters["tau_E"], parameters["w_EE"]
 
         def rate(v, a, th):
             return jax.nn.sigmoid(a * (v - th)) - jax.nn.sigmoid(-a * th)
@@ -117,7 +119,7 @@ def test_delays_are_those_of_the_reference(name):
 def by_hand(model, steps, step, start):
     """Heun steps with interpolated delays, one connection at a time."""
     network = model.network
-    own = {prior.name: jnp.asarray(prior.mean) for prior in network.priors()}
+    own = network.constants({p.name: jnp.asarray(p.mean) for p in network.priors()})
     delays = np.asarray(network.lengths) * 1e-3 / network.speed / step
     whole = np.floor(delays).astype(int)
     x, sent, series = jnp.asarray(start), [], []
