@@ -7,16 +7,23 @@ __all__ = [
     "EvokedDCM",
     "EvokedData",
     "Fit",
+    "Generic2dOscillator",
     "GroupEffects",
     "GroupFit",
     "Hierarchy",
+    "Hopf",
     "JansenRit",
+    "Kuramoto",
     "Laplace",
+    "Linear",
+    "MontbrioPazoRoxin",
     "NUTS",
     "NetworkModel",
     "SVI",
     "TaskDCM",
     "WilsonCowan",
+    "WongWang",
+    "WongWangEI",
     "compare",
     "compare_posteriors",
     "data",
@@ -74,5 +81,12 @@ from .models.network import NetworkModel
 from .models.spm import read_spm_dcm
 from .models.spm_group import read_spm_group
 from .models.task import TaskDCM
+from .neural.generic_oscillator import Generic2dOscillator
+from .neural.hopf import Hopf
 from .neural.jansen_rit import JansenRit
+from .neural.kuramoto import Kuramoto
+from .neural.linear import Linear
+from .neural.montbrio_pazo_roxin import MontbrioPazoRoxin
 from .neural.wilson_cowan import WilsonCowan
+from .neural.wong_wang import WongWang
+from .neural.wong_wang_ei import WongWangEI

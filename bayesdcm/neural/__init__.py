@@ -13,8 +13,13 @@ from bayesdcm.neural.couplings import (
     Tanh,
 )
 from bayesdcm.neural.erp import ERP
+from bayesdcm.neural.generic_oscillator import Generic2dOscillator
+from bayesdcm.neural.hopf import Hopf
 from bayesdcm.neural.jansen_rit import JansenRit
+from bayesdcm.neural.kuramoto import Kuramoto
 from bayesdcm.neural.lfp import LFP
+from bayesdcm.neural.linear import Linear
+from bayesdcm.neural.montbrio_pazo_roxin import MontbrioPazoRoxin
 from bayesdcm.neural.network import Network
 from bayesdcm.neural.nmda import NMDA
 from bayesdcm.neural.node import NetworkNode, constant
@@ -22,6 +27,8 @@ from bayesdcm.neural.noise import OrnsteinUhlenbeck, White
 from bayesdcm.neural.source import SourceModel
 from bayesdcm.neural.two_state import TwoState
 from bayesdcm.neural.wilson_cowan import WilsonCowan
+from bayesdcm.neural.wong_wang import WongWang
+from bayesdcm.neural.wong_wang_ei import WongWangEI
 
 __all__ = [
     "CMC",
@@ -47,5 +54,12 @@ __all__ = [
     "TwoState",
     "White",
     "WilsonCowan",
+    "Generic2dOscillator",
+    "Hopf",
+    "Kuramoto",
+    "Linear",
+    "MontbrioPazoRoxin",
+    "WongWang",
+    "WongWangEI",
     "constant",
 ]

@@ -100,6 +100,14 @@ class CMC(SourceModel):
     gain: ClassVar[tuple[str, str]] = ("intrinsic", "self-inhibition of superficial cells")
     output: ClassVar[int] = 2
     also_seen: ClassVar[tuple[int, ...]] = (0, 6)
+    signals: ClassVar[tuple[str, ...]] = ("superficial_firing", "deep_firing")
+    afferents: ClassVar[tuple[str, ...]] = (
+        "to_stellate",
+        "to_superficial",
+        "to_inhibitory",
+        "to_deep",
+        "modulation",
+    )
     title: ClassVar[str] = "CMC"
     citation: ClassVar[tuple[str, str]] = (
         "Bastos AM, Usrey WM, Adams RA, Mangun GR, Fries P, Friston KJ (2012). Canonical "

@@ -81,6 +81,8 @@ class ERP(SourceModel):
     gain: ClassVar[tuple[str, str]] = ("synaptic_gain", "excitatory synaptic gain")
     output: ClassVar[int] = 8
     also_seen: ClassVar[tuple[int, ...]] = (0, 6)
+    signals: ClassVar[tuple[str, ...]] = ("firing",)
+    afferents: ClassVar[tuple[str, ...]] = ("bottom_up", "top_down")
     title: ClassVar[str] = "ERP"
     citation: ClassVar[tuple[str, str]] = (
         "David O, Kiebel SJ, Harrison LM, Mattout J, Kilner JM, Friston KJ (2006). Dynamic causal "

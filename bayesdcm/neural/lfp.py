@@ -87,6 +87,8 @@ class LFP(SourceModel):
     gain: ClassVar[tuple[str, str]] = ("synaptic_gain", "excitatory synaptic gain")
     output: ClassVar[int] = 8
     also_seen: ClassVar[tuple[int, ...]] = (0, 6)
+    signals: ClassVar[tuple[str, ...]] = ("firing",)
+    afferents: ClassVar[tuple[str, ...]] = ("bottom_up", "top_down")
     title: ClassVar[str] = "LFP"
     citation: ClassVar[tuple[str, str]] = (
         "Moran RJ, Kiebel SJ, Stephan KE, Reilly RB, Daunizeau J, Friston KJ (2007). A neural "

@@ -109,6 +109,8 @@ class NMDA(SourceModel):
     gain: ClassVar[tuple[str, str]] = ("intrinsic", "intrinsic excitatory strength")
     output: ClassVar[int] = 2
     also_seen: ClassVar[tuple[int, ...]] = (0, 1)
+    signals: ClassVar[tuple[str, ...]] = ("firing",)
+    afferents: ClassVar[tuple[str, ...]] = SourceModel.kinds
     title: ClassVar[str] = "NMDA"
     citation: ClassVar[tuple[str, str]] = (
         "Moran RJ, Stephan KE, Dolan RJ, Friston KJ (2011). Consistent spectral predictors for "

@@ -9,12 +9,14 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from bayesdcm.neural.base import NodeModel, Parameters, Prior
 from bayesdcm.neural.switches import switches
 
 TIMING_VARIANCE = 1 / 16
+# Axes and names of parameters of what joins sources with others, or of delays.
+JOINING = {"to", "from", "input", "effect", "delay", "intrinsic_delay"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +98,12 @@ class SourceModel(NodeModel):
         """Number of effects in which conditions differ."""
         return self.modulation.shape[0]
 
+    @classmethod
+    def node(cls) -> SourceNode:
+        """One source without connections and inputs, the node of a `bayesdcm.NetworkModel`."""
+        off = np.zeros((1, 1))
+        return SourceNode(cls(off, off, off, np.zeros((0, 1, 1)), np.zeros((1, 0))))
+
     def drive(self, u: jax.Array, parameters: Parameters) -> jax.Array:
         """Input to each source, ``gain exp(C) u``, shape (sources,).
 
@@ -160,6 +168,109 @@ class SourceModel(NodeModel):
         if modulated:
             total = total + self.modulation.sum(0)
         return (total > 0).astype(float)
+
+
+@dataclass(frozen=True, eq=False)
+class SourceNode(NodeModel):
+    """A source in every region of a network, joined by the network's connections and delays.
+
+    Made by `SourceModel.node`. What it sends and where connections end are the `signals` and
+    `afferents` of the model; connections, inputs and delays of the model itself are left out.
+    Strengths of connections are those of the network: the model has 32 for forward, 16 for
+    backward connections of ERP and LFP.
+
+    Parameters
+    ----------
+    model : SourceModel
+        One source.
+
+    Examples
+    --------
+    >>> from bayesdcm.neural import ERP
+    >>> [prior.name for prior in ERP.node().priors()]
+    ['time_constant', 'synaptic_gain', 'activation', 'intrinsic']
+    """
+
+    model: SourceModel
+
+    @property
+    def states(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Names of the states."""
+        return self.model.states
+
+    @property
+    def signals(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Names of what a source sends."""
+        return self.model.signals
+
+    @property
+    def afferents(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Names of where connections end."""
+        return self.model.afferents
+
+    @property
+    def output(self) -> int:  # type: ignore[override]
+        """The state that channels see."""
+        return self.model.output
+
+    @property
+    def axes(self) -> Mapping[str, tuple[str, ...]]:  # type: ignore[override]
+        """Names along the axes of parameters."""
+        return self.model.axes
+
+    @property
+    def title(self) -> str:  # type: ignore[override]
+        """Name of the model."""
+        return self.model.title
+
+    @property
+    def citation(self) -> tuple[str, str] | None:  # type: ignore[override]
+        """What to cite for the model."""
+        return self.model.citation
+
+    @property
+    def n_nodes(self) -> int:
+        """One node."""
+        return 1
+
+    def rest(self, parameters: Parameters | None = None) -> ArrayLike:
+        """As the model, see `NeuralModel.rest`."""
+        return self.model.rest()
+
+    def priors(self) -> tuple[Prior, ...]:
+        """Those of a source by itself, without the axis of sources."""
+        table = []
+        for prior in self.model.priors():
+            dims = tuple(dim for dim in prior.dims if dim != "source")
+            if not JOINING & {prior.name, *dims}:
+                moments = (prior.mean, prior.variance)
+                if dims != prior.dims:
+                    moments = tuple(each[0] for each in moments)
+                table.append(Prior(prior.name, dims, *moments, prior.unit, prior.symbol))
+        return tuple(table)
+
+    def constants(self, parameters: Parameters) -> dict[str, jax.Array]:
+        """Full arrays of the model, each with an axis of sources where the model has one."""
+        values = {}
+        for prior in self.model.priors():
+            value = jnp.asarray(parameters.get(prior.name, prior.mean))
+            lacks_sources = "source" in prior.dims and value.ndim < len(prior.dims)
+            values[prior.name] = value[None] if lacks_sources else value
+        return values
+
+    def sent(self, x: jax.Array, parameters: Parameters) -> jax.Array:
+        """As the model, see `NodeModel.sent`."""
+        return self.model.sent(x, parameters)
+
+    def received(self, sent: jax.Array, parameters: Parameters) -> jax.Array:
+        """Nothing: a node has no connections of its own."""
+        return jnp.zeros((len(self.afferents), sent.shape[1]))
+
+    def local(
+        self, x: jax.Array, received: jax.Array, u: jax.Array, parameters: Parameters
+    ) -> jax.Array:
+        """As the model, see `NodeModel.local`."""
+        return self.model.local(x, received, jnp.zeros(0), parameters)
 
 
 def scaling(
