@@ -3,6 +3,7 @@ __version__: str
 __all__ = [
     "BoldData",
     "BoldDesign",
+    "Connectome",
     "DCM",
     "EvokedDCM",
     "EvokedData",
@@ -59,6 +60,7 @@ from .compare.search import search_reduced
 from .compare.selection import select_models
 from .compare.stacking import stack_modes
 from .data.bold import BoldData
+from .data.connectome import Connectome
 from .data.design import BoldDesign
 from .data.evoked import EvokedData
 from .data.spm_voi import read_spm_voi

@@ -1,8 +1,17 @@
 """Data: checked containers in SI units, experimental inputs, head models and readers."""
 
 from bayesdcm.data.bold import BoldData
+from bayesdcm.data.connectome import Connectome
 from bayesdcm.data.design import BoldDesign
 from bayesdcm.data.evoked import EvokedData
 from bayesdcm.data.head import GridHead, SphereHead, SurfaceHead
 
-__all__ = ["BoldData", "BoldDesign", "EvokedData", "GridHead", "SphereHead", "SurfaceHead"]
+__all__ = [
+    "BoldData",
+    "BoldDesign",
+    "Connectome",
+    "EvokedData",
+    "GridHead",
+    "SphereHead",
+    "SurfaceHead",
+]
