@@ -34,6 +34,7 @@ __all__ = [
     "infer",
     "integrate",
     "leave_one_out",
+    "load_connectome",
     "load_example",
     "load_fit",
     "load_group",
@@ -61,6 +62,7 @@ from .compare.selection import select_models
 from .compare.stacking import stack_modes
 from .data.bold import BoldData
 from .data.connectome import Connectome
+from .data.connectome_examples import load_connectome
 from .data.design import BoldDesign
 from .data.evoked import EvokedData
 from .data.spm_voi import read_spm_voi

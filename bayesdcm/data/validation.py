@@ -48,8 +48,8 @@ def some_names(names: Sequence[Any]) -> str:
 
 
 def _is_ours(module: str) -> bool:
-    # Decorators of contextlib stand between the package's functions and their callers.
-    return module.partition(".")[0] in ("bayesdcm", "contextlib")
+    # These stand between the package's functions and their callers.
+    return module.partition(".")[0] in ("bayesdcm", "contextlib", "dataclasses")
 
 
 def describe(value: object) -> str:
