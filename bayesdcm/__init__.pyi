@@ -30,6 +30,8 @@ __all__ = [
     "data",
     "fit",
     "fit_group",
+    "functional_connectivity",
+    "functional_connectivity_dynamics",
     "group",
     "infer",
     "integrate",
@@ -44,6 +46,7 @@ __all__ = [
     "observe",
     "peb",
     "plot",
+    "power_spectrum",
     "read_spm_dcm",
     "read_spm_group",
     "read_spm_voi",
@@ -94,3 +97,6 @@ from .neural.montbrio_pazo_roxin import MontbrioPazoRoxin
 from .neural.wilson_cowan import WilsonCowan
 from .neural.wong_wang import WongWang
 from .neural.wong_wang_ei import WongWangEI
+from .observe.functional_connectivity import functional_connectivity
+from .observe.functional_connectivity_dynamics import functional_connectivity_dynamics
+from .observe.power_spectrum import power_spectrum

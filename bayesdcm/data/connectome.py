@@ -476,7 +476,7 @@ class Connectome(CheckedFields):
         -------
         xarray.Dataset
             ``weights`` and ``lengths`` (mm) over ``("target", "source")``, ``centres`` (mm) over
-            ``("region", "axis")``, ``functional_connectivity`` over ``("region", "other_region")``.
+            ``("region", "axis")``, ``functional_connectivity`` over ``("region", "other region")``.
 
         Examples
         --------
@@ -491,7 +491,7 @@ class Connectome(CheckedFields):
             "weights": ("target", "source"),
             "lengths": ("target", "source"),
             "centres": ("region", "axis"),
-            "functional_connectivity": ("region", "other_region"),
+            "functional_connectivity": ("region", "other region"),
         }
         units = {"lengths": "mm", "centres": "mm"}
         arrays = {}

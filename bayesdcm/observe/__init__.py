@@ -1,4 +1,4 @@
-"""Observation: haemodynamics and BOLD, lead fields of EEG and MEG, the Gaussian likelihood."""
+"""Observation: haemodynamics, lead fields, the Gaussian likelihood, measures of series."""
 
 from bayesdcm.observe.balloon import bold_signal, haemodynamic_flow, haemodynamic_priors
 from bayesdcm.observe.base import Observer
@@ -18,6 +18,18 @@ from bayesdcm.observe.evoked_preparation import (
     residual_matrix,
     window_samples,
 )
+from bayesdcm.observe.functional_connectivity import (
+    functional_connectivity,
+    matrix_correlation,
+    structure_function_coupling,
+    upper_triangle,
+)
+from bayesdcm.observe.functional_connectivity_dynamics import (
+    functional_connectivity_dynamics,
+    functional_connectivity_dynamics_distance,
+    kolmogorov_smirnov,
+    wasserstein,
+)
 from bayesdcm.observe.gaussian import (
     ConfoundBasis,
     GaussianObservation,
@@ -26,6 +38,7 @@ from bayesdcm.observe.gaussian import (
 )
 from bayesdcm.observe.haemodynamics import balloon_response
 from bayesdcm.observe.lead_field import dipole_lead_field, patches, power_of_ten
+from bayesdcm.observe.power_spectrum import PowerSpectrum, power_spectrum
 from bayesdcm.observe.sphere import eeg_sphere_lead_field, meg_sphere_lead_field
 from bayesdcm.observe.streaming import (
     SeriesObserver,
@@ -33,6 +46,7 @@ from bayesdcm.observe.streaming import (
     WindowMeans,
     streamed,
 )
+from bayesdcm.observe.synchrony import metastability, phase_coherence, synchrony
 from bayesdcm.observe.temporal_precision import TemporalPrecision, temporal_precision
 
 __all__ = [
@@ -51,6 +65,7 @@ __all__ = [
     "Patches",
     "ConfoundBasis",
     "GaussianObservation",
+    "PowerSpectrum",
     "TemporalPrecision",
     "average_reference",
     "balloon_response",
@@ -62,14 +77,26 @@ __all__ = [
     "eeg_sphere_lead_field",
     "feature_scale",
     "field_derivatives",
+    "functional_connectivity",
+    "functional_connectivity_dynamics",
+    "functional_connectivity_dynamics_distance",
     "gaussian",
     "haemodynamic_flow",
     "haemodynamic_priors",
+    "kolmogorov_smirnov",
     "linearised_response",
+    "matrix_correlation",
     "meg_sphere_lead_field",
+    "metastability",
     "patches",
+    "phase_coherence",
     "power_of_ten",
+    "power_spectrum",
     "residual_matrix",
+    "structure_function_coupling",
+    "synchrony",
     "temporal_precision",
+    "upper_triangle",
+    "wasserstein",
     "window_samples",
 ]
