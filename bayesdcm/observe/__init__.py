@@ -40,6 +40,7 @@ from bayesdcm.observe.haemodynamics import balloon_response
 from bayesdcm.observe.lead_field import dipole_lead_field, patches, power_of_ten
 from bayesdcm.observe.power_spectrum import PowerSpectrum, power_spectrum
 from bayesdcm.observe.sphere import eeg_sphere_lead_field, meg_sphere_lead_field
+from bayesdcm.observe.streamed_spectrum import StreamedSpectrum
 from bayesdcm.observe.streaming import (
     SeriesObserver,
     StreamedCorrelation,
@@ -60,6 +61,7 @@ __all__ = [
     "Observer",
     "SeriesObserver",
     "StreamedCorrelation",
+    "StreamedSpectrum",
     "WindowMeans",
     "streamed",
     "Patches",

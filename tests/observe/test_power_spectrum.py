@@ -1,5 +1,6 @@
 """Power spectra and synchrony of series, against SciPy."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -9,7 +10,14 @@ from jax.test_util import check_grads
 
 import bayesdcm
 from bayesdcm.data import BoldData
-from bayesdcm.observe import metastability, phase_coherence, power_spectrum, synchrony
+from bayesdcm.observe import (
+    StreamedSpectrum,
+    metastability,
+    phase_coherence,
+    power_spectrum,
+    streamed,
+    synchrony,
+)
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +68,35 @@ def test_bad_times_are_refused(signals):
     ):
         with pytest.raises(ValueError, match=text):
             power_spectrum(series, **options)
+
+
+@pytest.mark.parametrize("length", [10, 11, 101])
+@pytest.mark.parametrize("block", [3, 28])
+def test_blocks_have_the_same_spectrum(signals, length, block):
+    observer = StreamedSpectrum(segment=0.01 * length)
+    expected = power_spectrum(signals, 0.01, segment=0.01 * length)
+    found = streamed(observer, signals, 0.01, block)
+    np.testing.assert_allclose(found, expected.density, rtol=1e-9, atol=1e-12)
+    coords = observer.coords(signals.shape, 0.01)
+    np.testing.assert_allclose(coords["frequency"], expected.frequencies)
+
+
+def test_blocks_have_the_same_derivative(signals):
+    part, observer = signals[:23], StreamedSpectrum(segment=8.0)
+    batch = jnp.stack([part, part[::-1]])
+    found = jax.vmap(lambda x: streamed(observer, x, 1.0, 5))(batch)
+    expected = power_spectrum(batch, 1.0, segment=8.0).density
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+    gradients = [
+        jax.grad(lambda x, f=f: (f(x) ** 2).sum())(part)
+        for f in (
+            lambda x: streamed(observer, x, 1.0, 5),
+            lambda x: power_spectrum(x, 1.0, segment=8.0).density,
+        )
+    ]
+    np.testing.assert_allclose(*gradients, rtol=1e-9, atol=1e-9)
+    with pytest.raises(ValueError, match="no longer than the series, 4 to 23 s; got 30 s"):
+        streamed(StreamedSpectrum(segment=30.0), part, 1.0)
 
 
 @pytest.mark.parametrize("samples", [100, 101])
