@@ -80,16 +80,10 @@ def convergence(draws: NDArray) -> dict[str, NDArray]:
     Vehtari et al. (2021), Bayesian Analysis 16:667, https://doi.org/10.1214/20-BA1221
     """
     data = xr.Dataset({"x": (("chain", "draw", "parameter"), draws)})
-    if draws.shape[0] == 1:
-        # R-hat needs at least two chains.
-        r_hat = np.full(draws.shape[2], np.nan)
-    else:
-        r_hat = np.asarray(az.rhat(data)["x"])
-    return {
-        "ess_bulk": np.asarray(az.ess(data, method="bulk")["x"]),
-        "ess_tail": np.asarray(az.ess(data, method="tail")["x"]),
-        "r_hat": r_hat,
-    }
+    ess = {f"ess_{at}": np.asarray(az.ess(data, method=at)["x"]) for at in ("bulk", "tail")}
+    # R-hat needs at least two chains.
+    unknown = np.full(draws.shape[2], np.nan)
+    return ess | {"r_hat": np.asarray(az.rhat(data)["x"]) if len(draws) > 1 else unknown}
 
 
 def pareto_k(log_weights: NDArray) -> float:

@@ -9,7 +9,7 @@ along which a gain and the amplitude of the states make up for each other.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import jax
@@ -29,19 +29,20 @@ class Split:
     sites: Layout
     names: tuple[str, ...]
 
-    def _chosen(self) -> NDArray:
-        sites = self.sites.sites
-        return np.concatenate([np.full(site.size, site.name in self.names) for site in sites])
-
     @property
     def collapsed(self) -> NDArray:
         """Places of collapsed coordinates in the flat vector, increasing."""
-        return np.flatnonzero(self._chosen())
+        return self._places(True)
 
     @property
     def others(self) -> NDArray:
         """Places of all other coordinates, increasing."""
-        return np.flatnonzero(~self._chosen())
+        return self._places(False)
+
+    def _places(self, chosen: bool) -> NDArray:
+        sizes = [site.size for site in self.sites.sites]
+        named = [site.name in self.names for site in self.sites.sites]
+        return np.flatnonzero(np.repeat(named, sizes) == chosen)
 
     def join(self, collapsed: jax.Array, others: jax.Array) -> jax.Array:
         """The flat vector of which these are the parts."""
@@ -50,12 +51,10 @@ class Split:
 
     def unflatten(self, collapsed: jax.Array, others: jax.Array) -> dict[str, jax.Array]:
         """Arrays by site; unlike those of the joined vector they depend on one part only."""
-        chosen = [site for site in self.sites.sites if site.name in self.names]
-        remaining = [site for site in self.sites.sites if site.name not in self.names]
         values: dict[str, jax.Array] = {}
-        for sites, vector in ((chosen, collapsed), (remaining, others)):
-            part = Layout(tuple(sites), self.sites.observed, self.sites.foreign)
-            values |= part.unflatten(vector)
+        for chosen, vector in ((True, collapsed), (False, others)):
+            part = tuple(s for s in self.sites.sites if (s.name in self.names) == chosen)
+            values |= replace(self.sites, sites=part).unflatten(vector)
         return values
 
 
@@ -82,13 +81,10 @@ def collapsible(program: Program, sites: Layout, point: jax.Array) -> tuple[str,
     package is observed.
     """
     names: tuple[str, ...] = ()
-    if sites.foreign:
-        return names
-    for site in sites.sites:
-        candidate = (*names, site.name)
+    for site in () if sites.foreign else sites.sites:
         likely = site.role == "observer" and site.gaussian
-        if likely and _is_quadratic(program, sites, candidate, point):
-            names = candidate
+        if likely and _is_quadratic(program, sites, (*names, site.name), point):
+            names = (*names, site.name)
     return names
 
 
@@ -106,12 +102,8 @@ def _is_quadratic(
 
     arguments = point[parts.collapsed], point[parts.others]
     outputs = Outputs(whole, *arguments)
-    prediction, log_prior = outputs.select(0), outputs.select(1)
-    derivatives = (
-        jax.jacfwd(prediction),
-        jax.jacfwd(jax.grad(log_prior)),
-        outputs.select(2),
-    )
+    prediction, log_prior, rest = map(outputs.select, range(3))
+    derivatives = (jax.jacfwd(prediction), jax.jacfwd(jax.grad(log_prior)), rest)
     return not any(depends(function, arguments) for function in derivatives)
 
 

@@ -12,7 +12,7 @@ those marked ``infer={"role": "observer"}``, then those marked ``infer={"role": 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, NamedTuple
 
@@ -104,8 +104,7 @@ class Layout:
 
     def of_roles(self, *roles: str) -> Layout:
         """The same without the sites of other roles."""
-        sites = tuple(site for site in self.sites if site.role in roles)
-        return Layout(sites, self.observed, self.foreign)
+        return replace(self, sites=tuple(site for site in self.sites if site.role in roles))
 
     def unflatten(self, vector: jax.Array) -> dict[str, jax.Array]:
         """Split a flat vector into unconstrained arrays by site."""

@@ -13,7 +13,10 @@ from bayesdcm.infer.density import AXES
 from bayesdcm.infer.divergence import check_divergence, finite_mean
 from bayesdcm.infer.evoked_fit_quality import check_evoked_fit
 from bayesdcm.infer.findings import add, listed
-from bayesdcm.infer.residuals import check_residuals, is_bold
+from bayesdcm.infer.residuals import check_residuals
+
+# By how many prior standard deviations the posterior mean moved, in which entry of which site.
+Shift = tuple[float, str, tuple[int, ...]]
 
 CONFLICT_LIMIT = 5.0
 # SPM's own check of fMRI DCMs warns below this share of explained variance.
@@ -75,16 +78,17 @@ def diagnose(fit: Any) -> Diagnosis:
     """
     problems: list[str] = []
     facts: dict[str, Any] = {"converged": bool(fit.status.get("converged", True))}
-    _check_run(fit, problems, facts)
-    fit.posterior.method.check(fit, problems, facts)
-    _check_prior(fit, problems, facts)
-    _check_explained(fit, problems, facts)
-    check_divergence(fit, problems, facts)
-    check_evoked_fit(fit, problems, facts)
-    groups = arviz_adapter.groups_of(fit.idata)
-    if is_bold(groups):
-        prediction = finite_mean(groups["posterior_predictive"]["signal_prediction"])
-        check_residuals(groups, prediction, problems, facts)
+    checks = (
+        _check_run,
+        fit.posterior.method.check,
+        _check_prior,
+        _check_explained,
+        check_divergence,
+        check_evoked_fit,
+        check_residuals,
+    )
+    for check in checks:
+        check(fit, problems, facts)
     return Diagnosis(problems, facts)
 
 
@@ -118,12 +122,11 @@ def _check_run(fit: Any, problems: list[str], facts: dict[str, Any]) -> None:
 
 def _check_prior(fit: Any, problems: list[str], facts: dict[str, Any]) -> None:
     means, sds = fit._prior_by_site
-    shifts: list[tuple[float, str, tuple[int, ...]]] = []
+    shifts: list[Shift] = []
     for name, mean in fit.mean.items():
-        spread = np.asarray(sds[name])
-        free = spread > 0
+        sd = np.asarray(sds[name])
         shift = np.asarray(mean) - np.asarray(means[name])
-        relative = np.where(free, shift / np.where(free, spread, 1.0), 0.0)
+        relative = np.where(sd > 0, shift / np.where(sd > 0, sd, 1.0), 0.0)
         shifts += [(float(relative[at]), name, at) for at in np.ndindex(relative.shape)]
     shifts.sort(key=lambda shift: -abs(shift[0]))
     facts["largest_prior_shift"] = abs(shifts[0][0]) if shifts else 0.0
@@ -144,7 +147,7 @@ def _check_prior(fit: Any, problems: list[str], facts: dict[str, Any]) -> None:
         add(problems, "noise held by its prior", _noise_in_words(fit, held))
 
 
-def _label(fit: Any, shift: tuple[float, str, tuple[int, ...]]) -> str:
+def _label(fit: Any, shift: Shift) -> str:
     _, name, index = shift
     array = fit.idata.posterior[name]
     dims = [dim for dim in array.dims if dim not in AXES]
@@ -152,7 +155,7 @@ def _label(fit: Any, shift: tuple[float, str, tuple[int, ...]]) -> str:
     return f"{name}[{', '.join(names)}]" if names else name
 
 
-def _noise_in_words(fit: Any, held: list[tuple[float, str, tuple[int, ...]]]) -> str:
+def _noise_in_words(fit: Any, held: list[Shift]) -> str:
     """Say that the prior of the noise holds the posterior, and what follows from it."""
     moved = listed([f"{_label(fit, shift)} by {abs(shift[0]):.1f}" for shift in held])
     _, name, index = held[0]

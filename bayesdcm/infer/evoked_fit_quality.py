@@ -10,9 +10,9 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy.stats import chi2
 
-from bayesdcm.infer.arviz_adapter import axis_names
+from bayesdcm.infer.arviz_adapter import axis_names, groups_of
 from bayesdcm.infer.divergence import kept_draws
-from bayesdcm.infer.findings import add
+from bayesdcm.infer.findings import add, listed
 
 # Less than half of the variance: what is not described is more than what is.
 LITTLE = 0.5
@@ -36,17 +36,14 @@ def check_evoked_fit(fit: Any, problems: list[str], facts: dict[str, Any]) -> No
     residuals beyond the model's noise, at the draw where it is least: the mean of predictions is
     none that the model makes, and its residuals may be correlated where those of no draw are.
     """
-    observations, group = (
-        getattr(fit.idata, name, None) for name in ("observed_data", "posterior_predictive")
-    )
+    order = ("condition", "time", "mode")
+    groups = groups_of(fit.idata)
     # A hierarchy keeps neither.
-    if observations is None or group is None:
-        return
-    for site, observed in observations.data_vars.items():
+    group = groups.get("posterior_predictive", {})
+    for site, observed in groups.get("observed_data", {}).items():
         fitted = f"{site}_fitted"
-        if set(observed.dims) != {"condition", "time", "mode"} or fitted not in group:
+        if set(observed.dims) != set(order) or fitted not in group:
             continue
-        order = ("condition", "time", "mode")
         observed = observed.transpose(*order)
         draws, _ = kept_draws(group[fitted].transpose("chain", "draw", *order))
         mean = draws.mean(0)
@@ -58,10 +55,9 @@ def check_evoked_fit(fit: Any, problems: list[str], facts: dict[str, Any]) -> No
         replicated, _ = kept_draws((group[site] - group[fitted]).transpose("chain", "draw", *order))
         largest, probability = _correlation(observed.to_numpy() - evenly(draws), replicated)
         facts["explained_by_condition"] = explained
-        facts["residual_correlation"] = residual.isel(condition=0, time=0, drop=True).copy(
-            data=largest
-        )
-        _add_channels(fit.idata, mean, facts)
+        by_mode = residual.isel(condition=0, time=0, drop=True)
+        facts["residual_correlation"] = by_mode.copy(data=largest)
+        _add_channels(groups.get("constant_data", {}), mean, facts)
         suspect = (probability < CHANCE) & (np.abs(largest) > CORRELATED)
         if suspect.any():
             _say(problems, observed, residual, explained.to_numpy(), largest, suspect)
@@ -81,28 +77,25 @@ def _say(
     little = (explained < LITTLE) & suspect
     if little.any():
         order = sorted(zip(*np.nonzero(little), strict=True), key=lambda at: explained[at])
-        named = [
+        pairs = [
             f"{modes[m]} in {conditions[c]} ({100 * max(explained[c, m], 0):.0f} %)"
-            for c, m in order[:MOST_NAMED]
+            for c, m in order
         ]
-        unnamed = len(order) - len(named)
-        more = f" and {unnamed} more" if unnamed else ""
         add(
             problems,
             "some responses are explained little",
             f"Less than half of the response is explained in {len(order)} of {explained.size} "
-            f"pairs of mode and condition: {', '.join(named)}{more}; of all data "
+            f"pairs of mode and condition: {listed(pairs, MOST_NAMED)}; of all data "
             f"{100 * max(total, 0):.0f} %, and what is left is no noise. Check sources, inputs and "
             "the window, and compare models; parameters say little where data are not described.",
         )
     worst = np.flatnonzero(suspect)[np.argsort(-np.abs(largest[suspect]))]
-    named = [f"{modes[m]} ({largest[m]:.2f})" for m in worst[:MOST_NAMED]]
-    more = f" and {len(worst) - len(named)} more" if len(worst) > len(named) else ""
+    suspects = listed([f"{modes[m]} ({largest[m]:.2f})" for m in worst], MOST_NAMED)
     add(
         problems,
         "residuals are correlated in time",
         "Residuals are correlated in time beyond the noise that the model assumes, in "
-        f"{', '.join(named)}{more} (largest autocorrelation once the model's is taken out, at the "
+        f"{suspects} (largest autocorrelation once the model's is taken out, at the "
         "draw where it is least; 0 if noise is as assumed): the posterior is too narrow and the "
         "evidence too sure. See plot_residuals; describe what is left (more sources or inputs, a "
         "shorter window), or filter and sample data so that noise is as assumed.",
@@ -115,15 +108,12 @@ def _explained(residual: xr.DataArray, observed: xr.DataArray) -> xr.DataArray:
     return 1 - residual.var("time") / variance.where(variance > 0)
 
 
-def _add_channels(idata: Any, mean: NDArray, facts: dict[str, Any]) -> None:
+def _add_channels(constants: Mapping[str, Any], mean: NDArray, facts: dict[str, Any]) -> None:
     """Explained variance at the channels, where results hold them."""
-    constants: Mapping[str, Any] = getattr(idata, "constant_data", {})
-    if "channels" not in constants or "modes_to_channels" not in constants:
-        return
-    channels = constants["channels"].transpose("condition", "time", "channel")
-    back = constants["modes_to_channels"].transpose("mode", "channel").to_numpy()
-    left = channels - mean @ back
-    facts["explained_by_channel"] = _explained(left, channels)
+    if "channels" in constants and "modes_to_channels" in constants:
+        channels = constants["channels"].transpose("condition", "time", "channel")
+        back = constants["modes_to_channels"].transpose("mode", "channel").to_numpy()
+        facts["explained_by_channel"] = _explained(channels - mean @ back, channels)
 
 
 def evenly(draws: NDArray) -> NDArray:

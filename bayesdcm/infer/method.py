@@ -223,12 +223,10 @@ class Method(ABC):
 
     def options(self) -> dict[str, Any]:
         """Options that are not at their defaults, as JSON has them."""
-        values = {name: getattr(self, name) for name in option_fields(type(self))}
-        defaults = {name: known.default for name, known in option_fields(type(self)).items()}
         return {
             name: _plain(value)
-            for name, value in values.items()
-            if not (value is defaults[name] or _same(value, defaults[name]))
+            for name, known in option_fields(type(self)).items()
+            if not _same(value := getattr(self, name), known.default)
         }
 
 
@@ -270,4 +268,5 @@ def _plain(value: Any) -> Any:
 
 
 def _same(value: Any, default: Any) -> bool:
-    return np.ndim(value) == 0 and type(value) is type(default) and bool(value == default)
+    alike = np.ndim(value) == 0 and type(value) is type(default)
+    return value is default or (alike and bool(value == default))

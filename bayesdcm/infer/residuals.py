@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +9,8 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy import stats
 
+from bayesdcm.infer import arviz_adapter
+from bayesdcm.infer.divergence import finite_mean
 from bayesdcm.infer.findings import add, listed
 
 # Longest lag of the test for white noise, in scans; at most a fifth of the scans.
@@ -156,26 +157,18 @@ def _autocorrelation(residual: NDArray, projected: NDArray) -> tuple[NDArray, ND
 # What is said of it
 
 
-def is_bold(groups: Mapping[str, xr.Dataset]) -> bool:
-    """Whether results are of BOLD signals of regions under inputs."""
-    signal = groups.get("observed_data", {}).get("signal")
-    constants = set(groups.get("constant_data", {}))
-    return (
-        signal is not None
-        and signal.dims == ("time", "region")
-        and {"inputs", "confounds"} <= constants
-    )
-
-
-def check_residuals(
-    groups: Mapping[str, xr.Dataset], prediction: NDArray, problems: list[str], facts: dict
-) -> None:
+def check_residuals(fit: Any, problems: list[str], facts: dict[str, Any]) -> None:
     """Say what is left of BOLD signals: responses, correlation, regions that are not explained.
 
-    The prediction, (scans, regions), is the posterior mean; facts hold ``explained_variance``, and
-    get more.
+    Fits of other data are left alone; facts hold ``explained_variance``, and get more.
     """
-    constants, signal = groups["constant_data"], groups["observed_data"]["signal"]
+    groups = arviz_adapter.groups_of(fit.idata)
+    signal = groups.get("observed_data", {}).get("signal")
+    constants = groups.get("constant_data", {})
+    of_regions = signal is not None and signal.dims == ("time", "region")
+    if not (of_regions and {"inputs", "confounds"} <= set(constants)):
+        return
+    prediction = finite_mean(groups["posterior_predictive"]["signal_prediction"])
     residual = signal.to_numpy() - prediction
     regions = [str(name) for name in signal["region"].to_numpy()]
     inputs = [str(name) for name in constants["input"].to_numpy()]
