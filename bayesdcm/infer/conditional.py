@@ -28,12 +28,7 @@ import numpy as np
 from bayesdcm.infer.density import Layout, Outputs, Program, evaluate
 from bayesdcm.infer.dependence import depends
 from bayesdcm.infer.laplace import INITIAL_STEP, LARGEST_STEP, TOLERANCE, LaplaceResult
-from bayesdcm.infer.quadratic import (
-    Noise,
-    component_log_precisions,
-    noise_of,
-    quadratic_forms,
-)
+from bayesdcm.infer.quadratic import Noise, component_log_precisions, noise_of, quadratic_forms
 from bayesdcm.infer.regularised import (
     DIFFERENCE,
     ascent_step,
@@ -310,10 +305,7 @@ def _inner_step(problem: _Problem, known: _Known, inner: _Inner) -> _Inner:
         curvature[:n, :n],
     )
     moved = _Point(
-        point.parameters,
-        point.observer + g_step,
-        point.confounds + u_step,
-        hyper.log_precision,
+        point.parameters, point.observer + g_step, point.confounds + u_step, hyper.log_precision
     )
     done = (inner.steps > 0) & (g_gradient @ g_step < INNER_TOLERANCE)
     return _Inner(moved, assessment, inner.steps + 1, hyper.steps, done)

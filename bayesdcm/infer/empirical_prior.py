@@ -78,11 +78,7 @@ class _replaced_priors(numpyro.primitives.Messenger):
     """Handler that gives sites a joint normal prior; `order` in that of the program."""
 
     def __init__(
-        self,
-        program: Program,
-        order: Sequence[tuple[str, int]],
-        mean: jax.Array,
-        factor: jax.Array,
+        self, program: Program, order: Sequence[tuple[str, int]], mean: jax.Array, factor: jax.Array
     ) -> None:
         self.places: dict[str, slice] = {}
         start = 0
@@ -146,10 +142,7 @@ class PriorSource:
 
 
 def with_prior(
-    problem: Problem,
-    mean: ArrayLike,
-    covariance: ArrayLike,
-    sites: Sequence[str] | None = None,
+    problem: Problem, mean: ArrayLike, covariance: ArrayLike, sites: Sequence[str] | None = None
 ) -> Problem:
     """The same problem with a joint normal prior on some of its sites, by default all normal ones.
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 LISTED = 3
 
 
-class Problem(str):
+class Finding(str):
     """A sentence or two on what is wrong, which knows its kind: so that groups can count them.
 
     `kind` is the problem in a few words, without names and numbers.
@@ -16,7 +16,7 @@ class Problem(str):
 
     kind: str
 
-    def __new__(cls, kind: str, text: str) -> Problem:
+    def __new__(cls, kind: str, text: str) -> Finding:
         """Make a string that has a kind."""
         problem = super().__new__(cls, text)
         problem.kind = kind
@@ -41,4 +41,4 @@ def listed(names: Sequence[str], most: int = LISTED) -> str:
 
 def add(problems: list[str], kind: str, text: str) -> None:
     """Append a problem of this kind."""
-    problems.append(Problem(kind, text))
+    problems.append(Finding(kind, text))

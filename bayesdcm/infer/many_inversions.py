@@ -38,11 +38,7 @@ Outcome = tuple[tuple[int, int], LaplaceResult | Exception]
 
 
 def run_starts(
-    source: Any,
-    sites: Any,
-    settings: tuple[int, str],
-    prepared: Any,
-    starts: ArrayLike,
+    source: Any, sites: Any, settings: tuple[int, str], prepared: Any, starts: ArrayLike
 ) -> LaplaceResult:
     """Variational Laplace of one data set from flat starts (starts, size), one row a start."""
     _, optima = next(invert_all((source, sites, settings), [prepared], [starts]))
@@ -52,10 +48,7 @@ def run_starts(
 
 
 def invert_all(
-    static: tuple,
-    prepared: Sequence[Any],
-    starts: Sequence[ArrayLike],
-    side_by_side: str = "auto",
+    static: tuple, prepared: Sequence[Any], starts: Sequence[ArrayLike], side_by_side: str = "auto"
 ) -> Iterator[tuple[int, LaplaceResult | Exception]]:
     """Variational Laplace of data sets of one shape, each from flat starts (starts, size).
 

@@ -170,11 +170,7 @@ def _reason(
 
 
 def search(
-    static: tuple,
-    prepared: Any,
-    first: LaplaceResult,
-    centre: NDArray,
-    seed: int,
+    static: tuple, prepared: Any, first: LaplaceResult, centre: NDArray, seed: int
 ) -> SearchResult:
     """Look for a better optimum where that of the first start is poor.
 
