@@ -72,7 +72,7 @@ def demo(
         example = load_example("attention")
         say(quiet, example.description)
         # R-hat is below 1.01 on this example with the default seed; more draws take longer.
-        sampler = NUTS(chains=4, warmup=150, draws=450, target_accept=0.85)
+        sampler = NUTS(chains=4, warmup=100, draws=400, target_accept=0.85)
         fits = {
             method.name: _timed_fit(quiet, example.model, example.data, method, seed)
             for method in (Laplace(), sampler)

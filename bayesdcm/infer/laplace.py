@@ -135,15 +135,18 @@ def _problem(program: Program, sites: Layout, start: jax.Array, derivatives: str
 
     def whole(parameters: jax.Array, hyper: jax.Array) -> tuple:
         result = evaluate(program, sites, jnp.concatenate([parameters, hyper]))
-        found = list(result.observations.values())
+        gaussians = list(result.observations.values())
         # Together, so that the response is computed once.
-        fitted = [fn.columns for fn, _ in found], [fn.residual(value) for fn, value in found]
+        fitted = (
+            [fn.columns for fn, _ in gaussians],
+            [fn.residual(value) for fn, value in gaussians],
+        )
         return (
             fitted,
             result.log_prior,
             result.log_hyperprior,
-            component_log_precisions([fn for fn, _ in found]),
-            [(without_prediction(fn), value) for fn, value in found],
+            component_log_precisions([fn for fn, _ in gaussians]),
+            [(without_prediction(fn), value) for fn, value in gaussians],
         )
 
     # The program is traced once; each function below keeps only what its output needs.
@@ -359,4 +362,4 @@ def _iterate(problem: _Problem, n_parameters: int, state: _State) -> _State:
         recoveries=state.recoveries + 1,
         attempts=state.attempts + 1,
     )
-    return jax.tree.map(lambda one, other: jnp.where(again, one, other), shorter, later)
+    return jax.tree.map(lambda retried, moved: jnp.where(again, retried, moved), shorter, later)

@@ -109,7 +109,7 @@ class Noise(NamedTuple):
 
     def initial_confounds(self) -> jax.Array:
         """Least-squares coefficients of the confounds on the data themselves."""
-        found = []
+        parts = []
         for fn, value in zip(self.observations, self.values, strict=True):
             basis, scale = fn.confounds
             coefficients = basis.T @ jnp.reshape(value, fn.columns.shape)
@@ -121,8 +121,8 @@ class Noise(NamedTuple):
             distinct = scale > 1e-10 * scale.max(initial=0.0)
             safe = jnp.where(distinct, scale, 1.0)
             coefficients = jnp.where(distinct[:, None], coefficients / safe[:, None], 0.0)
-            found.append(coefficients.T.ravel())
-        return jnp.concatenate(found)
+            parts.append(coefficients.T.ravel())
+        return jnp.concatenate(parts)
 
 
 def _n_components(fn: GaussianObservation) -> int:
@@ -237,8 +237,8 @@ def quadratic_forms(
     parts, start = [], n_parameters
     for fn, J, e in zip(noise.observations, jacobian, residual, strict=True):
         size = _n_confounds(fn)
-        own = confounds[start - n_parameters : start - n_parameters + size]
-        forms = Quadratic(*_forms_of(fn)(fn, J, e, own))
+        coefficients = confounds[start - n_parameters : start - n_parameters + size]
+        forms = Quadratic(*_forms_of(fn)(fn, J, e, coefficients))
         parts.append(_widened(forms, n_parameters, start - n_parameters, n - start - size))
         start += size
     return jax.tree.map(lambda *blocks: jnp.concatenate(blocks), *parts)
@@ -272,8 +272,7 @@ def _columns(
     scaled = fn.confounds.basis * fn.confounds.scale
     n_parameters, _, columns = jacobian.shape
     n_confounds = scaled.shape[1]
-    own = coefficients.reshape(columns, n_confounds)
-    error = residual - scaled @ own.T
+    error = residual - scaled @ coefficients.reshape(columns, n_confounds).T
     J = jacobian.transpose(2, 1, 0)
     by_parameters = jnp.swapaxes(J, 1, 2) @ J
     crossed = jnp.swapaxes(J, 1, 2) @ scaled
@@ -281,8 +280,8 @@ def _columns(
     same = np.eye(columns)
     crossed = (crossed[:, :, None, :] * same[:, None, :, None]).reshape(columns, n_parameters, -1)
     squares = same[:, :, None] * fn.confounds.scale**2
-    own = jax.vmap(jnp.diag)(squares.reshape(columns, -1))
-    curvature = jnp.block([[by_parameters, crossed], [jnp.swapaxes(crossed, 1, 2), own]])
+    corner = jax.vmap(jnp.diag)(squares.reshape(columns, -1))
+    curvature = jnp.block([[by_parameters, crossed], [jnp.swapaxes(crossed, 1, 2), corner]])
     by_confounds = same[:, :, None] * (error.T @ scaled)[:, None, :]
     gradient = [(J * error.T[:, :, None]).sum(1), by_confounds.reshape(columns, -1)]
     return curvature, jnp.concatenate(gradient, axis=1), (error**2).sum(0)
@@ -299,8 +298,8 @@ def _shared(
     J = fn.whiten(jacobian)
     flat = J.reshape(n_parameters, -1)
     crossed = jnp.einsum("ptc,tq->pcq", J, scaled).reshape(n_parameters, -1)
-    own = jnp.diag(jnp.tile(scale**2, columns))
-    curvature = jnp.block([[flat @ flat.T, crossed], [crossed.T, own]])
+    corner = jnp.diag(jnp.tile(scale**2, columns))
+    curvature = jnp.block([[flat @ flat.T, crossed], [crossed.T, corner]])
     gradient = jnp.concatenate([flat @ error.ravel(), (error.T @ scaled).ravel()])
     return curvature[None], gradient[None], (error**2).sum()[None]
 
@@ -320,8 +319,8 @@ def _temporal(
     flat = jacobian.reshape(n_parameters, -1)
     crossed = jnp.einsum("ptc,itq->ipcq", jacobian, weighed_design)
     crossed = crossed.reshape(len(components), n_parameters, -1)
-    own = jax.vmap(lambda block: jnp.kron(jnp.eye(columns), block))(scaled.T @ weighed_design)
-    curvature = jnp.block([[weighed @ flat.T, crossed], [jnp.swapaxes(crossed, 1, 2), own]])
+    corner = jax.vmap(lambda block: jnp.kron(jnp.eye(columns), block))(scaled.T @ weighed_design)
+    curvature = jnp.block([[weighed @ flat.T, crossed], [jnp.swapaxes(crossed, 1, 2), corner]])
     by_confounds = (jnp.swapaxes(weighed_error, 1, 2) @ scaled).reshape(len(components), -1)
     by_parameters = weighed_error.reshape(len(components), -1) @ flat.T
     gradient = jnp.concatenate([by_parameters, by_confounds], axis=1)

@@ -75,8 +75,8 @@ def shape_of(log_weights: NDArray) -> TailShape:
 
     Examples
     --------
-    >>> found = shape_of(1.5 * np.random.default_rng(0).exponential(size=1000))
-    >>> found.clear, round(found.error, 1)
+    >>> tail = shape_of(1.5 * np.random.default_rng(0).exponential(size=1000))
+    >>> tail.clear, round(tail.error, 1)
     (True, 0.2)
     """
     k = arviz_adapter.pareto_k(log_weights)
@@ -141,8 +141,9 @@ def _is_worthwhile(samples: list[TailShape]) -> bool:
 
 
 def _mean(samples: list[TailShape]) -> TailShape:
-    k = float(np.mean([one.k for one in samples]))
-    return TailShape(k, float(np.mean([one.error for one in samples]) / np.sqrt(len(samples))))
+    k = float(np.mean([sample.k for sample in samples]))
+    error = float(np.mean([sample.error for sample in samples]))
+    return TailShape(k, error / np.sqrt(len(samples)))
 
 
 def check_approximation(
@@ -177,10 +178,10 @@ def check_approximation(
             f"The model diverges at {lost} of {len(log_weights)} draws of the posterior: it "
             "covers unstable parameters.",
         )
-    found = fit._tail_shape
-    facts["pareto_k"], facts["pareto_k_error"] = found
-    estimate = f"Pareto k-hat {found.k:.2f} with a standard error of {found.error:.2f}"
-    if found.k > PARETO_LIMIT and found.clear:
+    tail = fit._tail_shape
+    facts["pareto_k"], facts["pareto_k_error"] = tail
+    estimate = f"Pareto k-hat {tail.k:.2f} with a standard error of {tail.error:.2f}"
+    if tail.k > PARETO_LIMIT and tail.clear:
         add(
             problems,
             "approximation doubtful",
@@ -188,7 +189,7 @@ def check_approximation(
             f"below {PARETO_LIMIT}): its standard deviations may be off. Compare with "
             "method='nuts'.",
         )
-    elif not found.clear:
+    elif not tail.clear:
         add(
             problems,
             "approximation undecided",
