@@ -15,7 +15,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from bayesdcm.integrate.one_step import SCHEMES
-from bayesdcm.models.network_batch import in_chunks, stimulus_rows
+from bayesdcm.models.network_batch import chunk_size, in_chunks, stimulus_rows
 from bayesdcm.models.network_run import Plan, begin, plan, whole_run, wiring
 from bayesdcm.neural.base import NodeModel, Parameters, Prior
 from bayesdcm.neural.couplings import COUPLINGS, Coupling
@@ -315,9 +315,7 @@ class NetworkModel:
         scheme = SCHEMES[self.scheme]
         made = plan(network, scheme, step, speeds, recorded, reverse=False)
         if many:
-            copies = min(len(key), max(1, int(memory // _bytes(made, network))))
-            # As even as the number of chunks allows.
-            copies = -(-len(key) // -(-len(key) // copies))
+            copies = chunk_size(len(key), int(memory // _bytes(made, network)))
         wired = wiring(network, complete, key)
         given = self._stimulus(stimulus, steps[1])
         begin_with = (self._start(start), self._history(history))
@@ -547,8 +545,8 @@ class NetworkModel:
             arrays[name] = xr.DataArray(
                 values, dims=dims, coords=where, name=name, attrs={"units": unit}
             )
-        clocks = {tuple(a.time.values) for a in arrays.values() if "time" in a.dims}
-        if len(clocks) > 1:
+        clocks = [array.time.values for array in arrays.values() if "time" in array.dims]
+        if not all(np.array_equal(clock, clocks[0]) for clock in clocks):
             # Series of other sampling have their own axis of time.
             arrays = {
                 name: array.rename({"time": f"time of {name}"})

@@ -352,7 +352,7 @@ def whole_run(
 
 
 def even_stretch(plan: Plan, steps: int) -> int:
-    """Length of stretches that divide a run as evenly as blocks allow.
+    """Length of stretches that divide a run without remainder, if there is such a length.
 
     Parameters
     ----------
@@ -361,5 +361,6 @@ def even_stretch(plan: Plan, steps: int) -> int:
     steps : int
         Steps of the run.
     """
-    number = -(-steps // plan.stretch)
-    return min(steps, -(-steps // (number * plan.block)) * plan.block)
+    least = -(-steps // plan.stretch)
+    number = next((n for n in range(least, 2 * least + 1) if steps % n == 0), least)
+    return -(-steps // number)
