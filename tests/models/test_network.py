@@ -8,8 +8,16 @@ import numpy as np
 import pytest
 
 from bayesdcm import NetworkModel
-from bayesdcm.models import network_batch
-from bayesdcm.neural import KuramotoCoupling, NodeModel, OrnsteinUhlenbeck, Prior, Tanh, White
+from bayesdcm.models import network_batch, network_run
+from bayesdcm.neural import (
+    KuramotoCoupling,
+    NodeModel,
+    OrnsteinUhlenbeck,
+    Prior,
+    Tanh,
+    White,
+    WilsonCowan,
+)
 from bayesdcm.observe import StreamedCorrelation, WindowMeans
 
 REFERENCE = Path(__file__).parents[1] / "data" / "network_delays.npz"
@@ -20,43 +28,6 @@ ENDS = ("E", "I_E")
 class Wires:
     weights: np.ndarray
     lengths: np.ndarray
-
-
-@dataclass(frozen=True)
-class WilsonCowan(NodeModel):
-    tau_E: float = 1.0
-    w_EE: float = 12.0
-
-    states = ("E", "I")
-    signals = ("E",)
-    afferents = ("I_E", "I_I")
-
-    def constants(self, parameters):
-        return {name: getattr(self, name) * jnp.exp(parameters[name]) for name in ("tau_E", "w_EE")}
-
-    def priors(self):
-        names = ("tau_E", "w_EE")
-        return tuple(Prior(n, (), np.zeros(()), np.full((), 1 / 16), "log scaling") for n in names)
-
-    def rest(self, parameters=None):
-        return np.zeros((1, 2))
-
-    def sent(self, x, parameters):
-        return x[None, :, 0]
-
-    def received(self, sent, parameters):
-        return jnp.zeros((2, sent.shape[1]))
-
-    def local(self, x, received, u, parameters):
-        tau, w = parameters["tau_E"], parameters["w_EE"]
-
-        def rate(v, a, th):
-            return jax.nn.sigmoid(a * (v - th)) - jax.nn.sigmoid(-a * th)
-
-        e, i = x.T
-        to_e = (1 - e) * rate(w * e - 4 * i + received[0], 1.2, 2.8)
-        to_i = (1 - i) * rate(13 * e - 11 * i + received[1], 1.0, 4.0)
-        return 1000 * jnp.stack([(to_e - e) / tau, to_i - i], axis=1)
 
 
 @dataclass(frozen=True)
@@ -163,38 +134,27 @@ def test_without_delays_it_is_the_flow():
     np.testing.assert_allclose(result.x[-1], expected, rtol=1e-13)
 
 
-@pytest.mark.parametrize("derivative", ["reverse", "forward"])
-def test_derivatives_are_those_of_differences(derivative):
-    model = driven()
+def test_derivatives_through_delays_are_those_of_differences(monkeypatch):
+    # Several stretches, a transient, an observer; one parameter differs between regions.
+    monkeypatch.setattr(network_run, "STRETCH_STEPS", (64, 64))
+    model = driven(regional=("w_EE",))
     names = ("strength", "speed", "w_EE", "tau_E", "noise_sd", "noise_tau", "noise_intensity")
-    at = {name: jnp.zeros(()) for name in names}
+    shapes = {prior.name: np.shape(prior.mean) for prior in model.priors()}
+    at = {name: jnp.zeros(shapes[name]) for name in names}
 
-    def loss(values):
-        # Several stretches, a transient, an observer.
-        short = {"transient": 3.3e-3, "derivative": derivative, "record": ("E", "I")}
-        result = model.run(values, 3, 0.02, observers=(StreamedCorrelation(),), **short)
+    def loss(values, derivative="reverse"):
+        options = {"transient": 3.3e-3, "derivative": derivative, "record": ("E", "I")}
+        result = model.run(values, 3, 0.017, observers=(StreamedCorrelation(),), **options)
         seen = result["functional_connectivity"][0, 1:] @ jnp.array([0.2, 0.3, -0.4])
         return jnp.mean(result["E"] ** 2) + 0.1 * result["I"][-1].sum() + seen
 
-    differentiate = jax.grad if derivative == "reverse" else jax.jacfwd
-    found, value = jax.jit(differentiate(loss))(at), jax.jit(loss)
+    value, reverse = jax.jit(loss), jax.jit(jax.grad(loss))(at)
+    forward = jax.jit(jax.jacfwd(lambda values: loss(values, "forward")))(at)
     for name in names:
-        up, down = (value(at | {name: jnp.asarray(shift)}) for shift in (1e-5, -1e-5))
-        assert float(found[name]) == pytest.approx(float(up - down) / 2e-5, rel=1e-6, abs=1e-9)
-
-
-def test_derivatives_by_stretches_are_those_of_one(monkeypatch):
-    model = driven(regional=("w_EE",))
-    at = {"w_EE": jnp.zeros(4), "speed": jnp.zeros(())}
-
-    def loss(values):
-        return jnp.mean(model.run(values, 3, 0.06)["E"] ** 2)
-
-    one = jax.grad(loss)(at)
-    monkeypatch.setattr("bayesdcm.models.network_run.STRETCH_STEPS", (64, 256))
-    several = jax.grad(loss)(at)
-    for name in at:
-        np.testing.assert_allclose(one[name], several[name], rtol=1e-9)
+        step = jnp.zeros(shapes[name]).at[(0,) * len(shapes[name])].set(1e-5)
+        difference = float(value(at | {name: step}) - value(at | {name: -step})) / 2e-5
+        assert float(reverse[name].ravel()[0]) == pytest.approx(difference, rel=1e-6, abs=1e-9)
+        np.testing.assert_allclose(reverse[name], forward[name], rtol=1e-10, atol=1e-13)
 
 
 def test_speed_beyond_its_range_gives_no_numbers():
