@@ -44,8 +44,8 @@ def lowest_root(
 
     def solve(function: Callable, _: jax.Array) -> jax.Array:
         points = jnp.linspace(low, high, POINTS)
-        sign = jnp.sign(jax.lax.map(function, points))
-        first = jnp.argmax(sign[1:] * sign[0] <= 0, axis=0)[None]
+        sign = jnp.sign(jax.vmap(function)(points))
+        first = jnp.argmax(sign[1:] * sign[:1] <= 0, axis=0)[None]
         left, right = (jnp.take_along_axis(points, first + shift, axis=0)[0] for shift in (0, 1))
 
         def halve(_: int, bounds: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:

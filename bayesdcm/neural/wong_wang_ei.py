@@ -193,7 +193,7 @@ class WongWangEI(NetworkNode):
         >>> node.J_i.round(2).tolist()
         [1.32, 1.32]
         """
-        tuned = np.asarray(self.feedback_inhibition(weights, strength, rate))
+        tuned = np.asarray(jax.jit(self.feedback_inhibition)(weights, strength, rate))
         if not (tuned > 0).all():
             raise ValueError(
                 f"no feedback inhibition makes regions {np.flatnonzero(~(tuned > 0)).tolist()} "
