@@ -72,21 +72,12 @@ class NetworkModel:
 
     Examples
     --------
-    >>> from bayesdcm.neural import NodeModel
-    >>> class Leaky(NodeModel):
-    ...     states, signals, afferents = ("x",), ("x",), ("input",)
-    ...     def priors(self):
-    ...         return (Prior("rate", (), np.zeros(()), np.full((), 1 / 16), "log scaling"),)
-    ...     def sent(self, x, parameters):
-    ...         return x.T
-    ...     def received(self, sent, parameters):
-    ...         return jnp.zeros_like(sent)
-    ...     def local(self, x, received, u, parameters):
-    ...         return 100 * (received.T - jnp.exp(parameters["rate"]) * x)
-    >>> model = NetworkModel(Leaky(), [[0, 0.5], [0.5, 0]], coupling="additive", speed=None)
-    >>> result = model.simulate(duration=0.1, start=[[1.0], [0.0]])
-    >>> round(float(result.x[-1, 0]), 4)
-    0.0034
+    >>> from bayesdcm.neural import WilsonCowan
+    >>> model = NetworkModel(WilsonCowan(), [[0, 0.5], [0.5, 0]], speed=None)
+    >>> stronger = model.parameters(strength=2.0)
+    >>> result = model.simulate(duration=0.01, parameters=stronger, start=[0.1, 0.0])
+    >>> result.E.dims, float(result.time[-1])
+    (('time', 'region'), 0.01)
     """
 
     node: NodeModel
@@ -122,6 +113,11 @@ class NetworkModel:
         if self.speed is not None and not (np.ndim(self.speed) == 0 and self.speed > 0):
             raise ValueError(f"speed is {self.speed!r}; expected a positive number, m/s, or None")
         regions, sent, afferents = len(weights), *self._ends()
+        if node.n_nodes not in (0, 1, regions):
+            raise ValueError(
+                f"node has constants for {node.n_nodes} regions; expected one value, or one for "
+                f"each of the {regions} regions of connectome"
+            )
         coupling = self.coupling
         if isinstance(coupling, str):
             _check_choice("coupling", coupling, COUPLINGS)
@@ -159,15 +155,18 @@ class NetworkModel:
             processes = (given,)
         kinds = [type(each) for each in processes]
         if len(set(kinds)) < len(kinds):
-            raise ValueError("noise has two processes of one kind; give one of each at most")
+            raise ValueError(
+                "noise has two of one kind; give one, whose `into` may have several names"
+            )
         checked = []
         for each in processes:
             if isinstance(each, OrnsteinUhlenbeck):
                 names, places = ("sd", "tau"), self.node.afferents
             else:
                 names, places = ("intensity",), self.node.states
-            if each.into:
-                _check_choice("noise (into)", each.into, places)
+            for name in (each.into,) if isinstance(each.into, str) else each.into:
+                if name:
+                    _check_choice("noise (into)", name, places)
             values = {n: _by_region(f"noise {n}", getattr(each, n), regions) for n in names}
             low = [n for n, v in values.items() if np.any(np.asarray(v) < 0)]
             if low or np.any(np.asarray(values.get("tau", 1.0)) <= 0):
@@ -207,10 +206,10 @@ class NetworkModel:
 
         Examples
         --------
-        >>> # With the model of the class: strength 2 where the model has 1.
-        >>> import math
-        >>> math.log(2.0)
-        0.6931471805599453
+        >>> from bayesdcm.neural import WilsonCowan
+        >>> model = NetworkModel(WilsonCowan(), [[0, 0.5], [0.5, 0]], speed=None)
+        >>> float(model.parameters(strength=2.0)["strength"].round(4))
+        0.6931
         """
         units = {prior.name: prior.unit for prior in self.network.common_priors()}
         table = {}
@@ -255,7 +254,7 @@ class NetworkModel:
         history: ArrayLike | None = None,
         start: ArrayLike | None = None,
         memory: float = 1e9,
-        progress: bool = False,
+        progress: bool = True,
     ) -> xr.Dataset:
         """Simulate one brain, or many.
 
@@ -267,7 +266,8 @@ class NetworkModel:
             Full arrays by name (see `parameters`); others have their prior mean. With a leading
             axis: that many simulations.
         seed : int or sequence of int
-            Of the noise; a sequence: that many simulations.
+            Of the noise; a sequence: that many simulations. With one seed, all of them have the
+            same noise.
         transient : float
             Time that is simulated before and left out, s.
         observers : sequence of SeriesObserver
@@ -288,7 +288,7 @@ class NetworkModel:
         memory : float
             Bytes that simulations at work may take; what does not fit runs in turn.
         progress : bool
-            Whether to show progress.
+            Whether to show progress, once it has taken two seconds.
 
         Returns
         -------
@@ -385,7 +385,7 @@ class NetworkModel:
         network = self.network
         speeds = self._speeds(complete, speed_range)
         made = plan(network, SCHEMES[self.scheme], step, speeds, recorded, derivative == "reverse")
-        key = seed if isinstance(seed, jax.Array) and seed.ndim == 0 else jax.random.key(seed)
+        key = seed if _is_key(seed) else jax.random.key(seed)
         wired = wiring(network, complete, key)
         given = self._stimulus(stimulus, steps[1])
         carry = begin(
@@ -603,6 +603,10 @@ def _spread(name: str, value: Any, common: Mapping[str, Prior], regions: int) ->
         )
     groups, members = np.unique(array, return_inverse=True)
     return Groups(tuple(map(str, groups)), members)
+
+
+def _is_key(seed: Any) -> bool:
+    return isinstance(seed, jax.Array) and jnp.issubdtype(seed.dtype, jax.dtypes.prng_key)
 
 
 def _keys(seed: int | Sequence[int], total: int | None) -> tuple[jax.Array, bool]:

@@ -96,7 +96,9 @@ def in_chunks(
         return [np.asarray(end)[:kept] for end in ends], np.asarray(finite)[:kept]
 
     amount = sum(steps) * total
-    with tqdm(total=amount, disable=not progress, unit="step", unit_scale=True) as bar:
+    with tqdm(
+        total=amount, leave=False, disable=not progress, unit="step", unit_scale=True, delay=2
+    ) as bar:
         # The first one compiles; a program runs in one thread, so others share the cores.
         done = [run(0, bar)]
         with ThreadPoolExecutor(cores()) as pool:

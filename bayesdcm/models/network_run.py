@@ -72,7 +72,7 @@ class Carry(NamedTuple):
     past : jax.Array or None
         What was sent, shape (channels, nodes, reach).
     noise : tuple of jax.Array
-        Values of coloured noise, shape (nodes,), 0 for white.
+        Values of coloured noise, 0 for white, shape (targets, nodes).
     observed : tuple
         Carries of observers.
     """
@@ -100,7 +100,6 @@ def plan(
     speeds: tuple[float, float] | None,
     recorded: tuple[str, ...],
     reverse: bool,
-    copies: int = 1,
 ) -> Plan:
     """Choose block, reach and stretch.
 
@@ -118,8 +117,6 @@ def plan(
         States and signals that are given back.
     reverse : bool
         Whether derivatives are taken backward.
-    copies : int
-        How many simulations run at once.
 
     Returns
     -------
@@ -136,7 +133,7 @@ def plan(
         samples = float(delays.max()) / slowest * (1 + 1e-12) + 2
         eighths = 2 ** max(np.ceil(np.log2(samples)) - 3, 5)
         reach = int(np.ceil(samples / eighths) * eighths)
-    numbers = STRETCH_NUMBERS / (network.n_nodes * copies)
+    numbers = STRETCH_NUMBERS / network.n_nodes
     stretch = int(np.clip(2 ** np.floor(np.log2(numbers)), *STRETCH_STEPS))
     return Plan(scheme, step, block, reach, stretch, recorded, reverse)
 
@@ -206,10 +203,11 @@ def begin(
         past = jnp.pad(sent, ((0, 0), (0, 0), (missing, 0)), mode="edge")
     noise = []
     for which, each in enumerate(network.noise):
-        first = jnp.zeros(network.n_nodes)
+        targets = len(network.noise_targets(which))
+        first = jnp.zeros((targets, network.n_nodes))
         if isinstance(each, OrnsteinUhlenbeck):
             sd = network.noise_values(which, own)["sd"]
-            first = sd * standard_normals(jax.random.fold_in(key, which), 0, 1, len(x))[0]
+            first = sd * _normals(key, which, targets, 0, 1, network.n_nodes)[:, 0]
         noise.append(first)
     observed = tuple(each.start((steps, network.n_nodes), plan.step) for each in observers)
     return Carry(jnp.zeros((), jnp.int32), x, past, tuple(noise), observed)
@@ -290,21 +288,31 @@ def _drive(
     network, nodes = wiring.network, wiring.network.n_nodes
     afferents, states, ends = dict(stimulus), {}, []
     for which, each in enumerate(network.noise):
-        key = jax.random.fold_in(wiring.key, which)
-        normals = standard_normals(key, carry.number + 1, steps, nodes)
+        targets = network.noise_targets(which)
+        normals = _normals(wiring.key, which, len(targets), carry.number + 1, steps, nodes)
         values = network.noise_values(which, own)
-        target = network.noise_target(which)
         if isinstance(each, OrnsteinUhlenbeck):
-            series = coloured(carry.noise[which], normals, **values, step=plan.step)
-            ends.append(series[-1])
-            afferents[target] = afferents.get(target, 0) + series
+            filtered = partial(coloured, **values, step=plan.step)
+            series = jax.vmap(filtered)(carry.noise[which], normals)
+            ends.append(series[:, -1])
+            added = afferents
         else:
+            series = values["intensity"] * jnp.sqrt(plan.step) * normals
             ends.append(carry.noise[which])
-            kicks = values["intensity"] * jnp.sqrt(plan.step) * normals
-            states[target] = states.get(target, 0) + kicks
+            added = states
+        for target, values in zip(targets, series, strict=True):
+            added[target] = added.get(target, 0) + values
     further = ((0, solved_steps - steps), (0, 0))
     drive = jax.tree.map(lambda a: jnp.pad(a, further), Drive(afferents, states))
     return drive, tuple(ends)
+
+
+def _normals(
+    key: jax.Array, which: int, targets: int, first: Any, steps: int, nodes: int
+) -> jax.Array:
+    """Normal numbers of one kind of noise, shape (targets, steps, nodes)."""
+    keys = [jax.random.fold_in(jax.random.fold_in(key, which), each) for each in range(targets)]
+    return jnp.stack([standard_normals(each, first, steps, nodes) for each in keys])
 
 
 def whole_run(

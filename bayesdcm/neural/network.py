@@ -279,7 +279,7 @@ class Network(NeuralModel):
         return jnp.stack(rows)
 
     def noise_values(self, which: int, parameters: Parameters) -> dict[str, jax.Array]:
-        """Physical values of one noise process by name.
+        """Physical values of one kind of noise by name.
 
         Parameters
         ----------
@@ -293,8 +293,8 @@ class Network(NeuralModel):
             for name, value in _numbers(self.noise[which]).items()
         }
 
-    def noise_target(self, which: int) -> str:
-        """Name of the afferent (Ornstein-Uhlenbeck) or state (white) that a process drives.
+    def noise_targets(self, which: int) -> tuple[str, ...]:
+        """Names of the afferents (Ornstein-Uhlenbeck) or states (white) that noise drives.
 
         Parameters
         ----------
@@ -303,7 +303,8 @@ class Network(NeuralModel):
         """
         each = self.noise[which]
         first = self.afferents[0] if isinstance(each, OrnsteinUhlenbeck) else self.states[0]
-        return each.into or first
+        into = each.into or first
+        return (into,) if isinstance(into, str) else tuple(into)
 
     def travel_time(self, lengths: ArrayLike, parameters: Parameters) -> jax.Array:
         """Delays of connections of given lengths, s.

@@ -25,8 +25,9 @@ class OrnsteinUhlenbeck:
         Stationary standard deviation, a number or by region, in the unit of what is received.
     tau : array_like
         Time constant, s, a number or by region.
-    into : str, optional
-        The afferent that it is added to; default: where the coupling arrives (the first of them).
+    into : str or tuple of str, optional
+        The afferent that it is added to; several have independent noise of the same size.
+        Default: where the coupling arrives (the first of them).
 
     References
     ----------
@@ -40,7 +41,7 @@ class OrnsteinUhlenbeck:
 
     sd: ArrayLike
     tau: ArrayLike
-    into: str = ""
+    into: str | tuple[str, ...] = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,8 +52,8 @@ class White:
     ----------
     intensity : array_like
         A number or by region, unit of the state / sqrt(s).
-    into : str, optional
-        The state; default: the node's first.
+    into : str or tuple of str, optional
+        The state; several have independent noise of the same size. Default: the node's first.
 
     Examples
     --------
@@ -61,7 +62,7 @@ class White:
     """
 
     intensity: ArrayLike
-    into: str = ""
+    into: str | tuple[str, ...] = ""
 
 
 Noise = OrnsteinUhlenbeck | White

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -127,8 +128,11 @@ def peer(python: str, name: str, regions: int, gradient: bool, rounds: int, **gi
         "    cpu.append(time.process_time() - a); wall.append(time.perf_counter() - b)",
         "print(json.dumps(dict(first=first, cpu=steps / min(cpu), wall=steps / min(wall))))",
     ]
+    # As their users run them: without the settings of this package.
+    others = {k: v for k, v in os.environ.items() if not k.startswith(("XLA_", "JAX_"))}
     done = subprocess.run(
         [python, "-c", "\n".join(lines)],
+        env=others,
         input=json.dumps([weights.tolist(), lengths.tolist()]) + "\n",
         stdout=subprocess.PIPE,
         text=True,

@@ -176,6 +176,29 @@ def test_noise_has_the_same_size_in_any_step(step):
     assert float(result.x.var()) == pytest.approx(variance, rel=0.06)
 
 
+@dataclass(frozen=True)
+class Pair(Leaky):
+    states = ("x", "y")
+    afferents = ("input", "other")
+
+    def rest(self, parameters=None):
+        return np.zeros((1, 2))
+
+    def sent(self, x, parameters):
+        return x[:, :1].T
+
+    def received(self, sent, parameters):
+        return jnp.zeros((2, sent.shape[1]))
+
+
+def test_noise_into_two_afferents_is_independent():
+    noise = OrnsteinUhlenbeck(30.0, 5e-3, into=("input", "other"))
+    model = NetworkModel(Pair(), np.zeros((400, 400)), speed=None, noise=noise)
+    result = model.simulate(5e-3, 5e-4, transient=0.1)
+    assert float(result.x.std() / result.y.std()) == pytest.approx(1, rel=0.15)
+    assert abs(np.corrcoef(result.x[-1], result.y[-1])[0, 1]) < 0.15
+
+
 def test_seeds_parameters_and_batches_share_one_program():
     model = driven()
     both = model.parameters(strength=[1.0, 2.0, 0.5])
