@@ -122,16 +122,17 @@ def test_blocks_of_steps_are_the_sum_at_each_step(coupling, regions, shortest):
     np.testing.assert_allclose(result.E, expected[:, :, 0], rtol=0, atol=1e-13)
 
 
-def test_without_delays_it_is_the_flow():
-    model = NetworkModel(Leaky(), np.array([[0, 0.5], [0.2, 0]]), "additive", speed=None)
-    result = model.simulate(2e-3, start=[[1.0], [0.5]])
-    matrix = np.array([[-100, 0.5], [0.2, -100]])
-    held = np.eye(2)
-    for row in (matrix - np.diag(np.diag(matrix)),):
-        decay = 1 - 0.01 + 0.01**2 / 2
-        held = decay * np.eye(2) + 1e-4 * (1 - 0.01 / 2) * row
-    expected = np.linalg.matrix_power(held, 20) @ [1.0, 0.5]
-    np.testing.assert_allclose(result.x[-1], expected, rtol=1e-13)
+def test_without_delays_a_step_is_along_the_flow():
+    weights = wires(5).weights
+    model = NetworkModel(WilsonCowan(), weights, coupled=ENDS, speed=None, scheme="euler")
+    start = np.random.default_rng(1).uniform(0, 0.5, (5, 2))
+    result = model.simulate(1e-4, start=start)
+    at = {prior.name: jnp.asarray(prior.mean) for prior in model.priors()}
+    expected = start + 1e-4 * model.network.flow(start, jnp.zeros(0), at)
+    np.testing.assert_allclose(result.E[0], expected[:, 0], rtol=1e-13)
+    assert model.network.delays(at) is None
+    delays = driven().network.delays({"speed": jnp.log(2.0)})
+    np.testing.assert_allclose(delays[:4, 4:], wires().lengths * 1e-3 / 20, rtol=1e-14)
 
 
 def test_derivatives_through_delays_are_those_of_differences(monkeypatch):
@@ -207,6 +208,9 @@ def test_seeds_parameters_and_batches_share_one_program():
     again = model.simulate(
         0.01, parameters=model.parameters(strength=[1.0, 1.0, 3.0]), seed=1, record=("E",)
     )
+    # Nor does a model of other numbers need another program.
+    other = NetworkModel(WilsonCowan(), wires(), coupled=ENDS, strength=0.2, noise=model.noise)
+    other.simulate(0.01, seed=2, parameters=both, record=("E",))
     assert network_batch._stretch._cache_size() - before == 1
     assert many.E.dims == ("simulation", "time", "region")
     assert again.E.shape == (3, 100, 4)
