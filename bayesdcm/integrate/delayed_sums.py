@@ -19,7 +19,8 @@ import numpy as np
 from jax import lax
 from numpy.typing import NDArray
 
-BLOCKS = (32, 16, 8, 4, 2, 1)
+# From 12 steps on, compilers make vector instructions of a stretch: twice as fast as 8.
+BLOCKS = (24, 16, 12, 8, 6, 4, 2, 1)
 # Connections that are read in one pass over the regions.
 AT_ONCE = 4
 

@@ -133,6 +133,7 @@ def plan(
         samples = float(delays.max()) / slowest * (1 + 1e-12) + 2
         eighths = 2 ** max(np.ceil(np.log2(samples)) - 3, 5)
         reach = int(np.ceil(samples / eighths) * eighths)
+        reach = -(-reach // block) * block
     numbers = STRETCH_NUMBERS / network.n_nodes
     stretch = int(np.clip(2 ** np.floor(np.log2(numbers)), *STRETCH_STEPS))
     return Plan(scheme, step, block, reach, stretch, recorded, reverse)

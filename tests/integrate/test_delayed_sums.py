@@ -56,7 +56,7 @@ def test_reading_and_its_derivative_are_sums_over_connections(regions):
 
 
 @pytest.mark.parametrize(
-    ("delay", "block"), [(0.0, 1), (1.0, 2), (14.9, 8), (15.0, 16), (99.0, 32)]
+    ("delay", "block"), [(0.0, 1), (1.0, 2), (14.9, 12), (15.0, 16), (99.0, 24)]
 )
 def test_blocks_are_no_longer_than_the_shortest_delay(delay, block):
     assert longest_block(delay) == block
