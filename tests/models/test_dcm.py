@@ -13,7 +13,7 @@ from bayesdcm import DCM
 from bayesdcm.data import BoldDesign, EvokedData
 from bayesdcm.group.fingerprint import fingerprint
 from bayesdcm.integrate import BilinearExpansion, Delayed, ExactCascade, LocalLinear, RungeKutta
-from bayesdcm.neural import ERP, Bilinear, NeuralModel, Prior
+from bayesdcm.neural import ERP, Bilinear, NeuralModel, NodeModel, Prior
 from bayesdcm.neural.delays import delay_matrix
 from bayesdcm.observe import Balloon, Dipoles, Electrodes, LeadField, Patches
 
@@ -49,6 +49,34 @@ class WilsonCowan(NeuralModel):
         return delay_matrix(self.delay * jnp.ones((n, n)), np.zeros((2, 2))) if self.delay else None
 
 
+@dataclass(frozen=True)
+class Nodes(NeuralModel):
+    """Nodes of networks, with connections and inputs that end on their first afferent."""
+
+    node: NodeModel
+    A: np.ndarray
+    C: np.ndarray
+
+    states = property(lambda self: self.node.states)
+
+    def priors(self):
+        A, C = np.asarray(self.A, float), np.asarray(self.C, float)
+        return (
+            Prior("W", ("to", "from"), 0.2 * A, A / 64, "relative weight"),
+            Prior("inputs", ("node", "input"), np.zeros(C.shape), C, "relative weight"),
+            *self.node.priors(),
+        )
+
+    def rest(self, parameters=None):
+        return jnp.broadcast_to(self.node.rest(parameters), (len(self.A), len(self.states)))
+
+    def flow(self, x, u, parameters):
+        constants = self.node.constants(parameters)
+        arriving = parameters["W"] @ self.node.sent(x, constants)[0] + parameters["inputs"] @ u
+        received = jnp.zeros((len(self.node.afferents), len(x))).at[0].set(arriving)
+        return self.node.local(x, received, u, constants)
+
+
 A, C = np.array([[0, 1], [1, 0]]), np.array([[1], [0]])
 OFF, FORWARD = np.zeros((2, 2)), np.array([[0, 0], [1, 0]])
 SLOW, FAST = WilsonCowan(A, C), WilsonCowan(A, C, rate=50.0, delay=0.01)
@@ -71,6 +99,10 @@ FITTING = {
     "own, local linear, dipoles": (FAST, LocalLinear(), Dipoles(lead_field=GIVEN["ecd"])),
     "bilinear, delayed, patches": (BILINEAR, Delayed(), Patches(lead_field=GIVEN["img"])),
     "neural mass, local linear, lead field": (MASS, LocalLinear(), LeadField(LEAD)),
+    "Wilson-Cowan node, Runge-Kutta, Balloon": (
+        *(Nodes(bayesdcm.WilsonCowan(tau_E=500.0, tau_I=900.0, w_EE=4.0), A, C), RungeKutta()),
+        Balloon(),
+    ),
 }
 
 
