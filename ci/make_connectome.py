@@ -2,17 +2,22 @@
 
     python ci/make_connectome.py [FILE]
 
-Every number in the file follows from this script, so that anyone can make it again. Nothing in it
-was measured. Centres lie evenly on half an ellipsoid of a brain's size and are mirrored to the
-right; tracts are somewhat longer than the distances of centres, and those between hemispheres pass
-through a corpus callosum; weights fall with length, vary as widely as numbers of streamlines do,
-and are high between homologous regions. Eight lobes are the 80 regions, put together.
+Every number in the file follows from this script, so that anyone can make it again, in half a
+minute. Nothing in it was measured. Centres lie evenly on half an ellipsoid of a brain's size and
+are mirrored to the right; tracts are somewhat longer than the distances of centres, and those
+between hemispheres pass through a corpus callosum; weights fall with length, vary as widely as
+numbers of streamlines do, and are high between homologous regions. Eight lobes are the 80 regions,
+put together.
 """
 
 import sys
 from pathlib import Path
 
 import numpy as np
+
+from bayesdcm import Connectome, NetworkModel
+from bayesdcm.neural import White, WongWang
+from bayesdcm.observe import WindowMeans
 
 FILE = Path(__file__).parents[1] / "bayesdcm" / "data" / "examples" / "connectome.npz"
 SEED = 15
@@ -26,11 +31,12 @@ DECAY = 24.0  # mm
 SPREAD = 0.6  # sd of the log weights
 HOMOLOGOUS = 0.37
 DENSITY = 0.4
-# Stand-in for the brain: linear nodes.
-REPETITION_TIME, SCANS, STEP = 2.0, 300, 0.1  # s, number, s
-LEAK, NOISE = 1.0, 0.15  # 1/s, sd in %
-# Coupling, as a share of that at which the network would be unstable.
-GAIN = {80: 0.85, 8: 0.6}
+# BOLD of a network of reduced Wong-Wang nodes, just below the coupling at which it would jump to
+# its upper state, as a share of 1 / spectral radius.
+REPETITION_TIME, SCANS, STEP, INTERVAL = 2.0, 300, 1e-3, 0.1  # s, number, s, s
+COUPLING, SPEED, NEURAL_NOISE = 0.835, 10.0, 0.03  # -, m/s, 1/sqrt(s)
+SIGNAL, NOISE = 0.5, 0.15  # sd in %
+RESPONSE = 25.0  # s
 LOBES = ("frontal", "temporal", "parietal", "occipital")
 
 
@@ -112,40 +118,50 @@ def lobes_of(names, centres, weights, lengths):
     )
 
 
-def bold(weights, rng):
-    """BOLD in percent, (scans, regions): a linear network with noise, and a gamma response."""
-    n = len(weights)
-    radius = np.abs(np.linalg.eigvals(weights)).max()
-    rate = LEAK * (GAIN[n] * weights / radius - np.eye(n))
-    steps, per_scan = int((SCANS + 30) * REPETITION_TIME / STEP), int(REPETITION_TIME / STEP)
-    noise = np.sqrt(STEP) * rng.normal(size=(steps, n))
-    activity = np.zeros((steps, n))
-    for i in range(1, steps):
-        activity[i] = activity[i - 1] + STEP * rate @ activity[i - 1] + noise[i]
-    time = np.arange(0, 25, STEP)
+def bold(connectome, rng):
+    """BOLD in percent, (scans, regions): activity with a gamma response, and white noise."""
+    radius = np.abs(np.linalg.eigvals(connectome.weights)).max()
+    model = NetworkModel(
+        WongWang(),
+        connectome,
+        coupling="additive",
+        coupled=("S", "S_in"),
+        strength=COUPLING / radius,
+        speed=SPEED,
+        noise=White(NEURAL_NOISE, into="S"),
+    )
+    duration = SCANS * REPETITION_TIME + RESPONSE
+    activity = model.simulate(
+        duration, STEP, seed=SEED, transient=10.0, observers=[WindowMeans(INTERVAL)]
+    ).activity.to_numpy()
+    time = np.arange(0, RESPONSE, INTERVAL)
     response = time**5 * np.exp(-time)
-    response /= response.sum()
-    signal = np.apply_along_axis(lambda x: np.convolve(x, response)[:steps], 0, activity)
-    signal = signal[30 * per_scan :: per_scan]
-    signal = 0.5 * signal / signal.std() + NOISE * rng.normal(size=signal.shape)
+    seen = np.apply_along_axis(lambda x: np.convolve(x, response)[: len(x)], 0, activity)
+    signal = seen[len(time) :: round(REPETITION_TIME / INTERVAL)]
+    signal = signal - signal.mean(0)
+    signal *= SIGNAL / signal.std()
+    signal += NOISE * rng.normal(size=signal.shape)
     return (signal - signal.mean(0)).round(4).astype(np.float32)
+
+
+def structures():
+    """Names, centres, weights and lengths, by number of regions."""
+    rng = np.random.default_rng(SEED)
+    names, centres = regions(rng)
+    lengths, weights = tracts(centres, rng)
+    fields = ("region_names", "centres", "weights", "lengths")
+    both = (names, centres, weights, lengths), lobes_of(names, centres, weights, lengths)
+    return {len(parts[0]): dict(zip(fields, parts, strict=True)) for parts in both}
 
 
 def arrays():
     """Everything that the file holds."""
-    rng = np.random.default_rng(SEED)
-    names, centres = regions(rng)
-    lengths, weights = tracts(centres, rng)
-    found = {"repetition_time": np.array(REPETITION_TIME)}
-    for parts in (
-        (names, centres, weights, lengths),
-        lobes_of(names, centres, weights, lengths),
-    ):
-        count = len(parts[0])
-        fields = dict(zip(("region_names", "centres", "weights", "lengths"), parts, strict=True))
-        fields["bold"] = bold(fields["weights"], rng)
-        found |= {f"{name}_{count}": np.array(value) for name, value in fields.items()}
-    return found
+    rng = np.random.default_rng(SEED + 1)
+    held = {"repetition_time": np.array(REPETITION_TIME)}
+    for count, fields in structures().items():
+        fields["bold"] = bold(Connectome(**fields), rng)
+        held |= {f"{name}_{count}": np.array(value) for name, value in fields.items()}
+    return held
 
 
 if __name__ == "__main__":

@@ -23,7 +23,8 @@ def load_connectome(name: str, n_regions: int = 8) -> Connectome:
     name : str
         ``"example"``: a synthetic brain. Nothing of it was measured: centres lie evenly in two
         hemispheres of a brain's size, weights fall with the lengths of tracts and are high between
-        homologous regions, and BOLD was simulated from it.
+        homologous regions. BOLD is that of a network of reduced Wong-Wang nodes with delays of
+        10 m/s and noise, seen through a gamma response, with white noise (ci/make_connectome.py).
     n_regions : {8, 80}
         Regions: 8 lobes, or the 80 regions that they consist of.
 

@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import xarray as xr
 
-from bayesdcm import NetworkModel
+from bayesdcm import NetworkModel, functional_connectivity, load_connectome, power_spectrum
 from bayesdcm.models import network_batch, network_run
 from bayesdcm.neural import (
     KuramotoCoupling,
@@ -18,7 +19,12 @@ from bayesdcm.neural import (
     White,
     WilsonCowan,
 )
-from bayesdcm.observe import StreamedCorrelation, WindowMeans
+from bayesdcm.observe import (
+    StreamedCorrelation,
+    StreamedSpectrum,
+    WindowMeans,
+    matrix_correlation,
+)
 
 REFERENCE = Path(__file__).parents[1] / "data" / "network_delays.npz"
 ENDS = ("E", "I_E")
@@ -243,6 +249,32 @@ def test_streams_are_what_the_series_give():
     expected = whole.I.values[: 71 * 7].reshape(71, 7, 4).mean(1)
     np.testing.assert_allclose(streams.slow, expected, rtol=0, atol=1e-13)
     assert float(streams.time[0]) == pytest.approx(0.7e-3)
+
+
+def test_measures_of_the_bundled_connectome_are_streamed_and_differentiable():
+    connectome = load_connectome("example")
+    model = NetworkModel(WilsonCowan(), connectome, noise=OrnsteinUhlenbeck(0.5, 0.01, "I_E"))
+    streams = (StreamedCorrelation(of="E"), StreamedSpectrum(0.1, of="E"))
+    found = model.simulate(0.5, 1e-3, observers=streams, record=["E"])
+    np.testing.assert_allclose(
+        found.functional_connectivity, functional_connectivity(found.E), atol=1e-12
+    )
+    spectrum = power_spectrum(found.E, segment=0.1)
+    xr.testing.assert_allclose(
+        found.power_spectrum.drop_attrs(), spectrum.transpose(*found.power_spectrum.dims)
+    )
+    assert found.region.values.tolist() == list(connectome.region_names)
+
+    @jax.jit
+    def score(strength):
+        series = model.run({"strength": strength}, 0, 0.1, 1e-3, derivative="forward")["E"]
+        fc = functional_connectivity(series)
+        return matrix_correlation(fc, connectome.functional_connectivity)
+
+    step = 1e-7
+    difference = (score(step) - score(-step)) / (2 * step)
+    derivative = jax.jvp(score, (0.0,), (1.0,))[1]
+    assert float(derivative) == pytest.approx(float(difference), rel=1e-6)
 
 
 def test_stimuli_and_history_arrive_on_time():
