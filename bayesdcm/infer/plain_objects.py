@@ -38,6 +38,7 @@ CLASSES = {
         "bayesdcm.integrate.expansion": ("BilinearExpansion",),
         "bayesdcm.integrate.expanded_delays": ("LocalLinear",),
         "bayesdcm.integrate.delayed": ("Delayed",),
+        "bayesdcm.observe.balloon": ("Haemodynamics",),
         "bayesdcm.observe.bold": ("Balloon",),
         "bayesdcm.observe.channels": ("Dipoles", "Patches", "Electrodes", "LeadField"),
         "bayesdcm.models.dcm": ("DCM",),

@@ -537,8 +537,8 @@ class NetworkModel:
             time = {"time": step * np.arange(1, steps + 1)}
             variables[name] = (self._unit(name), (*lead, "time", "region"), values, time)
         for each, values in zip(observers, results, strict=True):
-            where = dict(each.coords((steps, len(names)), step))
-            variables[each.name] = (each.unit, (*lead, *each.dims), values, where)
+            where = dict(each.result_coords((steps, len(names)), step))
+            variables[each.name] = (each.result_unit, (*lead, *each.result_dims), values, where)
         arrays = {}
         for name, (unit, dims, values, where) in variables.items():
             where |= {dim: names for dim in ("region", "other region") if dim in dims}

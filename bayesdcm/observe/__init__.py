@@ -1,6 +1,12 @@
 """Observation: haemodynamics, lead fields, the Gaussian likelihood, measures of series."""
 
-from bayesdcm.observe.balloon import bold_signal, haemodynamic_flow, haemodynamic_priors
+from bayesdcm.observe.balloon import (
+    Haemodynamics,
+    bold_signal,
+    haemodynamic_flow,
+    haemodynamic_priors,
+    haemodynamic_rates,
+)
 from bayesdcm.observe.base import Observer
 from bayesdcm.observe.bold import Balloon, BoldObserver, linearised_response
 from bayesdcm.observe.channel_modes import average_reference, channel_modes, field_derivatives
@@ -36,7 +42,15 @@ from bayesdcm.observe.gaussian import (
     confound_basis,
     gaussian,
 )
+from bayesdcm.observe.haemodynamic_kernels import (
+    DoubleExponential,
+    FirstOrderVolterra,
+    Gamma,
+    Kernel,
+    MixtureOfGammas,
+)
 from bayesdcm.observe.haemodynamics import balloon_response
+from bayesdcm.observe.hrf_convolution import HrfConvolution
 from bayesdcm.observe.lead_field import dipole_lead_field, patches, power_of_ten
 from bayesdcm.observe.power_spectrum import PowerSpectrum, power_spectrum
 from bayesdcm.observe.sphere import eeg_sphere_lead_field, meg_sphere_lead_field
@@ -56,8 +70,15 @@ __all__ = [
     "ChannelObserver",
     "ChannelSpace",
     "Dipoles",
+    "DoubleExponential",
     "Electrodes",
+    "FirstOrderVolterra",
+    "Gamma",
+    "Haemodynamics",
+    "HrfConvolution",
+    "Kernel",
     "LeadField",
+    "MixtureOfGammas",
     "Observer",
     "SeriesObserver",
     "StreamedCorrelation",
@@ -85,6 +106,7 @@ __all__ = [
     "gaussian",
     "haemodynamic_flow",
     "haemodynamic_priors",
+    "haemodynamic_rates",
     "kolmogorov_smirnov",
     "linearised_response",
     "matrix_correlation",

@@ -12,27 +12,96 @@ References
        https://doi.org/10.1006/nimg.2000.0630
 .. [3] Stephan, Weiskopf, Drysdale, Robinson and Friston (2007), NeuroImage 38:387.
        https://doi.org/10.1016/j.neuroimage.2007.07.040
+.. [4] Friston, Harrison and Penny (2003), NeuroImage 19:1273.
+       https://doi.org/10.1016/S1053-8119(03)00202-7
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from bayesdcm.neural.base import Parameters, Prior
 
-SIGNAL_DECAY = 0.64
-AUTOREGULATION = 0.32
-TRANSIT_TIME = 2.0
-GRUBB_EXPONENT = 0.32
-RESTING_EXTRACTION = 0.4
-
-RESTING_VOLUME = 4.0
-ECHO_TIME = 0.04
-INTRAVASCULAR_RATE = 25.0
-FREQUENCY_OFFSET = 40.3
 PRIOR_VARIANCE = 1 / 256
+
+
+@dataclass(frozen=True)
+class Haemodynamics:
+    """Constants of the Balloon model.
+
+    The signal is ``resting_volume (k1 (1 - q) + k2 (1 - q/v) + (1 - epsilon) (1 - v))``.
+
+    Parameters
+    ----------
+    signal_decay : float
+        Rate at which the vasodilatory signal decays, Hz.
+    autoregulation : float
+        Rate at which blood flow is regulated back, Hz.
+    transit_time : float
+        Of blood through the venous compartment, s.
+    grubb_exponent : float
+        Exponent that leads from flow to volume at rest.
+    resting_extraction : float
+        Fraction of oxygen that is extracted at rest.
+    resting_volume : float
+        Venous volume at rest, in percent or as a fraction: the signal is so, too.
+    k1, k2 : float
+        Weights of deoxyhaemoglobin, and of its concentration.
+    epsilon : float
+        Ratio of the signals from within and from outside vessels.
+    unit : str
+        Of the signal: ``"percent"``, or ``"1"`` for a fraction of its level at rest.
+
+    Examples
+    --------
+    >>> FRISTON_2003.transit_time
+    0.98
+    """
+
+    signal_decay: float
+    autoregulation: float
+    transit_time: float
+    grubb_exponent: float
+    resting_extraction: float
+    resting_volume: float
+    k1: float
+    k2: float
+    epsilon: float
+    unit: str = "1"
+
+
+# As in SPM: a field of 1.5 T, an echo time of 40 ms, a frequency offset of 40.3 Hz at the surface
+# of vessels, and a slope of 25 Hz of the intravascular relaxation rate.
+STEPHAN_2007 = Haemodynamics(
+    signal_decay=0.64,
+    autoregulation=0.32,
+    transit_time=2.0,
+    grubb_exponent=0.32,
+    resting_extraction=0.4,
+    resting_volume=4.0,
+    k1=4.3 * 40.3 * 0.4 * 0.04,
+    k2=25.0 * 0.4 * 0.04,
+    epsilon=1.0,
+    unit="percent",
+)
+# k1 = 7 rho, k2 = 2 and k3 = 2 rho - 0.2 with rho = 0.34.
+FRISTON_2003 = Haemodynamics(
+    signal_decay=0.65,
+    autoregulation=0.41,
+    transit_time=0.98,
+    grubb_exponent=0.32,
+    resting_extraction=0.34,
+    resting_volume=0.02,
+    k1=7 * 0.34,
+    k2=2.0,
+    epsilon=1.2 - 2 * 0.34,
+)
+HAEMODYNAMICS = {"stephan2007": STEPHAN_2007, "friston2003": FRISTON_2003}
 
 
 def decay_rate(decay: jax.Array) -> jax.Array:
@@ -43,7 +112,7 @@ def decay_rate(decay: jax.Array) -> jax.Array:
     >>> float(decay_rate(0.0))
     0.64
     """
-    return SIGNAL_DECAY * jnp.exp(decay)
+    return STEPHAN_2007.signal_decay * jnp.exp(decay)
 
 
 def transit_time(transit: jax.Array) -> jax.Array:
@@ -54,10 +123,62 @@ def transit_time(transit: jax.Array) -> jax.Array:
     >>> float(transit_time(0.0))
     2.0
     """
-    return TRANSIT_TIME * jnp.exp(transit)
+    return STEPHAN_2007.transit_time * jnp.exp(transit)
 
 
-def haemodynamic_flow(activity: jax.Array, h: jax.Array, parameters: Parameters) -> jax.Array:
+def haemodynamic_rates(
+    activity: jax.Array,
+    h: jax.Array,
+    decay: ArrayLike,
+    transit: ArrayLike,
+    constants: Haemodynamics,
+) -> jax.Array:
+    """Rate of change of the haemodynamic states themselves, not of their logarithms.
+
+    Parameters
+    ----------
+    activity : jax.Array
+        Neuronal activity, relative to rest, shape (regions,).
+    h : jax.Array
+        States s, f, v, q, shape (regions, 4); 0, 1, 1, 1 at rest.
+    decay, transit : array_like
+        Log scalings of the decay of s and of the transit time, () or (regions,).
+    constants : Haemodynamics
+        What they scale, and the others.
+
+    Returns
+    -------
+    jax.Array
+        Time derivative per second, shape (regions, 4).
+
+    Examples
+    --------
+    >>> rest = jnp.array([[0.0, 1.0, 1.0, 1.0]])
+    >>> haemodynamic_rates(jnp.ones(1), rest, 0.0, 0.0, STEPHAN_2007).round(9).tolist()
+    [[1.0, 0.0, 0.0, 0.0]]
+    """
+    s, f, v, q = (h[..., i] for i in range(4))
+    tau = constants.transit_time * jnp.exp(transit)
+    outflow = v ** (1 / constants.grubb_exponent)
+    extraction = 1 - (1 - constants.resting_extraction) ** (1 / f)
+    decayed = constants.signal_decay * jnp.exp(decay) * s
+    return jnp.stack(
+        [
+            activity - decayed - constants.autoregulation * (f - 1),
+            s,
+            (f - outflow) / tau,
+            (f * extraction / constants.resting_extraction - outflow * q / v) / tau,
+        ],
+        axis=-1,
+    )
+
+
+def haemodynamic_flow(
+    activity: jax.Array,
+    h: jax.Array,
+    parameters: Parameters,
+    constants: Haemodynamics = STEPHAN_2007,
+) -> jax.Array:
     """Rate of change of the haemodynamic states, in SPM's logarithmic form.
 
     Parameters
@@ -68,6 +189,8 @@ def haemodynamic_flow(activity: jax.Array, h: jax.Array, parameters: Parameters)
         States s, ln f, ln v, ln q, shape (regions, 4).
     parameters : mapping
         ``decay`` () and ``transit`` (regions,), log scalings.
+    constants : Haemodynamics
+        What they scale, and the others; by default SPM's.
 
     Returns
     -------
@@ -81,35 +204,31 @@ def haemodynamic_flow(activity: jax.Array, h: jax.Array, parameters: Parameters)
     >>> haemodynamic_flow(jnp.ones(1), jnp.zeros((1, 4)), P)[0].tolist()
     [1.0, 0.0, 0.0, 0.0]
     """
-    s, f, v, q = h[:, 0], jnp.exp(h[:, 1]), jnp.exp(h[:, 2]), jnp.exp(h[:, 3])
-    tau = transit_time(parameters["transit"])
-    outflow = v ** (1 / GRUBB_EXPONENT)
-    extraction = 1 - (1 - RESTING_EXTRACTION) ** (1 / f)
-    return jnp.stack(
-        [
-            activity - decay_rate(parameters["decay"]) * s - AUTOREGULATION * (f - 1),
-            s / f,
-            (f - outflow) / (tau * v),
-            (f * extraction / RESTING_EXTRACTION - outflow * q / v) / (tau * q),
-        ],
-        axis=-1,
-    )
+    relative = jnp.exp(h[:, 1:])
+    states = jnp.concatenate([h[:, :1], relative], axis=1)
+    decay, transit = parameters["decay"], parameters["transit"]
+    rates = haemodynamic_rates(activity, states, decay, transit, constants)
+    return jnp.concatenate([rates[:, :1], rates[:, 1:] / relative], axis=1)
 
 
-def bold_signal(v: jax.Array, q: jax.Array, epsilon: jax.Array) -> jax.Array:
-    """BOLD signal change in percent.
+def bold_signal(
+    v: jax.Array, q: jax.Array, epsilon: ArrayLike, constants: Haemodynamics = STEPHAN_2007
+) -> jax.Array:
+    """BOLD signal change, by default in percent.
 
     Parameters
     ----------
     v, q : jax.Array
         Volume and deoxyhaemoglobin relative to rest, shape (..., regions).
-    epsilon : jax.Array
-        Log ratio of intra- to extravascular signal, ().
+    epsilon : array_like
+        Log scaling of the ratio of intra- to extravascular signal, ().
+    constants : Haemodynamics
+        By default SPM's.
 
     Returns
     -------
     jax.Array
-        Percent signal change, shape (..., regions).
+        Signal change in ``constants.unit``, shape (..., regions).
 
     Examples
     --------
@@ -117,10 +236,8 @@ def bold_signal(v: jax.Array, q: jax.Array, epsilon: jax.Array) -> jax.Array:
     0.0
     """
     ratio = jnp.exp(epsilon)
-    k1 = 4.3 * FREQUENCY_OFFSET * RESTING_EXTRACTION * ECHO_TIME
-    k2 = ratio * INTRAVASCULAR_RATE * RESTING_EXTRACTION * ECHO_TIME
-    k3 = 1 - ratio
-    return RESTING_VOLUME * (k1 * (1 - q) + k2 * (1 - q / v) + k3 * (1 - v))
+    k2, k3 = ratio * constants.k2, 1 - ratio * constants.epsilon
+    return constants.resting_volume * (constants.k1 * (1 - q) + k2 * (1 - q / v) + k3 * (1 - v))
 
 
 def haemodynamic_priors(n_regions: int) -> tuple[Prior, ...]:

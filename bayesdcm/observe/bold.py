@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from numpy.typing import NDArray
 
 from bayesdcm.data.bold import BoldData
 from bayesdcm.data.bold_validation import LARGEST_RANGE
+from bayesdcm.data.by_value import ByValue
 from bayesdcm.data.validation import warn_caller
 from bayesdcm.integrate.expansion import filtered_trajectory, linear_filters
 from bayesdcm.integrate.grid import TimeGrid, at_samples
+from bayesdcm.integrate.one_step import heun
 from bayesdcm.neural.base import NeuralModel, Parameters, Prior
 from bayesdcm.neural.bilinear import Bilinear
 from bayesdcm.observe import balloon
+from bayesdcm.observe.balloon import HAEMODYNAMICS, STEPHAN_2007, Haemodynamics
 from bayesdcm.observe.base import SPM_NOISE, WIDE_NOISE, Observer, noise_prior
 from bayesdcm.observe.gaussian import (
     ConfoundBasis,
@@ -26,7 +31,11 @@ from bayesdcm.observe.gaussian import (
     confound_basis,
     gaussian,
 )
-from bayesdcm.observe.haemodynamics import LONGEST_STEP, balloon_response
+from bayesdcm.observe.haemodynamics import LONGEST_STEP, LOWEST_FLOW, balloon_response
+from bayesdcm.observe.streaming import SeriesObserver, in_windows, scan_clock
+
+# Longest step of haemodynamics that a series drives, s: the error is near 1e-5 of a response.
+SERIES_STEP = 0.01
 
 
 @dataclass(frozen=True)
@@ -211,28 +220,76 @@ class BoldObserver(Observer):
         return scaled / self.scale(data) + np.asarray(data.signal).mean(axis=0)
 
 
+class _Course(NamedTuple):
+    """Where haemodynamics are between two blocks of a series."""
+
+    states: jax.Array  # s, f, v, q at the last whole part of a scan, (regions, 4)
+    pending: jax.Array  # sum of the activity since, (regions,)
+    seen: jax.Array  # steps so far
+    scans: jax.Array  # (scans, regions)
+
+
 @dataclass(frozen=True)
-class Balloon(BoldObserver):
+class Balloon(BoldObserver, SeriesObserver):
     """The Balloon model: activity drives blood flow, volume and deoxyhaemoglobin of each region.
 
-    Equations and priors are those of `bayesdcm.observe.haemodynamic_flow`, `bold_signal` and
+    It is an observer of DCMs, and of series: of simulated networks
+    (``simulate(observers=[Balloon(repetition_time=0.72)])``), or of any by `series`. Equations and
+    priors are those of `bayesdcm.observe.haemodynamic_flow`, `bold_signal` and
     `haemodynamic_priors`.
 
     Parameters
     ----------
     as_spm : bool
-        SPM's scaling, prior of the noise, and confounds; see `BoldObserver`.
+        SPM's scaling, prior of the noise, and confounds in a DCM; see `BoldObserver`.
+    haemodynamics : str or Haemodynamics
+        Constants: ``"stephan2007"`` (SPM's, percent signal change) or ``"friston2003"`` (usual
+        for whole brains, signal as a fraction of its level at rest).
+    repetition_time : float, optional
+        Of a series, which a DCM's data tell: time from scan to scan, s, a whole number of steps.
+        By default there is a scan after each step.
+    gain, baseline : float
+        Of a series: ``gain (activity - baseline)`` drives the haemodynamics, per second; their rest
+        is where it is 0.
+    of : str
+        Of a network: the state or signal; empty for the node's activity.
+    name : str
+        Of the result.
+
+    Raises
+    ------
+    ValueError
+        If the haemodynamics are not known, or a series is shorter than a scan.
+
+    Notes
+    -----
+    A series begins at rest. Its activity is averaged over parts of a scan of at most 10 ms, in
+    which Heun's scheme does a step. Flow below 5 % of rest is outside the model; volume and
+    deoxyhaemoglobin then see that floor.
 
     References
     ----------
     .. [1] Stephan, Weiskopf, Drysdale, Robinson and Friston (2007), NeuroImage 38:387.
            https://doi.org/10.1016/j.neuroimage.2007.07.040
+    .. [2] Friston, Harrison and Penny (2003), NeuroImage 19:1273.
+           https://doi.org/10.1016/S1053-8119(03)00202-7
 
     Examples
     --------
     >>> Balloon().states
     ('vasodilatory signal', 'log flow', 'log volume', 'log deoxyhaemoglobin')
+    >>> observer = Balloon(haemodynamics="friston2003", repetition_time=2.0)
+    >>> bold = observer.series(jnp.ones((400, 1)), step=0.05)
+    >>> bold.shape, round(float(bold.max()), 3)
+    ((10, 1), 0.048)
     """
+
+    haemodynamics: str | Haemodynamics = field(default="stephan2007", kw_only=True)
+    repetition_time: float | None = field(default=None, kw_only=True)
+    gain: float = field(default=1.0, kw_only=True)
+    baseline: float = field(default=0.0, kw_only=True)
+    of: str = field(default="", kw_only=True)
+    name: str = field(default="bold", kw_only=True)
 
     states: ClassVar[tuple[str, ...]] = (
         "vasodilatory signal",
@@ -240,7 +297,6 @@ class Balloon(BoldObserver):
         "log volume",
         "log deoxyhaemoglobin",
     )
-    longest_step: ClassVar[float] = LONGEST_STEP
     citations = (
         Bilinear.citation,
         (
@@ -253,10 +309,36 @@ class Balloon(BoldObserver):
         "transit_time": (("region",), "s"),
         "decay_rate": ((), "Hz"),
     }
-    units: ClassVar[Mapping[str, str]] = {
-        "transit": "log scaling of 2 s",
-        "decay": "log scaling of 0.64 Hz",
-    }
+
+    def __post_init__(self) -> None:
+        """Check the haemodynamics."""
+        known = isinstance(self.haemodynamics, Haemodynamics)
+        if not known and self.haemodynamics not in HAEMODYNAMICS:
+            raise ValueError(
+                f"haemodynamics is {self.haemodynamics!r}; expected one of "
+                f"{', '.join(HAEMODYNAMICS)}, or Haemodynamics with constants of your own"
+            )
+
+    @property
+    def _haemodynamics(self) -> Haemodynamics:
+        given = self.haemodynamics
+        return given if isinstance(given, Haemodynamics) else HAEMODYNAMICS[given]
+
+    # Of DCMs
+
+    @property
+    def longest_step(self) -> float | None:
+        """Longest step at which `respond` is accurate, s; it has SPM's constants."""
+        return LONGEST_STEP if self._haemodynamics == STEPHAN_2007 else None
+
+    @property
+    def units(self) -> dict[str, str]:
+        """Units of parameters."""
+        constants = self._haemodynamics
+        return {
+            "transit": f"log scaling of {constants.transit_time:g} s",
+            "decay": f"log scaling of {constants.signal_decay:g} Hz",
+        }
 
     def priors(self, neural: NeuralModel) -> tuple[Prior, ...]:
         """``transit``, ``decay`` and ``epsilon``, see `haemodynamic_priors`."""
@@ -264,11 +346,13 @@ class Balloon(BoldObserver):
 
     def flow(self, activity: jax.Array, h: jax.Array, parameters: Parameters) -> jax.Array:
         """See `bayesdcm.observe.haemodynamic_flow`."""
-        return balloon.haemodynamic_flow(activity, h, parameters)
+        return balloon.haemodynamic_flow(activity, h, parameters, self._haemodynamics)
 
     def read(self, h: jax.Array, parameters: Parameters) -> jax.Array:
         """Percent signal change, see `bayesdcm.observe.bold_signal`."""
-        return balloon.bold_signal(jnp.exp(h[..., 2]), jnp.exp(h[..., 3]), parameters["epsilon"])
+        v, q = jnp.exp(h[..., 2]), jnp.exp(h[..., 3])
+        signal = balloon.bold_signal(v, q, parameters["epsilon"], self._haemodynamics)
+        return signal if self._haemodynamics.unit == "percent" else 100 * signal
 
     def respond(
         self, generators: jax.Array, drive: jax.Array, parameters: Parameters, grid: TimeGrid
@@ -278,10 +362,84 @@ class Balloon(BoldObserver):
 
     def derive(self, parameters: Parameters) -> dict[str, jax.Array]:
         """``transit_time`` (regions,), s, and ``decay_rate`` (), Hz."""
+        constants = self._haemodynamics
         return {
-            "transit_time": balloon.transit_time(parameters["transit"]),
-            "decay_rate": balloon.decay_rate(parameters["decay"]),
+            "transit_time": constants.transit_time * jnp.exp(parameters["transit"]),
+            "decay_rate": constants.signal_decay * jnp.exp(parameters["decay"]),
         }
+
+    # Of series
+
+    @property
+    def result_unit(self) -> str:
+        """``"percent"``, or ``"1"`` for a fraction of the level at rest."""
+        return self._haemodynamics.unit
+
+    def start(self, shape: tuple[int, int], step: float) -> Any:
+        """Rest; see `SeriesObserver`."""
+        size, parts, scans = scan_clock(self.repetition_time, step, SERIES_STEP, shape)
+        rest = jnp.broadcast_to(jnp.array([0.0, 1.0, 1.0, 1.0]), (shape[1], 4))
+        empty = jnp.zeros((scans, shape[1]))
+        course = _Course(rest, jnp.zeros(shape[1]), jnp.zeros((), jnp.int32), empty)
+        return course, ByValue((size, parts, step))
+
+    def update(self, carry: Any, activity: jax.Array) -> Any:
+        """Haemodynamics after a further block; see `SeriesObserver`."""
+        (states, pending, seen, scans), static = carry
+        size, parts, step = static.value
+        sums = in_windows(activity, seen, size).sum(1)
+        sums = sums.at[0].add(pending)
+        first, now = seen // size, seen + len(activity)
+        # Of the parts that the block reaches into, these are complete.
+        number = first + 1 + jnp.arange(len(sums))
+        complete = number * size <= now
+
+        def advance(states: jax.Array, part: tuple) -> tuple[jax.Array, jax.Array]:
+            mean, whole = part
+            later = self._advance(states, mean, size * step)
+            states = jnp.where(whole, later, states)
+            return states, states[:, 2:]
+
+        states, seen_states = lax.scan(advance, states, (sums / size, complete))
+        signal = balloon.bold_signal(
+            seen_states[..., 0], seen_states[..., 1], 0.0, self._haemodynamics
+        )
+        at_scan = complete & (number % parts == 0)
+        scans = scans.at[jnp.where(at_scan, number // parts - 1, len(scans))].set(
+            signal, mode="drop"
+        )
+        begun = jnp.concatenate([sums, jnp.zeros_like(sums[:1])])[now // size - first]
+        return _Course(states, begun, now, scans), static
+
+    def _advance(self, states: jax.Array, activity: jax.Array, duration: float) -> jax.Array:
+        """States s, f, v, q, shape (regions, 4), after activity that is held for a time."""
+        constants = self._haemodynamics
+        drive = self.gain * (activity - self.baseline)
+        steps = math.ceil(duration / SERIES_STEP * (1 - 1e-9))
+
+        def rate(h: jax.Array) -> jax.Array:
+            low = jnp.minimum(h[:, 1] - LOWEST_FLOW, 0.0)
+            floored = h.at[:, 1].add(-low)
+            # Regulation sees the flow itself.
+            regulated = drive - constants.autoregulation * low
+            return balloon.haemodynamic_rates(regulated, floored, 0.0, 0.0, constants)
+
+        if steps == 1:
+            return heun(rate, states, duration)
+
+        def shorter(states: jax.Array, _: None) -> tuple[jax.Array, None]:
+            return heun(rate, states, duration / steps), None
+
+        return lax.scan(shorter, states, length=steps)[0]
+
+    def finish(self, carry: Any) -> jax.Array:
+        """Signal at the scans, shape (scans, regions); see `SeriesObserver`."""
+        return carry[0].scans
+
+    def result_coords(self, shape: tuple[int, int], step: float) -> dict[str, NDArray]:
+        """Times of the scans, s; see `SeriesObserver`."""
+        _, _, scans = scan_clock(self.repetition_time, step, SERIES_STEP, shape)
+        return {"time": (1 + np.arange(scans)) * (self.repetition_time or step)}
 
 
 def linearised_response(

@@ -19,6 +19,7 @@ from bayesdcm.integrate.cascade import Cascade, propagators, trajectory
 from bayesdcm.integrate.grid import TimeGrid, at_samples
 from bayesdcm.neural.base import Parameters
 from bayesdcm.observe import balloon
+from bayesdcm.observe.balloon import STEPHAN_2007
 from bayesdcm.observe.venous import VenousSlopes, venous_course, venous_response, venous_slopes
 
 TAYLOR_ORDER = 8
@@ -38,7 +39,7 @@ def _generator(neuronal: jax.Array, drive: jax.Array, rates: jax.Array) -> Casca
 
 def _flow_filter(decay_rate: jax.Array, n_regions: int) -> jax.Array:
     """Rates of the filter from activity to (s, f - 1), shape (regions, 2, 2), 1/s."""
-    rates = jnp.array([[0.0, -balloon.AUTOREGULATION], [1.0, 0.0]]).at[0, 0].set(-decay_rate)
+    rates = jnp.array([[0.0, -STEPHAN_2007.autoregulation], [1.0, 0.0]]).at[0, 0].set(-decay_rate)
     return jnp.broadcast_to(rates, (n_regions, 2, 2))
 
 
@@ -220,7 +221,7 @@ def _flow(activity: jax.Array, h: jax.Array, decay: jax.Array) -> list[jax.Array
     signal, raised = jnp.unstack(h, axis=1)
     derivatives = [raised, signal]
     for each in jnp.unstack(activity, axis=1):
-        later = each - decay * derivatives[-1] - balloon.AUTOREGULATION * derivatives[-2]
+        later = each - decay * derivatives[-1] - STEPHAN_2007.autoregulation * derivatives[-2]
         derivatives.append(later)
     low = 1 + raised < LOWEST_FLOW
     rising = [

@@ -33,14 +33,15 @@ class Labels:
         Names along the last and the leading axes.
     leading : tuple of str
         Axes before time.
-    sampling_interval : float or None
-        Time from sample to sample, in s.
+    sampling_interval, start : float or None
+        Time from sample to sample, and time of the first, in s.
     """
 
     axis: str = ""
     coords: Mapping[str, Any] = field(default_factory=dict)
     leading: tuple[str, ...] = ()
     sampling_interval: float | None = None
+    start: float | None = None
 
     def attach(self, values: jax.Array, axes: Sequence[str], **coords: Any) -> Any:
         """A labelled array, where there are labels; the array itself, where there are none.
@@ -59,13 +60,15 @@ class Labels:
         return xr.DataArray(np.asarray(values), dims=(*self.leading, *axes), coords=coords)
 
 
-def read_series(series: Any) -> tuple[jax.Array, Labels]:
+def read_series(series: Any, may_be_constant: bool = False) -> tuple[jax.Array, Labels]:
     """Numbers and labels of a series.
 
     Parameters
     ----------
     series : array_like, xarray.DataArray or BoldData
         Shape (..., time, regions); a labelled array with the axis ``"time"`` in any order.
+    may_be_constant : bool
+        Whether signals that do not vary are fine.
 
     Returns
     -------
@@ -108,29 +111,31 @@ def read_series(series: Any) -> tuple[jax.Array, Labels]:
             "Give a single region as series[:, None]"
         )
     if values.ndim == 2 and not isinstance(values, jax.core.Tracer):
-        _check_values(np.asarray(values))
+        _check_values(np.asarray(values), may_be_constant)
     return values, labels
 
 
-def known_interval(given: float | None, labelled: float | None) -> float:
-    """The sampling interval, from the argument or the labels; they must agree."""
+def known_interval(
+    given: float | None, labelled: float | None, name: str = "sampling_interval"
+) -> float:
+    """The sampling interval, from the argument of that name or the labels; they must agree."""
     if given is None and labelled is None:
         raise ValueError(
-            "sampling_interval is missing: arrays do not tell their times; give the time from "
+            f"{name} is missing: arrays do not tell their times; give the time from "
             "sample to sample in s"
         )
     if given is not None and labelled is not None and not np.isclose(given, labelled):
         raise ValueError(
-            f"sampling_interval is {given:g} s, but the series is labelled with steps of "
+            f"{name} is {given:g} s, but the series is labelled with steps of "
             f"{labelled:g} s; leave it out"
         )
     interval = float(labelled if given is None else given)
     if not interval > 0:
-        raise ValueError(f"sampling_interval must be above 0 s, got {interval:g}")
+        raise ValueError(f"{name} must be above 0 s, got {interval:g}")
     return interval
 
 
-def _check_values(values: np.ndarray) -> None:
+def _check_values(values: np.ndarray, may_be_constant: bool) -> None:
     if not np.isfinite(values).all():
         time, region = (int(i) for i in np.argwhere(~np.isfinite(values))[0])
         raise ValueError(
@@ -138,7 +143,7 @@ def _check_values(values: np.ndarray) -> None:
             f"first at index ({time}, {region}) of (time, region); a simulation that diverges has"
         )
     constant = np.ptp(values, axis=0) == 0
-    if constant.any():
+    if constant.any() and not may_be_constant:
         raise ValueError(
             f"series is constant in {int(constant.sum())} column(s), the first in column "
             f"{int(np.flatnonzero(constant)[0])}; expected signals that vary. Leave them out."
@@ -154,9 +159,10 @@ def _from_xarray(series: Any) -> tuple[Any, Labels]:
     others = [dim for dim in dims if dim != "time"]
     axis = next((dim for dim in others if dim in _COLUMNS), others[-1])
     leading = [dim for dim in others if dim != axis]
-    interval = None
+    interval = start = None
     if "time" in series.coords:
-        steps = np.diff(np.asarray(series["time"], dtype=float))
+        times = np.asarray(series["time"], dtype=float)
+        steps, start = np.diff(times), float(times[0])
         if len(steps) and np.ptp(steps) > _UNEVEN * abs(steps[0]):
             raise ValueError(
                 f"the times of series are not equally spaced: steps from {steps.min():g} to "
@@ -165,4 +171,4 @@ def _from_xarray(series: Any) -> tuple[Any, Labels]:
         interval = float(steps.mean()) if len(steps) else None
     coords = {dim: np.asarray(series[dim]) for dim in (*leading, axis) if dim in series.coords}
     values = series.transpose(*leading, "time", axis).data
-    return values, Labels(axis, coords, tuple(leading), interval)
+    return values, Labels(axis, coords, tuple(leading), interval, start)

@@ -62,7 +62,7 @@ class StreamedSpectrum(SeriesObserver):
     name: str = "power_spectrum"
     unit: str = "per Hz"
 
-    dims: ClassVar[tuple[str, ...]] = ("frequency", "region")
+    result_dims: ClassVar[tuple[str, ...]] = ("frequency", "region")
 
     def start(self, shape: tuple[int, int], step: float) -> Any:
         """Spectra of nothing; see `SeriesObserver`."""
@@ -97,7 +97,7 @@ class StreamedSpectrum(SeriesObserver):
         segments, static = carry
         return segments.total / static.value[-1]
 
-    def coords(self, shape: tuple[int, int], step: float) -> dict[str, NDArray]:
+    def result_coords(self, shape: tuple[int, int], step: float) -> dict[str, NDArray]:
         """Frequencies, Hz; see `SeriesObserver`."""
         length = steps_of("segment", self.segment, step)
         return {"frequency": np.fft.rfftfreq(length, step)}

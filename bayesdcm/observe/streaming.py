@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -14,30 +15,36 @@ from jax import lax
 from numpy.typing import ArrayLike, NDArray
 
 from bayesdcm.data.by_value import ByValue
+from bayesdcm.observe.labelled_series import known_interval, read_series
 
 
 class SeriesObserver(ABC):
     """What `bayesdcm.NetworkModel.simulate` takes as an observer, best a frozen dataclass.
 
     All is pure JAX with static shapes; blocks are of any length, and what comes out does not
-    depend on it.
+    depend on it. `series` applies it to a series that is there already.
 
     Attributes
     ----------
     name : str
         Of the result.
-    unit : str
-        Of the result.
+    unit, result_unit : str
+        Of the result; the second is by default the first.
     of : str
         The state or signal that it sees; empty for the node's ``activity``.
-    dims : tuple of str
+    result_dims : tuple of str
         Axes of the result; ``"region"`` and ``"other region"`` are the network's.
     """
 
     name: str
     unit: str
     of: str = ""
-    dims: ClassVar[tuple[str, ...]] = ("time", "region")
+    result_dims: ClassVar[tuple[str, ...]] = ("time", "region")
+
+    @property
+    def result_unit(self) -> str:
+        """Unit of the result."""
+        return self.unit
 
     @abstractmethod
     def start(self, shape: tuple[int, int], step: float) -> Any:
@@ -88,7 +95,7 @@ class SeriesObserver(ABC):
             With the axes `dims`.
         """
 
-    def coords(self, shape: tuple[int, int], step: float) -> Mapping[str, ArrayLike]:
+    def result_coords(self, shape: tuple[int, int], step: float) -> Mapping[str, ArrayLike]:
         """Coordinates of axes of the result that are not regions, by default none.
 
         Parameters
@@ -102,6 +109,60 @@ class SeriesObserver(ABC):
             By name of the axis.
         """
         return {}
+
+    def check_regions(self, names: Sequence[str]) -> None:  # noqa: B027
+        """Raise ValueError where it is not for regions of these names, by default never.
+
+        Parameters
+        ----------
+        names : sequence of str
+            Of the regions of the series.
+        """
+
+    def series(self, series: Any, step: float | None = None) -> Any:
+        """What it makes of a whole series, in one go.
+
+        Parameters
+        ----------
+        series : array_like, xarray.DataArray or BoldData
+            Shape (..., time, regions). The first sample is taken to be the state after one step.
+        step : float, optional
+            Time from sample to sample, s; not needed where labels tell it.
+
+        Returns
+        -------
+        jax.Array or xarray.DataArray
+            As `finish` gives it, after the leading axes; labelled if the series is.
+
+        Raises
+        ------
+        ValueError
+            If values are missing or infinite, or if step is missing or disagrees with the labels.
+        """
+        values, labels = read_series(series, may_be_constant=True)
+        step = known_interval(step, labels.sampling_interval, "step")
+        self.check_regions(labels.coords.get(labels.axis, ()))
+        lead, shape = values.shape[:-2], values.shape[-2:]
+        result = _in_one_go(ByValue(self), values.reshape(-1, *shape), step)
+        result = result.reshape(lead + result.shape[1:])
+        if not labels.axis:
+            return result
+        coords = dict(self.result_coords(shape, step))
+        if "time" in coords and labels.start is not None:
+            coords["time"] = coords["time"] + (labels.start - step)
+        labelled = labels.attach(result, self.result_dims, **coords).rename(self.name)
+        if "time" in labelled.coords:
+            labelled.time.attrs["units"] = "s"
+        return labelled.assign_attrs(units=self.result_unit)
+
+
+@partial(jax.jit, static_argnames=("observer", "step"))
+def _in_one_go(observer: ByValue[SeriesObserver], stack: jax.Array, step: float) -> jax.Array:
+    def one(series: jax.Array) -> jax.Array:
+        carry = observer.value.start(series.shape, step)
+        return observer.value.finish(observer.value.update(carry, series))
+
+    return jax.vmap(one)(stack)
 
 
 def streamed(
@@ -178,6 +239,79 @@ def steps_of(name: str, seconds: float, step: float, least: int = 1) -> int:
     return steps
 
 
+def scan_clock(
+    repetition_time: float | None, step: float, longest: float, shape: tuple[int, int]
+) -> tuple[int, int, int]:
+    """How scans and equal parts of them divide the steps of a series.
+
+    Parameters
+    ----------
+    repetition_time : float or None
+        Time from scan to scan, s, a whole number of steps; None: a scan after each step.
+    step : float
+        Length of a step, s.
+    longest : float
+        Longest part, s, unless a step is longer.
+    shape : (int, int)
+        Steps and regions of the whole series.
+
+    Returns
+    -------
+    size, parts, scans : int
+        Steps of a part, parts of a scan, and whole scans.
+
+    Raises
+    ------
+    ValueError
+        If the repetition time is not a whole number of steps, or longer than the series.
+
+    Examples
+    --------
+    >>> scan_clock(0.72, 1e-4, 0.01, shape=(20_000, 2))
+    (100, 72, 2)
+    """
+    steps = 1
+    if repetition_time is not None:
+        steps = steps_of("repetition_time", repetition_time, step)
+    if steps > shape[0]:
+        raise ValueError(
+            f"repetition_time is {repetition_time:g} s, but the series lasts "
+            f"{shape[0] * step:g} s; expected at least one scan. Simulate for longer."
+        )
+    most = max(int(longest / step * (1 + 1e-9)), 1)
+    size = max(n for n in range(1, min(most, steps) + 1) if steps % n == 0)
+    return size, steps // size, shape[0] // steps
+
+
+def in_windows(rows: jax.Array, seen: jax.Array, size: int) -> jax.Array:
+    """Rows of a block, put into the windows of equal length where they belong.
+
+    Parameters
+    ----------
+    rows : jax.Array
+        Shape (rows, columns).
+    seen : jax.Array
+        How many rows came before this block; the first window begins with the first of all.
+    size : int
+        Rows of a window.
+
+    Returns
+    -------
+    jax.Array
+        Shape (windows, size, columns), with zeros where other blocks have rows; the first is
+        window ``seen // size``.
+
+    Examples
+    --------
+    >>> in_windows(jnp.ones((3, 1)), jnp.asarray(5), 2)[..., 0].tolist()
+    [[0.0, 1.0], [1.0, 1.0]]
+    """
+    windows = (len(rows) + size - 2) // size + 1
+    empty = jnp.zeros((windows * size, rows.shape[1]), rows.dtype)
+    placed = lax.dynamic_update_slice_in_dim(empty, rows, seen % size, axis=0)
+    return placed.reshape(windows, size, -1)
+
+
 class _Windows(NamedTuple):
     done: jax.Array
     seen: jax.Array
@@ -218,31 +352,22 @@ class WindowMeans(SeriesObserver):
     def start(self, shape: tuple[int, int], step: float) -> Any:
         """Sums over windows, of nothing; see `SeriesObserver`."""
         size = steps_of("interval", self.interval, step)
-        sums = jnp.zeros((-(-shape[0] // size), shape[1]))
-        return _Windows(sums, jnp.zeros((), jnp.int32)), ByValue((size, shape[0] // size))
+        sums = jnp.zeros((shape[0] // size, shape[1]))
+        return _Windows(sums, jnp.zeros((), jnp.int32)), ByValue(size)
 
     def update(self, carry: Any, activity: jax.Array) -> Any:
         """Sums over windows with a further block; see `SeriesObserver`."""
-        (done, seen), static = carry
-        size, _ = static.value
-        length = len(activity)
-        # The block reaches into this many windows at most; sums up to their ends give their parts.
-        rows = min(length // size + 2, len(done))
-        first = jnp.minimum(seen // size, len(done) - rows)
-        ends = jnp.clip((first + jnp.arange(rows + 1)) * size - seen, 0, length)
-        upto = jnp.concatenate([jnp.zeros((1, activity.shape[1])), jnp.cumsum(activity, axis=0)])
-        parts = jnp.diff(upto[ends], axis=0)
-        now = lax.dynamic_slice_in_dim(done, first, rows) + parts
-        done = lax.dynamic_update_slice_in_dim(done, now, first, axis=0)
-        return _Windows(done, seen + length), static
+        (done, seen), size = carry
+        parts = in_windows(activity, seen, size.value).sum(1)
+        into = seen // size.value + jnp.arange(len(parts))
+        return _Windows(done.at[into].add(parts, mode="drop"), seen + len(activity)), size
 
     def finish(self, carry: Any) -> jax.Array:
         """Means, shape (windows, regions); see `SeriesObserver`."""
-        (done, _), static = carry
-        size, full = static.value
-        return done[:full] / size
+        (done, _), size = carry
+        return done / size.value
 
-    def coords(self, shape: tuple[int, int], step: float) -> dict[str, NDArray]:
+    def result_coords(self, shape: tuple[int, int], step: float) -> dict[str, NDArray]:
         """Ends of windows, s; see `SeriesObserver`."""
         size = steps_of("interval", self.interval, step)
         return {"time": (1 + np.arange(shape[0] // size)) * size * step}
@@ -283,7 +408,7 @@ class StreamedCorrelation(SeriesObserver):
     name: str = "functional_connectivity"
 
     unit: ClassVar[str] = "correlation"
-    dims: ClassVar[tuple[str, ...]] = ("region", "other region")
+    result_dims: ClassVar[tuple[str, ...]] = ("region", "other region")
 
     def start(self, shape: tuple[int, int], step: float) -> Any:
         """Moments of nothing; see `SeriesObserver`."""

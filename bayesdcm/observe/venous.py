@@ -22,9 +22,9 @@ import jax.numpy as jnp
 
 from bayesdcm.integrate import power_series
 from bayesdcm.integrate.power_series import Series, product_term, quotient_term
-from bayesdcm.observe import balloon
+from bayesdcm.observe.balloon import STEPHAN_2007
 
-OUTFLOW_EXPONENT = 1 / balloon.GRUBB_EXPONENT
+OUTFLOW_EXPONENT = 1 / STEPHAN_2007.grubb_exponent
 
 
 def volume_series(v: jax.Array, flow: Series, tau: jax.Array) -> tuple[Series, Series]:
@@ -48,7 +48,7 @@ def quotient(a: Series, b: Series) -> Series:
 
 def delivery_series(flow: Series) -> tuple[Series, Series]:
     """Series of ``f E(f) / E0`` and of its derivative by f."""
-    logarithm = jnp.log(1 - balloon.RESTING_EXTRACTION)
+    logarithm = jnp.log(1 - STEPHAN_2007.resting_extraction)
     # u = exp(log(1 - E0) / f), for which f u' = -log(1 - E0) f' u / f. Every coefficient ends in a
     # division: XLA computes products again wherever they are used, but not divisions.
     unextracted = [jnp.exp(logarithm / flow[0])]
@@ -63,9 +63,9 @@ def delivery_series(flow: Series) -> tuple[Series, Series]:
     delivery, slope = [], []
     for k in range(len(flow)):
         lost = product_term(flow, unextracted, k)
-        delivery.append((flow[k] - lost) / balloon.RESTING_EXTRACTION)
+        delivery.append((flow[k] - lost) / STEPHAN_2007.resting_extraction)
         change = logarithm * ratio[k] - unextracted[k]
-        slope.append(((1.0 if k == 0 else 0.0) + change) / balloon.RESTING_EXTRACTION)
+        slope.append(((1.0 if k == 0 else 0.0) + change) / STEPHAN_2007.resting_extraction)
     return delivery, slope
 
 

@@ -77,7 +77,7 @@ def test_blocks_have_the_same_spectrum(signals, length, block):
     expected = power_spectrum(signals, 0.01, segment=0.01 * length)
     found = streamed(observer, signals, 0.01, block)
     np.testing.assert_allclose(found, expected.density, rtol=1e-9, atol=1e-12)
-    coords = observer.coords(signals.shape, 0.01)
+    coords = observer.result_coords(signals.shape, 0.01)
     np.testing.assert_allclose(coords["frequency"], expected.frequencies)
 
 

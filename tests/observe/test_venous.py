@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from bayesdcm.integrate.grid import common_grids, time_grid
-from bayesdcm.observe import balloon, haemodynamics
+from bayesdcm.observe import haemodynamics
+from bayesdcm.observe.balloon import STEPHAN_2007
 from bayesdcm.observe.haemodynamics import balloon_response
 from bayesdcm.observe.venous import venous_response, venous_slopes, volume_series
 
@@ -123,5 +124,5 @@ def test_steps_of_no_duration_change_nothing():
 def test_volume_leaves_by_its_power():
     v = jnp.linspace(0.2, 3.0, 8)
     np.testing.assert_allclose(
-        volume_series(v, [], 2.0)[1][0], v ** (1 / balloon.GRUBB_EXPONENT), rtol=1e-14
+        volume_series(v, [], 2.0)[1][0], v ** (1 / STEPHAN_2007.grubb_exponent), rtol=1e-14
     )
