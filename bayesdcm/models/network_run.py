@@ -25,8 +25,8 @@ from bayesdcm.neural.network import Network
 from bayesdcm.neural.noise import OrnsteinUhlenbeck, coloured, standard_normals
 
 # Numbers of one quantity in a stretch: few enough to stay in the cache, enough that the time
-# between two stretches does not count.
-STRETCH_NUMBERS = 2**19
+# between two stretches does not count, which is longer where derivatives are taken backward.
+STRETCH_NUMBERS, REVERSE_NUMBERS = 2**17, 2**19
 STRETCH_STEPS = (256, 8192)
 
 
@@ -134,7 +134,7 @@ def plan(
         eighths = 2 ** max(np.ceil(np.log2(samples)) - 3, 5)
         reach = int(np.ceil(samples / eighths) * eighths)
         reach = -(-reach // block) * block
-    numbers = STRETCH_NUMBERS / network.n_nodes
+    numbers = (REVERSE_NUMBERS if reverse else STRETCH_NUMBERS) / network.n_nodes
     stretch = int(np.clip(2 ** np.floor(np.log2(numbers)), *STRETCH_STEPS))
     return Plan(scheme, step, block, reach, stretch, recorded, reverse)
 
