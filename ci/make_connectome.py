@@ -17,7 +17,7 @@ import numpy as np
 
 from bayesdcm import Connectome, NetworkModel
 from bayesdcm.neural import White, WongWang
-from bayesdcm.observe import WindowMeans
+from bayesdcm.observe import HrfConvolution
 
 FILE = Path(__file__).parents[1] / "bayesdcm" / "data" / "examples" / "connectome.npz"
 SEED = 15
@@ -33,10 +33,9 @@ HOMOLOGOUS = 0.37
 DENSITY = 0.4
 # BOLD of a network of reduced Wong-Wang nodes, just below the coupling at which it would jump to
 # its upper state, as a share of 1 / spectral radius.
-REPETITION_TIME, SCANS, STEP, INTERVAL = 2.0, 300, 1e-3, 0.1  # s, number, s, s
+REPETITION_TIME, SCANS, STEP = 2.0, 300, 1e-3  # s, number, s
 COUPLING, SPEED, NEURAL_NOISE = 0.835, 10.0, 0.03  # -, m/s, 1/sqrt(s)
 SIGNAL, NOISE = 0.5, 0.15  # sd in %
-RESPONSE = 25.0  # s
 LOBES = ("frontal", "temporal", "parietal", "occipital")
 
 
@@ -119,7 +118,7 @@ def lobes_of(names, centres, weights, lengths):
 
 
 def bold(connectome, rng):
-    """BOLD in percent, (scans, regions): activity with a gamma response, and white noise."""
+    """BOLD in percent, (scans, regions): a haemodynamic response to activity, and white noise."""
     radius = np.abs(np.linalg.eigvals(connectome.weights)).max()
     model = NetworkModel(
         WongWang(),
@@ -130,15 +129,15 @@ def bold(connectome, rng):
         speed=SPEED,
         noise=White(NEURAL_NOISE, into="S"),
     )
-    duration = SCANS * REPETITION_TIME + RESPONSE
-    activity = model.simulate(
-        duration, STEP, seed=SEED, transient=10.0, observers=[WindowMeans(INTERVAL)]
-    ).activity.to_numpy()
-    time = np.arange(0, RESPONSE, INTERVAL)
-    response = time**5 * np.exp(-time)
-    seen = np.apply_along_axis(lambda x: np.convolve(x, response)[: len(x)], 0, activity)
-    signal = seen[len(time) :: round(REPETITION_TIME / INTERVAL)]
-    signal = signal - signal.mean(0)
+    seen = model.simulate(
+        SCANS * REPETITION_TIME,
+        STEP,
+        seed=SEED,
+        transient=10.0,
+        progress=False,
+        observers=[HrfConvolution("mixture_of_gammas", REPETITION_TIME)],
+    ).bold.to_numpy()
+    signal = seen - seen.mean(0)
     signal *= SIGNAL / signal.std()
     signal += NOISE * rng.normal(size=signal.shape)
     return (signal - signal.mean(0)).round(4).astype(np.float32)

@@ -24,7 +24,7 @@ def load_connectome(name: str, n_regions: int = 8) -> Connectome:
         ``"example"``: a synthetic brain. Nothing of it was measured: centres lie evenly in two
         hemispheres of a brain's size, weights fall with the lengths of tracts and are high between
         homologous regions. BOLD is that of a network of reduced Wong-Wang nodes with delays of
-        10 m/s and noise, seen through a gamma response, with white noise (ci/make_connectome.py).
+        10 m/s and noise, convolved with a haemodynamic response, with white noise on it.
     n_regions : {8, 80}
         Regions: 8 lobes, or the 80 regions that they consist of.
 

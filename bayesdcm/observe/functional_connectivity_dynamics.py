@@ -26,7 +26,8 @@ def functional_connectivity_dynamics(series: Any, window: int = 83, stride: int 
     """How alike functional connectivity is at different times.
 
     Entry (i, j) is Pearson's r, over pairs of regions, between the functional connectivity in
-    window i and that in window j [1]_.
+    window i and that in window j [1]_. A pair counts once and the diagonal, which is 1 in all
+    windows, does not: programs that correlate whole matrices give larger values.
 
     Parameters
     ----------

@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import bayesdcm
 from bayesdcm.data import BoldData, Connectome, load_connectome
@@ -155,6 +157,28 @@ def test_self_connections_are_taken_out(connectome):
 def test_distances(connectome):
     assert connectome.distances[0, 1] == pytest.approx(np.sqrt(32**2 + 15**2 + 2**2))
     assert connectome.replace(centres=None).distances is None
+
+
+@given(st.data(), st.integers(2, 6))
+def test_orders_and_directions_can_be_undone(data, size):
+    numbers = data.draw(st.lists(st.integers(0, 9), min_size=size**2, max_size=size**2))
+    weights = np.reshape(numbers, (size, size)) * (1 - np.eye(size))
+    weights[1, 0] += 1
+    lengths = 10.0 + np.arange(size**2).reshape(size, size)
+    names = [f"r{i}" for i in range(size)]
+    made = Connectome(weights, lengths, names)
+    moved = made.subset(data.draw(st.permutations(names)))
+    assert sorted(moved.weights[moved.connected]) == sorted(weights[weights > 0])
+    both = made.symmetrise()
+    for one, other in (
+        (moved.subset(names), made),
+        (Connectome.from_arrays(weights.T, lengths.T, names, rows="source"), made),
+        (both.symmetrise(), both),
+    ):
+        np.testing.assert_array_equal(one.weights, other.weights)
+        np.testing.assert_array_equal(one.lengths, other.lengths)
+    np.testing.assert_array_equal(both.weights, both.weights.T)
+    np.testing.assert_array_equal(both.lengths, both.lengths.T)
 
 
 def test_direction_is_asked_where_it_matters():
