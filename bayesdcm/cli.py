@@ -26,6 +26,7 @@ from bayesdcm.commands.options import (
     Seed,
     with_integrator,
 )
+from bayesdcm.commands.simulate import SimulateCommand, simulate
 
 if TYPE_CHECKING:
     from bayesdcm.infer.results import Fit
@@ -184,6 +185,7 @@ def show(
 
 app.command(cls=MethodCommand)(group)
 app.command()(compare)
+app.command(cls=SimulateCommand)(simulate)
 
 
 # Fits

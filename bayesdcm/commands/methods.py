@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from enum import StrEnum
 from functools import cache
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from typer.core import TyperCommand
+
+from bayesdcm.commands.declared import choice, declared_options
 
 
 class MethodCommand(TyperCommand):
@@ -50,33 +51,13 @@ def _parameters() -> list[Any]:
     from bayesdcm.infer.method import option_fields
 
     words = "Method of inference; by default the model's own, mostly laplace."
-    taken = {"method": (_choice("Method", list(METHODS)), words)}
+    taken = {"method": (choice("Method", list(METHODS)), words)}
     for name, methods in _takers().items():
         metadata = option_fields(methods[0])[name].metadata
         names = "" if len(methods) == len(METHODS) else f" ({', '.join(m.name for m in methods)})"
         taken[name] = (_kind(name, metadata["shell"]), f"{metadata['words'].rstrip('.')}{names}.")
 
-    def command() -> None:
-        pass
-
-    kinds = {
-        name: Annotated[kind | None, typer.Option(help=words)]
-        for name, (kind, words) in taken.items()
-    }
-    command.__annotations__ = kinds
-    command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [
-            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
-            for name, kind in kinds.items()
-        ]
-    )
-    declared = typer.Typer(add_completion=False)
-    declared.command()(command)
-    return typer.main.get_command(declared).params
-
-
-def _choice(name: str, choices: list[str]) -> type[StrEnum]:
-    return StrEnum(name, [(choice, choice) for choice in choices])
+    return declared_options(taken)
 
 
 def _flag(name: str) -> str:
@@ -87,7 +68,7 @@ def _kind(name: str, check: Callable[[str, Any], None]) -> type:
     from bayesdcm.infer.method import positive_integer
 
     if hasattr(check, "choices"):
-        return _choice(name, list(check.choices))
+        return choice(name, list(check.choices))
     return int if check is positive_integer else float
 
 

@@ -52,6 +52,7 @@ from bayesdcm.observe.haemodynamic_kernels import (
 from bayesdcm.observe.haemodynamics import balloon_response
 from bayesdcm.observe.hrf_convolution import HrfConvolution
 from bayesdcm.observe.lead_field import dipole_lead_field, patches, power_of_ten
+from bayesdcm.observe.linear_functional_connectivity import linear_functional_connectivity
 from bayesdcm.observe.power_spectrum import PowerSpectrum, power_spectrum
 from bayesdcm.observe.sphere import eeg_sphere_lead_field, meg_sphere_lead_field
 from bayesdcm.observe.streamed_spectrum import StreamedSpectrum
@@ -114,6 +115,7 @@ __all__ = [
     "metastability",
     "patches",
     "phase_coherence",
+    "linear_functional_connectivity",
     "power_of_ten",
     "power_spectrum",
     "residual_matrix",

@@ -14,7 +14,9 @@ from bayesdcm.plot.model_search import plot_model_search
 from bayesdcm.plot.network import plot_network
 from bayesdcm.plot.posterior import plot_posterior
 from bayesdcm.plot.power_spectrum import plot_power_spectrum
+from bayesdcm.plot.regional_map import plot_regional_map
 from bayesdcm.plot.residuals import plot_residuals
+from bayesdcm.plot.simulated_series import plot_simulated_series
 from bayesdcm.plot.source_activity import plot_source_activity
 from bayesdcm.plot.strengths import plot_connection_strengths
 from bayesdcm.plot.subject_parameters import plot_subject_parameters
@@ -37,7 +39,9 @@ __all__ = [
     "plot_network",
     "plot_posterior",
     "plot_power_spectrum",
+    "plot_regional_map",
     "plot_residuals",
+    "plot_simulated_series",
     "plot_source_activity",
     "plot_subject_parameters",
     "plot_subjects",

@@ -113,6 +113,11 @@ def power_of_thousand(values: NDArray) -> int:
     return int(3 * np.floor(np.log10(largest) / 3))
 
 
+def superscript(number: int) -> str:
+    """Typeset a whole number as an exponent."""
+    return str(number).translate(SUPERSCRIPTS)
+
+
 def power_text(exponent: int) -> str:
     """Typeset a power of ten with a product sign, nothing for the zeroth."""
-    return f"10{str(exponent).translate(SUPERSCRIPTS)} ×\N{NO-BREAK SPACE}" if exponent else ""
+    return f"10{superscript(exponent)} ×\N{NO-BREAK SPACE}" if exponent else ""
