@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 BUNDLED = re.compile(r"example(?::(\d+))?")
 BALLOON = "balloon"
+# Haemodynamics that start at rest follow the level of activity only after this time, s.
+SETTLING = 30.0
 
 
 class Rows(StrEnum):
@@ -52,11 +54,11 @@ def _nodes() -> dict[str, type]:
     """Nodes of the package by the names that the shell has for them."""
     from bayesdcm import neural
 
-    kinds = {name: getattr(neural, name) for name in sorted(neural.__all__)}
+    kinds = [getattr(neural, name) for name in sorted(neural.__all__)]
     return {
-        re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower(): kind
-        for name, kind in kinds.items()
-        if issubclass(kind, neural.NetworkNode) and kind is not neural.NetworkNode
+        re.sub(r"(?<=[a-z])(?=[A-Z])", "_", kind.__name__).lower(): kind
+        for kind in kinds
+        if isinstance(kind, type) and neural.NetworkNode in kind.__mro__[1:]
     }
 
 
@@ -162,10 +164,17 @@ def simulate(
         node, maps = _node(given["node"] or "wilson_cowan", constants or [], brain)
         model = _model(node, brain, given, coupled, strength, speed, noise, noise_time, white)
         say(quiet, f"{brain!r}\nSimulating {duration:g} s (compiling first) ...")
+        settling = SETTLING if given["bold"] == BALLOON else 0.0
+        settling = -(-settling // repetition_time) * repetition_time
         simulated = model.simulate(
-            duration, step, seed=seed, transient=transient, progress=not quiet,
+            duration + settling, step, seed=seed, transient=transient, progress=not quiet,
             **_kept(model, given["bold"], repetition_time, sampling_interval),
         )  # fmt: skip
+        notes = []
+        if settling:
+            simulated = _settled(simulated, settling)
+            notes = [f"Another {settling:g} s before, in which haemodynamics settle, are left out."]
+            say(quiet, notes[0])
         typer.echo(as_text(simulation_measures(simulated, brain), na_rep="-"))
         if out is not None:
             simulated.to_netcdf(out, engine="h5netcdf")
@@ -177,7 +186,7 @@ def simulate(
                 "step": f"{step:g} s", **{f"--set {c}": "" for c in constants or []},
             }  # fmt: skip
             write_simulation_report(
-                simulated, brain, report, model=model, maps=maps, settings=settings
+                simulated, brain, report, model=model, maps=maps, notes=notes, settings=settings
             )
             say(quiet, f"Report: {report}")
 
@@ -214,7 +223,8 @@ def _with_recording(brain: Connectome, path: Path, repetition_time: float) -> Co
 def _node(name: str, constants: list[str], brain: Connectome) -> tuple[Any, dict[str, Any]]:
     """The node, and those of its constants that differ between regions."""
     kind, values, maps = _nodes()[name], {}, {}
-    known = kind.__dataclass_fields__
+    fields = kind.__dataclass_fields__  # type: ignore[attr-defined]
+    known = {field.name: field for field in fields.values() if "unit" in field.metadata}
     for each in constants:
         constant, _, value = each.partition("=")
         if constant not in known:
@@ -276,6 +286,15 @@ def _model(
         noise=processes,
         scheme=given["scheme"] or "heun",
     )
+
+
+def _settled(simulated: Any, settling: float) -> Any:
+    """What comes after some time, which then is time 0."""
+    for name in [name for name in simulated.dims if str(name).startswith("time")]:
+        simulated = simulated.isel({name: simulated[name].to_numpy() > settling * (1 + 1e-9)})
+        shifted = simulated[name] - settling
+        simulated = simulated.assign_coords({name: shifted.assign_attrs(simulated[name].attrs)})
+    return simulated
 
 
 def _kept(

@@ -1,4 +1,4 @@
-"""Functional connectivity of a linear network, in closed form: what other models are held against."""
+"""Functional connectivity of a linear network, in closed form: a baseline of other models."""
 
 from __future__ import annotations
 

@@ -13,8 +13,10 @@ from bayesdcm.plot.style import INK, MUTED, colour, name_rows, panel_title, tidy
 
 # More points than this along time are thinned out to the range within each.
 MOST_POINTS = 2000
-# More rows than this are named by every second, third, ... of them.
+# More rows than this overlap, and are named by every second, third, ... of them.
 MOST_NAMES = 30
+# Height of the largest curve in rows.
+ALONE, OVERLAPPING = 0.9, 3.0
 
 
 def plot_simulated_series(series: Any, recorded: Any = None, *, ax: Axes | None = None) -> Axes:
@@ -60,13 +62,14 @@ def plot_simulated_series(series: Any, recorded: Any = None, *, ax: Axes | None 
     if recorded is not None:
         curves = {name: curve / curve.std() for name, curve in curves.items()}
     unit = given["simulated"].attrs.get("units", "") if recorded is None else "sd"
-    largest = max(np.ptp(curve, axis=0).max() for curve in curves.values()) or 1.0
+    height = ALONE if len(names) <= MOST_NAMES else OVERLAPPING
+    rows_of_one = height / (max(np.ptp(c, axis=0).max() for c in curves.values()) or 1.0)
     for i, (name, curve) in enumerate(curves.items()):
         time = given[name].time.values
-        _draw(ax, time, curve / largest, colour(i), name if recorded is not None else None)
+        _draw(ax, time, rows_of_one * curve, colour(i), name if recorded is not None else None)
     every = -(-len(names) // MOST_NAMES)
     name_rows(ax, [n if i % every == 0 else "" for i, n in enumerate(names)], margin=0.2)
-    _scale_bar(ax, largest, unit)
+    _scale_bar(ax, rows_of_one, unit)
     times = np.concatenate([each.time.values for each in given.values()])
     ax.set_xlim(times.min(), times.max())
     ax.set_xlabel("time (s)")
@@ -108,21 +111,22 @@ def _draw(ax: Axes, time: Any, curve: Any, shade: str, label: str | None) -> Non
     for row in range(curve.shape[1]):
         style = {"color": shade, "linewidth": 0.7, "label": label if row == 0 else None}
         if count == 1:
-            ax.plot(time, row - 0.9 * curve[:, row], **style)
+            ax.plot(time, row - curve[:, row], **style)
             continue
         ends = np.stack([stretches[..., row].min(1), stretches[..., row].max(1)], axis=1)
         points = time[:whole].reshape(-1, count).mean(1)
-        ax.plot(np.repeat(points, 2), row - 0.9 * ends.ravel(), **style)
+        ax.plot(np.repeat(points, 2), row - ends.ravel(), **style)
 
 
-def _scale_bar(ax: Axes, largest: float, unit: str) -> None:
-    """A bar of a round height at the right edge."""
-    exponent = np.floor(np.log10(largest / 2))
-    size = max(n for n in (1, 2, 5) if n * 10**exponent <= largest / 2 or n == 1) * 10**exponent
+def _scale_bar(ax: Axes, rows_of_one: float, unit: str) -> None:
+    """A bar of a round height, of half a row or somewhat less, at the right edge."""
+    most = 0.5 / rows_of_one
+    power = 10 ** np.floor(np.log10(most))
+    size = max(n * power for n in (1, 2, 5) if n * power <= most)
     thousands = power_of_thousand(np.array([size]))
-    power = f" \N{MULTIPLICATION SIGN} 10{superscript(thousands)}" if thousands else ""
-    text = f"{size / 10.0**thousands:g}{power} {'' if unit == '1' else unit}"
-    height, place = 0.9 * size / largest, ax.get_yaxis_transform()
+    times = f" \N{MULTIPLICATION SIGN} 10{superscript(thousands)}" if thousands else ""
+    text = f"{size / 10.0**thousands:g}{times} {'' if unit == '1' else unit}"
+    height, place = rows_of_one * size, ax.get_yaxis_transform()
     ax.plot([1.008, 1.008], [-height / 2, height / 2], color=INK, linewidth=2, transform=place,
             clip_on=False, solid_capstyle="butt")  # fmt: skip
     ax.annotate(text.strip(), (1.015, 0), xycoords=place, va="center", fontsize="small",

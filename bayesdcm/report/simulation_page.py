@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -269,10 +270,22 @@ def _series(simulated: Any) -> list[Any]:
     return [*regional, *sensors]
 
 
+def _node_text(node: Any) -> str:
+    """A node with its constants; those that differ between regions are named."""
+    if not is_dataclass(node):
+        return type(node).__name__
+    values = {field.name: getattr(node, field.name) for field in fields(node)}
+    parts = [f"{name}: {'by region' if np.ndim(v) else v}" for name, v in values.items()]
+    return f"{type(node).__name__}, {', '.join(parts)}"
+
+
 def _settings(model: Any, given: dict[str, Any]) -> list[tuple[str, str]]:
     rows = [(key, str(value)) for key, value in given.items()]
     if model is not None:
-        rows += [("node", repr(model.node)), ("coupling", type(model.network.coupling).__name__)]
+        rows += [
+            ("node", _node_text(model.node)),
+            ("coupling", type(model.network.coupling).__name__),
+        ]
         rows += [("noise", repr(each)) for each in model.network.noise]
         rows.append(("scheme", model.scheme))
     return rows

@@ -15,6 +15,7 @@ from bayesdcm.observe import (
     functional_connectivity_dynamics,
     functional_connectivity_dynamics_distance,
     kolmogorov_smirnov,
+    linear_functional_connectivity,
     matrix_correlation,
     structure_function_coupling,
     upper_triangle,
@@ -216,3 +217,23 @@ def test_structure_function_coupling(signals):
 def test_public_names():
     assert bayesdcm.functional_connectivity is functional_connectivity
     assert bayesdcm.functional_connectivity_dynamics is functional_connectivity_dynamics
+
+
+def test_linear_network_has_the_correlations_of_its_simulation():
+    weights = np.array([[0.0, 0.8, 0.0], [0.2, 0.0, 0.5], [0.0, 0.9, 0.0]])
+    expected = linear_functional_connectivity(weights, share=0.7)
+    rate = 0.7 / np.abs(np.linalg.eigvals(weights)).max() * weights - np.eye(3)
+    # Stationary covariance of a fine discretisation, by its own recursion.
+    step = 1e-3
+    transition, covariance = np.eye(3) + step * rate, np.eye(3)
+    for _ in range(18):
+        covariance = covariance + transition @ covariance @ transition.T
+        transition = transition @ transition
+    sd = np.sqrt(np.diagonal(covariance))
+    np.testing.assert_allclose(expected, covariance / np.outer(sd, sd), atol=1e-3)
+    np.testing.assert_allclose(np.diagonal(expected), 1, rtol=1e-12)
+    for share in (0.0, 1.0):
+        with pytest.raises(ValueError, match="expected a number above 0 and below 1"):
+            linear_functional_connectivity(weights, share)
+    with pytest.raises(ValueError, match=r"shape \(2, 3\); expected a square matrix"):
+        linear_functional_connectivity(weights[:2])
