@@ -11,7 +11,6 @@ from bayesdcm.infer.conditional import conditional_laplace
 from bayesdcm.infer.density import Layout
 from bayesdcm.infer.laplace import LaplaceResult, variational_laplace
 from bayesdcm.infer.traced_programs import traced_once
-from bayesdcm.integrate.step_derivative import many_directions
 
 
 def has_stages(sites: Layout) -> bool:
@@ -49,8 +48,7 @@ def run_laplace(
         The optimum.
     """
     invert = conditional_laplace if has_stages(sites) else variational_laplace
-    with many_directions():
-        return invert(source.bind(prepared), sites, start, *settings)
+    return invert(source.bind(prepared), sites, start, *settings)
 
 
 def best_optimum(optima: LaplaceResult) -> dict[str, Any]:

@@ -18,12 +18,9 @@ from bayesdcm.integrate.local_linear import (
     local_linear,
     step_operator,
 )
-from bayesdcm.integrate.step_derivative import change_by_entries, expects_many_directions
+from bayesdcm.integrate.step_derivative import step_by_entries
 from bayesdcm.neural.base import NeuralModel, Parameters, Prior, from_vector, to_vector
 from bayesdcm.neural.source import SourceModel
-
-# Entries of the Jacobian, and of its product with the delays, that may depend on parameters.
-Entries = tuple[tuple[int, ...], tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -53,11 +50,10 @@ class LocalLinear(StimulusDriven):
     ) -> ByValue[tuple]:
         """Halvings that the step operator needs, and entries that depend on parameters."""
         means = {prior.name: priors.get(prior.name, prior).mean for prior in neural.priors()}
-        held = ByValue((neural, means, self.one_sided))
         entries = None
         if isinstance(neural, SourceModel) and not self.one_sided:
             entries = dependent_entries(ByValue(neural))
-        halvings = prior_halvings(held, dt, design.tobytes(), design.shape)
+        halvings = prior_halvings(ByValue((neural, means, self.one_sided, dt, design)))
         return ByValue((halvings, entries))
 
     def trajectory(
@@ -68,8 +64,13 @@ class LocalLinear(StimulusDriven):
         halvings, entries = arrays["settings"].value
         inputs = self.inputs(neural, parameters, arrays["times"] + arrays["start"])
         rest = from_vector(start, n)
-        jacobian, delay = linear_operators(neural, parameters, rest, inputs[0], self.one_sided)
-        operator = step_operator(jacobian, delay, dt, halvings)
+        if entries:
+            jacobian = neural.jacobian(rest, inputs[0], parameters)
+            delayed = jacobian * neural.delays(parameters)
+            operator = step_by_entries(jacobian, delayed, dt, halvings, entries)
+        else:
+            pair = linear_operators(neural, parameters, rest, inputs[0], self.one_sided)
+            operator = step_operator(*pair, dt, halvings)
 
         def flow(x: jax.Array, u: jax.Array) -> jax.Array:
             states = from_vector(x, n)
@@ -79,14 +80,7 @@ class LocalLinear(StimulusDriven):
                 rate = neural.delay_operator(here, parameters) @ rate
             return rate
 
-        change = None
-        if entries and expects_many_directions():
-
-            def change(rates: jax.Array) -> jax.Array:
-                delayed = jacobian * neural.delays(parameters)
-                return change_by_entries(jacobian, delayed, rates, dt, halvings, entries)
-
-        return local_linear(flow, start, inputs, operator, change=change)
+        return local_linear(flow, start, inputs, operator)
 
 
 def linear_operators(
@@ -102,24 +96,13 @@ def linear_operators(
 
 
 @lru_cache(maxsize=64)
-def prior_halvings(held: ByValue[tuple], dt: float, design: bytes, shape: tuple[int, int]) -> int:
-    """Halvings that the step operator needs at the prior mean, the worst condition counting.
+def prior_halvings(held: ByValue[tuple]) -> int:
+    """Halvings that `phi` needs at the prior mean, the worst condition counting.
 
-    Parameters
-    ----------
-    held : ByValue
-        Neural model, prior means by name, and whether Jacobians are one-sided differences.
-    dt : float
-        Time between samples, s.
-    design, shape : bytes, tuple of int
-        The design's numbers, hashable, and its shape (conditions, effects).
-
-    Returns
-    -------
-    int
-        For `bayesdcm.integrate.local_linear.phi`.
+    Of neural model, prior means by name, whether Jacobians are one-sided differences, time between
+    samples (s), and design (conditions, effects).
     """
-    neural, means, one_sided = held.value
+    neural, means, one_sided, dt, design = held.value
     parameters = {name: jnp.asarray(mean, float) for name, mean in means.items()}
 
     @jax.jit
@@ -129,37 +112,28 @@ def prior_halvings(held: ByValue[tuple], dt: float, design: bytes, shape: tuple[
         jacobian, delay = linear_operators(neural, changed, start, u, one_sided)
         return balanced_norm(dt * delay @ jacobian)
 
-    rows = np.frombuffer(design).reshape(shape)
-    return halvings_for(max(float(norm(row)) for row in rows))
+    return halvings_for(max(float(norm(row)) for row in design))
 
 
 @lru_cache(maxsize=64)
-def dependent_entries(held: ByValue[SourceModel]) -> Entries | None:
-    """Entries of the Jacobian, and of its product with the delays, that depend on parameters.
+def dependent_entries(held: ByValue[SourceModel]) -> tuple[int, ...] | None:
+    """Entries, flat, of the Jacobian or its product with the delays that depend on parameters.
 
-    Parameters
-    ----------
-    held : ByValue
-        The neural model, of which rates are analytic functions of the parameters.
-
-    Returns
-    -------
-    pair of tuples of int, or None
-        Flat indices; None where the delay operator is not a function of these alone.
+    Rates must be analytic functions of the parameters. None where the delay operator is not a
+    function of these entries alone.
     """
     source = held.value
     own_operator = type(source).delay_operator is not NeuralModel.delay_operator
-    if own_operator or source.delay_in_flow:
+    if own_operator or source.delay_in_flow or type(source).delays is NeuralModel.delays:
         return None
-    start = jnp.asarray(source.rest())
+    start, random = jnp.asarray(source.rest()), np.random.default_rng(0)
 
     @jax.jit
-    def at(parameters: dict[str, jax.Array], u: jax.Array) -> list[jax.Array]:
+    def at(parameters: dict[str, jax.Array], u: jax.Array) -> jax.Array:
         jacobian = source.jacobian(start, u, parameters)
-        return [jacobian, jacobian * source.delays(parameters)]
+        return jnp.stack([jacobian, jacobian * source.delays(parameters)])
 
     # Wherever an entry depends on a parameter, it differs between points drawn at random.
-    random = np.random.default_rng(0)
     first, second = (
         at(
             {prior.name: random.normal(size=prior.mean.shape) for prior in source.priors()},
@@ -167,5 +141,4 @@ def dependent_entries(held: ByValue[SourceModel]) -> Entries | None:
         )
         for _ in range(2)
     )
-    a, b = (tuple(np.flatnonzero(x != y).tolist()) for x, y in zip(first, second, strict=True))
-    return a, b
+    return tuple(np.flatnonzero((first != second).any(0)).tolist())

@@ -203,8 +203,6 @@ def local_linear(
     x0: jax.Array,
     inputs: jax.Array,
     operator: jax.Array,
-    substeps: int = 1,
-    change: Callable[[jax.Array], jax.Array] | None = None,
 ) -> jax.Array:
     """States after every step of local linearisation.
 
@@ -218,13 +216,7 @@ def local_linear(
     inputs : jax.Array
         Shape (steps, inputs).
     operator : jax.Array
-        From `step_operator`, for a step of ``dt / substeps``, shape (n, n).
-    substeps : int
-        How often the operator is applied under each input.
-    change : callable, optional
-        From values of the flow, shape (steps * substeps, n), to zeros of the same shape whose
-        derivative is that of ``rates @ operator.T``; see `bayesdcm.integrate.step_derivative`.
-        The derivative of `operator` is not used then.
+        From `step_operator`, shape (n, n).
 
     Returns
     -------
@@ -244,7 +236,6 @@ def local_linear(
     >>> x[:, 0].round(4).tolist()
     [0.6321, 0.8647, 0.9502]
     """
-    inputs = jnp.repeat(inputs, substeps, axis=0)
     rate, constants = jax.closure_convert(flow, x0, inputs[0])
     held_operator = jax.lax.stop_gradient(operator)
 
@@ -255,11 +246,11 @@ def local_linear(
     # What changes with the operator is found for all steps at once, from where they are taken.
     start, held_inputs, held = jax.lax.stop_gradient((x0, inputs, constants))
     rates = jax.lax.scan(lambda x, u: step(x, u, held), start, held_inputs)[1]
-    changes = rates @ (operator - held_operator).T if change is None else change(rates)
+    changes = rates @ (operator - held_operator).T
 
     def advance(x: jax.Array, given: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         u, moved = given
         x = step(x, u, constants)[0] + moved
         return x, x
 
-    return jax.lax.scan(advance, x0, (inputs, changes))[1][substeps - 1 :: substeps]
+    return jax.lax.scan(advance, x0, (inputs, changes))[1]

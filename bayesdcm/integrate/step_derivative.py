@@ -1,4 +1,4 @@
-"""Derivative of a step of local linearisation, along many directions at once.
+"""A step of local linearisation with a derivative that is cheap along many directions.
 
 A step is ``P f`` with ``P = dt phi(dt D J) D`` and ``D = (1 + K)^-1``, where J is the Jacobian and
 K its elementwise product with the delays. Along each of fifty parameters, the derivative of the
@@ -6,65 +6,26 @@ Pade approximant takes fourteen products of matrices. But few entries of J and K
 parameters, and the derivative by one entry is a sum of thirteen outer products, whose factors the
 directions share: all of them are then one product with the derivatives of the entries.
 
-Along a single direction, and in reverse mode, the approximant is better differentiated as it is.
+In reverse mode, the approximant is better differentiated as it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.linalg import hankel
 
-from bayesdcm.integrate.local_linear import PADE, SHIFT, balance
-
-_many_directions = ContextVar("many_directions", default=False)
-
-
-@contextmanager
-def many_directions() -> Iterator[None]:
-    """Programs traced in this context are differentiated along all their parameters.
-
-    Examples
-    --------
-    >>> with many_directions():
-    ...     expects_many_directions()
-    True
-    >>> expects_many_directions()
-    False
-    """
-    token = _many_directions.set(True)
-    try:
-        yield
-    finally:
-        _many_directions.reset(token)
-
-
-def expects_many_directions() -> bool:
-    """Whether this is called in the context `many_directions`."""
-    return _many_directions.get()
+from bayesdcm.integrate.local_linear import PADE, SHIFT, balance, step_operator
+from bayesdcm.neural.delays import inverse
 
 
 def phi_derivative(matrix: jax.Array, halvings: int = 0) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """`phi`, and its derivative as a sum of products, ``d phi(Z) = sum_m left_m dZ right_m``.
+    """`phi` of Z (n, n), and factors of ``d phi(Z) = sum_m left_m dZ right_m``, (terms, n, n) each.
 
-    Parameters
-    ----------
-    matrix : jax.Array
-        Z, shape (n, n).
-    halvings : int
-        As in `phi`. The number of terms is 13, and doubles with every halving.
-
-    Returns
-    -------
-    value : jax.Array
-        Shape (n, n).
-    left, right : jax.Array
-        Shape (terms, n, n).
+    There are 13 terms, and one more than twice as many with every halving.
 
     Examples
     --------
@@ -74,28 +35,22 @@ def phi_derivative(matrix: jax.Array, halvings: int = 0) -> tuple[jax.Array, jax
     """
     scale = balance(matrix)
     similarity = scale[None, :] / scale[:, None]
-    X = matrix * similarity / 2**halvings
-    square, identity, n = X @ X, jnp.eye(len(X)), len(X)
+    X, identity = matrix * similarity / 2**halvings, jnp.eye(len(matrix))
+    powers = [identity, X]
+    for k in range(2, len(PADE)):
+        powers.append(powers[k // 2] @ powers[k - k // 2])
+    powers = jnp.stack(powers)
 
-    # With S = X^2 and a polynomial p(S) = p_0 + p_1 S + ..., dp = sum_i S^i dS p_i(S), where
-    # p_i(S) = p_(i+1) + p_(i+2) S + ...; here for both polynomials of the approximant.
-    tails = [jnp.zeros((2, n, n))]
-    for odd, even in zip(PADE[::-2], PADE[-2::-2], strict=True):
-        tails.append(jnp.stack([odd * identity, even * identity]) + square @ tails[-1])
-    odd, even = tails[-1]
-    inverse = jnp.linalg.inv(even - X @ odd)
-    value = inverse @ (2 * odd)
-    tails = jnp.stack(tails[:0:-1])
-    applied = tails @ value
-    first = 2 * tails[1:, 0] - applied[1:, 1]
-    second = applied[:, 0]
-    pairs = jnp.stack([X @ first + second[:-1], first + X @ second[1:]], axis=1)
-    right = jnp.concatenate([pairs.reshape(-1, n, n), second[-1:]])
-
-    powers = [jnp.stack([inverse, inverse @ X])]
-    for _ in pairs[1:]:
-        powers.append(powers[-1] @ square)
-    left = jnp.concatenate([*powers, powers[-1][:1] @ square]) / 2**halvings
+    # The approximant is q(X)^-1 p(X). With c(X) = c_0 + c_1 X + ..., dc = sum_i X^i dX c_i(X),
+    # where c_i(X) = c_(i+1) + c_(i+2) X + ...
+    q = PADE * (-1.0) ** np.arange(len(PADE))
+    p = np.append(PADE[1:] - q[1:], 0.0)
+    inverse_q = jnp.linalg.inv(jnp.tensordot(q, powers, 1))
+    value = inverse_q @ jnp.tensordot(p, powers, 1)
+    powers = powers[:-1]
+    left = inverse_q @ powers / 2**halvings
+    p_tails, q_tails = (jnp.tensordot(hankel(c[1:]), powers, 1) for c in (p, q))
+    right = p_tails - q_tails @ value
 
     for k in range(halvings):
         # The doubled value is (1 + 2^k X value / 2) value.
@@ -107,74 +62,83 @@ def phi_derivative(matrix: jax.Array, halvings: int = 0) -> tuple[jax.Array, jax
     return value / similarity, left / similarity, right / similarity
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(4, 5))
-def change_by_entries(
+def delayed_step(
+    jacobian: jax.Array, delayed: jax.Array, dt: jax.Array, halvings: int
+) -> jax.Array:
+    """P (n, n), s, of J and K (n, n)."""
+    return step_operator(jacobian, inverse(jnp.eye(len(delayed)) + delayed), dt, halvings)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(3, 4))
+def step_by_entries(
     jacobian: jax.Array,
     delayed: jax.Array,
-    rates: jax.Array,
     dt: jax.Array,
     halvings: int,
-    entries: tuple[tuple[int, ...], tuple[int, ...]],
+    entries: tuple[int, ...],
 ) -> jax.Array:
-    """Zeros, whose derivative is that of ``rates @ P.T`` by `jacobian` and `delayed`.
+    """`delayed_step`, of which only `entries` of J and K, flat indices, depend on parameters.
 
-    Parameters
-    ----------
-    jacobian : jax.Array
-        J, shape (n, n), 1/s.
-    delayed : jax.Array
-        K, the elementwise product of J and the delays, shape (n, n).
-    rates : jax.Array
-        Values of the flow, shape (steps, n), taken as given.
-    dt : jax.Array
-        Step, s, taken as given.
-    halvings : int
-        As in `phi`.
-    entries : pair of tuples of int
-        Entries of J and of K, flat, that may depend on parameters.
-
-    Returns
-    -------
-    jax.Array
-        Shape (steps, n).
+    The step dt, s, is taken as given.
 
     Examples
     --------
-    >>> J, K, rates = -jnp.eye(1), jnp.zeros((1, 1)), jnp.ones((2, 1))
-    >>> def change(J):
-    ...     return change_by_entries(J, K, rates, 1.0, 0, ((0,), (0,)))
-    >>> value, slope = jax.jvp(change, (J,), (jnp.ones((1, 1)),))
-    >>> value.tolist(), slope.round(6).tolist()
-    ([[0.0], [0.0]], [[0.264241], [0.264241]])
+    >>> def step(J):
+    ...     return step_by_entries(J, jnp.zeros((1, 1)), 1.0, 0, (0,))
+    >>> value, slope = jax.jvp(step, (-jnp.eye(1),), (jnp.ones((1, 1)),))
+    >>> round(float(value[0, 0]), 6), round(float(slope[0, 0]), 6)
+    (0.632121, 0.264241)
     """
-    return 0 * rates
+    return delayed_step(jacobian, delayed, dt, halvings)
 
 
-@change_by_entries.defjvp
-def _change_jvp(
-    halvings: int, entries: tuple[tuple[int, ...], tuple[int, ...]], primals: tuple, tangents: tuple
+@step_by_entries.defjvp
+def _step_jvp(
+    halvings: int, entries: tuple[int, ...], primals: tuple, tangents: tuple
 ) -> tuple[jax.Array, jax.Array]:
-    jacobian, delayed, rates, dt = primals
+    jacobian, delayed, dt = primals
+
+    def step(jacobian: jax.Array, delayed: jax.Array) -> jax.Array:
+        return delayed_step(jacobian, delayed, dt, halvings)
+
+    # With dP = L (dJ, dK), the system ((1, 0), (-L, 1)) (x, y) = ((dJ, dK), 0) has y = dP, and is
+    # a form of L that JAX lets be applied and transposed by rules of our own.
+    def system(xy: tuple) -> tuple:
+        x, y = xy
+        return x, y - jax.jvp(step, (jacobian, delayed), x)[1]
+
+    def solve(_: object, right: tuple) -> tuple:
+        x, y = right
+        moved = jnp.concatenate([d.reshape(-1)[np.array(entries)] for d in x])
+        by_entry = _by_entries(jacobian, delayed, dt, halvings, entries)
+        return x, y + jnp.tensordot(moved, by_entry, 1)
+
+    def solve_transposed(_: object, right: tuple) -> tuple:
+        x, y = right
+        return jax.tree.map(jnp.add, x, jax.vjp(step, jacobian, delayed)[1](y)), y
+
+    right = tangents[:2], 0 * tangents[0]
+    change = jax.lax.custom_linear_solve(system, right, solve, solve_transposed)[1]
+    return step(jacobian, delayed), change
+
+
+def _by_entries(
+    jacobian: jax.Array, delayed: jax.Array, dt: jax.Array, halvings: int, entries: tuple[int, ...]
+) -> jax.Array:
+    """Derivatives of P by entries of J, then of K, (2 entries, n, n)."""
     n = len(jacobian)
-    flat = [np.array(positions, int) for positions in entries]
-    (rows, columns), (delayed_rows, delayed_columns) = (np.divmod(at, n) for at in flat)
-    identity = jnp.eye(n)
-    D = jnp.linalg.inv(identity + delayed)
-    flow_jacobian = D @ (jacobian - SHIFT * identity)
+    rows, columns = np.divmod(np.array(entries), n)
+    D = jnp.linalg.inv(jnp.eye(n) + delayed)
+    flow_jacobian = D @ (jacobian - SHIFT * jnp.eye(n))
     value, left, right = phi_derivative(dt * flow_jacobian, halvings)
-    # d(D J) = D (dJ - dK D J), dD = -D dK D; terms first, then states, then entries or steps.
-    left, right = dt**2 * left @ D, right @ (D @ rates.T)
-    by_jacobian = _outer(left[:, :, rows], right[:, columns])
+
+    def products(left: jax.Array, right: jax.Array) -> jax.Array:
+        """Sums over terms of (terms, n, entries) times (terms, entries, n), entries first."""
+        return left[:, :, rows].transpose(2, 1, 0) @ right[:, columns].transpose(1, 0, 2)
+
+    # d(D J) = D (dJ - dK D J), dD = -D dK D.
+    left, right = dt**2 * left @ D, right @ D
+    by_jacobian = products(left, right)
     left = jnp.concatenate([left, (dt * value @ D)[None]])
-    right = jnp.concatenate([flow_jacobian @ right, (D @ rates.T)[None]])
-    by_delayed = -_outer(left[:, :, delayed_rows], right[:, delayed_columns])
-    by_entry = jnp.concatenate([by_jacobian, by_delayed])
-
-    moved = [t.reshape(-1)[at] for t, at in zip(tangents[:2], flat, strict=True)]
-    change = jnp.concatenate(moved) @ by_entry.reshape(len(by_entry), -1)
-    return 0 * rates, change.reshape(n, -1).T
-
-
-def _outer(left: jax.Array, right: jax.Array) -> jax.Array:
-    """Sum over terms of (terms, states, entries) and (terms, entries, steps), entries first."""
-    return left.transpose(2, 1, 0) @ right.transpose(1, 0, 2)
+    right = jnp.concatenate([flow_jacobian @ right, D[None]])
+    return jnp.concatenate([by_jacobian, -products(left, right)])

@@ -16,7 +16,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from bayesdcm.data.by_value import structure_key
 from bayesdcm.integrate.base import Solver
-from bayesdcm.integrate.step_derivative import expects_many_directions
 from bayesdcm.models.facts import Facts
 from bayesdcm.models.given_priors import Priors, parse_priors, prior_table
 from bayesdcm.models.priors import (
@@ -481,8 +480,7 @@ class DCM:
         """
         names = self._of_neural if not self.parts.observer.states else parameters
         needed = {name: parameters[name] for name in names}
-        many = expects_many_directions()
-        return _compiled_solution(self, needed, steps, seen, many)
+        return _compiled_solution(self, needed, steps, seen)
 
     # Prediction
 
@@ -678,15 +676,14 @@ def _switches(neural: NeuralModel) -> dict[str, Any]:
     }
 
 
-@partial(jax.jit, static_argnums=(0, 3, 4))
+@partial(jax.jit, static_argnums=(0, 3))
 def _compiled_solution(
     model: DCM,
     parameters: Mapping[str, jax.Array],
     steps: Any,
     seen: bool,
-    many_directions: bool,
 ) -> jax.Array:
-    """Solution of a model, compiled once for a structure, shapes, and what it is traced for."""
+    """Solution of a model, compiled once for a structure and shapes."""
     neural, solver, observer = model.parts
     solution = solver.solve(neural, observer, parameters, steps)
     return solution[observer.seen(model._of_observer)] if seen else solution
