@@ -62,17 +62,7 @@ class Prior:
 
 
 def to_vector(x: jax.Array) -> jax.Array:
-    """States as a vector in SPM's order, the node running fastest.
-
-    Parameters
-    ----------
-    x : jax.Array
-        Shape (nodes, states).
-
-    Returns
-    -------
-    jax.Array
-        Shape (nodes * states,).
+    """States (nodes, states) as a vector in SPM's order, the node running fastest.
 
     Examples
     --------
@@ -84,47 +74,14 @@ def to_vector(x: jax.Array) -> jax.Array:
 
 
 def from_vector(vector: jax.Array, nodes: int) -> jax.Array:
-    """States by node, the inverse of `to_vector`.
-
-    Parameters
-    ----------
-    vector : jax.Array
-        Shape (nodes * states,).
-    nodes : int
-        Number of nodes.
-
-    Returns
-    -------
-    jax.Array
-        Shape (nodes, states).
-
-    Examples
-    --------
-    >>> import jax.numpy as jnp
-    >>> from_vector(jnp.array([1, 3, 2, 4]), 2).tolist()
-    [[1, 2], [3, 4]]
-    """
+    """States (nodes, states) of a vector, the inverse of `to_vector`."""
     return vector.reshape(-1, nodes).T
 
 
 def differentiate(
     function: Callable[[jax.Array], jax.Array], at: jax.Array, one_sided: bool = False
 ) -> jax.Array:
-    """Jacobian of a function of a vector, exact or by SPM's one-sided differences.
-
-    Parameters
-    ----------
-    function : callable
-        From shape (n,) to shape (m,).
-    at : jax.Array
-        Point, shape (n,).
-    one_sided : bool
-        Differences with the step ``exp(-8)`` of SPM instead of exact derivatives.
-
-    Returns
-    -------
-    jax.Array
-        Shape (m, n).
+    """Jacobian (m, n) of a function from (n,) to (m,), exact or by SPM's one-sided differences.
 
     Examples
     --------

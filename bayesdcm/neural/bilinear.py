@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesdcm.neural.base import NeuralModel, Parameters, Prior
-from bayesdcm.neural.switches import square, switches
+from bayesdcm.neural.switches import set_switches, square
 
 INPUT_SCALE = 1 / 16
 SELF_CONNECTION = 0.5
@@ -22,28 +22,10 @@ ENDOGENOUS_MEAN = 1 / 128
 
 
 def coupling(x: jax.Array, u: jax.Array, parameters: Parameters) -> jax.Array:
-    """Connectivity parameters in force: ``A + sum_j u_j B_j + sum_k x_k D_k``.
+    """Connectivity parameters in force, ``A + sum_j u_j B_j + sum_k x_k D_k``, (to, from).
 
-    Parameters
-    ----------
-    x : jax.Array
-        Activity of the gating population, shape (regions,).
-    u : jax.Array
-        Inputs, shape (inputs,).
-    parameters : mapping
-        ``A`` (to, from); optionally ``B`` (input, to, from) and ``D`` (gating, to, from).
-
-    Returns
-    -------
-    jax.Array
-        Shape (to, from), in the parameterisation of ``A``.
-
-    Examples
-    --------
-    >>> import jax.numpy as jnp
-    >>> A, B = jnp.zeros((1, 1)), jnp.ones((1, 1, 1))
-    >>> coupling(jnp.zeros(1), jnp.full(1, 2.0), {"A": A, "B": B}).tolist()
-    [[2.0]]
+    Of activity x (regions,) and inputs u (inputs,); without ``B`` (input, to, from) or ``D``
+    (gating, to, from) among the parameters, without their terms.
     """
     total = parameters["A"]
     if "B" in parameters:
@@ -53,45 +35,11 @@ def coupling(x: jax.Array, u: jax.Array, parameters: Parameters) -> jax.Array:
     return total
 
 
-def effective_connectivity(coupling: jax.Array) -> jax.Array:
-    """Connectivity in Hz: off the diagonal as it is, ``-exp(w_ii) / 2`` on the diagonal.
-
-    Parameters
-    ----------
-    coupling : jax.Array
-        Parameters from `coupling`, shape (to, from).
-
-    Returns
-    -------
-    jax.Array
-        Rates in Hz, shape (to, from).
-
-    Examples
-    --------
-    >>> import jax.numpy as jnp
-    >>> effective_connectivity(jnp.array([[0.0, 0.3], [0.0, 0.0]])).tolist()
-    [[-0.5, 0.3], [0.0, -0.5]]
-    """
-    diagonal = jnp.eye(coupling.shape[-1], dtype=bool)
-    return jnp.where(
-        diagonal, -SELF_CONNECTION * jnp.exp(jnp.where(diagonal, coupling, 0.0)), coupling
-    )
-
-
 @dataclass(frozen=True, eq=False)
 class ModulatedByInputs(NeuralModel):
     """A model of regions whose connections inputs and activity change, as in task fMRI.
 
-    Parameters
-    ----------
-    A : ndarray
-        Switches of the endogenous connections, shape (to, from), 0 or 1.
-    B : ndarray
-        Switches of the modulations, shape (input, to, from).
-    C : ndarray
-        Switches of the driving inputs, shape (to, input).
-    D : ndarray or None
-        Switches of the nonlinear (gating) terms, shape (gating region, to, from).
+    Fields are the switches that `Bilinear` describes.
     """
 
     A: NDArray[np.float64]
@@ -120,18 +68,15 @@ class ModulatedByInputs(NeuralModel):
     )
 
     def __post_init__(self) -> None:
-        A = square("A", self.A)
-        n, n_inputs = len(A), np.shape(self.C)[-1]
-        shapes = {
+        n, n_inputs = len(square("A", self.A)), np.shape(self.C)[-1]
+        expected = {
             "A": ((n, n), "to, from"),
             "B": ((n_inputs, n, n), "input, to, from"),
             "C": ((n, n_inputs), "to, input"),
-            "D": ((n, n, n), "gating region, to, from"),
         }
-        for name, (shape, axes) in shapes.items():
-            if name != "D" or self.D is not None:
-                checked = switches(name, getattr(self, name), shape, axes)
-                object.__setattr__(self, name, checked)
+        if self.D is not None:
+            expected["D"] = ((n, n, n), "gating region, to, from")
+        set_switches(self, expected)
 
     @property
     def n_nodes(self) -> int:
@@ -161,6 +106,16 @@ class ModulatedByInputs(NeuralModel):
     def rates(self, coupling: jax.Array) -> jax.Array:
         """Connectivity in Hz of parameters in force (see `coupling`), shape (to, from)."""
 
+    def _changes(self, variance: float, variance_of_C: float, unit: str) -> list[Prior]:
+        """Priors of ``B``, ``C`` and ``D``: of mean 0, free where switched on."""
+        table = [
+            ("B", ("input", "to", "from"), variance * self.B, unit),
+            ("C", ("to", "input"), variance_of_C * self.C, "1/16 Hz"),
+        ]
+        if self.D is not None:
+            table.append(("D", ("gating", "to", "from"), variance * self.D, unit))
+        return [Prior(name, dims, np.zeros_like(v), v, unit) for name, dims, v, unit in table]
+
     def derive(self, parameters: Parameters, design: jax.Array | None) -> dict[str, jax.Array]:
         """Connectivity in Hz, and what inputs add to the rate of change at 1.
 
@@ -182,14 +137,20 @@ class ModulatedByInputs(NeuralModel):
 class Bilinear(ModulatedByInputs):
     """One neuronal state per region, ``dx/dt = G(x, u) x + (C / 16) u``.
 
-    ``G`` is `effective_connectivity` of ``A + sum_j u_j B_j + sum_k x_k D_k``: diagonal entries
-    of ``A``, ``B`` and ``D`` scale a self-connection of -0.5 Hz logarithmically, the others are
-    rates in Hz. Priors are those of SPM.
+    ``G`` is, of ``W = A + sum_j u_j B_j + sum_k x_k D_k``, the off-diagonal part in Hz, and on the
+    diagonal ``-exp(W_ii) / 2``: diagonal entries of ``A``, ``B`` and ``D`` scale a self-connection
+    of -0.5 Hz logarithmically. Priors are those of SPM.
 
     Parameters
     ----------
-    A, B, C, D : ndarray
-        Switches, see `ModulatedByInputs`.
+    A : ndarray
+        Switches of the endogenous connections, shape (to, from), 0 or 1.
+    B : ndarray
+        Switches of the modulations, shape (input, to, from).
+    C : ndarray
+        Switches of the driving inputs, shape (to, input).
+    D : ndarray or None
+        Switches of the nonlinear (gating) terms, shape (gating region, to, from).
 
     References
     ----------
@@ -219,25 +180,19 @@ class Bilinear(ModulatedByInputs):
     )
 
     def rates(self, coupling: jax.Array) -> jax.Array:
-        """Connectivity in Hz, see `effective_connectivity`."""
-        return effective_connectivity(coupling)
+        """Connectivity in Hz: as it is, ``-exp(W_ii) / 2`` on the diagonal."""
+        diagonal = jnp.eye(len(coupling), dtype=bool)
+        own = -SELF_CONNECTION * jnp.exp(jnp.where(diagonal, coupling, 0.0))
+        return jnp.where(diagonal, own, coupling)
 
     def flow(self, x: jax.Array, u: jax.Array, parameters: Parameters) -> jax.Array:
         """Rate of change of the activity, shape (regions, 1), see `NeuralModel.flow`."""
         activity = x[:, 0]
-        rates = effective_connectivity(coupling(activity, u, parameters))
+        rates = self.rates(coupling(activity, u, parameters))
         drive = (parameters["C"] * u).sum(-1) * INPUT_SCALE
         return ((rates * activity).sum(-1) + drive)[:, None]
 
     def priors(self) -> tuple[Prior, ...]:
         """SPM's priors: A ~ N(1/128, 1/64), B, C, D ~ N(0, 1), where switched on."""
-        A = np.asarray(self.A, float)
-        table = [
-            Prior("A", ("to", "from"), A * ENDOGENOUS_MEAN, A / ENDOGENOUS_PRECISION, "Hz"),
-            Prior("B", ("input", "to", "from"), np.zeros_like(self.B), np.asarray(self.B), "Hz"),
-            Prior("C", ("to", "input"), np.zeros_like(self.C), np.asarray(self.C), "1/16 Hz"),
-        ]
-        if self.D is not None:
-            D = np.asarray(self.D)
-            table.append(Prior("D", ("gating", "to", "from"), np.zeros_like(D), D, "Hz"))
-        return tuple(table)
+        mean, variance = self.A * ENDOGENOUS_MEAN, self.A / ENDOGENOUS_PRECISION
+        return (Prior("A", ("to", "from"), mean, variance, "Hz"), *self._changes(1.0, 1.0, "Hz"))

@@ -203,28 +203,19 @@ class CMC(SourceModel):
 
     def priors(self) -> tuple[Prior, ...]:
         """SPM's priors, in SPM's order."""
-        n, zeros = self.n_nodes, np.zeros_like(self.modulation)
+        n, pair, unit = self.n_nodes, ("to", "from"), "-32 per unit activity"
         extrinsic = ((self.forward + self.backward + np.eye(n)) > 0).astype(float)
         effects = self.modulation * extrinsic / 8
-        dims, unit = ("effect", "to", "from"), "change of log scaling"
         masks = [self.forward, self.forward, self.backward, self.backward]
-        pair, square = ("to", "from"), np.zeros((n, n))
         return (
-            Prior("modulatory", pair, square, self.lateral / 32, "-32 per unit activity", "M"),
-            *self._connections(ABSENT, masks, 16),
-            Prior("B", dims, zeros, effects * (1 - self.lateral), unit, "B"),
-            Prior(
-                "modulatory_effect",
-                dims,
-                zeros,
-                effects * self.lateral,
-                "change, -32 per unit activity",
-                "N",
-            ),
+            scaling("modulatory", pair, self.lateral / 32, "M", unit=unit),
+            self._connections(ABSENT, masks, 16),
+            self._effects("B", effects * (1 - self.lateral), "B"),
+            self._effects("modulatory_effect", effects * self.lateral, "N", f"change, {unit}"),
             self._driving(ABSENT),
-            scaling("time_constant", ("population",), (4,), 32, "T"),
-            scaling("intrinsic", ("source", "intrinsic connection"), (n, 4), 32, "G"),
-            Prior("delay", pair, square, extrinsic / 64, "log scaling", "D"),
-            scaling("activation", (), (), 64, "S"),
+            scaling("time_constant", ("population",), np.full(4, 1 / 32), "T"),
+            scaling("intrinsic", ("source", "intrinsic connection"), np.full((n, 4), 1 / 32), "G"),
+            scaling("delay", pair, extrinsic / 64, "D"),
+            scaling("activation", (), 1 / 64, "S"),
             self._timing(),
         )

@@ -35,27 +35,13 @@ def delayed_jacobian(
     columns: tuple[int, ...],
     tolerance: float = 1e-6,
 ) -> jax.Array:
-    """Jacobian of the dynamics with delays, ``Q_i: = sum_j J_ij exp(-d_ij Q)_j:``.
+    """Jacobian of the dynamics with delays, ``Q_i: = sum_j J_ij exp(-d_ij Q)_j:``, (n, n), 1/s.
 
-    The iteration and its series stop where SPM's do, and the result is SPM's. Derivatives, in
-    both modes, are those of the exact solution, from the implicit function theorem.
-
-    Parameters
-    ----------
-    jacobian : jax.Array
-        Jacobian without delays, J, shape (n, n), 1/s.
-    delays : jax.Array
-        Delays d, shape (n, n), s.
-    rows, columns : tuple of int
-        States that receive something delayed, and states from which it comes. Other entries of
-        `delays` are not used, and other rows of `jacobian` are taken for constants.
-    tolerance : float
-        Where to stop, relative to the first-order solution; SPM's by default.
-
-    Returns
-    -------
-    jax.Array
-        Shape (n, n), 1/s.
+    Of the Jacobian J without delays (1/s) and the delays d (s), both (n, n). `rows` are the states
+    that receive something delayed, `columns` those from which it comes: other entries of d are not
+    used, and other rows of J are taken for constants. The iteration and its series stop where SPM's
+    do (at `tolerance` of the first-order solution), and the result is SPM's. Derivatives, in both
+    modes, are those of the exact solution, from the implicit function theorem.
 
     Examples
     --------

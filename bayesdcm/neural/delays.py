@@ -8,20 +8,10 @@ from numpy.typing import ArrayLike
 
 
 def delay_matrix(between: jax.Array, within: ArrayLike) -> jax.Array:
-    """Delays between all pairs of states, in the order of `bayesdcm.neural.base.to_vector`.
+    """Delays (n, n), s, between all pairs of states, in the order of `to_vector`.
 
-    Parameters
-    ----------
-    between : jax.Array
-        Delays between sources, shape (to, from), s; the diagonal is not used.
-    within : jax.Array
-        Delays between the states of a source, shape (states, states) or, where sources differ,
-        (states, states, sources), s.
-
-    Returns
-    -------
-    jax.Array
-        Shape (sources * states, sources * states), s.
+    Of delays `between` sources (to, from), the diagonal of which is not used, and those `within`,
+    (states, states) or, where sources differ, (states, states, sources), s.
 
     Examples
     --------
@@ -37,54 +27,16 @@ def delay_matrix(between: jax.Array, within: ArrayLike) -> jax.Array:
 
 
 def first_order(jacobian: jax.Array, delays: jax.Array) -> jax.Array:
-    """First-order delay operator, ``(1 + delays o jacobian)^-1`` with an elementwise product.
+    """Delay operator ``(1 + delays o jacobian)^-1``, elementwise product, of a Jacobian in 1/s.
 
-    Parameters
-    ----------
-    jacobian : jax.Array
-        Jacobian without delays, shape (n, n), 1/s.
-    delays : jax.Array
-        Shape (n, n), s.
-
-    Returns
-    -------
-    jax.Array
-        The operator that multiplies the flow, shape (n, n).
-
-    References
-    ----------
-    .. [1] David et al. (2006), NeuroImage 30:1255.
-           https://doi.org/10.1016/j.neuroimage.2005.10.045
-
-    Examples
-    --------
-    >>> import jax.numpy as jnp
-    >>> float(first_order(jnp.full((1, 1), -1.0), jnp.full((1, 1), 0.5))[0, 0])
-    2.0
+    David et al. (2006), https://doi.org/10.1016/j.neuroimage.2005.10.045
     """
     return inverse(jnp.eye(len(jacobian)) + delays * jacobian)
 
 
 @jax.custom_jvp
 def inverse(matrix: jax.Array) -> jax.Array:
-    """Inverse of a matrix whose derivative is two products instead of triangular solves.
-
-    Parameters
-    ----------
-    matrix : jax.Array
-        Shape (n, n).
-
-    Returns
-    -------
-    jax.Array
-        Shape (n, n).
-
-    Examples
-    --------
-    >>> import jax.numpy as jnp
-    >>> inverse(jnp.full((1, 1), 2.0)).tolist()
-    [[0.5]]
-    """
+    """Inverse of a matrix whose derivative is two products instead of triangular solves."""
     return jnp.linalg.inv(matrix)
 
 

@@ -137,22 +137,14 @@ class ERP(SourceModel):
     def priors(self) -> tuple[Prior, ...]:
         """SPM's priors, in SPM's order."""
         n = self.n_nodes
-        variance = self._union(modulated=True) * (1 - np.eye(n)) / 16
         return (
-            scaling("time_constant", ("source", "synapse"), (n, 2), 16, "T"),
-            scaling("synaptic_gain", ("source", "synapse"), (n, 2), 16, "G"),
-            scaling("activation", ("shape",), (2,), 16, "S"),
-            *self._connections(ABSENT, [self.forward, self.backward, self.lateral], 16),
-            Prior(
-                "B",
-                ("effect", "to", "from"),
-                np.zeros_like(self.modulation),
-                self.modulation / 8,
-                "change of log scaling",
-                "B",
-            ),
+            scaling("time_constant", ("source", "synapse"), np.full((n, 2), 1 / 16), "T"),
+            scaling("synaptic_gain", ("source", "synapse"), np.full((n, 2), 1 / 16), "G"),
+            scaling("activation", ("shape",), np.full(2, 1 / 16), "S"),
+            self._connections(ABSENT, [self.forward, self.backward, self.lateral], 16),
+            self._effects("B", self.modulation / 8, "B"),
             self._driving(ABSENT),
-            scaling("intrinsic", ("intrinsic connection",), (4,), 16, "H"),
-            Prior("delay", ("to", "from"), np.zeros((n, n)), variance, "log scaling", "D"),
+            scaling("intrinsic", ("intrinsic connection",), np.full(4, 1 / 16), "H"),
+            scaling("delay", ("to", "from"), self._union() * (1 - np.eye(n)) / 16, "D"),
             self._timing(),
         )

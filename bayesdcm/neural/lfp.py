@@ -154,20 +154,15 @@ class LFP(SourceModel):
 
     def priors(self) -> tuple[Prior, ...]:
         """SPM's priors, in SPM's order."""
-        n, dims = self.n_nodes, ("effect", "to", "from")
-        variance = self._union(modulated=True) / 16
-        mask = np.stack([self.forward, self.backward, self.lateral])
-        zeros, unit = np.zeros_like(self.modulation), "change of log scaling"
+        n, mask = self.n_nodes, np.stack([self.forward, self.backward, self.lateral])
         return (
-            scaling("activation", ("shape",), (2,), 8, "R"),
-            scaling("time_constant", ("source", "synapse"), (n, 2), 8, "T"),
-            scaling("synaptic_gain", ("source",), (n,), 16, "G"),
-            scaling("intrinsic", ("source", "intrinsic connection"), (n, 5), 16, "H"),
-            Prior(
-                "A", ("kind", "to", "from"), np.log(mask + SMALLEST), mask / 2, "log scaling", "A"
-            ),
-            Prior("B", dims, zeros, self.modulation / 2, unit, "B"),
+            scaling("activation", ("shape",), np.full(2, 1 / 8), "R"),
+            scaling("time_constant", ("source", "synapse"), np.full((n, 2), 1 / 8), "T"),
+            scaling("synaptic_gain", ("source",), np.full(n, 1 / 16), "G"),
+            scaling("intrinsic", ("source", "intrinsic connection"), np.full((n, 5), 1 / 16), "H"),
+            scaling("A", ("kind", "to", "from"), mask / 2, "A", np.log(mask + SMALLEST)),
+            self._effects("B", self.modulation / 2, "B"),
             self._driving(-32.0),
-            Prior("delay", ("to", "from"), np.zeros((n, n)), variance, "log scaling", "D"),
-            scaling("intrinsic_delay", (), (), 32, "I"),
+            scaling("delay", ("to", "from"), self._union() / 16, "D"),
+            scaling("intrinsic_delay", (), 1 / 32, "I"),
         )

@@ -37,16 +37,6 @@ GI = np.array([[0.0, 1 / 4, 0], [0, 0, 0], [0, 1, 0]])
 def firing_probability(z: jax.Array) -> jax.Array:
     """Approximate normal distribution function, ``1/2 + sign(z) sqrt(1 - exp(-2 z^2/pi)) / 2``.
 
-    Parameters
-    ----------
-    z : jax.Array
-        Standardised distance from the threshold, any shape.
-
-    Returns
-    -------
-    jax.Array
-        In the shape of `z`.
-
     Examples
     --------
     >>> import jax.numpy as jnp
@@ -208,17 +198,16 @@ class NMDA(SourceModel):
 
     def priors(self) -> tuple[Prior, ...]:
         """SPM's priors, in SPM's order; SA, GE and GI, which SPM fixes, are constants here."""
-        n, zeros = self.n_nodes, np.zeros_like(self.modulation)
-        dims, unit = ("effect", "to", "from"), "change of log scaling"
+        n = self.n_nodes
         return (
-            scaling("activation", (), (), 16, "S"),
-            scaling("time_constant", ("source",), (n,), 16, "T"),
-            scaling("intrinsic", ("source",), (n,), 16, "G"),
-            *self._connections(ABSENT, [self.forward, self.backward, self.lateral], 8),
-            Prior("B", dims, zeros, self.modulation / 8, unit, "B"),
+            scaling("activation", (), 1 / 16, "S"),
+            scaling("time_constant", ("source",), np.full(n, 1 / 16), "T"),
+            scaling("intrinsic", ("source",), np.full(n, 1 / 16), "G"),
+            self._connections(ABSENT, [self.forward, self.backward, self.lateral], 8),
+            self._effects("B", self.modulation / 8, "B"),
             self._driving(ABSENT),
             self._timing(),
-            scaling("delay", ("delay",), (2,), 64, "D"),
-            scaling("background", (), (), 16, "U"),
-            scaling("capacitance", (), (), 16, "CV"),
+            scaling("delay", ("delay",), np.full(2, 1 / 64), "D"),
+            scaling("background", (), 1 / 16, "U"),
+            scaling("capacitance", (), 1 / 16, "CV"),
         )

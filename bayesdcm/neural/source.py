@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bayesdcm.neural.base import NodeModel, Parameters, Prior
-from bayesdcm.neural.switches import switches
+from bayesdcm.neural.switches import set_switches
 
 TIMING_VARIANCE = 1 / 16
 # Axes and names of parameters of what joins sources with others, or of delays.
@@ -47,10 +47,7 @@ class SourceModel(NodeModel):
     # Scale of the input; `gain` names the array of which diag(B) changes the first column.
     input_gain: ClassVar[float]
     derived: ClassVar[Mapping[str, tuple[tuple[str, ...], str]]] = {
-        "connection_strength": (
-            ("condition", "kind", "to", "from"),
-            "relative to the prior mean",
-        )
+        "connection_strength": (("condition", "kind", "to", "from"), "relative to the prior mean")
     }
     units: ClassVar[Mapping[str, str | tuple[str, ...]]] = {
         "input_timing": ("128 ms", "log scaling of the standard deviation")
@@ -73,15 +70,10 @@ class SourceModel(NodeModel):
 
     def __post_init__(self) -> None:
         n = len(np.atleast_1d(self.forward))
-        shapes = {
-            "forward": ((n, n), "to, from"),
-            "backward": ((n, n), "to, from"),
-            "lateral": ((n, n), "to, from"),
-            "modulation": ((None, n, n), "effect, to, from"),
-            "inputs": ((n, None), "to, input"),
-        }
-        for name, (shape, axes) in shapes.items():
-            object.__setattr__(self, name, switches(name, getattr(self, name), shape, axes))
+        expected = dict.fromkeys(("forward", "backward", "lateral"), ((n, n), "to, from"))
+        expected["modulation"] = (None, n, n), "effect, to, from"
+        expected["inputs"] = (n, None), "to, input"
+        set_switches(self, expected)
 
     @property
     def n_nodes(self) -> int:
@@ -124,12 +116,8 @@ class SourceModel(NodeModel):
         """
         change = (effects[:, None, None] * parameters["B"]).sum(0)
         gain, self_change = parameters[self.gain[0]], jnp.diagonal(change)
-        if gain.ndim == 1:
-            gain = gain + self_change
-        else:
-            gain = gain.at[:, 0].add(self_change)
-        changed = {"A": parameters["A"] + change, self.gain[0]: gain}
-        return {**parameters, **changed}
+        gain = gain + self_change if gain.ndim == 1 else gain.at[:, 0].add(self_change)
+        return {**parameters, "A": parameters["A"] + change, self.gain[0]: gain}
 
     def derive(self, parameters: Parameters, design: jax.Array | None) -> dict[str, jax.Array]:
         """``connection_strength`` (conditions, kinds, to, from), 0 where there is none.
@@ -144,29 +132,31 @@ class SourceModel(NodeModel):
 
         return {"connection_strength": jax.vmap(strength)(rows)}
 
-    def _connections(self, absent: float, masks: list[NDArray], divisor: float) -> list[Prior]:
-        """Priors of ``A``: mean `absent` and no variance where there is no connection."""
+    def _connections(self, absent: float, masks: list[NDArray], divisor: float) -> Prior:
+        """Prior of ``A``: mean `absent` and no variance where there is no connection."""
         mask = np.stack(masks)
-        mean = absent * (1 - mask)
-        return [Prior("A", ("kind", "to", "from"), mean, mask / divisor, "log scaling", "A")]
+        return scaling("A", ("kind", "to", "from"), mask / divisor, "A", absent * (1 - mask))
+
+    def _effects(
+        self, name: str, variance: NDArray, symbol: str, unit: str = "change of log scaling"
+    ) -> Prior:
+        """Prior of changes of connections."""
+        return scaling(name, ("effect", "to", "from"), variance, symbol, unit=unit)
 
     def _driving(self, absent: float) -> Prior:
         """Prior of ``C``."""
-        mean, variance = absent * (1 - self.inputs), self.inputs / 32
-        return Prior("C", ("to", "input"), mean, variance, "log scaling", "C")
+        mean = absent * (1 - self.inputs)
+        return scaling("C", ("to", "input"), self.inputs / 32, "C", mean)
 
     def _timing(self) -> Prior:
         """Prior of onset and dispersion of the inputs."""
-        shape = (self.inputs.shape[1], 2)
-        variance = np.full(shape, TIMING_VARIANCE)
+        variance = np.full((self.n_inputs, 2), TIMING_VARIANCE)
         unit = "onset: 128 ms; dispersion: log scaling"
-        return Prior("input_timing", ("input", "timing"), np.zeros(shape), variance, unit, "R")
+        return scaling("input_timing", ("input", "timing"), variance, "R", unit=unit)
 
-    def _union(self, modulated: bool) -> NDArray[np.float64]:
-        """Which pairs of sources any connection joins."""
-        total = self.forward + self.backward + self.lateral
-        if modulated:
-            total = total + self.modulation.sum(0)
+    def _union(self) -> NDArray[np.float64]:
+        """Which pairs of sources any connection, or effect, joins."""
+        total = self.forward + self.backward + self.lateral + self.modulation.sum(0)
         return (total > 0).astype(float)
 
 
@@ -274,27 +264,13 @@ class SourceNode(NodeModel):
 
 
 def scaling(
-    name: str, dims: tuple[str, ...], shape: tuple[int, ...], divisor: float, symbol: str
+    name: str,
+    dims: tuple[str, ...],
+    variance: ArrayLike,
+    symbol: str,
+    mean: ArrayLike = 0.0,
+    unit: str = "log scaling",
 ) -> Prior:
-    """Prior of log scalings that are all free, mean 0 and variance ``1 / divisor``.
-
-    Parameters
-    ----------
-    name, dims, symbol : str, tuple of str, str
-        As in `Prior`.
-    shape : tuple of int
-        Shape of the array.
-    divisor : float
-        Prior precision.
-
-    Returns
-    -------
-    Prior
-        The prior.
-
-    Examples
-    --------
-    >>> float(scaling("activation", (), (), 16, "S").variance)
-    0.0625
-    """
-    return Prior(name, dims, np.zeros(shape), np.full(shape, 1 / divisor), "log scaling", symbol)
+    """Prior of log scalings, of mean 0 unless given, in the shape of the variance."""
+    variance = np.asarray(variance)
+    return Prior(name, dims, np.broadcast_to(mean, variance.shape), variance, unit, symbol)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -11,30 +14,9 @@ from bayesdcm.data.named_axes import check_unnamed
 def switches(
     name: str, value: ArrayLike, shape: tuple[int | None, ...], axes: str
 ) -> NDArray[np.float64]:
-    """Check an array of 0/1 switches and return it as a read-only float array.
+    """A read-only float array of 0/1 switches; TypeError or ValueError if it is none.
 
-    Parameters
-    ----------
-    name : str
-        Name of the argument, for messages.
-    value : array_like
-        The switches.
-    shape : tuple of int or None
-        Expected shape; None where any length is allowed.
-    axes : str
-        What the axes are, for messages.
-
-    Returns
-    -------
-    ndarray
-        Zeros and ones.
-
-    Raises
-    ------
-    TypeError
-        If `value` is not an array of numbers.
-    ValueError
-        If its shape is wrong, an entry is neither 0 nor 1, or it is a table with names.
+    A length of None in `shape` allows any; `axes` says in messages what they are.
 
     Examples
     --------
@@ -65,6 +47,12 @@ def switches(
     return array
 
 
+def set_switches(model: Any, expected: Mapping[str, tuple[tuple[int | None, ...], str]]) -> None:
+    """Check fields of a frozen dataclass as `switches`, by name their shape and axes."""
+    for name, (shape, axes) in expected.items():
+        object.__setattr__(model, name, switches(name, getattr(model, name), shape, axes))
+
+
 def advice(name: str, axes: str) -> str:
     """What to do about a table with names."""
     return (
@@ -74,13 +62,7 @@ def advice(name: str, axes: str) -> str:
 
 
 def square(name: str, value: ArrayLike) -> NDArray[np.float64]:
-    """Check a square matrix of switches with axes (to, from).
-
-    Examples
-    --------
-    >>> square("A", [[1]]).shape
-    (1, 1)
-    """
+    """A square matrix of switches with axes (to, from), checked as by `switches`."""
     array = switches(name, value, (None, None), "to, from")
     if array.shape[0] != array.shape[1]:
         raise ValueError(

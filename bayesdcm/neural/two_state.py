@@ -71,7 +71,7 @@ class TwoState(ModulatedByInputs):
 
     def flow(self, x: jax.Array, u: jax.Array, parameters: Parameters) -> jax.Array:
         """Rate of change of both populations, shape (regions, 2), see `NeuralModel.flow`."""
-        excitatory, inhibitory = x[:, 0], x[:, 1]
+        excitatory, inhibitory = x.T
         rates = self.rates(coupling(excitatory, u, parameters))
         intrinsic = jnp.diagonal(rates)
         extrinsic = rates * (1 - jnp.eye(len(intrinsic)))
@@ -80,31 +80,21 @@ class TwoState(ModulatedByInputs):
             share = jax.nn.sigmoid(2 * parameters["A_backward"])
             to_excitatory, to_inhibitory = extrinsic * share, extrinsic * (1 - share)
         drive = (parameters["C"] * u).sum(-1) * INPUT_SCALE
-        d_excitatory = (
-            (to_excitatory * excitatory).sum(-1)
-            - EXCITATORY_DECAY * excitatory
-            - intrinsic * inhibitory
-            + drive
-        )
-        d_inhibitory = (
-            excitatory + (to_inhibitory * excitatory).sum(-1) - INHIBITORY_DECAY * inhibitory
-        )
-        return jnp.stack([d_excitatory, d_inhibitory], axis=-1)
+        to_excitatory = (to_excitatory * excitatory).sum(-1) - EXCITATORY_DECAY * excitatory
+        to_inhibitory = excitatory + (to_inhibitory * excitatory).sum(-1)
+        rates = [
+            to_excitatory - intrinsic * inhibitory + drive,
+            to_inhibitory - INHIBITORY_DECAY * inhibitory,
+        ]
+        return jnp.stack(rates, axis=-1)
 
     def priors(self) -> tuple[Prior, ...]:
         """SPM's priors; a connection that is absent has ``A = -32``, a rate of nearly zero."""
-        A = np.asarray(self.A, float)
-        unit = "log scaling of 1/8 Hz"
-        variance = A / ENDOGENOUS_PRECISION
-        table = [Prior("A", ("to", "from"), -ABSENT * A + ABSENT, variance, unit)]
+        pair, unit = ("to", "from"), "log scaling of 1/8 Hz"
+        variance = self.A / ENDOGENOUS_PRECISION
+        table = [Prior("A", pair, ABSENT - ABSENT * self.A, variance, unit)]
         if self.backwards:
             table.append(
-                Prior("A_backward", ("to", "from"), np.zeros_like(A), variance, "log odds / 2")
+                Prior("A_backward", pair, np.zeros_like(variance), variance, "log odds / 2")
             )
-        B, C = np.asarray(self.B), np.asarray(self.C)
-        table.append(Prior("B", ("input", "to", "from"), np.zeros_like(B), B / 4, unit))
-        table.append(Prior("C", ("to", "input"), np.zeros_like(C), C * 4, "1/16 Hz"))
-        if self.D is not None:
-            D = np.asarray(self.D)
-            table.append(Prior("D", ("gating", "to", "from"), np.zeros_like(D), D / 4, unit))
-        return tuple(table)
+        return (*table, *self._changes(1 / 4, 4.0, unit))
