@@ -285,8 +285,8 @@ def _backward(stepping: Stepping, kept: Any, wanted: Solved) -> tuple[Any, ...]:
         return (by_x, by_sums, jax.tree.map(jnp.add, by_driven, here)), by_drive
 
     by_blocks = _in_blocks(stepping, (drive, wanted.states))
-    befores = jnp.concatenate([x[None], solved.states[block - 1 : -1 : block]])
-    rows = (_firsts(steps, block), befores, sums, *by_blocks)
+    earlier_rows = jnp.concatenate([x[None], solved.states[block - 1 : -1 : block]])
+    rows = (_firsts(steps, block), earlier_rows, sums, *by_blocks)
     nothing = jax.tree.map(jnp.zeros_like, driven)
     carry = (jnp.zeros_like(x), jnp.zeros((*sums.shape[1:3], columns)), nothing)
     (by_x, by_sums, by_driven), by_drive = lax.scan(retreat, carry, rows, reverse=True)
