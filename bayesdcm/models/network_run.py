@@ -246,7 +246,7 @@ def stretch(
     dict of str to jax.Array
         Series that are recorded, shape (steps, nodes).
     """
-    network, parameters, connections, key = wiring
+    network, parameters, connections, _ = wiring
     own = network.constants(parameters)
     # Steps beyond the last are worked out where they fill a block, and left out.
     solved_steps = -(-steps // plan.block) * plan.block
@@ -301,8 +301,8 @@ def _drive(
             series = values["intensity"] * jnp.sqrt(plan.step) * normals
             ends.append(carry.noise[which])
             added = states
-        for target, values in zip(targets, series, strict=True):
-            added[target] = added.get(target, 0) + values
+        for target, rows in zip(targets, series, strict=True):
+            added[target] = added.get(target, 0) + rows
     further = ((0, solved_steps - steps), (0, 0))
     drive = jax.tree.map(lambda a: jnp.pad(a, further), Drive(afferents, states))
     return drive, tuple(ends)

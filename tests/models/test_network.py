@@ -226,6 +226,19 @@ def test_seeds_parameters_and_batches_share_one_program():
         np.testing.assert_allclose(many.E[i], alone.E, rtol=0, atol=1e-14)
 
 
+def test_runs_side_by_side_are_those_alone():
+    model = driven()
+    speeds, keys = jnp.log(jnp.array([0.8, 1.3])), jax.random.split(jax.random.key(0))
+
+    def series(speed, key):
+        return model.run({"speed": speed}, key, 5e-3)["E"]
+
+    both = jax.vmap(series)(speeds, keys)
+    for which in range(2):
+        alone = jax.jit(series)(speeds[which], keys[which])
+        np.testing.assert_allclose(both[which], alone, rtol=0, atol=1e-14)
+
+
 def test_chunks_are_as_large_as_the_memory_allows():
     model, observers = driven(), (StreamedCorrelation(),)
     whole = model.simulate(0.01, seed=range(5), observers=observers)
@@ -236,10 +249,12 @@ def test_chunks_are_as_large_as_the_memory_allows():
     assert list(whole.data_vars) == ["functional_connectivity"]
 
 
-def test_streams_are_what_the_series_give():
+def test_streams_are_what_the_series_give(monkeypatch):
     model = driven()
     whole = model.simulate(0.05, transient=0.003, seed=2)
     means = WindowMeans(0.7e-3, of="I", name="slow")
+    # The same seed gives the same numbers, however a run is divided.
+    monkeypatch.setattr(network_run, "STRETCH_STEPS", (128, 128))
     streams = model.simulate(
         0.05, transient=0.003, seed=2, observers=(StreamedCorrelation(), means)
     )
