@@ -219,6 +219,11 @@ class SourceNode(NodeModel):
         return self.model.citation
 
     @property
+    def state_units(self) -> Mapping[str, str]:
+        """Units of voltages."""
+        return {name: "mV" for name in self.states if name.endswith("voltage")}
+
+    @property
     def n_nodes(self) -> int:
         """One node."""
         return 1

@@ -315,6 +315,7 @@ def test_sources_are_nodes(kind):
     expected = three.local(x, received, NOTHING, known)
     np.testing.assert_allclose(rate, expected, rtol=1e-12, atol=1e-9)
     np.testing.assert_allclose(node.sent(x, constants), three.sent(x, known), rtol=1e-12)
+    assert set(node.state_units.values()) == {"mV"}
     assert len(node.signals) == len(node.sent(x, constants))
     names = {prior.name for prior in node.priors()}
     assert not names & {"A", "B", "C", "delay", "intrinsic_delay", "input_timing", "modulatory"}
