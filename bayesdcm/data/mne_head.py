@@ -14,7 +14,7 @@ from bayesdcm.data.head import GridHead, SphereHead, SurfaceHead
 from bayesdcm.data.mne_checks import check_forward_channels
 from bayesdcm.data.validation import describe
 
-__all__ = ["check_forward", "head_from_forward", "head_from_sphere"]
+__all__ = ["check_forward", "head_from_forward", "head_from_sphere", "oriented_forward"]
 
 
 def check_forward(forward: object, orientation: object) -> None:
@@ -52,7 +52,7 @@ def head_from_forward(
             "orientation is 'fixed', but forward has a volume or discrete source space, which has "
             "no surface to stand on. Use orientation='free', or a surface source space."
         )
-    oriented = _oriented(forward, orientation)
+    oriented = oriented_forward(forward, orientation)
     needed = np.flatnonzero(np.abs(rows).max(axis=0) > 0)
     names = [info["ch_names"][i] for i in needed]
     known = oriented["sol"]["row_names"]
@@ -77,7 +77,8 @@ def head_from_forward(
     return GridHead(positions, gain, average_reference, transform)
 
 
-def _oriented(forward: Any, orientation: str) -> Any:
+def oriented_forward(forward: Any, orientation: str) -> Any:
+    """A forward solution with "free" dipoles along x, y and z, or "fixed" ones along normals."""
     fixed = orientation == "fixed"
     try:
         # Free dipoles along x, y and z, not along the surface's own directions.

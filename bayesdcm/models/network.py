@@ -416,6 +416,12 @@ class NetworkModel:
         for name in names:
             _check_choice("record", name, known)
         for each in observers:
+            if not isinstance(each, SeriesObserver):
+                raise TypeError(
+                    f"observers holds {each!r}; expected a SeriesObserver, such as Balloon, "
+                    "HrfConvolution, LeadField or StreamedCorrelation of bayesdcm.observe"
+                )
+            each.check_regions(self.region_names)
             if each.of:
                 _check_choice(f"observers ({each.name}, of)", each.of, known)
         if sampling_interval is not None:

@@ -15,7 +15,6 @@ from bayesdcm.observe.channels import (
     ChannelSpace,
     Dipoles,
     Electrodes,
-    LeadField,
     Patches,
 )
 from bayesdcm.observe.evoked_preparation import (
@@ -42,6 +41,7 @@ from bayesdcm.observe.gaussian import (
     confound_basis,
     gaussian,
 )
+from bayesdcm.observe.given_lead_field import LeadField, parcel_lead_field
 from bayesdcm.observe.haemodynamic_kernels import (
     DoubleExponential,
     FirstOrderVolterra,
@@ -54,6 +54,7 @@ from bayesdcm.observe.hrf_convolution import HrfConvolution
 from bayesdcm.observe.lead_field import dipole_lead_field, patches, power_of_ten
 from bayesdcm.observe.linear_functional_connectivity import linear_functional_connectivity
 from bayesdcm.observe.power_spectrum import PowerSpectrum, power_spectrum
+from bayesdcm.observe.sensor_recordings import to_evoked, to_raw
 from bayesdcm.observe.sphere import eeg_sphere_lead_field, meg_sphere_lead_field
 from bayesdcm.observe.streamed_spectrum import StreamedSpectrum
 from bayesdcm.observe.streaming import (
@@ -113,6 +114,7 @@ __all__ = [
     "matrix_correlation",
     "meg_sphere_lead_field",
     "metastability",
+    "parcel_lead_field",
     "patches",
     "phase_coherence",
     "linear_functional_connectivity",
@@ -122,6 +124,8 @@ __all__ = [
     "structure_function_coupling",
     "synchrony",
     "temporal_precision",
+    "to_evoked",
+    "to_raw",
     "upper_triangle",
     "wasserstein",
     "window_samples",

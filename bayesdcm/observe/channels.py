@@ -1,4 +1,4 @@
-"""Observers of channels: dipoles, patches of cortex, electrodes, a given lead field.
+"""Observers of channels: dipoles, patches of cortex, electrodes.
 
 What channels see is projected on channel modes, drifts are removed, and data are scaled.
 """
@@ -461,44 +461,6 @@ class Electrodes(ChannelObserver):
                 f"source {sources[channels.index(crossed[0])]!r}, but is named {crossed[0]!r}. "
                 "Put channels in the order of the sources, data.reordered(channel_names=...)"
             )
-
-
-@dataclass(frozen=True)
-class LeadField(ChannelObserver):
-    """A given lead field, with an unknown gain for each source.
-
-    Parameters
-    ----------
-    matrix : array_like
-        Signal of each channel for unit activity of each source, shape (channel, source).
-    unit : str
-        Unit of the signal that `matrix` gives, for the record; data may be in another.
-    source_names, n_modes, modes, n_confounds, hanning, temporal_correlation, as_spm
-        As `ChannelObserver` takes them.
-
-    Examples
-    --------
-    >>> LeadField([[1.0, 0.0], [0.5, 0.5]], "V").unit
-    'V'
-    """
-
-    matrix: ArrayLike
-    unit: str = "a.u."
-
-    arrays = ChannelObserver.arrays | {"matrix": ((None, None), "channel, source")}
-
-    def lead(self, data: EvokedData) -> NDArray:
-        """The matrix."""
-        return np.asarray(self.matrix, float)
-
-    def check_channels(self, data: EvokedData, n_sources: int) -> None:
-        """Raise an error unless the matrix is for the channels and sources."""
-        if np.ndim(self.matrix) != 2 or np.shape(self.matrix)[1] != n_sources:
-            raise ValueError(
-                f"matrix must have shape (channel, {n_sources}), one column a source, got "
-                f"{np.shape(self.matrix)}"
-            )
-        self._check_length("lead_field", self.matrix, 0, data)
 
 
 @dataclass(frozen=True)

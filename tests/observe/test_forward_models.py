@@ -11,8 +11,14 @@ import xarray as xr
 from jax.test_util import check_grads
 
 from bayesdcm import observe
-from bayesdcm.observe import Balloon, HrfConvolution, Kernel
-from bayesdcm.observe.balloon import FRISTON_2003, bold_signal
+from bayesdcm.infer.plain_objects import PlainWriter, from_plain
+from bayesdcm.observe import Balloon, Haemodynamics, HrfConvolution, Kernel
+from bayesdcm.observe.balloon import (
+    FRISTON_2003,
+    HAEMODYNAMICS,
+    bold_signal,
+    haemodynamic_rates,
+)
 
 UPDATE = jax.jit(lambda observer, *given: observer.update(*given), static_argnums=0)
 KERNELS = ("FirstOrderVolterra", "Gamma", "DoubleExponential", "MixtureOfGammas")
@@ -101,6 +107,31 @@ def test_signal_of_whole_brains_has_the_published_weights():
     classical = 7 * rho * (1 - q) + 2 * (1 - q / v) + (2 * rho - 0.2) * (1 - v)
     found = bold_signal(v, q, 0.0, FRISTON_2003)
     assert float(found) == pytest.approx(0.02 * classical, rel=1e-14)
+
+
+@pytest.mark.parametrize("name", HAEMODYNAMICS)
+def test_logarithms_of_states_have_the_same_equation(name):
+    h = jnp.array([[0.1, 0.2, -0.1, 0.05], [-0.2, -0.3, 0.1, 0.2]])
+    parameters = {"decay": jnp.asarray(0.1), "transit": jnp.array([-0.1, 0.2]), "epsilon": 0.0}
+    observer, activity = Balloon(haemodynamics=name), jnp.array([0.5, -0.2])
+    states = h.at[:, 1:].set(jnp.exp(h[:, 1:]))
+    rates = haemodynamic_rates(
+        activity, states, parameters["decay"], parameters["transit"], HAEMODYNAMICS[name]
+    )
+    expected = rates.at[:, 1:].divide(states[:, 1:])
+    np.testing.assert_allclose(observer.flow(activity, h, parameters), expected, rtol=1e-13)
+    percent = 100 if name == "friston2003" else 1
+    signal = bold_signal(states[:, 2], states[:, 3], 0.0, HAEMODYNAMICS[name])
+    np.testing.assert_allclose(observer.read(h, parameters), percent * signal, rtol=1e-13)
+    assert (observer.longest_step is None) == (name == "friston2003")
+    assert observer.units["transit"].endswith(f"of {HAEMODYNAMICS[name].transit_time:g} s")
+
+
+def test_constants_of_a_users_own_are_kept_in_files():
+    own = Balloon(haemodynamics=replace(FRISTON_2003, transit_time=1.2), repetition_time=2.0)
+    assert isinstance(own.haemodynamics, Haemodynamics)
+    writer = PlainWriter()
+    assert from_plain(writer.plain(own), writer.arrays) == own
 
 
 def test_blocks_make_no_difference(observer, activity):
