@@ -7,8 +7,10 @@ __all__ = [
     "DCM",
     "EvokedDCM",
     "EvokedData",
+    "Evolution",
     "Fit",
     "Generic2dOscillator",
+    "Gradient",
     "GroupEffects",
     "GroupFit",
     "Hierarchy",
@@ -21,6 +23,7 @@ __all__ = [
     "NUTS",
     "NetworkModel",
     "SVI",
+    "SimulationObjective",
     "TaskDCM",
     "WilsonCowan",
     "WongWang",
@@ -75,7 +78,9 @@ from .group.group_fit import GroupFit, load_group
 from .group.hierarchy import Hierarchy
 from .group.leave_one_out import leave_one_out
 from .group.many_fits import fit_group
+from .infer.evolution import Evolution
 from .infer.fitting import fit
+from .infer.gradient import Gradient
 from .infer.loading import load_fit
 from .infer.nuts import NUTS
 from .infer.results import Fit
@@ -85,6 +90,7 @@ from .models.dcm import DCM
 from .models.evoked import EvokedDCM
 from .models.examples import load_example
 from .models.network import NetworkModel
+from .models.simulation_objective import SimulationObjective
 from .models.spm import read_spm_dcm
 from .models.spm_group import read_spm_group
 from .models.task import TaskDCM

@@ -77,6 +77,7 @@ def log_evidence(fit: Fit, method: str | None = None, *, seed: int = 0, **option
     """
     if not isinstance(fit, Fit):
         raise TypeError(f"fit must be a Fit, got {type(fit).__name__}")
+    fit.posterior.require_spread("log_evidence")
     if method is None:
         method = "free_energy" if fit.posterior.method.evidence else "bridge"
     one_of(*METHODS)("method", method)

@@ -67,6 +67,8 @@ def compare_posteriors(fits: Mapping[str, Any], reference: str | None = None) ->
     for name, value in fits.items():
         if not hasattr(value, "summary"):
             raise TypeError(f"fits[{name!r}] must be a Fit, got {type(value).__name__}")
+        if getattr(value, "posterior", None) is not None:
+            value.posterior.require_spread(f"compare_posteriors, fits[{name!r}],")
     if reference is None:
         sampled = [name for name, fit in fits.items() if _is_exact(fit)]
         reference = sampled[0] if sampled else list(fits)[-1]

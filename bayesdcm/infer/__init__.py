@@ -1,7 +1,9 @@
 """Inference: `fit`, its result, one method a file, diagnosis, storage."""
 
 from bayesdcm.infer.diagnosis import Diagnosis, diagnose
+from bayesdcm.infer.evolution import Evolution
 from bayesdcm.infer.fitting import fit
+from bayesdcm.infer.gradient import Gradient
 from bayesdcm.infer.loading import load_fit
 from bayesdcm.infer.method import Method
 from bayesdcm.infer.nuts import NUTS
@@ -15,7 +17,9 @@ __all__ = [
     "NUTS",
     "SVI",
     "Diagnosis",
+    "Evolution",
     "Fit",
+    "Gradient",
     "Laplace",
     "Method",
     "Posterior",

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 # Methods are known once their modules have been imported.
-from bayesdcm.infer import nuts, svi  # noqa: F401
+from bayesdcm.infer import evolution, gradient, nuts, svi  # noqa: F401
 from bayesdcm.infer.batches import Task
 from bayesdcm.infer.method import METHODS, Method, as_method
 from bayesdcm.infer.posterior import Posterior
@@ -42,15 +42,17 @@ def fit(
         `bayesdcm.BoldData` for the package's models; whatever the program takes otherwise.
     method : str or Method, optional
         ``"laplace"`` (variational Laplace as in SPM), ``"svi"`` (stochastic variational
-        inference), ``"nuts"``, the name of another method, or a method with its options, such as
-        ``bayesdcm.NUTS(chains=2)``. None: the model's own, variational Laplace where it has none.
+        inference), ``"nuts"``, ``"gradient"`` and ``"evolution"`` (the best point and no more, for
+        a `bayesdcm.SimulationObjective`), the name of another method, or a method with its
+        options, such as ``bayesdcm.NUTS(chains=2)``. None: the model's own, variational Laplace
+        where it has none.
     seed : int
         Seed of everything random; the same seed gives the same numbers.
     progress : bool
         Whether to show progress of long work.
     **options
-        Of the method: fields of `bayesdcm.infer.Laplace`, `bayesdcm.infer.SVI` and
-        `bayesdcm.infer.NUTS`.
+        Of the method: fields of `bayesdcm.infer.Laplace`, `bayesdcm.infer.SVI`,
+        `bayesdcm.infer.NUTS`, `bayesdcm.infer.Gradient` and `bayesdcm.infer.Evolution`.
 
     Returns
     -------

@@ -25,6 +25,8 @@ class Posterior:
         Shape (chains, draws, size); None where they are still to be drawn from `gaussian`.
     gaussian : tuple of ndarray or None
         Mean (size,) and covariance (size, size), where the posterior is Gaussian.
+    point : ndarray or None
+        Where the method finds the best point and no more, that, (size,).
     log_q : ndarray or None
         Log-density of the approximation at the draws, (chains, draws).
     statistics : mapping
@@ -42,8 +44,8 @@ class Posterior:
         What the method did, per iteration.
     status : mapping
         ``converged`` and other facts about the run, as JSON has them.
-    optima : LaplaceResult or None
-        What variational Laplace found, one row a start.
+    optima : LaplaceResult, PointOptima or None
+        What variational Laplace, or a search for a point, found, one row a start.
     components : tuple of Posterior
         Of a mixture, what was mixed.
     """
@@ -51,6 +53,7 @@ class Posterior:
     method: Method
     draws: NDArray | None = None
     gaussian: tuple[NDArray, NDArray] | None = None
+    point: NDArray | None = None
     log_q: NDArray | None = None
     statistics: Mapping[str, NDArray] = field(default_factory=dict)
     n_draws: int = 1000
@@ -67,6 +70,8 @@ class Posterior:
         """Draws, shape (chains, draws, size)."""
         if self.draws is not None:
             return self.draws
+        if self.point is not None:
+            return self.point[None, None]
         mean, covariance = self.gaussian
         noise = np.random.default_rng(self.seed).normal(size=(self.n_draws, len(mean)))
         return (mean + noise @ np.linalg.cholesky(covariance).T)[None]
@@ -86,6 +91,26 @@ class Posterior:
         white = np.linalg.solve(factor, (self.flat_sample - mean).T)
         log_scale = np.log(np.diagonal(factor)).sum() + len(mean) * np.log(2 * np.pi) / 2
         return (-0.5 * (white**2).sum(0) - log_scale).reshape(self.sample.shape[:2])
+
+    def require_spread(self, what: str) -> None:
+        """Raise an error where there is no more than a point.
+
+        Parameters
+        ----------
+        what : str
+            What needs a posterior, such as ``"covariance"``.
+
+        Raises
+        ------
+        ValueError
+            With what to do about it.
+        """
+        if self.point is not None:
+            raise ValueError(
+                f"{what} needs a posterior, but method {self.method.name!r} finds the best point "
+                "and no more. Models with a likelihood can be fitted with method='laplace' or "
+                "'nuts'; fit.posterior.optima holds what the starts found"
+            )
 
     def again(self, number: int) -> Posterior:
         """The same Gaussian with other draws.

@@ -173,8 +173,23 @@ class Fit:
         if self._exact:
             return self._moments_of(*self.posterior.gaussian)
         draws = {name: self._draws_by_site[name] for name in self._parameter_names()}
+        if self.posterior.point is not None:
+            return self._point_moments({name: values[0, 0] for name, values in draws.items()})
         mean = {name: values.mean(axis=(0, 1)) for name, values in draws.items()}
         return mean, {name: values.std(axis=(0, 1), ddof=1) for name, values in draws.items()}
+
+    def _point_moments(
+        self, values: dict[str, NDArray]
+    ) -> tuple[dict[str, NDArray], dict[str, NDArray]]:
+        """Values of one point, and standard deviations: not known, but for constants."""
+        free = {site.name: site for site in self.problem.sites.sites}
+        sd = {name: np.full(np.shape(value), np.nan) for name, value in values.items()}
+        for name in values:
+            if name not in free:
+                moved = self.posterior.point[None] + np.array([[0.0], [1.0]])
+                pair = site_values(self.problem, moved)[name]
+                sd[name] = np.where(pair[0] == pair[1], 0.0, np.nan)
+        return values, sd
 
     @worked_out
     def _prior_by_site(self) -> tuple[dict[str, NDArray], dict[str, NDArray]]:
@@ -225,7 +240,7 @@ class Fit:
 
     @property
     def sd(self) -> dict[str, NDArray]:
-        """Posterior standard deviations by site, zero for constants."""
+        """Posterior standard deviations by site, zero for constants; NaN where a point is known."""
         return self._moments[1]
 
     @cached_property
@@ -240,6 +255,7 @@ class Fit:
     @worked_out
     def covariance(self) -> pd.DataFrame:
         """Posterior covariance of the free parameters, labelled; exact where it is Gaussian."""
+        self.posterior.require_spread("covariance")
         labels = self.labels
         if self._exact:
             matrix = self.posterior.gaussian[1]
@@ -280,7 +296,11 @@ class Fit:
         return arviz_adapter.assemble(
             {
                 name: arviz_adapter.dataset(
-                    values, dims, problem.coords, () if name.endswith("_data") else AXES
+                    values,
+                    # Of what is judged as a whole there is one number.
+                    {} if name == "log_likelihood" and problem.sites.foreign else dims,
+                    problem.coords,
+                    () if name.endswith("_data") else AXES,
                 )
                 for name, values in groups.items()
                 if values
@@ -334,6 +354,8 @@ class Fit:
     @worked_out
     def _summary(self) -> pd.DataFrame:
         draws, labels = self._entries, self.labels
+        if self.posterior.point is not None:
+            return self._point_summary(draws[0, 0])
         flat = draws.reshape(-1, len(labels))
         if self._exact:
             mean, covariance = self.posterior.gaussian
@@ -348,6 +370,14 @@ class Fit:
             columns |= arviz_adapter.convergence(draws)
         return pd.DataFrame(columns, index=pd.Index(labels, name="parameter"))
 
+    def _point_summary(self, point: NDArray) -> pd.DataFrame:
+        optima = self.posterior.optima
+        columns = {"estimate": point}
+        if all(site.gaussian for site in self.problem.sites.sites):
+            columns["spread"] = optima.spread
+        columns["sensitivity"] = optima.sensitivity
+        return pd.DataFrame(columns, index=pd.Index(self.labels, name="parameter"))
+
     def summary(self) -> pd.DataFrame:
         """Posterior of every free parameter, one row each, such as ``A[V5, V1]``.
 
@@ -356,7 +386,10 @@ class Fit:
         pandas.DataFrame
             Columns ``mean``, ``sd``, ``eti_5%``, ``eti_95%`` (equal-tailed interval),
             ``probability`` (that the parameter has the sign most draws have) and, for NUTS,
-            ``ess_bulk``, ``ess_tail``, ``r_hat``.
+            ``ess_bulk``, ``ess_tail``, ``r_hat``. Of methods that find the best point and no
+            more, ``estimate``, ``spread`` (half the range over the starts that reached the best,
+            NaN of one start) and ``sensitivity`` (how much data say, nats for a prior standard
+            deviation).
         """
         return self._summary.copy()
 
@@ -388,7 +421,10 @@ class Fit:
         group = groups["posterior_predictive"]
         means = {}
         for name in group.data_vars:
-            if not name.endswith("_fitted"):
+            # Observations that are not Gaussian have replicated data alone.
+            if not name.endswith("_fitted") and f"{name}_fitted" in group:
+                continue
+            if name.endswith("_prediction"):
                 continue
             draws, left_out = kept_draws(group[name])
             mean = group[name].isel(chain=0, draw=0, drop=True).copy(data=draws.mean(0))

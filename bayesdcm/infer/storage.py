@@ -133,6 +133,8 @@ def _plain_program(fit: Fit, writer: PlainWriter) -> dict[str, Any] | None:
 def _known(fit: Fit, whole: bool, predictions: bool) -> dict[str, Any]:
     """Properties of a fit, by name."""
     names = list(TABLES)
+    if fit.posterior.point is not None:
+        names.remove("covariance")
     if not whole:
         names += [name for name in WITHOUT_PROGRAM if predictions or name != "_prior_by_site"]
     if predictions and fit.posterior.density is not None:

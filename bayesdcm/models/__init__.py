@@ -4,6 +4,15 @@ from bayesdcm.models.dcm import DCM
 from bayesdcm.models.evoked import EvokedDCM
 from bayesdcm.models.examples import Example, load_example
 from bayesdcm.models.network import NetworkModel
+from bayesdcm.models.simulation_objective import SimulationObjective
 from bayesdcm.models.task import TaskDCM
 
-__all__ = ["DCM", "EvokedDCM", "Example", "NetworkModel", "TaskDCM", "load_example"]
+__all__ = [
+    "DCM",
+    "EvokedDCM",
+    "Example",
+    "NetworkModel",
+    "SimulationObjective",
+    "TaskDCM",
+    "load_example",
+]

@@ -227,6 +227,36 @@ class NetworkModel:
                 )
         return table
 
+    def physical(self, parameters: Parameters) -> dict[str, jax.Array]:
+        """Physical values of parameters, the inverse of `parameters`.
+
+        Parameters
+        ----------
+        parameters : mapping
+            Log scalings and differences by name; coefficients of maps, and names that are not
+            known, are left out.
+
+        Returns
+        -------
+        dict of str to jax.Array
+            By name, in the units of the node's constants, m/s and s.
+        """
+        units = {prior.name: prior.unit for prior in self.network.common_priors()}
+        return {
+            name: self._usual_of(name, value) * jnp.exp(value)
+            if units[name] == LOG_SCALING
+            else self._usual_of(name, value) + value
+            for name, value in parameters.items()
+            if name in units
+        }
+
+    def _usual_of(self, name: str, value: ArrayLike) -> ArrayLike:
+        """`_usual`, of groups of regions the mean of each."""
+        usual, spread = self._usual(name), (self.network.regional or {}).get(name)
+        if np.ndim(usual) and isinstance(spread, Groups):
+            return np.bincount(spread.members, usual) / np.bincount(spread.members)
+        return usual
+
     def _usual(self, name: str) -> ArrayLike:
         """The physical value of a parameter where its scaling is 0."""
         if name in ("strength", "speed"):
@@ -342,6 +372,7 @@ class NetworkModel:
         history: ArrayLike | None = None,
         start: ArrayLike | None = None,
         derivative: str = "reverse",
+        horizon: float | None = None,
         speed_range: tuple[float, float] | None = None,
     ) -> dict[str, jax.Array]:
         """What `simulate` gives, as a pure function: for `jax.jit`, `jax.grad`, `jax.vmap`.
@@ -356,6 +387,9 @@ class NetworkModel:
             As in `simulate`.
         derivative : str
             ``"reverse"`` (`jax.grad`, many parameters) or ``"forward"`` (`jax.jacfwd`, few).
+        horizon : float, optional
+            Time after which derivatives forget how states came about, s: derivatives through
+            chaos grow without bound. They are no longer exact, and results do not change.
         speed_range : (float, float), optional
             Slowest and fastest conduction, m/s, where the speed is traced; default: half and
             twice that of the model. Where a delay leaves what the program was made for, all
@@ -376,6 +410,7 @@ class NetworkModel:
             steps_of("transient", transient, step, least=0),
             steps_of("duration", duration, step),
         )
+        forgets = None if horizon is None else steps_of("horizon", horizon, step)
         recorded, observers = self._asked(record, observers, sampling_interval)
         complete, varied, _ = self._complete(parameters)
         if varied:
@@ -396,7 +431,7 @@ class NetworkModel:
                 parts = (made, observers) if seen else (made._replace(recorded=()), ())
                 at = slice(0, length)
                 now = {name: stimulus_rows(value, at, seen) for name, value in given.items()}
-                carry, series = whole_run(*parts, wired, carry, now, length)
+                carry, series = whole_run(*parts, wired, carry, now, length, forgets)
         results = {
             each.name: each.finish(state)
             for each, state in zip(observers, carry.observed, strict=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -323,6 +322,7 @@ def whole_run(
     carry: Carry,
     stimulus: Mapping[str, jax.Array],
     steps: int,
+    horizon: int | None = None,
 ) -> tuple[Carry, dict[str, jax.Array]]:
     """All stretches as one pure function, kept in pieces for derivatives backward in time.
 
@@ -330,6 +330,8 @@ def whole_run(
     ----------
     plan, observers, wiring, carry, stimulus, steps
         As in `stretch`.
+    horizon : int, optional
+        Steps after which derivatives forget how states came about.
 
     Returns
     -------
@@ -338,7 +340,17 @@ def whole_run(
     dict of str to jax.Array
         Series that are recorded, shape (steps, nodes).
     """
-    once = partial(stretch, plan, observers, wiring)
+    if horizon is not None:
+        plan = plan._replace(stretch=min(plan.stretch, horizon))
+
+    def once(carry: Carry, stimulus: Mapping[str, jax.Array], steps: int) -> Any:
+        if horizon is not None:
+            # What observers carry keeps its derivatives: they are sums over all stretches.
+            kept = (carry.states, carry.past, carry.noise)
+            states, past, noise = jax.tree.map(lax.stop_gradient, kept)
+            carry = carry._replace(states=states, past=past, noise=noise)
+        return stretch(plan, observers, wiring, carry, stimulus, steps)
+
     length = even_stretch(plan, steps)
     number, rest = divmod(steps, length)
     if number == 1 and not rest:

@@ -1,4 +1,4 @@
-"""What an optimisation gained: free energy of variational Laplace, evidence bound of SVI."""
+"""What an optimisation gained: free energy, evidence bound of SVI, density of searches."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ def plot_free_energy(fit: Any, *, ax: Axes | None = None) -> Axes:
     ----------
     fit : bayesdcm.Fit
         A fit by ``"laplace"`` (steps that lowered the free energy, and were taken back, are
-        marked) or by ``"svi"`` (noisy estimates and their running mean).
+        marked), by ``"svi"`` (noisy estimates and their running mean), or by ``"gradient"`` or
+        ``"evolution"`` (the log joint density, a line for each start).
     ax : matplotlib.axes.Axes, optional
         Where to draw. None: a new figure.
 
@@ -35,6 +36,7 @@ def plot_free_energy(fit: Any, *, ax: Axes | None = None) -> Axes:
     known = {
         "free_energy": (_draw_laplace, "Variational Laplace", "free energy"),
         "elbo": (_draw_bound, "Stochastic variational inference", "evidence lower bound"),
+        "log_joint": (_draw_search, "Search", "log joint density"),
     }
     name = next((name for name in known if name in fit.trace), None)
     if name is None:
@@ -49,7 +51,8 @@ def plot_free_energy(fit: Any, *, ax: Axes | None = None) -> Axes:
     ax.set_ylabel(f"{quantity} (nats)")
     panel_title(ax, title)
     state = "converged" if fit.status.get("converged", True) else "not converged"
-    ax.set_title(f"{state} at {fit.log_evidence:.1f} nats", loc="right", fontsize="small",
+    reached = fit.status["log_joint"] if name == "log_joint" else fit.log_evidence
+    ax.set_title(f"{state} at {reached:.1f} nats", loc="right", fontsize="small",
                  color=INK)  # fmt: skip
     ax.legend(frameon=False, fontsize="small", loc="lower right")
     tidy(ax)
@@ -75,6 +78,22 @@ def _draw_laplace(ax: Axes, fit: Any) -> None:
                 clip_on=False, label="step taken back, below the axis")  # fmt: skip
     ax.set_xlabel("iteration")
     ax.xaxis.get_major_locator().set_params(integer=True)
+
+
+def _draw_search(ax: Axes, fit: Any) -> None:
+    values, reached = np.asarray(fit.trace["log_joint"], float), fit.posterior.optima.reached
+    steps = np.arange(1, len(values) + 1)
+    for start in np.argsort(fit.posterior.optima.log_joint):
+        kind, shade = ("reached the best", 0) if reached[start] else ("stuck", 5)
+        seen = kind in ax.get_legend_handles_labels()[1]
+        ax.plot(steps, values[:, start], color=colour(shade), linewidth=1.2,
+                label=None if seen else kind)  # fmt: skip
+    # The first steps may be orders of magnitude off.
+    settled = values[len(values) // 4 :]
+    if np.isfinite(settled).any():
+        low, high = np.nanquantile(settled, 0.02), np.nanmax(values)
+        ax.set_ylim(low - 0.1 * (high - low) - 1, high + 0.05 * (high - low) + 1)
+    ax.set_xlabel("step")
 
 
 def _draw_bound(ax: Axes, fit: Any) -> None:

@@ -50,9 +50,12 @@ def plot_posterior(
     TypeError
         If `fits` holds something else.
     ValueError
-        If a label is not known or names a constant; the message lists the free parameters.
+        If a label is not known or names a constant; the message lists the free parameters. If a
+        fit is by a method that finds the best point and no more.
     """
     named = named_fits(fits)
+    for fit in named.values():
+        fit.posterior.require_spread("plot_posterior")
     first = next(iter(named.values()))
     if isinstance(parameters, str):
         parameters = [parameters]
