@@ -8,7 +8,7 @@ fraction of the time of the scatter that automatic differentiation would make of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -21,8 +21,10 @@ from bayesdcm.integrate.delayed_sums import Routes, Taps, inner_products, read
 from bayesdcm.neural.base import Parameters
 from bayesdcm.neural.network import Network
 
-# Connections, and the whole steps of their delays: what has no derivative.
-Connections = tuple[Routes, jax.Array]
+# Connections as long as a block and, if there are any, shorter ones; of each group, what has no
+# derivative (connections and the whole steps of their delays), and weights (newer, older sample).
+Connections = tuple[tuple[Routes, jax.Array], ...]
+Weights = tuple[tuple[jax.Array, jax.Array], ...]
 Scheme = Callable[[Callable[[jax.Array], jax.Array], jax.Array, float], jax.Array]
 
 
@@ -36,8 +38,9 @@ class Stepping:
         ``scheme(rate, x, step)``, the states after a step.
     step : float
         Length of a step, s.
-    block : int
-        Steps whose delayed sums are worked out together.
+    block, inner : int
+        Steps whose delayed sums are worked out together: of connections whose delay is as long as
+        a block, and of shorter ones; `inner` divides `block`.
     reach : int
         Samples of the past that are kept; a multiple of `block`.
     steps : int
@@ -47,6 +50,7 @@ class Stepping:
     scheme: Scheme
     step: float
     block: int
+    inner: int
     reach: int
     steps: int
 
@@ -121,8 +125,7 @@ def instantaneous(
 def delayed(
     stepping: Stepping,
     driven: Driven,
-    routes: Routes,
-    taps: Taps,
+    groups: Sequence[tuple[Routes, Taps]],
     x: jax.Array,
     past: jax.Array,
     drive: Drive,
@@ -136,8 +139,9 @@ def delayed(
         How it is solved.
     driven : Driven
         The network.
-    routes, taps : Routes, Taps
-        Its connections, and the samples that they read.
+    groups : sequence of (Routes, Taps)
+        Its connections, and the samples that they read: first those whose delay is as long as a
+        block, then shorter ones, if there are any.
     x : jax.Array
         States before the first step, shape (nodes, states).
     past : jax.Array
@@ -154,8 +158,9 @@ def delayed(
         States and what was sent.
     """
     solve = _solve_with_adjoint if reverse else _solve
-    weights = (taps.newer, taps.older)
-    return solve(stepping, (routes, taps.whole), driven, weights, x, past, drive)
+    connections = tuple((routes, taps.whole) for routes, taps in groups)
+    weights = tuple((taps.newer, taps.older) for _, taps in groups)
+    return solve(stepping, connections, driven, weights, x, past, drive)
 
 
 def _one_step(
@@ -189,15 +194,21 @@ def _advance(
 
 
 def _in_blocks(stepping: Stepping, rows: Any) -> Any:
-    """Arrays (steps, ...) as (blocks, steps of a block, ...)."""
-    return jax.tree.map(lambda a: a.reshape(-1, stepping.block, *a.shape[1:]), rows)
+    """Arrays (steps, ...) as (blocks, inner blocks, steps of an inner block, ...)."""
+    shape = (-1, stepping.block // stepping.inner, stepping.inner)
+    return jax.tree.map(lambda a: a.reshape(*shape, *a.shape[1:]), rows)
+
+
+def _parts(stepping: Stepping, sums: jax.Array) -> jax.Array:
+    """Sums of a block (channels, nodes, steps) as (inner blocks, channels, nodes, steps)."""
+    return jnp.moveaxis(sums.reshape(*sums.shape[:2], -1, stepping.inner), 2, 0)
 
 
 def _solve(
     stepping: Stepping,
     connections: Connections,
     driven: Driven,
-    weights: tuple[jax.Array, jax.Array],
+    weights: Weights,
     x: jax.Array,
     past: jax.Array,
     drive: Drive,
@@ -209,29 +220,39 @@ def _solve_with_sums(
     stepping: Stepping,
     connections: Connections,
     driven: Driven,
-    weights: tuple[jax.Array, jax.Array],
+    weights: Weights,
     x: jax.Array,
     past: jax.Array,
     drive: Drive,
 ) -> tuple[Solved, jax.Array]:
-    """The solution, and the sums of each block, shape (blocks, channels, nodes, block)."""
-    routes, whole = connections
-    newer, older = weights
-    block, reach = stepping.block, stepping.reach
+    """The solution, and sums, shape (blocks, inner blocks, channels, nodes, steps)."""
+    block, inner, reach = stepping.block, stepping.inner, stepping.reach
     # The sample before the first step stands in column reach - 1.
-    starts = routes.sources * (reach + stepping.steps) + (reach - 2) - whole
+    columns = reach + stepping.steps
+    starts = [routes.sources * columns + (reach - 2) - whole for routes, whole in connections]
 
-    def advance(carry: tuple[jax.Array, jax.Array], row: tuple[jax.Array, Drive]) -> Any:
+    def summed(sent: jax.Array, group: int, first: jax.Array, length: int) -> jax.Array:
+        newer, older = weights[group]
+        taps = (starts[group] + first, older, newer, length)
+        return jnp.stack([read(each, *taps) for each in sent])
+
+    def advance(carry: tuple[jax.Array, jax.Array], row: Any) -> Any:
         x, sent = carry
-        first, drive = row
-        sums = jnp.stack([read(each, starts + first, older, newer, block) for each in sent])
+        first, sums, drive = row
+        if len(connections) > 1:
+            sums = sums + summed(sent, 1, first, inner)
         states, signals = _advance(stepping, driven, x, sums, drive)
         sent = lax.dynamic_update_slice_in_dim(sent, signals, reach + first, axis=2)
         return (states[-1], sent), (states, sums)
 
+    def advance_block(carry: tuple[jax.Array, jax.Array], row: Any) -> Any:
+        first, drive = row
+        sums = _parts(stepping, summed(carry[1], 0, first, block))
+        return lax.scan(advance, carry, (first + _firsts(block, inner), sums, drive))
+
     sent = jnp.pad(past, ((0, 0), (0, 0), (0, stepping.steps)))
     rows = (_firsts(stepping.steps, block), _in_blocks(stepping, drive))
-    (_, sent), (states, sums) = lax.scan(advance, (x, sent), rows)
+    (_, sent), (states, sums) = lax.scan(advance_block, (x, sent), rows)
     return Solved(states.reshape(-1, *x.shape), sent), sums
 
 
@@ -246,7 +267,7 @@ def _forward(
     stepping: Stepping,
     connections: Connections,
     driven: Driven,
-    weights: tuple[jax.Array, jax.Array],
+    weights: Weights,
     x: jax.Array,
     past: jax.Array,
     drive: Drive,
@@ -257,56 +278,70 @@ def _forward(
 
 
 def _backward(stepping: Stepping, kept: Any, wanted: Solved) -> tuple[Any, ...]:
-    (routes, whole), driven, (newer, older), x, drive, solved, sums = kept
-    block, reach, steps = stepping.block, stepping.reach, stepping.steps
+    connections, driven, weights, x, drive, solved, sums = kept
+    block, inner, reach, steps = stepping.block, stepping.inner, stepping.reach, stepping.steps
+    channels, nodes = sums.shape[2:4]
     # Derivatives by the sums stand in time between two stretches of zeros, as long as the reach,
     # because nothing is received before the first step or after the last.
     columns = reach + steps + reach
-    outgoing = [
-        jnp.append(each.reshape(-1), jnp.zeros(1, each.dtype))[routes.positions]
-        for each in (whole, newer, older)
-    ]
-    starts = routes.targets * columns + reach + outgoing[0]
+    outgoing = []
+    for (routes, whole), (newer, older) in zip(connections, weights, strict=True):
+        ordered = [
+            jnp.append(each.reshape(-1), jnp.zeros(1, each.dtype))[routes.positions]
+            for each in (whole, newer, older)
+        ]
+        outgoing.append((routes.targets * columns + reach + ordered[0], *ordered[1:]))
 
-    def onward(by_sums: jax.Array, first: jax.Array) -> jax.Array:
-        """Derivatives by what was sent after step `first` and later, through later sums."""
-        taps = (starts + first, outgoing[1], outgoing[2], block)
+    def onward(by_sums: jax.Array, group: int, first: jax.Array, length: int) -> jax.Array:
+        """Derivatives by what was sent after step `first - 1` and later, through later sums."""
+        starts, newer, older = outgoing[group]
+        taps = (starts + first, newer, older, length)
         return jnp.stack([read(each, *taps) for each in by_sums])
 
     def retreat(carry: tuple[jax.Array, jax.Array, Any], row: Any) -> Any:
         by_x, by_sums, by_driven = carry
-        first, before, sums, drive, by_states = row
-        by_signals = lax.dynamic_slice_in_dim(wanted.sent, reach + first, block, axis=2)
-        by_signals = by_signals + onward(by_sums, first + 1)
+        first, by_signals, before, sums, drive, by_states = row
+        if len(connections) > 1:
+            by_signals = by_signals + onward(by_sums, 1, first + 1, inner)
         _, pull = jax.vjp(partial(_advance, stepping), driven, before, sums, drive)
         by_states = by_states.at[-1].add(by_x)
         here, by_x, now, by_drive = pull((by_states, by_signals))
         by_sums = lax.dynamic_update_slice_in_dim(by_sums, now, reach + first, axis=2)
         return (by_x, by_sums, jax.tree.map(jnp.add, by_driven, here)), by_drive
 
+    def retreat_block(carry: tuple[jax.Array, jax.Array, Any], row: Any) -> Any:
+        first, *parts = row
+        by_signals = lax.dynamic_slice_in_dim(wanted.sent, reach + first, block, axis=2)
+        by_signals = _parts(stepping, by_signals + onward(carry[1], 0, first + 1, block))
+        rows = (first + _firsts(block, inner), by_signals, *parts)
+        return lax.scan(retreat, carry, rows, reverse=True)
+
     by_blocks = _in_blocks(stepping, (drive, wanted.states))
-    earlier_rows = jnp.concatenate([x[None], solved.states[block - 1 : -1 : block]])
-    rows = (_firsts(steps, block), earlier_rows, sums, *by_blocks)
+    befores = jnp.concatenate([x[None], solved.states[inner - 1 : -1 : inner]])
+    befores = befores.reshape(-1, block // inner, *x.shape)
     nothing = jax.tree.map(jnp.zeros_like, driven)
-    carry = (jnp.zeros_like(x), jnp.zeros((*sums.shape[1:3], columns)), nothing)
-    (by_x, by_sums, by_driven), by_drive = lax.scan(retreat, carry, rows, reverse=True)
+    carry = (jnp.zeros_like(x), jnp.zeros((channels, nodes, columns)), nothing)
+    rows = (_firsts(steps, block), befores, sums, *by_blocks)
+    (by_x, by_sums, by_driven), by_drive = lax.scan(retreat_block, carry, rows, reverse=True)
 
     def of_past(first: jax.Array) -> jax.Array:
-        return onward(by_sums, first)
+        return sum(onward(by_sums, group, first, block) for group in range(len(connections)))
 
     by_past = lax.map(of_past, _firsts(reach, block) - (reach - 1))
-    by_past = jnp.moveaxis(by_past, 0, 2).reshape(*sums.shape[1:3], reach)
-    starts = routes.sources * (reach + steps) + (reach - 2) - whole
+    by_past = jnp.moveaxis(by_past, 0, 2).reshape(channels, nodes, reach)
     received = by_sums[:, :, reach : reach + steps]
-    by_newer = inner_products(solved.sent, starts + 1, received)
-    by_older = inner_products(solved.sent, starts, received)
+    by_weights = []
+    for routes, whole in connections:
+        starts = routes.sources * (reach + steps) + (reach - 2) - whole
+        shifted = (starts + 1, starts)
+        by_weights.append(tuple(inner_products(solved.sent, at, received) for at in shifted))
     return (
         None,
         by_driven,
-        (by_newer, by_older),
+        tuple(by_weights),
         by_x,
         by_past + wanted.sent[:, :, :reach],
-        jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), by_drive),
+        jax.tree.map(lambda a: a.reshape(steps, *a.shape[3:]), by_drive),
     )
 
 

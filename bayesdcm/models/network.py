@@ -346,7 +346,7 @@ class NetworkModel:
         made = plan(network, scheme, step, speeds, recorded, reverse=False)
         if many:
             copies = chunk_size(len(key), int(memory // _bytes(made, network)))
-        wired = wiring(network, complete, key)
+        wired = wiring(made, network, speeds, complete, key)
         given = self._stimulus(stimulus, steps[1])
         begin_with = (self._start(start), self._history(history))
         series, results, finite = in_chunks(
@@ -421,7 +421,7 @@ class NetworkModel:
         speeds = self._speeds(complete, speed_range)
         made = plan(network, SCHEMES[self.scheme], step, speeds, recorded, derivative == "reverse")
         key = seed if _is_key(seed) else jax.random.key(seed)
-        wired = wiring(network, complete, key)
+        wired = wiring(made, network, speeds, complete, key)
         given = self._stimulus(stimulus, steps[1])
         carry = begin(
             *(made, observers, wired, self._start(start), self._history(history), steps[1])

@@ -19,11 +19,13 @@ from bayesdcm.integrate.delayed_network import (
     delayed,
     instantaneous,
 )
-from bayesdcm.integrate.delayed_sums import Routes, interpolation, longest_block, routes
+from bayesdcm.integrate.delayed_sums import Routes, blocks, interpolation, routes
 from bayesdcm.neural.base import Parameters
 from bayesdcm.neural.network import Network
 from bayesdcm.neural.noise import OrnsteinUhlenbeck, coloured, standard_normals
 
+# A rounding error must not make a whole number of steps one too few.
+ROUNDED = 1 - 1e-12
 # Numbers of one quantity in a stretch: few enough to stay in the cache, enough that the time
 # between two stretches does not count, which is longer where derivatives are taken backward.
 STRETCH_NUMBERS, REVERSE_NUMBERS = 2**17, 2**19
@@ -39,8 +41,9 @@ class Plan(NamedTuple):
         Scheme of one step.
     step : float
         Length of a step, s.
-    block : int
-        Steps whose delayed sums are worked out together.
+    block, inner : int
+        Steps whose delayed sums are worked out together, of connections that are as long, and of
+        shorter ones.
     reach : int
         Samples of the past that are kept; 0 without delays.
     stretch : int
@@ -54,6 +57,7 @@ class Plan(NamedTuple):
     scheme: Scheme
     step: float
     block: int
+    inner: int
     reach: int
     stretch: int
     recorded: tuple[str, ...]
@@ -89,7 +93,7 @@ class Wiring(NamedTuple):
 
     network: Network
     parameters: Parameters
-    connections: Routes | None
+    connections: tuple[Routes, ...]
     key: jax.Array
 
 
@@ -123,29 +127,39 @@ def plan(
     Plan
         Constants of the program.
     """
-    block, reach = 1, 0
+    block, inner, reach = 1, 1, 0
     if network.delayed and np.any(network.weights):
         slowest, fastest = speeds
-        delays = np.asarray(network.lengths)[np.asarray(network.weights) != 0] * 1e-3 / step
-        # A rounding error must not make a whole number of steps one too few.
-        block = longest_block(float(delays.min()) / fastest * (1 - 1e-12))
+        to, of = np.nonzero(network.weights)
+        delays = np.asarray(network.lengths)[to, of] * 1e-3 / step
+        block, inner = blocks(delays / fastest * ROUNDED, to)
         # A few sizes only, so that programs serve many speeds.
-        samples = float(delays.max()) / slowest * (1 + 1e-12) + 2
+        samples = float(delays.max()) / slowest / ROUNDED + 2
         eighths = 2 ** max(np.ceil(np.log2(samples)) - 3, 5)
         reach = int(np.ceil(samples / eighths) * eighths)
         reach = -(-reach // block) * block
     numbers = (REVERSE_NUMBERS if reverse else STRETCH_NUMBERS) / network.n_nodes
     stretch = int(np.clip(2 ** np.floor(np.log2(numbers)), *STRETCH_STEPS))
-    return Plan(scheme, step, block, reach, stretch, recorded, reverse)
+    return Plan(scheme, step, block, inner, reach, stretch, recorded, reverse)
 
 
-def wiring(network: Network, parameters: Parameters, key: jax.Array) -> Wiring:
+def wiring(
+    plan: Plan,
+    network: Network,
+    speeds: tuple[float, float] | None,
+    parameters: Parameters,
+    key: jax.Array,
+) -> Wiring:
     """Lay out the connections of a network.
 
     Parameters
     ----------
+    plan : Plan
+        Constants.
     network : Network
         The network.
+    speeds : (float, float) or None
+        Slowest and fastest conduction, m/s, as in `plan`.
     parameters : mapping
         Full arrays by name.
     key : jax.Array
@@ -156,9 +170,12 @@ def wiring(network: Network, parameters: Parameters, key: jax.Array) -> Wiring:
     Wiring
         What `stretch` takes.
     """
-    connections = None
-    if network.delayed:
-        connections = routes(np.asarray(network.weights), np.asarray(network.lengths))
+    connections = ()
+    if plan.reach:
+        weights, lengths = np.asarray(network.weights), np.asarray(network.lengths)
+        far = lengths * 1e-3 / plan.step / speeds[1] * ROUNDED >= plan.block - 1
+        groups = (far,) if plan.inner == plan.block else (far, ~far)
+        connections = tuple(routes(weights * group, lengths) for group in groups)
     return Wiring(network, parameters, connections, key)
 
 
@@ -251,16 +268,17 @@ def stretch(
     # Steps beyond the last are worked out where they fill a block, and left out.
     solved_steps = -(-steps // plan.block) * plan.block
     drive, noise = _drive(plan, wiring, own, carry, stimulus, steps, solved_steps)
-    stepping = Stepping(plan.scheme, plan.step, plan.block, plan.reach, solved_steps)
+    stepping = Stepping(*(plan.scheme, plan.step, plan.block, plan.inner, plan.reach, solved_steps))
     weights = jnp.asarray(network.weights)
     driven = Driven(network, own, weights.sum(1))
     past = None
     if plan.reach:
-        between = network.travel_time(connections.lengths, parameters) / plan.step
-        taps = interpolation(connections.weights, between, plan.block, plan.reach)
-        solved = delayed(
-            stepping, driven, connections, taps, carry.states, carry.past, drive, plan.reverse
-        )
+        groups = []
+        for listed, shortest in zip(connections, (plan.block, plan.inner), strict=False):
+            between = network.travel_time(listed.lengths, parameters) / plan.step
+            taps = interpolation(listed.weights, between, shortest, plan.reach)
+            groups.append((listed, taps))
+        solved = delayed(stepping, driven, groups, carry.states, carry.past, drive, plan.reverse)
         states = solved.states[:steps]
         past = lax.slice_in_dim(solved.sent, steps, steps + plan.reach, axis=2)
     else:

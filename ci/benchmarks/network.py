@@ -84,16 +84,16 @@ PEERS = {
     "tvboptim": """
         import time, jax, jax.numpy as jnp, numpy as np, equinox
         jax.config.update("jax_enable_x64", True)
-        import tvboptim.experimental.network_dynamics as dynamics
+        import tvboptim.experimental.network_dynamics as tvb
         from tvboptim.experimental.network_dynamics import coupling, graph, noise, solvers
         from tvboptim.experimental.network_dynamics.dynamics.tvb import WilsonCowan
         link = coupling.DelayedLinearCoupling(incoming_states="E", G=0.5, buffer_strategy=strategy)
-        net = dynamics.Network(
+        net = tvb.Network(
             WilsonCowan(), {"delayed": link},
             graph.DenseDelayGraph(jnp.asarray(W), jnp.asarray(L) / speed),
             noise=noise.AdditiveNoise(sigma=0.01, apply_to="E"),
         )
-        simulate, config = dynamics.prepare(net, solvers.Heun(), t0=0.0, t1=steps * 0.1, dt=0.1)
+        simulate, config = tvb.prepare(net, solvers.Heun(), t0=0.0, t1=steps * 0.1, dt=0.1)
         def series(G):
             at = lambda c: c.coupling.delayed.G
             return simulate(equinox.tree_at(at, config, G)).ys

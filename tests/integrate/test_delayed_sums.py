@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from bayesdcm.integrate.delayed_sums import (
+    blocks,
     inner_products,
     interpolation,
     longest_block,
@@ -62,6 +63,15 @@ def test_blocks_are_no_longer_than_the_shortest_delay(delay, block):
     assert longest_block(delay) == block
     fits = interpolation(jnp.ones((1, 1)), jnp.full((1, 1), delay), block, 128)
     assert np.isfinite(fits.newer).all()
+
+
+def test_a_few_short_connections_do_not_hold_up_the_others():
+    to, delays = np.repeat(np.arange(20), 19), np.full(380, 40.0)
+    assert blocks(delays, to) == (24, 24)
+    delays[[3, 100]] = 2.0, 7.5
+    assert blocks(delays, to) == (24, 2)
+    # Where nearly all are short, there is one group.
+    assert blocks(np.where(delays > 39, 1.5, 40.0), to) == (2, 2)
 
 
 @pytest.mark.parametrize("delay", [6.9, 31.0])

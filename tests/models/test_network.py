@@ -120,7 +120,7 @@ def by_hand(model, steps, step, start):
     [("additive", 12, 0.0), (Tanh(), 4, 2.0), (KuramotoCoupling(), 4, 5.0), ("diffusive", 3, 36.0)],
 )
 def test_blocks_of_steps_are_the_sum_at_each_step(coupling, regions, shortest):
-    # Lengths from 0: blocks of 1; the longest: blocks of 24.
+    # Lengths from 0: blocks of 12, within them of 1 for short ones; the longest: blocks of 24.
     model = NetworkModel(WilsonCowan(), wires(regions, shortest), coupling, ENDS, strength=0.5)
     start = np.random.default_rng(1).uniform(0, 0.5, (regions, 2))
     result = model.simulate(9.7e-3, start=start)
