@@ -34,6 +34,10 @@ class LeadField(ChannelObserver, SeriesObserver):
         Of the matrix, by dipole moment, such as ``"V/(A m)"`` (as of MNE-Python's forward
         solutions), ``"T/(nA m)"``, ``"T/m/(A m)"``, or by activity, such as ``"V"``. A DCM keeps it
         for the record; its data may be in another.
+    source_names : sequence of str, optional
+        By default "source 1", "source 2", ...; of a series, those of the regions.
+    n_modes, modes, n_confounds, hanning, temporal_correlation, as_spm
+        Of DCMs; see `ChannelObserver`.
     amplitude : (array_like, str), optional
         Of a series and a matrix by dipole moment: the moment that a unit of activity is, a number
         or one a source, and its unit, such as ``(0.2, "nA m")``.
@@ -45,10 +49,6 @@ class LeadField(ChannelObserver, SeriesObserver):
         Of a network: the state or signal; empty for the node's activity.
     name : str
         Of the result.
-    source_names : sequence of str, optional
-        By default "source 1", "source 2", ...; of a series, those of the regions.
-    n_modes, modes, n_confounds, hanning, temporal_correlation, as_spm
-        Of DCMs; see `ChannelObserver`.
 
     Raises
     ------

@@ -93,7 +93,9 @@ FITTING = {
     "own, Runge-Kutta, Balloon": (SLOW, RungeKutta(), Balloon()),
     "own, expansion, Balloon": (SLOW, BilinearExpansion(), Balloon(as_spm=True)),
     "bilinear, exact, Balloon": (BILINEAR, ExactCascade(), Balloon()),
-    "bilinear, Runge-Kutta, Balloon": (BILINEAR, RungeKutta(), Balloon(as_spm=True)),
+    "bilinear, Runge-Kutta, Balloon of Friston": (
+        *(BILINEAR, RungeKutta(), Balloon(as_spm=True, haemodynamics="friston2003")),
+    ),
     "own, local linear, lead field": (FAST, LocalLinear(), LeadField(LEAD)),
     "own, delayed, electrodes": (FAST, Delayed(), Electrodes()),
     "own, local linear, dipoles": (FAST, LocalLinear(), Dipoles(lead_field=GIVEN["ecd"])),

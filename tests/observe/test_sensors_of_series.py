@@ -56,7 +56,7 @@ def test_parcels(reference):
     ("unit", "expected"),
     [
         ("V/(A m)", ("V", 1.0, 1.0)),
-        ("uV/nAm", ("V", 1e-6, 1e-9)),
+        ("uV/nA m", ("V", 1e-6, 1e-9)),
         ("fT / (nA·m)", ("T", 1e-15, 1e-9)),
         ("T/m/(A m)", ("T/m", 1.0, 1.0)),
         ("fT/cm/(nA m)", ("T/m", 1e-13, 1e-9)),
