@@ -45,10 +45,8 @@ class Solver(ABC):
 
         Parameters
         ----------
-        neural : NeuralModel
-            The neural model.
-        observer : bayesdcm.observe.Observer
-            The observer.
+        neural, observer : NeuralModel, bayesdcm.observe.Observer
+            The neural model and what observes it.
         """
         if not issubclass(observer.data_class, self.data_class):
             raise ValueError(
@@ -62,46 +60,32 @@ class Solver(ABC):
     def prepare(
         self, neural: NeuralModel, observer: Any, design: Any, priors: Mapping[str, Prior]
     ) -> Any:
-        """Arrays that depend on a design but not on parameters.
+        """Arrays that depend on a design but not on parameters, a pytree that `solve` takes.
 
         Parameters
         ----------
-        neural : NeuralModel
-            The neural model.
-        observer : bayesdcm.observe.Observer
-            The observer.
+        neural, observer : NeuralModel, bayesdcm.observe.Observer
+            The neural model and what observes it.
         design : BoldData, BoldDesign or EvokedData
             Inputs and times.
         priors : mapping of str to Prior
             Priors in force, at whose means step sizes may be chosen.
-
-        Returns
-        -------
-        pytree
-            What `solve` takes.
         """
 
     @abstractmethod
     def solve(
         self, neural: NeuralModel, observer: Any, parameters: Parameters, arrays: Any
     ) -> jax.Array:
-        """The solution that the observer sees.
+        """The solution: what ``observer.read`` gives, (scans, nodes), or (..., nodes, states).
 
         Parameters
         ----------
-        neural : NeuralModel
-            The neural model.
-        observer : bayesdcm.observe.Observer
-            The observer.
+        neural, observer : NeuralModel, bayesdcm.observe.Observer
+            The neural model and what observes it.
         parameters : mapping
             Full arrays by name, of the neural model and of an observer that has states.
         arrays : pytree
             From `prepare`.
-
-        Returns
-        -------
-        jax.Array
-            What ``observer.read`` gives, (scans, nodes), or neural states, (..., nodes, states).
         """
 
 
@@ -116,10 +100,8 @@ class HeldInputs(Solver):
 
         Parameters
         ----------
-        neural : NeuralModel
-            The neural model.
-        observer : bayesdcm.observe.Observer
-            The observer.
+        neural, observer : NeuralModel, bayesdcm.observe.Observer
+            The neural model and what observes it.
         design : BoldData, BoldDesign or EvokedData
             Inputs and times.
         """

@@ -66,32 +66,12 @@ def delayed(
     memory: int,
     every: int = 1,
 ) -> jax.Array:
-    """States of a system with delays between its states.
+    """States (steps / every, n) of a system with delays, after each `every` steps.
 
-    Parameters
-    ----------
-    flow : callable
-        ``flow(x, u)``: rate of change, 1/s, of the vector of states x (n,) under inputs u
-        (inputs,).
-    x0 : jax.Array
-        States at the start and at all times before, shape (n,).
-    inputs : jax.Array
-        At times 0, step / 2, step, ..., shape (2 steps + 1, inputs).
-    delays : jax.Array
-        With which state i sees state j, s, shape (n, n): 0, or from `step` to `memory` steps.
-        Others give NaN, which a likelihood takes for -inf.
-    step : float
-        Step, s.
-    memory : int
-        Longest delay, in steps.
-    every : int
-        Steps between the states that are returned; it divides their number.
-
-    Returns
-    -------
-    jax.Array
-        Shape (steps / every, n); the first row is the state after `every` steps. Differentiable
-        by forward and reverse mode, delays included.
+    `flow(x, u)` is the rate of change, 1/s, of states x (n,) under `inputs`, (2 steps + 1, inputs),
+    at times 0, step / 2, step, ...; `x0` (n,) are the states at the start and at all times before.
+    State i sees state j with ``delays[i, j]``, s: 0, or from `step` (s) to `memory` steps. Others
+    give NaN, which a likelihood takes for -inf. Differentiable in both modes, by delays too.
 
     Examples
     --------

@@ -27,32 +27,13 @@ def stimulus_input(
     timing: jax.Array,
     sustained: float = 0.0,
 ) -> jax.Array:
-    """Inputs as Gaussian functions of peristimulus time, as SPM's ``spm_erp_u``.
+    """Inputs (times, inputs) as Gaussian functions of peristimulus time, as SPM's ``spm_erp_u``.
 
-    With ``m = onset + 0.128 timing[0]`` and ``s = duration exp(timing[1])``, the input is
-    ``32 exp(-(t - m)^2 / (2 s^2))``; a sustained share of it is replaced by the normalised
-    integral of the same function.
-
-    Parameters
-    ----------
-    times : array_like
-        Times, s, shape (times,).
-    onset, duration : array_like
-        Prior mean of the peak's time and of its standard deviation, s, shape (inputs,) or ().
-    timing : jax.Array
-        Onset in units of 128 ms, and log scaling of the duration, shape (inputs, 2).
-    sustained : float
-        Share of the input that persists after the peak, 0 to 1; SPM's default is 0.
-
-    Returns
-    -------
-    jax.Array
-        Shape (times, inputs).
-
-    References
-    ----------
-    .. [1] David et al. (2006), NeuroImage 30:1255.
-           https://doi.org/10.1016/j.neuroimage.2005.10.045
+    With ``m = onset + 0.128 timing[0]`` and ``s = duration exp(timing[1])``, the input is ``32
+    exp(-(t - m)^2 / (2 s^2))``; a sustained share of it (0 to 1; SPM's default is 0) is replaced by
+    the normalised integral of the same function. Times (times,), onset and duration ((inputs,) or
+    ()) in s; timing (inputs, 2). David et al. (2006),
+    https://doi.org/10.1016/j.neuroimage.2005.10.045
 
     Examples
     --------
@@ -97,15 +78,15 @@ class StimulusDriven(Solver):
     ) -> dict[str, Any]:
         """Times, effects of the conditions, and settings; see `Solver.prepare`."""
         dt = 1 / design.sampling_rate
-        common = {
+        return {
             # As in SPM, the first sample comes one step after the start of integration, which
             # is thought to be at the time of the first sample.
             "times": jnp.arange(1, design.n_times + 1) * dt,
             "start": jnp.asarray(design.times[0]),
             "dt": jnp.asarray(dt),
             "design": jnp.asarray(design.design),
+            "settings": self.settings(neural, dt, np.asarray(design.design), priors),
         }
-        return common | {"settings": self.settings(neural, dt, np.asarray(design.design), priors)}
 
     @abstractmethod
     def settings(
@@ -120,7 +101,7 @@ class StimulusDriven(Solver):
         dt : float
             Time between samples, s.
         design : ndarray
-            Shape (conditions, effects).
+            Effects of the conditions, shape (conditions, effects).
         priors : mapping of str to Prior
             Priors of the neural parameters in force.
         """

@@ -54,16 +54,8 @@ def affine_generators(flow: Flow, n_states: int, inputs: jax.Array) -> jax.Array
 class Expansion(NamedTuple):
     """Derivatives of a flow about rest without input.
 
-    Attributes
-    ----------
-    constant : (states,)
-        The flow itself.
-    jacobian : (states, states)
-        By states.
-    drive : (states, inputs)
-        By inputs.
-    modulation : (states, states, inputs)
-        Of the Jacobian, by inputs.
+    Itself (states,), by states (states, states), by inputs (states, inputs), and by both (states,
+    states, inputs).
     """
 
     constant: jax.Array
@@ -122,30 +114,25 @@ def bilinear_generators(expansion: Expansion, inputs: jax.Array) -> jax.Array:
 def filtered_trajectory(
     generators: jax.Array, drive: jax.Array, filters: jax.Array, grid: TimeGrid
 ) -> jax.Array:
-    """States of linear filters that a piecewise affine system drives.
+    """States (steps + 1, regions, k) of linear filters that a piecewise affine system drives.
 
-    Parameters
-    ----------
-    generators : jax.Array
-        Generator of the driving states for each distinct input, with a leading constant, shape
-        (distinct inputs, m, m), 1/s.
-    drive : jax.Array
-        Which combination of driving states enters each filter's first state, (regions, m).
-    filters : jax.Array
-        Rates of the filters, shape (regions, k, k), 1/s.
-    grid : TimeGrid
-        Steps.
-
-    Returns
-    -------
-    jax.Array
-        Filter states at every point, shape (steps + 1, regions, k).
+    Of the generators of the driving states for each distinct input, with a leading constant,
+    (distinct inputs, m, m), 1/s; of which combination of them enters each filter's first state,
+    (regions, m); and of the rates of the filters, (regions, k, k), 1/s.
     """
+    cascade = _driven(generators, drive, filters)
+    return trajectory(propagators(cascade, grid), grid, *_start(drive, filters))[1]
+
+
+def _start(drive: jax.Array, filters: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Driving states, the leading constant 1, and filter states at rest."""
+    return jnp.zeros(drive.shape[1]).at[0].set(1.0), jnp.zeros(filters.shape[:2])
+
+
+def _driven(generators: jax.Array, drive: jax.Array, filters: jax.Array) -> Cascade:
+    """Cascade in which a combination of driving states enters each filter's first state."""
     entry = jnp.zeros(filters.shape[-1]).at[0].set(1.0)
-    cascade = Cascade(generators, entry[None, :, None] * drive[:, None, :], filters)
-    x0 = jnp.zeros(generators.shape[-1]).at[0].set(1.0)
-    h0 = jnp.zeros(filters.shape[:2])
-    return trajectory(propagators(cascade, grid), grid, x0, h0)[1]
+    return Cascade(generators, entry[None, :, None] * drive[:, None, :], filters)
 
 
 def gated_trajectory(
@@ -155,30 +142,13 @@ def gated_trajectory(
     filters: jax.Array,
     grid: TimeGrid,
 ) -> jax.Array:
-    """States of SPM's scheme for nonlinear DCM, which re-expands as the activity moves.
+    """As `filtered_trajectory`, by SPM's scheme for nonlinear DCM, expanding as activity moves.
 
-    At every point of the grid the generator gains ``sum_i x_i M_i`` over the first population of
-    each region, frozen until the next point, where ``M_i`` holds both the Jacobian's derivative
-    by x_i and, in its constant column, column i of the Jacobian. The linear term therefore acts
-    twice; this is how ``spm_int_D`` computes it, and the reason to prefer ``"nonlinear"``.
-
-    Parameters
-    ----------
-    flow : callable
-        Neuronal flow, as in `expand`.
-    expansion : Expansion
-        From `expand`.
-    drive : jax.Array
-        Which combination of neuronal states drives each region, shape (regions, m).
-    filters : jax.Array
-        Rates of the regional filters, shape (regions, k, k), 1/s.
-    grid : TimeGrid
-        Steps, including SPM's update grid.
-
-    Returns
-    -------
-    jax.Array
-        Filter states at every point, shape (steps + 1, regions, k).
+    At every point of the grid, SPM's points of expansion included, the generator gains ``sum_i x_i
+    M_i`` over the first population of each region, frozen until the next point, where ``M_i`` holds
+    both the Jacobian's derivative by x_i and, in its constant column, column i of the Jacobian. The
+    linear term therefore acts twice; this is how ``spm_int_D`` computes it, and the reason to
+    prefer ``"nonlinear"``.
     """
     n_regions, size = drive.shape
     generators = bilinear_generators(expansion, grid.inputs)
@@ -193,18 +163,12 @@ def gated_trajectory(
         extra = _augmented(
             (curvature * gate).sum(-1), (expansion.jacobian[:, :n_regions] * gate).sum(-1)
         )
-        doubled = drive.at[:, 0].add(gate)
-        entry = jnp.zeros(filters.shape[-1]).at[0].set(1.0)
-        generator = Cascade(
-            generators[held] + extra,
-            entry[None, :, None] * doubled[:, None, :],
-            filters,
-        )
+        generator = _driven(generators[held] + extra, drive.at[:, 0].add(gate), filters)
         power = exponential(generator, duration, squarings)
         h = (power.coupling * x).sum(-1) + (power.filter * h[:, None, :]).sum(-1)
         return ((power.neuronal * x).sum(-1), h), h
 
-    start = (jnp.zeros(size).at[0].set(1.0), jnp.zeros((n_regions, filters.shape[-1])))
+    start = _start(drive, filters)
     durations = grid.bin_width * grid.propagator_bins[grid.step]
     _, h = jax.lax.scan(advance, start, (grid.propagator_input[grid.step], durations))
     return jnp.concatenate([start[1][None], h])

@@ -72,17 +72,7 @@ def at_samples(values: jax.Array, grid: TimeGrid) -> jax.Array:
 
 
 def squarings_for(duration: float) -> int:
-    """Squarings with which a Taylor polynomial of degree 6 gives the exponential over a time.
-
-    Parameters
-    ----------
-    duration : float
-        Longest duration, s.
-
-    Returns
-    -------
-    int
-        Number of times the duration is halved before the polynomial is evaluated.
+    """Squarings with which a Taylor polynomial of degree 6 gives the exponential over a time in s.
 
     Examples
     --------
@@ -93,19 +83,7 @@ def squarings_for(duration: float) -> int:
 
 
 def bins_after_onset(delays: NDArray[np.float64], bin_width: float) -> NDArray[np.int64]:
-    """Delays in whole bins, at least one, halves rounded away from zero as SPM does.
-
-    Parameters
-    ----------
-    delays : ndarray
-        Delays after the onset of a scan, s.
-    bin_width : float
-        Width of a bin, s.
-
-    Returns
-    -------
-    ndarray
-        In the shape of `delays`.
+    """Delays (s) in whole bins, at least one, halves rounded away from zero as SPM does.
 
     Examples
     --------
@@ -171,10 +149,10 @@ def _split(boundaries: NDArray[np.int64], max_bins: int) -> NDArray[np.int64]:
     return np.concatenate([np.round(steps), boundaries[-1:]]).astype(int)
 
 
-def _padded(values: NDArray, block: int) -> NDArray:
-    """Repeat the last row until the length is a multiple of `block`."""
-    missing = -len(values) % block
-    return np.concatenate([values, np.repeat(values[-1:], missing, axis=0)])
+def _padded(values: ArrayLike, multiple: int) -> NDArray:
+    """Repeat the last row until the length is a multiple of a number."""
+    rows = np.asarray(values)
+    return np.concatenate([rows, np.repeat(rows[-1:], -len(rows) % multiple, axis=0)])
 
 
 def time_grid(
@@ -253,17 +231,9 @@ def time_grid(
 
 
 def common_grids(grids: Sequence[TimeGrid]) -> list[TimeGrid]:
-    """The same grids with arrays of one shape.
+    """The same grids, of as many scans, regions and inputs each, with arrays of one shape.
 
-    Parameters
-    ----------
-    grids : sequence of TimeGrid
-        As many scans, regions and inputs in each.
-
-    Returns
-    -------
-    list of TimeGrid
-        Padded with steps of no duration, and with propagators that no step uses.
+    Padded with steps of no duration, and with propagators that no step uses.
 
     Examples
     --------
@@ -273,30 +243,14 @@ def common_grids(grids: Sequence[TimeGrid]) -> list[TimeGrid]:
     >>> {grid.step.shape for grid in common_grids(grids)}
     {(32,)}
     """
-    columns = [[len(v) for v in column] for column in zip(*_sequences(grids), strict=True)]
-    lengths = [max(column) for column in columns]
-    if all(min(column) == longest for column, longest in zip(columns, lengths, strict=True)):
-        return list(grids)
-    return [_lengthened(grid, *lengths) for grid in grids]
 
-
-def _sequences(grids: Sequence[TimeGrid]) -> list[tuple]:
-    return [(g.inputs, g.step, g.propagator_input, g.bits, g.halvings) for g in grids]
-
-
-def _lengthened(
-    grid: TimeGrid, n_inputs: int, n_steps: int, n_propagators: int, n_bits: int, n_halvings: int
-) -> TimeGrid:
-    def repeated(values: ArrayLike, length: int) -> NDArray:
-        array = np.asarray(values)
-        return np.concatenate([array, np.repeat(array[-1:], length - len(array), axis=0)])
+    def longest(*fields: str) -> dict[str, int]:
+        return {field: max(len(getattr(grid, field)) for grid in grids) for field in fields}
 
     # The last step, and the last propagator, have no duration.
-    return grid._replace(
-        inputs=repeated(grid.inputs, n_inputs),
-        step=repeated(grid.step, n_steps),
-        propagator_input=repeated(grid.propagator_input, n_propagators),
-        propagator_bins=repeated(grid.propagator_bins, n_propagators),
-        bits=np.arange(n_bits, dtype=np.int32),
-        halvings=np.arange(n_halvings, dtype=np.int32),
-    )
+    lengths = longest("inputs", "step", "propagator_input", "propagator_bins")
+    counts = {k: np.arange(n, dtype=np.int32) for k, n in longest("bits", "halvings").items()}
+    return [
+        grid._replace(**{k: _padded(getattr(grid, k), n) for k, n in lengths.items()}, **counts)
+        for grid in grids
+    ]

@@ -6,38 +6,25 @@ Jacobian J at the start. One operator then advances the states over every sample
 
     x <- x + P f(x, u),   P = (exp(dt D J) - 1) / J = dt phi(dt D J) D,   phi(z) = (exp(z) - 1) / z
 
-The last form needs no inverse: J has no full rank in several models.
+The last form needs no inverse: J has no full rank in several models. See David et al. (2006),
+https://doi.org/10.1016/j.neuroimage.2005.10.045.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import factorial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bayesdcm.neural.delays import inverse
+
 # SPM shifts the Jacobian by this much so that it can be inverted.
 SHIFT = float(np.exp(-16))
 # Coefficients of the Pade approximant of order 13 to the exponential (reference of `phi`).
-PADE = np.array(
-    [
-        64764752532480000.0,
-        32382376266240000.0,
-        7771770303897600.0,
-        1187353796428800.0,
-        129060195264000.0,
-        10559470521600.0,
-        670442572800.0,
-        33522128640.0,
-        1323241920.0,
-        40840800.0,
-        960960.0,
-        16380.0,
-        182.0,
-        1.0,
-    ]
-)
+PADE = np.array([factorial(26 - j) // factorial(13 - j) // factorial(j) for j in range(14)], float)
 # Norms up to which `phi` is accurate to 1e-19, 1e-11, and not at all.
 USUAL_NORM, LARGEST_NORM = 4.0, 16.0
 
@@ -66,59 +53,14 @@ def balanced_norm(matrix: jax.Array) -> jax.Array:
     return jnp.abs(matrix * (scale[None, :] / scale[:, None])).sum(1).max()
 
 
-@jax.custom_jvp
-def solve(matrix: jax.Array, right: jax.Array) -> jax.Array:
-    """``matrix^-1 right``, with products instead of triangular solves in the derivative.
-
-    Parameters
-    ----------
-    matrix, right : jax.Array
-        Shape (n, n).
-
-    Returns
-    -------
-    jax.Array
-        Shape (n, n).
-
-    Examples
-    --------
-    >>> solve(2 * jnp.eye(1), jnp.eye(1)).tolist()
-    [[0.5]]
-    """
-    return jnp.linalg.solve(matrix, right)
-
-
-@solve.defjvp
-def _solve_jvp(primals: tuple, tangents: tuple) -> tuple:
-    inverse = jnp.linalg.inv(primals[0])
-    result = inverse @ primals[1]
-    return result, inverse @ (tangents[1] - tangents[0] @ result)
-
-
 def phi(matrix: jax.Array, halvings: int = 0) -> jax.Array:
-    """``(exp(Z) - 1) / Z`` of a square matrix, differentiable in both modes.
+    """``(exp(Z) - 1) / Z`` of a real square matrix, differentiable in both modes.
 
     With the Pade approximant ``exp(Z) = (V + Z W) / (V - Z W)``, where V and W are even, this is
-    ``2 W / (V - Z W)``: no inverse of Z is needed.
-
-    Parameters
-    ----------
-    matrix : jax.Array
-        Shape (n, n); real.
-    halvings : int
-        How often the argument is halved before, and the result doubled after. The error is
-        below 1e-11 where the balanced norm of ``matrix / 2**halvings`` is below 8; from 16 the
-        result is NaN, which a likelihood takes for -inf.
-
-    Returns
-    -------
-    jax.Array
-        Shape (n, n).
-
-    References
-    ----------
-    .. [1] Higham (2005), SIAM J Matrix Anal Appl 26:1179.
-           https://doi.org/10.1137/04061101X
+    ``2 W / (V - Z W)``: no inverse of Z is needed. The argument is halved `halvings` times before,
+    and the result doubled as often after. The error is below 1e-11 where the balanced norm of ``Z /
+    2**halvings`` is below 8; from 16 the result is NaN, which a likelihood takes for -inf. Higham
+    (2005), https://doi.org/10.1137/04061101X
 
     Examples
     --------
@@ -138,7 +80,7 @@ def phi(matrix: jax.Array, halvings: int = 0) -> jax.Array:
     odd = odd + b[7] * X6 + b[5] * X4 + b[3] * X2 + b[1] * identity
     even = X6 @ (b[12] * X6 + b[10] * X4 + b[8] * X2)
     even = even + b[6] * X6 + b[4] * X4 + b[2] * X2 + b[0] * identity
-    total = solve(even - X @ odd, 2 * odd)
+    total = inverse(even - X @ odd) @ (2 * odd)
     for k in range(halvings):
         exponential = identity + X * 2**k @ total
         total = (total + exponential @ total) / 2
@@ -148,47 +90,19 @@ def phi(matrix: jax.Array, halvings: int = 0) -> jax.Array:
 def step_operator(
     jacobian: jax.Array, delay_operator: jax.Array, dt: float, halvings: int
 ) -> jax.Array:
-    """The operator P that advances the states by ``P f(x, u)``.
+    """The operator P (n, n), s, that advances the states by ``P f(x, u)`` over a step dt, s.
 
-    Parameters
-    ----------
-    jacobian : jax.Array
-        Of the flow, 1/s, shape (n, n).
-    delay_operator : jax.Array
-        D, shape (n, n); the identity without delays.
-    dt : float
-        Step, s.
-    halvings : int
-        As in `phi`; see `halvings_for`.
-
-    Returns
-    -------
-    jax.Array
-        Shape (n, n), s.
-
-    Examples
-    --------
-    >>> import jax.numpy as jnp
-    >>> P = step_operator(-jnp.eye(1), jnp.eye(1), 1.0, 0)
-    >>> round(float(P[0, 0]), 6)
-    0.632121
+    Of the Jacobian (n, n), 1/s, and the delay operator (n, n), the identity without delays; with
+    `halvings` as in `phi`, see `halvings_for`.
     """
     shifted = jacobian - SHIFT * jnp.eye(len(jacobian))
     return dt * phi(dt * delay_operator @ shifted, halvings) @ delay_operator
 
 
 def halvings_for(norm: float) -> int:
-    """Halvings that `phi` needs, with room for arguments twice to four times as large.
+    """Halvings that `phi` needs where its argument has this `balanced_norm` at a typical point.
 
-    Parameters
-    ----------
-    norm : float
-        `balanced_norm` of the argument at a typical point, such as the prior mean.
-
-    Returns
-    -------
-    int
-        At least 0.
+    With room for arguments twice to four times as large.
 
     Examples
     --------
@@ -204,29 +118,10 @@ def local_linear(
     inputs: jax.Array,
     operator: jax.Array,
 ) -> jax.Array:
-    """States after every step of local linearisation.
+    """States (steps, n) after every step of local linearisation; the first, after the first input.
 
-    Parameters
-    ----------
-    flow : callable
-        ``flow(x, u)``: rate of change, 1/s, of the vector of states x (n,) under inputs u
-        (inputs,).
-    x0 : jax.Array
-        Initial states, shape (n,).
-    inputs : jax.Array
-        Shape (steps, inputs).
-    operator : jax.Array
-        From `step_operator`, shape (n, n).
-
-    Returns
-    -------
-    jax.Array
-        Shape (steps, n); the first row is the state after the first input.
-
-    References
-    ----------
-    .. [1] David et al. (2006), NeuroImage 30:1255.
-           https://doi.org/10.1016/j.neuroimage.2005.10.045
+    Of the rate of change ``flow(x, u)``, 1/s, the initial states (n,), inputs (steps, inputs), and
+    the operator (n, n) from `step_operator`.
 
     Examples
     --------

@@ -45,18 +45,9 @@ class Parts(NamedTuple):
 class Prepared(NamedTuple):
     """What a program needs of a data set, as arrays: a pytree that compiled code takes.
 
-    Attributes
-    ----------
-    steps : pytree
-        What the solver takes.
-    space : pytree
-        What the observer's forward model takes.
-    signal : (times, columns)
-        Data as they are modelled.
-    noise : pytree
-        What the likelihood takes: confounds, serial correlation.
-    design : (conditions, effects) or None
-        Effects in which conditions differ, where there are conditions.
+    What the solver takes, what the observer's forward model takes, data as they are modelled
+    (times, columns), what the likelihood takes (confounds, serial correlation), and effects in
+    which conditions differ (conditions, effects), None where there are no conditions.
     """
 
     steps: Any
@@ -209,7 +200,13 @@ class DCM:
             populations=dict(neural.populations),
             label_note=neural.label_note,
             citations=tuple(dict.fromkeys([*observer.citations, *neural_citation])),
+            wide_noise=self._wide_noise,
         )
+
+    @property
+    def _wide_noise(self) -> str:
+        """The option with which the model's own prior of the noise leaves the decision to data."""
+        return ""
 
     # Priors
 
@@ -249,11 +246,6 @@ class DCM:
         priors : mapping or pandas.DataFrame
             As the model takes them; what was given before stays where nothing else is given now.
 
-        Returns
-        -------
-        DCM
-            Of the same class.
-
         Raises
         ------
         TypeError, ValueError
@@ -266,7 +258,8 @@ class DCM:
         >>> model.prior_table().loc["C[region 1, input 1]", "variance"].item()
         4.0
         """
-        return self._replaced(priors=Priors(self.priors.own, self.priors.merged(priors)))
+        given = (*self.priors.given, *parse_priors(priors))
+        return self._replaced(priors=Priors(self.priors.own, given))
 
     def for_data(self, data: Any) -> Self:
         """The model with priors of labelled entries in the places that names of data give them.
@@ -328,11 +321,6 @@ class DCM:
             By name of a field of the neural model that holds switches, such as ``A``; in the
             shape of the model's own (or 0 for none at all). A connection stays on where both the
             model and this array have it on. None: as it is.
-
-        Returns
-        -------
-        DCM
-            The restricted model.
 
         Raises
         ------

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from dataclasses import replace as with_changes
 from functools import cached_property
 from typing import Any
 
@@ -14,15 +13,16 @@ from numpy.typing import ArrayLike
 from bayesdcm.data.evoked import EvokedData
 from bayesdcm.integrate import Delayed, LocalLinear
 from bayesdcm.models.dcm import DCM, Parameters, Parts, Prepared
-from bayesdcm.models.evoked_checks import by_source, check_evoked_model, check_position_prior
-from bayesdcm.models.facts import Facts
+from bayesdcm.models.evoked_checks import (
+    KINDS,
+    NEURAL,
+    by_source,
+    check_evoked_model,
+    check_position_prior,
+)
 from bayesdcm.models.priors import complete_parameters
-from bayesdcm.neural import CMC, ERP, LFP, NMDA, Prior, SourceModel
+from bayesdcm.neural import Prior, SourceModel
 from bayesdcm.observe import ChannelObserver, ChannelSpace, Dipoles, Electrodes, LeadField, Patches
-
-NEURAL = {"erp": ERP, "cmc": CMC, "lfp": LFP, "nmda": NMDA}
-OBSERVATIONS = ("ecd", "img", "lfp", "fixed")
-INTEGRATORS = ("local_linear", "delayed")
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,16 +133,13 @@ class EvokedDCM(DCM):
     priors: Any = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        for name, value in check_evoked_model(self, NEURAL, OBSERVATIONS, INTEGRATORS).items():
+        for name, value in check_evoked_model(self).items():
             object.__setattr__(self, name, value)
         self._set_priors(self.priors)
         check_position_prior(self)
 
     def __repr__(self) -> str:
-        kinds = ", ".join(
-            f"{int(getattr(self, kind).sum())} {kind}"
-            for kind in ("forward", "backward", "lateral")
-        )
+        kinds = ", ".join(f"{int(getattr(self, kind).sum())} {kind}" for kind in KINDS)
         details = f"observation={self.observation!r}"
         if self.integrator != "local_linear":
             details += f", integrator={self.integrator!r}"
@@ -194,10 +191,9 @@ class EvokedDCM(DCM):
             return Patches(self.positions, self.lead_field, **common)
         return Dipoles(self.positions, self.lead_field, self.position_variance, **common)
 
-    def facts(self) -> Facts:
-        """Kind, units, citations and words that results carry."""
-        local = self.integrator == "local_linear"
-        return with_changes(super().facts(), wide_noise="integrator='delayed'" if local else "")
+    @property
+    def _wide_noise(self) -> str:
+        return "integrator='delayed'" if self.integrator == "local_linear" else ""
 
     def _in_places(self, name: str, value: Any) -> Any:
         return by_source(name, value, self.source_names)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
@@ -10,41 +9,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesdcm.data.named_axes import in_order
+from bayesdcm.neural import CMC, ERP, LFP, NMDA
 from bayesdcm.neural.switches import square, switches
 from bayesdcm.observe.channels import checked_numbers, checked_positions
 
 if TYPE_CHECKING:
     from bayesdcm.models.evoked import EvokedDCM
 
+NEURAL = {"erp": ERP, "cmc": CMC, "lfp": LFP, "nmda": NMDA}
+OPTIONS = {
+    "neural": NEURAL,
+    "observation": ("ecd", "img", "lfp", "fixed"),
+    "integrator": ("local_linear", "delayed"),
+}
 FLAGS = ("hanning", "temporal_correlation", "one_sided")
+KINDS = ("forward", "backward", "lateral")
 
 
-def check_evoked_model(
-    model: EvokedDCM, neural: Mapping[str, Any], observations: Sequence[str], integrators: Sequence
-) -> dict[str, Any]:
-    """Check all fields of a model and fill the defaults.
-
-    Parameters
-    ----------
-    model : EvokedDCM
-        As constructed.
-    neural : mapping
-        Known neural models by name.
-    observations, integrators : sequence of str
-        Known names.
-
-    Returns
-    -------
-    dict
-        Values of the fields.
-    """
+def check_evoked_model(model: EvokedDCM) -> dict[str, Any]:
+    """Values of all fields of a model, checked and with defaults filled in."""
     checked = _connections(model)
-    n = len(checked["forward"])
-    for name, known in (
-        ("neural", neural),
-        ("observation", observations),
-        ("integrator", integrators),
-    ):
+    n, n_inputs = checked["inputs"].shape
+    for name, known in OPTIONS.items():
         value = getattr(model, name)
         if not isinstance(value, str) or value not in known:
             raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}")
@@ -52,9 +38,8 @@ def check_evoked_model(
         if not isinstance(getattr(model, name), bool | np.bool_):
             raise TypeError(f"{name} must be True or False, got {getattr(model, name)!r}")
         checked[name] = bool(getattr(model, name))
-    for name, least in (("n_modes", 1), ("n_confounds", 0)):
-        checked[name] = _whole(name, getattr(model, name), least)
-    n_inputs = checked["inputs"].shape[1]
+    checked["n_modes"] = _whole("n_modes", model.n_modes, 1)
+    checked["n_confounds"] = _whole("n_confounds", model.n_confounds, 0)
     checked["onset"] = _times("onset", model.onset, n_inputs, signed=True)
     checked["duration"] = _times("duration", model.duration, n_inputs, signed=False)
     checked["source_names"] = _names(model.source_names, n)
@@ -62,22 +47,13 @@ def check_evoked_model(
     if not isinstance(variance, Real) or isinstance(variance, bool) or not variance >= 0:
         raise ValueError(f"position_variance must be a number of at least 0, got {variance!r}")
     checked["position_variance"] = float(variance)
-    return checked | _spatial(model, n)
+    return checked | _spatial(model, checked["source_names"])
 
 
 def check_position_prior(model: EvokedDCM) -> None:
-    """Raise an error where priors move the sources, whose lead fields are those at `positions`.
+    """Raise ValueError where priors move sources, whose lead fields are those at `positions`.
 
-    Parameters
-    ----------
-    model : EvokedDCM
-        As constructed.
-
-    Raises
-    ------
-    ValueError
-        If the prior mean of positions is not `positions`, or a variance is given although
-        `position_variance` is 0.
+    That is, have another mean of positions, or a variance although `position_variance` is 0.
     """
     for prior in model.spatial_priors:
         if prior.name != "position":
@@ -95,65 +71,55 @@ def check_position_prior(model: EvokedDCM) -> None:
 
 
 def _connections(model: EvokedDCM) -> dict[str, NDArray]:
-    kinds = ("forward", "backward", "lateral")
-    given = {
-        kind: square(kind, by_source(kind, getattr(model, kind), model.source_names))
-        for kind in kinds
-        if _is_given(model, kind)
+    arrays = {
+        name: by_source(name, getattr(model, name), model.source_names)
+        for name in (*KINDS, "modulation", "inputs")
     }
+    modulation, inputs = arrays.pop("modulation"), arrays.pop("inputs")
+    given = {kind: square(kind, value) for kind, value in arrays.items() if value is not None}
+    sizes = {kind: len(matrix) for kind, matrix in given.items()}
+    if len(set(sizes.values())) > 1:
+        raise ValueError(
+            f"forward, backward and lateral must have one shape, got {sizes} sources; give "
+            "every matrix one row and one column a source"
+        )
     if given:
-        sizes = {kind: len(matrix) for kind, matrix in given.items()}
-        if len(set(sizes.values())) > 1:
-            raise ValueError(
-                f"forward, backward and lateral must have one shape, got {sizes} sources; give "
-                "every matrix one row and one column a source"
-            )
         n = next(iter(sizes.values()))
-    elif _is_given(model, "inputs"):
-        n = 1 if _ndim(model.inputs) == 0 else len(model.inputs)
+    elif inputs is not None:
+        n = 1 if _ndim(inputs) == 0 else len(inputs)
     else:
         raise ValueError(
             "forward, backward, lateral and inputs are all None, so the number of sources is "
             "unknown; give at least one, for a single source inputs=[1]"
         )
-    checked = {kind: given.get(kind, _off((n, n))) for kind in kinds}
-    for kind in kinds:
-        if np.diagonal(checked[kind]).any():
+    off = switches("connections", np.zeros((n, n)), (n, n), "to, from")
+    checked = {kind: given.get(kind, off) for kind in KINDS}
+    for kind, matrix in checked.items():
+        if np.diagonal(matrix).any():
             raise ValueError(
-                f"{kind} has {int(np.diagonal(checked[kind]).sum())} connection(s) of a source "
+                f"{kind} has {int(np.diagonal(matrix).sum())} connection(s) of a source "
                 "with itself; expected zeros on the diagonal. Connections within sources belong "
                 "to the neural model, and modulation may change their gain"
             )
-    modulation, inputs = (
-        by_source(name, getattr(model, name), model.source_names)
-        for name in ("modulation", "inputs")
-    )
-    checked["modulation"] = _modulation(modulation, n)
-    checked["inputs"] = _inputs(inputs, n)
+    # A matrix serves one effect, a vector one input; without any, the stimulus reaches the first.
+    if modulation is None:
+        modulation = np.zeros((0, n, n))
+    elif _ndim(modulation) == 2:
+        modulation = np.asarray(modulation)[None]
+    if inputs is None:
+        inputs = np.eye(n)[:, :1]
+    elif _ndim(inputs) == 1:
+        inputs = np.asarray(inputs)[:, None]
+    checked["modulation"] = switches("modulation", modulation, (None, n, n), "effect, to, from")
+    checked["inputs"] = switches("inputs", inputs, (n, None), "source, input")
     return checked
 
 
 def by_source(name: str, value: Any, source_names: Any) -> Any:
     """Switches of a model, or each table of a list, with sources in the order of `source_names`.
 
-    Parameters
-    ----------
-    name : str
-        Name of the argument.
-    value : array_like or None
-        What came.
-    source_names : sequence of str or None
-        None leaves tables as they are, to be refused, as their names cannot be checked.
-
-    Returns
-    -------
-    array_like or None
-        Arrays in place of tables with names.
-
-    Raises
-    ------
-    ValueError
-        If names in a table are others.
+    Names of None leave tables as they are, to be refused, as their names cannot be checked.
+    ValueError if names in a table are others.
 
     Examples
     --------
@@ -170,38 +136,12 @@ def by_source(name: str, value: Any, source_names: Any) -> Any:
     return in_order(name, value, wanted)
 
 
-def _is_given(model: EvokedDCM, name: str) -> bool:
-    return getattr(model, name) is not None
-
-
-def _off(shape: tuple[int, ...]) -> NDArray:
-    array = np.zeros(shape)
-    array.flags.writeable = False
-    return array
-
-
-def _modulation(value: Any, n: int) -> NDArray:
-    if value is None:
-        return _off((0, n, n))
-    value = np.asarray(value)[None] if _ndim(value) == 2 else value
-    return switches("modulation", value, (None, n, n), "effect, to, from")
-
-
 def _ndim(value: Any) -> int | None:
     """Number of axes, None for a ragged array, of which `switches` tells."""
     try:
         return np.ndim(value)
     except ValueError:
         return None
-
-
-def _inputs(value: Any, n: int) -> NDArray:
-    if value is None:
-        value = np.zeros((n, 1))
-        value[0] = 1
-    elif _ndim(value) == 1:
-        value = np.asarray(value)[:, None]
-    return switches("inputs", value, (n, None), "source, input")
 
 
 def _whole(name: str, value: Any, least: int) -> int:
@@ -238,8 +178,8 @@ def _names(value: Any, n: int) -> tuple[str, ...]:
     return names
 
 
-def _spatial(model: EvokedDCM, n: int) -> dict[str, NDArray | None]:
-    kind = model.observation
+def _spatial(model: EvokedDCM, names: tuple[str, ...]) -> dict[str, NDArray | None]:
+    kind, n = model.observation, len(names)
     checked: dict[str, NDArray | None] = {"lead_field": None, "positions": None, "modes": None}
     shapes = {
         "fixed": ((None, n), "channel, source"),
@@ -255,13 +195,9 @@ def _spatial(model: EvokedDCM, n: int) -> dict[str, NDArray | None]:
             f"observation='fixed' needs lead_field, shape (channel, {n}); got None. Use "
             "observation='lfp' for one channel in each source"
         )
-    positions = model.positions
-    if positions is not None:
-        names = _names(model.source_names, n)
+    if model.positions is not None:
         wanted = {0: ("source_names", names), 1: ("the axes", ("x", "y", "z"))}
-        positions = in_order("positions", positions, wanted)
-        positions = checked_positions(positions, n)
-        checked["positions"] = positions
+        checked["positions"] = checked_positions(in_order("positions", model.positions, wanted), n)
     elif kind in ("ecd", "img") and model.lead_field is None:
         raise ValueError(
             f"observation={kind!r} needs positions, shape ({n}, 3), MNI coordinates in mm of "

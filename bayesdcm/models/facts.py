@@ -76,32 +76,25 @@ class Facts:
     wide_noise: str = ""
 
     def __post_init__(self) -> None:
-        units = {k: v if isinstance(v, str) else tuple(v) for k, v in self.units.items()}
-        object.__setattr__(self, "units", units)
-        axes = {k: (str(w), str(u), float(f)) for k, (w, u, f) in self.axes.items()}
-        object.__setattr__(self, "axes", axes)
-        object.__setattr__(self, "citations", tuple((str(a), str(b)) for a, b in self.citations))
-        for name in ("headline", "gain"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+        # JSON has lists in the place of tuples.
+        values = {
+            "units": {k: v if isinstance(v, str) else tuple(v) for k, v in self.units.items()},
+            "axes": {k: (str(w), str(u), float(f)) for k, (w, u, f) in self.axes.items()},
+            "citations": tuple((str(text), str(address)) for text, address in self.citations),
+            "headline": tuple(self.headline),
+            "gain": tuple(self.gain),
+        }
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
 
     def as_dict(self) -> dict[str, Any]:
         """All fields as JSON takes them; ``Facts(**table)`` is the way back."""
         return asdict(self)
 
     def unit(self, name: str, index: tuple[int, ...] = ()) -> str:
-        """Unit of an entry of a site; empty where none is known.
+        """Unit of an entry of a site, such as ``"Hz"``; empty where none is known.
 
-        Parameters
-        ----------
-        name : str
-            The site.
-        index : tuple of int
-            The entry; the empty tuple asks for entries between two nodes.
-
-        Returns
-        -------
-        str
-            Such as ``"Hz"``.
+        The empty index asks for entries between two nodes.
 
         Examples
         --------
@@ -116,27 +109,11 @@ class Facts:
         return unit if isinstance(unit, str) else unit[index[-1] if index else 0]
 
     def relative(self, name: str) -> bool:
-        """Whether entries of a site are logarithms of factors on their prior means.
-
-        Examples
-        --------
-        >>> Facts(units={"A": "log scaling"}).relative("A")
-        True
-        """
+        """Whether entries of a site are logarithms of factors on their prior means."""
         return self.unit(name) == "log scaling"
 
     def axis(self, name: str) -> tuple[str, str, float]:
-        """What an axis is that data run along.
-
-        Parameters
-        ----------
-        name : str
-            The axis.
-
-        Returns
-        -------
-        tuple of str, str and float
-            Words, unit (may be empty), and how many of the unit make one SI unit.
+        """Words, unit (may be empty), and how many of it make one SI unit, of an axis of data.
 
         Examples
         --------

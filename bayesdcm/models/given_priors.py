@@ -5,30 +5,25 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import product
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from bayesdcm.data.by_value import structure_key
 from bayesdcm.data.named_axes import check_unnamed
 from bayesdcm.data.validation import describe
+from bayesdcm.models.priors import labelled_entries
 from bayesdcm.neural import Prior
 
 
 @dataclass(frozen=True, eq=False)
 class Given:
-    """What was given for a parameter, or for one of its entries.
+    """What was given for a parameter, or for one of its entries, such as ``"A[V5, V1]"``.
 
-    Parameters
-    ----------
-    name : str
-        A parameter, such as ``"A"``, or a labelled entry, such as ``"A[V5, V1]"``.
-    mean, variance : ndarray or None
-        New values: numbers, or arrays in the shape of the parameter; None: as they are.
-    optional : bool
-        Whether a labelled entry may be switched off in the model, and is left out then.
+    Mean and variance are numbers, or arrays in the shape of the parameter; None: as they are. An
+    entry that is `optional` may be switched off in the model, and is left out then.
     """
 
     name: str
@@ -37,26 +32,17 @@ class Given:
     optional: bool = False
 
     @property
-    def key(self) -> tuple:
-        """What makes it equal to another."""
-        parts = (self.mean, self.variance)
-        arrays = (None if part is None else (part.shape, part.tobytes()) for part in parts)
-        return (self.name, self.optional, *arrays)
+    def labelled(self) -> bool:
+        """Whether it is for a single entry, found by the names of a data set."""
+        return "[" in self.name
 
 
 @dataclass(frozen=True, eq=False)
 class Priors(Sequence):
     """Priors of the parameters of a model, those that were given in place of its own.
 
-    A sequence of `Prior`, as ``model.priors``. Given to another model, it passes on what was given,
-    and not what the model had of its own.
-
-    Parameters
-    ----------
-    own : tuple of Prior
-        Priors of the model, the noise's log-precision last.
-    given : tuple of Given
-        What was given.
+    A sequence of `Prior`, as ``model.priors``. Given to another model, it passes on what was
+    `given`, and not what the model had of its `own`, of which the noise's log-precision comes last.
     """
 
     own: tuple[Prior, ...]
@@ -66,8 +52,10 @@ class Priors(Sequence):
     def __post_init__(self) -> None:
         table = {prior.name: prior for prior in self.own}
         for entry in self.given:
-            if "[" not in entry.name:
-                table[entry.name] = _whole(_known(table, entry.name), entry)
+            if not entry.labelled:
+                if entry.name not in table:
+                    raise ValueError(_unknown(entry.name, list(table)))
+                table[entry.name] = _whole(table[entry.name], entry)
         object.__setattr__(self, "all", tuple(table.values()))
 
     def __len__(self) -> int:
@@ -92,7 +80,7 @@ class Priors(Sequence):
     @property
     def key(self) -> tuple:
         """What was given, hashable; what a model has of its own follows from its structure."""
-        return tuple(entry.key for entry in self.given)
+        return structure_key(self.given)
 
     @property
     def noise(self) -> Prior:
@@ -102,25 +90,12 @@ class Priors(Sequence):
     @property
     def pending(self) -> tuple[str, ...]:
         """Labelled entries, which need the names of a data set."""
-        return tuple(entry.name for entry in self.given if "[" in entry.name)
+        return tuple(entry.name for entry in self.given if entry.labelled)
 
     def named(self, names: Mapping[str, Sequence[str]]) -> Priors:
-        """The same priors, with labelled entries put in their places.
+        """The same priors, with labelled entries put where names along each kind of axis have them.
 
-        Parameters
-        ----------
-        names : mapping
-            Names along each kind of axis.
-
-        Returns
-        -------
-        Priors
-            Without pending entries.
-
-        Raises
-        ------
-        ValueError
-            If a label is not one of the model's, or its connection is switched off.
+        ValueError if a label is not one of the model's, or its connection is switched off.
         """
         if not self.pending:
             return self
@@ -129,10 +104,10 @@ class Priors(Sequence):
         places = {
             label: (prior.name, index)
             for prior in self.all
-            for label, index in _labelled_entries(prior, names)
+            for label, index in labelled_entries(prior, names)
         }
         for entry in self.given:
-            if "[" not in entry.name:
+            if not entry.labelled:
                 continue
             if entry.name not in places:
                 raise ValueError(_unknown(entry.name, list(places)))
@@ -146,68 +121,34 @@ class Priors(Sequence):
         )
         return Priors(self.own, whole)
 
-    def merged(self, priors: Any) -> tuple[Given, ...]:
-        """What was given, and after it what is given now.
-
-        Parameters
-        ----------
-        priors : mapping or pandas.DataFrame
-            As a model takes it.
-        """
-        return (*self.given, *parse_priors(priors))
-
     def restricted_to(self, own: tuple[Prior, ...]) -> tuple[Given, ...]:
-        """What was given, for a model with some of the connections.
+        """What was given, for a model with some of the connections, of which `own` are the priors.
 
-        Parameters
-        ----------
-        own : tuple of Prior
-            Priors of that model, in which other entries have no variance.
-
-        Returns
-        -------
-        tuple of Given
-            Entries that are switched off are as in `own`.
+        Entries that are switched off are as in `own`.
         """
-        before_by_name, own_by_name = ({p.name: p for p in table} for table in (self.own, own))
-        kept = []
-        for entry in self.given:
-            if "[" in entry.name:
-                kept.append(replace(entry, optional=True))
-                continue
-            before, prior = (
-                next(p for p in table if p.name == entry.name) for table in (self.own, own)
-            )
-            off = before.free & ~prior.free
+        before, after = ({prior.name: prior for prior in table} for table in (self.own, own))
+
+        def kept(entry: Given) -> Given:
+            if entry.labelled:
+                return replace(entry, optional=True)
+            prior = after[entry.name]
+            off = before[entry.name].free & ~prior.free
             parts = [
                 value if np.ndim(value) == 0 else np.where(off, own_value, value)
                 for value, own_value in ((entry.mean, prior.mean), (entry.variance, prior.variance))
             ]
-            kept.append(Given(entry.name, *parts))
-        return tuple(kept)
+            return Given(entry.name, *parts)
+
+        return tuple(kept(entry) for entry in self.given)
 
 
 def parse_priors(priors: Any) -> tuple[Given, ...]:
-    """Check what is given as ``priors=``, as far as it can be without the model.
+    """Check what is given as ``priors=``, as far as it can be without the model; None: nothing.
 
-    Parameters
-    ----------
-    priors : mapping, pandas.DataFrame or None
-        From a parameter, or a labelled entry, to ``(mean, variance)``, to a mapping with
-        ``"mean"``, ``"variance"`` or both, or to a fixed value. Or a table with these as index (or
-        column ``parameter``) and columns ``mean`` and ``variance``.
-
-    Returns
-    -------
-    tuple of Given
-        Parameters before labelled entries, so that these hold where both are given.
-
-    Raises
-    ------
-    TypeError
-        If it is none of these, or holds something other than numbers.
-    ValueError
-        If a mean is not finite, a variance negative or not finite, or a pair has another length.
+    From a parameter, or a labelled entry, to ``(mean, variance)``, to a mapping with ``"mean"``,
+    ``"variance"`` or both, or to a fixed value. Or a table with these as index (or column
+    ``parameter``) and columns ``mean`` and ``variance``. Parameters come before labelled entries,
+    so that these hold where both are given. TypeError or ValueError for anything else.
 
     Examples
     --------
@@ -225,7 +166,7 @@ def parse_priors(priors: Any) -> tuple[Given, ...]:
             f"gives, got {describe(priors)}"
         )
     entries = [_parse(name, value) for name, value in priors.items()]
-    return tuple(sorted(entries, key=lambda entry: "[" in entry.name))
+    return tuple(sorted(entries, key=lambda entry: entry.labelled))
 
 
 def _from_table(table: pd.DataFrame) -> dict[str, tuple[float, float]]:
@@ -296,12 +237,6 @@ def _numbers(name: str, what: str, value: Any) -> NDArray | None:
     return array
 
 
-def _known(table: Mapping[str, Prior], name: str) -> Prior:
-    if name not in table:
-        raise ValueError(_unknown(name, list(table)))
-    return table[name]
-
-
 def _unknown(name: str, known: Sequence[str]) -> str:
     near = difflib.get_close_matches(name, known, 3)
     shown = near or known[:8]
@@ -362,34 +297,16 @@ def _single(prior: Prior, own: Prior, index: tuple[int, ...], given: Given) -> P
     return replace(prior, **parts)
 
 
-def _labelled_entries(
-    prior: Prior, names: Mapping[str, Sequence[str]]
-) -> Iterator[tuple[str, tuple[int, ...]]]:
-    indices = np.ndindex(np.shape(prior.mean))
-    for entry, index in zip(product(*(names[d] for d in prior.dims)), indices, strict=True):
-        yield (f"{prior.name}[{', '.join(entry)}]" if entry else prior.name), index
-
-
 def prior_table(priors: Priors, names: Mapping[str, Sequence[str]]) -> pd.DataFrame:
-    """Priors of all entries that are estimated or were given, one row each.
+    """Priors of all entries that are estimated or were given, one row each, see `DCM.prior_table`.
 
-    Parameters
-    ----------
-    priors : Priors
-        Without pending entries.
-    names : mapping
-        Names along each kind of axis.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Index ``parameter``; columns ``mean``, ``variance``, ``sd``, ``unit``, ``fixed``.
+    Of priors without pending entries, and the names along each kind of axis.
     """
     rows = []
     for default, prior in zip(priors.own, priors.all, strict=True):
         mean, variance = np.asarray(prior.mean, float), np.asarray(prior.variance, float)
         shown = default.free | prior.free | (mean != np.asarray(default.mean))
-        for label, index in _labelled_entries(prior, names):
+        for label, index in labelled_entries(prior, names):
             if shown[index]:
                 value = float(variance[index])
                 rows.append(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 
 import jax
@@ -21,22 +21,10 @@ FREE = "_free"
 def sample_prior(prior: Prior, role: str | None = None) -> jax.Array:
     """Sample the free entries of a parameter and return the full array.
 
-    An array whose entries are all free is a site of its own name. Otherwise the free entries
-    are a vector site ``NAME_free`` (in C order) and the full array, constants included, is the
-    deterministic site ``NAME``.
-
-    Parameters
-    ----------
-    prior : Prior
-        Means and variances of all entries.
-    role : str, optional
-        Role of the site: ``"observer"`` for spatial parameters, ``"precision"`` for
-        log-precisions of the noise.
-
-    Returns
-    -------
-    jax.Array
-        The full array.
+    An array whose entries are all free is a site of its own name. Otherwise the free entries are a
+    vector site ``NAME_free`` (in C order) and the full array, constants included, is the
+    deterministic site ``NAME``. `role` marks the site: ``"observer"`` for spatial parameters,
+    ``"precision"`` for log-precisions of the noise.
 
     Examples
     --------
@@ -61,19 +49,7 @@ def sample_prior(prior: Prior, role: str | None = None) -> jax.Array:
 
 
 def entry_labels(prior: Prior, names: Mapping[str, Sequence[str]]) -> list[str]:
-    """Labels of the free entries of a parameter, such as ``A[V5, V1]``, in C order.
-
-    Parameters
-    ----------
-    prior : Prior
-        The parameter.
-    names : mapping
-        Names along each kind of axis, for instance ``{"to": ["V1", "V5"], ...}``.
-
-    Returns
-    -------
-    list of str
-        One label for each free entry.
+    """Labels of the free entries of a parameter, in C order, by the names along each kind of axis.
 
     Examples
     --------
@@ -82,14 +58,16 @@ def entry_labels(prior: Prior, names: Mapping[str, Sequence[str]]) -> list[str]:
     >>> entry_labels(prior, {"region": ["V1", "V5"]})
     ['transit[V1]', 'transit[V5]']
     """
-    if not prior.dims:
-        return [prior.name]
-    entries = product(*(names[dim] for dim in prior.dims))
-    return [
-        f"{prior.name}[{', '.join(entry)}]"
-        for entry, free in zip(entries, prior.free.ravel(), strict=True)
-        if free
-    ]
+    return [label for label, index in labelled_entries(prior, names) if prior.free[index]]
+
+
+def labelled_entries(
+    prior: Prior, names: Mapping[str, Sequence[str]]
+) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Label, such as ``A[V5, V1]``, and index of every entry of a parameter, in C order."""
+    indices = np.ndindex(np.shape(prior.mean))
+    for entry, index in zip(product(*(names[d] for d in prior.dims)), indices, strict=True):
+        yield (f"{prior.name}[{', '.join(entry)}]" if entry else prior.name), index
 
 
 def complete_parameters(
@@ -97,47 +75,21 @@ def complete_parameters(
     parameters: Mapping[str, ArrayLike],
     names: Mapping[str, Sequence[str]] | None = None,
 ) -> dict[str, jax.Array]:
-    """Check full parameter arrays by name and shape.
+    """The parameters that a model takes, full arrays by name; ValueError where one does not fit.
 
-    Parameters
-    ----------
-    priors : sequence of Prior
-        What the model takes.
-    parameters : mapping
-        Full arrays by name. Those in which nothing is free may be absent, as they are among the
-        means of a fit; other names are ignored.
-    names : mapping, optional
-        Names along each kind of axis of the data that parameters are for. Tables and DataArrays
-        with names are put in their order.
-
-    Returns
-    -------
-    dict of jax.Array
-        The model's parameters.
-
-    Raises
-    ------
-    ValueError
-        If a parameter is missing, or has the wrong shape or other names.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> prior = Prior("decay", (), np.zeros(()), np.ones(()), "log scaling")
-    >>> complete_parameters([prior], {"decay": 0.0, "other": 1.0})["decay"].shape
-    ()
+    Those in which nothing is free may be absent, as they are among the means of a fit; other names
+    are ignored. Tables and DataArrays with names are put in the order of `names` along each kind of
+    axis.
     """
     complete = {}
     for prior in priors:
-        if prior.name not in parameters:
-            if not prior.free.any():
-                complete[prior.name] = jnp.asarray(prior.mean, float)
-                continue
+        if prior.name not in parameters and prior.free.any():
             raise ValueError(
                 f"parameters lacks {prior.name!r}; the model needs "
                 f"{', '.join(repr(p.name) for p in priors)}"
             )
-        value = jnp.asarray(in_place(prior, parameters[prior.name], names), float)
+        given = parameters.get(prior.name, prior.mean)
+        value = jnp.asarray(in_place(prior, given, names), float)
         if value.shape != prior.mean.shape:
             raise ValueError(
                 f"parameters[{prior.name!r}] must have shape {prior.mean.shape} "
@@ -150,26 +102,9 @@ def complete_parameters(
 def in_place(
     prior: Prior, value: ArrayLike, names: Mapping[str, Sequence[str]] | None
 ) -> ArrayLike:
-    """A table of a parameter as an array, entries where the names of the data put them.
+    """A table of a parameter as an array, in the order of `names`; other values as they are.
 
-    Parameters
-    ----------
-    prior : Prior
-        The parameter.
-    value : array_like
-        A table or DataArray with names; other things are handed through.
-    names : mapping or None
-        Names along each kind of axis.
-
-    Returns
-    -------
-    array_like
-        In the order of the names.
-
-    Raises
-    ------
-    ValueError
-        If its names are others.
+    ValueError if its names are others.
 
     Examples
     --------

@@ -189,25 +189,7 @@ def read_spm_dcm(path: str | os.PathLike[str], lead_field: ArrayLike | None = No
 
 
 def assembled(file: SpmFile | SpmErpFile, lead_field: ArrayLike | None = None) -> SpmDCM:
-    """Model, data and estimates of what a file holds.
-
-    Parameters
-    ----------
-    file : SpmFile or SpmErpFile
-        As `bayesdcm.data.spm_modality` reads it.
-    lead_field : array_like, optional
-        As for `read_spm_dcm`.
-
-    Returns
-    -------
-    SpmDCM
-        Model, data and estimates.
-
-    Raises
-    ------
-    ValueError
-        As `read_spm_dcm`.
-    """
+    """Model, data and estimates of what a file holds, see `read_spm_dcm`."""
     if isinstance(file, SpmErpFile):
         model = EvokedDCM(**_evoked_keywords(file, lead_field), one_sided=True)
         model = _with_priors_of_file(model, _by_name(model, file.priors))

@@ -20,26 +20,9 @@ def check_snr(snr: Any) -> None:
 
 
 def restricted(name: str, own: NDArray | None, value: ArrayLike) -> NDArray:
-    """Check switches that turn connections off.
+    """Switches, in the shape of the model's `own`, that turn connections off; 0 for none at all.
 
-    Parameters
-    ----------
-    name : str
-        Name of the argument.
-    own : ndarray or None
-        The model's switches; None where it has no such connections.
-    value : array_like
-        Which of them to keep; 0 for none.
-
-    Returns
-    -------
-    ndarray
-        Switches in the shape of the model's own.
-
-    Raises
-    ------
-    ValueError
-        If the shape disagrees, or a switch is on that the model has off.
+    ValueError if the shape disagrees, or a switch is on that the model has off.
     """
     if own is None:
         raise ValueError(f"{name} cannot be restricted: the model has none")

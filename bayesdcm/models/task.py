@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from dataclasses import replace as with_changes
 from functools import cached_property
 from typing import Any
 
@@ -16,7 +15,6 @@ from numpy.typing import ArrayLike
 from bayesdcm.integrate import BilinearExpansion, ExactCascade, RungeKutta
 from bayesdcm.integrate.grid import TimeGrid
 from bayesdcm.models.dcm import DCM, Parts
-from bayesdcm.models.facts import Facts
 from bayesdcm.neural import Bilinear, TwoState
 from bayesdcm.neural.switches import square, switches
 from bayesdcm.observe import Balloon
@@ -167,10 +165,9 @@ class TaskDCM(DCM):
             return Parts(neural, BilinearExpansion(gated=not neural.affine), Balloon(as_spm=True))
         return Parts(neural, ExactCascade() if neural.affine else RungeKutta(), Balloon())
 
-    def facts(self) -> Facts:
-        """Kind, units, citations and words that results carry."""
-        as_spm = self.integrator == "bilinear"
-        return with_changes(super().facts(), wide_noise="integrator='nonlinear'" if as_spm else "")
+    @property
+    def _wide_noise(self) -> str:
+        return "integrator='nonlinear'" if self.integrator == "bilinear" else ""
 
     def time_grid(self, design: Any) -> TimeGrid:
         """Steps and sample points of the integrator for a BoldData or BoldDesign.

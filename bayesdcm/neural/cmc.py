@@ -16,6 +16,7 @@ from bayesdcm.neural.delays import delay_matrix
 from bayesdcm.neural.source import SourceModel, scaling
 from bayesdcm.neural.synapse import synapse
 
+POPULATIONS = ("stellate", "superficial", "inhibitory", "deep")
 EXTRINSIC = np.array([200.0, 100.0, 200.0, 100.0])
 INTRINSIC = 200 * np.array([4.0, 4.0, 8.0, 4.0, 4.0, 2.0, 4.0, 4.0, 2.0, 1.0])
 TIME_CONSTANTS = np.array([0.002, 0.002, 0.016, 0.028])
@@ -57,22 +58,10 @@ class CMC(SourceModel):
     (1, 8)
     """
 
-    states: ClassVar[tuple[str, ...]] = (
-        "stellate voltage",
-        "stellate current",
-        "superficial voltage",
-        "superficial current",
-        "inhibitory voltage",
-        "inhibitory current",
-        "deep voltage",
-        "deep current",
+    states: ClassVar[tuple[str, ...]] = tuple(
+        f"{population} {kind}" for population in POPULATIONS for kind in ("voltage", "current")
     )
-    populations: ClassVar[Mapping[str, int]] = {
-        "stellate": 0,
-        "superficial": 2,
-        "inhibitory": 4,
-        "deep": 6,
-    }
+    populations: ClassVar[Mapping[str, int]] = dict(zip(POPULATIONS, (0, 2, 4, 6), strict=True))
     kinds: ClassVar[tuple[str, ...]] = (
         "forward to stellate",
         "forward to deep",
@@ -81,7 +70,7 @@ class CMC(SourceModel):
     )
     axes: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "kind": kinds,
-        "population": ("stellate", "superficial", "inhibitory", "deep"),
+        "population": POPULATIONS,
         "intrinsic connection": (
             "superficial to superficial",
             "superficial to stellate",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -121,43 +121,33 @@ class NMDA(SourceModel):
         """What reaches sources by connections of each kind, shape (kinds, sources)."""
         return jnp.exp(parameters["A"]) @ sent[0]
 
-    def _currents(
-        self,
-        x: jax.Array,
-        received: jax.Array,
-        u: jax.Array,
-        p: Parameters,
-    ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-        """Current without NMDA receptors, targets of the conductances; (sources, populations)."""
+    def _rates(
+        self, x: jax.Array, received: jax.Array, u: jax.Array, p: Parameters, nmda_current: Any
+    ) -> tuple[jax.Array, jax.Array]:
+        """Rates of voltages, AMPA and GABA conductances, and what NMDA conductances approach."""
         V, g_E, g_I = jnp.split(x[:, :9], 3, axis=-1)
         m, afferent = self._firing(V, p), EXTRINSIC * received.T
         background = BACKGROUND * jnp.exp(p["background"])
         excitation = jnp.exp(p["intrinsic"])[:, None] * (m @ GE.T) + afferent @ SA.T + background
-        nmda = excitation + background + afferent @ SN.T
         spread = sum(COVARIANCES) * jnp.exp(p["activation"])
         current = (LEAK - V) + g_E * (EXCITATORY - V) + g_I * (INHIBITORY - V) - spread
-        return current.at[:, 0].add(self.drive(u, p)), excitation, m @ GI.T, nmda
+        current = current.at[:, 0].add(self.drive(u, p)) + nmda_current
+        rates = [
+            current / (CAPACITANCE * jnp.exp(p["capacitance"])),
+            (excitation - g_E) * (RATE_EXCITATORY * jnp.exp(-p["time_constant"])[:, None]),
+            (m @ GI.T - g_I) * RATE_INHIBITORY,
+        ]
+        return jnp.concatenate(rates, axis=-1), excitation + background + afferent @ SN.T
 
     def local(
         self, x: jax.Array, received: jax.Array, u: jax.Array, parameters: Parameters
     ) -> jax.Array:
         """Rate of change of the states, see `bayesdcm.neural.base.NodeModel.local`."""
-        V, g_E, g_I, g_N = jnp.split(x, 4, axis=-1)
-        current, excitation, inhibition, nmda = self._currents(x, received, u, parameters)
+        V, g_N = x[:, :3], x[:, 9:]
         unblocked = 1.50265 / (1 + 0.33 * jnp.exp(-0.06 * V))
-        current = current + g_N * (NMDA_REVERSAL - V) * unblocked
-        rate_e = RATE_EXCITATORY * jnp.exp(-parameters["time_constant"])[:, None]
-        rates = [
-            current / self._capacitance(parameters),
-            (excitation - g_E) * rate_e,
-            (inhibition - g_I) * RATE_INHIBITORY,
-            (nmda - g_N) * RATE_NMDA,
-        ]
-        return jnp.concatenate(rates, axis=-1)
-
-    @staticmethod
-    def _capacitance(parameters: Parameters) -> jax.Array:
-        return CAPACITANCE * jnp.exp(parameters["capacitance"])
+        nmda_current = g_N * (NMDA_REVERSAL - V) * unblocked
+        rates, nmda = self._rates(x, received, u, parameters, nmda_current)
+        return jnp.concatenate([rates, (nmda - g_N) * RATE_NMDA], axis=-1)
 
     def rest(self, parameters: Parameters | None = None) -> np.ndarray:
         """Voltages of -70 mV and conductances of 1/8, shape (sources, 12)."""
@@ -169,19 +159,11 @@ class NMDA(SourceModel):
     ) -> jax.Array:
         """Jacobian without the NMDA current, the identity in its place; `SourceModel.jacobian`."""
         n = len(x)
-        rate_e = RATE_EXCITATORY * jnp.exp(-parameters["time_constant"])[:, None]
 
         def flow(vector: jax.Array) -> jax.Array:
             states = from_vector(vector, n)
             received = self.received(self.sent(states, parameters), parameters)
-            current, excitation, inhibition, _ = self._currents(states, received, u, parameters)
-            g_E, g_I = states[:, 3:6], states[:, 6:]
-            rates = [
-                current / self._capacitance(parameters),
-                (excitation - g_E) * rate_e,
-                (inhibition - g_I) * RATE_INHIBITORY,
-            ]
-            return to_vector(jnp.concatenate(rates, axis=-1))
+            return to_vector(self._rates(states, received, u, parameters, 0.0)[0])
 
         k = 9 * n
         block = differentiate(flow, to_vector(x[:, :9]), one_sided)
