@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from bayesdcm.data.bold import BoldData
@@ -85,6 +84,8 @@ def read_csv(
 
 def _read_table(path: str | PathLike[str]) -> Any:
     """A table of numbers, with the names of its first row and column where it has them."""
+    import pandas as pd
+
     file = Path(path).name
     cells = _read_cells(Path(path).read_text(encoding="utf-8-sig"), file)
     numbers = pd.DataFrame(cells).apply(pd.to_numeric, errors="coerce").to_numpy()

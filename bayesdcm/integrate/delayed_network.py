@@ -317,11 +317,11 @@ def _backward(stepping: Stepping, kept: Any, wanted: Solved) -> tuple[Any, ...]:
         return lax.scan(retreat, carry, rows, reverse=True)
 
     by_blocks = _in_blocks(stepping, (drive, wanted.states))
-    befores = jnp.concatenate([x[None], solved.states[inner - 1 : -1 : inner]])
-    befores = befores.reshape(-1, block // inner, *x.shape)
+    earlier_rows = jnp.concatenate([x[None], solved.states[inner - 1 : -1 : inner]])
+    earlier_rows = earlier_rows.reshape(-1, block // inner, *x.shape)
     nothing = jax.tree.map(jnp.zeros_like, driven)
     carry = (jnp.zeros_like(x), jnp.zeros((channels, nodes, columns)), nothing)
-    rows = (_firsts(steps, block), befores, sums, *by_blocks)
+    rows = (_firsts(steps, block), earlier_rows, sums, *by_blocks)
     (by_x, by_sums, by_driven), by_drive = lax.scan(retreat_block, carry, rows, reverse=True)
 
     def of_past(first: jax.Array) -> jax.Array:
