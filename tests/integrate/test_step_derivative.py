@@ -8,10 +8,12 @@ from numpy.testing import assert_allclose
 
 import bayesdcm
 from bayesdcm.data.by_value import ByValue
-from bayesdcm.integrate import expanded_delays
+from bayesdcm.integrate import LocalLinear, expanded_delays
 from bayesdcm.integrate.expanded_delays import dependent_entries
 from bayesdcm.integrate.local_linear import phi
 from bayesdcm.integrate.step_derivative import delayed_step, phi_derivative, step_by_entries
+from bayesdcm.neural import ERP, NeuralModel
+from bayesdcm.observe import Electrodes
 
 
 def matrices(seed, n=6, count=3):
@@ -106,3 +108,17 @@ def test_entries_are_those_of_currents_only():
 @pytest.mark.parametrize("neural", ["cmc", "lfp"])
 def test_models_with_other_operators_are_differentiated_as_they_are(neural):
     assert dependent_entries(ByValue(network(neural).source_model)) is None
+
+
+def test_a_source_without_delays_is_solved():
+    class Undelayed(ERP):
+        delays = NeuralModel.delays
+
+    off, rng = np.zeros((1, 1)), np.random.default_rng(0)
+    neural = Undelayed(off, off, off, np.zeros((0, 1, 1)), np.ones((1, 1)))
+    model = bayesdcm.DCM(neural, LocalLinear(), Electrodes())
+    data = bayesdcm.EvokedData(rng.normal(size=(1, 12, 1)), np.arange(12) * 0.008)
+    means = {prior.name: prior.mean for prior in model.priors}
+    assert dependent_entries(ByValue(neural)) is None
+    # The input peaks at 60 ms, and the response after it.
+    assert np.abs(model.predict(means, data)).argmax() > 8
