@@ -19,7 +19,13 @@ MOST_NAMES = 30
 ALONE, OVERLAPPING = 0.9, 3.0
 
 
-def plot_simulated_series(series: Any, recorded: Any = None, *, ax: Axes | None = None) -> Axes:
+def plot_simulated_series(
+    series: Any,
+    recorded: Any = None,
+    *,
+    labels: tuple[str, str] = ("simulated", "recorded"),
+    ax: Axes | None = None,
+) -> Axes:
     """Draw series in rows of equal scale, each about its mean.
 
     Where there are more samples than the figure can show, the range within each short stretch is
@@ -31,8 +37,10 @@ def plot_simulated_series(series: Any, recorded: Any = None, *, ax: Axes | None 
         With the axis ``time`` (s) and one other, of regions or channels, such as a variable of what
         `bayesdcm.NetworkModel.simulate` returns.
     recorded : xarray.DataArray, optional
-        A recording with the same rows, drawn with it; both are then scaled to the same standard
-        deviation, because units of simulations are seldom those of recordings.
+        A recording, or another simulation, with the same rows, drawn with it; both are then scaled
+        to the same standard deviation, because units of simulations are seldom those of recordings.
+    labels : (str, str)
+        What the two are in the legend.
     ax : matplotlib.axes.Axes, optional
         Where to draw. None: a new figure.
 
@@ -66,14 +74,14 @@ def plot_simulated_series(series: Any, recorded: Any = None, *, ax: Axes | None 
     rows_of_one = height / (max(np.ptp(c, axis=0).max() for c in curves.values()) or 1.0)
     for i, (name, curve) in enumerate(curves.items()):
         time = given[name].time.values
-        _draw(ax, time, rows_of_one * curve, colour(i), name if recorded is not None else None)
+        _draw(ax, time, rows_of_one * curve, colour(i), labels[i] if recorded is not None else None)
     every = -(-len(names) // MOST_NAMES)
     name_rows(ax, [n if i % every == 0 else "" for i, n in enumerate(names)], margin=0.2)
     _scale_bar(ax, rows_of_one, unit)
     times = np.concatenate([each.time.values for each in given.values()])
     ax.set_xlim(times.min(), times.max())
     ax.set_xlabel("time (s)")
-    panel_title(ax, str(given["simulated"].name or "Series"))
+    panel_title(ax, str(given["simulated"].name or "Series") if recorded is None else "")
     if recorded is not None:
         ax.legend(frameon=False, fontsize="small", ncols=2, loc="lower right",
                   bbox_to_anchor=(1, 1))  # fmt: skip
