@@ -3,9 +3,9 @@
     python ci/benchmarks/whole_brain_scores.py
     python ci/benchmarks/whole_brain_scores.py --connectome FILE.npz --seeds 20
 
-Wilson-Cowan nodes with Ornstein-Uhlenbeck noise in a network of eight regions, diffusive coupling of
-1.5, 10 m/s, 4 s at 0.1 ms after 0.3 s: the network of the tutorial on whole brains seen by MEG. For
-each noise level: structure-function coupling (Pearson's r between functional connectivity and
+Wilson-Cowan nodes with Ornstein-Uhlenbeck noise in a network of eight regions, diffusive coupling
+of 1.5, 10 m/s, 4 s at 0.1 ms after 0.3 s: the network of the tutorial on whole brains seen by MEG.
+For each noise level: structure-function coupling (Pearson's r between functional connectivity and
 weights over pairs of regions), and the match of two realisations (r between their functional
 connectivity). Both for single realisations, mean, sd and range over seeds and over pairs of seeds;
 and for the mean functional connectivity of all, which a long recording approaches.
@@ -58,7 +58,9 @@ def scores(
     fc = made.functional_connectivity.to_numpy()
     coupling = np.array([observe.structure_function_coupling(f, connectome.weights) for f in fc])
     pairs = [
-        float(observe.matrix_correlation(fc[i], fc[j])) for i, j in zip(*np.triu_indices(seeds, 1))
+        float(observe.matrix_correlation(one, other))
+        for i, one in enumerate(fc)
+        for other in fc[:i]
     ]
     half = seeds // 2
     whole = observe.structure_function_coupling(fc.mean(0), connectome.weights)
