@@ -46,7 +46,7 @@ class OrnsteinUhlenbeck:
 
 @dataclass(frozen=True, eq=False)
 class White:
-    """White noise that is added to the rate of change of a state, ``dx = ... + intensity dW``.
+    """White noise that is added to the rate of change of a state, ``dx = f dt + intensity dW``.
 
     Parameters
     ----------
