@@ -242,8 +242,10 @@ def _figures(simulated: Any, connectome: Connectome, maps: dict[str, Any]) -> Fi
         text = "Welch's method."
         if recorded is not None:
             # Units of simulated BOLD are seldom those of a recording.
-            spectrum, recorded = (each / each.sum("frequency") for each in (spectrum, recorded))
-            text += " Each divided by its sum over frequencies: only the shapes are compared."
+            spectrum, recorded = (
+                each / each.integrate("frequency") for each in (spectrum, recorded)
+            )
+            text += " Each divided by its variance: only the shapes are compared."
             unit = "a.u."
         ax = plot.plot_power_spectrum(spectrum, recorded, unit="a.u." if unit == "1" else unit)
         drawn.add(f"Power spectra of {series.name}", text, ax)

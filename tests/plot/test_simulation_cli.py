@@ -9,7 +9,8 @@ from typer.testing import CliRunner
 
 import bayesdcm
 from bayesdcm import cli
-from bayesdcm.commands.simulate import _nodes
+from bayesdcm.commands.simulate import _kept, _nodes
+from bayesdcm.observe import HrfConvolution
 from bayesdcm.report import simulation_measures, write_simulation_report
 
 NAMES = ["V1", "V5", "SPC"]
@@ -87,15 +88,24 @@ def test_series_measures_and_report(run, files):
         assert part in page
 
 
-def test_bold_from_a_response_and_from_settled_haemodynamics(run, files):
-    whole = [*LINEAR[:12], "--duration", 20, "--quiet"]
-    for kind in ("gamma", "balloon"):
-        out = files / f"{kind}.nc"
-        done = run(*whole, "--bold", kind, "--repetition-time", 2, "--out", out)
-        assert done.exit_code == 0, done.output
-        with xr.open_dataset(out, engine="h5netcdf") as saved:
-            assert saved.bold.dims == ("time", "region")
-            np.testing.assert_allclose(saved.time, np.arange(2, 21, 2))
+def test_bold_of_settled_haemodynamics(run, files):
+    out = files / "bold.nc"
+    done = run(
+        *LINEAR[:12], "--duration", 20, "--bold", "balloon", "--repetition-time", 2, "--out", out
+    )
+    assert done.exit_code == 0, done.output
+    assert "Another 30 s before, in which haemodynamics settle, are left out." in done.stderr
+    with xr.open_dataset(out, engine="h5netcdf") as saved:
+        assert list(saved.data_vars) == ["bold"] and saved.bold.dims == ("time", "region")
+        np.testing.assert_allclose(saved.time, np.arange(2, 21, 2))
+
+
+def test_what_is_kept():
+    model = bayesdcm.NetworkModel(bayesdcm.Linear(), [[0, 1], [1, 0]], speed=None)
+    assert _kept(model, None, 2.0, None) == {"record": ["x"], "sampling_interval": 1e-3}
+    kept = _kept(model, "gamma", 2.0, 0.01)
+    assert kept.pop("observers") == [HrfConvolution("gamma", 2.0)]
+    assert kept == {"record": ["x"], "sampling_interval": 0.01}
 
 
 def test_faults_are_one_line(run, files):
