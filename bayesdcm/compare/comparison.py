@@ -130,6 +130,8 @@ def _check_fits(fits: Mapping[str, Any], by: str) -> None:
             raise TypeError(f"fits[{name!r}] must be a Fit to compare by {by!r}, got an Evidence")
         if not isinstance(fit, Fit | Evidence):
             raise TypeError(f"fits[{name!r}] must be a Fit, got {type(fit).__name__}")
+        if isinstance(fit, Fit):
+            fit.posterior.require_spread(f"compare, fits[{name!r}],")
 
 
 # The tables

@@ -31,6 +31,8 @@ from bayesdcm.infer.variational_laplace import laplace_starts
 # Up to as many parameters are followed forward: each costs about a simulation, all of them
 # backward about two and a half.
 FEW = 2
+# How much longer steps get again after they were halved.
+LONGER = 1.2
 # Slopes this many times as steep as usual are those of chaos.
 STEEP = 1e3
 
@@ -146,8 +148,10 @@ class _Ascent:
         self._settings = (method.learning_rate, method.steps)
         self._at = (starts - scale.centre) / scale.sd
         self._state = _first_state(*self._settings, jnp.asarray(self._at))
-        # Of the steps of each start: halved where they lead to where nothing is finite.
+        # Of the steps of each start: halved where they lead over a cliff.
         self._length = np.ones((len(starts), 1))
+        self._first = np.full(len(starts), -np.inf)
+        self._before = self._at.copy()
         self._best = self._at.copy()
         self.best_value = np.full(len(starts), -np.inf)
         self._sensitivity = np.zeros(starts.shape[1])
@@ -176,18 +180,25 @@ class _Ascent:
             steepest = np.abs(slope[finite]).max(0)
             self._sensitivity = np.maximum(self._sensitivity, steepest)
         rise = np.where(finite[:, None], rise, 0.0)
+        self._first = np.where(
+            np.isfinite(self._first), self._first, np.where(finite, value, -np.inf)
+        )
+        # What is worse than where the search began is behind a cliff, such as a bifurcation.
+        taken = finite & ~(value < self._first)
         change, state = _change(*self._settings, self._state, jnp.asarray(-rise))
         self._state = jax.tree.map(
-            lambda new, old: jnp.where(finite.reshape(-1, *[1] * (new.ndim - 1)), new, old),
+            lambda new, old: jnp.where(taken.reshape(-1, *[1] * (new.ndim - 1)), new, old),
             state,
             self._state,
         )
-        returns = ~finite & np.isfinite(self.best_value)
-        self.recoveries += int(returns.sum())
-        self._length[returns] /= 2
+        self.recoveries += int((~finite & np.isfinite(self.best_value)).sum())
+        self._length = np.where(
+            taken[:, None], np.minimum(LONGER * self._length, 1), self._length / 2
+        )
         onward = self._at + self._length * np.asarray(change)
-        back = (self._at + self._best) / 2
-        self._at = np.where(finite[:, None], onward, np.where(returns[:, None], back, self._at))
+        back = (self._at + self._before) / 2
+        self._before = np.where(taken[:, None], self._at, self._before)
+        self._at = np.where(taken[:, None], onward, back)
 
     def optima(self) -> PointOptima:
         """The best of every start."""

@@ -60,6 +60,13 @@ CLASSES = {
         "bayesdcm.integrate.expanded_delays": ("LocalLinear",),
         "bayesdcm.integrate.delayed": ("Delayed",),
         "bayesdcm.observe.balloon": ("Haemodynamics",),
+        "bayesdcm.observe.hrf_convolution": ("HrfConvolution",),
+        "bayesdcm.observe.haemodynamic_kernels": (
+            "DoubleExponential",
+            "FirstOrderVolterra",
+            "Gamma",
+            "MixtureOfGammas",
+        ),
         "bayesdcm.observe.bold": ("Balloon",),
         "bayesdcm.observe.channels": ("Dipoles", "Patches", "Electrodes"),
         "bayesdcm.observe.given_lead_field": ("LeadField",),

@@ -264,7 +264,7 @@ class PointMethod(Method):
                 "those of the prior. Fix them, or compare other data.",
             )
         spread = optima.spread / optima.prior_sd
-        loose = (spread > SPREAD) & ~flat
+        loose = (2 * spread > SPREAD) & ~flat
         if loose.any():
             add(
                 problems,

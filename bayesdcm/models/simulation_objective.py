@@ -144,8 +144,7 @@ class SimulationObjective:
     @cached_property
     def _key(self) -> tuple:
         parts = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "seed"}
-        given = tuple(entry.key for entry in parse_priors(self.priors))
-        return structure_key(parts | {"priors": given})
+        return structure_key(parts | {"priors": parse_priors(self.priors)})
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and self._key == other._key
@@ -205,7 +204,7 @@ class SimulationObjective:
     @cached_property
     def _series(self) -> str | None:
         """Name of the series that measures are worked out of."""
-        given = [each.name for each in self.observers if each.dims[0] == "time"]
+        given = [each.name for each in self.observers if each.result_dims[0] == "time"]
         given += list(self.record or ())
         return given[0] if len(given) == 1 else None
 
@@ -231,7 +230,7 @@ class SimulationObjective:
         """Axes of what a term compares."""
         for each in self._all_observers:
             if each.name == name:
-                return each.dims
+                return each.result_dims
         return MEASURES[name][1] if name in MEASURES else ("time", "region")
 
     # The program
@@ -437,7 +436,7 @@ class SimulationObjective:
         Parameters
         ----------
         parameters : mapping
-            As ``fit.mean``; those that are not free have their own values.
+            As ``fit.mean``; others have their prior mean.
         seed : int
             Of the noise.
         **changes
@@ -449,7 +448,7 @@ class SimulationObjective:
             Results by name.
         """
         settings = {**self._settings(), "observers": self._all_observers, **changes}
-        complete = complete_parameters(self.all_priors, parameters, self.names())
+        complete = self._complete(parameters)
         return self.network.simulate(parameters=complete, seed=seed, **settings)
 
     def losses(self, parameters: Parameters, data: Any) -> dict[str, float]:
@@ -458,7 +457,7 @@ class SimulationObjective:
         Parameters
         ----------
         parameters : mapping
-            As ``fit.mean``.
+            As ``fit.mean``; others have their prior mean.
         data : object
             As `prepare` takes it.
 
@@ -467,10 +466,18 @@ class SimulationObjective:
         dict of str to float
             By name of the term, ``"objective"`` where that is one callable.
         """
-        complete = complete_parameters(self.all_priors, parameters, self.names())
+        complete = self._complete(parameters)
         return {
             name: float(loss) for name, loss in _losses(self, complete, self.prepare(data)).items()
         }
+
+    def _complete(self, parameters: Parameters) -> dict[str, jax.Array]:
+        """All parameters; those that are not given have their prior mean."""
+        means = {prior.name: prior.mean for prior in self.all_priors}
+        for name in parameters:
+            if name not in means:
+                raise ValueError(f"parameters names {name!r}; expected some of {', '.join(means)}")
+        return complete_parameters(self.all_priors, {**means, **parameters}, self.names())
 
     # What results carry
 
@@ -521,7 +528,7 @@ class SimulationObjective:
         table = {name: np.asarray(values) for name, values in self.names().items()}
         for each in self._all_observers:
             if each.name in terms:
-                table |= {n: np.asarray(v) for n, v in each.coords(shape, self.step).items()}
+                table |= {n: np.asarray(v) for n, v in each.result_coords(shape, self.step).items()}
         return table
 
     def constants(self, data: Any) -> dict[str, NDArray]:

@@ -53,6 +53,7 @@ from bayesdcm.observe.haemodynamics import balloon_response
 from bayesdcm.observe.hrf_convolution import HrfConvolution
 from bayesdcm.observe.lead_field import dipole_lead_field, patches, power_of_ten
 from bayesdcm.observe.linear_functional_connectivity import linear_functional_connectivity
+from bayesdcm.observe.loss_likelihood import LossLikelihood
 from bayesdcm.observe.power_spectrum import PowerSpectrum, power_spectrum
 from bayesdcm.observe.sensor_recordings import to_evoked, to_raw
 from bayesdcm.observe.sphere import eeg_sphere_lead_field, meg_sphere_lead_field
@@ -80,6 +81,7 @@ __all__ = [
     "HrfConvolution",
     "Kernel",
     "LeadField",
+    "LossLikelihood",
     "MixtureOfGammas",
     "Observer",
     "SeriesObserver",

@@ -16,10 +16,24 @@ INTEGERS = {
     "laplace": ["max_iterations", "draws"],
     "svi": ["steps", "particles", "rank", "draws"],
     "nuts": ["chains", "warmup", "draws", "max_tree_depth"],
+    "gradient": ["steps"],
+    "evolution": ["generations", "population"],
 }
-NUMBERS = {"laplace": [], "svi": ["learning_rate"], "nuts": ["target_accept"]}
-CHOICES = {"laplace": ["derivatives"], "svi": ["guide"], "nuts": ["chain_method"]}
-SWITCHES = {"laplace": [], "svi": [], "nuts": ["adapt_metric"]}
+NUMBERS = {
+    "laplace": [],
+    "svi": ["learning_rate"],
+    "nuts": ["target_accept"],
+    "gradient": ["learning_rate"],
+    "evolution": ["width"],
+}
+CHOICES = {
+    "laplace": ["derivatives"],
+    "svi": ["guide"],
+    "nuts": ["chain_method"],
+    "gradient": ["derivative"],
+    "evolution": [],
+}
+SWITCHES = {name: ["adapt_metric"] if name == "nuts" else [] for name in NUMBERS}
 
 junk = st.one_of(
     st.text(max_size=5),
@@ -80,7 +94,8 @@ def test_malformed_options_are_named(case):
 @given(st.one_of(junk, st.integers(), st.floats()))
 def test_unknown_methods_are_named(method):
     text = refused(method=method)
-    assert text.startswith("method must be one of 'laplace', 'nuts', 'svi', or a Method, got")
+    known = "'laplace', 'evolution', 'gradient', 'nuts', 'svi'"
+    assert text.startswith(f"method must be one of {known}, or a Method, got")
 
 
 @settings(max_examples=100)

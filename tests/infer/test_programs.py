@@ -10,7 +10,7 @@ import bayesdcm
 from bayesdcm import BoldData, TaskDCM
 from bayesdcm.observe import gaussian
 
-METHODS = ("laplace", "svi", "nuts")
+METHODS = ("laplace", "svi", "nuts", "gradient", "evolution")
 
 
 def discrete(data):

@@ -19,7 +19,15 @@ import pytest
 import xarray as xr
 
 import bayesdcm
-from bayesdcm import BoldDesign, TaskDCM, plot
+from bayesdcm import (
+    BoldDesign,
+    Connectome,
+    NetworkModel,
+    SimulationObjective,
+    TaskDCM,
+    WilsonCowan,
+    plot,
+)
 from bayesdcm.compare import compare_posteriors, log_evidence, reduce, search_reduced, stack_modes
 from bayesdcm.data import EvokedData
 from bayesdcm.data.head import SphereHead
@@ -30,7 +38,7 @@ from bayesdcm.infer.problem import make_problem
 from bayesdcm.infer.storage import read_header, write_fit
 from bayesdcm.integrate import RungeKutta
 from bayesdcm.models import DCM, EvokedDCM
-from bayesdcm.neural import Bilinear
+from bayesdcm.neural import Bilinear, OrnsteinUhlenbeck
 from bayesdcm.observe import Balloon, gaussian
 from bayesdcm.report import write_report
 
@@ -111,6 +119,24 @@ def task_hierarchy_fit(here):
     return bayesdcm.fit(group, [task_data(1), task_data(2)], "nuts", **SHORT)
 
 
+def network_fit(here):
+    """The best point of a network that is simulated."""
+    del here
+    objective = network_objective()
+    data = objective.simulate({"strength": 0.3, "speed": 0.1}, seed=1).functional_connectivity
+    return bayesdcm.fit(objective, data, "gradient", starts=2, steps=5, progress=False)
+
+
+def network_objective():
+    lengths = [[0, 20.0, 40.0], [20.0, 0, 30.0], [40.0, 30.0, 0]]
+    connectome = Connectome(np.array(lengths) / 40, lengths, ["V1", "V5", "SPC"])
+    noise = OrnsteinUhlenbeck(0.3, 0.02)
+    network = NetworkModel(WilsonCowan(), connectome, noise=noise, regional={"w_EE": [1.0, 0.5, 0]})
+    return SimulationObjective(
+        network, {"functional_connectivity": "squared"}, duration=0.1, priors={"speed": (0.0, 0.1)}
+    )
+
+
 FITS = {
     "task by laplace": lambda here: bayesdcm.fit(task_model(), task_data(1), starts=3, draws=DRAWS),
     "line by laplace": lambda here: bayesdcm.fit(line, LINE, draws=DRAWS),
@@ -123,6 +149,10 @@ FITS = {
     "member of a group": member_fit,
     "re-estimated": reestimated_fit,
     "stacked": stacked_fit,
+    "network by gradient": network_fit,
+    "linear by evolution": lambda here: bayesdcm.fit(
+        here.model, here.data, "evolution", generations=5, progress=False
+    ),
     "task by svi": lambda here: bayesdcm.fit(
         task_model(), task_data(1), "svi", steps=30, draws=DRAWS, progress=False
     ),
@@ -133,8 +163,20 @@ FITS = {
 # They take longer to fit, and share their paths with others.
 LONG = ("task by svi", "task by nuts", "hierarchy of programs", "hierarchy")
 # Of the others, figures and pages show nothing else.
-SHOWN = ("task by laplace", "evoked by laplace", "linear by nuts", "line by laplace")
-OWN = ("line by laplace", "linear by svi", "linear by nuts", "hierarchy of programs")
+SHOWN = (
+    "task by laplace",
+    "evoked by laplace",
+    "linear by nuts",
+    "line by laplace",
+    "network by gradient",
+)
+OWN = (
+    "line by laplace",
+    "linear by svi",
+    "linear by nuts",
+    "linear by evolution",
+    "hierarchy of programs",
+)
 
 
 def read_again(name, fit, path):
@@ -286,6 +328,7 @@ def assert_same(one, two, where):
 # What needs a Gaussian posterior, the density of an approximation, or chains, says so elsewhere.
 NEEDS_GAUSSIAN = {"reduce", "search_reduced", "peb"}
 NEEDS_DENSITY = {"free energy", "importance"}
+NEEDS_POSTERIOR = {"covariance", "compare", "compare by loo", "compare_posteriors", "write_report"}
 
 
 def unsuited(fit):
@@ -295,6 +338,7 @@ def unsuited(fit):
         # A hierarchy observes by a factor, and has more parameters than it has draws here.
         found |= {"predict", "bridge", "compare"}
     found |= set() if fit.posterior.gaussian else NEEDS_GAUSSIAN
+    found |= set() if fit.posterior.point is None else NEEDS_POSTERIOR
     return found | (set() if fit.posterior.density is not None else NEEDS_DENSITY)
 
 

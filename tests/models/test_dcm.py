@@ -255,6 +255,8 @@ METHODS = {
     "laplace": {},
     "svi": {"steps": 300},
     "nuts": {"chains": 1, "warmup": 20, "draws": 20},
+    "gradient": {"starts": 1},
+    "evolution": {"starts": 1, "generations": 150},
 }
 
 
@@ -265,7 +267,8 @@ def test_a_model_of_ones_own_is_fitted_by_every_method(bold, method):
     model, truth, data = bold
     fit = bayesdcm.fit(model, data, method, progress=False, **METHODS[method])
     summary = fit.summary()
-    assert abs(summary.loc["A[V5, V1]", "mean"] - truth["A"][1, 0]) < 0.3
+    found = summary["mean" if "mean" in summary else "estimate"]
+    assert abs(found["A[V5, V1]"] - truth["A"][1, 0]) < 0.3
 
 
 @pytest.mark.slow
