@@ -53,11 +53,9 @@ class LossLikelihood(dist.Distribution):
         predictions: jax.Array,
         loss: Callable[[jax.Array, jax.Array], jax.Array],
         unit: float,
-        *,
-        validate_args: bool | None = None,
     ) -> None:
         self.predictions, self.loss, self.unit = predictions, loss, unit
-        super().__init__((), jnp.shape(predictions)[1:], validate_args=validate_args)
+        super().__init__((), jnp.shape(predictions)[1:])
 
     @property
     def support(self) -> Any:
