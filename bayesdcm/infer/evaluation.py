@@ -156,8 +156,9 @@ def _evaluated(source: Any, sites: Layout, prepared: Any, draws: NDArray, seed: 
     n = len(draws)
     keys = _keys(seed, n + -n % KEYS, generator=_generator(sites))[:n]
     run = partial(_predictive, source, sites, prepared)
-    # A method that finds a point gives one draw, which may be a long simulation.
-    return in_parts(run, PART if n > 1 else 1, np.asarray(draws), keys)
+    # The one draw of a method that finds a point may be a long simulation.
+    size = 1 if n == 1 and sites.foreign else PART
+    return in_parts(run, size, np.asarray(draws), keys)
 
 
 @single_threaded_linear_algebra()
