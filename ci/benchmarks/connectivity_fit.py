@@ -137,7 +137,7 @@ RUNS = {
     },
     85: {
         "gradient": (200.0, {"starts": 1, "steps": 80, "learning_rate": 0.05}),
-        "evolution": (100.0, {"starts": 1, "generations": 100, "width": 0.3}),
+        "evolution": (60.0, {"starts": 1, "generations": 150, "width": 0.5}),
     },
 }
 
