@@ -29,8 +29,6 @@ class LossLikelihood(dist.Distribution):
         Of one prediction and the data, a number, smaller where they agree better.
     unit : float
         Loss that counts as one nat.
-    validate_args : bool, optional
-        As of every distribution of NumPyro.
 
     References
     ----------
