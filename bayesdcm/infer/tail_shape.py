@@ -132,8 +132,9 @@ def _is_worthwhile(samples: list[TailShape]) -> bool:
     """Whether more samples are likely enough to bring a verdict, given the mean so far."""
     taken = len(samples) / MOST_SAMPLES
     k, error = _mean(samples)
-    if taken >= 1:
-        return False
+    # Of a few draws that did not diverge, nothing is known yet.
+    if taken >= 1 or not np.isfinite(error):
+        return taken < 1
     # Of the last mean: its error, and how far it will be from the mean so far.
     last, change = error * np.sqrt(taken), error * np.sqrt(1 - taken)
     sides = (np.array([1, -1]) * abs(k - PARETO_LIMIT) - CLEARLY * last) / change

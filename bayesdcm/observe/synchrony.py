@@ -127,10 +127,8 @@ def synchrony(
     >>> synchrony(phases + [[0.0], [0.1]], phases=True).round(6)
     Array(0.5, dtype=float64)
     """
-    coherence = phase_coherence(
-        series, band=band, sampling_interval=sampling_interval, phases=phases
-    )
-    return jnp.asarray(getattr(coherence, "data", coherence)).mean(-1)
+    options = {"band": band, "sampling_interval": sampling_interval, "phases": phases}
+    return jnp.asarray(phase_coherence(series, **options)).mean(-1)
 
 
 def metastability(
@@ -163,7 +161,5 @@ def metastability(
     >>> metastability(phases + [[0.0], [0.1]], phases=True).round(6)
     Array(0.5, dtype=float64)
     """
-    coherence = phase_coherence(
-        series, band=band, sampling_interval=sampling_interval, phases=phases
-    )
-    return jnp.asarray(getattr(coherence, "data", coherence)).std(-1)
+    options = {"band": band, "sampling_interval": sampling_interval, "phases": phases}
+    return jnp.asarray(phase_coherence(series, **options)).std(-1)
