@@ -18,10 +18,12 @@ __all__ = [
     "JansenRit",
     "Kuramoto",
     "Laplace",
+    "LaplacePrior",
     "Linear",
     "MontbrioPazoRoxin",
     "NUTS",
     "NetworkModel",
+    "RecurrentDCM",
     "SVI",
     "SimulationObjective",
     "TaskDCM",
@@ -90,6 +92,7 @@ from .models.dcm import DCM
 from .models.evoked import EvokedDCM
 from .models.examples import load_example
 from .models.network import NetworkModel
+from .models.recurrent import RecurrentDCM
 from .models.simulation_objective import SimulationObjective
 from .models.spm import read_spm_dcm
 from .models.spm_group import read_spm_group
@@ -100,6 +103,7 @@ from .neural.jansen_rit import JansenRit
 from .neural.kuramoto import Kuramoto
 from .neural.linear import Linear
 from .neural.montbrio_pazo_roxin import MontbrioPazoRoxin
+from .neural.prior_families import LaplacePrior
 from .neural.wilson_cowan import WilsonCowan
 from .neural.wong_wang import WongWang
 from .neural.wong_wang_ei import WongWangEI

@@ -2,6 +2,7 @@
 
 from bayesdcm.integrate.base import HeldInputs, Solver
 from bayesdcm.integrate.delayed import Delayed
+from bayesdcm.integrate.euler import Euler, EvenGrid
 from bayesdcm.integrate.evoked_input import StimulusDriven
 from bayesdcm.integrate.exact_cascade import ExactCascade
 from bayesdcm.integrate.expanded_delays import LocalLinear
@@ -17,6 +18,8 @@ from bayesdcm.integrate.runge_kutta import RungeKutta, runge_kutta
 __all__ = [
     "BilinearExpansion",
     "Delayed",
+    "Euler",
+    "EvenGrid",
     "ExactCascade",
     "HeldInputs",
     "LocalLinear",

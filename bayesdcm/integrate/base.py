@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from functools import lru_cache
-from typing import Any, ClassVar
+from collections.abc import Callable, Mapping
+from functools import lru_cache, partial
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -52,8 +52,8 @@ class Solver(ABC):
             raise ValueError(
                 f"solver {type(self).__name__} takes inputs as {self.data_class.__name__} have "
                 f"them, but observer {type(observer).__name__} is for "
-                f"{observer.data_class.__name__}; ExactCascade, RungeKutta and BilinearExpansion "
-                "serve BoldData, LocalLinear and Delayed EvokedData"
+                f"{observer.data_class.__name__}; ExactCascade, RungeKutta, BilinearExpansion "
+                "and Euler serve BoldData, LocalLinear and Delayed EvokedData"
             )
 
     @abstractmethod
@@ -133,6 +133,52 @@ def flat_flow(neural: NeuralModel, parameters: Parameters) -> Any:
         return to_vector(neural.flow(rest + from_vector(x, len(rest)), u, parameters))
 
     return flow
+
+
+class JointStates(NamedTuple):
+    """The states of a neural model, and those of an observer that has some, as one system.
+
+    Attributes
+    ----------
+    rest : (nodes, states)
+        Neural states first.
+    flow : callable
+        ``flow(x, u)``, their rate of change per second.
+    seen : callable
+        What is seen of states (..., nodes, states): what the observer reads, (..., nodes), or,
+        where it has no states, the neural ones relative to rest.
+    """
+
+    rest: jax.Array
+    flow: Callable[[jax.Array, jax.Array], jax.Array]
+    seen: Callable[[jax.Array], jax.Array]
+
+
+def joint_states(neural: NeuralModel, observer: Any, parameters: Parameters) -> JointStates:
+    """A neural model and its observer as one system; see `Solver`.
+
+    Parameters
+    ----------
+    neural, observer : NeuralModel, bayesdcm.observe.Observer
+        The neural model and what observes it.
+    parameters : mapping
+        Full arrays by name.
+    """
+    k, rest = len(neural.states), jnp.asarray(neural.rest(parameters), float)
+    if not observer.states:
+        return JointStates(rest, partial(neural.flow, parameters=parameters), lambda x: x - rest)
+
+    def flow(state: jax.Array, u: jax.Array) -> jax.Array:
+        x, h = state[:, :k], state[:, k:]
+        activity = x[:, neural.output] - rest[:, neural.output]
+        rates = neural.flow(x, u, parameters), observer.flow(activity, h, parameters)
+        return jnp.concatenate(rates, axis=1)
+
+    return JointStates(
+        jnp.concatenate([rest, jnp.zeros((len(rest), len(observer.states)))], axis=1),
+        flow,
+        lambda x: observer.read(x[..., k:], parameters),
+    )
 
 
 def activity_drive(neural: NeuralModel) -> jax.Array:

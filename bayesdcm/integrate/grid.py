@@ -67,8 +67,13 @@ class TimeGrid(NamedTuple):
 
 def at_samples(values: jax.Array, grid: TimeGrid) -> jax.Array:
     """Each region's value at its sample points: (points, regions, ...) to (scans, regions, ...)."""
+    return at_points(values, grid.sample)
+
+
+def at_points(values: jax.Array, sample: jax.Array) -> jax.Array:
+    """Each region's value at points (scans, regions): (points, regions, ...) to (scans, ...)."""
     regions = np.arange(values.shape[1])
-    return values[grid.sample, regions[None, :]]
+    return values[sample, regions[None, :]]
 
 
 def squarings_for(duration: float) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from bayesdcm.integrate.base import HeldInputs
+from bayesdcm.integrate.base import HeldInputs, joint_states
 from bayesdcm.integrate.grid import TimeGrid, at_samples
 from bayesdcm.neural.base import NeuralModel, Parameters
 
@@ -102,16 +102,5 @@ class RungeKutta(HeldInputs):
         self, neural: NeuralModel, observer: Any, parameters: Parameters, arrays: TimeGrid
     ) -> jax.Array:
         """What the observer reads at the scans, all states solved at once; see `Solver.solve`."""
-        k, rest = len(neural.states), jnp.asarray(neural.rest(parameters), float)
-        start = jnp.concatenate([rest, jnp.zeros((len(rest), len(observer.states)))], axis=1)
-
-        def flow(state: jax.Array, u: jax.Array) -> jax.Array:
-            x, h = state[:, :k], state[:, k:]
-            rate = neural.flow(x, u, parameters)
-            if not observer.states:
-                return rate
-            activity = x[:, neural.output] - rest[:, neural.output]
-            return jnp.concatenate([rate, observer.flow(activity, h, parameters)], axis=1)
-
-        states = at_samples(runge_kutta(flow, start, arrays), arrays)
-        return observer.read(states[..., k:], parameters) if observer.states else states - rest
+        states = joint_states(neural, observer, parameters)
+        return states.seen(at_samples(runge_kutta(states.flow, states.rest, arrays), arrays))

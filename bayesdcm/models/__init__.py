@@ -4,6 +4,7 @@ from bayesdcm.models.dcm import DCM
 from bayesdcm.models.evoked import EvokedDCM
 from bayesdcm.models.examples import Example, load_example
 from bayesdcm.models.network import NetworkModel
+from bayesdcm.models.recurrent import RecurrentDCM
 from bayesdcm.models.simulation_objective import SimulationObjective
 from bayesdcm.models.task import TaskDCM
 
@@ -12,6 +13,7 @@ __all__ = [
     "EvokedDCM",
     "Example",
     "NetworkModel",
+    "RecurrentDCM",
     "SimulationObjective",
     "TaskDCM",
     "load_example",

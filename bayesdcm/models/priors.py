@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from bayesdcm.data.named_axes import in_order
 from bayesdcm.neural.base import Prior
@@ -37,12 +37,18 @@ def sample_prior(prior: Prior, role: str | None = None) -> jax.Array:
     """
     free, mean, variance = prior.free, np.asarray(prior.mean), np.asarray(prior.variance)
     infer = {} if role is None else {"role": role}
+
+    def of(mean: NDArray, variance: NDArray) -> dist.Distribution:
+        if prior.family is not None:
+            return prior.family.distribution(mean, variance)
+        return dist.Normal(mean, np.sqrt(variance))
+
     if free.size and free.all():
-        distribution = dist.Normal(mean, np.sqrt(variance))
+        distribution = of(mean, variance)
         return numpyro.sample(prior.name, distribution.to_event(mean.ndim), infer=infer)
     full = jnp.asarray(mean)
     if free.any():
-        distribution = dist.Normal(mean[free], np.sqrt(variance[free])).to_event(1)
+        distribution = of(mean[free], variance[free]).to_event(1)
         entries = numpyro.sample(prior.name + FREE, distribution, infer=infer)
         full = full.at[np.nonzero(free)].set(entries)
     return numpyro.deterministic(prior.name, full)

@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from bayesdcm.integrate import BilinearExpansion, ExactCascade, RungeKutta
 from bayesdcm.integrate.grid import TimeGrid
@@ -100,17 +100,8 @@ class TaskDCM(DCM):
     priors: Any = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        A = square("A", self.A)
+        A, B, C = check_structure(self.A, self.B, self.C)
         n = len(A)
-        # Either tells the number of inputs; the other is checked against it, or all off.
-        n_inputs = None
-        if self.C is not None:
-            C = switches("C", self.C, (n, None), "to, input")
-            n_inputs = C.shape[1]
-        B = np.zeros((n_inputs or 0, n, n)) if self.B is None else self.B
-        B = switches("B", B, (n_inputs, n, n), "input, to, from")
-        if self.C is None:
-            C = switches("C", np.zeros((n, len(B))), (n, len(B)), "to, input")
         D = self.D
         D = D if D is None else switches("D", D, (n, n, n), "gating region, to, from")
         for name, value in (("A", A), ("B", B), ("C", C), ("D", D)):
@@ -207,3 +198,32 @@ class TaskDCM(DCM):
         [[1.0, 0.0], [1.0, 1.0]]
         """
         return super().restrict(A=A, B=B, C=C, D=D)
+
+
+def check_structure(
+    A: ArrayLike, B: ArrayLike | None, C: ArrayLike | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Switches of connections, modulations and driving inputs; None of either of the last: none.
+
+    TypeError or ValueError where they are no switches, or their shapes disagree.
+
+    Examples
+    --------
+    >>> [switches.shape for switches in check_structure([[1]], None, [[1, 1]])]
+    [(1, 1), (2, 1, 1), (1, 2)]
+    """
+    A = square("A", A)
+    n, n_inputs = len(A), None
+    # Either tells the number of inputs; the other is checked against it, or all off.
+    if C is not None:
+        C = switches("C", C, (n, None), "to, input")
+        n_inputs = C.shape[1]
+    B = switches(
+        "B",
+        np.zeros((n_inputs or 0, n, n)) if B is None else B,
+        (n_inputs, n, n),
+        "input, to, from",
+    )
+    if C is None:
+        C = switches("C", np.zeros((n, len(B))), (n, len(B)), "to, input")
+    return A, B, C

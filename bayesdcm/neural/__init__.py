@@ -24,6 +24,8 @@ from bayesdcm.neural.network import Network
 from bayesdcm.neural.nmda import NMDA
 from bayesdcm.neural.node import NetworkNode, constant
 from bayesdcm.neural.noise import OrnsteinUhlenbeck, White
+from bayesdcm.neural.prior_families import LaplacePrior
+from bayesdcm.neural.rate_bilinear import RateBilinear
 from bayesdcm.neural.source import SourceModel
 from bayesdcm.neural.two_state import TwoState
 from bayesdcm.neural.wilson_cowan import WilsonCowan
@@ -41,12 +43,14 @@ __all__ = [
     "Diffusive",
     "JansenRit",
     "KuramotoCoupling",
+    "LaplacePrior",
     "Network",
     "NetworkNode",
     "NeuralModel",
     "NodeModel",
     "OrnsteinUhlenbeck",
     "Prior",
+    "RateBilinear",
     "Sigmoidal",
     "SigmoidalJansenRit",
     "SourceModel",

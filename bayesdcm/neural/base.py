@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,7 @@ CONTRIBUTION_VARIANCE = 1 / 32
 
 @dataclass(frozen=True, eq=False)
 class Prior:
-    """Independent Gaussian priors of one parameter array.
+    """Independent priors of one parameter array, Gaussian unless a family is given.
 
     Parameters
     ----------
@@ -39,6 +39,8 @@ class Prior:
         Unit of the entries.
     symbol : str
         SPM's name of the field where it differs from `name`, for reading SPM's files; may be empty.
+    family : LaplacePrior, optional
+        Of the free entries where they are not normal; mean and variance are its moments.
 
     Examples
     --------
@@ -54,6 +56,7 @@ class Prior:
     variance: NDArray[np.float64]
     unit: str
     symbol: str = ""
+    family: Any = None
 
     @property
     def free(self) -> NDArray[np.bool_]:

@@ -61,6 +61,8 @@ class ModulatedByInputs(NeuralModel):
         "modulated_connectivity": "Effective connectivity",
         "input_effect": "Driving inputs",
     }
+    input_scale: ClassVar[float] = INPUT_SCALE
+    input_unit: ClassVar[str] = "1/16 Hz"
     rates_in_words: ClassVar[str]
     stability: ClassVar[str] = (
         "check that the effective connectivity has no eigenvalue with positive real part under "
@@ -98,8 +100,8 @@ class ModulatedByInputs(NeuralModel):
         """How labels are read."""
         return (
             "Labels read A[to, from], B[input, to, from] and C[to, input]. "
-            f"{self.rates_in_words}, driving inputs are in 1/16 Hz, haemodynamic parameters log "
-            "scalings. "
+            f"{self.rates_in_words}, driving inputs are in {self.input_unit}, haemodynamic "
+            "parameters log scalings. "
         )
 
     @abstractmethod
@@ -110,7 +112,7 @@ class ModulatedByInputs(NeuralModel):
         """Priors of ``B``, ``C`` and ``D``: of mean 0, free where switched on."""
         table = [
             ("B", ("input", "to", "from"), variance * self.B, unit),
-            ("C", ("to", "input"), variance_of_C * self.C, "1/16 Hz"),
+            ("C", ("to", "input"), variance_of_C * self.C, self.input_unit),
         ]
         if self.D is not None:
             table.append(("D", ("gating", "to", "from"), variance * self.D, unit))
@@ -130,7 +132,7 @@ class ModulatedByInputs(NeuralModel):
         table = {"effective_connectivity": rates(jnp.zeros(self.n_inputs))}
         if self.B.any():
             table["modulated_connectivity"] = jax.vmap(rates)(jnp.eye(self.n_inputs))
-        return table | {"input_effect": parameters["C"] * INPUT_SCALE}
+        return table | {"input_effect": parameters["C"] * self.input_scale}
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,7 +191,7 @@ class Bilinear(ModulatedByInputs):
         """Rate of change of the activity, shape (regions, 1), see `NeuralModel.flow`."""
         activity = x[:, 0]
         rates = self.rates(coupling(activity, u, parameters))
-        drive = (parameters["C"] * u).sum(-1) * INPUT_SCALE
+        drive = (parameters["C"] * u).sum(-1) * self.input_scale
         return ((rates * activity).sum(-1) + drive)[:, None]
 
     def priors(self) -> tuple[Prior, ...]:

@@ -55,6 +55,7 @@ from bayesdcm.observe.lead_field import dipole_lead_field, patches, power_of_ten
 from bayesdcm.observe.linear_functional_connectivity import linear_functional_connectivity
 from bayesdcm.observe.loss_likelihood import LossLikelihood
 from bayesdcm.observe.power_spectrum import PowerSpectrum, power_spectrum
+from bayesdcm.observe.regional_balloon import RegionalBalloon
 from bayesdcm.observe.sensor_recordings import to_evoked, to_raw
 from bayesdcm.observe.sphere import eeg_sphere_lead_field, meg_sphere_lead_field
 from bayesdcm.observe.streamed_spectrum import StreamedSpectrum
@@ -84,6 +85,7 @@ __all__ = [
     "LossLikelihood",
     "MixtureOfGammas",
     "Observer",
+    "RegionalBalloon",
     "SeriesObserver",
     "StreamedCorrelation",
     "StreamedSpectrum",
