@@ -136,7 +136,9 @@ class Euler(Solver):
 def _even_grid(timing: ByValue[tuple], step: float) -> EvenGrid:
     inputs, width, n_scans, delays = timing.value
     u = _by_steps(inputs, width, step)
-    grid = EvenGrid(u, np.asarray(step), sample_bins(len(u), step, n_scans, delays))
+    # What is read when is settled by the bins of the data.
+    bins = sample_bins(len(inputs), width, n_scans, delays)
+    grid = EvenGrid(u, np.asarray(step), np.floor(bins * len(u) / len(inputs) + 0.5).astype(int))
     # Arrays that are kept must not belong to a program that is being traced.
     with jax.ensure_compile_time_eval():
         return jax.tree.map(jnp.asarray, grid)
