@@ -12,10 +12,25 @@ import bayesdcm
 from bayesdcm import DCM
 from bayesdcm.data import BoldDesign, EvokedData
 from bayesdcm.group.fingerprint import fingerprint
-from bayesdcm.integrate import BilinearExpansion, Delayed, ExactCascade, LocalLinear, RungeKutta
-from bayesdcm.neural import ERP, Bilinear, NeuralModel, NodeModel, Prior
+from bayesdcm.integrate import (
+    BilinearExpansion,
+    Delayed,
+    Euler,
+    ExactCascade,
+    LocalLinear,
+    RungeKutta,
+)
+from bayesdcm.neural import ERP, Bilinear, NeuralModel, NodeModel, Prior, RateBilinear
 from bayesdcm.neural.delays import delay_matrix
-from bayesdcm.observe import Balloon, Dipoles, Electrodes, LeadField, Patches
+from bayesdcm.observe import (
+    Balloon,
+    BoldObserver,
+    Dipoles,
+    Electrodes,
+    LeadField,
+    Patches,
+    RegionalBalloon,
+)
 
 
 @dataclass(frozen=True)
@@ -96,6 +111,9 @@ FITTING = {
     "bilinear, Runge-Kutta, Balloon of Friston": (
         *(BILINEAR, RungeKutta(), Balloon(as_spm=True, haemodynamics="friston2003")),
     ),
+    "rates, Euler, regional Balloon": (
+        *(RateBilinear(BILINEAR.A, BILINEAR.B, ONE_DRIVE), Euler(0.25), RegionalBalloon()),
+    ),
     "own, local linear, lead field": (FAST, LocalLinear(), LeadField(LEAD)),
     "own, delayed, electrodes": (FAST, Delayed(), Electrodes()),
     "own, local linear, dipoles": (FAST, LocalLinear(), Dipoles(lead_field=GIVEN["ecd"])),
@@ -116,7 +134,7 @@ def design():
 
 
 def make_data(model, design):
-    if isinstance(model.observer, Balloon):
+    if isinstance(model.observer, BoldObserver):
         return design
     n_channels = 2 if isinstance(model.observer, Electrodes) else 3
     signal = np.random.default_rng(0).normal(size=(1, 25, n_channels))
