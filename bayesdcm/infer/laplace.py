@@ -322,9 +322,13 @@ def _iterate(problem: _Problem, n_parameters: int, state: _State) -> _State:
     returns = jnp.isfinite(state.best.free_energy) & (state.attempts < RECOVERY_ATTEMPTS)
     again = ~finite & returns
     clean, residual = jax.tree.map(lambda part: jnp.where(finite, part, 0.0), (jacobian, residual))
-    point = _assess(
-        problem, state.position, n_parameters, clean, residual, state.best.log_precision
-    )
+    # SPM starts with the confounds of the data. Away from the prior mean, parameters would first
+    # of all step to make up for the mean of the prediction.
+    away = (problem.prior(state.position[:n_parameters])[1] != 0).any()
+    confounds = problem.noise.initial_confounds(residual)
+    started = state.position.at[n_parameters:].set(confounds)
+    position = jnp.where((state.iteration == 0) & away, started, state.position)
+    point = _assess(problem, position, n_parameters, clean, residual, state.best.log_precision)
     comparable = finite & jnp.isfinite(point.free_energy)
     better = (point.free_energy > state.best.free_energy) | (state.iteration < 2)
     accepted = comparable & better

@@ -8,7 +8,7 @@ decomposition, after whitening where one temporal component serves all data.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -107,10 +107,11 @@ class Noise(NamedTuple):
         single = jnp.concatenate([trace for trace, _ in parts])
         return single, jax.scipy.linalg.block_diag(*(pair for _, pair in parts))
 
-    def initial_confounds(self) -> jax.Array:
-        """Least-squares coefficients of the confounds on the data themselves."""
+    def initial_confounds(self, values: Sequence[jax.Array] | None = None) -> jax.Array:
+        """Least-squares coefficients of the confounds on values, by default the data themselves."""
         parts = []
-        for fn, value in zip(self.observations, self.values, strict=True):
+        values = self.values if values is None else values
+        for fn, value in zip(self.observations, values, strict=True):
             basis, scale = fn.confounds
             coefficients = basis.T @ jnp.reshape(value, fn.columns.shape)
             if fn.white and fn.temporal is not None:

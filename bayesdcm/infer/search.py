@@ -2,8 +2,8 @@
 
 Variational Laplace climbs from where it starts. It can end at a poor optimum (where a region is
 deactivated strongly, a modulation of the wrong sign explains one region and gives up another), and
-its rule can stop it while its steps are still short. Both can be seen in what it leaves: a slope,
-or residuals that responses of the same model would explain. Then, and only then, the prior is
+its rule can stop it while its steps are still short, or it does not come to an end. All can be seen
+in what it leaves: a slope, or residuals that responses of the same model would explain. Then, and only then, the prior is
 searched: of many draws, those whose responses fit best become starting points. At last the
 neighbourhood of a better optimum is searched in the same way. At the draws only the prediction is
 evaluated, by one program, and all starts share the program of a single start.
@@ -45,6 +45,10 @@ FEWEST = 30
 # Responses so many times larger than is usual are of diverging trajectories.
 DIVERGING = 1e3
 
+# Runs that converge take fewer iterations, as a rule; shorter ones were stopped.
+MANY_ITERATIONS = 100
+
+UNCONVERGED = "variational Laplace had not converged"
 STEEP = "variational Laplace had stopped while its steps were short"
 UNEXPLAINED = "responses of the model at other parameters explain the residuals"
 
@@ -160,6 +164,8 @@ def _reason(
     """What is wrong with an optimum; without draws, what may be."""
     if stopped_early(optima, place):
         return STEEP
+    if not optima.converged[place] and optima.n_iterations[place] >= MANY_ITERATIONS:
+        return UNCONVERGED
     residuals, n_confounds = model.residuals(np.asarray(optima.mean[[place]]))
     for i, (residual,) in enumerate(residuals):
         if len(residual) < FEWEST or not coloured(residual).any():

@@ -16,6 +16,7 @@ from bayesdcm.neural.bilinear import Bilinear, coupling
 NONLINEARITIES = ("sigmoid",)
 SELF_CONNECTION = -1.0
 SELF_VARIANCE = 1 / 16
+VARIANCE = 1 / 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +43,8 @@ class RateBilinear(Bilinear):
     Notes
     -----
     Priors are chosen here: ``A_ii ~ N(-1, 1/16)``, where the authors' training begins, which keeps
-    self-connections negative; all other entries that are on N(0, 1).
+    self-connections negative; other entries of `A`, `B` and `D` N(0, 1/4), with which most networks
+    of a few regions are stable; `C` N(0, 1).
 
     References
     ----------
@@ -96,9 +98,9 @@ class RateBilinear(Bilinear):
         return (own * activity + received + (parameters["C"] * u).sum(-1))[:, None]
 
     def priors(self) -> tuple[Prior, ...]:
-        """A_ii ~ N(-1, 1/16), all other entries N(0, 1), where switched on."""
+        """A_ii ~ N(-1, 1/16), A_ij, B and D ~ N(0, 1/4), C ~ N(0, 1), where switched on."""
         own = np.eye(self.n_nodes)
-        variance = self.A * np.where(own, SELF_VARIANCE, 1.0)
+        variance = self.A * np.where(own, SELF_VARIANCE, VARIANCE)
         # A self-connection that is off keeps its region from integrating its input for ever.
         A = Prior("A", ("to", "from"), SELF_CONNECTION * own, variance, "Hz")
-        return (A, *self._changes(1.0, 1.0, "Hz"))
+        return (A, *self._changes(VARIANCE, 1.0, "Hz"))

@@ -28,6 +28,9 @@ from jax.typing import ArrayLike
 from bayesdcm.neural.base import Parameters, Prior
 
 PRIOR_VARIANCE = 1 / 256
+# Flow below this fraction of rest is outside the model: its published, logarithmic form is
+# singular at zero. Volume and deoxyhaemoglobin then see the floor.
+LOWEST_FLOW = 0.05
 
 
 @dataclass(frozen=True)
@@ -171,6 +174,28 @@ def haemodynamic_rates(
         ],
         axis=-1,
     )
+
+
+def floored_rates(activity: jax.Array, h: jax.Array, constants: Haemodynamics) -> jax.Array:
+    """`haemodynamic_rates`, where volume and deoxyhaemoglobin see a floor of blood flow.
+
+    Flow below `LOWEST_FLOW` of rest is outside the model, whose rates are singular at zero.
+
+    Parameters
+    ----------
+    activity, h, constants
+        As in `haemodynamic_rates`.
+
+    Examples
+    --------
+    >>> stopped = jnp.array([[0.0, -0.1, 1.0, 1.0]])
+    >>> floored_rates(jnp.zeros(1), stopped, STEPHAN_2007)[0, 3].item()
+    -0.4375
+    """
+    low = jnp.minimum(h[..., 1] - LOWEST_FLOW, 0.0)
+    # Regulation sees the flow itself.
+    regulated = activity - constants.autoregulation * low
+    return haemodynamic_rates(regulated, h.at[..., 1].add(-low), 0.0, 0.0, constants)
 
 
 def haemodynamic_flow(

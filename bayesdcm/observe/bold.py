@@ -31,7 +31,7 @@ from bayesdcm.observe.gaussian import (
     confound_basis,
     gaussian,
 )
-from bayesdcm.observe.haemodynamics import LONGEST_STEP, LOWEST_FLOW, balloon_response
+from bayesdcm.observe.haemodynamics import LONGEST_STEP, balloon_response
 from bayesdcm.observe.streaming import SeriesObserver, in_windows, scan_clock
 
 # Longest step of haemodynamics that a series drives, s: the error is near 1e-5 of a response.
@@ -418,11 +418,7 @@ class Balloon(BoldObserver, SeriesObserver):
         steps = math.ceil(duration / SERIES_STEP * (1 - 1e-9))
 
         def rate(h: jax.Array) -> jax.Array:
-            low = jnp.minimum(h[:, 1] - LOWEST_FLOW, 0.0)
-            floored = h.at[:, 1].add(-low)
-            # Regulation sees the flow itself.
-            regulated = drive - constants.autoregulation * low
-            return balloon.haemodynamic_rates(regulated, floored, 0.0, 0.0, constants)
+            return balloon.floored_rates(drive, h, constants)
 
         if steps == 1:
             return heun(rate, states, duration)

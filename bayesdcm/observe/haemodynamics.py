@@ -19,16 +19,13 @@ from bayesdcm.integrate.cascade import Cascade, propagators, trajectory
 from bayesdcm.integrate.grid import TimeGrid, at_samples
 from bayesdcm.neural.base import Parameters
 from bayesdcm.observe import balloon
-from bayesdcm.observe.balloon import STEPHAN_2007
+from bayesdcm.observe.balloon import LOWEST_FLOW, STEPHAN_2007
 from bayesdcm.observe.venous import VenousSlopes, venous_course, venous_response, venous_slopes
 
 TAYLOR_ORDER = 8
 # Longest step of the nonlinear part, s; order and step together keep the error near 1e-5 of the
 # peak for responses of 5 % (ci/benchmarks/integrators.py).
 LONGEST_STEP = 0.85
-# Flow below this fraction of rest is outside the model: its published, logarithmic form is
-# singular at zero. Volume and deoxyhaemoglobin then see the floor.
-LOWEST_FLOW = 0.05
 
 
 def _generator(neuronal: jax.Array, drive: jax.Array, rates: jax.Array) -> Cascade:

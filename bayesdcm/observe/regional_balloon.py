@@ -105,9 +105,9 @@ class RegionalBalloon(BoldObserver):
         )
 
     def flow(self, activity: jax.Array, h: jax.Array, parameters: Parameters) -> jax.Array:
-        """See `bayesdcm.observe.haemodynamic_rates`."""
+        """See `bayesdcm.observe.haemodynamic_rates`; flow has a floor of 5 % of rest."""
         constants = self.haemodynamics(parameters)
-        return balloon.haemodynamic_rates(activity, h + RELATIVE, 0.0, 0.0, constants)
+        return balloon.floored_rates(activity, h + RELATIVE, constants)
 
     def read(self, h: jax.Array, parameters: Parameters) -> jax.Array:
         """Percent signal change, see `bayesdcm.observe.bold_signal`."""

@@ -176,7 +176,7 @@ def test_haemodynamics_are_fixed_by_an_infinite_penalty():
     assert not any("kappa" in label for labels in model.labels(None).values() for label in labels)
     normal = RecurrentDCM(**SWITCHES, sparsity=None).prior_table()
     assert normal.loc["A[region 1, region 1]", ["mean", "variance"]].tolist() == [-1.0, 1 / 16]
-    assert normal.loc["A[region 2, region 1]", ["mean", "variance"]].tolist() == [0.0, 1.0]
+    assert normal.loc["A[region 2, region 1]", ["mean", "variance"]].tolist() == [0.0, 0.25]
 
 
 def test_names_units_and_structure():
