@@ -1,12 +1,13 @@
 """Other starting points of variational Laplace, where the first has led to a poor optimum.
 
 Variational Laplace climbs from where it starts. It can end at a poor optimum (where a region is
-deactivated strongly, a modulation of the wrong sign explains one region and gives up another), and
-its rule can stop it while its steps are still short, or it does not come to an end. All can be seen
-in what it leaves: a slope, or residuals that responses of the same model would explain. Then, and only then, the prior is
-searched: of many draws, those whose responses fit best become starting points. At last the
-neighbourhood of a better optimum is searched in the same way. At the draws only the prediction is
-evaluated, by one program, and all starts share the program of a single start.
+deactivated strongly, a modulation of the wrong sign explains one region and gives up another), its
+rule can stop it while its steps are still short, or it does not come to an end. All can be seen in
+what it leaves: a slope, or residuals that responses of the same model would explain. Then, and
+only then, the prior is searched: of many draws, those whose responses fit best become starting
+points. At last the neighbourhood of a better optimum is searched in the same way. At the draws
+only the prediction is evaluated, by one program, and all starts share the program of a single
+start.
 """
 
 from __future__ import annotations

@@ -190,7 +190,7 @@ def floored_rates(activity: jax.Array, h: jax.Array, constants: Haemodynamics) -
     --------
     >>> stopped = jnp.array([[0.0, -0.1, 1.0, 1.0]])
     >>> floored_rates(jnp.zeros(1), stopped, STEPHAN_2007)[0, 3].item()
-    -0.4375
+    -0.4375...
     """
     low = jnp.minimum(h[..., 1] - LOWEST_FLOW, 0.0)
     # Regulation sees the flow itself.
