@@ -55,10 +55,10 @@ class Laplace(Method):
         Number of starting points, the prior mean and draws from the prior; or flat points, shape
         (starts, size). The best optimum counts; `Fit.modes` has all. ``"auto"`` starts at the
         prior mean and, only where what that finds is poor (it did not converge, stopped while
-        steps were short, or residuals follow what the model predicts at other parameters), at those draws from the
-        prior that fit best; ``status["search"]`` of the fit says how many starts there were, why,
-        what they gained, and what is still wrong. None is ``"auto"`` for `TaskDCM` with
-        ``integrator="nonlinear"`` and 1 for all else.
+        steps were short, or residuals follow what the model predicts at other parameters), at
+        those draws from the prior that fit best; ``status["search"]`` of the fit says how many
+        starts there were, why, what they gained, and what is still wrong. None is ``"auto"`` for
+        `TaskDCM` with ``integrator="nonlinear"`` and 1 for all else.
     max_iterations : int, optional
         As in SPM when None: 64 for programs with observer sites, 128 for others.
     derivatives : {"exact", "one_sided"}
