@@ -68,8 +68,8 @@ class RecurrentDCM(DCM):
     Notes
     -----
     Parameters: ``A``, ``B``, ``C`` in Hz, and by region ``kappa`` and ``gamma`` (Hz), ``tau`` (s),
-    ``E0`` and ``alpha``, see `bayesdcm.observe.RegionalBalloon`. The default sparsity is chosen
-    here; `bayesdcm.compare` of fits with several tells which data prefer. Self-connections are
+    ``E0`` and ``alpha``, see `bayesdcm.observe.RegionalBalloon`. The default sparsity, with
+    which most networks of a few regions are stable, is chosen here; `bayesdcm.compare` of fits with several tells which data prefer. Self-connections are
     shrunk to -1 Hz, where the authors' training begins: a prior about 0 has half its mass where
     activity explodes.
 
@@ -83,7 +83,7 @@ class RecurrentDCM(DCM):
     --------
     >>> model = RecurrentDCM(A=[[1, 0], [1, 1]], C=[[1], [0]])
     >>> model
-    RecurrentDCM(2 regions, 1 input; connections: 3 A, 0 B, 1 C; step=0.25, sparsity=1.0)
+    RecurrentDCM(2 regions, 1 input; connections: 3 A, 0 B, 1 C; step=0.25, sparsity=3.0)
     >>> import jax.numpy as jnp
     >>> means = {prior.name: prior.mean for prior in model.priors}
     >>> cell, carry = model.cell(means | {"C": np.ones((2, 1))}), model.start(means)
@@ -96,7 +96,7 @@ class RecurrentDCM(DCM):
     B: ArrayLike | None = None
     C: ArrayLike | None = None
     step: float = 0.25
-    sparsity: float | None = 1.0
+    sparsity: float | None = 3.0
     haemodynamic_penalty: float = 0.5
     nonlinearity: str | None = None
     priors: Any = field(default=None, kw_only=True)

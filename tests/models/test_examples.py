@@ -74,7 +74,7 @@ def test_it_can_be_made_again(example):
 
 
 def test_unknown_names_list_the_known_ones():
-    with pytest.raises(ValueError, match="one of the bundled examples, 'attention'; got 'rest'"):
+    with pytest.raises(ValueError, match="'attention', 'recurrent'; got 'rest'"):
         load_example("rest")
     with pytest.raises(ValueError, match=r"got \["):
         load_example(["attention"])
@@ -82,3 +82,21 @@ def test_unknown_names_list_the_known_ones():
 
 def test_public_name():
     assert bayesdcm.load_example is load_example
+
+
+def test_the_recurrent_example_is_the_published_experiment():
+    example = load_example("recurrent")
+    data, truth = example.data, example.parameters
+    assert (data.n_scans, data.n_regions) == (1440, 3)
+    assert (data.repetition_time, data.input_dt) == (0.25, 0.25)
+    assert truth["A"].tolist() == [[-1, 0, 0], [0.8, -1, 0.4], [0.4, 0.8, -1]]
+    assert truth["B"].sum() == truth["B"][0, 2, 2] == -0.4
+    assert truth["C"].ravel().tolist() == [0.8, 0, 0]
+        0.8,
+        0,
+        0,
+    ]
+    assert np.bincount(data.inputs[:16, 0].astype(int)).tolist() == [0, 16]
+    clean = np.asarray(example.model.predict(truth, data))
+    noise = data.signal - clean
+    assert clean.std() / noise.std() == pytest.approx(2, rel=0.05)

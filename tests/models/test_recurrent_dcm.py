@@ -182,7 +182,7 @@ def test_haemodynamics_are_fixed_by_an_infinite_penalty():
 def test_names_units_and_structure():
     model = RecurrentDCM(A=[[1, 0], [1, 1]], C=[[1], [0]], nonlinearity="sigmoid")
     assert repr(model) == (
-        "RecurrentDCM(2 regions, 1 input; connections: 3 A, 0 B, 1 C; step=0.25, sparsity=1.0, "
+        "RecurrentDCM(2 regions, 1 input; connections: 3 A, 0 B, 1 C; step=0.25, sparsity=3.0, "
         "nonlinearity='sigmoid')"
     )
     facts = model.facts()
@@ -190,7 +190,7 @@ def test_names_units_and_structure():
     assert "neuroimage.2018.05.042" in facts.citations[0][1]
     smaller = model.restrict(A=[[1, 0], [0, 1]])
     assert smaller.A.tolist() == [[1, 0], [0, 1]] and smaller.nonlinearity == "sigmoid"
-    assert {p.name: p.family for p in smaller.priors}["A"] == LaplacePrior(1.0)
+    assert {p.name: p.family for p in smaller.priors}["A"] == LaplacePrior(1 / 3)
 
 
 def test_a_cell_can_be_stacked_behind_a_learned_layer(run):
