@@ -68,10 +68,10 @@ class RecurrentDCM(DCM):
     Notes
     -----
     Parameters: ``A``, ``B``, ``C`` in Hz, and by region ``kappa`` and ``gamma`` (Hz), ``tau`` (s),
-    ``E0`` and ``alpha``, see `bayesdcm.observe.RegionalBalloon`. The default sparsity, with
-    which most networks of a few regions are stable, is chosen here; `bayesdcm.compare` of fits with several tells which data prefer. Self-connections are
-    shrunk to -1 Hz, where the authors' training begins: a prior about 0 has half its mass where
-    activity explodes.
+    ``E0`` and ``alpha``, see `bayesdcm.observe.RegionalBalloon`. The default sparsity, with which
+    most networks of a few regions are stable, is chosen here; `bayesdcm.compare` of fits with
+    several tells which data prefer. Self-connections are shrunk to -1 Hz, where the authors'
+    training begins: a prior about 0 has half its mass where activity explodes.
 
     References
     ----------

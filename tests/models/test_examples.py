@@ -92,10 +92,6 @@ def test_the_recurrent_example_is_the_published_experiment():
     assert truth["A"].tolist() == [[-1, 0, 0], [0.8, -1, 0.4], [0.4, 0.8, -1]]
     assert truth["B"].sum() == truth["B"][0, 2, 2] == -0.4
     assert truth["C"].ravel().tolist() == [0.8, 0, 0]
-        0.8,
-        0,
-        0,
-    ]
     assert np.bincount(data.inputs[:16, 0].astype(int)).tolist() == [0, 16]
     clean = np.asarray(example.model.predict(truth, data))
     noise = data.signal - clean
