@@ -15,6 +15,7 @@ __all__ = [
     "GroupFit",
     "Hierarchy",
     "Hopf",
+    "HorseshoePrior",
     "JansenRit",
     "Kuramoto",
     "Laplace",
@@ -103,7 +104,7 @@ from .neural.jansen_rit import JansenRit
 from .neural.kuramoto import Kuramoto
 from .neural.linear import Linear
 from .neural.montbrio_pazo_roxin import MontbrioPazoRoxin
-from .neural.prior_families import LaplacePrior
+from .neural.prior_families import HorseshoePrior, LaplacePrior
 from .neural.wilson_cowan import WilsonCowan
 from .neural.wong_wang import WongWang
 from .neural.wong_wang_ei import WongWangEI

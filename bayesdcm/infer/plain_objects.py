@@ -29,7 +29,7 @@ CLASSES = {
         "bayesdcm.data.head": ("SphereHead", "GridHead", "SurfaceHead"),
         "bayesdcm.neural.base": ("Prior",),
         "bayesdcm.neural.bilinear": ("Bilinear",),
-        "bayesdcm.neural.prior_families": ("LaplacePrior",),
+        "bayesdcm.neural.prior_families": ("HorseshoePrior", "LaplacePrior"),
         "bayesdcm.neural.rate_bilinear": ("RateBilinear",),
         "bayesdcm.neural.two_state": ("TwoState",),
         "bayesdcm.neural.erp": ("ERP",),

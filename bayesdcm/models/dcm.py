@@ -18,13 +18,7 @@ from bayesdcm.data.by_value import structure_key
 from bayesdcm.integrate.base import Solver
 from bayesdcm.models.facts import Facts
 from bayesdcm.models.given_priors import Priors, parse_priors, prior_table
-from bayesdcm.models.priors import (
-    FREE,
-    complete_parameters,
-    entry_labels,
-    in_place,
-    sample_prior,
-)
+from bayesdcm.models.priors import complete_parameters, in_place, sample_prior, site_labels
 from bayesdcm.models.structure import check_snr, restricted
 from bayesdcm.neural import NeuralModel, Prior
 from bayesdcm.observe.base import Observer
@@ -213,7 +207,13 @@ class DCM:
     def _set_priors(self, given: Any) -> None:
         """Turn what was given as `priors` into `Priors`."""
         given = given.given if isinstance(given, Priors) else parse_priors(given)
-        self.__dict__["priors"] = Priors(self.own_priors(), given)
+        priors = Priors(self.own_priors(), given)
+        if priors.noise.not_normal.any():
+            raise ValueError(
+                f"priors[{priors.noise.name!r}] is a {type(priors.noise.family).__name__}, but "
+                "log-precisions of the noise have normal priors; give (mean, variance)"
+            )
+        self.__dict__["priors"] = priors
 
     def own_priors(self) -> tuple[Prior, ...]:
         """Priors that hold where none are given: neural, of the observer, of the noise."""
@@ -295,7 +295,7 @@ class DCM:
         -------
         pandas.DataFrame
             Index ``parameter``, such as ``A[V5, V1]``; columns ``mean``, ``variance``, ``sd``,
-            ``unit`` and ``fixed``. A table with changed means and variances can be given as
+            ``unit`` and ``fixed``, and ``family`` where some are not normal. A table with changed means and variances can be given as
             ``priors=``.
 
         Raises
@@ -594,9 +594,7 @@ class DCM:
         names = self.names(data)
         table = {}
         for prior in self.priors.named(names).all:
-            site = prior.name if prior.free.all() else prior.name + FREE
-            if prior.free.any():
-                table[site] = entry_labels(prior, names)
+            table |= site_labels(prior, names)
         return table
 
     def dims(self) -> dict[str, tuple[str, ...]]:

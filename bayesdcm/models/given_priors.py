@@ -15,21 +15,27 @@ from bayesdcm.data.by_value import structure_key
 from bayesdcm.data.named_axes import check_unnamed
 from bayesdcm.data.validation import describe
 from bayesdcm.models.priors import labelled_entries
-from bayesdcm.neural import Prior
+from bayesdcm.neural import LaplacePrior, Prior
+from bayesdcm.neural.prior_families import PriorFamily
+
+NORMAL = "normal"
 
 
 @dataclass(frozen=True, eq=False)
 class Given:
     """What was given for a parameter, or for one of its entries, such as ``"A[V5, V1]"``.
 
-    Mean and variance are numbers, or arrays in the shape of the parameter; None: as they are. An
-    entry that is `optional` may be switched off in the model, and is left out then.
+    Mean and variance are numbers, or arrays in the shape of the parameter; None: as they are. What
+    is `optional` may be switched off in the model, and is left out then. Where both are given,
+    entries are normal, but those `of_family`; a family alone says all.
     """
 
     name: str
-    mean: NDArray[np.float64] | None
-    variance: NDArray[np.float64] | None
+    mean: NDArray[np.float64] | None = None
+    variance: NDArray[np.float64] | None = None
     optional: bool = False
+    family: PriorFamily | None = None
+    of_family: NDArray[np.bool_] | None = None
 
     @property
     def labelled(self) -> bool:
@@ -115,7 +121,13 @@ class Priors(Sequence):
             table[name] = _single(table[name], defaults[name], index, entry)
         changed = {entry.name.partition("[")[0] for entry in self.given}
         whole = tuple(
-            Given(name, np.asarray(prior.mean), np.asarray(prior.variance))
+            Given(
+                name,
+                np.asarray(prior.mean),
+                np.asarray(prior.variance),
+                family=prior.family,
+                of_family=prior.not_normal,
+            )
             for name, prior in table.items()
             if name in changed
         )
@@ -132,12 +144,14 @@ class Priors(Sequence):
             if entry.labelled:
                 return replace(entry, optional=True)
             prior = after[entry.name]
+            if entry.mean is None and entry.variance is None:
+                return replace(entry, optional=True)
             off = before[entry.name].free & ~prior.free
             parts = [
                 value if np.ndim(value) == 0 else np.where(off, own_value, value)
                 for value, own_value in ((entry.mean, prior.mean), (entry.variance, prior.variance))
             ]
-            return Given(entry.name, *parts)
+            return replace(entry, mean=parts[0], variance=parts[1])
 
         return tuple(kept(entry) for entry in self.given)
 
@@ -146,9 +160,10 @@ def parse_priors(priors: Any) -> tuple[Given, ...]:
     """Check what is given as ``priors=``, as far as it can be without the model; None: nothing.
 
     From a parameter, or a labelled entry, to ``(mean, variance)``, to a mapping with ``"mean"``,
-    ``"variance"`` or both, or to a fixed value. Or a table with these as index (or column
-    ``parameter``) and columns ``mean`` and ``variance``. Parameters come before labelled entries,
-    so that these hold where both are given. TypeError or ValueError for anything else.
+    ``"variance"`` or both, to a fixed value, or to a family such as `LaplacePrior`. Or a table with
+    these as index (or column ``parameter``) and columns ``mean`` and ``variance``, and perhaps
+    ``family``. Parameters come before labelled entries, so that these hold where both are given.
+    TypeError or ValueError for anything else.
 
     Examples
     --------
@@ -162,14 +177,14 @@ def parse_priors(priors: Any) -> tuple[Given, ...]:
     if not isinstance(priors, Mapping):
         raise TypeError(
             "priors must be a mapping from parameters or labelled entries, such as 'A' or "
-            "'A[V5, V1]', to (mean, variance) or a fixed value, or a table as prior_table() "
-            f"gives, got {describe(priors)}"
+            "'A[V5, V1]', to (mean, variance), a fixed value or a LaplacePrior, or a table as "
+            f"prior_table() gives, got {describe(priors)}"
         )
     entries = [_parse(name, value) for name, value in priors.items()]
     return tuple(sorted(entries, key=lambda entry: entry.labelled))
 
 
-def _from_table(table: pd.DataFrame) -> dict[str, tuple[float, float]]:
+def _from_table(table: pd.DataFrame) -> dict[str, Any]:
     if "parameter" in table.columns:
         table = table.set_index("parameter")
     missing = [name for name in ("mean", "variance") if name not in table.columns]
@@ -182,12 +197,32 @@ def _from_table(table: pd.DataFrame) -> dict[str, tuple[float, float]]:
     repeated = sorted({label for label in labels if labels.count(label) > 1})
     if repeated:
         raise ValueError(f"priors has {repeated[0]!r} in more than one row; give each once")
-    return dict(zip(labels, zip(table["mean"], table["variance"], strict=True), strict=True))
+    values: dict[str, Any] = dict(
+        zip(labels, zip(table["mean"], table["variance"], strict=True), strict=True)
+    )
+    for label, title in zip(labels, table.get("family", ()), strict=False):
+        if title == LaplacePrior.title and values[label][1] > 0:
+            mean, variance = values[label]
+            values[label] = LaplacePrior(float(variance / 2) ** 0.5, float(mean))
+        elif title not in (NORMAL, LaplacePrior.title):
+            raise ValueError(
+                f"priors is a table with {title!r} in column family, of {label!r}, where it can "
+                f"have {NORMAL!r} or {LaplacePrior.title!r}; give other families by a mapping, "
+                "such as {'A': HorseshoePrior(...)}"
+            )
+    return values
 
 
 def _parse(name: Any, value: Any) -> Given:
     if not isinstance(name, str):
         raise TypeError(f"priors must have names as keys, got {describe(name)}")
+    if isinstance(value, PriorFamily):
+        if "[" in name and not value.single:
+            raise ValueError(
+                f"priors[{name!r}] is one entry, but a {type(value).__name__} is for all of a "
+                f"parameter; give it for {name.partition('[')[0]!r}, or a LaplacePrior"
+            )
+        return Given(name, family=value)
     if isinstance(value, Mapping):
         unknown = sorted(set(map(str, value)) - {"mean", "variance"})
         if unknown or not value:
@@ -256,8 +291,16 @@ def _switched_off(prior: Prior) -> NDArray[np.bool_]:
 def _whole(prior: Prior, given: Given) -> Prior:
     """A prior with what was given for the parameter: numbers are for the entries that are on."""
     shape = np.shape(prior.mean)
+    if given.mean is None and given.variance is None:
+        entries = given.family.connections(prior)
+        if not (prior.free & entries).any() and not given.optional:
+            raise ValueError(
+                f"priors[{given.name!r}] is a {type(given.family).__name__}, but none of the "
+                "entries that it is for is estimated; switch a connection on, or leave it out"
+            )
+        return given.family.in_place_of(prior, entries)
     free = prior.free if prior.free.any() else ~_switched_off(prior)
-    parts = {}
+    parts: dict[str, Any] = {}
     for what, value in (("mean", given.mean), ("variance", given.variance)):
         if value is None:
             continue
@@ -277,23 +320,43 @@ def _whole(prior: Prior, given: Given) -> Prior:
             f"in the model, the first at {tuple(int(i) for i in np.argwhere(wrong)[0])}; switch "
             "the connection on, or give it no variance"
         )
-    return replace(prior, **parts)
+    if len(parts) == 2:
+        parts |= {"family": given.family, "of_family": given.of_family}
+    whole = replace(prior, **parts)
+    if given.family is not None and not given.family.single:
+        # Its variance depends on how many entries there are.
+        return given.family.in_place_of(whole, given.of_family)
+    return whole
 
 
 def _single(prior: Prior, own: Prior, index: tuple[int, ...], given: Given) -> Prior:
     off = bool(_switched_off(own)[index])
     if given.optional and off:
         return prior
-    if off and (given.variance is None or given.variance > 0):
+    if off and (given.family or given.variance is None or given.variance > 0):
         raise ValueError(
             f"priors names {given.name!r}, a connection that is switched off in the model; switch "
             "it on, or give it a fixed value"
         )
-    parts: dict[str, NDArray] = {}
-    for what, value in (("mean", given.mean), ("variance", given.variance)):
+    mean, variance, family = given.mean, given.variance, given.family
+    if family is not None:
+        mean, variance = family.mean, family.variance_of(1)
+    parts: dict[str, Any] = {}
+    for what, value in (("mean", mean), ("variance", variance)):
         if value is not None:
             parts[what] = np.array(getattr(prior, what), float)
             parts[what][index] = value
+    if family is not None or len(parts) == 2:
+        chosen = prior.not_normal.copy()
+        chosen[index] = family is not None
+        kinds = {type(each) for each in (prior.family, family) if each is not None}
+        if len(kinds) > 1 and chosen.any():
+            raise ValueError(
+                f"priors[{given.name!r}] is a {type(family).__name__}, but other entries have a "
+                f"{type(prior.family).__name__}; a parameter has one family of priors"
+            )
+        family = (prior.family or family) if chosen.any() else None
+        parts |= {"family": family, "of_family": chosen}
     return replace(prior, **parts)
 
 
@@ -302,7 +365,7 @@ def prior_table(priors: Priors, names: Mapping[str, Sequence[str]]) -> pd.DataFr
 
     Of priors without pending entries, and the names along each kind of axis.
     """
-    rows = []
+    rows, families = [], []
     for default, prior in zip(priors.own, priors.all, strict=True):
         mean, variance = np.asarray(prior.mean, float), np.asarray(prior.variance, float)
         shown = default.free | prior.free | (mean != np.asarray(default.mean))
@@ -312,5 +375,7 @@ def prior_table(priors: Priors, names: Mapping[str, Sequence[str]]) -> pd.DataFr
                 rows.append(
                     (label, float(mean[index]) + 0.0, value, value**0.5, prior.unit, value == 0)
                 )
+                families.append(prior.family.title if prior.not_normal[index] else NORMAL)
     columns = ["parameter", "mean", "variance", "sd", "unit", "fixed"]
-    return pd.DataFrame(rows, columns=columns).set_index("parameter")
+    table = pd.DataFrame(rows, columns=columns).set_index("parameter")
+    return table if set(families) <= {NORMAL} else table.assign(family=families)

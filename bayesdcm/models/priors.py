@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -36,19 +37,22 @@ def sample_prior(prior: Prior, role: str | None = None) -> jax.Array:
     ((2,), (2, 2))
     """
     free, mean, variance = prior.free, np.asarray(prior.mean), np.asarray(prior.variance)
-    infer = {} if role is None else {"role": role}
+    infer: dict[str, Any] = {} if role is None else {"role": role}
+    chosen = prior.not_normal
+    if chosen.any() and not prior.family.centred:
+        infer["centred"] = False
 
-    def of(mean: NDArray, variance: NDArray) -> dist.Distribution:
-        if prior.family is not None:
-            return prior.family.distribution(mean, variance)
+    def of(mean: NDArray, variance: NDArray, chosen: NDArray) -> dist.Distribution:
+        if chosen.any():
+            return prior.family.distribution(prior.name, mean, variance, chosen)
         return dist.Normal(mean, np.sqrt(variance))
 
     if free.size and free.all():
-        distribution = of(mean, variance)
+        distribution = of(mean, variance, chosen)
         return numpyro.sample(prior.name, distribution.to_event(mean.ndim), infer=infer)
     full = jnp.asarray(mean)
     if free.any():
-        distribution = of(mean[free], variance[free]).to_event(1)
+        distribution = of(mean[free], variance[free], chosen[free]).to_event(1)
         entries = numpyro.sample(prior.name + FREE, distribution, infer=infer)
         full = full.at[np.nonzero(free)].set(entries)
     return numpyro.deterministic(prior.name, full)
@@ -65,6 +69,20 @@ def entry_labels(prior: Prior, names: Mapping[str, Sequence[str]]) -> list[str]:
     ['transit[V1]', 'transit[V5]']
     """
     return [label for label, index in labelled_entries(prior, names) if prior.free[index]]
+
+
+def site_labels(prior: Prior, names: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
+    """Labels of the entries of each site that `sample_prior` samples of a parameter."""
+    free, chosen = prior.free, prior.not_normal
+    if not free.any():
+        return {}
+    table: dict[str, Sequence[str]] = {
+        prior.name if free.all() else prior.name + FREE: entry_labels(prior, names)
+    }
+    if chosen.any():
+        labels = [label for label, index in labelled_entries(prior, names) if chosen[index]]
+        table |= prior.family.own_labels(prior.name, labels)
+    return table
 
 
 def labelled_entries(

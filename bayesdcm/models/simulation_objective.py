@@ -22,7 +22,7 @@ from bayesdcm.models.facts import Facts
 from bayesdcm.models.given_priors import Priors, parse_priors, prior_table
 from bayesdcm.models.network import NetworkModel
 from bayesdcm.models.objective_terms import CONNECTIVITY, MEASURES, Term, parse_terms
-from bayesdcm.models.priors import FREE, complete_parameters, entry_labels, sample_prior
+from bayesdcm.models.priors import complete_parameters, sample_prior, site_labels
 from bayesdcm.neural.base import Parameters, Prior
 from bayesdcm.observe.loss_likelihood import LossLikelihood
 from bayesdcm.observe.streaming import SeriesObserver, StreamedCorrelation
@@ -503,11 +503,10 @@ class SimulationObjective:
             Not used.
         """
         names = self.names()
-        return {
-            prior.name if prior.free.all() else prior.name + FREE: entry_labels(prior, names)
-            for prior in self.all_priors
-            if prior.free.any()
-        }
+        table = {}
+        for prior in self.all_priors:
+            table |= site_labels(prior, names)
+        return table
 
     def dims(self) -> dict[str, tuple[str, ...]]:
         """Names of the axes of every site that results hold."""

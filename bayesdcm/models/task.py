@@ -56,8 +56,9 @@ class TaskDCM(DCM):
     priors : mapping or pandas.DataFrame, optional
         Priors in place of the model's own: from a parameter (``"A"``, ``"transit"``,
         ``"log_precision"``) or a labelled entry (``"A[V5, V1]"``) to ``(mean, variance)``, to
-        ``{"mean": ...}`` or ``{"variance": ...}`` alone, or to a fixed value. Numbers are for all
-        entries that are on, arrays have the shape of the parameter; labelled entries, found by
+        ``{"mean": ...}`` or ``{"variance": ...}`` alone, to a fixed value, or to sparse priors
+        (`bayesdcm.LaplacePrior`, `bayesdcm.HorseshoePrior`). Numbers are for all entries that are
+        on, arrays have the shape of the parameter; labelled entries, found by
         the names of the data, come last. Or a table as `prior_table` gives. The model's attribute
         `priors` is the sequence of all of them.
 

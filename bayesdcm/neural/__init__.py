@@ -24,7 +24,7 @@ from bayesdcm.neural.network import Network
 from bayesdcm.neural.nmda import NMDA
 from bayesdcm.neural.node import NetworkNode, constant
 from bayesdcm.neural.noise import OrnsteinUhlenbeck, White
-from bayesdcm.neural.prior_families import LaplacePrior
+from bayesdcm.neural.prior_families import HorseshoePrior, LaplacePrior
 from bayesdcm.neural.rate_bilinear import RateBilinear
 from bayesdcm.neural.source import SourceModel
 from bayesdcm.neural.two_state import TwoState
@@ -41,6 +41,7 @@ __all__ = [
     "Bilinear",
     "Coupling",
     "Diffusive",
+    "HorseshoePrior",
     "JansenRit",
     "KuramotoCoupling",
     "LaplacePrior",

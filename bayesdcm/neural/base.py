@@ -39,8 +39,10 @@ class Prior:
         Unit of the entries.
     symbol : str
         SPM's name of the field where it differs from `name`, for reading SPM's files; may be empty.
-    family : LaplacePrior, optional
+    family : LaplacePrior or HorseshoePrior, optional
         Of the free entries where they are not normal; mean and variance are its moments.
+    of_family : ndarray of bool, optional
+        Which free entries are of that family, in the shape of the array. None: all.
 
     Examples
     --------
@@ -57,11 +59,19 @@ class Prior:
     unit: str
     symbol: str = ""
     family: Any = None
+    of_family: NDArray[np.bool_] | None = None
 
     @property
     def free(self) -> NDArray[np.bool_]:
         """Which entries are estimated."""
         return np.asarray(self.variance) > 0
+
+    @property
+    def not_normal(self) -> NDArray[np.bool_]:
+        """Which entries are of its family."""
+        if self.family is None:
+            return np.zeros(np.shape(self.mean), bool)
+        return self.free if self.of_family is None else self.free & self.of_family
 
 
 def to_vector(x: jax.Array) -> jax.Array:

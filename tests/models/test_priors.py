@@ -2,14 +2,17 @@
 
 import dataclasses
 
+import jax
 import numpy as np
+import numpyro
+import numpyro.distributions as dist
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import bayesdcm
-from bayesdcm import BoldData, EvokedData, EvokedDCM, TaskDCM
+from bayesdcm import BoldData, EvokedData, EvokedDCM, HorseshoePrior, LaplacePrior, TaskDCM
 from bayesdcm.infer.prior_moments import prior_moments
 from bayesdcm.infer.problem import make_problem
 
@@ -104,6 +107,75 @@ def test_a_table_goes_back_into_a_model(data):
     assert "A[region 2, region 1]" in TaskDCM(A, C=C).prior_table().index
 
 
+def test_sparse_priors_are_those_of_the_program(data):
+    priors = {"A": LaplacePrior(0.3), "C[V1, motion]": LaplacePrior(2.0, mean=1.0)}
+    model = TaskDCM(A, C=C, priors=priors)
+    table = model.prior_table(data)
+    assert table["family"].eq("Laplace").sum() == 2
+    assert table.loc["A[V5, V1]", ["mean", "variance"]].tolist() == [1 / 128, 2 * 0.3**2]
+    # Self-connections are log scalings of a decay.
+    assert table.loc["A[V1, V1]", "variance"] == 1 / 64
+    assert (
+        TaskDCM(A, C=C, priors={"A": LaplacePrior(0.3, self_connections=True)})
+        .prior_table(data)["family"]
+        .eq("Laplace")
+        .sum()
+        == 3
+    )
+    pd.testing.assert_frame_equal(TaskDCM(A, C=C, priors=table).prior_table(data), table)
+    # A mean and a variance are those of a normal prior.
+    normal = model.with_priors({"A[V5, V1]": (0, 1), "C[V1, motion]": (0, 1)}).prior_table(data)
+    assert "family" not in normal and normal.loc["A[V5, V1]", "variance"] == 1.0
+    wider = model.with_priors({"A": {"mean": 0.0}}).prior_table(data)
+    assert wider.loc["A[V5, V1]", ["mean", "family"]].tolist() == [0.0, "Laplace"]
+    trace = numpyro.handlers.trace(numpyro.handlers.seed(model.program(data), 0)).get_trace()
+    point = trace["A_free"]["value"]
+    by_entry = [
+        dist.Normal(1 / 128, 1 / 8),
+        dist.Laplace(1 / 128, 0.3),
+        dist.Normal(1 / 128, 1 / 8),
+    ]
+    expected = sum(fn.log_prob(x) for fn, x in zip(by_entry, point, strict=True))
+    assert float(trace["A_free"]["fn"].log_prob(point)) == pytest.approx(float(expected), abs=1e-12)
+    assert float(trace["C_free"]["fn"].log_prob(0.0)) == pytest.approx(-0.5 - np.log(4), abs=1e-12)
+    draws = trace["A_free"]["fn"].sample(jax.random.key(0), (20000,))
+    np.testing.assert_allclose(draws.var(0), table["variance"].iloc[:3], rtol=0.05)
+    other = TaskDCM(A, C=C, priors=priors | {"A": LaplacePrior(0.2)})
+    assert model == TaskDCM(A, C=C, priors=dict(priors)) and model != other
+    left = model.restrict(A=[[1, 0], [0, 1]], C=C).prior_table(data)
+    assert left["family"].eq("Laplace").sum() == 1
+
+
+def test_a_horseshoe_has_scales_of_its_own(data):
+    full = np.ones((2, 2))
+    prior = HorseshoePrior(0.5, slab_scale=0.4, standard_error=0.1)
+    model = TaskDCM(full, C=C, priors={"A": prior})
+    assert model.labels(data)["A_local"] == ["A_local[V1, V5]", "A_local[V5, V1]"]
+    assert prior.global_scale(2) == pytest.approx(0.5 / 1.5 * 0.1)
+    problem = make_problem(model, data)
+    with pytest.raises(ValueError, match="'A_global' is not normal"):
+        prior_moments(problem)
+    with numpyro.handlers.seed(rng_seed=0), numpyro.handlers.trace() as trace:
+        model.program(data)()
+    g, local, slab = (
+        np.asarray(trace[f"A_{part}"]["value"]) for part in ("global", "local", "slab")
+    )
+    squared = (g * local) ** 2
+    scale = np.asarray(trace["A"]["fn"].base_dist.scale).ravel()
+    np.testing.assert_allclose(scale[1:3] ** 2, slab * squared / (slab + squared), rtol=1e-12)
+    np.testing.assert_allclose(scale[[0, 3]], 1 / 8)
+    # The table's variance, against draws.
+    rng = np.random.default_rng(0)
+    g, local = (
+        prior.global_scale(2) * np.abs(rng.standard_cauchy(400000)),
+        np.abs(rng.standard_cauchy(400000)),
+    )
+    slab, squared = 2 * 0.4**2 / rng.gamma(2.0, size=400000), (g * local) ** 2
+    assert prior.variance_of(2) == pytest.approx(
+        (slab * squared / (slab + squared)).mean(), rel=0.03
+    )
+
+
 def test_models_with_other_priors_are_other_models(data):
     plain, wide = TaskDCM(A, C=C), TaskDCM(A, C=C, priors={"A": (0, 1)})
     again = TaskDCM(A, C=C, priors={"A": (0.0, 1.0)})
@@ -190,7 +262,16 @@ def test_evoked_models_take_priors():
         ({"A": (0, np.ones((2, 2)))}, ValueError, "switched off"),
         ({"A": (np.zeros(3), 1)}, ValueError, r"shape \(2, 2\) \(to, from\), got \(3,\)"),
         ({"A[V5, V1]": ([0, 1], 1)}, ValueError, "is one entry and takes numbers"),
+        ({"A[V5, V1]": HorseshoePrior(0.2, 1.0)}, ValueError, "HorseshoePrior is for all of a par"),
+        ({"A": HorseshoePrior(0.6, 1.0)}, ValueError, "expected_connections is 0.6 of 1"),
+        ({"epsilon": 0.1, "B": LaplacePrior(1.0)}, ValueError, "none of the entries"),
+        ({"log_precision": LaplacePrior(1.0)}, ValueError, "of the noise have normal priors"),
         (pd.DataFrame({"mean": [0]}, ["A"]), ValueError, "without column"),
+        (
+            pd.DataFrame({"mean": [0], "variance": 1, "family": "horseshoe"}, ["A"]),
+            ValueError,
+            "'horseshoe' in column family",
+        ),
         (
             pd.DataFrame({"mean": [0, 0], "variance": 1}, ["A", "A"]),
             ValueError,
