@@ -27,7 +27,14 @@ import numpy as np
 
 from bayesdcm.infer.density import Layout, Outputs, Program, evaluate
 from bayesdcm.infer.dependence import depends
-from bayesdcm.infer.laplace import INITIAL_STEP, LARGEST_STEP, TOLERANCE, LaplaceResult
+from bayesdcm.infer.laplace import (
+    INITIAL_STEP,
+    LARGEST_STEP,
+    TOLERANCE,
+    LaplaceResult,
+    consistent_variance,
+    smoothed_log_prior,
+)
 from bayesdcm.infer.quadratic import Noise, component_log_precisions, noise_of, quadratic_forms
 from bayesdcm.infer.regularised import (
     DIFFERENCE,
@@ -63,6 +70,7 @@ class _Problem(NamedTuple):
     prior_precision: Callable
     hyperprior: Callable
     one_sided: bool
+    kinked: np.ndarray  # Of p and g, those whose priors have kinks, see `expected_prior`.
 
 
 class _Known(NamedTuple):
@@ -72,6 +80,7 @@ class _Known(NamedTuple):
     states: list
     tangents: list
     discrete: list
+    variance: jax.Array  # Posterior variance of p and g where the prior precision depends on it.
     prior_precision: jax.Array
     observer_log_step: jax.Array
 
@@ -123,13 +132,14 @@ class _State(NamedTuple):
 def _problem(program: Program, sites: Layout, start: _Point, one_sided: bool) -> _Problem:
     blocks = [sites.of_roles(role) for role in ("parameter", "observer", "precision")]
     vectors = (start.parameters, start.observer, start.log_precision)
+    kinked = sites.kinked
 
     def whole(*given: jax.Array) -> tuple:
         # One vector would tie the states to the observer.
         values: dict[str, jax.Array] = {}
-        for block, vector in zip(blocks, given, strict=True):
+        for block, vector in zip(blocks, given[:3], strict=True):
             values |= block.unflatten(vector)
-        result = evaluate(program, sites, values)
+        result = evaluate(program, sites, values, given[3] if kinked.size else None)
         observations = [fn for fn, _ in result.observations.values()]
         return (
             [fn.columns for fn in observations],
@@ -138,16 +148,17 @@ def _problem(program: Program, sites: Layout, start: _Point, one_sided: bool) ->
             component_log_precisions(observations),
         )
 
-    outputs = Outputs(whole, *vectors)
-    stages = Stages(*outputs.operations(0), (STATES, OBSERVATION, CONSTANT))
+    unused = jnp.ones(sites.n_parameters)
+    outputs = Outputs(whole, *vectors, unused)
+    stages = Stages(*outputs.operations(0), (STATES, OBSERVATION, CONSTANT, CONSTANT))
     n = len(start.parameters)
 
-    def log_prior(z: jax.Array) -> jax.Array:
-        return outputs.select(1)(z[:n], z[n:], start.log_precision)
+    def log_prior(z: jax.Array, variance: jax.Array) -> jax.Array:
+        return outputs.select(1)(z[:n], z[n:], start.log_precision, variance)
 
     def hyperprior(point: _Point) -> tuple:
         def value(h: jax.Array) -> jax.Array:
-            return outputs.select(2)(point.parameters, point.observer, h)
+            return outputs.select(2)(point.parameters, point.observer, h, unused)
 
         slope = jax.grad(value)
         h = point.log_precision
@@ -156,18 +167,19 @@ def _problem(program: Program, sites: Layout, start: _Point, one_sided: bool) ->
     observations = list(evaluate(program, sites, jnp.concatenate(vectors)).observations.values())
     noise = noise_of(
         observations,
-        lambda h: outputs.select(3)(start.parameters, start.observer, h),
+        lambda h: outputs.select(3)(start.parameters, start.observer, h, unused),
         start.log_precision,
     )
     centre = jnp.concatenate(vectors[:2])
     return _Problem(
         noise,
         stages,
-        stages.constant(start.log_precision),
+        stages.constant(start.log_precision, unused),
         log_prior,
         _prior_precision(log_prior, noise, centre),
         hyperprior,
         one_sided,
+        kinked,
     )
 
 
@@ -175,14 +187,16 @@ def _prior_precision(log_prior: Callable, noise: Noise, centre: jax.Array) -> Ca
     """Prior precision of p, g and u at a point; of normal priors it is worked out once."""
     curvature = jax.jacfwd(jax.grad(log_prior))
 
-    def precision(z: jax.Array) -> jax.Array:
+    def precision(z: jax.Array, variance: jax.Array) -> jax.Array:
         confounds = jnp.diag(noise.confound_precision)
-        return jax.scipy.linalg.block_diag(-negative_semidefinite(curvature(z)), confounds)
+        concave = negative_semidefinite(curvature(z, variance))
+        return jax.scipy.linalg.block_diag(-concave, confounds)
 
-    if depends(curvature, (centre,)):
+    unit = jnp.ones_like(centre)
+    if depends(curvature, (centre, unit)):
         return precision
-    constant = precision(centre)
-    return lambda z: constant
+    constant = precision(centre, unit)
+    return lambda z, variance: constant
 
 
 def _differentiate(problem: _Problem, parameters: jax.Array) -> tuple[list, list, list]:
@@ -270,6 +284,16 @@ def _inner_step(problem: _Problem, known: _Known, inner: _Inner) -> _Inner:
         jnp.reshape(value, y.shape) - y for value, y in zip(noise.values, predicted, strict=True)
     ]
     forms = quadratic_forms(noise, jacobian, residual, point.confounds)
+    both = jnp.concatenate([point.parameters, point.observer])
+    if problem.kinked.size:
+        scales, _ = noise.scales(point.log_precision)
+        curvature = jnp.tensordot(scales, forms.curvature, 1)
+        variance = consistent_variance(
+            lambda v: curvature + problem.prior_precision(both, v), len(both)
+        )
+        known = known._replace(
+            variance=variance, prior_precision=problem.prior_precision(both, variance)
+        )
     hyper = score_precisions(
         noise,
         forms,
@@ -281,9 +305,14 @@ def _inner_step(problem: _Problem, known: _Known, inner: _Inner) -> _Inner:
     scales, _ = noise.scales(hyper.used)
     gradient = scales @ forms.gradient
     curvature = -jnp.tensordot(scales, forms.curvature, 1) - known.prior_precision
-    log_prior, slope = jax.value_and_grad(problem.log_prior)(
-        jnp.concatenate([point.parameters, point.observer])
-    )
+    log_prior, slope = jax.value_and_grad(problem.log_prior)(both, known.variance)
+    if problem.kinked.size:
+        log_prior = smoothed_log_prior(
+            lambda variance: problem.log_prior(both, variance),
+            jnp.diagonal(hyper.covariance)[:stop],
+            jnp.diagonal(known.prior_precision)[:stop],
+            problem.kinked,
+        )
     precision = noise.confound_precision
     u_gradient = gradient[stop:] - precision * point.confounds
     u_step = _confound_step(noise, curvature[stop:, stop:], u_gradient)
@@ -322,14 +351,17 @@ def _iterate(problem: _Problem, state: _State) -> _State:
     start = state.point
     states, tangents, discrete = _differentiate(problem, start.parameters)
     parts = [*states, *tangents]
-    finite = jnp.stack([jnp.isfinite(part).all() for part in parts]).all() if parts else True
+    finite = jnp.array([jnp.isfinite(part).all() for part in parts], bool).all()
     short, long = OBSERVER_LOG_STEPS
+    both = jnp.concatenate([start.parameters, start.observer])
+    variance = jnp.ones_like(both)
     known = _Known(
         start.parameters,
         states,
         tangents,
         discrete,
-        problem.prior_precision(jnp.concatenate([start.parameters, start.observer])),
+        variance,
+        problem.prior_precision(both, variance),
         jnp.where(state.iteration < SHORT_STEPS_BEFORE, short, long),
     )
     zero = jnp.zeros((), int)
@@ -337,7 +369,7 @@ def _iterate(problem: _Problem, state: _State) -> _State:
     inner = jax.lax.while_loop(
         lambda s: ~s.done & (s.steps < OBSERVER_STEPS),
         lambda s: _inner_step(problem, known, s),
-        _Inner(start, state.last, zero, zero, ~jnp.asarray(finite)),
+        _Inner(start, state.last, zero, zero, ~finite),
     )
     free_energy = _free_energy(inner.assessment)
     comparable = finite & jnp.isfinite(free_energy)

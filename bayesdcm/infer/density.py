@@ -27,6 +27,7 @@ from numpyro.distributions import MultivariateNormal, Normal, biject_to, constra
 from numpyro.distributions.util import sum_rightmost
 from numpyro.infer.util import helpful_support_errors
 
+from bayesdcm.infer.expected_prior import kinked, mean_log_density
 from bayesdcm.observe.gaussian import GaussianObservation
 
 Program = Callable[[], Any]
@@ -47,6 +48,13 @@ class Site(NamedTuple):
     # Whether unconstrained coordinates are the value itself and the prior is normal, so that a
     # Gaussian posterior is one of the value.
     gaussian: bool
+    # Whether the prior has a kink where unconstrained coordinates are the value: a Laplace prior.
+    kinked: bool = False
+
+    @property
+    def plain(self) -> bool:
+        """Whether a Gaussian posterior of unconstrained coordinates is one of the value."""
+        return self.gaussian or self.kinked
 
     @property
     def precision(self) -> bool:
@@ -92,6 +100,12 @@ class Layout:
     def n_observer(self) -> int:
         """Number of coordinates of observer sites, the last of the parameters."""
         return sum(site.size for site in self.sites if site.role == "observer")
+
+    @property
+    def kinked(self) -> NDArray[np.intp]:
+        """Where the parameters are whose priors have kinks."""
+        places = [self.places[site.name] for site in self.sites if site.kinked]
+        return np.concatenate([np.zeros(0, np.intp), *places])
 
     @property
     def places(self) -> dict[str, NDArray[np.intp]]:
@@ -244,17 +258,26 @@ def _site(record: dict[str, Any]) -> Site:
     normal = isinstance(_innermost(fn, "base_dist"), Normal | MultivariateNormal)
     support = _innermost(fn.support, "base_constraint")
     real = support in (constraints.real, constraints.real_vector)
-    return Site(name, unconstrained, shape, role, normal and real)
+    kink = role != "precision" and kinked(fn) is not None
+    return Site(name, unconstrained, shape, role, normal and real, kink)
 
 
 def evaluate(
-    program: Program, sites: Layout, vector: jax.Array | dict[str, jax.Array]
+    program: Program,
+    sites: Layout,
+    vector: jax.Array | dict[str, jax.Array],
+    variance: jax.Array | None = None,
 ) -> Evaluation:
     """Evaluate a program at a flat, unconstrained point, or at unconstrained arrays by site.
 
-    Parts of the result that are not used cost nothing under ``jit``.
+    Where the parameters' `variance` is given (flat, without log-precisions), log-densities of
+    kinked sites are their means over normal values about the point. Parts of the result that are
+    not used cost nothing under ``jit``.
     """
     unconstrained = vector if isinstance(vector, dict) else sites.unflatten(vector)
+    spread = {}
+    if variance is not None:
+        spread = sites.of_roles("parameter", "observer").unflatten(variance)
     jacobian: dict[str, jax.Array] = {}
 
     def substitution(site: dict[str, Any]) -> jax.Array | None:
@@ -287,12 +310,17 @@ def evaluate(
             likelihood += _log_density(site)
         elif name in precision:
             values[name] = site["value"]
-            densities[precision[name]] += _log_density(site) + jacobian[name]
+            density = _log_density(site, spread.get(name))
+            densities[precision[name]] += density + jacobian[name]
     return Evaluation(densities[False], densities[True], likelihood, values, observations, foreign)
 
 
-def _log_density(site: dict[str, Any]) -> jax.Array:
-    log_density = site["fn"].log_prob(site["value"])
+def _log_density(site: dict[str, Any], variance: jax.Array | None = None) -> jax.Array:
+    smooth = None if variance is None else kinked(site["fn"])
+    if smooth is None:
+        log_density = site["fn"].log_prob(site["value"])
+    else:
+        log_density = mean_log_density(smooth, site["value"], variance)
     if site.get("scale") is not None:
         log_density = site["scale"] * log_density
     return sum_rightmost(log_density, jnp.ndim(log_density))

@@ -45,6 +45,9 @@ RULES = Rules(steps=8, largest=1.0, tolerance=1e-2, limited=True)
 TOLERANCE = 0.1
 RECOVERY_ATTEMPTS = 4
 HUGE = 1e32
+# Of variances that priors with kinks depend on: steps at most, and the last change of logarithms.
+CONSISTENCY_STEPS = 64
+CONSISTENCY = 1e-5
 
 
 class LaplaceResult(NamedTuple):
@@ -128,13 +131,15 @@ class _Problem(NamedTuple):
     data: Callable
     prior: Callable
     hyperprior: Callable
+    kinked: np.ndarray  # Parameters whose priors have kinks, see `expected_prior`.
 
 
 def _problem(program: Program, sites: Layout, start: jax.Array, derivatives: str) -> _Problem:
-    n = sites.n_parameters
+    n, kinked = sites.n_parameters, sites.kinked
 
-    def whole(parameters: jax.Array, hyper: jax.Array) -> tuple:
-        result = evaluate(program, sites, jnp.concatenate([parameters, hyper]))
+    def whole(parameters: jax.Array, hyper: jax.Array, variance: jax.Array) -> tuple:
+        spread = variance if kinked.size else None
+        result = evaluate(program, sites, jnp.concatenate([parameters, hyper]), spread)
         gaussians = list(result.observations.values())
         # Together, so that the response is computed once.
         fitted = (
@@ -150,35 +155,36 @@ def _problem(program: Program, sites: Layout, start: jax.Array, derivatives: str
         )
 
     # The program is traced once; each function below keeps only what its output needs.
-    parts = Outputs(whole, start[:n], start[n:])
+    parts = Outputs(whole, start[:n], start[n:], jnp.ones(n))
+    unused = jnp.ones(n)
 
     def data(parameters: jax.Array) -> tuple:
         def predictions(p: jax.Array) -> tuple:
-            return parts.select(0)(p, start[n:])
+            return parts.select(0)(p, start[n:], unused)
 
         if derivatives == "one_sided":
             return one_sided_jacobian(predictions, parameters)
         jacobian, residual = jax.jacfwd(predictions, has_aux=True)(parameters)
         return [jnp.moveaxis(part, -1, 0) for part in jacobian], residual
 
-    def prior(parameters: jax.Array) -> tuple:
+    def prior(parameters: jax.Array, variance: jax.Array) -> tuple:
         def value(p: jax.Array) -> jax.Array:
-            return parts.select(1)(p, start[n:])
+            return parts.select(1)(p, start[n:], variance)
 
         slope = jax.grad(value)
         curvature = jax.jacfwd(slope)(parameters)
-        return value(parameters), slope(parameters), negative_semidefinite(curvature)
+        return value(parameters), slope(parameters), curvature
 
     def hyperprior(parameters: jax.Array, hyper: jax.Array) -> tuple:
         def value(h: jax.Array) -> jax.Array:
-            return parts.select(2)(parameters, h)
+            return parts.select(2)(parameters, h, unused)
 
         slope = jax.grad(value)
         return value(hyper), slope(hyper), jax.jacfwd(slope)(hyper)
 
-    observations = parts.select(4)(start[:n], start[n:])
-    noise = noise_of(observations, lambda h: parts.select(3)(start[:n], h), start[n:])
-    return _Problem(noise, data, prior, hyperprior)
+    observations = parts.select(4)(start[:n], start[n:], unused)
+    noise = noise_of(observations, lambda h: parts.select(3)(start[:n], h, unused), start[n:])
+    return _Problem(noise, data, prior, hyperprior, kinked)
 
 
 def _assess(
@@ -193,12 +199,23 @@ def _assess(
     noise = problem.noise
     parameters, confounds = position[:n_parameters], position[n_parameters:]
     forms = quadratic_forms(noise, jacobian, residual, confounds)
-    log_prior, slope, prior_curvature = problem.prior(parameters)
     confound_precision = noise.confound_precision
-    prior_precision = jnp.zeros((len(position),) * 2)
-    prior_precision = prior_precision.at[:n_parameters, :n_parameters].set(-prior_curvature)
     index = jnp.arange(n_parameters, len(position))
-    prior_precision = prior_precision.at[index, index].set(confound_precision)
+
+    def with_confounds(prior_curvature: jax.Array) -> jax.Array:
+        precision = jnp.zeros((len(position),) * 2)
+        precision = precision.at[:n_parameters, :n_parameters].set(-prior_curvature)
+        return precision.at[index, index].set(confound_precision)
+
+    variance = jnp.ones(n_parameters)
+    if problem.kinked.size:
+        scales, _ = noise.scales(log_precision)
+        curvature = jnp.tensordot(scales, forms.curvature, 1)
+        variance = consistent_variance(
+            lambda v: curvature + with_confounds(problem.prior(parameters, v)[2]), n_parameters
+        )
+    log_prior, slope, prior_curvature = problem.prior(parameters, variance)
+    prior_precision = with_confounds(negative_semidefinite(prior_curvature))
 
     hyper = score_precisions(
         noise,
@@ -209,6 +226,13 @@ def _assess(
         RULES,
     )
     scales, _ = noise.scales(hyper.used)
+    if problem.kinked.size:
+        log_prior = smoothed_log_prior(
+            lambda v: problem.prior(parameters, v)[0],
+            jnp.diagonal(hyper.covariance)[:n_parameters],
+            jnp.diagonal(prior_precision)[:n_parameters],
+            problem.kinked,
+        )
     accuracy = (
         noise.log_determinant(scales) - scales @ forms.squared - noise.n_data * np.log(2 * np.pi)
     ) / 2
@@ -234,6 +258,34 @@ def _assess(
         scales @ forms.gradient + prior_slope,
         -jnp.tensordot(scales, forms.curvature, 1) - prior_precision,
     )
+
+
+def smoothed_log_prior(
+    log_prior: Callable, variance: jax.Array, precision: jax.Array, kinked: np.ndarray
+) -> jax.Array:
+    """What stands in the free energy in place of the log prior at the mean.
+
+    `log_prior` is that of a posterior variance, kinked priors in the mean; with half of the prior
+    precision times variance that the log-determinant of the covariance takes for granted.
+    """
+    return log_prior(variance) + (precision * variance)[kinked].sum() / 2
+
+
+def consistent_variance(precision: Callable, n_parameters: int) -> jax.Array:
+    """Posterior variance of the parameters on which their precision depends, (parameters,)."""
+
+    def update(state: tuple) -> tuple:
+        k, variance, _ = state
+        covariance = inverse(precision(variance))
+        # In the mean of logarithms, as a prior that is far from the mean overshoots.
+        later = jnp.sqrt(variance * jnp.diagonal(covariance)[:n_parameters])
+        return k + 1, later, jnp.abs(jnp.log(later / variance)).max()
+
+    return jax.lax.while_loop(
+        lambda state: (state[0] < CONSISTENCY_STEPS) & ~(state[2] < CONSISTENCY),
+        update,
+        (jnp.zeros((), int), jnp.ones(n_parameters), jnp.asarray(jnp.inf)),
+    )[1]
 
 
 def variational_laplace(
@@ -324,7 +376,8 @@ def _iterate(problem: _Problem, n_parameters: int, state: _State) -> _State:
     clean, residual = jax.tree.map(lambda part: jnp.where(finite, part, 0.0), (jacobian, residual))
     # SPM starts with the confounds of the data. Away from the prior mean, parameters would first
     # of all step to make up for the mean of the prediction.
-    away = (problem.prior(state.position[:n_parameters])[1] != 0).any()
+    slope = problem.prior(state.position[:n_parameters], jnp.ones(n_parameters))[1]
+    away = (slope != 0).any()
     confounds = problem.noise.initial_confounds(residual)
     started = state.position.at[n_parameters:].set(confounds)
     position = jnp.where((state.iteration == 0) & away, started, state.position)

@@ -150,7 +150,7 @@ class Fit:
     def _exact(self) -> bool:
         """Whether the posterior of all sampled sites is a Gaussian in their own coordinates."""
         return self.posterior.gaussian is not None and all(
-            site.gaussian for site in self.problem.sites.sites
+            site.plain for site in self.problem.sites.sites
         )
 
     @worked_out
@@ -373,7 +373,7 @@ class Fit:
     def _point_summary(self, point: NDArray) -> pd.DataFrame:
         optima = self.posterior.optima
         columns = {"estimate": point}
-        if all(site.gaussian for site in self.problem.sites.sites):
+        if all(site.plain for site in self.problem.sites.sites):
             columns["spread"] = optima.spread
         columns["sensitivity"] = optima.sensitivity
         return pd.DataFrame(columns, index=pd.Index(self.labels, name="parameter"))

@@ -10,6 +10,7 @@ import numpyro.distributions as dist
 import pytest
 from scipy import stats
 from scipy.integrate import trapezoid
+from scipy.optimize import minimize
 from scipy.special import gammaln
 
 import bayesdcm
@@ -256,3 +257,86 @@ def test_laplace_works_in_unbounded_coordinates():
         data
     ) + np.log(2)
     assert fit.log_evidence == pytest.approx(evidence, abs=0.02)
+
+
+# Laplace priors: the density has a kink, the mean log-density has none
+
+
+def sparse_line(x, data):
+    w = numpyro.sample("w", dist.Laplace(0.1, 0.3).expand([x.shape[1]]).to_event(1))
+    numpyro.sample("y", gaussian((x @ w)[:, None], jnp.zeros(1)), obs=data)
+
+
+def sparse_sensor(x, data):
+    other = numpyro.sample("other", dist.Normal(0.0, 1.0))
+    role = {"role": "observer"}
+    w = numpyro.sample("w", dist.Laplace(0.1, 0.3).expand([1]).to_event(1), infer=role)
+    both = jnp.concatenate([x @ w, jnp.sin(jnp.zeros(3)) + other])
+    numpyro.sample("y", gaussian(both[:, None], jnp.zeros(1)), obs=data)
+
+
+def posterior_by_quadrature(data):
+    """Mean, standard deviation and log evidence of a mean with known noise, Laplace prior."""
+    w = np.linspace(-15, 15, 300_001)
+    log_joint = stats.laplace(0.1, 0.3).logpdf(w) + stats.norm(w, 1).logpdf(data).sum(0)
+    density = np.exp(log_joint - log_joint.max())
+    mass = trapezoid(density, w)
+    mean = trapezoid(density * w, w) / mass
+    sd = np.sqrt(trapezoid(density * (w - mean) ** 2, w) / mass)
+    return mean, sd, np.log(mass) + log_joint.max()
+
+
+def best_gaussian(data):
+    """The same of the Gaussian of largest free energy, by search."""
+    n, total, squares = len(data), data.sum(), (data**2).sum()
+
+    def energy(point):
+        mean, sd = point[0], np.exp(point[1])
+        distance = mean - 0.1
+        expected = 2 * sd * stats.norm.pdf(distance / sd)
+        expected += distance * (2 * stats.norm.cdf(distance / sd) - 1)
+        fit = squares - 2 * total * mean + n * (mean**2 + sd**2)
+        constants = -n * np.log(2 * np.pi) / 2 - np.log(0.6) + np.log(2 * np.pi * np.e) / 2
+        return fit / 2 + expected / 0.3 - constants - point[1]
+
+    found = minimize(energy, [data.mean(), 0.0], tol=1e-14, method="Nelder-Mead")
+    return found.x[0], np.exp(found.x[1]), -found.fun
+
+
+@pytest.mark.parametrize("program", [sparse_line, sparse_sensor])
+@pytest.mark.parametrize("centre", [0.1, 0.6, 3.0])
+def test_laplace_finds_the_best_gaussian_of_a_laplace_prior(program, centre):
+    data = centre + np.array([[-1.0, 1.0, 0.0, 0.5, -0.4]]).T
+    exact_mean, exact_sd, evidence = posterior_by_quadrature(data)
+    mean, sd, energy = best_gaussian(data)
+    start, constant = [mean], 0.0
+    if program is sparse_sensor:
+        data = np.concatenate([data, np.zeros((3, 1))])
+        start, constant = [0.0, mean], -3 / 2 * np.log(2 * np.pi) - np.log(4) / 2
+    fit = bayesdcm.fit(
+        partial(program, np.ones((5, 1))), data, starts=np.array([start]), progress=False
+    )
+    assert np.asarray(fit.covariance)[-1, -1] ** 0.5 == pytest.approx(sd, rel=1e-5)
+    assert float(np.ravel(fit.mean["w"])[0]) == pytest.approx(mean, abs=1e-5)
+    assert fit.log_evidence - constant == pytest.approx(energy, abs=1e-5)
+    assert evidence - 0.05 < fit.log_evidence - constant < evidence + 1e-6
+    assert mean == pytest.approx(exact_mean, abs=0.1 * exact_sd)
+    assert sd == pytest.approx(exact_sd, rel=0.1)
+
+
+def test_laplace_with_several_laplace_priors_stays_at_the_best_gaussian():
+    x = np.random.default_rng(0).normal(size=(12, 3))
+    x[:, 2] += x[:, 1]
+    data = x @ [1.0, 0.0, -0.3] + 0.3 * np.cos(7.0 * np.arange(12))
+    mean, covariance = np.linalg.solve(x.T @ x, x.T @ data), np.linalg.inv(x.T @ x)
+    for _ in range(200):
+        distance, sd = mean - 0.1, np.sqrt(np.diag(covariance))
+        bend = np.diag(2 * stats.norm.pdf(distance / sd) / sd / 0.3)
+        covariance = np.linalg.inv(x.T @ x + bend)
+        slope = x.T @ (data - x @ mean) - (2 * stats.norm.cdf(distance / sd) - 1) / 0.3
+        mean = mean + covariance @ slope / 2
+    assert np.abs(slope).max() < 1e-10
+    program = partial(sparse_line, x)
+    fit = bayesdcm.fit(program, data[:, None], starts=mean[None], progress=False)
+    np.testing.assert_allclose(fit.mean["w"], mean, atol=1e-5)
+    np.testing.assert_allclose(fit.covariance, covariance, rtol=1e-4, atol=1e-6)
