@@ -34,6 +34,8 @@ SPREAD = 0.25
 # There are so many rounds at most, and no more after so many that found nothing better; after one
 # where the optimum is good.
 ROUNDS, FRUITLESS = 8, 4
+# Times that points where the model diverges are brought nearer.
+HALVINGS = 5
 # What counts as better, in nats.
 GAIN = 1.0
 # Residuals are looked at where so many autocorrelations have this p-value or less.
@@ -86,7 +88,8 @@ class _Model(NamedTuple):
     def draws(self, n: int, seed: int, about: NDArray | None = None) -> tuple[NDArray, list]:
         """Points drawn from the prior at which the model does not diverge, and residuals there.
 
-        With `about`, points are drawn about these parameters, less widely.
+        With `about`, points are drawn about these parameters, less widely. Where the prior covers
+        little else than points at which it does, these come nearer until most do not.
         """
         points = np.array(prior_points(*self.static[:2], self.prepared, n, seed))
         n_parameters = self.static[1].n_parameters
@@ -95,9 +98,14 @@ class _Model(NamedTuple):
         if about is not None:
             shift = points[:, :n_parameters] - self.centre[:n_parameters]
             points[:, :n_parameters] = about + SPREAD * shift
-        residuals, _ = self.residuals(points)
-        size = np.max([np.abs(site).max((1, 2), initial=0) for site in residuals], axis=0)
-        finite = np.isfinite(size)
+        middle = self.centre[:n_parameters] if about is None else about
+        for _ in range(HALVINGS):
+            residuals, _ = self.residuals(points)
+            size = np.max([np.abs(site).max((1, 2), initial=0) for site in residuals], axis=0)
+            finite = np.isfinite(size)
+            if finite.mean() > 0.5:
+                break
+            points[~finite, :n_parameters] = (points[~finite, :n_parameters] + middle) / 2
         usual = DIVERGING * np.median(size[finite]) if finite.any() else 0.0
         kept = np.flatnonzero(finite & (size <= usual))
         return points[kept], [site[kept] for site in residuals]

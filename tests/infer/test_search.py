@@ -11,7 +11,15 @@ import pytest
 import bayesdcm
 from bayesdcm.group import fit_group
 from bayesdcm.infer.problem import make_problem
-from bayesdcm.infer.search import STEEP, UNEXPLAINED, coloured, explained_elsewhere, stopped_early
+from bayesdcm.infer.search import (
+    STEEP,
+    UNCONVERGED,
+    UNEXPLAINED,
+    _reason,
+    coloured,
+    explained_elsewhere,
+    stopped_early,
+)
 from bayesdcm.infer.variational_laplace import gaussian_start
 
 TIMES = np.arange(80.0)
@@ -51,6 +59,29 @@ def test_a_search_is_the_same_for_the_same_seed(found):
     energies = found.trace["starts_free_energy"]
     assert np.array_equal(again.trace["starts_free_energy"], energies)
     assert not np.array_equal(other.trace["starts_free_energy"][:5], energies[:5])
+
+
+def fragile_wave(data):
+    """The same with a prior that covers little else than frequencies at which it diverges."""
+    frequency = numpyro.sample("frequency", dist.Normal(1.0, 8.0))
+    noise = numpyro.sample("noise", dist.Normal(2.0, 4.0), infer={"role": "precision"})
+    prediction = jnp.where(jnp.abs(frequency - 1) < 0.8, jnp.sin(frequency * TIMES), jnp.inf)
+    numpyro.sample("y", bayesdcm.observe.gaussian(prediction[:, None], noise), obs=data)
+
+
+def test_draws_that_diverge_come_nearer():
+    fit = bayesdcm.fit(fragile_wave, heard(1.6), starts="auto")
+    assert fit.status["search"]["reason"] == UNEXPLAINED
+    assert fit.mean["frequency"] == pytest.approx(1.6, abs=0.01)
+
+
+def test_a_run_that_has_not_converged_is_a_reason():
+    """Steps across a valley that winds do not come to an end in 128 iterations."""
+    optimum = SimpleNamespace(
+        converged=np.array([False, False]), n_iterations=np.array([128, 2]), slope=np.zeros(2)
+    )
+    assert _reason(None, optimum, 0, None) == UNCONVERGED
+    assert not stopped_early(optimum, 1)
 
 
 def test_a_good_optimum_is_left_alone():
