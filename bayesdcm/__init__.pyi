@@ -28,6 +28,7 @@ __all__ = [
     "SVI",
     "SimulationObjective",
     "TaskDCM",
+    "TruncatedBackpropagation",
     "WilsonCowan",
     "WongWang",
     "WongWangEI",
@@ -88,6 +89,7 @@ from .infer.loading import load_fit
 from .infer.nuts import NUTS
 from .infer.results import Fit
 from .infer.svi import SVI
+from .infer.truncated_backpropagation import TruncatedBackpropagation
 from .infer.variational_laplace import Laplace
 from .models.dcm import DCM
 from .models.evoked import EvokedDCM

@@ -11,6 +11,7 @@ from bayesdcm.infer.posterior import Posterior
 from bayesdcm.infer.results import Fit
 from bayesdcm.infer.storage import save_fit
 from bayesdcm.infer.svi import SVI
+from bayesdcm.infer.truncated_backpropagation import TruncatedBackpropagation
 from bayesdcm.infer.variational_laplace import Laplace
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Laplace",
     "Method",
     "Posterior",
+    "TruncatedBackpropagation",
     "diagnose",
     "fit",
     "load_fit",

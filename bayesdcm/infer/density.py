@@ -76,6 +76,7 @@ class Evaluation(NamedTuple):
     values: dict[str, jax.Array]  # Of sampled and deterministic sites.
     observations: dict[str, tuple[GaussianObservation, jax.Array]]  # Of this package, by site.
     foreign: dict[str, tuple[Any, jax.Array]]  # All other observed sites.
+    log_priors: dict[str, jax.Array]  # Density of each sampled site, precision sites too, ().
 
 
 @dataclass(frozen=True)
@@ -296,7 +297,7 @@ def evaluate(
     with numpyro.handlers.block():
         trace = _run(substituted)
     densities = {True: jnp.zeros(()), False: jnp.zeros(())}
-    likelihood = jnp.zeros(())
+    by_site, likelihood = {}, jnp.zeros(())
     values, observations, foreign = {}, {}, {}
     precision = {site.name: site.precision for site in sites.sites}
     for name, site in trace.items():
@@ -310,9 +311,11 @@ def evaluate(
             likelihood += _log_density(site)
         elif name in precision:
             values[name] = site["value"]
-            density = _log_density(site, spread.get(name))
-            densities[precision[name]] += density + jacobian[name]
-    return Evaluation(densities[False], densities[True], likelihood, values, observations, foreign)
+            by_site[name] = _log_density(site, spread.get(name)) + jacobian[name]
+            densities[precision[name]] += by_site[name]
+    log_prior, log_hyperprior = densities[False], densities[True]
+    known = values, observations, foreign, by_site
+    return Evaluation(log_prior, log_hyperprior, likelihood, *known)
 
 
 def _log_density(site: dict[str, Any], variance: jax.Array | None = None) -> jax.Array:

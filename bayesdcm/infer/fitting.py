@@ -7,7 +7,13 @@ from typing import Any
 import numpy as np
 
 # Methods are known once their modules have been imported.
-from bayesdcm.infer import evolution, gradient, nuts, svi  # noqa: F401
+from bayesdcm.infer import (  # noqa: F401
+    evolution,
+    gradient,
+    nuts,
+    svi,
+    truncated_backpropagation,
+)
 from bayesdcm.infer.batches import Task
 from bayesdcm.infer.method import METHODS, Method, as_method
 from bayesdcm.infer.posterior import Posterior
@@ -43,16 +49,17 @@ def fit(
     method : str or Method, optional
         ``"laplace"`` (variational Laplace as in SPM), ``"svi"`` (stochastic variational
         inference), ``"nuts"``, ``"gradient"`` and ``"evolution"`` (the best point and no more, for
-        a `bayesdcm.SimulationObjective`), the name of another method, or a method with its
-        options, such as ``bayesdcm.NUTS(chains=2)``. None: the model's own, variational Laplace
-        where it has none.
+        a `bayesdcm.SimulationObjective`), ``"tbptt"`` (training of a `bayesdcm.RecurrentDCM`), the
+        name of another method, or a method with its options, such as ``bayesdcm.NUTS(chains=2)``.
+        None: the model's own, variational Laplace where it has none.
     seed : int
         Seed of everything random; the same seed gives the same numbers.
     progress : bool
         Whether to show progress of long work.
     **options
         Of the method: fields of `bayesdcm.infer.Laplace`, `bayesdcm.infer.SVI`,
-        `bayesdcm.infer.NUTS`, `bayesdcm.infer.Gradient` and `bayesdcm.infer.Evolution`.
+        `bayesdcm.infer.NUTS`, `bayesdcm.infer.Gradient`, `bayesdcm.infer.Evolution` and
+        `bayesdcm.infer.TruncatedBackpropagation`.
 
     Returns
     -------

@@ -66,7 +66,7 @@ def posterior_modes(posterior: Posterior) -> tuple[Posterior, ...]:
     """
     if posterior.components:
         return tuple(posterior.components)
-    if posterior.optima is not None and posterior.gaussian is not None:
+    if isinstance(posterior.optima, LaplaceResult) and posterior.gaussian is not None:
         return _optima(posterior, posterior.optima)
     if posterior.method.exact and posterior.draws is not None:
         return _groups_of_chains(posterior)

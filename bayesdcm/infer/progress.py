@@ -11,7 +11,7 @@ from tqdm import std
 from tqdm.auto import tqdm
 
 SECONDS_BETWEEN_LINES = 10.0
-LINE = "{desc}: {percentage:3.0f} % of {total_fmt} {unit}s, {remaining} left"
+LINE = "{desc}: {percentage:3.0f} % of {total_fmt} {unit}s, {remaining} left{postfix}"
 
 
 class Progress:
@@ -36,14 +36,16 @@ class Progress:
             interval = {"mininterval": SECONDS_BETWEEN_LINES, "miniters": 1, "bar_format": LINE}
             self._bar = std.tqdm(file=_Lines(sys.stderr), **interval, **common)
 
-    def advance(self, steps: int) -> None:
-        """Count steps as done; may be called by several threads."""
+    def advance(self, steps: int, said: str = "") -> None:
+        """Count steps as done, and say how far they came; may be called by several threads."""
         with self._lock:
             if not self._begun:
                 self._begun = True
                 self._bar.set_description_str(self._title, refresh=False)
                 self._bar.initial = self._bar.n + steps
                 self._bar.start_t = time.time()
+            if said:
+                self._bar.set_postfix_str(said, refresh=False)
             self._bar.update(steps)
 
     def __enter__(self) -> Progress:

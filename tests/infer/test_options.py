@@ -18,6 +18,7 @@ INTEGERS = {
     "nuts": ["chains", "warmup", "draws", "max_tree_depth"],
     "gradient": ["steps"],
     "evolution": ["generations", "population"],
+    "tbptt": ["epochs", "patience", "draws"],
 }
 NUMBERS = {
     "laplace": [],
@@ -25,6 +26,7 @@ NUMBERS = {
     "nuts": ["target_accept"],
     "gradient": ["learning_rate"],
     "evolution": ["width"],
+    "tbptt": ["window", "stride", "learning_rate"],
 }
 CHOICES = {
     "laplace": ["derivatives"],
@@ -32,6 +34,7 @@ CHOICES = {
     "nuts": ["chain_method"],
     "gradient": ["derivative"],
     "evolution": [],
+    "tbptt": ["optimiser"],
 }
 SWITCHES = {name: ["adapt_metric"] if name == "nuts" else [] for name in NUMBERS}
 
@@ -94,7 +97,7 @@ def test_malformed_options_are_named(case):
 @given(st.one_of(junk, st.integers(), st.floats()))
 def test_unknown_methods_are_named(method):
     text = refused(method=method)
-    known = "'laplace', 'evolution', 'gradient', 'nuts', 'svi'"
+    known = "'laplace', 'evolution', 'gradient', 'nuts', 'svi', 'tbptt'"
     assert text.startswith(f"method must be one of {known}, or a Method, got")
 
 

@@ -36,7 +36,7 @@ from bayesdcm.infer import NUTS, Laplace, Posterior, arviz_adapter
 from bayesdcm.infer.plain_objects import CLASSES, PlainWriter, from_plain
 from bayesdcm.infer.problem import make_problem
 from bayesdcm.infer.storage import read_header, write_fit
-from bayesdcm.integrate import RungeKutta
+from bayesdcm.integrate import Euler, RungeKutta
 from bayesdcm.models import DCM, EvokedDCM
 from bayesdcm.neural import Bilinear, OrnsteinUhlenbeck
 from bayesdcm.observe import Balloon, gaussian
@@ -119,6 +119,16 @@ def task_hierarchy_fit(here):
     return bayesdcm.fit(group, [task_data(1), task_data(2)], "nuts", **SHORT)
 
 
+def recurrent_fit(here):
+    """Trained, with a Laplace approximation about the point."""
+    del here
+    neural = Bilinear([[1, 0], [1, 1]], np.zeros((1, 2, 2)), [[1], [0]])
+    model = DCM(neural, Euler(task_data(1).input_dt), Balloon())
+    return bayesdcm.fit(
+        model, task_data(1), "tbptt", starts=2, epochs=3, draws=DRAWS, progress=False
+    )
+
+
 def network_fit(here):
     """The best point of a network that is simulated."""
     del here
@@ -153,6 +163,7 @@ FITS = {
     "linear by evolution": lambda here: bayesdcm.fit(
         here.model, here.data, "evolution", generations=5, progress=False
     ),
+    "recurrent by tbptt": recurrent_fit,
     "task by svi": lambda here: bayesdcm.fit(
         task_model(), task_data(1), "svi", steps=30, draws=DRAWS, progress=False
     ),
