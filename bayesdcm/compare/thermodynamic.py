@@ -39,7 +39,7 @@ from bayesdcm.compare.estimate import (
 from bayesdcm.infer.density import Layout, evaluate
 from bayesdcm.infer.evaluation import prior_sample
 from bayesdcm.infer.method import one_of
-from bayesdcm.infer.prior_moments import prior_moments
+from bayesdcm.infer.prior_moments import moments_of_prior
 from bayesdcm.infer.problem import Problem
 from bayesdcm.infer.threads import single_threaded_linear_algebra
 
@@ -272,7 +272,7 @@ def _at_prior(problem: Problem, seed: int) -> tuple[NDArray, tuple[NDArray, NDAr
     """Log-likelihoods at draws of the prior, and its mean and covariance."""
     points = np.asarray(prior_sample(problem, FIRST_DRAWS, seed))
     try:
-        moments = prior_moments(problem)
+        moments = moments_of_prior(problem)
     except ValueError:
         moments = points.mean(0), np.atleast_2d(np.cov(points, rowvar=False))
     return log_joints(problem, points) - log_priors(problem, points), moments

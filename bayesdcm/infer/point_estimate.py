@@ -16,7 +16,7 @@ from bayesdcm.infer.evaluation import prior_sample
 from bayesdcm.infer.findings import add, listed
 from bayesdcm.infer.method import Method
 from bayesdcm.infer.posterior import Posterior
-from bayesdcm.infer.prior_moments import prior_moments
+from bayesdcm.infer.prior_moments import moments_of_prior
 from bayesdcm.infer.problem import Problem
 from bayesdcm.infer.threads import map_rows
 from bayesdcm.infer.traced_programs import traced_once
@@ -87,9 +87,9 @@ class PointOptima(NamedTuple):
 
 
 def prior_scale(problem: Problem) -> Scale:
-    """Centre and standard deviation of a prior, from draws where it is not Gaussian."""
+    """Centre and standard deviation of a prior, from draws where it is not Gaussian or Laplace."""
     try:
-        centre, covariance = prior_moments(problem)
+        centre, covariance = moments_of_prior(problem)
         sd = np.sqrt(np.diagonal(covariance))
         if np.isfinite(centre).all() and np.isfinite(sd).all():
             return Scale(centre, sd)

@@ -1,4 +1,4 @@
-"""Mean and covariance of a program's prior, where it is Gaussian."""
+"""Mean and covariance of a program's prior, where it is Gaussian, or Laplace."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
+from numpyro.distributions import Normal
+from numpyro.primitives import Messenger
 
 from bayesdcm.infer.density import Layout, Outputs, evaluate
 from bayesdcm.infer.evaluation import compiled_once
+from bayesdcm.infer.expected_prior import kinked
 from bayesdcm.infer.problem import Problem
 
 # How far precisions at two points may differ, relative to the prior standard deviations.
@@ -24,11 +27,28 @@ def prior_moments(problem: Problem) -> tuple[NDArray, NDArray]:
     the program writes its prior down: as independent sites, a multivariate normal, or normals about
     each other. A prior that is not Gaussian is a ValueError.
     """
-    others = [site.name for site in problem.sites.sites if not site.gaussian]
+    others = [site for site in problem.sites.sites if not site.gaussian]
     if others:
-        raise ValueError(
-            f"the prior of {others[0]!r} is not normal; reduction of models needs normal priors"
-        )
+        text = f"the prior of {others[0].name!r} is not normal; reduction of models needs normal "
+        text += "priors"
+        if others[0].kinked:
+            text += (
+                ", and so does empirical Bayes. Fit with normal priors, such as (mean, variance), "
+                "or fit every model with its Laplace priors and compare them by bayesdcm.compare"
+            )
+        raise ValueError(text)
+    return _moments(problem)
+
+
+def moments_of_prior(problem: Problem) -> tuple[NDArray, NDArray]:
+    """`prior_moments` where priors may be Laplace, too; they need not tell the whole prior then."""
+    others = [site.name for site in problem.sites.sites if not site.plain]
+    if others:
+        raise ValueError(f"the prior of {others[0]!r} is neither normal nor Laplace")
+    return _moments(problem)
+
+
+def _moments(problem: Problem) -> tuple[NDArray, NDArray]:
     points = np.zeros((2, problem.sites.size))
     points[1] = 1 + np.arange(problem.sites.size) % 3
     slopes, curvatures = (
@@ -48,7 +68,7 @@ def prior_moments(problem: Problem) -> tuple[NDArray, NDArray]:
 @compiled_once
 def _derivatives(source: Any, sites: Layout, prepared: Any, points: jax.Array) -> tuple:
     """Slopes and curvatures of the log prior at flat points; the likelihood is left out."""
-    program = source.bind(prepared)
+    program = _AsNormal(source.bind(prepared))
 
     def log_prior(vector: jax.Array) -> tuple[jax.Array]:
         result = evaluate(program, sites, vector)
@@ -56,3 +76,16 @@ def _derivatives(source: Any, sites: Layout, prepared: Any, points: jax.Array) -
 
     slope = jax.grad(Outputs(log_prior, jnp.asarray(points[0])).select(0))
     return jax.vmap(slope)(points), jax.vmap(jax.jacfwd(slope))(points)
+
+
+class _AsNormal(Messenger):
+    """A program with normal priors of the same moments in place of Laplace priors."""
+
+    def process_message(self, message: dict[str, Any]) -> None:
+        """Replace the distribution of a site."""
+        if message["type"] != "sample" or message["is_observed"]:
+            return
+        fn = message["fn"]
+        if kinked(fn) is not None:
+            normal = Normal(fn.mean, jnp.sqrt(fn.variance))
+            message["fn"] = normal.to_event(len(fn.event_shape))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from bayesdcm.infer.modelled_data import (
 )
 from bayesdcm.infer.modes import posterior_modes
 from bayesdcm.infer.posterior import Posterior
-from bayesdcm.infer.prior_moments import prior_moments
+from bayesdcm.infer.prior_moments import moments_of_prior, prior_moments
 from bayesdcm.infer.problem import FREE, Problem
 from bayesdcm.infer.storage import save_fit
 from bayesdcm.infer.tail_shape import TailShape, tail_shape
@@ -195,12 +196,13 @@ class Fit:
     def _prior_by_site(self) -> tuple[dict[str, NDArray], dict[str, NDArray]]:
         """Prior means and standard deviations as `mean` and `sd` have the posterior's.
 
-        Exact where the prior is Gaussian, those of ``idata.prior`` elsewhere.
+        Exact where the prior is Gaussian or Laplace, those of ``idata.prior`` elsewhere.
         """
-        try:
-            exact = self._prior_moments
-        except ValueError:
-            exact = None
+        exact = None
+        for moments in (lambda: self._prior_moments, lambda: moments_of_prior(self.problem)):
+            with suppress(ValueError):
+                exact = moments()
+                break
         if exact is not None and all(np.isfinite(array).all() for array in exact):
             return self._moments_of(*exact)
         draws = {name: np.asarray(self.idata.prior[name]) for name in self.mean}

@@ -340,3 +340,32 @@ def test_laplace_with_several_laplace_priors_stays_at_the_best_gaussian():
     fit = bayesdcm.fit(program, data[:, None], starts=mean[None], progress=False)
     np.testing.assert_allclose(fit.mean["w"], mean, atol=1e-5)
     np.testing.assert_allclose(fit.covariance, covariance, rtol=1e-4, atol=1e-6)
+
+
+def test_nuts_and_evidence_of_a_laplace_prior_agree_with_quadrature():
+    data = 0.6 + np.array([[-1.0, 1.0, 0.0, 0.5, -0.4]]).T
+    mean, sd, evidence = posterior_by_quadrature(data)
+    program = partial(sparse_line, np.ones((5, 1)))
+    sampled = bayesdcm.fit(program, data, "nuts", chains=2, draws=1000, warmup=300, progress=False)
+    assert_sampled(flat_draws(sampled, "w"), [mean], [sd])
+    bridged = bayesdcm.log_evidence(sampled)
+    assert float(bridged) == pytest.approx(evidence, abs=4 * bridged.standard_error + 1e-3)
+    approximated = bayesdcm.fit(program, data, progress=False)
+    corrected = bayesdcm.log_evidence(approximated, "importance")
+    assert float(corrected) == pytest.approx(evidence, abs=4 * corrected.standard_error + 1e-3)
+    path = bayesdcm.log_evidence(approximated, "thermodynamic", path="prior", draws=300)
+    assert float(path) == pytest.approx(evidence, abs=4 * path.standard_error + 0.01)
+
+
+def test_what_needs_normal_priors_refuses_laplace_priors():
+    data = 0.6 + np.array([[-1.0, 1.0, 0.0, 0.5, -0.4]]).T
+    fit = bayesdcm.fit(partial(sparse_line, np.ones((5, 1))), data, progress=False)
+    mean, sd = fit._prior_by_site
+    assert (mean["w"].item(), sd["w"].item()) == pytest.approx((0.1, 0.3 * np.sqrt(2)), abs=1e-12)
+    for refused in (
+        lambda: bayesdcm.reduce(fit, off=["w[0]"]),
+        lambda: bayesdcm.search_reduced(fit),
+        lambda: bayesdcm.peb([fit, fit]),
+    ):
+        with pytest.raises(ValueError, match="'w' is not normal.* bayesdcm.compare"):
+            refused()
