@@ -288,9 +288,9 @@ def curved(width):
 def test_verdicts_do_not_depend_on_the_seed():
     data = 0.3 + 0.2 * np.random.default_rng(0).normal(size=12)
     for width in (0.1, 0.3, 0.6):
-        facts, kinds = [], set()
+        program, facts, kinds = curved(width), [], set()
         for seed in range(8):
-            found = bayesdcm.fit(curved(width), data, seed=seed).diagnose()
+            found = bayesdcm.fit(program, data, seed=seed).diagnose()
             facts.append(found.facts)
             about = {p.kind for p in found.problems if p.kind.startswith("approximation")}
             kinds |= about or {"none"}
