@@ -19,6 +19,7 @@ from bayesdcm.commands.group import group
 from bayesdcm.commands.messages import as_text, noticing_interrupts, reported, say, timed
 from bayesdcm.commands.methods import MethodCommand
 from bayesdcm.commands.options import (
+    BundledExample,
     ChosenIntegrator,
     Priors,
     Quiet,
@@ -59,40 +60,53 @@ def demo(
     out: Annotated[
         Path, typer.Option("--out", metavar="DIR", help="Folder for the results.")
     ] = Path("bayesdcm_demo"),
+    example: Annotated[
+        BundledExample,
+        typer.Option("--example", help="recurrent is the first experiment with DCM-RNN."),
+    ] = BundledExample.attention,
     seed: Seed = 1,
     quiet: Quiet = False,
 ) -> None:
-    """Fit the bundled example by variational Laplace and by NUTS, and compare the two."""
+    """Fit a bundled example by variational Laplace and by NUTS, and compare the two.
+
+    The recurrent one is trained by truncated back-propagation, too.
+    """
     with reported(quiet):
         make_folder(out)
         from bayesdcm.compare.posteriors import compare_posteriors
-        from bayesdcm.infer import NUTS, Laplace
+        from bayesdcm.infer import NUTS, Laplace, TruncatedBackpropagation
         from bayesdcm.models.examples import load_example
         from bayesdcm.report import write_report
 
-        example = load_example("attention")
-        say(quiet, example.description)
+        bundled = load_example(example.value)
+        say(quiet, bundled.description)
         # R-hat is below 1.01 on this example with the default seed; more draws take longer.
         sampler = NUTS(chains=4, warmup=100, draws=400, target_accept=0.85)
+        methods = (Laplace(), sampler)
+        if example is BundledExample.recurrent:
+            methods = (TruncatedBackpropagation(), *methods)
         fits = {
-            method.name: _timed_fit(quiet, example.model, example.data, method, seed)
-            for method in (Laplace(), sampler)
+            method.name: _timed_fit(quiet, bundled.model, bundled.data, method, seed)
+            for method in methods
         }
         sampled = fits[sampler.name]
         table = compare_posteriors(fits)
         for name, fit in fits.items():
             _print_diagnosis(fit, name)
-        typer.echo("\nVariational Laplace against NUTS, the worst agreement first")
-        typer.echo(as_text(table.drop(columns="fit").set_index("parameter")))
-        covered = _coverage(sampled, example.parameters)
+        others = " and ".join(method.title for method in methods[:-1])
+        typer.echo(f"\n{others[0].upper()}{others[1:]} against NUTS, the worst agreement first")
+        if len(fits) == 2:
+            table = table.drop(columns="fit")
+        typer.echo(as_text(table.set_index("parameter")))
+        covered = _coverage(sampled, bundled.parameters)
         typer.echo(f"\n{covered}")
         for name, fit in fits.items():
             fit.save(out / f"{name}.nc")
         say(quiet, "Writing the report ...")
         report = out / "report.html"
-        settings = {"example": example.name, "seed": seed}
+        settings = {"example": bundled.name, "seed": seed}
         write_report(
-            fits, report, title="Bundled example", notes=[example.description, covered],
+            fits, report, title="Bundled example", notes=[bundled.description, covered],
             settings=settings,
         )  # fmt: skip
         if not sampled.status.get("complete", True):

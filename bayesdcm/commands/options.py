@@ -17,6 +17,13 @@ class Integrator(StrEnum):
     nonlinear = "nonlinear"
 
 
+class BundledExample(StrEnum):
+    """Bundled examples, see `bayesdcm.load_example`."""
+
+    attention = "attention"
+    recurrent = "recurrent"
+
+
 ChosenIntegrator = Annotated[
     Integrator | None,
     typer.Option(
