@@ -36,6 +36,12 @@ class Curvature(NamedTuple):
     gain: float
     sensitivity: NDArray
 
+    @property
+    def log_volume(self) -> float:
+        """By what the log-evidence exceeds the log joint density of the point, nats."""
+        size = len(self.covariance)
+        return float(np.linalg.slogdet(self.covariance)[1] + size * np.log(2 * np.pi)) / 2
+
 
 @traced_once(2)
 def _derivatives(source: Any, sites: Layout, prepared: Any, point: jax.Array) -> tuple:

@@ -72,7 +72,7 @@ class TruncatedBackpropagation(Method):
     begins, and the state goes on to the next. Log-precisions of the noise are set to their best
     after each epoch, coefficients of confounds after each window. Of each epoch the mean of the
     parameters over its windows counts; that of the highest log joint density is kept, and a Laplace
-    approximation about it (Gauss-Newton) is the posterior.
+    approximation about it (Gauss-Newton) is the posterior, whose free energy is the evidence.
 
     Parameters
     ----------
@@ -135,6 +135,7 @@ class TruncatedBackpropagation(Method):
         ),
     )
     needs: ClassVar[str] = "gaussian"
+    evidence: ClassVar[str | None] = "free_energy"
 
     window: float = option(16.0, positive_number, words="Length of a window, s.", shell=True)
     stride: float | None = option(None, positive_number, words="From window to window, s.")
@@ -227,12 +228,14 @@ class TruncatedBackpropagation(Method):
         )
         point = points[best]
         sd = np.concatenate([_prior_sd(problem)[:n], np.full(len(point) - n, np.nan)])
-        gaussian, gain, sensitivity = None, np.nan, np.full(len(point), np.nan)
+        gaussian, evidence, gain = None, None, np.nan
+        sensitivity = np.full(len(point), np.nan)
         if n <= MOST_PARAMETERS:
             about = curvature_about(problem, point, sd)
             gain, sensitivity = about.gain, about.sensitivity
             if np.isfinite(about.covariance).all():
                 gaussian = (point, about.covariance)
+                evidence = descent.best_value[best] + about.log_volume
         optima = PointOptima(points, descent.best_value, sensitivity, sd)
         constant = float(_time_constant(problem.source, problem.sites, problem.prepared, point))
         status = {
@@ -259,6 +262,7 @@ class TruncatedBackpropagation(Method):
             point=point if gaussian is None else None,
             n_draws=self.draws,
             seed=seed,
+            log_evidence=evidence,
             trace=trace | {"starts_log_joint": descent.best_value},
             status=status,
             optima=optima,
@@ -441,6 +445,7 @@ class _Descent:
         best = course._replace(
             at=self.best_at,
             log_precision=self.best_precision,
+            weight=np.minimum(self.best_precision, course.weight),
             memory=self._first,
             seen=jax.numpy.nan_to_num(course.seen),
         )

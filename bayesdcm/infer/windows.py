@@ -22,8 +22,8 @@ PAPER = "paper"
 MOST_HALVINGS = 16
 # Newton steps on log-precisions, and the longest of each.
 NEWTON_STEPS, LONGEST = 25, 2.0
-# Steps that XLA compiles into one turn of a loop.
-UNROLL = 4
+# By how much log-precisions of training may rise in an epoch.
+PACE = 0.1
 
 
 class Plan(NamedTuple):
@@ -86,7 +86,10 @@ class Course(NamedTuple):
     mean : (parameters,)
         The mean over the windows of an epoch, whose densities count: single steps are noisy.
     log_precision : (precisions,)
-        The precision sites.
+        The precision sites, at their best for `mean`.
+    weight : (precisions,)
+        Those that windows are weighed with, which follow them up at `PACE`: where one region is
+        fitted before the others, steps would go along what keeps it so.
     memory : tuple of arrays
         State of the optimiser.
     seen : (steps, regions)
@@ -96,6 +99,7 @@ class Course(NamedTuple):
     at: jax.Array
     mean: jax.Array
     log_precision: jax.Array
+    weight: jax.Array
     memory: tuple
     seen: jax.Array
 
@@ -139,7 +143,7 @@ class Training:
         vector = self.vector(at, log_precision)
         cell, start = net.cell(net.parameters(vector)), net.start(net.parameters(vector))
         inputs = jnp.pad(net.steps.inputs, ((0, self.n_steps - len(net.steps.inputs)), (0, 0)))
-        _, seen = jax.lax.scan(cell, start, inputs, unroll=UNROLL)
+        _, seen = jax.lax.scan(cell, start, inputs)
         prediction = net.at_scans(seen)
 
         def parts(h: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -181,10 +185,10 @@ class Training:
         net = self.recurrence
         cell = net.cell(net.parameters(vector))
         stride = self.plan.stride
-        carry, first = jax.lax.scan(cell, carry, data.inputs[:stride], unroll=UNROLL)
+        carry, first = jax.lax.scan(cell, carry, data.inputs[:stride])
         seen = first
         if stride < self.plan.window:
-            _, rest = jax.lax.scan(cell, carry, data.inputs[stride:], unroll=UNROLL)
+            _, rest = jax.lax.scan(cell, carry, data.inputs[stride:])
             seen = jnp.concatenate([first, rest])
         fn, _ = net.observation(vector)
         squares = data.weight * jax.lax.stop_gradient(fn.scales) * (data.measured - seen) ** 2
@@ -194,7 +198,7 @@ class Training:
     def epoch(self, course: Course, rate: jax.Array) -> tuple[Course, dict]:
         """All windows, and the whole run after them."""
         net, plan = self.recurrence, self.plan
-        h = course.log_precision
+        h = course.weight
         fn, value = net.observation(self.vector(course.at, h))
         data = net.by_step(value, self.n_steps)
         total = data.weight.sum()
@@ -237,9 +241,10 @@ class Training:
         (at, memory, _, _), record = jax.lax.scan(learn, state, jnp.arange(self.n_windows))
         path, *counts = record
         mean = path[plan.burn_in :].mean(0)
-        h, seen, record = self.whole(mean, h)
+        log_precision, seen, record = self.whole(mean, course.log_precision)
         record |= dict(zip(("shortened", "diverged"), (each.sum() for each in counts), strict=True))
-        return Course(at, mean, h, tuple(memory), seen), record
+        weight = jnp.minimum(log_precision, course.weight + PACE)
+        return Course(at, mean, log_precision, weight, tuple(memory), seen), record
 
     def _guarded(
         self, at: jax.Array, change: jax.Array, h: jax.Array, now: jax.Array, loss: Any
@@ -284,7 +289,7 @@ def _begin(plan: Plan, given: tuple, at: jax.Array, h: jax.Array) -> tuple[tuple
 
     def of_start(row: tuple) -> tuple:
         h, seen, record = training.whole(*row)
-        return (row[0], row[0], h, tuple(training.first_memory), seen), record
+        return (row[0], row[0], h, h, tuple(training.first_memory), seen), record
 
     return jax.vmap(of_start)((at, h))
 
