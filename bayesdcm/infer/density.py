@@ -23,7 +23,15 @@ import numpyro
 from jax.core import eval_jaxpr
 from jax.interpreters.partial_eval import dce_jaxpr
 from numpy.typing import NDArray
-from numpyro.distributions import MultivariateNormal, Normal, biject_to, constraints
+from numpyro.distributions import (
+    Cauchy,
+    HalfCauchy,
+    MultivariateNormal,
+    Normal,
+    biject_to,
+    constraints,
+)
+from numpyro.distributions.transforms import AffineTransform
 from numpyro.distributions.util import sum_rightmost
 from numpyro.infer.util import helpful_support_errors
 
@@ -248,7 +256,7 @@ def _site(record: dict[str, Any]) -> Site:
         )
     shape = tuple(jnp.shape(record["value"]))
     with helpful_support_errors(record):
-        unconstrained = tuple(biject_to(fn.support).inverse_shape(shape))
+        unconstrained = tuple(coordinates(record).inverse_shape(shape))
     role = record["infer"].get("role") or ROLES[0]
     if role not in ROLES:
         raise ValueError(
@@ -258,9 +266,33 @@ def _site(record: dict[str, Any]) -> Site:
         )
     normal = isinstance(_innermost(fn, "base_dist"), Normal | MultivariateNormal)
     support = _innermost(fn.support, "base_constraint")
-    real = support in (constraints.real, constraints.real_vector)
-    kink = role != "precision" and kinked(fn) is not None
+    real = support in (constraints.real, constraints.real_vector) and _centred(record)
+    kink = role != "precision" and _centred(record) and kinked(fn) is not None
     return Site(name, unconstrained, shape, role, normal and real, kink)
+
+
+def coordinates(site: dict[str, Any]) -> Any:
+    """The transform from unconstrained coordinates of a site to its value.
+
+    Those of a site marked ``infer={"centred": False}`` are its value less its location, over its
+    scale, so that a priori they do not depend on other sites; a ValueError where it has neither.
+    """
+    fn = site["fn"]
+    if _centred(site):
+        return biject_to(fn.support)
+    base = _innermost(fn, "base_dist")
+    real = _innermost(fn.support, "base_constraint") is constraints.real
+    if not real or not {"loc", "scale"} <= set(base.arg_constraints):
+        raise ValueError(
+            f"site {site['name']!r} has infer={{'centred': False}}, which is for distributions of "
+            "all real numbers by loc and scale, such as Normal and StudentT, got "
+            f"{type(base).__name__}; leave it out"
+        )
+    return AffineTransform(base.loc, base.scale, domain=fn.support)
+
+
+def _centred(site: dict[str, Any]) -> bool:
+    return bool(site["infer"].get("centred", True))
 
 
 def evaluate(
@@ -285,7 +317,7 @@ def evaluate(
         name = site["name"]
         if site["type"] != "sample" or name not in unconstrained:
             return None
-        transform = biject_to(site["fn"].support)
+        transform = coordinates(site)
         value = transform(unconstrained[name])
         log_jacobian = transform.log_abs_det_jacobian(unconstrained[name], value)
         jacobian[name] = jnp.sum(log_jacobian)
@@ -383,7 +415,7 @@ def unconstrained_values(
         if site["type"] != "sample" or site["is_observed"]:
             return None
         value = choose(site)
-        values[site["name"]] = biject_to(site["fn"].support).inv(value)
+        values[site["name"]] = coordinates(site).inv(value)
         return value
 
     substituted = numpyro.handlers.substitute(program, substitute_fn=substitution)
@@ -393,6 +425,11 @@ def unconstrained_values(
 
 
 def _centre(distribution: Any) -> jax.Array:
+    base = _innermost(distribution, "base_dist")
+    if isinstance(base, Cauchy | HalfCauchy):
+        # They have a median, but no mean.
+        median = base.loc if isinstance(base, Cauchy) else base.scale
+        return jnp.broadcast_to(median, distribution.shape())
     try:
         return jnp.broadcast_to(distribution.mean, distribution.shape())
     except (NotImplementedError, AttributeError):

@@ -43,6 +43,8 @@ from bayesdcm.infer.traced_programs import keep_class
 INITIAL_STEP = -4.0
 RULES = Rules(steps=8, largest=1.0, tolerance=1e-2, limited=True)
 TOLERANCE = 0.1
+# The same of a whole Newton step, where priors have kinks.
+SMOOTHED_TOLERANCE = 1e-3
 RECOVERY_ATTEMPTS = 4
 HUGE = 1e32
 # Of variances that priors with kinks depend on: steps at most, and the last change of logarithms.
@@ -361,9 +363,14 @@ def _result(sites: Layout, state: _State) -> LaplaceResult:
         state.done,
         state.failed,
         state.recoveries,
-        best.gradient @ best.covariance @ best.gradient / 2,
+        _newton_gain(best),
         state.trace,
     )
+
+
+def _newton_gain(point: _Point) -> jax.Array:
+    """What a Newton step from a point promises, nats."""
+    return point.gradient @ point.covariance @ point.gradient / 2
 
 
 def _iterate(problem: _Problem, n_parameters: int, state: _State) -> _State:
@@ -393,7 +400,11 @@ def _iterate(problem: _Problem, n_parameters: int, state: _State) -> _State:
     )
     step = regularised_step(best.curvature, best.gradient, log_step)
     change = best.gradient @ step
-    flags = jnp.concatenate([(change < TOLERANCE)[None], state.flags[:-1]])
+    small = change < TOLERANCE
+    if problem.kinked.size:
+        # The first steps are too short to promise much, however far the optimum is.
+        small &= (_newton_gain(best) < SMOOTHED_TOLERANCE) | ~accepted
+    flags = jnp.concatenate([small[None], state.flags[:-1]])
     k = state.iteration
     entries = {
         "free_energy": jnp.where(comparable, point.free_energy, jnp.nan),

@@ -324,6 +324,16 @@ def test_laplace_finds_the_best_gaussian_of_a_laplace_prior(program, centre):
     assert sd == pytest.approx(exact_sd, rel=0.1)
 
 
+def test_laplace_reaches_the_best_gaussian_of_a_laplace_prior_from_the_prior_mean():
+    data = 0.4 + np.array([[-1.0, 1.0, 0.0, 0.5, -0.4]]).T
+    mean, sd, energy = best_gaussian(data)
+    fit = bayesdcm.fit(partial(sparse_line, np.ones((5, 1))), data, progress=False)
+    assert fit.status["converged"]
+    assert float(fit.mean["w"][0]) == pytest.approx(mean, abs=0.01 * sd)
+    assert float(fit.sd["w"][0]) == pytest.approx(sd, rel=1e-3)
+    assert fit.log_evidence == pytest.approx(energy, abs=1e-4)
+
+
 def test_laplace_with_several_laplace_priors_stays_at_the_best_gaussian():
     x = np.random.default_rng(0).normal(size=(12, 3))
     x[:, 2] += x[:, 1]
