@@ -58,6 +58,8 @@ class Site(NamedTuple):
     gaussian: bool
     # Whether the prior has a kink where unconstrained coordinates are the value: a Laplace prior.
     kinked: bool = False
+    # Whether unconstrained coordinates are not a value less its location, over its scale.
+    centred: bool = True
 
     @property
     def plain(self) -> bool:
@@ -268,7 +270,7 @@ def _site(record: dict[str, Any]) -> Site:
     support = _innermost(fn.support, "base_constraint")
     real = support in (constraints.real, constraints.real_vector) and _centred(record)
     kink = role != "precision" and _centred(record) and kinked(fn) is not None
-    return Site(name, unconstrained, shape, role, normal and real, kink)
+    return Site(name, unconstrained, shape, role, normal and real, kink, _centred(record))
 
 
 def coordinates(site: dict[str, Any]) -> Any:

@@ -71,7 +71,8 @@ class NUTS(Method):
         Longest trajectory, ``2**depth - 1`` steps.
     adapt_metric : bool, optional
         Adapt a dense metric on top of the Gaussian approximation. None: where observer sites are
-        integrated out, since the approximation was made with them.
+        integrated out, since the approximation was made with them, and where sites are not
+        centred (`bayesdcm.HorseshoePrior`), of which it says little.
     chain_method : {"auto", "parallel", "vectorized"}
         Threads (one chain each), or one batch. ``"auto"``: threads on a CPU, batch elsewhere.
 
@@ -116,7 +117,9 @@ class NUTS(Method):
         collapsed = collapsible(
             problem.source.bind(problem.prepared), problem.sites, jnp.asarray(centre)
         )
-        adapt_metric = bool(collapsed) if self.adapt_metric is None else self.adapt_metric
+        adapt_metric = self.adapt_metric
+        if adapt_metric is None:
+            adapt_metric = bool(collapsed) or not all(s.centred for s in problem.sites.sites)
         n_warmup = -(-(self.warmup or (400 if adapt_metric else 200)) // BLOCK)
         n_blocks = -(-self.draws // BLOCK)
         static = _Static(
