@@ -102,6 +102,11 @@ class Problem:
         """Names of the sites that are log-precisions of the noise."""
         return [site.name for site in self.sites.sites if site.precision]
 
+    @property
+    def uncentred_sites(self) -> list[str]:
+        """Names of the sites whose scales are parameters: those of horseshoe priors."""
+        return [site.name for site in self.sites.sites if not site.centred]
+
 
 def make_problem(model: Any, data: Any, shared: bool = False, coordinates: Any = None) -> Problem:
     """Bind a model of this package, or a NumPyro program that is called with `data`, to data.

@@ -141,6 +141,11 @@ class Fit:
         return self.problem.precision_sites
 
     @worked_out
+    def _uncentred_sites(self) -> list[str]:
+        """Names of the sites whose scales are parameters."""
+        return self.problem.uncentred_sites
+
+    @worked_out
     def _modelled_data(self) -> ModelledData:
         """What the likelihood is a density of."""
         return modelled_data(self.problem) if self.is_bound else data_in_results(self.idata)

@@ -43,7 +43,7 @@ RESULTS = (
 # What is written of every fit, so that tables of it need no compiler, and what of fits whose
 # programs files do not hold.
 TABLES = ("description", "facts", "labels", "_exact", "_moments", "covariance", "_summary")
-WITHOUT_PROGRAM = ("_prior_by_site", "_modelled_data", "_precision_sites")
+WITHOUT_PROGRAM = ("_prior_by_site", "_modelled_data", "_precision_sites", "_uncentred_sites")
 
 
 def save_fit(fit: Fit, path: str | Path, *, predictions: bool = False) -> Path:

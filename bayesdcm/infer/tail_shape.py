@@ -179,6 +179,16 @@ def check_approximation(
             f"The model diverges at {lost} of {len(log_weights)} draws of the posterior: it "
             "covers unstable parameters.",
         )
+    if fit._uncentred_sites:
+        # It holds whatever k-hat says, which may miss tails that no draw has reached.
+        add(
+            problems,
+            "scales among the parameters",
+            f"The scales of {', '.join(map(repr, fit._uncentred_sites))} are parameters "
+            "themselves, as under a horseshoe prior: the posterior has several peaks and heavy "
+            f"tails, which a {kind} approximation does not describe, and its evidence is too low. "
+            "Use method='nuts'.",
+        )
     tail = fit._tail_shape
     facts["pareto_k"], facts["pareto_k_error"] = tail
     estimate = f"Pareto k-hat {tail.k:.2f} with a standard error of {tail.error:.2f}"

@@ -1,6 +1,7 @@
 """Every method against posteriors that are known in closed form or by quadrature."""
 
 from functools import partial
+from typing import NamedTuple
 
 import arviz as az
 import jax.numpy as jnp
@@ -14,6 +15,10 @@ from scipy.optimize import minimize
 from scipy.special import gammaln
 
 import bayesdcm
+from bayesdcm.infer.density import evaluate
+from bayesdcm.infer.problem import make_problem
+from bayesdcm.models.priors import sample_prior
+from bayesdcm.neural import HorseshoePrior, Prior
 from bayesdcm.observe import gaussian
 
 LINEAR = pytest.mark.parametrize("extended", [False, True], ids=["plain", "two sites, confounds"])
@@ -379,3 +384,93 @@ def test_what_needs_normal_priors_refuses_laplace_priors():
     ):
         with pytest.raises(ValueError, match="'w' is not normal.* bayesdcm.compare"):
             refused()
+
+
+# Horseshoe priors: given their scales, all is normal
+
+
+class SparseLine(NamedTuple):
+    x: np.ndarray
+    y: np.ndarray
+    family: HorseshoePrior
+    mean: np.ndarray
+    sd: np.ndarray
+    log_evidence: float
+
+    def program(self, data):
+        connections = Prior("b", ("connection",), np.zeros(4), np.ones(4), "Hz")
+        b = sample_prior(self.family.in_place_of(connections))
+        numpyro.sample("y", gaussian((self.x @ b)[:, None], jnp.zeros(1)), obs=data)
+
+    def fit(self, method, **options):
+        return bayesdcm.fit(self.program, self.y[:, None], method, progress=False, **options)
+
+
+@pytest.fixture(scope="module")
+def horseshoe():
+    """Posterior by importance sampling of the scales from their prior, the rest in closed form."""
+    random, n, size, draws = np.random.default_rng(0), 40, 4, 200_000
+    x = random.normal(size=(n, size))
+    y = x @ [1.0, -0.4, 0.0, 0.0] + random.normal(size=n)
+    family = HorseshoePrior(1, slab_scale=1.0, standard_error=n**-0.5)
+    shared = family.global_scale(size) * np.abs(random.standard_cauchy((draws, 1)))
+    squared = (shared * np.abs(random.standard_cauchy((draws, size)))) ** 2
+    slab = 2 / random.gamma(2.0, size=(draws, 1))
+    scale = np.sqrt(slab * squared / (slab + squared))
+    white = np.eye(size) + scale[:, :, None] * (x.T @ x) * scale[:, None, :]
+    covariance = scale[:, :, None] * np.linalg.inv(white) * scale[:, None, :]
+    mean = covariance @ (x.T @ y)
+    log_weight = (mean @ (x.T @ y) - y @ y - n * np.log(2 * np.pi)) / 2
+    log_weight -= np.linalg.slogdet(white)[1] / 2
+    weight = np.exp(log_weight - log_weight.max())
+    log_evidence = log_weight.max() + np.log(weight.mean())
+    weight /= weight.sum()
+    centre = weight @ mean
+    second = weight @ (np.diagonal(covariance, axis1=1, axis2=2) + mean**2)
+    return SparseLine(x, y, family, centre, np.sqrt(second - centre**2), log_evidence)
+
+
+@pytest.mark.slow
+def test_nuts_with_a_horseshoe_prior(horseshoe):
+    fit = horseshoe.fit("nuts", chains=2, seed=1)
+    assert fit.status["divergences"] <= 5
+    assert fit.summary()["r_hat"].max() < 1.01
+    assert_sampled(flat_draws(fit, "b"), horseshoe.mean, horseshoe.sd)
+    evidence = bayesdcm.log_evidence(fit)
+    error = np.hypot(evidence.standard_error, 0.01)
+    assert evidence.log_evidence == pytest.approx(horseshoe.log_evidence, abs=4 * error)
+    assert fit.problem.uncentred_sites == ["b"]
+
+
+def test_a_gaussian_under_a_horseshoe_prior_is_said_to_be_poor(horseshoe, tmp_path):
+    fit = horseshoe.fit("laplace")
+    # It does not find out that the first connection is there.
+    assert horseshoe.mean[0] - fit.mean["b"][0] > horseshoe.sd[0]
+    assert "scales of 'b' are parameters themselves" in str(fit.diagnose())
+    saved = bayesdcm.load_fit(fit.save(tmp_path / "fit.nc"))
+    assert "Use method='nuts'" in str(saved.diagnose())
+    with pytest.raises(ValueError, match="'b_global' is not normal; reduction of models needs"):
+        bayesdcm.reduce(fit, {"none": ["b[0]"]})
+
+
+def test_coordinates_without_location_and_scale():
+    def program(data):
+        scale = numpyro.sample("scale", dist.HalfNormal(1.0))
+        fn = dist.StudentT(3.0, 2.0, scale).expand([2]).to_event(1)
+        x = numpyro.sample("x", fn, infer={"centred": False})
+        numpyro.sample("y", gaussian(x[:, None], jnp.zeros(1)), obs=data)
+
+    data = np.zeros((2, 1))
+    problem = make_problem(program, data)
+    point = jnp.array([np.log(0.5), 1.0, -2.0])
+    result = evaluate(partial(program, data), problem.sites, point)
+    np.testing.assert_allclose(result.values["x"], [2.5, 1.0], rtol=1e-12)
+    expected = stats.halfnorm().logpdf(0.5) + np.log(0.5) + stats.t(3).logpdf([1.0, -2.0]).sum()
+    assert float(result.log_prior) == pytest.approx(expected, abs=1e-10)
+
+    def positive(data):
+        x = numpyro.sample("x", dist.LogNormal(0.0, 1.0), infer={"centred": False})
+        numpyro.sample("y", gaussian(x + 0 * data, 0.0), obs=data)
+
+    with pytest.raises(ValueError, match="site 'x' has infer={'centred': False}, which is for"):
+        bayesdcm.fit(positive, np.zeros(3))
