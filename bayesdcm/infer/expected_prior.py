@@ -51,4 +51,4 @@ def mean_log_density(fn: Any, mean: jax.Array, variance: jax.Array) -> jax.Array
         return laplace
     square = (difference**2 + variance) / fn.scale**2
     normal = -(jnp.log(2 * np.pi) + square) / 2 - jnp.log(fn.scale)
-    return jnp.where(fn.laplace, laplace, normal)
+    return jnp.where(fn.is_laplace, laplace, normal)

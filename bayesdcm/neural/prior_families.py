@@ -21,7 +21,7 @@ from bayesdcm.neural.base import Prior
 
 
 class NormalOrLaplace(dist.Distribution):
-    """Independent entries about `loc`: Laplace where `laplace` is true, and normal elsewhere.
+    """Independent entries about `loc`: Laplace where `is_laplace`, and normal elsewhere.
 
     `scale` is that of the Laplace distribution, or a standard deviation.
     """
@@ -31,14 +31,14 @@ class NormalOrLaplace(dist.Distribution):
         "scale": constraints.positive,
     }
     support = constraints.real
-    pytree_data_fields = ("loc", "scale", "laplace")
+    pytree_data_fields = ("loc", "scale", "is_laplace")
 
-    def __init__(self, loc: jax.Array, scale: jax.Array, laplace: NDArray[np.bool_]) -> None:
-        self.loc, self.scale, self.laplace = loc, scale, laplace
+    def __init__(self, loc: jax.Array, scale: jax.Array, is_laplace: NDArray[np.bool_]) -> None:
+        self.loc, self.scale, self.is_laplace = loc, scale, is_laplace
         super().__init__(jnp.broadcast_shapes(jnp.shape(loc), jnp.shape(scale)))
 
     def _chosen(self, laplace: jax.Array, normal: jax.Array) -> jax.Array:
-        return jnp.where(self.laplace, laplace, normal)
+        return jnp.where(self.is_laplace, laplace, normal)
 
     @property
     def mean(self) -> jax.Array:

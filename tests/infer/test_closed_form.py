@@ -440,6 +440,7 @@ def test_nuts_with_a_horseshoe_prior(horseshoe):
     error = np.hypot(evidence.standard_error, 0.01)
     assert evidence.log_evidence == pytest.approx(horseshoe.log_evidence, abs=4 * error)
     assert fit.problem.uncentred_sites == ["b"]
+    assert "at odds with the prior" not in str(fit.diagnose())
 
 
 def test_a_gaussian_under_a_horseshoe_prior_is_said_to_be_poor(horseshoe, tmp_path):
