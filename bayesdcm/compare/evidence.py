@@ -17,6 +17,7 @@ from bayesdcm.infer import arviz_adapter
 from bayesdcm.infer.method import one_of
 from bayesdcm.infer.results import Fit
 from bayesdcm.infer.tail_shape import PARETO_LIMIT
+from bayesdcm.infer.variational_laplace import kink_text, rough_sites
 
 
 def log_evidence(fit: Fit, method: str | None = None, *, seed: int = 0, **options: Any) -> Evidence:
@@ -103,6 +104,8 @@ def _free_energy(fit: Fit, seed: int) -> Evidence:
         )
     kind = fit.posterior.method.evidence or "free_energy"
     problems = () if fit.status.get("converged", True) else ("The fit has not converged.",)
+    if kind == "free_energy" and fit.is_bound and (rough := rough_sites(fit.problem)):
+        problems = (*problems, kink_text(rough))
     return Evidence(float(fit.log_evidence), float("nan"), kind, {}, problems)
 
 

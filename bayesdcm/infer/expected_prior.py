@@ -14,7 +14,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import erf
-from numpyro.distributions import Distribution, ExpandedDistribution, Independent, Laplace
+from numpyro.distributions import (
+    AsymmetricLaplace,
+    Distribution,
+    ExpandedDistribution,
+    Independent,
+    Laplace,
+)
 
 from bayesdcm.neural.prior_families import NormalOrLaplace
 
@@ -24,6 +30,13 @@ def kinked(fn: Distribution) -> Laplace | NormalOrLaplace | None:
     while isinstance(fn, Independent | ExpandedDistribution):
         fn = fn.base_dist
     return fn if isinstance(fn, Laplace | NormalOrLaplace) else None
+
+
+def has_kink(fn: Distribution) -> bool:
+    """Whether the density of a site's distribution has a kink, also where it is transformed."""
+    while hasattr(fn, "base_dist"):
+        fn = fn.base_dist
+    return isinstance(fn, Laplace | NormalOrLaplace | AsymmetricLaplace)
 
 
 def mean_log_density(fn: Any, mean: jax.Array, variance: jax.Array) -> jax.Array:

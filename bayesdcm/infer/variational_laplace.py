@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from bayesdcm.data.named_axes import axis_names, in_order
 from bayesdcm.infer.batches import Batch, Task, attempt, shape_of
-from bayesdcm.infer.density import Layout, invalid_distributions, prior_centre
+from bayesdcm.infer.density import Layout, invalid_distributions, prior_centre, traced
 from bayesdcm.infer.evaluation import prior_sample
+from bayesdcm.infer.expected_prior import has_kink
 from bayesdcm.infer.findings import add
 from bayesdcm.infer.inversion import best_optimum, laplace_settings
 from bayesdcm.infer.laplace import LaplaceResult
@@ -173,6 +174,9 @@ class Laplace(Method):
                 "energy and the posterior are provisional. Raise max_iterations, or try several "
                 "starts (starts=8).",
             )
+        rough = rough_sites(fit.problem) if fit.is_bound else []
+        if rough:
+            add(problems, "kinks", kink_text(rough))
         if "search" in facts:
             self._check_optima(fit, problems)
         check_approximation(fit, "Gaussian", "", problems, facts)
@@ -189,6 +193,25 @@ class Laplace(Method):
                 f"{NEAR_MODES:.0f} nats of the best one: the posterior has several modes, of which "
                 "this fit is one. See fit.modes, and compare with method='nuts'.",
             )
+
+
+def rough_sites(problem: Problem) -> list[str]:
+    """Sites whose priors have kinks that variational Laplace does not take in the mean."""
+    others = [site.name for site in problem.sites.sites if not site.plain]
+    if not others:
+        return []
+    trace = traced(problem.source.bind(problem.prepared))
+    return [name for name in others if has_kink(trace[name]["fn"])]
+
+
+def kink_text(sites: Sequence[str]) -> str:
+    """What there is to say of `rough_sites`."""
+    return (
+        f"The prior of {', '.join(map(repr, sites))} is a transformed or asymmetric Laplace "
+        "distribution: it has a kink, at which variational Laplace sees too little or no "
+        "curvature, so that standard deviations and the free energy are wrong. Write it as "
+        "numpyro's Laplace with loc and scale, which is taken in the mean, or use method='nuts'."
+    )
 
 
 def _posterior(task: Task, static: tuple, optima: LaplaceResult | Exception) -> Posterior:

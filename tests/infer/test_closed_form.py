@@ -475,3 +475,23 @@ def test_coordinates_without_location_and_scale():
 
     with pytest.raises(ValueError, match="site 'x' has infer={'centred': False}, which is for"):
         bayesdcm.fit(positive, np.zeros(3))
+
+
+@pytest.mark.parametrize(
+    "prior",
+    [
+        dist.AsymmetricLaplace(0.1, 0.3),
+        dist.TransformedDistribution(
+            dist.Laplace(0.0, 1.0), dist.transforms.AffineTransform(0.1, 0.3)
+        ),
+    ],
+)
+def test_kinks_that_are_not_taken_in_the_mean_are_told(prior):
+    def program(data):
+        w = numpyro.sample("w", prior)
+        numpyro.sample("y", gaussian(w * jnp.ones((5, 1)), jnp.zeros(1)), obs=data)
+
+    fit = bayesdcm.fit(program, np.full((5, 1), 0.6), progress=False)
+    assert "The prior of 'w' is a transformed or asymmetric Laplace" in str(fit.diagnose())
+    with pytest.warns(RuntimeWarning, match="standard deviations and the free energy are wrong"):
+        assert not bayesdcm.log_evidence(fit).ok
