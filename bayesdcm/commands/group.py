@@ -234,10 +234,13 @@ def _same_by_name(model: Any, data: Any, first: Any, one: Any) -> bool:
     if fingerprint(changed) != fingerprint(dataclasses.replace(first, priors=None)):
         return False
     columns = ["mean", "variance"]
-    priors, other = model.prior_table(data)[columns], first.prior_table(one)[columns]
-    return set(priors.index) == set(other.index) and bool(
-        np.allclose(priors.loc[other.index], other, rtol=1e-9, atol=0)
-    )
+    priors, other = model.prior_table(data), first.prior_table(one)
+    if set(priors.index) != set(other.index) or set(priors) != set(other):
+        return False
+    priors = priors.loc[other.index]
+    if "family" in other and not (priors["family"] == other["family"]).all():
+        return False
+    return bool(np.allclose(priors[columns], other[columns], rtol=1e-9, atol=0))
 
 
 def _print_subjects(fits: GroupFit, diagnosis: Any) -> None:

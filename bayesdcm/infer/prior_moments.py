@@ -27,16 +27,13 @@ def prior_moments(problem: Problem) -> tuple[NDArray, NDArray]:
     the program writes its prior down: as independent sites, a multivariate normal, or normals about
     each other. A prior that is not Gaussian is a ValueError.
     """
-    others = [site for site in problem.sites.sites if not site.gaussian]
+    others = [site.name for site in problem.sites.sites if not site.gaussian]
     if others:
-        text = f"the prior of {others[0].name!r} is not normal; reduction of models needs normal "
-        text += "priors"
-        if others[0].kinked:
-            text += (
-                ", and so does empirical Bayes. Fit with normal priors, such as (mean, variance), "
-                "or fit every model with its Laplace priors and compare them by bayesdcm.compare"
-            )
-        raise ValueError(text)
+        raise ValueError(
+            f"the prior of {others[0]!r} is not normal; reduction of models, and empirical Bayes, "
+            "need normal priors. Fit with priors such as (mean, variance), or fit every model with "
+            "the priors that it has and use bayesdcm.compare"
+        )
     return _moments(problem)
 
 

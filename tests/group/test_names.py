@@ -17,7 +17,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import bayesdcm
 from bayesdcm import BoldData, EvokedData
-from bayesdcm.commands.group import _read
+from bayesdcm.commands.group import _read, _same_by_name
 from bayesdcm.compare import compare, stack_modes
 from bayesdcm.data.alignment import aligned
 from bayesdcm.group import (
@@ -597,3 +597,16 @@ def test_a_model_of_another_input_in_somebody_is_refused():
     ordered = data["ben"].reordered(input_names=["face", "house"])
     fits["ben"] = bayesdcm.fit(model, ordered, max_iterations=1, progress=False)
     assert len(bayesdcm.select_models(models)) == 2
+
+
+def test_models_that_differ_in_the_family_of_a_prior_are_others():
+    signals = np.random.default_rng(0).normal(size=(8, 2))
+    blocks = {"inputs": np.eye(8, 1), "input_dt": 2.0}
+    data = BoldData(signals, 2.0, region_names=["V1", "V5"], **blocks)
+    laplace, normal = (
+        bayesdcm.TaskDCM([[1, 0], [1, 1]], C=[[1], [0]], priors={"A[V5, V1]": prior})
+        for prior in (bayesdcm.LaplacePrior(0.2), {"variance": 0.08})
+    )
+    assert _same_by_name(laplace, data, laplace, data)
+    assert not _same_by_name(laplace, data, normal, data)
+    assert not _same_by_name(normal, data, laplace, data)

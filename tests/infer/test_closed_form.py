@@ -382,7 +382,7 @@ def test_what_needs_normal_priors_refuses_laplace_priors():
         lambda: bayesdcm.search_reduced(fit),
         lambda: bayesdcm.peb([fit, fit]),
     ):
-        with pytest.raises(ValueError, match="'w' is not normal.* bayesdcm.compare"):
+        with pytest.raises(ValueError, match="'w' is not normal.* use bayesdcm.compare"):
             refused()
 
 
