@@ -3,6 +3,9 @@
 import os
 import sys
 
+# Compiling takes most of the time of these tests, and a quarter less without LLVM's optimizations.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+
 import bayesdcm  # noqa: F401  (before JAX: it sets double precision and XLA's flags)
 
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -39,6 +42,17 @@ def pytest_runtest_setup(item):
 
     if jax.default_backend() != "gpu":
         pytest.skip("needs a GPU")
+
+
+@pytest.fixture
+def optimized():
+    """Compile as for users: for tests that compute longer than they compile."""
+    import jax
+
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture

@@ -399,6 +399,7 @@ def test_the_structure_of_the_example_can_be_made_again(script):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("optimized")
 def test_the_bold_of_the_example_can_be_made_again(script):
     assert_stored(script.arrays())
 

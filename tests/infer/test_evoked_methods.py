@@ -1,6 +1,5 @@
 """Every method of inference takes the program of every neural model of sources."""
 
-import jax
 import numpy as np
 import pytest
 
@@ -16,14 +15,6 @@ METHODS = {
     "nuts": {"chains": 1, "warmup": 10, "draws": 10, "max_tree_depth": 3},
 }
 TIMES = 0.008 * np.arange(16)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled_quickly():
-    """Code that runs once need not be fast."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 OTHERS = [pytest.param(name, marks=pytest.mark.exhaustive) for name in ("cmc", "lfp", "nmda")]

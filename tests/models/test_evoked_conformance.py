@@ -25,13 +25,6 @@ POSITIONS = [[-42.0, -22.0, 7.0], [46.0, -14.0, 8.0]]
 QUICKLY = {"xla_cpu_use_fusion_emitters": False}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def compiled_quickly():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def sphere():
     sensors = np.random.default_rng(1).normal(size=(N_CHANNELS, 3))
     sensors[:, 2] = np.abs(sensors[:, 2])

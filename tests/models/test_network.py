@@ -170,6 +170,7 @@ def test_speed_beyond_its_range_gives_no_numbers():
     assert np.isnan(run(jnp.log(9.0)))
 
 
+@pytest.mark.usefixtures("optimized")
 @pytest.mark.parametrize("step", [1e-5, 1e-4, 5e-4])
 def test_noise_has_the_same_size_in_any_step(step):
     # Coloured noise into a leaky node, and white noise: the variances are known.

@@ -298,8 +298,6 @@ def test_topographies_say_what_is_missing(sensors, evoked_fit):
 @pytest.fixture(scope="module")
 def nmda(tmp_path_factory):
     """Conductance-based sources, whose parameter ``delay`` has an axis of its own name."""
-    import jax
-
     model = bayesdcm.EvokedDCM(
         [[0, 0], [1, 0]], modulation=[[0, 0], [1, 0]], neural="nmda", observation="lfp"
     )
@@ -307,11 +305,9 @@ def nmda(tmp_path_factory):
     data = bayesdcm.EvokedData(rng.normal(size=(2, 24, 2)), 0.008 * np.arange(24))
     true = {prior.name: np.array(prior.mean) for prior in model.priors}
     data = model.simulate(true, data, seed=1, snr=5.0)
-    jax.config.update("jax_disable_most_optimizations", True)
     fit = bayesdcm.fit(model, data, progress=False, draws=20, max_iterations=3)
     path = fit.save(tmp_path_factory.mktemp("nmda") / "nmda.nc")
-    yield model, data, fit, bayesdcm.load_fit(path)
-    jax.config.update("jax_disable_most_optimizations", False)
+    return model, data, fit, bayesdcm.load_fit(path)
 
 
 def test_parameters_named_like_their_axis(nmda, tmp_path):
