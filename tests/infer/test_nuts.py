@@ -144,7 +144,7 @@ def funnel(data):
 def test_divergences_are_counted_and_told(caplog):
     with caplog.at_level("WARNING", "bayesdcm"):
         fit = bayesdcm.fit(
-            funnel, np.zeros(1), "nuts", warmup=100, draws=200, chains=2, progress=False
+            funnel, np.zeros(1), "nuts", warmup=100, draws=200, chains=2, seed=3, progress=False
         )
     count = int(fit.idata.sample_stats["diverging"].sum())
     assert count > 0
