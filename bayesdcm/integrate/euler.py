@@ -90,7 +90,15 @@ class Euler(Solver):
         return _even_grid(ByValue((*timing, np.asarray(design.slice_delays))), self.step)
 
     def start(self, neural: NeuralModel, observer: Any, parameters: Parameters) -> jax.Array:
-        """States at rest, those of the neural model and of the observer, (nodes, states)."""
+        """States at rest, those of the neural model and of the observer, (nodes, states).
+
+        Parameters
+        ----------
+        neural, observer : NeuralModel, bayesdcm.observe.Observer
+            The neural model and what observes it.
+        parameters : mapping
+            Full arrays by name.
+        """
         return joint_states(neural, observer, parameters).rest
 
     def cell(self, neural: NeuralModel, observer: Any, parameters: Parameters, step: Any) -> Cell:

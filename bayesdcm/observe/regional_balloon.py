@@ -43,8 +43,8 @@ class RegionalBalloon(BoldObserver):
 
     Notes
     -----
-    The signal is ``100 (4.3 x 40.3 E0 TE (1 - q) + 0.4 x 25 E0 TE (1 - q/v) + 0.6 (1 - v))`` with
-    an echo time TE of 0.03 s.
+    The signal is ``100 (4.3 x 40.3 E0 T (1 - q) + 0.4 x 25 E0 T (1 - q/v) + 0.6 (1 - v))`` with an
+    echo time T of 0.03 s.
 
     References
     ----------
