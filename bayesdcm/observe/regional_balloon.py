@@ -59,7 +59,7 @@ class RegionalBalloon(BoldObserver):
     >>> observer = RegionalBalloon()
     >>> rest = jnp.zeros((2, 4))
     >>> means = {name: jnp.full(2, mean) for name, (_, mean, _, _) in CONSTANTS.items()}
-    >>> observer.flow(jnp.array([1.0, 0.0]), rest, means).tolist()
+    >>> observer.flow(jnp.array([1.0, 0.0]), rest, means).round(9).tolist()
     [[1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]]
     """
 
