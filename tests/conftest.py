@@ -44,9 +44,9 @@ def pytest_runtest_setup(item):
         pytest.skip("needs a GPU")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def optimized():
-    """Compile as for users: for tests that compute longer than they compile."""
+    """Compile as for users: where tests compute longer than they compile, or rounding counts."""
     import jax
 
     before = jax.config.read("jax_disable_most_optimizations")

@@ -450,7 +450,7 @@ def test_a_gaussian_under_a_horseshoe_prior_is_said_to_be_poor(horseshoe, tmp_pa
     assert "scales of 'b' are parameters themselves" in str(fit.diagnose())
     saved = bayesdcm.load_fit(fit.save(tmp_path / "fit.nc"))
     assert "Use method='nuts'" in str(saved.diagnose())
-    with pytest.raises(ValueError, match="'b_global' is not normal; reduction of models needs"):
+    with pytest.raises(ValueError, match="'b_global' is not normal; reduction of models"):
         bayesdcm.reduce(fit, {"none": ["b[0]"]})
 
 

@@ -15,6 +15,9 @@ from bayesdcm.infer.density import layout
 from bayesdcm.infer.stages import CONSTANT, OBSERVATION, STATES, Stages
 from bayesdcm.observe import gaussian
 
+# Compiled as users compile: rounding decides whether a step is the last.
+pytestmark = pytest.mark.usefixtures("optimized")
+
 OBSERVER, PRECISION = {"role": "observer"}, {"role": "precision"}
 # The prior of confounds' coefficients in SPM's scheme for evoked responses.
 FLAT = np.exp(-16)

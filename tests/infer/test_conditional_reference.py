@@ -16,6 +16,9 @@ from scipy.linalg import block_diag, expm
 import bayesdcm
 from bayesdcm.observe import gaussian
 
+# Compiled as users compile: rounding decides whether a step is the last.
+pytestmark = pytest.mark.usefixtures("optimized")
+
 STEP = np.exp(-8)
 FLAT = np.exp(-16)
 

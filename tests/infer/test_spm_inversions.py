@@ -9,6 +9,9 @@ import pytest
 import bayesdcm
 from bayesdcm.observe import gaussian
 
+# Compiled as users compile: rounding decides whether a step is the last.
+pytestmark = pytest.mark.usefixtures("optimized")
+
 CASES = ("plain", "hyperprior", "confounds", "twoQ", "twoch", "badstart")
 
 
