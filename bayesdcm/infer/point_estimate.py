@@ -236,24 +236,7 @@ class PointMethod(Method):
                 "one start only",
                 "There was one start only, so nothing is known of other optima; use starts=4.",
             )
-        stuck = int((~optima.reached).sum()) - status["starts_lost"]
-        if stuck:
-            behind = np.sort(optima.log_joint.max() - optima.log_joint[~optima.reached])
-            behind = behind[np.isfinite(behind)]
-            add(
-                problems,
-                "starts stuck",
-                f"{status['starts_reached']} of {status['starts']} starts reached the best; "
-                f"{stuck} stuck {behind[0]:.1f} to {behind[-1]:.1f} nats below it. There may be "
-                "better optima than this one: try more starts.",
-            )
-        if status["starts_lost"]:
-            add(
-                problems,
-                "starts lost",
-                f"{status['starts_lost']} of {status['starts']} starts found nothing finite: the "
-                "model diverges there. Narrow the priors, or take a shorter step.",
-            )
+        check_starts(fit, problems)
         flat = optima.sensitivity < FLAT
         if flat.any():
             add(
@@ -299,6 +282,37 @@ class PointMethod(Method):
             Made by it.
         """
         raise NotImplementedError
+
+
+def check_starts(fit: Any, problems: list[str]) -> None:
+    """Say which starts of a search did not reach the best, or found nothing.
+
+    Parameters
+    ----------
+    fit : Fit
+        Made by a method whose optima are `PointOptima`.
+    problems : list of str
+        As `Method.check` takes them.
+    """
+    status, optima = fit.status, fit.posterior.optima
+    stuck = status["starts"] - status["starts_reached"] - status["starts_lost"]
+    if stuck:
+        behind = np.sort(optima.log_joint.max() - optima.log_joint[~optima.reached])
+        behind = behind[np.isfinite(behind)]
+        add(
+            problems,
+            "starts stuck",
+            f"{status['starts_reached']} of {status['starts']} starts reached the best; "
+            f"{stuck} stuck {behind[0]:.1f} to {behind[-1]:.1f} nats below it. There may be "
+            "better optima than this one: try more starts.",
+        )
+    if status["starts_lost"]:
+        add(
+            problems,
+            "starts lost",
+            f"{status['starts_lost']} of {status['starts']} starts found nothing finite: the "
+            "model diverges there. Narrow the priors, or take a shorter step.",
+        )
 
 
 def settled(log_joint: NDArray) -> bool:

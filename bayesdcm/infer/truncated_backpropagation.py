@@ -16,7 +16,7 @@ from bayesdcm.infer.density import Layout
 from bayesdcm.infer.findings import add
 from bayesdcm.infer.method import Method, option, positive_integer, positive_number
 from bayesdcm.infer.point_curvature import curvature_about
-from bayesdcm.infer.point_estimate import NEAR, PointOptima, nothing_finite, prior_scale
+from bayesdcm.infer.point_estimate import PointOptima, check_starts, nothing_finite, prior_scale
 from bayesdcm.infer.posterior import Posterior
 from bayesdcm.infer.problem import Problem
 from bayesdcm.infer.progress import Progress
@@ -280,7 +280,7 @@ class TruncatedBackpropagation(Method):
                 f"The log joint density was still rising after {status['n_epochs']} epochs, so that"
                 " the posterior is provisional: raise epochs, or learning_rate.",
             )
-        _check_starts(fit, problems)
+        check_starts(fit, problems)
         memory = status["memory_s"]
         if memory is not None and status["window_s"] < memory:
             add(
@@ -304,28 +304,6 @@ class TruncatedBackpropagation(Method):
             facts["steps_shortened"] = status["steps_shortened"]
         if fit.posterior.gaussian is not None:
             check_approximation(fit, "Gaussian", "", problems, facts)
-
-
-def _check_starts(fit: Any, problems: list[str]) -> None:
-    status, optima = fit.status, fit.posterior.optima
-    stuck = status["starts"] - status["starts_reached"] - status["starts_lost"]
-    if stuck > 0:
-        behind = np.sort(optima.log_joint.max() - optima.log_joint[~optima.reached])
-        behind = behind[np.isfinite(behind)]
-        add(
-            problems,
-            "starts stuck",
-            f"{status['starts_reached']} of {status['starts']} starts came within {NEAR:g} nats of "
-            f"the best; {stuck} ended {behind[0]:.1f} to {behind[-1]:.1f} nats below it. There may "
-            "be better optima than this one: try more starts.",
-        )
-    if status["starts_lost"]:
-        add(
-            problems,
-            "starts lost",
-            f"{status['starts_lost']} of {status['starts']} starts were unstable, or diverged: "
-            "narrow the priors, or take a shorter step.",
-        )
 
 
 def _prior_sd(problem: Problem) -> NDArray:
