@@ -73,8 +73,23 @@ def posterior_modes(posterior: Posterior) -> tuple[Posterior, ...]:
     return (posterior,)
 
 
-def _optima(posterior: Posterior, optima: LaplaceResult) -> tuple[Posterior, ...]:
-    """All distinct optima, of results with a leading axis of starts."""
+def optima_apart(optima: LaplaceResult) -> tuple[NDArray, NDArray, list[int]]:
+    """Distinct optima of variational Laplace from several starts.
+
+    Parameters
+    ----------
+    optima : LaplaceResult
+        With a leading axis of starts.
+
+    Returns
+    -------
+    mean : ndarray
+        Of all starts, (starts, size), precisions included.
+    covariance : ndarray
+        (starts, size, size).
+    places : list of int
+        Which of them are distinct, the best first.
+    """
     n = optima.mean.shape[1]
     mean = np.concatenate([optima.mean, optima.log_precision], axis=1)
     covariance = np.zeros((*mean.shape, mean.shape[1]))
@@ -85,12 +100,18 @@ def _optima(posterior: Posterior, optima: LaplaceResult) -> tuple[Posterior, ...
     best = int(np.argmax(energy))
     # What has not converged is no optimum; the best one counts nevertheless.
     kept = np.where(optima.converged | (np.arange(len(energy)) == best), energy, -np.inf)
+    return mean, covariance, distinct_optima(mean, covariance, kept)
+
+
+def _optima(posterior: Posterior, optima: LaplaceResult) -> tuple[Posterior, ...]:
+    """All distinct optima, of results with a leading axis of starts."""
+    mean, covariance, places = optima_apart(optima)
     others = []
-    for place in distinct_optima(mean, covariance, kept)[1:]:
+    for place in places[1:]:
         mode = replace(
             posterior,
             gaussian=(mean[place], covariance[place]),
-            log_evidence=float(energy[place]),
+            log_evidence=float(optima.free_energy[place]),
             trace={},
             status={
                 "converged": True,

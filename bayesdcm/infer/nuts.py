@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 from numpyro.infer.hmc import HMCState, hmc
 from numpyro.infer.hmc_util import HMCAdaptState, build_adaptation_schedule
+from scipy.linalg import solve_triangular
 
 from bayesdcm._configuration import COMPILED_ONCE
 from bayesdcm.infer.collapsed import Marginal, Split, collapsible, marginal
@@ -47,6 +48,9 @@ logger = logging.getLogger("bayesdcm")
 BLOCK = 25
 # Starts are drawn from the Gaussian approximation widened by this factor.
 DISPERSION = 1.5
+# Nearer where the log density there is lower by so many nats a coordinate (about 1 where it is
+# Gaussian): steps that suit such places are too short to leave them.
+FAR, HALVINGS = 10.0, 8
 STATISTICS = ("energy", "num_steps", "accept_prob", "diverging")
 
 
@@ -113,7 +117,7 @@ class NUTS(Method):
 
     def run(self, problem: Problem, seed: int, progress: bool) -> Posterior:
         """Draw from the posterior of a problem, as `Method.run`."""
-        centre, covariance, search = gaussian_start(problem, self.starts, seed)
+        centre, covariance, modes, search = gaussian_start(problem, self.starts, seed)
         collapsed = collapsible(
             problem.source.bind(problem.prepared), problem.sites, jnp.asarray(centre)
         )
@@ -135,11 +139,14 @@ class NUTS(Method):
         factor = jnp.linalg.cholesky(jnp.asarray(covariance[np.ix_(others, others)]))
         given = _Given(problem.prepared, jnp.asarray(centre), factor)
         scatter, *keys = jax.random.split(jax.random.key(seed), 1 + self.chains)
-        starts = DISPERSION * jax.random.normal(scatter, (self.chains, len(others)))
+        scattered = DISPERSION * np.array(jax.random.normal(scatter, (self.chains, len(others))))
+        # Chains begin at all good optima in turn, so that they disagree where these are apart.
+        shifts = (modes - centre)[np.arange(self.chains) % len(modes)][:, others]
+        about = solve_triangular(np.asarray(factor), shifts.T, lower=True).T
         total = self.chains * (n_warmup + n_blocks) * BLOCK
         with Progress("NUTS", total, "draw", progress) as shown:
             kept: list[list[tuple]] = [[] for _ in range(self.chains)]
-            chains = _Chains(static, given, starts, keys, n_warmup, n_blocks, kept, shown)
+            chains = _Chains(static, given, about, scattered, keys, n_warmup, n_blocks, kept, shown)
             on_gpu = self.chain_method == "auto" and jax.default_backend() != "cpu"
             batched = self.chain_method == "vectorized" or on_gpu
             complete = chains.as_batch() if batched else chains.as_threads()
@@ -269,12 +276,25 @@ _begin_one, _begin_all = _once(_begin), _once(_over_chains(_begin))
 _block_one, _block_all = _often(_block), _often(_over_chains(_block))
 
 
+def _near(begin: Callable, about: NDArray, scattered: NDArray) -> Any:
+    """The state in which chains begin; those that would where the density is nil begin nearer."""
+    highest = np.asarray(begin(about).potential_energy)
+    for _ in range(HALVINGS):
+        state = begin(about + scattered)
+        far = ~(np.asarray(state.potential_energy) - highest <= FAR * about.shape[-1])
+        if not far.any():
+            break
+        scattered = np.where(far[..., None], scattered / 2, scattered)
+    return state
+
+
 class _Chains(NamedTuple):
     """Chains that advance in blocks; blocks of draws of each chain are appended to `kept`."""
 
     static: _Static
     given: _Given
-    starts: jax.Array
+    about: NDArray  # Where chains begin, (chains, size), but for how they are scattered.
+    scattered: NDArray
     keys: list[jax.Array]
     n_warmup: int
     n_blocks: int
@@ -286,7 +306,8 @@ class _Chains(NamedTuple):
         # Tracing is not thread-safe in NumPyro: the first call compiles, the threads only run.
         static, given = self.static, self.given
         states = [
-            _begin_one(static, given, *start) for start in zip(self.starts, self.keys, strict=True)
+            _near(lambda z, key=key: _begin_one(static, given, z, key), *start)
+            for key, *start in zip(self.keys, self.about, self.scattered, strict=True)
         ]
         compiled = _block_one.program(static, given, states[0])
         stop = threading.Event()
@@ -320,7 +341,10 @@ class _Chains(NamedTuple):
     def as_batch(self) -> bool:
         """Run to the end (True), or until they are stopped, all chains by one array program."""
         try:
-            state = _begin_all(self.static, self.given, self.starts, jnp.stack(self.keys))
+            keys = jnp.stack(self.keys)
+            state = _near(
+                lambda z: _begin_all(self.static, self.given, z, keys), self.about, self.scattered
+            )
             for block in range(self.n_warmup + self.n_blocks):
                 state, result = jax.block_until_ready(_block_all(self.static, self.given, state))
                 if block >= self.n_warmup:

@@ -5,8 +5,9 @@ deactivated strongly, a modulation of the wrong sign explains one region and giv
 rule can stop it while its steps are still short, or it does not come to an end. All can be seen in
 what it leaves: a slope, or residuals that responses of the same model would explain. Then, and
 only then, the prior is searched: of many draws, those whose responses fit best become starting
-points. At last the neighbourhood of a better optimum is searched in the same way. At the draws
-only the prediction is evaluated, by one program, and all starts share the program of a single
+points. At last the neighbourhood of a better optimum is searched in the same way. Models that often
+have several optima (`NeuralModel.many_modes`) are searched in any case, and more widely. At the
+draws only the prediction is evaluated, by one program, and all starts share the program of a single
 start.
 """
 
@@ -28,6 +29,8 @@ from bayesdcm.infer.many_inversions import run_starts
 TRIALS = 32
 # A round draws so many points and climbs from those that fit best.
 DRAWS, CLIMBS = 256, 4
+# So many times more where models often have several optima.
+MORE = 4
 # Where the optimum is good, another may be beside it: points are then drawn about it, this much as
 # widely as the prior.
 SPREAD = 0.25
@@ -51,6 +54,7 @@ DIVERGING = 1e3
 # Runs that converge take fewer iterations, as a rule; shorter ones were stopped.
 MANY_ITERATIONS = 100
 
+MANY_MODES = "models of this kind often have several optima"
 UNCONVERGED = "variational Laplace had not converged"
 STEEP = "variational Laplace had stopped while its steps were short"
 UNEXPLAINED = "responses of the model at other parameters explain the residuals"
@@ -196,25 +200,34 @@ def search(
     if bool(first.failed[0]) or not np.isfinite(first.free_energy[0]):
         return SearchResult(first, record)
     model, optima, best, fruitless = _Model(static, prepared, np.asarray(centre)), first, 0, 0
-    if _reason(model, optima, best, None) is None:
+    many = bool(getattr(getattr(static[0], "model", None), "many_modes", False))
+    if _reason(model, optima, best, None) is None and not many:
         return SearchResult(optima, record)
     seeds = [int(state) for state in np.random.SeedSequence(seed).generate_state(1 + ROUNDS)]
     points, others = model.draws(TRIALS, seeds[0])
     left = _reason(model, optima, best, others) if len(points) else None
-    record["reason"] = left
-    for k in range(ROUNDS if left else 0):
-        about = None if left else np.asarray(optima.mean[best])
-        points, responses = model.draws(DRAWS, seeds[1 + k], about)
+    record["reason"] = left or (MANY_MODES if many else None)
+    effort = MORE if many else 1
+    for k in range(ROUNDS if record["reason"] else 0):
+        widely = left or (many and fruitless == 0)
+        points, responses = model.draws(
+            effort * DRAWS, seeds[1 + k], None if widely else np.asarray(optima.mean[best])
+        )
         if not len(points):
             break
-        starts = jnp.asarray(points[_fits_best(responses)[:CLIMBS]])
-        climbed = run_starts(*static, prepared, starts)
+        starts = points[_fits_best(responses)[: effort * CLIMBS]]
+        if left in (STEEP, UNCONVERGED):
+            here = np.concatenate([optima.mean[best], np.asarray(centre)[optima.mean.shape[1] :]])
+            starts = np.concatenate([here[None], starts])
+        climbed = run_starts(*static, prepared, jnp.asarray(starts))
         optima = jax.tree.map(lambda *leaves: np.concatenate(leaves), optima, climbed)
         energy = np.where(optima.failed, -np.inf, optima.free_energy)
         fruitless = 0 if energy.max() > energy[best] + GAIN else fruitless + 1
         best = int(np.argmax(energy))
         left = _reason(model, optima, best, others)
-        if fruitless >= (FRUITLESS if left else 1):
+        # Where there are many optima anyway, a short step says nothing of another.
+        poor = left == UNEXPLAINED or (left and not many)
+        if fruitless >= (FRUITLESS if poor else 1 + many):
             break
     record["starts"] = len(optima.free_energy)
     record["gain"] = float(optima.free_energy[best] - first.free_energy[0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import numpy as np
@@ -21,6 +21,7 @@ from bayesdcm.infer.inversion import best_optimum, laplace_settings
 from bayesdcm.infer.laplace import LaplaceResult
 from bayesdcm.infer.many_inversions import invert_all, run_starts
 from bayesdcm.infer.method import Method, one_of, option, positive_integer
+from bayesdcm.infer.modes import optima_apart
 from bayesdcm.infer.posterior import Posterior
 from bayesdcm.infer.problem import Problem
 from bayesdcm.infer.search import search
@@ -40,8 +41,8 @@ def starts_option() -> Any:
     return option(
         None,
         words="Starting points of variational Laplace: the prior mean and draws from the prior. "
-        "By default one, and others only where a task-fMRI model with integrator nonlinear is "
-        "left at a poor optimum.",
+        "By default one, others where a task-fMRI model with integrator nonlinear is left at a "
+        "poor optimum, and always many of a recurrent model.",
         shell=positive_integer,
     )
 
@@ -58,8 +59,9 @@ class Laplace(Method):
         prior mean and, only where what that finds is poor (it did not converge, stopped while
         steps were short, or residuals follow what the model predicts at other parameters), at
         those draws from the prior that fit best; ``status["search"]`` of the fit says how many
-        starts there were, why, what they gained, and what is still wrong. None is ``"auto"`` for
-        `TaskDCM` with ``integrator="nonlinear"`` and 1 for all else.
+        starts there were, why, what they gained, and what is still wrong. Models whose
+        `NeuralModel.many_modes` is set are searched in any case. None is ``"auto"`` for
+        `RecurrentDCM` and for `TaskDCM` with ``integrator="nonlinear"``, and 1 for all else.
     max_iterations : int, optional
         As in SPM when None: 64 for programs with observer sites, 128 for others.
     derivatives : {"exact", "one_sided"}
@@ -336,10 +338,29 @@ def _searched(
         raise ValueError("; ".join(faults)) from error
 
 
-def gaussian_start(
-    problem: Problem, starts: Any, seed: int
-) -> tuple[NDArray, NDArray, dict[str, Any] | None]:
-    """Gaussian approximation to start from, and the record of the search for it, if any.
+class GaussianStart(NamedTuple):
+    """Gaussian approximation to start from.
+
+    Attributes
+    ----------
+    mean : ndarray
+        Over the flat vector, (size,).
+    covariance : ndarray
+        (size, size).
+    modes : ndarray
+        The mean, and those of other optima that are nearly as good, (modes, size).
+    search : dict or None
+        Record of the search for it.
+    """
+
+    mean: NDArray
+    covariance: NDArray
+    modes: NDArray
+    search: dict[str, Any] | None
+
+
+def gaussian_start(problem: Problem, starts: Any, seed: int) -> GaussianStart:
+    """Gaussian approximation to start from.
 
     The model's own, where it has a method ``gaussian_start(prepared)`` that gives mean and
     covariance over the flat vector; else variational Laplace, else the prior's moments.
@@ -348,12 +369,17 @@ def gaussian_start(
     if model_start is not None:
         if starts is not None and (np.ndim(starts) or starts != 1):
             raise ValueError(f"starts must be 1 for a model that has its own start, got {starts!r}")
-        return *model_start(problem.prepared), None
+        mean, covariance = model_start(problem.prepared)
+        return GaussianStart(mean, covariance, np.asarray(mean)[None], None)
     if not problem.sites.foreign:
         optimum = find_optimum(problem, starts, seed)
-        return optimum["mean"], optimum["covariance"], optimum["search"]
+        means, _, places = optima_apart(optimum["optima"])
+        energy = optimum["optima"].free_energy
+        near = [place for place in places if energy[places[0]] - energy[place] < NEAR_MODES]
+        modes = np.concatenate([optimum["mean"][None], means[near[1:]]])
+        return GaussianStart(optimum["mean"], optimum["covariance"], modes, optimum["search"])
     faults = invalid_distributions(problem.source.bind(problem.prepared))
     if faults:
         raise ValueError("; ".join(faults))
     draws = np.asarray(prior_sample(problem, PLAIN_START_DRAWS, seed))
-    return draws.mean(0), np.diag(draws.var(0)), None
+    return GaussianStart(draws.mean(0), np.diag(draws.var(0)), draws.mean(0)[None], None)

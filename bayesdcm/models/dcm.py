@@ -141,6 +141,11 @@ class DCM:
         """Whether variational Laplace looks further where it finds a poor optimum."""
         return self.parts.observer.searches
 
+    @property
+    def many_modes(self) -> bool:
+        """Whether variational Laplace looks further however good the optimum is that it finds."""
+        return self.parts.neural.many_modes
+
     def _asdict(self) -> dict[str, Any]:
         """What the model is constructed from."""
         if is_dataclass(self):

@@ -125,6 +125,9 @@ class NeuralModel(ABC):
         States that channels may see, too, each with a weight that is estimated.
     delay_in_flow : bool
         Whether `delay_operator` is to be worked out anew at every state, as SPM does for `LFP`.
+    many_modes : bool
+        Whether posteriors often have several modes, so that variational Laplace looks for better
+        optima however good the first is.
     title : str
         Name of the model, for figures and reports.
     citation : (text, address)
@@ -158,6 +161,7 @@ class NeuralModel(ABC):
     output: ClassVar[int] = 0
     also_seen: ClassVar[tuple[int, ...]] = ()
     delay_in_flow: ClassVar[bool] = False
+    many_modes: ClassVar[bool] = False
     title: ClassVar[str] = ""
     citation: ClassVar[tuple[str, str] | None] = None
     axes: ClassVar[Mapping[str, Sequence[str]]] = {}

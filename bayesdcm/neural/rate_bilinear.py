@@ -61,6 +61,7 @@ class RateBilinear(Bilinear):
 
     nonlinearity: str | None = None
 
+    many_modes: ClassVar[bool] = True
     self_units: ClassVar[Mapping[str, str]] = {}
     input_scale: ClassVar[float] = 1.0
     input_unit: ClassVar[str] = "Hz"

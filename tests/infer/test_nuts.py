@@ -197,3 +197,21 @@ def test_interruption_before_any_draw_is_passed_on(linear, data, monkeypatch):
     monkeypatch.setattr(tqdm, "update", interrupted)
     with pytest.raises(KeyboardInterrupt, match="before any chain had finished warming up"):
         sample(linear, data, chain_method="vectorized")
+
+
+def both_signs(data):
+    """Either sign of x explains the data as well; a little prior knowledge prefers plus."""
+    x = numpyro.sample("x", dist.Normal(0.1, 1.0))
+    noise = numpyro.sample("noise", dist.Normal(2.0, 1.0), infer={"role": "precision"})
+    numpyro.sample("y", gaussian(jnp.full((40, 1), x**2), noise), obs=data)
+
+
+def test_chains_begin_at_all_good_optima_in_turn():
+    data = 1 + 0.3 * np.random.default_rng(0).normal(size=(40, 1))
+    options = {"chains": 4, "warmup": 50, "draws": 50, "progress": False}
+    fit = bayesdcm.fit(both_signs, data, "nuts", starts=16, **options)
+    means = fit.idata.posterior["x"].mean("draw").values
+    np.testing.assert_allclose(means, [1, -1, 1, -1], atol=0.2)
+    assert fit.status["r_hat"] > 1.5 and "R-hat" in str(fit.diagnose())
+    one = bayesdcm.fit(both_signs, data, "nuts", starts=1, **options)
+    assert (one.idata.posterior["x"].values > 0).all()

@@ -101,7 +101,7 @@ def test_programs_start_once_unless_they_are_asked_to_search():
 
 
 def test_nuts_starts_where_the_search_ended(found):
-    mean, _, record = gaussian_start(make_problem(wave, heard(1.6)), "auto", 0)
+    mean, _, _, record = gaussian_start(make_problem(wave, heard(1.6)), "auto", 0)
     assert mean[0] == pytest.approx(float(found.mean["frequency"]), abs=1e-9)
     options = {"chains": 1, "draws": 50, "warmup": 50, "progress": False}
     fit = bayesdcm.fit(wave, heard(1.6), "nuts", starts="auto", **options)

@@ -248,3 +248,11 @@ def test_data_that_do_not_fit_are_refused(run):
         model.cell({name: run.parameters[name] for name in "ABC"})
     with pytest.raises(ValueError, match="parameters give a trajectory that diverges"):
         model.simulate(run.parameters | {"A": 3 * np.abs(A)}, run.data, seed=0)
+
+
+def test_the_prior_is_searched_however_good_the_first_optimum_is(run):
+    data = run.model.simulate(run.parameters, run.data, snr=4.0, seed=3)
+    fit = fit_model(run.model, data)
+    record = fit.status["search"]
+    assert record["starts"] > 1 and record["reason"] == MANY_MODES and record["left"] is None
+    assert "search" not in fit_model(run.model, data, starts=1).status
