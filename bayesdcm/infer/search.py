@@ -29,7 +29,8 @@ from bayesdcm.infer.many_inversions import run_starts
 TRIALS = 32
 # A round draws so many points and climbs from those that fit best.
 DRAWS, CLIMBS = 256, 4
-# So many times more where models often have several optima.
+# So many times more where models often have several optima, and twice as many climbs after each
+# round that found nothing better.
 MORE = 4
 # Where the optimum is good, another may be beside it: points are then drawn about it, this much as
 # widely as the prior.
@@ -120,9 +121,12 @@ def stopped_early(optima: LaplaceResult, place: int) -> bool:
 
     The rule that ends variational Laplace looks at the gain of the next step, which is small where
     that step is short, too. False for a run that had not converged, which is known to have been
-    stopped.
+    stopped, and for one whose last step was refused: whatever the density gains there, the free
+    energy loses in volume.
     """
-    return bool(optima.converged[place]) and bool(optima.slope[place] > TOLERANCE)
+    last = optima.n_iterations[place] - 1
+    goes_on = optima.converged[place] and optima.trace["accepted"][place, last]
+    return bool(goes_on) and bool(optima.slope[place] > TOLERANCE)
 
 
 def coloured(residual: NDArray) -> NDArray:
@@ -175,16 +179,16 @@ def _reason(
     model: _Model, optima: LaplaceResult, place: int, others: list[NDArray] | None
 ) -> str | None:
     """What is wrong with an optimum; without draws, what may be."""
-    if stopped_early(optima, place):
-        return STEEP
-    if not optima.converged[place] and optima.n_iterations[place] >= MANY_ITERATIONS:
-        return UNCONVERGED
     residuals, n_confounds = model.residuals(np.asarray(optima.mean[[place]]))
     for i, (residual,) in enumerate(residuals):
         if len(residual) < FEWEST or not coloured(residual).any():
             continue
         if others is None or explained_elsewhere(residual, others[i], n_confounds[i]).any():
             return UNEXPLAINED
+    if stopped_early(optima, place):
+        return STEEP
+    if not optima.converged[place] and optima.n_iterations[place] >= MANY_ITERATIONS:
+        return UNCONVERGED
     return None
 
 
@@ -215,7 +219,8 @@ def search(
         )
         if not len(points):
             break
-        starts = points[_fits_best(responses)[: effort * CLIMBS]]
+        climbs = CLIMBS * (effort * 2**fruitless if many else 1)
+        starts = points[_fits_best(responses)[:climbs]]
         if left in (STEEP, UNCONVERGED):
             here = np.concatenate([optima.mean[best], np.asarray(centre)[optima.mean.shape[1] :]])
             starts = np.concatenate([here[None], starts])

@@ -12,7 +12,6 @@ import bayesdcm
 from bayesdcm.group import fit_group
 from bayesdcm.infer.problem import make_problem
 from bayesdcm.infer.search import (
-    STEEP,
     UNCONVERGED,
     UNEXPLAINED,
     _reason,
@@ -78,9 +77,14 @@ def test_draws_that_diverge_come_nearer():
 def test_a_run_that_has_not_converged_is_a_reason():
     """Steps across a valley that winds do not come to an end in 128 iterations."""
     optimum = SimpleNamespace(
-        converged=np.array([False, False]), n_iterations=np.array([128, 2]), slope=np.zeros(2)
+        mean=np.zeros((2, 1)),
+        converged=np.array([False, False]),
+        n_iterations=np.array([128, 2]),
+        slope=np.zeros(2),
+        trace={"accepted": np.ones((2, 128))},
     )
-    assert _reason(None, optimum, 0, None) == UNCONVERGED
+    white = SimpleNamespace(residuals=lambda points: ([], []))
+    assert _reason(white, optimum, 0, None) == UNCONVERGED
     assert not stopped_early(optimum, 1)
 
 
@@ -139,9 +143,12 @@ def test_optima_that_are_nearly_as_good_are_named(found, monkeypatch):
 
 def test_short_steps_do_not_pass_for_convergence():
     optima = SimpleNamespace(
-        converged=np.array([True, True, False]), slope=np.array([0.05, 4.1, 4.1])
+        converged=np.array([True, True, False, True]),
+        slope=np.array([0.05, 4.1, 4.1, 4.1]),
+        n_iterations=np.array([3, 3, 3, 3]),
+        trace={"accepted": np.array([[1, 1, 1], [1, 1, 1], [1, 1, 1], [1, 1, 0]])},
     )
-    assert [stopped_early(optima, k) for k in range(3)] == [False, True, False]
+    assert [stopped_early(optima, k) for k in range(4)] == [False, True, False, False]
 
 
 def test_residuals_are_judged_by_what_the_model_can_predict():
@@ -223,5 +230,6 @@ def test_a_run_that_stops_at_once_goes_on():
     found = bayesdcm.fit(two_regions(), data)
     # Four short steps, each of little gain, are convergence to SPM's rule.
     assert alone.status["n_iterations"] == 4 and alone.status["converged"]
-    assert found.status["search"]["reason"] == STEEP
+    assert stopped_early(alone.posterior.optima, 0)
+    assert found.status["search"]["reason"] == UNEXPLAINED
     assert found.log_evidence > alone.log_evidence + 7
