@@ -117,7 +117,7 @@ class NUTS(Method):
 
     def run(self, problem: Problem, seed: int, progress: bool) -> Posterior:
         """Draw from the posterior of a problem, as `Method.run`."""
-        centre, covariance, modes, search = gaussian_start(problem, self.starts, seed)
+        centre, covariance, modes, search = gaussian_start(problem, self.starts, seed, progress)
         collapsed = collapsible(
             problem.source.bind(problem.prepared), problem.sites, jnp.asarray(centre)
         )

@@ -16,14 +16,14 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
 from bayesdcm.infer.evaluation import prior_points, whitened_residuals
 from bayesdcm.infer.laplace import TOLERANCE, LaplaceResult
-from bayesdcm.infer.many_inversions import run_starts
+from bayesdcm.infer.many_inversions import invert_all
+from bayesdcm.infer.progress import Progress
 
 # Responses at so many draws from the prior tell whether an optimum is poor.
 TRIALS = 32
@@ -192,13 +192,31 @@ def _reason(
     return None
 
 
+def _climb(static: tuple, prepared: Any, starts: NDArray, shown: bool) -> LaplaceResult:
+    """Variational Laplace from flat starts (starts, size), one row a start."""
+    rows: list[Any] = [None] * len(starts)
+    with Progress("search for better optima", len(starts), "start", shown) as progress:
+        for place, row in invert_all(static, [prepared] * len(starts), starts[:, None]):
+            if isinstance(row, Exception):
+                raise row
+            rows[place] = row
+            progress.advance(1)
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *rows)
+
+
 def search(
-    static: tuple, prepared: Any, first: LaplaceResult, centre: NDArray, seed: int
+    static: tuple,
+    prepared: Any,
+    first: LaplaceResult,
+    centre: NDArray,
+    seed: int,
+    progress: bool = False,
 ) -> SearchResult:
     """Look for a better optimum where that of the first start is poor.
 
     `static` is source, layout and settings, as `run_starts` takes them; `first`, from the prior
-    mean `centre` (size,), has a leading axis of one start; `seed` is that of the draws.
+    mean `centre` (size,), has a leading axis of one start; `seed` is that of the draws; `progress`,
+    whether to show how far a search of many starts has come.
     """
     record: dict[str, Any] = {"starts": 1, "reason": None, "gain": 0.0, "left": None}
     if bool(first.failed[0]) or not np.isfinite(first.free_energy[0]):
@@ -224,7 +242,7 @@ def search(
         if left in (STEEP, UNCONVERGED):
             here = np.concatenate([optima.mean[best], np.asarray(centre)[optima.mean.shape[1] :]])
             starts = np.concatenate([here[None], starts])
-        climbed = run_starts(*static, prepared, jnp.asarray(starts))
+        climbed = _climb(static, prepared, starts, progress and many)
         optima = jax.tree.map(lambda *leaves: np.concatenate(leaves), optima, climbed)
         energy = np.where(optima.failed, -np.inf, optima.free_energy)
         fruitless = 0 if energy.max() > energy[best] + GAIN else fruitless + 1

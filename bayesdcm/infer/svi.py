@@ -102,7 +102,7 @@ class SVI(Method):
 
     def run(self, problem: Problem, seed: int, progress: bool) -> Posterior:
         """Fit a guide, as `Method.run`; interrupted, with the steps it has done."""
-        centre, covariance, _, search = gaussian_start(problem, self.starts, seed)
+        centre, covariance, _, search = gaussian_start(problem, self.starts, seed, progress)
         n_blocks = -(-self.steps // BLOCK)
         static = _Static(
             problem.source,

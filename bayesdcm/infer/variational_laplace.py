@@ -101,8 +101,7 @@ class Laplace(Method):
 
     def run(self, problem: Problem, seed: int, progress: bool) -> Posterior:
         """Invert a problem, see `Method.run`."""
-        del progress
-        given = (self.max_iterations, self.derivatives)
+        given = (self.max_iterations, self.derivatives, progress)
         return self.posterior(find_optimum(problem, self.starts, seed, *given), seed)
 
     def batch_key(self, problem: Problem) -> Hashable:
@@ -292,6 +291,7 @@ def find_optimum(
     seed: int,
     max_iterations: int | None = None,
     derivatives: str = "exact",
+    progress: bool = False,
 ) -> dict[str, Any]:
     """Run variational Laplace as the option ``starts`` of `fit` says, and keep the best.
 
@@ -305,6 +305,8 @@ def find_optimum(
         Iterations at most; as in SPM when None: 64 with observer sites, 128 without.
     derivatives : {"exact", "one_sided"}
         Of the prediction.
+    progress : bool
+        Whether to show how far a long search has come.
 
     Returns
     -------
@@ -317,17 +319,23 @@ def find_optimum(
         problem.sites,
         laplace_settings(problem.sites, max_iterations, derivatives),
     )
-    return _searched(problem, starts, seed, static, run_starts(*static, problem.prepared, points))
+    optima = run_starts(*static, problem.prepared, points)
+    return _searched(problem, starts, seed, static, optima, progress)
 
 
 def _searched(
-    problem: Problem, starts: Any, seed: int, static: tuple, optima: LaplaceResult
+    problem: Problem,
+    starts: Any,
+    seed: int,
+    static: tuple,
+    optima: LaplaceResult,
+    progress: bool = False,
 ) -> dict[str, Any]:
     """The best of the optima of all starts, and of others where these are poor."""
     record = None
     if searches(problem.source, starts):
         centre = np.asarray(_centre(problem.source, problem.sites, problem.prepared))
-        optima, record = search(static, problem.prepared, optima, centre, seed)
+        optima, record = search(static, problem.prepared, optima, centre, seed, progress)
     try:
         return best_optimum(optima) | {"search": record}
     except ValueError as error:
@@ -359,7 +367,9 @@ class GaussianStart(NamedTuple):
     search: dict[str, Any] | None
 
 
-def gaussian_start(problem: Problem, starts: Any, seed: int) -> GaussianStart:
+def gaussian_start(
+    problem: Problem, starts: Any, seed: int, progress: bool = False
+) -> GaussianStart:
     """Gaussian approximation to start from.
 
     The model's own, where it has a method ``gaussian_start(prepared)`` that gives mean and
@@ -372,7 +382,7 @@ def gaussian_start(problem: Problem, starts: Any, seed: int) -> GaussianStart:
         mean, covariance = model_start(problem.prepared)
         return GaussianStart(mean, covariance, np.asarray(mean)[None], None)
     if not problem.sites.foreign:
-        optimum = find_optimum(problem, starts, seed)
+        optimum = find_optimum(problem, starts, seed, progress=progress)
         means, _, places = optima_apart(optimum["optima"])
         energy = optimum["optima"].free_energy
         near = [place for place in places if energy[places[0]] - energy[place] < NEAR_MODES]
