@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import textwrap
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
@@ -193,17 +194,18 @@ def by_state(*states: ArrayLike) -> jax.Array:
 def _with_parameters(text: str, table: Mapping[str, Mapping[str, Any]]) -> str:
     """A docstring with the table of constants before its first section."""
     entries = "".join(
-        f"    {name} : float or ndarray, shape (regions,)\n"
+        f"{name} : float or ndarray, shape (regions,)\n"
         + textwrap.fill(
             f"{entry['meaning'][0].upper()}{entry['meaning'][1:]}"
             + ("." if entry["unit"] == "1" else f", {entry['unit']}."),
             width=96,
-            initial_indent=" " * 8,
-            subsequent_indent=" " * 8,
+            initial_indent=" " * 4,
+            subsequent_indent=" " * 4,
         )
         + "\n"
         for name, entry in table.items()
     )
-    section = f"    Parameters\n    ----------\n{entries}\n"
-    before, line, after = text.partition("    References\n    ---")
-    return before + section + line + after
+    section = f"Parameters\n----------\n{entries}\n"
+    # Python removes the indentation of docstrings from 3.13 on; here it does not depend on that.
+    before, line, after = inspect.cleandoc(text).partition("References\n---")
+    return f"{before.rstrip()}\n\n{section}{line}{after}"

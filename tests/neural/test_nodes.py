@@ -356,7 +356,7 @@ def test_a_node_of_ones_own_is_its_constants_and_its_equation():
             return 1e3 * jnp.stack(rates, axis=1)
 
     node = Adapting()
-    assert "    bias : float or ndarray, shape (regions,)\n        Input from" in Adapting.__doc__
+    assert "bias : float or ndarray, shape (regions,)\n    Input from" in Adapting.__doc__
     priors = {prior.name: (prior.unit, float(prior.variance)) for prior in node.priors()}
     assert priors == {
         "tau": ("log scaling", 1 / 16),
