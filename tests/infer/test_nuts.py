@@ -1,6 +1,7 @@
 """NUTS: chains in threads or in one batch, seeds, divergences, interruption."""
 
 import os
+from types import SimpleNamespace
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +13,7 @@ from tqdm.auto import tqdm
 import bayesdcm
 from bayesdcm.infer import arviz_adapter
 from bayesdcm.infer.convergence import split_r_hat
+from bayesdcm.infer.nuts import _near
 from bayesdcm.observe import gaussian
 
 STATISTICS = {
@@ -215,3 +217,17 @@ def test_chains_begin_at_all_good_optima_in_turn():
     assert fit.status["r_hat"] > 1.5 and "R-hat" in str(fit.diagnose())
     one = bayesdcm.fit(both_signs, data, "nuts", starts=1, **options)
     assert (one.idata.posterior["x"].values > 0).all()
+
+
+def test_chains_begin_nearer_where_the_density_is_nil():
+    """Beyond 2 there is a cliff, at -3 nothing finite: only those two come nearer, by halves."""
+
+    def begin(z):
+        size = np.abs(z).max(-1)
+        cliff = np.where(size > 2, 1e4, size**2 / 2)
+        return SimpleNamespace(z=z, potential_energy=np.where(z[:, 0] == -3, np.nan, cliff))
+
+    about = np.array([[0.0, 0.0], [0.0, 0.0], [1.0, 0.0]])
+    scattered = np.array([[1.5, -1.0], [-3.0, 0.0], [4.0, 0.5]])
+    state = _near(begin, about, scattered)
+    np.testing.assert_allclose(state.z, [[1.5, -1.0], [-1.5, 0.0], [2.0, 0.125]])
