@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from bayesdcm.infer.batches import attempt
 from bayesdcm.infer.inversion import run_laplace
 from bayesdcm.infer.laplace import LaplaceResult
+from bayesdcm.infer.progress import Progress
 from bayesdcm.infer.threads import map_rows, n_cores
 
 # Inversions in one array program; more take memory and bring little.
@@ -38,13 +39,28 @@ Outcome = tuple[tuple[int, int], LaplaceResult | Exception]
 
 
 def run_starts(
-    source: Any, sites: Any, settings: tuple[int, str], prepared: Any, starts: ArrayLike
+    source: Any,
+    sites: Any,
+    settings: tuple[int, str],
+    prepared: Any,
+    starts: ArrayLike,
+    progress: bool = False,
 ) -> LaplaceResult:
-    """Variational Laplace of one data set from flat starts (starts, size), one row a start."""
-    _, optima = next(invert_all((source, sites, settings), [prepared], [starts]))
-    if isinstance(optima, Exception):
-        raise optima
-    return optima
+    """Variational Laplace of one data set from flat starts (starts, size), one row a start.
+
+    `progress` says whether to show how many are done.
+    """
+    points = np.asarray(starts)
+    rows: list[Any] = [None] * len(points)
+    each = invert_all((source, sites, settings), [prepared] * len(points), points[:, None])
+    with Progress("variational Laplace", len(points), "start", progress) as shown:
+        for place, row in each:
+            if isinstance(row, Exception):
+                raise row
+            rows[place] = row
+            if progress:
+                shown.advance(1)
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *rows)
 
 
 def invert_all(

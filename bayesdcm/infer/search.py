@@ -22,8 +22,7 @@ from scipy import stats
 
 from bayesdcm.infer.evaluation import prior_points, whitened_residuals
 from bayesdcm.infer.laplace import TOLERANCE, LaplaceResult
-from bayesdcm.infer.many_inversions import invert_all
-from bayesdcm.infer.progress import Progress
+from bayesdcm.infer.many_inversions import run_starts
 
 # Responses at so many draws from the prior tell whether an optimum is poor.
 TRIALS = 32
@@ -192,18 +191,6 @@ def _reason(
     return None
 
 
-def _climb(static: tuple, prepared: Any, starts: NDArray, shown: bool) -> LaplaceResult:
-    """Variational Laplace from flat starts (starts, size), one row a start."""
-    rows: list[Any] = [None] * len(starts)
-    with Progress("search for better optima", len(starts), "start", shown) as progress:
-        for place, row in invert_all(static, [prepared] * len(starts), starts[:, None]):
-            if isinstance(row, Exception):
-                raise row
-            rows[place] = row
-            progress.advance(1)
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *rows)
-
-
 def search(
     static: tuple,
     prepared: Any,
@@ -242,7 +229,7 @@ def search(
         if left in (STEEP, UNCONVERGED):
             here = np.concatenate([optima.mean[best], np.asarray(centre)[optima.mean.shape[1] :]])
             starts = np.concatenate([here[None], starts])
-        climbed = _climb(static, prepared, starts, progress and many)
+        climbed = run_starts(*static, prepared, starts, progress and many)
         optima = jax.tree.map(lambda *leaves: np.concatenate(leaves), optima, climbed)
         energy = np.where(optima.failed, -np.inf, optima.free_energy)
         fruitless = 0 if energy.max() > energy[best] + GAIN else fruitless + 1
