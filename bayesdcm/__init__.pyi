@@ -5,6 +5,7 @@ __all__ = [
     "BoldDesign",
     "Connectome",
     "DCM",
+    "Drive",
     "EvokedDCM",
     "EvokedData",
     "Evolution",
@@ -74,6 +75,7 @@ from .data.bold import BoldData
 from .data.connectome import Connectome
 from .data.connectome_examples import load_connectome
 from .data.design import BoldDesign
+from .data.drive import Drive
 from .data.evoked import EvokedData
 from .data.spm_voi import read_spm_voi
 from .group.effects import peb
