@@ -5,6 +5,7 @@ __all__ = [
     "BoldDesign",
     "Connectome",
     "DCM",
+    "DipoleData",
     "Drive",
     "EvokedDCM",
     "EvokedData",
@@ -75,6 +76,7 @@ from .data.bold import BoldData
 from .data.connectome import Connectome
 from .data.connectome_examples import load_connectome
 from .data.design import BoldDesign
+from .data.dipole import DipoleData
 from .data.drive import Drive
 from .data.evoked import EvokedData
 from .data.spm_voi import read_spm_voi

@@ -4,6 +4,7 @@ from bayesdcm.data.bold import BoldData
 from bayesdcm.data.connectome import Connectome
 from bayesdcm.data.connectome_examples import load_connectome
 from bayesdcm.data.design import BoldDesign
+from bayesdcm.data.dipole import DipoleData
 from bayesdcm.data.drive import Drive
 from bayesdcm.data.evoked import EvokedData
 from bayesdcm.data.head import GridHead, SphereHead, SurfaceHead
@@ -12,6 +13,7 @@ __all__ = [
     "BoldData",
     "BoldDesign",
     "Connectome",
+    "DipoleData",
     "Drive",
     "EvokedData",
     "GridHead",

@@ -17,7 +17,7 @@ from bayesdcm.data.validation import check_order, describe
 if TYPE_CHECKING:
     import mne
 
-__all__ = ["Responses"]
+__all__ = ["Responses", "nearest_samples"]
 
 
 class Responses(CheckedFields):
@@ -80,7 +80,7 @@ class Responses(CheckedFields):
         >>> EvokedData(noise, np.arange(101) / 1000).crop(0.01, 0.05).n_times
         41
         """
-        window = _nearest_samples(self.times, tmin, tmax)
+        window = nearest_samples(self.times, tmin, tmax)
         return self.replace(signal=self.signal[:, window], times=self.times[window])
 
     def decimate(self, step: int) -> Self:
@@ -264,7 +264,7 @@ class Responses(CheckedFields):
         }
 
 
-def _nearest_samples(times: NDArray[np.float64], tmin: float | None, tmax: float | None) -> slice:
+def nearest_samples(times: NDArray[np.float64], tmin: float | None, tmax: float | None) -> slice:
     """From the sample nearest to `tmin` to that nearest to `tmax`, in s."""
     step = (times[-1] - times[0]) / (len(times) - 1)
     ends = []

@@ -24,6 +24,7 @@ CLASSES = {
     for module, names in {
         "bayesdcm.data.bold": ("BoldData",),
         "bayesdcm.data.design": ("BoldDesign",),
+        "bayesdcm.data.dipole": ("DipoleData",),
         "bayesdcm.data.drive": ("Drive", "DrivePrior"),
         "bayesdcm.data.evoked": ("EvokedData",),
         "bayesdcm.data.connectome": ("Connectome",),
