@@ -1,0 +1,154 @@
+"""Exponential Euler steps of conductance-based columns, averaged over trials of jittered drives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm
+
+from bayesdcm.data.dipole import DipoleData
+from bayesdcm.integrate.base import Solver
+from bayesdcm.neural.base import NeuralModel, Parameters, Prior
+from bayesdcm.neural.laminar import LaminarColumn
+
+
+class StepGrid(NamedTuple):
+    """Even steps from the stimulus, or the first sample before it, to the last sample.
+
+    Attributes
+    ----------
+    middles : (steps,)
+        When inputs are taken, s.
+    step : ()
+        Length of a step, ms.
+    deviates : (trials, events)
+        How many spreads the events of each trial come late.
+    """
+
+    middles: jax.Array
+    step: jax.Array
+    deviates: jax.Array
+
+
+def grid_times(times: NDArray[np.float64], step: float) -> NDArray[np.float64]:
+    """Ends of steps (steps,), s, that cover all times and begin at the stimulus or before.
+
+    Examples
+    --------
+    >>> grid_times(np.array([0.001, 0.002]), 0.0005).tolist()
+    [0.0005, 0.001, 0.0015, 0.002]
+    """
+    start = min(float(times[0]), 0.0)
+    count = int(np.ceil((times[-1] - start) / step - 1e-6))
+    return start + step * np.arange(1, count + 1)
+
+
+def jitter(trials: int, jittered: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Standard normal deviates of events in a few trials, (trials, events), 0 without jitter.
+
+    Midpoints of equally likely intervals in another order for each event, so that each event has
+    mean 0 and variance 1, and no two go together.
+    """
+    table = np.zeros((trials if jittered.any() else 1, len(jittered)))
+    if not jittered.any():
+        return table
+    points = norm.ppf((np.arange(trials) + 0.5) / trials)
+    points /= points.std()
+    rng = np.random.default_rng(0)
+    columns: list[NDArray] = []
+    for _ in range(jittered.sum()):
+        orders = [rng.permutation(points) for _ in range(200)]
+        together = [sum((order @ other) ** 2 for other in columns) for order in orders]
+        columns.append(orders[int(np.argmin(together))])
+    table[:, jittered] = np.transpose(columns)
+    return table
+
+
+@dataclass(frozen=True)
+class ExponentialEuler(Solver):
+    """Exponential Euler steps: each state relaxes exactly while what it relaxes to is held.
+
+    Voltages with conductances that are frozen over a step, and linear synapses, are solved exactly
+    over it. Events of drives that come at another time in each trial are averaged over `trials`
+    of representative deviations.
+
+    Parameters
+    ----------
+    step : float
+        Length of a step, s; the column was calibrated at the default.
+    trials : int
+        Number of trials that stand for the jitter of the drives.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a step is not positive, or trials are not a whole number of at least 2.
+
+    Examples
+    --------
+    >>> ExponentialEuler()
+    ExponentialEuler(step=0.0005, trials=8)
+    """
+
+    step: float = 0.0005
+    trials: int = 8
+
+    data_class: ClassVar[type] = DipoleData
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+        if not isinstance(self.step, int | float | np.number) or not 0 < self.step < 0.01:
+            raise ValueError(f"step must be a length in s, below 0.01, got {self.step!r}")
+        whole = isinstance(self.trials, int | np.integer) and not isinstance(self.trials, bool)
+        if not whole or self.trials < 2:
+            raise ValueError(
+                f"trials must be a whole number of at least 2, got {self.trials!r}; a drive "
+                "without spread needs one trial only, whatever their number"
+            )
+
+    def check(self, neural: NeuralModel, observer: Any) -> None:
+        """Raise ValueError for other models than a column; see `Solver.check`."""
+        super().check(neural, observer)
+        if not isinstance(neural, LaminarColumn):
+            raise ValueError(
+                "ExponentialEuler solves LaminarColumn, whose states relax at known rates, got "
+                f"{type(neural).__name__}; see bayesdcm.integrate for the others"
+            )
+
+    @jax.ensure_compile_time_eval()
+    def prepare(
+        self,
+        neural: LaminarColumn,
+        observer: Any,
+        design: DipoleData,
+        priors: Mapping[str, Prior],
+    ) -> StepGrid:
+        """Steps, and deviations of the drives in each trial; see `Solver.prepare`."""
+        middles = grid_times(design.times, self.step) - self.step / 2
+        deviates = jitter(self.trials, neural.jittered)
+        return StepGrid(*map(jnp.asarray, (middles, 1e3 * self.step, deviates)))
+
+    def solve(
+        self, neural: LaminarColumn, observer: Any, parameters: Parameters, arrays: StepGrid
+    ) -> jax.Array:
+        """Mean states over trials relative to rest at the ends of steps, (steps, 1, states)."""
+        constants = neural.constants(parameters)
+        rest = jnp.asarray(neural.rest())
+        seconds = 1e-3 * arrays.step
+
+        def advance(x: jax.Array, u: jax.Array) -> tuple[jax.Array, jax.Array]:
+            rate, target = neural.relaxation(x, u, constants)
+            x = target + (x - target) * jnp.exp(-seconds * rate)
+            return x, x
+
+        def trial(deviates: jax.Array) -> jax.Array:
+            inputs = neural.input_series(arrays.middles, parameters, deviates)
+            return jax.lax.scan(advance, rest, inputs)[1]
+
+        return jax.vmap(trial)(arrays.deviates).mean(0) - rest

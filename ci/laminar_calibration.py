@@ -1,0 +1,248 @@
+"""Calibrate the laminar column on dipoles of hnn-core's network at random settings of its drives.
+
+    python ci/laminar_calibration.py simulate RUNS --number 400   # 20 CPU s a run, can be stopped
+    python ci/laminar_calibration.py fit RUNS                     # writes the package's constants
+
+``simulate`` needs the extra ``hnn``; it goes on where it was stopped, and several may share RUNS.
+A run is one trial with exact event times (no spread) of `jones_2009_model` with the parameters
+N20 that hnn-core ships. Three quarters of the runs have the four drives of hnn-core's
+somatosensory example, moved by up to 12 ms and more, their weights times 1/2 to 2, each present
+or not; the others have one to four drives anywhere from 8 to 150 ms.
+
+``fit`` finds the constants by Levenberg-Marquardt on dipoles of both layers smoothed by 20 ms and
+on firing rates, with a ridge on the logarithm of each constant. The covariance of the error is of
+dipoles that the fit did not see (`FOLDS`-fold cross-validation).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bayesdcm import Drive
+from bayesdcm.data.drive import CELLS
+from bayesdcm.data.hamming import hamming_weights, smoothed
+from bayesdcm.neural import laminar_equations as equations
+from bayesdcm.neural.laminar import LaminarColumn
+
+SEED, FOLDS = 2026, 5
+STEP, DURATION = 0.5, 170.0
+TIMES = np.arange(STEP, DURATION + STEP / 2, STEP)
+# Smoothed responses are compared every 2 ms; of dipoles this large, nAm, and rates, cells per ms.
+EVERY, SIZE, RATE = 4, 0.003, 2.0
+WEIGHTS = {"dipole": 1.0, "layers": 0.5, "rates": 0.2}
+RANK = 40
+# The drives of hnn-core's somatosensory example: location, ms, weights in uS by cell.
+EXAMPLE = {
+    "evprox1": ("proximal", 21.0, [0.0036, 0.0039, 0.0019, 0.002], [0.0029, 0.0005, 0.003, 0.0019]),
+    "evdist1": ("distal", 32.0, [0.0043, 0.0032, 0.0, 0.0009], [0.0029, 0.0051, 0.0, 0.001]),
+    "evdist2": ("distal", 84.0, [0.0041, 0.0019, 0.0, 0.0018], [0.0032, 0.0018, 0.0, 0.0017]),
+    "evprox2": ("proximal", 134.0, [0.003, 0.0039, 0.004, 0.002], [0.001, 0.0005, 0.002, 0.002]),
+}
+
+
+def setting(number: int) -> list[Drive]:
+    """Drives of a run, the same for a number whatever other runs there are."""
+    rng = np.random.default_rng([SEED, number])
+    example = list(EXAMPLE.values())
+    means = np.array([entry[1] for entry in example])
+    if rng.random() < 0.75:
+        if rng.random() < 0.2:
+            chosen = [rng.integers(4)]
+        else:
+            chosen = [k for k in range(4) if rng.random() < 0.75] or [rng.integers(4)]
+        chosen = np.array(chosen)
+        events = means[chosen] + rng.uniform(-12, 12, len(chosen))
+        events = events + rng.normal(size=len(chosen)) * rng.uniform(0, 6)
+    else:
+        count = rng.integers(1, 5)
+        chosen, events = rng.integers(0, 4, count), rng.uniform(8, 150, count)
+    events = np.clip(events, 3, 160)
+    order = np.argsort(events)
+    chosen, events = chosen[order], events[order]
+    factors = 2.0 ** rng.uniform(-1, 1, (len(chosen), 1, 2))
+    # In half the runs the weights of single cells differ, too.
+    factors = factors * np.exp(rng.choice([0, 0.25]) * rng.normal(size=(len(chosen), 4, 1)))
+    drives = []
+    for k, (event, factor) in enumerate(zip(events, factors, strict=True)):
+        location, _, *weights = example[chosen[k]]
+        ampa, nmda = (
+            {
+                cell: float(weight * scale)
+                for cell, weight, scale in zip(CELLS, kind, factor[:, i], strict=True)
+                if location == "proximal" or cell != "L5_basket"
+            }
+            for i, kind in enumerate(weights)
+        )
+        drives.append(Drive(f"drive{k + 1}", location, float(event), 0.0, ampa, nmda))
+    return drives
+
+
+def simulate(folder: Path, number: int) -> None:
+    """Simulate the runs that a folder lacks."""
+    from bayesdcm import HnnSimulator
+
+    folder.mkdir(parents=True, exist_ok=True)
+    simulator = HnnSimulator(n_trials=1, progress=False)
+    for k in range(number):
+        path, claim = folder / f"{k:04d}.npz", folder / f"{k:04d}.claimed"
+        if path.exists():
+            continue
+        try:
+            # Whoever makes this file simulates the run; remove it after a crash.
+            claim.touch(exist_ok=False)
+        except FileExistsError:
+            continue
+        start = time.process_time()
+        try:
+            response = simulator.run(setting(k))
+            arrays = {name: 1e9 * value for name, value in response.dipole.layers.items()}
+            spikes = {f"spikes_{cell}": response.spikes[cell][0] for cell in CELLS}
+            partial_path = folder / f"{k:04d}.partial.npz"
+            np.savez(partial_path, time=response.dipole.times * 1e3, **arrays, **spikes)
+            os.replace(partial_path, path)
+        finally:
+            claim.unlink(missing_ok=True)
+        print(f"run {k}: {time.process_time() - start:.0f} CPU s", flush=True)
+
+
+# Rows take samples to smoothed ones.
+SMOOTHER = np.stack(
+    [smoothed(row, hamming_weights(20.0, STEP)) for row in np.eye(len(TIMES))], axis=1
+)[::EVERY]
+
+
+class Runs:
+    """Inputs of the column in each run, and what the network did.
+
+    Attributes
+    ----------
+    inputs : (runs, times, 12), uS/ms
+    layers : (runs, times, 2), nAm
+    rates : (runs, times, 4), spikes of L2 pyramidal, L5 pyramidal, L2 and L5 basket cells per ms
+    """
+
+    def __init__(self, settings: list[list[Drive]], files: list[dict]) -> None:
+        middles = jnp.asarray(1e-3 * (TIMES - STEP / 2))
+        columns = [LaminarColumn(tuple(drives)) for drives in settings]
+        self.inputs = jnp.stack([_inputs(column, middles) for column in columns])
+        self.layers = jnp.asarray([[run["L2"], run["L5"]] for run in files]).transpose(0, 2, 1)
+        cells = ("L2_pyramidal", "L5_pyramidal", "L2_basket", "L5_basket")
+        spikes = np.array([[run[f"spikes_{cell}"] for cell in cells] for run in files])
+        self.rates = jnp.asarray(np.repeat(spikes, round(1 / STEP), axis=2)).transpose(0, 2, 1)
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def taken(self, which: np.ndarray) -> Runs:
+        """Some of the runs."""
+        part = object.__new__(Runs)
+        for name in ("inputs", "layers", "rates"):
+            setattr(part, name, getattr(self, name)[which])
+        return part
+
+    @property
+    def arrays(self) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Inputs, layers, rates."""
+        return self.inputs, self.layers, self.rates
+
+
+def _inputs(column: LaminarColumn, middles: jax.Array) -> jax.Array:
+    means = {prior.name: prior.mean for prior in column.priors()}
+    return column.input_series(middles, means, jnp.zeros(len(column.jittered)))
+
+
+DEFAULTS = np.array([g.value for g in equations.GROUPS.values() for _ in g.entries])
+SDS = np.array([g.sd for g in equations.GROUPS.values() for _ in g.entries])
+CELLS_OF_RATES = np.array([100, 100, 35, 35])
+
+
+def column_response(z: jax.Array, inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Dipoles of the layers (times, 2), nAm, and rates (times, 4), of standardised constants."""
+    constants = equations.constants_of(DEFAULTS * jnp.exp(SDS * z))
+    start = jnp.asarray(equations.rest())
+
+    def advance(x: jax.Array, u: jax.Array) -> tuple[jax.Array, jax.Array]:
+        rate, target = equations.relaxation(x, u, constants)
+        x = target + (x - target) * jnp.exp(-STEP * rate)
+        return x, x[equations.VOLTAGES]
+
+    voltages = jax.lax.scan(advance, start, inputs)[1]
+    # The network's dipoles are means over the half millisecond that ends at each time.
+    voltages = (voltages + jnp.concatenate([start[None, equations.VOLTAGES], voltages[:-1]])) / 2
+    above = voltages - equations.LEAK
+    return equations.layer_dipoles(above, constants), CELLS_OF_RATES * equations.firing(
+        above, constants
+    )
+
+
+def _residual(
+    z: jax.Array, inputs: jax.Array, layers: jax.Array, rates: jax.Array
+) -> jax.Array:
+    predicted, firing = column_response(z, inputs)
+    error = SMOOTHER @ (predicted - layers) / SIZE
+    parts = (
+        WEIGHTS["dipole"] * error.sum(1),
+        WEIGHTS["layers"] * error.ravel(),
+        WEIGHTS["rates"] * (SMOOTHER @ (firing - rates) / RATE).ravel(),
+    )
+    return jnp.concatenate(parts)
+
+
+_residuals = jax.jit(jax.vmap(_residual, (None, 0, 0, 0)))
+
+
+@jax.jit
+def _normal_equations(z: jax.Array, *arrays: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def one(*run: jax.Array) -> tuple[jax.Array, jax.Array]:
+        residual = partial(_residual, inputs=run[0], layers=run[1], rates=run[2])
+        jacobian = jax.jacfwd(residual)(z)
+        return jacobian.T @ jacobian, jacobian.T @ residual(z)
+
+    squares, products = jax.lax.map(lambda run: one(*run), arrays, batch_size=16)
+    return squares.sum(0), products.sum(0)
+
+
+def fitted(
+    runs: Runs, z: np.ndarray, iterations: int = 60, ridge: float = 1.0, free: np.ndarray | None = None
+) -> tuple[np.ndarray, float]:
+    """Standardised constants that fit runs best, and the sum of squares there."""
+    free = np.ones(len(z), bool) if free is None else free
+
+    def cost(z: np.ndarray) -> float:
+        return float((_residuals(z, *runs.arrays) ** 2).sum() + ridge * z[free] @ z[free])
+
+    damping, best = 1.0, cost(z)
+    for _ in range(iterations):
+        squares, products = (np.asarray(each) for each in _normal_equations(z, *runs.arrays))
+        gradient = products + ridge * z
+        before = best
+        for _ in range(8):
+            damped = np.diag(ridge + damping * np.maximum(np.diag(squares), 1e-3))
+            step = np.zeros_like(z)
+            step[free] = -np.linalg.solve((squares + damped)[np.ix_(free, free)], gradient[free])
+            step *= min(1.0, 1.5 / np.abs(step).max())
+            value = cost(z + step)
+            if np.isfinite(value) and value < best:
+                z, best, damping = z + step, value, max(damping / 5, 1e-6)
+                break
+            damping *= 4
+        if before - best < 2e-4 * before:
+            break
+    return z, best
+
+
+def explained(z: np.ndarray, runs: Runs) -> np.ndarray:
+    """R2 of the smoothed dipole of each run."""
+    predicted = jax.vmap(column_response, (None, 0))(z, runs.inputs)[0].sum(-1) @ SMOOTHER.T
+    seen = np.asarray(runs.layers.sum(-1) @ SMOOTHER.T)
+    error = ((seen - np.asarray(predicted)) ** 2).sum(1)
+    return 1 - error / ((seen - seen.mean(1, keepdims=True)) ** 2).sum(1)
