@@ -20,6 +20,7 @@ __all__ = [
     "HorseshoePrior",
     "JansenRit",
     "Kuramoto",
+    "LaminarDCM",
     "Laplace",
     "LaplacePrior",
     "Linear",
@@ -98,6 +99,7 @@ from .infer.variational_laplace import Laplace
 from .models.dcm import DCM
 from .models.evoked import EvokedDCM
 from .models.examples import load_example
+from .models.laminar import LaminarDCM
 from .models.network import NetworkModel
 from .models.recurrent import RecurrentDCM
 from .models.simulation_objective import SimulationObjective

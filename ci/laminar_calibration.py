@@ -184,9 +184,7 @@ def column_response(z: jax.Array, inputs: jax.Array) -> tuple[jax.Array, jax.Arr
     )
 
 
-def _residual(
-    z: jax.Array, inputs: jax.Array, layers: jax.Array, rates: jax.Array
-) -> jax.Array:
+def _residual(z: jax.Array, inputs: jax.Array, layers: jax.Array, rates: jax.Array) -> jax.Array:
     predicted, firing = column_response(z, inputs)
     error = SMOOTHER @ (predicted - layers) / SIZE
     parts = (
@@ -212,7 +210,11 @@ def _normal_equations(z: jax.Array, *arrays: jax.Array) -> tuple[jax.Array, jax.
 
 
 def fitted(
-    runs: Runs, z: np.ndarray, iterations: int = 60, ridge: float = 1.0, free: np.ndarray | None = None
+    runs: Runs,
+    z: np.ndarray,
+    iterations: int = 60,
+    ridge: float = 1.0,
+    free: np.ndarray | None = None,
 ) -> tuple[np.ndarray, float]:
     """Standardised constants that fit runs best, and the sum of squares there."""
     free = np.ones(len(z), bool) if free is None else free
@@ -246,3 +248,107 @@ def explained(z: np.ndarray, runs: Runs) -> np.ndarray:
     seen = np.asarray(runs.layers.sum(-1) @ SMOOTHER.T)
     error = ((seen - np.asarray(predicted)) ** 2).sum(1)
     return 1 - error / ((seen - seen.mean(1, keepdims=True)) ** 2).sum(1)
+
+
+def _without_m_currents() -> tuple[np.ndarray, np.ndarray]:
+    """Where the fit starts: constants as they are guessed, and which of them a first round fits."""
+    of_m = np.array(
+        [name.startswith(("M-current", "opening", "apical")) for name in equations.NAMES]
+    )
+    return np.where([name.startswith("M-current") for name in equations.NAMES], -4.0, 0.0), ~of_m
+
+
+def calibrate(runs: Runs) -> np.ndarray:
+    """Standardised constants, first without M-currents, then all."""
+    z, first = _without_m_currents()
+    z, cost = fitted(runs, z, iterations=30, free=first)
+    print(f"without M-currents: sum of squares {cost:.0f}", flush=True)
+    z, cost = fitted(runs, z, iterations=100)
+    print(f"with M-currents: sum of squares {cost:.0f}", flush=True)
+    return z
+
+
+def cross_validated(runs: Runs, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Errors of dipoles that fits of the other folds did not see, nAm, (runs, times), and R2."""
+    fold = np.random.default_rng(SEED).permutation(len(runs)) % FOLDS
+    errors, shares = np.zeros((len(runs), len(TIMES))), np.zeros(len(runs))
+    for k in range(FOLDS):
+        others, left_out = runs.taken(fold != k), runs.taken(fold == k)
+        other, _ = fitted(others, z, iterations=15)
+        predicted = jax.vmap(column_response, (None, 0))(other, left_out.inputs)[0]
+        errors[fold == k] = np.asarray((left_out.layers - predicted).sum(-1))
+        shares[fold == k] = explained(other, left_out)
+        print(f"fold {k + 1}: median R2 {np.median(shares[fold == k]):.3f}", flush=True)
+    return errors, shares
+
+
+def box_of(settings: list[list[Drive]]) -> dict:
+    """Ranges of the drives' numbers."""
+    drives = [drive for each in settings for drive in each]
+    box: dict = {
+        "drives": max(map(len, settings)),
+        "time": [min(d.time for d in drives), max(d.time for d in drives)],
+    }
+    for location in ("proximal", "distal"):
+        box[location] = {}
+        for name in ("weights_ampa", "weights_nmda"):
+            values = np.array([d.centre(name) for d in drives if d.location == location])
+            box[location][name] = {
+                cell: [float(f"{column.min():.2g}"), float(f"{column.max():.2g}")]
+                for cell, column in zip(CELLS, values.T, strict=True)
+                if column.any()
+            }
+    return box
+
+
+def covariance_factor(errors: np.ndarray) -> np.ndarray:
+    """Leading part of a factor of the covariance of errors every 2 ms, (times / 4, `RANK`)."""
+    means = errors.reshape(len(errors), -1, EVERY).mean(-1)
+    _, scale, rows = np.linalg.svd(means / np.sqrt(len(means)), full_matrices=False)
+    return (scale[:RANK, None] * rows[:RANK]).T
+
+
+def fit(folder: Path, target: Path) -> None:
+    """Fit the constants to all runs of a folder, and write them."""
+    paths = sorted(folder.glob("[0-9]*[0-9].npz"))
+    settings = [setting(int(path.stem)) for path in paths]
+    runs = Runs(settings, [dict(np.load(path)) for path in paths])
+    print(f"{len(runs)} runs", flush=True)
+    z = calibrate(runs)
+    errors, shares = cross_validated(runs, z)
+    print(f"R2 of single runs that were left out: median {np.median(shares):.3f}")
+    smooth = np.asarray(runs.layers.sum(-1)) @ SMOOTHER.T
+    values = DEFAULTS * np.exp(SDS * z)
+    table = {
+        "runs": len(runs),
+        "constants": {
+            name: float(f"{value:.6g}") for name, value in zip(equations.NAMES, values, strict=True)
+        },
+        "size": float(f"{np.sqrt((smooth**2).mean()):.4g}"),
+        "box": box_of(settings),
+        "error_times": TIMES.reshape(-1, EVERY).mean(1).tolist(),
+        "error": [[float(f"{x:.3g}") for x in row] for row in covariance_factor(errors)],
+    }
+    target.write_text(json.dumps(table, indent=None, separators=(",", ":")) + "\n")
+    print(f"wrote {target.name}")
+
+
+def main() -> None:
+    """Run one of the two commands."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name in ("simulate", "fit"):
+        command = commands.add_parser(name)
+        command.add_argument("runs", type=Path, help="folder of the runs")
+    commands.choices["simulate"].add_argument("--number", type=int, default=400)
+    target = Path(equations.__file__).with_name("laminar_constants.json")
+    commands.choices["fit"].add_argument("--target", type=Path, default=target)
+    options = parser.parse_args()
+    if options.command == "simulate":
+        simulate(options.runs, options.number)
+    else:
+        fit(options.runs, options.target)
+
+
+if __name__ == "__main__":
+    main()

@@ -46,6 +46,7 @@ CLASSES = {
         "bayesdcm.neural.wong_wang": ("WongWang",),
         "bayesdcm.neural.wong_wang_ei": ("WongWangEI",),
         "bayesdcm.neural.generic_oscillator": ("Generic2dOscillator",),
+        "bayesdcm.neural.laminar": ("LaminarColumn",),
         "bayesdcm.neural.linear": ("Linear",),
         "bayesdcm.neural.noise": ("OrnsteinUhlenbeck", "White"),
         "bayesdcm.neural.couplings": (
@@ -64,6 +65,8 @@ CLASSES = {
         "bayesdcm.integrate.expansion": ("BilinearExpansion",),
         "bayesdcm.integrate.expanded_delays": ("LocalLinear",),
         "bayesdcm.integrate.delayed": ("Delayed",),
+        "bayesdcm.integrate.exponential_euler": ("ExponentialEuler",),
+        "bayesdcm.observe.column_dipole": ("ColumnDipole",),
         "bayesdcm.observe.balloon": ("Haemodynamics",),
         "bayesdcm.observe.hrf_convolution": ("HrfConvolution",),
         "bayesdcm.observe.haemodynamic_kernels": (
@@ -78,6 +81,7 @@ CLASSES = {
         "bayesdcm.observe.given_lead_field": ("LeadField",),
         "bayesdcm.models.dcm": ("DCM",),
         "bayesdcm.models.task": ("TaskDCM",),
+        "bayesdcm.models.laminar": ("LaminarDCM",),
         "bayesdcm.models.recurrent": ("RecurrentDCM",),
         "bayesdcm.models.evoked": ("EvokedDCM",),
         "bayesdcm.models.network": ("NetworkModel",),

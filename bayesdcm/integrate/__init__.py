@@ -12,10 +12,12 @@ from bayesdcm.integrate.expansion import (
     bilinear_generators,
     expand,
 )
+from bayesdcm.integrate.exponential_euler import ExponentialEuler
 from bayesdcm.integrate.grid import TimeGrid, sample_bins, time_grid
 from bayesdcm.integrate.runge_kutta import RungeKutta, runge_kutta
 
 __all__ = [
+    "ExponentialEuler",
     "BilinearExpansion",
     "Delayed",
     "Euler",

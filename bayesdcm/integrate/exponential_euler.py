@@ -17,6 +17,9 @@ from bayesdcm.integrate.base import Solver
 from bayesdcm.neural.base import NeuralModel, Parameters, Prior
 from bayesdcm.neural.laminar import LaminarColumn
 
+# Length of a step, s: that at which the column was calibrated.
+STEP = 0.0005
+
 
 class StepGrid(NamedTuple):
     """Even steps from the stimulus, or the first sample before it, to the last sample.
@@ -25,28 +28,25 @@ class StepGrid(NamedTuple):
     ----------
     middles : (steps,)
         When inputs are taken, s.
-    step : ()
-        Length of a step, ms.
     deviates : (trials, events)
         How many spreads the events of each trial come late.
     """
 
     middles: jax.Array
-    step: jax.Array
     deviates: jax.Array
 
 
-def grid_times(times: NDArray[np.float64], step: float) -> NDArray[np.float64]:
-    """Ends of steps (steps,), s, that cover all times and begin at the stimulus or before.
+def step_ends(times: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Ends of steps (steps,), s, from the stimulus, or the first time before it, to the last time.
 
     Examples
     --------
-    >>> grid_times(np.array([0.001, 0.002]), 0.0005).tolist()
+    >>> step_ends(np.array([0.001, 0.002])).tolist()
     [0.0005, 0.001, 0.0015, 0.002]
     """
     start = min(float(times[0]), 0.0)
-    count = int(np.ceil((times[-1] - start) / step - 1e-6))
-    return start + step * np.arange(1, count + 1)
+    count = int(np.ceil((times[-1] - start) / STEP - 1e-6))
+    return start + STEP * np.arange(1, count + 1)
 
 
 def jitter(trials: int, jittered: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -74,37 +74,32 @@ def jitter(trials: int, jittered: NDArray[np.bool_]) -> NDArray[np.float64]:
 class ExponentialEuler(Solver):
     """Exponential Euler steps: each state relaxes exactly while what it relaxes to is held.
 
-    Voltages with conductances that are frozen over a step, and linear synapses, are solved exactly
-    over it. Events of drives that come at another time in each trial are averaged over `trials`
-    of representative deviations.
+    Voltages with conductances that are frozen over a step of 0.5 ms, and linear synapses, are
+    solved exactly over it. Events of drives that come at another time in each trial are averaged
+    over `trials` of representative deviations.
 
     Parameters
     ----------
-    step : float
-        Length of a step, s; the column was calibrated at the default.
     trials : int
         Number of trials that stand for the jitter of the drives.
 
     Raises
     ------
-    TypeError, ValueError
-        If a step is not positive, or trials are not a whole number of at least 2.
+    ValueError
+        If trials are not a whole number of at least 2.
 
     Examples
     --------
     >>> ExponentialEuler()
-    ExponentialEuler(step=0.0005, trials=8)
+    ExponentialEuler(trials=8)
     """
 
-    step: float = 0.0005
     trials: int = 8
 
     data_class: ClassVar[type] = DipoleData
 
     def __post_init__(self) -> None:
         """Check the options."""
-        if not isinstance(self.step, int | float | np.number) or not 0 < self.step < 0.01:
-            raise ValueError(f"step must be a length in s, below 0.01, got {self.step!r}")
         whole = isinstance(self.trials, int | np.integer) and not isinstance(self.trials, bool)
         if not whole or self.trials < 2:
             raise ValueError(
@@ -130,9 +125,8 @@ class ExponentialEuler(Solver):
         priors: Mapping[str, Prior],
     ) -> StepGrid:
         """Steps, and deviations of the drives in each trial; see `Solver.prepare`."""
-        middles = grid_times(design.times, self.step) - self.step / 2
-        deviates = jitter(self.trials, neural.jittered)
-        return StepGrid(*map(jnp.asarray, (middles, 1e3 * self.step, deviates)))
+        middles = step_ends(design.times) - STEP / 2
+        return StepGrid(jnp.asarray(middles), jnp.asarray(jitter(self.trials, neural.jittered)))
 
     def solve(
         self, neural: LaminarColumn, observer: Any, parameters: Parameters, arrays: StepGrid
@@ -140,11 +134,10 @@ class ExponentialEuler(Solver):
         """Mean states over trials relative to rest at the ends of steps, (steps, 1, states)."""
         constants = neural.constants(parameters)
         rest = jnp.asarray(neural.rest())
-        seconds = 1e-3 * arrays.step
 
         def advance(x: jax.Array, u: jax.Array) -> tuple[jax.Array, jax.Array]:
             rate, target = neural.relaxation(x, u, constants)
-            x = target + (x - target) * jnp.exp(-seconds * rate)
+            x = target + (x - target) * jnp.exp(-STEP * rate)
             return x, x
 
         def trial(deviates: jax.Array) -> jax.Array:

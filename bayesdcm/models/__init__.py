@@ -3,12 +3,14 @@
 from bayesdcm.models.dcm import DCM
 from bayesdcm.models.evoked import EvokedDCM
 from bayesdcm.models.examples import Example, load_example
+from bayesdcm.models.laminar import LaminarDCM
 from bayesdcm.models.network import NetworkModel
 from bayesdcm.models.recurrent import RecurrentDCM
 from bayesdcm.models.simulation_objective import SimulationObjective
 from bayesdcm.models.task import TaskDCM
 
 __all__ = [
+    "LaminarDCM",
     "DCM",
     "EvokedDCM",
     "Example",

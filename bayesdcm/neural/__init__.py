@@ -17,6 +17,7 @@ from bayesdcm.neural.generic_oscillator import Generic2dOscillator
 from bayesdcm.neural.hopf import Hopf
 from bayesdcm.neural.jansen_rit import JansenRit
 from bayesdcm.neural.kuramoto import Kuramoto
+from bayesdcm.neural.laminar import LaminarColumn
 from bayesdcm.neural.lfp import LFP
 from bayesdcm.neural.linear import Linear
 from bayesdcm.neural.montbrio_pazo_roxin import MontbrioPazoRoxin
@@ -33,6 +34,7 @@ from bayesdcm.neural.wong_wang import WongWang
 from bayesdcm.neural.wong_wang_ei import WongWangEI
 
 __all__ = [
+    "LaminarColumn",
     "CMC",
     "ERP",
     "LFP",

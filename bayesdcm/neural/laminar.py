@@ -111,9 +111,10 @@ class LaminarColumn(NeuralModel):
     populations: ClassVar[Mapping[str, int]] = {name: i for i, name in enumerate(COMPARTMENTS)}
     title: ClassVar[str] = "laminar column"
     citation: ClassVar[tuple[str, str]] = (
-        "Neymotin SA, Daniels DS, Caldwell B, McDougal RA, Carnevale NT, Jas M, Moore CI, Hines ML, "
-        "Hämäläinen M, Jones SR (2020). Human Neocortical Neurosolver (HNN), a new software tool "
-        "for interpreting the cellular and network origin of human MEG/EEG data. eLife 9:e51214.",
+        "Neymotin SA, Daniels DS, Caldwell B, McDougal RA, Carnevale NT, Jas M, Moore CI, "
+        "Hines ML, Hämäläinen M, Jones SR (2020). Human Neocortical Neurosolver (HNN), a new "
+        "software tool for interpreting the cellular and network origin of human MEG/EEG data. "
+        "eLife 9:e51214.",
         "https://doi.org/10.7554/eLife.51214",
     )
     stability: ClassVar[str] = "check the weights of the drives"

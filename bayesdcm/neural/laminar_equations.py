@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib.resources import files
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -249,16 +249,27 @@ def layer_dipoles(voltages: jax.Array, constants: Mapping[str, jax.Array]) -> ja
 
 
 class Calibration(NamedTuple):
-    """What `ci/laminar_calibration.py` found.
+    """What ``ci/laminar_calibration.py`` found.
 
-    Values of the constants (`NAMES`), a factor of the covariance of the error of the dipole,
-    (times, rank), nAm, at `error_times`, ms, and the root mean square of the dipoles it is of.
+    Attributes
+    ----------
+    values : (constants,)
+        Of the constants `NAMES`, in the units that `GROUPS` say.
+    error : (times, rank)
+        Factor F of the covariance F F' of the error of the dipole, nAm.
+    error_times : (times,)
+        When, ms.
+    size : float
+        Root mean square of the dipoles it is of, nAm.
+    box : mapping
+        Drives that the runs had: their largest number, and ranges of times, ms, and weights, uS.
     """
 
     values: NDArray[np.float64]
     error: NDArray[np.float64]
     error_times: NDArray[np.float64]
     size: float
+    box: Mapping[str, Any]
 
 
 @lru_cache(maxsize=1)
@@ -266,6 +277,5 @@ def calibration() -> Calibration:
     """The constants that belong to this version of the package."""
     table = json.loads((files(__package__) / "laminar_constants.json").read_text())
     values = np.array([table["constants"][name] for name in NAMES])
-    return Calibration(
-        values, np.array(table["error"]), np.array(table["error_times"]), table["size"]
-    )
+    error, times = (np.array(table[name]) for name in ("error", "error_times"))
+    return Calibration(values, error, times, table["size"], table["box"])

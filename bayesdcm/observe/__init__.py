@@ -17,6 +17,7 @@ from bayesdcm.observe.channels import (
     Electrodes,
     Patches,
 )
+from bayesdcm.observe.column_dipole import ColumnDipole
 from bayesdcm.observe.evoked_preparation import (
     dct_basis,
     feature_scale,
@@ -69,6 +70,7 @@ from bayesdcm.observe.synchrony import metastability, phase_coherence, synchrony
 from bayesdcm.observe.temporal_precision import TemporalPrecision, temporal_precision
 
 __all__ = [
+    "ColumnDipole",
     "Balloon",
     "BoldObserver",
     "ChannelObserver",
