@@ -57,6 +57,7 @@ __all__ = [
     "peb",
     "plot",
     "power_spectrum",
+    "read_hnn",
     "read_spm_dcm",
     "read_spm_group",
     "read_spm_voi",
@@ -64,6 +65,7 @@ __all__ = [
     "search_reduced",
     "select_models",
     "stack_modes",
+    "write_hnn",
 ]
 
 from . import compare, data, group, infer, integrate, models, neural, observe, plot
@@ -80,6 +82,8 @@ from .data.design import BoldDesign
 from .data.dipole import DipoleData
 from .data.drive import Drive
 from .data.evoked import EvokedData
+from .data.hnn_network import write_hnn
+from .data.hnn_parameters import read_hnn
 from .data.spm_voi import read_spm_voi
 from .group.effects import peb
 from .group.group_effects import GroupEffects
