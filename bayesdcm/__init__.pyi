@@ -16,6 +16,7 @@ __all__ = [
     "GroupEffects",
     "GroupFit",
     "Hierarchy",
+    "HnnSimulator",
     "Hopf",
     "HorseshoePrior",
     "JansenRit",
@@ -103,6 +104,7 @@ from .infer.variational_laplace import Laplace
 from .models.dcm import DCM
 from .models.evoked import EvokedDCM
 from .models.examples import load_example
+from .models.hnn_simulator import HnnSimulator
 from .models.laminar import LaminarDCM
 from .models.network import NetworkModel
 from .models.recurrent import RecurrentDCM

@@ -212,6 +212,43 @@ class Drive(CheckedFields):
         """Cells for which it has a weight, be it 0."""
         return tuple(c for c in CELLS if c in self.weights_ampa or c in self.weights_nmda)
 
+    def replace(self, **changes: Any) -> Drive:
+        """Return the drive with some fields replaced, checked anew.
+
+        Parameters
+        ----------
+        **changes
+            Fields and their new values. With another location, default delays become those of
+            that location.
+
+        Returns
+        -------
+        Drive
+            The changed one.
+
+        Raises
+        ------
+        TypeError
+            If a field does not exist.
+        ValueError
+            If the fields no longer agree, or delays that were given would belong to another
+            location.
+
+        Examples
+        --------
+        >>> drive = Drive("first", "proximal", 20.0, 3.0, {"L5_pyramidal": 0.002})
+        >>> drive.replace(location="distal").delays["L5_pyramidal"]
+        0.1
+        """
+        if changes.get("location", self.location) != self.location and "delays" not in changes:
+            if self.delays != _default_delays(self.location):
+                raise ValueError(
+                    f"location of drive {self.name!r} is replaced, but its delays were given for a "
+                    f"{self.location} one; give delays, too, None for the default"
+                )
+            changes["delays"] = None
+        return super().replace(**changes)
+
     def centre(self, number: str) -> float | NDArray[np.float64]:
         """Values of a number: what is fixed, means of normal and medians of log-normal priors.
 
@@ -442,9 +479,7 @@ class Drive(CheckedFields):
 
     def _checked_delays(self) -> dict[str, float]:
         given = self.delays
-        late = self.location == "proximal"
-        reached = TARGETS[self.location]
-        delays: dict[str, Any] = {c: 1.0 if late and c[:2] == "L5" else 0.1 for c in reached}
+        delays: dict[str, Any] = _default_delays(self.location)
         if isinstance(given, Mapping):
             self._check_cells("delays", given)
             missing = [cell for cell in self.targets if cell not in given]
@@ -455,7 +490,7 @@ class Drive(CheckedFields):
                 )
             delays |= given
         elif given is not None:
-            delays = dict.fromkeys(reached, given)
+            delays = dict.fromkeys(delays, given)
         for cell, delay in delays.items():
             which = f"delays[{cell!r}] of drive {self.name!r}"
             if not isinstance(delay, Real) or isinstance(delay, bool):
@@ -544,6 +579,11 @@ def check_drives(drives: Drive | Iterable[Drive]) -> tuple[Drive, ...]:
             "are labelled by them. Rename them by drive.replace(name=...)"
         )
     return listed
+
+
+def _default_delays(location: str) -> dict[str, float]:
+    late = ("L5_basket", "L5_pyramidal") if location == "proximal" else ()
+    return {cell: 1.0 if cell in late else 0.1 for cell in TARGETS[location]}
 
 
 def _centre(value: Number) -> float:

@@ -3,6 +3,7 @@
 from bayesdcm.models.dcm import DCM
 from bayesdcm.models.evoked import EvokedDCM
 from bayesdcm.models.examples import Example, load_example
+from bayesdcm.models.hnn_simulator import HnnResponse, HnnSimulator
 from bayesdcm.models.laminar import LaminarDCM
 from bayesdcm.models.network import NetworkModel
 from bayesdcm.models.recurrent import RecurrentDCM
@@ -14,6 +15,8 @@ __all__ = [
     "DCM",
     "EvokedDCM",
     "Example",
+    "HnnResponse",
+    "HnnSimulator",
     "NetworkModel",
     "RecurrentDCM",
     "SimulationObjective",

@@ -123,6 +123,15 @@ def test_faults_of_changes_are_named():
         proximal().centre("mu")
 
 
+def test_delays_follow_the_location():
+    drive = proximal(weights_ampa={"L5_pyramidal": 0.002})
+    distal = drive.replace(location="distal")
+    assert distal.delays == {"L2_basket": 0.1, "L2_pyramidal": 0.1, "L5_pyramidal": 0.1}
+    assert distal.replace(location="proximal") == drive
+    with pytest.raises(ValueError, match="delays were given for a proximal one"):
+        drive.replace(delays=2.0).replace(location="distal")
+
+
 def test_lists_of_drives_are_checked():
     assert check_drives(proximal()) == (proximal(),)
     with pytest.raises(ValueError, match=r"repeat, \['first'\]"):
