@@ -74,7 +74,7 @@ def write_hnn(
     >>> drives = [Drive("first", "proximal", 20.0, 3.0, {"L2_pyramidal": 0.004})]
     >>> write_hnn(drives, "column.json")  # doctest: +SKIP
     """
-    if hasattr(drives, "drives"):
+    if callable(getattr(drives, "drives", None)):
         drives = drives.drives(draw=draw)
     elif draw is not None:
         raise ValueError("draw is for fits, which have draws; leave it out where drives are given")
