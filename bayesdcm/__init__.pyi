@@ -58,6 +58,7 @@ __all__ = [
     "peb",
     "plot",
     "power_spectrum",
+    "read_dipole",
     "read_hnn",
     "read_spm_dcm",
     "read_spm_group",
@@ -81,6 +82,7 @@ from .data.connectome import Connectome
 from .data.connectome_examples import load_connectome
 from .data.design import BoldDesign
 from .data.dipole import DipoleData
+from .data.dipole_readers import read_dipole
 from .data.drive import Drive
 from .data.evoked import EvokedData
 from .data.hnn_network import write_hnn

@@ -5,6 +5,7 @@ from bayesdcm.data.connectome import Connectome
 from bayesdcm.data.connectome_examples import load_connectome
 from bayesdcm.data.design import BoldDesign
 from bayesdcm.data.dipole import DipoleData
+from bayesdcm.data.dipole_readers import read_dipole
 from bayesdcm.data.drive import Drive
 from bayesdcm.data.evoked import EvokedData
 from bayesdcm.data.head import GridHead, SphereHead, SurfaceHead
@@ -20,4 +21,5 @@ __all__ = [
     "SphereHead",
     "SurfaceHead",
     "load_connectome",
+    "read_dipole",
 ]
