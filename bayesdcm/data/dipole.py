@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,6 +25,9 @@ from bayesdcm.data.dipole_validation import (
 from bayesdcm.data.hamming import hamming_weights, smoothed
 from bayesdcm.data.responses import nearest_samples
 from bayesdcm.data.validation import check_whole
+
+if TYPE_CHECKING:
+    import mne
 
 __all__ = ["DipoleData"]
 
@@ -165,6 +168,195 @@ class DipoleData(CheckedFields):
             name=name,
             orientation=orientation,
         )
+
+    @classmethod
+    def from_source_estimate(
+        cls,
+        stc: mne.SourceEstimate,
+        label: mne.Label,
+        src: mne.SourceSpaces,
+        mode: str = "pca_flip",
+        *,
+        positive: str | tuple[float, int] = "normals",
+        noise_sd: float | None = None,
+        n_averages: int = 1,
+        name: str | None = None,
+    ) -> DipoleData:
+        """Dipole of a label, from a source estimate of MNE-Python.
+
+        The time course is that of ``mne.extract_label_time_course``: the moment of one vertex as a
+        mean over the label, not the sum. Minimum-norm estimates spread it over the cortex around,
+        so that its size means little; a model of the column estimates a scale.
+
+        Parameters
+        ----------
+        stc : mne.SourceEstimate
+            Signed currents in A m along the normals of cortex: method "MNE", fixed orientation or
+            ``pick_ori="normal"``. dSPM and sLORETA are no currents.
+        label : mne.Label
+            Region, such as the hand area of the postcentral gyrus; small enough to be on one wall
+            of its sulcus.
+        src : mne.SourceSpaces
+            Source space of the estimate (or the forward solution or inverse operator that holds
+            it), which has the normals.
+        mode : {"pca_flip", "mean_flip", "mean", "max", "auto"}
+            How MNE-Python makes one course of the label's; "auto" is "mean_flip". "max" is a
+            magnitude, without a sign.
+        positive : "normals" or (float, int)
+            What fixes the sign. "normals", the default, is MNE-Python's own rule: positive is
+            current along the outward normals, that is from deep to superficial; modes that flip
+            turn those vertices round whose normals are against the label's main direction. Or a
+            component whose polarity is known: its time in s and its sign, such as
+            ``(0.020, -1)`` for the N20, which turns the course round where it has another.
+        noise_sd : float, optional
+            Standard deviation of the noise of one sample, in A m; `from_evoked` works it out.
+        n_averages : int, default 1
+            How many trials were averaged.
+        name : str, optional
+            By default the label's.
+
+        Returns
+        -------
+        DipoleData
+            Whose `orientation` says how the sign was fixed.
+
+        Raises
+        ------
+        TypeError
+            If an argument is of another class than described (a volume, a vector estimate).
+        ValueError
+            If the label has no vertex in the source space, `stc` holds magnitudes of free
+            orientation or statistics, the mode is not known, the named component is none; and as
+            for `DipoleData`.
+
+        Warns
+        -----
+        UserWarning
+            If the sign means little: normals that point both ways, a course carried by vertices
+            that were turned round, or mode "max".
+
+        References
+        ----------
+        Gramfort, A. et al. (2014). MNE software for processing MEG and EEG data. NeuroImage 86,
+        446-460. https://doi.org/10.1016/j.neuroimage.2013.10.027
+
+        Examples
+        --------
+        >>> import mne
+        >>> normals = np.tile([0.0, 0.0, 1.0], (3, 1))
+        >>> surface = {"type": "surf", "vertno": np.arange(3), "nn": normals, "coord_frame": 5}
+        >>> src = mne.SourceSpaces([surface | {"id": 101}, surface | {"id": 102}])
+        >>> currents = np.outer([1, 2, 0, 0, 0, 0], 1e-8 * np.sin(np.arange(100) / 20))
+        >>> stc = mne.SourceEstimate(currents, [np.arange(3), np.arange(3)], 0.0, 0.001)
+        >>> label = mne.Label([0, 1], hemi="lh", name="S1-lh")
+        >>> DipoleData.from_source_estimate(stc, label, src, mode="mean")
+        DipoleData(100 times (0 to 0.099 s, 1000 Hz), peak ... nAm at ... s)
+        """
+        from bayesdcm.data.mne_dipole import source_estimate_fields
+
+        fields = source_estimate_fields(stc, label, src, mode, positive)
+        if name is not None:
+            fields["name"] = name
+        return cls(**fields, noise_sd=noise_sd, n_averages=n_averages)
+
+    @classmethod
+    def from_evoked(
+        cls,
+        evoked: mne.Evoked,
+        inverse_operator: mne.minimum_norm.InverseOperator,
+        label: mne.Label,
+        *,
+        lambda2: float = 1 / 9,
+        method: str = "MNE",
+        pick_ori: str | None = "normal",
+        mode: str = "pca_flip",
+        noise_cov: mne.Covariance | None = None,
+        positive: str | tuple[float, int] = "normals",
+        name: str | None = None,
+    ) -> DipoleData:
+        """Dipole of a label, from averaged sensors and an inverse operator of MNE-Python.
+
+        `from_source_estimate` of ``mne.minimum_norm.apply_inverse``, with the noise worked out:
+        the course is a linear map of the channels, through which the covariance of their noise
+        goes, divided by the number of averages. (Weights of mode "pca_flip" are those of the
+        label's first component in these data.)
+
+        Parameters
+        ----------
+        evoked : mne.Evoked
+            Averaged response; its ``nave`` is the number of averages.
+        inverse_operator : mne.minimum_norm.InverseOperator
+            Of loose or fixed orientation on the surface of cortex.
+        label : mne.Label
+            Region, as for `from_source_estimate`.
+        lambda2 : float, default 1/9
+            Regularisation, 1 / SNR ** 2; MNE-Python's default is for an SNR of 3.
+        method : {"MNE", "eLORETA"}
+            Whose results are currents.
+        pick_ori : "normal"
+            Currents along the normals, for operators of any orientation.
+        mode : {"pca_flip", "mean_flip", "mean", "max", "auto"}
+            As for `from_source_estimate`.
+        noise_cov : mne.Covariance, optional
+            Covariance of the noise of single trials, filtered as `evoked` is; by default that in
+            the inverse operator. Data that were low-pass filtered after it was estimated have less
+            noise.
+        positive : "normals" or (float, int)
+            As for `from_source_estimate`.
+        name : str, optional
+            By default those of response and label.
+
+        Returns
+        -------
+        DipoleData
+            With `noise_sd` (None for mode "max", which is not linear) and `n_averages`.
+
+        Raises
+        ------
+        TypeError
+            If an argument is of another class than described.
+        ValueError
+            If the method gives no currents, `pick_ori` asks for magnitudes or vectors, channels
+            are missing; and as for `from_source_estimate`.
+
+        Warns
+        -----
+        UserWarning
+            As for `from_source_estimate`.
+
+        References
+        ----------
+        Hamalainen, M. S. and Ilmoniemi, R. J. (1994). Interpreting magnetic fields of the brain:
+        minimum norm estimates. Medical and Biological Engineering and Computing 32, 35-42.
+        https://doi.org/10.1007/BF02512476
+
+        Examples
+        --------
+        With ``inverse_operator = mne.minimum_norm.make_inverse_operator(evoked.info, forward,
+        noise_cov)`` and a label of the same subject,
+        ``DipoleData.from_evoked(evoked, inverse_operator, label, positive=(0.020, -1))`` is the
+        response with a negative N20. Without sensors there is none:
+
+        >>> DipoleData.from_evoked(None, None, None)
+        Traceback (most recent call last):
+        TypeError: evoked must be one mne.Evoked, got NoneType None. Average epochs first: ...
+        """
+        from bayesdcm.data.mne_dipole import evoked_fields
+
+        fields = evoked_fields(
+            evoked,
+            inverse_operator,
+            label,
+            mode,
+            positive,
+            lambda2=lambda2,
+            method=method,
+            pick_ori=pick_ori,
+            noise_cov=noise_cov,
+        )
+        if name is not None:
+            fields["name"] = name
+        return cls(**fields)
 
     @property
     def n_times(self) -> int:

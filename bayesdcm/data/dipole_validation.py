@@ -24,6 +24,7 @@ __all__ = [
     "check_dipole_times",
     "check_layers",
     "check_noise_sd",
+    "check_size",
     "check_smoothing",
     "check_text",
     "factor_of",
@@ -66,14 +67,13 @@ def check_dipole(dipole: ArrayLike) -> NDArray[np.float64]:
             f"dipole is constant over time ({checked[0]:g} throughout); expected a response that "
             "varies. Check the label, the drives, or how it was averaged."
         )
-    if largest > _STRONGEST:
-        raise ValueError(
-            f"dipole has values up to {largest:.3g} A m ({largest * 1e9:.3g} nAm); expected A m of "
-            "ordinary size, at most 1e-5 (evoked responses of a region have some 1e-8, that is "
-            "10 nAm). If the numbers are nAm, use DipoleData.from_arrays(..., unit='nAm'); if a "
-            "simulation was multiplied by a number of cells (hnn-core's scale(3000)) twice, or a "
-            "measured dipole once, divide by it."
-        )
+    check_size(
+        "dipole",
+        largest,
+        "If the numbers are nAm, use DipoleData.from_arrays(..., unit='nAm'); if a simulation was "
+        "multiplied by a number of columns (hnn-core's scale(3000)) twice, or a measured dipole "
+        "once, divide by it.",
+    )
     if largest < _WEAKEST:
         warn_caller(
             f"dipole has values up to {largest:.3g} A m only, less than a single pyramidal cell; "
@@ -81,6 +81,16 @@ def check_dipole(dipole: ArrayLike) -> NDArray[np.float64]:
             "convert them once."
         )
     return checked
+
+
+def check_size(name: str, largest: float, advice: str) -> None:
+    """Raise `ValueError` where moments are larger than any that a region of cortex has."""
+    if largest > _STRONGEST:
+        raise ValueError(
+            f"{name} has values up to {largest:.3g} A m ({largest * 1e9:.3g} nAm); expected A m of "
+            f"ordinary size, at most {_STRONGEST:g} (evoked responses of a region have some 1e-8, "
+            f"that is 10 nAm). {advice}"
+        )
 
 
 def check_dipole_times(times: ArrayLike, n_times: int) -> NDArray[np.float64]:

@@ -48,7 +48,7 @@ def test_descriptions_say_what_there_is():
     ("changes", "message"),
     [
         ({"dipole": VALUES}, "up to 10 A m .*expected A m of ordinary size.*unit='nAm'"),
-        ({"dipole": 3000 * 3000 * 1e-11 * VALUES}, "multiplied by a number of cells"),
+        ({"dipole": 3000 * 3000 * 1e-11 * VALUES}, "multiplied by a number of columns"),
         ({"dipole": np.ones(340) * 1e-9}, "constant over time .1e-09 throughout."),
         ({"dipole": np.zeros(340)}, "constant over time"),
         ({"dipole": np.where(TIMES == 3, np.nan, VALUES)}, "dipole has 1 entries that are NaN"),
