@@ -448,8 +448,9 @@ class DipoleData(CheckedFields):
         DipoleData
             With `smoothing` set, layers smoothed alike, and the `noise_sd` that white noise has
             after it, times the root of the sum of squared weights; it is larger in the half
-            window at each end. Noise that is not white, such as that of data which have been
-            low-pass filtered, falls less: give its sd by ``replace(noise_sd=...)``.
+            window at each end. Noise of the brain, or of data which have been low-pass filtered,
+            is not white and falls less: take its sd from the smoothed baseline,
+            ``data.replace(noise_sd=data.crop(None, 0).dipole.std())``.
 
         Raises
         ------

@@ -5,6 +5,8 @@ from copy import deepcopy
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from bayesdcm.data import DipoleData
 from bayesdcm.data.by_value import structure_key
@@ -168,3 +170,35 @@ def test_files_and_workers_give_it_back():
     for read in (from_plain(plain, writer.arrays), deepcopy(data)):
         assert structure_key(read) == structure_key(data)
         assert repr(read) == repr(data)
+
+
+ARRAYS = ["dipole", "times"]
+CORRUPTIONS = {
+    "not finite": lambda values, draw: _with(values, draw, draw(st.sampled_from([np.nan, np.inf]))),
+    "text": lambda values, draw: values.astype(str),
+    "complex": lambda values, draw: values + 0j,
+    "missing": lambda values, draw: _with(values.astype(object), draw, None),
+    "other axes": lambda values, draw: values[:, None],
+    "shorter": lambda values, draw: values[: draw(st.integers(0, values.size - 1))],
+    "constant": lambda values, draw: np.full(values.size, draw(st.floats(-1e-6, 1e-6))),
+    "nano": lambda values, draw: values * 1e9,
+    "masked": lambda values, draw: np.ma.masked_array(values, values == values.max()),
+    "no array": lambda values, draw: draw(st.sampled_from([None, {}, object(), "text", 3.0])),
+}
+
+
+def _with(values, draw, entry):
+    changed = np.array(values)
+    changed[draw(st.integers(0, values.size - 1))] = entry
+    return changed
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_malformed_arrays_never_pass(data):
+    name = data.draw(st.sampled_from(ARRAYS))
+    corrupt = CORRUPTIONS[data.draw(st.sampled_from(sorted(CORRUPTIONS)))]
+    fields = {"dipole": VALUES * 1e-9, "times": TIMES / 1000}
+    broken = corrupt(fields[name], data.draw)
+    with pytest.raises((TypeError, ValueError), match="dipole|times"):
+        DipoleData(**(fields | {name: broken}))

@@ -185,13 +185,19 @@ def test_the_noise_is_that_of_repeated_recordings(recording, mode, orientation):
     assert said == pytest.approx(sd, rel=0.06)
 
 
-def test_the_noise_of_exact_estimates_is_that_of_a_long_recording(recording):
-    # eLORETA is slow to prepare: many samples stand for many recordings.
-    label = label_round()
+@pytest.mark.parametrize(
+    ("method", "mode", "n_vertices"),
+    # eLORETA is slow to prepare. Of many vertices of a sphere, some are turned round.
+    [("eLORETA", "pca_flip", 6), ("MNE", "mean_flip", 60), ("MNE", "pca_flip", 60)],
+)
+@pytest.mark.filterwarnings("ignore:label", "ignore:the course of label")
+def test_the_noise_is_that_of_a_long_recording(recording, method, mode, n_vertices):
+    label = label_round(n=n_vertices)
     moments = np.pad(moments_in(label), [(0, 0), (0, 3000)])
     evoked = evoked_of(recording, moments, np.random.default_rng(1))
-    data = DipoleData.from_evoked(evoked, recording[3]["fixed"], label, method="eLORETA")
+    data = DipoleData.from_evoked(evoked, recording[3]["fixed"], label, method=method, mode=mode)
     assert data.noise_sd == pytest.approx(data.dipole[101:].std(), rel=0.05)
+    assert ("(0 of" in data.orientation) == (n_vertices == 6)
 
 
 def test_the_covariance_may_be_given(recording):
