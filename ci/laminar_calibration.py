@@ -168,16 +168,16 @@ CELLS_OF_RATES = np.array([100, 100, 35, 35])
 def column_response(z: jax.Array, inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Dipoles of the layers (times, 2), nAm, and rates (times, 4), of standardised constants."""
     constants = equations.constants_of(DEFAULTS * jnp.exp(SDS * z))
-    start = jnp.asarray(equations.rest())
+    start = equations.Parts.of(jnp.asarray(equations.rest()))
 
-    def advance(x: jax.Array, u: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def advance(x: equations.Parts, u: jax.Array) -> tuple[equations.Parts, jax.Array]:
         rate, target = equations.relaxation(x, u, constants)
-        x = target + (x - target) * jnp.exp(-STEP * rate)
-        return x, x[equations.VOLTAGES]
+        x = jax.tree.map(lambda at, to, r: to + (at - to) * jnp.exp(-STEP * r), x, target, rate)
+        return x, x.voltage
 
     voltages = jax.lax.scan(advance, start, inputs)[1]
     # The network's dipoles are means over the half millisecond that ends at each time.
-    voltages = (voltages + jnp.concatenate([start[None, equations.VOLTAGES], voltages[:-1]])) / 2
+    voltages = (voltages + jnp.concatenate([start.voltage[None], voltages[:-1]])) / 2
     above = voltages - equations.LEAK
     return equations.layer_dipoles(above, constants), CELLS_OF_RATES * equations.firing(
         above, constants

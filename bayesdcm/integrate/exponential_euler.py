@@ -16,6 +16,7 @@ from bayesdcm.data.dipole import DipoleData
 from bayesdcm.integrate.base import Solver
 from bayesdcm.neural.base import NeuralModel, Parameters, Prior
 from bayesdcm.neural.laminar import LaminarColumn
+from bayesdcm.neural.laminar_equations import Parts, relaxation
 
 # Length of a step, s: that at which the column was calibrated.
 STEP = 0.0005
@@ -133,15 +134,18 @@ class ExponentialEuler(Solver):
     ) -> jax.Array:
         """Mean states over trials relative to rest at the ends of steps, (steps, 1, states)."""
         constants = neural.constants(parameters)
-        rest = jnp.asarray(neural.rest())
+        start = Parts.of(jnp.asarray(neural.rest()))
 
-        def advance(x: jax.Array, u: jax.Array) -> tuple[jax.Array, jax.Array]:
-            rate, target = neural.relaxation(x, u, constants)
-            x = target + (x - target) * jnp.exp(-STEP * rate)
+        def advance(x: Parts, u: jax.Array) -> tuple[Parts, Parts]:
+            rate, target = relaxation(x, u[None], constants)
+            x = jax.tree.map(
+                lambda at, to, r: to + (at - to) * jnp.exp(-1e3 * STEP * r), x, target, rate
+            )
             return x, x
 
-        def trial(deviates: jax.Array) -> jax.Array:
+        def trial(deviates: jax.Array) -> Parts:
             inputs = neural.input_series(arrays.middles, parameters, deviates)
-            return jax.lax.scan(advance, rest, inputs)[1]
+            return jax.lax.scan(advance, start, inputs)[1]
 
-        return jax.vmap(trial)(arrays.deviates).mean(0) - rest
+        mean = jax.tree.map(lambda x: x.mean(0), jax.vmap(trial)(arrays.deviates))
+        return mean.joined() - neural.rest()

@@ -18,6 +18,7 @@ from bayesdcm.neural.laminar_equations import (
     COMPARTMENTS,
     NAMES,
     STATES,
+    Parts,
     calibration,
     constants_of,
     layer_dipoles,
@@ -239,33 +240,15 @@ class LaminarColumn(NeuralModel):
             series.append((pulse * (area[:, None] * weights)).sum(1))
         return jnp.concatenate(series, -1)
 
-    def relaxation(
-        self, x: jax.Array, u: jax.Array, parameters: Parameters
-    ) -> tuple[jax.Array, jax.Array]:
-        """Rate, 1/s, at which each state relaxes, and to which value, (nodes, states) each.
-
-        See `bayesdcm.neural.laminar_equations.relaxation`.
-
-        Parameters
-        ----------
-        x : jax.Array
-            States, shape (nodes, states).
-        u : jax.Array
-            From `input_series`, shape (12,), uS/ms.
-        parameters : mapping
-            From `constants`.
-        """
-        rate, target = relaxation(x, jnp.broadcast_to(u, (len(x), len(u))), parameters)
-        return 1e3 * rate, target
-
     def rest(self, parameters: Parameters | None = None) -> NDArray[np.float64]:
         """States without drives, shape (1, 50)."""
         return rest()[None]
 
     def flow(self, x: jax.Array, u: jax.Array, parameters: Parameters) -> jax.Array:
         """Rate of change of the states, see `NeuralModel.flow`."""
-        rate, target = self.relaxation(x, u, self.constants(parameters))
-        return rate * (target - x)
+        drive = jnp.broadcast_to(u, (len(x), len(u)))
+        rate, target = relaxation(Parts.of(x), drive, self.constants(parameters))
+        return 1e3 * rate.joined() * (target.joined() - x)
 
     def layers(self, x: jax.Array, parameters: Parameters) -> jax.Array:
         """Dipoles of layers 2/3 and 5, nAm, (..., 2), of states relative to rest.

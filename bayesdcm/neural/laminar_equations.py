@@ -180,10 +180,29 @@ def rest() -> NDArray[np.float64]:
     return x
 
 
+class Parts(NamedTuple):
+    """States, or what is said of each, by kind: ``STATES`` in four pieces."""
+
+    voltage: jax.Array
+    gate: jax.Array
+    rise: jax.Array
+    decay: jax.Array
+
+    @classmethod
+    def of(cls, x: jax.Array) -> Parts:
+        """The pieces of states (..., states)."""
+        return cls(*(x[..., part] for part in (VOLTAGES, GATES, RISES, DECAYS)))
+
+    def joined(self) -> jax.Array:
+        """One array again, (..., states)."""
+        shape = self.voltage.shape[:-1]
+        return jnp.concatenate([jnp.broadcast_to(p, (*shape, p.shape[-1])) for p in self], -1)
+
+
 def relaxation(
-    x: jax.Array, drive: jax.Array, constants: Mapping[str, jax.Array]
-) -> tuple[jax.Array, jax.Array]:
-    """Rate, 1/ms, at which each state relaxes, and the value that it relaxes to, (..., states).
+    x: Parts, drive: jax.Array, constants: Mapping[str, jax.Array]
+) -> tuple[Parts, Parts]:
+    """Rate, 1/ms, at which each state relaxes, and the value that it relaxes to.
 
     A voltage obeys ``tau V' = (E_L - V) + c (V_o - V) + g_e (0 - V) + g_i (-80 - V) + g_M (n - n_0)
     (E_K - V)``, with c the coupling to the other compartment of the cell, at V_o; the gate of the
@@ -192,15 +211,15 @@ def relaxation(
 
     Parameters
     ----------
-    x : jax.Array
-        States, shape (..., states), mV and relative units.
+    x : Parts
+        States, mV and relative units.
     drive : jax.Array
         Events of drives at each compartment, through AMPA and then NMDA synapses, times their
         weights, uS/ms, shape (..., 12).
     constants : mapping
         From `constants_of`.
     """
-    voltage, gate, rise, decay = (x[..., part] for part in (VOLTAGES, GATES, RISES, DECAYS))
+    voltage, gate, rise, decay = x
     above = voltage - LEAK
     fired = firing(above, constants)
     conductance = NORM * (decay - rise)
@@ -223,14 +242,11 @@ def relaxation(
     kick = constants["opening"] * events
     gain = jnp.concatenate([constants["drive AMPA"], constants["drive NMDA"]])
     sent = jnp.concatenate([fired[..., SENDERS], gain * drive], -1)
-    rates = [
-        total / constants["time constant"],
-        rate + kick,
-        jnp.broadcast_to(1 / RISE, rise.shape),
-        jnp.broadcast_to(1 / DECAY, decay.shape),
-    ]
-    targets = [towards / total, (rate * open_ + kick) / (rate + kick), RISE * sent, DECAY * sent]
-    return jnp.concatenate(rates, -1), jnp.concatenate(targets, -1)
+    opened = rate + kick
+    # Rates of synapses are constants, so that compilers work out what follows of them.
+    rates = Parts(total / constants["time constant"], opened, 1 / RISE, 1 / DECAY)
+    targets = Parts(towards / total, (rate * open_ + kick) / opened, RISE * sent, DECAY * sent)
+    return rates, targets
 
 
 def layer_dipoles(voltages: jax.Array, constants: Mapping[str, jax.Array]) -> jax.Array:
