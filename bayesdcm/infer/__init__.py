@@ -6,6 +6,7 @@ from bayesdcm.infer.fitting import fit
 from bayesdcm.infer.gradient import Gradient
 from bayesdcm.infer.loading import load_fit
 from bayesdcm.infer.method import Method
+from bayesdcm.infer.network_check import NetworkCheck
 from bayesdcm.infer.nuts import NUTS
 from bayesdcm.infer.posterior import Posterior
 from bayesdcm.infer.results import Fit
@@ -23,6 +24,7 @@ __all__ = [
     "Gradient",
     "Laplace",
     "Method",
+    "NetworkCheck",
     "Posterior",
     "TruncatedBackpropagation",
     "diagnose",

@@ -78,6 +78,7 @@ CLASSES = {
         "bayesdcm.observe.bold": ("Balloon",),
         "bayesdcm.observe.regional_balloon": ("RegionalBalloon",),
         "bayesdcm.observe.channels": ("Dipoles", "Patches", "Electrodes"),
+        "bayesdcm.observe.dipole_correction": ("DipoleCorrection",),
         "bayesdcm.observe.given_lead_field": ("LeadField",),
         "bayesdcm.models.dcm": ("DCM",),
         "bayesdcm.models.task": ("TaskDCM",),

@@ -27,6 +27,7 @@ from bayesdcm.infer.modelled_data import (
     modelled_data,
 )
 from bayesdcm.infer.modes import posterior_modes
+from bayesdcm.infer.network_check import NetworkCheck, check_with_network
 from bayesdcm.infer.posterior import Posterior
 from bayesdcm.infer.prior_moments import moments_of_prior, prior_moments
 from bayesdcm.infer.problem import FREE, Problem
@@ -457,6 +458,100 @@ class Fit:
             Prints as sentences; ``problems`` is a list of them, empty if there is none.
         """
         return diagnose(self)
+
+    def drives(self, draw: int | None = None) -> tuple[Any, ...]:
+        """Drives of a column at the posterior mean or a draw, for `bayesdcm.write_hnn`.
+
+        Parameters
+        ----------
+        draw : int, optional
+            Which draw, of all chains one after the other. None: the posterior mean, of spreads
+            and weights that of the logarithm.
+
+        Returns
+        -------
+        tuple of Drive
+            With all numbers fixed.
+
+        Raises
+        ------
+        TypeError
+            If the model has no drives.
+        IndexError
+            If there is no such draw.
+        """
+        model = self.problem.model
+        if not hasattr(model, "drives_at"):
+            raise TypeError(
+                f"drives are those of a LaminarDCM, and the fit is of {type(model).__name__}"
+            )
+        if draw is None:
+            return model.drives_at(self.mean)
+        sites = self._draws_by_site
+        shape = self.posterior.sample.shape[:2]
+        chain, place = np.unravel_index(range(shape[0] * shape[1])[draw], shape)
+        return model.drives_at({name: values[chain, place] for name, values in sites.items()})
+
+    def check_with(
+        self,
+        simulator: Any,
+        *,
+        draws: int = 40,
+        n_trials: int = 3,
+        rounds: int = 2,
+        inflation: float = 2.0,
+        seed: int = 0,
+        progress: bool = True,
+    ) -> NetworkCheck:
+        """Run the biophysical network at draws of the posterior, and correct the posterior by it.
+
+        For fits of a `LaminarDCM`. In each trial of the network the times of events are known, so
+        that the column is solved with the same events; the difference of their dipoles is regressed
+        on the times and weights of the drives (ridge regression, the ridge chosen by leaving runs
+        out) and added to the column's dipole. The covariance of what is left, from runs left out in
+        turn, takes the place of the error that calibration has measured over all settings. The data
+        are then fitted anew, by the same method. In each further round the network is run at draws
+        of the corrected posterior, and all runs so far are used.
+
+        Parameters
+        ----------
+        simulator : HnnSimulator
+            Or what has its ``run_many``. Its trials must last as long as the data.
+        draws : int
+            Sets of drives in each round.
+        n_trials : int
+            Trials of each set, which tell what averages out over trials.
+        rounds : int
+            How often; ``draws * n_trials * rounds`` trials are run, 240 by default.
+        inflation : float
+            Factor of the deviations of draws from the posterior mean in all rounds but the last,
+            for runs all around it.
+        seed : int
+            Seed of draws and fits.
+        progress : bool
+            Whether to show that of fits; the simulator shows its own.
+
+        Returns
+        -------
+        bayesdcm.infer.NetworkCheck
+            Fits before and after, the runs, and how much each parameter moved.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the fit is of another model, an option is none, trials end before the data, or draws
+            are no drives.
+        """
+        return check_with_network(
+            self,
+            simulator,
+            draws=draws,
+            n_trials=n_trials,
+            rounds=rounds,
+            inflation=inflation,
+            seed=seed,
+            progress=progress,
+        )
 
     def save(self, path: str | Path, *, predictions: bool = False) -> Path:
         """Write the fit to one netCDF file, whole or not at all.

@@ -20,6 +20,7 @@ from bayesdcm.models.priors import complete_parameters
 from bayesdcm.neural import LaminarColumn
 from bayesdcm.neural.laminar_equations import calibration
 from bayesdcm.observe import ColumnDipole
+from bayesdcm.observe.dipole_correction import DipoleCorrection
 
 # Peak of a dipole of the network, nAm, give or take a factor of 3.
 PEAK, PEAK_RANGE = 0.009, 3.0
@@ -56,6 +57,9 @@ class LaminarDCM(DCM):
     priors : mapping or pandas.DataFrame, optional
         Priors in place of those of the drives, as for `bayesdcm.TaskDCM`: by parameter
         (``"scale"``) or by entry (``{"time[evprox1]": (21.0, 9.0)}``, mean and variance).
+    correction : DipoleCorrection, optional
+        What runs of the network say of the difference to the column, for the data that were
+        checked: `bayesdcm.Fit.check_with` makes it.
 
     Raises
     ------
@@ -98,6 +102,7 @@ class LaminarDCM(DCM):
     model_error: float = 1.0
     trials: int = 8
     priors: Any = field(default=None, kw_only=True)
+    correction: DipoleCorrection | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "drives", check_drives(self.drives))
@@ -117,7 +122,7 @@ class LaminarDCM(DCM):
     @cached_property
     def parts(self) -> Parts:
         """`LaminarColumn`, `ExponentialEuler` and `ColumnDipole`."""
-        observer = ColumnDipole(self.scale, self.scale_variance, self.model_error)
+        observer = ColumnDipole(self.scale, self.scale_variance, self.model_error, self.correction)
         return Parts(LaminarColumn(self.drives), ExponentialEuler(self.trials), observer)
 
     def check(self, data: Any) -> None:

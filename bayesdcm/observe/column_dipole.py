@@ -20,6 +20,7 @@ from bayesdcm.neural.base import NeuralModel, Parameters, Prior
 from bayesdcm.neural.laminar import LaminarColumn
 from bayesdcm.neural.laminar_equations import calibration, constants_of, layer_dipoles
 from bayesdcm.observe.base import Observer, noise_prior
+from bayesdcm.observe.dipole_correction import DipoleCorrection
 from bayesdcm.observe.gaussian import GaussianObservation
 from bayesdcm.observe.temporal_precision import TemporalPrecision, temporal_precision
 
@@ -53,11 +54,15 @@ class ColumnDipole(Observer):
         Prior variance of the logarithm of that number; 0 fixes it.
     model_error : float
         Factor of the covariance of the column's error; 0 for dipoles of the column itself.
+    correction : DipoleCorrection, optional
+        Difference between network and column, from runs of the network with drives like those that
+        are inferred; its error takes the place of the calibration's.
     """
 
     scale: float = 1.0
     scale_variance: float = 0.5
     model_error: float = 1.0
+    correction: DipoleCorrection | None = None
 
     data_class = DipoleData
     kind: ClassVar[str] = "evoked dipole"
@@ -93,8 +98,11 @@ class ColumnDipole(Observer):
 
     def predict(self, solution: jax.Array, parameters: Parameters, arrays: jax.Array) -> jax.Array:
         """Dipole in nAm, (times, 1)."""
-        layers = self.layers(solution, parameters, arrays)
-        return layers.sum(-1, keepdims=True)
+        dipole = self.layers(solution, parameters, arrays).sum(-1, keepdims=True)
+        if self.correction is None:
+            return dipole
+        networks = self.scale * jnp.exp(parameters["scale"])
+        return dipole + networks * self.correction.at(parameters)[:, None]
 
     def layers(self, solution: jax.Array, parameters: Parameters, arrays: jax.Array) -> jax.Array:
         """Dipoles of layers 2/3 and 5 in nAm, (times, 2).
@@ -121,6 +129,13 @@ class ColumnDipole(Observer):
             raise TypeError(
                 f"data must be DipoleData, got {type(data).__name__}; see "
                 "DipoleData.from_source_estimate and DipoleData.from_arrays"
+            )
+        made_for = None if self.correction is None else self.correction.times
+        if made_for is not None and not np.array_equal(made_for, data.times):
+            raise ValueError(
+                f"data have {data.n_times} times from {data.times[0]:g} s, but the correction is "
+                f"for {len(made_for)} from {made_for[0]:g} s; give correction=None, and check the "
+                "fit of these data with the network"
             )
         end = 1e3 * float(data.times[-1])
         late = {
@@ -169,8 +184,12 @@ class ColumnDipole(Observer):
         noise = sd**2 * noise_correlation(data, sd)
         if not self.model_error:
             return noise
-        found = calibration()
-        factor = sampling(data, 1e-3 * found.error_times) @ found.error
+        found: Any = self.correction
+        if found is None:
+            found = calibration()
+            factor = sampling(data, 1e-3 * found.error_times) @ found.error
+        else:
+            factor = found.error
         size = np.sqrt(max((data.dipole**2).mean() - sd**2, 0.01 * (data.dipole**2).mean()))
         return noise + self.model_error * (size / found.size) ** 2 * factor @ factor.T
 
