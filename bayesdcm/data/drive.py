@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesdcm.data.checked_fields import CheckedFields
-from bayesdcm.data.validation import check_whole, describe
+from bayesdcm.data.validation import check_whole, describe, warn_caller
 
 if TYPE_CHECKING:
     import numpyro.distributions as dist
@@ -35,7 +35,8 @@ FAMILIES = {
     "weights_nmda": ("LogNormal", "dist.LogNormal(np.log(median in uS), sd of the log)"),
 }
 # Events at times that are not positive do not happen in hnn-core.
-SPREADS_BEFORE = 3.0
+# With a mean of fewer spreads some do not, and of less than one spread many.
+ENOUGH_SPREADS, FEWEST_SPREADS = 3.0, 1.0
 # Below these, numbers in ms are taken for numbers in s.
 LEAST = {"time": 1.0, "spread": 0.05, "delays": 0.01}
 # Above this, weights are taken for numbers in nS.
@@ -103,7 +104,7 @@ class Drive(CheckedFields):
     spread : float or numpyro.distributions.LogNormal
         Standard deviation of the times of events, in ms: from trial to trial where events are
         shared by all cells, and from cell to cell where each draws its own (`cell_specific`). At
-        most a third of the time, since events do not happen at times that are not positive.
+        most a third of the time, or some events do not happen: those before the stimulus.
     weights_ampa, weights_nmda : mapping of str to float or numpyro.distributions.LogNormal
         Peak conductance, in uS, of the synapses of each kind at each target: "L2_basket",
         "L2_pyramidal", "L5_basket", "L5_pyramidal". Cells that are left out have none.
@@ -128,8 +129,14 @@ class Drive(CheckedFields):
         If a number is none, or a distribution of another kind; tuples are no priors.
     ValueError
         If a location or a cell is not known, a distal drive has a weight for "L5_basket", a number
-        is negative or seems to be in another unit, all weights are 0, or events would come before
-        the stimulus.
+        is negative or seems to be in another unit, all weights are 0, or the time is less than one
+        spread after the stimulus.
+
+    Warns
+    -----
+    UserWarning
+        If the time is less than three spreads after the stimulus, so that some events do not
+        happen.
 
     References
     ----------
@@ -509,14 +516,19 @@ class Drive(CheckedFields):
 
     def _check_events_come_after_the_stimulus(self) -> None:
         time, spread = self.centre("time"), self.centre("spread")
-        if time < SPREADS_BEFORE * spread:
-            silent = 0.5 * math.erfc(time / spread / math.sqrt(2))
-            raise ValueError(
-                f"time of drive {self.name!r} is {time:g} ms, below {SPREADS_BEFORE:g} times its "
-                f"spread of {spread:g} ms: {100 * silent:.2g} % of its events would come before "
-                "the stimulus, and do not happen in hnn-core, so that cells stay silent. Give a "
-                "later time or a smaller spread"
-            )
+        if time >= ENOUGH_SPREADS * spread:
+            return
+        few = FEWEST_SPREADS if time < FEWEST_SPREADS * spread else ENOUGH_SPREADS
+        silent = 0.5 * math.erfc(time / spread / math.sqrt(2))
+        text = (
+            f"time of drive {self.name!r} is {time:g} ms, below {few:g} times its spread of "
+            f"{spread:g} ms: {100 * silent:.2g} % of its events would come before the stimulus, "
+            "and do not happen in hnn-core, so that cells stay silent. Give a later time or a "
+            "smaller spread"
+        )
+        if few == FEWEST_SPREADS:
+            raise ValueError(text)
+        warn_caller(text)
 
     def _key(self) -> tuple:
         weights = (tuple(kind.items()) for kind in (self.weights_ampa, self.weights_nmda))

@@ -216,7 +216,10 @@ def _settings(
         at = int(rng.integers(count))
         values = {n: means[n] + inflation * (v[at] - means[n]) for n, v in flat.items()}
         try:
-            settings.append((model.drives_at(values), values))
+            with warnings.catch_warnings():
+                # Of events that do not happen: in the network they do not, either.
+                warnings.simplefilter("ignore", UserWarning)
+                settings.append((model.drives_at(values), values))
         except ValueError as error:
             fault = error
     if len(settings) < draws:

@@ -82,7 +82,7 @@ def test_drives_are_held_by_files():
         ({"delays": 0.0001}, ValueError, "seems to be in s"),
         ({"time": -3.0}, ValueError, "above 0"),
         ({"time": np.nan}, ValueError, "finite number of ms"),
-        ({"time": 8.0}, ValueError, "below 3 times its spread of 3 ms: 0.38 %.*silent"),
+        ({"time": 2.0}, ValueError, "below 1 times its spread of 3 ms: 25 %.*silent"),
         ({"time": (20.0, 5.0)}, TypeError, r"dist.Normal\(mean, sd\).*got tuple"),
         ({"time": dist.LogNormal(3.0, 0.1)}, TypeError, r"dist.Normal\(mean, sd\)"),
         ({"time": dist.Normal(np.zeros(2), 1.0)}, ValueError, r"shape \(2,\)"),
@@ -106,6 +106,11 @@ def test_drives_are_held_by_files():
 def test_faults_are_named(changes, error, message):
     with pytest.raises(error, match=message):
         proximal(**changes)
+
+
+def test_events_before_the_stimulus_are_told():
+    with pytest.warns(UserWarning, match="below 3 times its spread of 3 ms: 0.38 %.*silent"):
+        proximal(time=8.0)
 
 
 def test_faults_of_changes_are_named():
