@@ -1,5 +1,6 @@
-"""What all tests share: settings of JAX, which tests run, and clean figures."""
+"""What all tests share: settings of JAX, which tests run, memory, and clean figures."""
 
+import gc
 import os
 import sys
 
@@ -11,7 +12,14 @@ import bayesdcm  # noqa: F401  (before JAX: it sets double precision and XLA's f
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 import hypothesis
+import psutil
 import pytest
+
+# Tracing makes millions of short-lived tuples. Python's own thresholds would look through all that
+# was ever imported or compiled again and again: a seventh of the time of the tests.
+gc.set_threshold(100_000, 20, 100)
+# Above this, programs that were compiled are forgotten between files of tests.
+MOST_MEMORY = 3_000_000_000
 
 # A first example compiles, later ones do not: a deadline would tell of the compiler only.
 hypothesis.settings.register_profile("bayesdcm", deadline=None, derandomize=True)
@@ -21,6 +29,11 @@ hypothesis.settings.load_profile("bayesdcm")
 def pytest_addoption(parser):
     parser.addoption("--runslow", action="store_true", help="run the tests marked slow, too")
     parser.addoption("--runall", action="store_true", help="run those marked exhaustive as well")
+
+
+def pytest_collection_finish():
+    """What was imported by now stays, and need not be looked through for garbage."""
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(config, items):
@@ -72,10 +85,11 @@ def strict_ranks():
 
 @pytest.fixture(autouse=True, scope="module")
 def _free_compiled_programs():
-    """Files of tests share few programs, and all of them together need gigabytes."""
+    """Files of tests share small programs, and all of them together need gigabytes."""
     yield
-    if "jax" in sys.modules:
+    if "jax" in sys.modules and psutil.Process().memory_info().rss > MOST_MEMORY:
         sys.modules["jax"].clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(autouse=True)

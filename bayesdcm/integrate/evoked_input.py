@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import eval_context
 from numpy.typing import ArrayLike
 
 from bayesdcm.data.evoked import EvokedData
@@ -67,8 +68,10 @@ class StimulusDriven(Solver):
 
     data_class = EvokedData
 
-    # Data are constants, also where a caller's function of parameters is being traced.
-    @jax.ensure_compile_time_eval()
+    # Data are constants, also where a caller's function of parameters is being traced; functions that
+    # are compiled here are compiled whole, as they are with no caller (`ensure_compile_time_eval`
+    # would compile their operations on constants one by one).
+    @eval_context()
     def prepare(
         self,
         neural: NeuralModel,
