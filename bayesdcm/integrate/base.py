@@ -13,6 +13,7 @@ import numpy as np
 
 from bayesdcm.data.bold import BoldData
 from bayesdcm.data.by_value import ByValue
+from bayesdcm.data.device import on_device
 from bayesdcm.integrate.grid import TimeGrid, time_grid
 from bayesdcm.neural.base import NeuralModel, Parameters, Prior, from_vector, to_vector
 
@@ -122,7 +123,7 @@ class HeldInputs(Solver):
 def _grid_on_device(timing: ByValue[tuple], options: ByValue[dict]) -> TimeGrid:
     # Arrays that are kept must not belong to a program that is being traced.
     with jax.ensure_compile_time_eval():
-        return jax.tree.map(jnp.asarray, time_grid(*timing.value, **options.value))
+        return on_device(time_grid(*timing.value, **options.value))
 
 
 def flat_flow(neural: NeuralModel, parameters: Parameters) -> Any:

@@ -8,12 +8,12 @@ from functools import lru_cache
 from typing import Any, ClassVar, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
 from bayesdcm.data.bold import BoldData
 from bayesdcm.data.by_value import ByValue
+from bayesdcm.data.device import on_device
 from bayesdcm.integrate.base import Solver, joint_states
 from bayesdcm.integrate.grid import at_points, sample_bins
 from bayesdcm.integrate.one_step import euler
@@ -149,7 +149,7 @@ def _even_grid(timing: ByValue[tuple], step: float) -> EvenGrid:
     grid = EvenGrid(u, np.asarray(step), np.floor(bins * len(u) / len(inputs) + 0.5).astype(int))
     # Arrays that are kept must not belong to a program that is being traced.
     with jax.ensure_compile_time_eval():
-        return jax.tree.map(jnp.asarray, grid)
+        return on_device(grid)
 
 
 def _by_steps(inputs: NDArray, width: float, step: float) -> NDArray:

@@ -13,6 +13,7 @@ import numpy as np
 from jax.core import eval_context
 from numpy.typing import ArrayLike
 
+from bayesdcm.data.device import on_device
 from bayesdcm.data.evoked import EvokedData
 from bayesdcm.integrate.base import Solver
 from bayesdcm.neural.base import NeuralModel, Parameters, Prior, from_vector, to_vector
@@ -68,9 +69,9 @@ class StimulusDriven(Solver):
 
     data_class = EvokedData
 
-    # Data are constants, also where a caller's function of parameters is being traced; functions that
-    # are compiled here are compiled whole, as they are with no caller (`ensure_compile_time_eval`
-    # would compile their operations on constants one by one).
+    # Data are constants, also where a caller's function of parameters is being traced. Under
+    # `jax.ensure_compile_time_eval` operations on constants would be compiled one by one, also
+    # within functions that `settings` compiles.
     @eval_context()
     def prepare(
         self,
@@ -84,10 +85,14 @@ class StimulusDriven(Solver):
         return {
             # As in SPM, the first sample comes one step after the start of integration, which
             # is thought to be at the time of the first sample.
-            "times": jnp.arange(1, design.n_times + 1) * dt,
-            "start": jnp.asarray(design.times[0]),
-            "dt": jnp.asarray(dt),
-            "design": jnp.asarray(design.design),
+            **on_device(
+                {
+                    "times": np.arange(1, design.n_times + 1) * dt,
+                    "start": design.times[0],
+                    "dt": dt,
+                    "design": design.design,
+                }
+            ),
             "settings": self.settings(neural, dt, np.asarray(design.design), priors),
         }
 

@@ -126,7 +126,7 @@ def dependent_entries(held: ByValue[SourceModel]) -> tuple[int, ...] | None:
     own_operator = type(source).delay_operator is not NeuralModel.delay_operator
     if own_operator or source.delay_in_flow or type(source).delays is NeuralModel.delays:
         return None
-    start, random = jnp.asarray(source.rest()), np.random.default_rng(0)
+    start, random = np.asarray(source.rest()), np.random.default_rng(0)
 
     @jax.jit
     def at(parameters: dict[str, jax.Array], u: jax.Array) -> jax.Array:
@@ -135,9 +135,11 @@ def dependent_entries(held: ByValue[SourceModel]) -> tuple[int, ...] | None:
 
     # Wherever an entry depends on a parameter, it differs between points drawn at random.
     first, second = (
-        at(
-            {prior.name: random.normal(size=prior.mean.shape) for prior in source.priors()},
-            random.normal(size=source.n_inputs),
+        np.asarray(
+            at(
+                {prior.name: random.normal(size=prior.mean.shape) for prior in source.priors()},
+                random.normal(size=source.n_inputs),
+            )
         )
         for _ in range(2)
     )

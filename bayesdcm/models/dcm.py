@@ -8,13 +8,13 @@ from functools import cached_property, partial
 from typing import Any, ClassVar, NamedTuple, Self
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import numpyro
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from bayesdcm.data.by_value import structure_key
+from bayesdcm.data.device import on_device
 from bayesdcm.integrate.base import Solver
 from bayesdcm.models.facts import Facts
 from bayesdcm.models.given_priors import Priors, parse_priors, prior_table
@@ -397,9 +397,7 @@ class DCM:
         return Prepared(
             self._steps(data),
             self.parts.observer.prepare(data, self._of_observer),
-            jnp.asarray(signal),
-            jax.tree.map(jnp.asarray, noise),
-            None if design is None else jnp.asarray(design),
+            *on_device((signal, noise, design)),
         )
 
     def _steps(self, design: Any) -> Any:

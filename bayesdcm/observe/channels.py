@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bayesdcm.data.by_value import ByValue, structure_key
+from bayesdcm.data.device import on_device
 from bayesdcm.data.evoked import EvokedData
 from bayesdcm.data.head import GridHead, SurfaceHead
 from bayesdcm.data.named_axes import check_unnamed
@@ -313,7 +314,7 @@ class ChannelObserver(Observer):
         self, data: EvokedData, priors: Mapping[str, Prior]
     ) -> tuple[ModelledSpace, ByValue[tuple[int, ...]]]:
         """Lead fields in channel modes, and the states that are seen."""
-        space = jax.tree.map(jnp.asarray, self.channel_space(data, priors).modelled)
+        space = on_device(self.channel_space(data, priors).modelled)
         return space, ByValue(tuple(self.seen(priors)[1].tolist()))
 
     def observed(self, data: EvokedData, priors: Mapping[str, Prior]) -> tuple[Any, Any]:
