@@ -275,22 +275,30 @@ def test_the_error_of_k_hat_is_its_scatter(n_draws):
     assert np.mean([one.error for one in found]) == pytest.approx(scatter, rel=0.3)
 
 
-def curved(width):
-    """A program whose posterior departs from a normal the more, the larger the width."""
+@pytest.fixture(scope="module")
+def curved(linear):
+    """A model whose posterior departs from a normal the more, the larger the width of its data."""
 
-    def program(data):
-        x = numpyro.sample("x", dist.Normal(jnp.zeros(2), 1.0).to_event(1))
-        numpyro.sample("y", gaussian(x[0] + width * x[1] ** 2 + 0 * data, 3.0), obs=data)
+    class Curved(linear):
+        def sample(self, data):
+            x = numpyro.sample("x", dist.Normal(jnp.zeros(2), 1.0).to_event(1))
+            mean = x[0] + data["width"] * x[1] ** 2 + 0 * data["y"]
+            numpyro.sample("y", gaussian(mean, 3.0), obs=data["y"])
 
-    return program
+        def labels(self, data):
+            return {"x": ["x[0]", "x[1]"]}
+
+        coords = constants = lambda self, data: {}
+
+    return Curved()
 
 
-def test_verdicts_do_not_depend_on_the_seed():
-    data = 0.3 + 0.2 * np.random.default_rng(0).normal(size=12)
+def test_verdicts_do_not_depend_on_the_seed(curved):
+    y = 0.3 + 0.2 * np.random.default_rng(0).normal(size=12)
     for width in (0.1, 0.3, 0.6):
-        program, facts, kinds = curved(width), [], set()
+        facts, kinds = [], set()
         for seed in range(8):
-            found = bayesdcm.fit(program, data, seed=seed).diagnose()
+            found = bayesdcm.fit(curved, {"y": y, "width": width}, seed=seed).diagnose()
             facts.append(found.facts)
             about = {p.kind for p in found.problems if p.kind.startswith("approximation")}
             kinds |= about or {"none"}
@@ -301,8 +309,8 @@ def test_verdicts_do_not_depend_on_the_seed():
         assert np.abs(k - k.mean()).max() < 4 * errors.max()
 
 
-def test_what_cannot_be_told_is_said(healthy):
-    fit = bayesdcm.fit(curved(0.1), np.zeros(12))
+def test_what_cannot_be_told_is_said(curved):
+    fit = bayesdcm.fit(curved, {"y": np.zeros(12), "width": 0.1})
     fit.__dict__["_tail_shape"] = TailShape(0.66, 0.05)
     (text,) = [p for p in fit.diagnose().problems if p.kind == "approximation undecided"]
     assert text.startswith(
@@ -313,9 +321,9 @@ def test_what_cannot_be_told_is_said(healthy):
         assert TailShape(*shape).clear is clear
 
 
-def test_k_hat_near_the_limit_is_of_more_draws_and_is_kept(tmp_path, monkeypatch):
-    data = 0.3 + 0.2 * np.random.default_rng(0).normal(size=12)
-    fit = bayesdcm.fit(curved(0.3), data)
+def test_k_hat_near_the_limit_is_of_more_draws_and_is_kept(curved, tmp_path, monkeypatch):
+    y = 0.3 + 0.2 * np.random.default_rng(0).normal(size=12)
+    fit = bayesdcm.fit(curved, {"y": y, "width": 0.3})
     stats = fit.idata.sample_stats
     first = np.asarray(stats["lp"] - stats["log_q"]).ravel()
     # Whatever it is, it is taken to be near the limit.
@@ -329,9 +337,10 @@ def test_k_hat_near_the_limit_is_of_more_draws_and_is_kept(tmp_path, monkeypatch
     assert again["pareto_k_error"] == found["pareto_k_error"]
 
 
-def test_few_draws_do_not_decide():
-    fit = bayesdcm.fit(curved(0.6), np.full(12, 0.3), draws=5)
-    enough = bayesdcm.fit(curved(0.6), np.full(12, 0.3))
+def test_few_draws_do_not_decide(curved):
+    data = {"y": np.full(12, 0.3), "width": 0.6}
+    fit = bayesdcm.fit(curved, data, draws=5)
+    enough = bayesdcm.fit(curved, data)
     found, more = fit.diagnose().facts, enough.diagnose().facts
     assert found["pareto_k"] == pytest.approx(more["pareto_k"], abs=0.35)
     assert found["pareto_k_error"] < 0.3
