@@ -22,10 +22,13 @@ PATH="$PWD/.venv-test/bin:$PATH"
 export MPLBACKEND=Agg
 # Progress bars need no widgets where nobody watches.
 export PYTHONWARNINGS="ignore:IProgress not found"
-# Programs that were compiled once serve all tests and scripts. JAX locks the folder if it has a
-# largest size, so that processes never read what another is writing.
+# Programs that were compiled once serve all tests and scripts. With a largest size JAX would lock
+# the folder and look at all of its files for each program: every compilation would wait, that of
+# the other worker too. Half a file, which another process is writing, JAX compiles anew.
 export JAX_COMPILATION_CACHE_DIR="$PWD/.venv-test/compiled"
-export JAX_COMPILATION_CACHE_MAX_SIZE=2000000000
+export JAX_COMPILATION_CACHE_MAX_SIZE=-1
+mkdir -p "$JAX_COMPILATION_CACHE_DIR"
+find "$JAX_COMPILATION_CACHE_DIR" -type f -mtime +7 -delete
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0.3
 # Compilation takes most of the time here. Without these emitters it takes two thirds, and programs
 # run up to twice as long. XLA stops at flags that it does not know: only where it knows this one.
