@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import count
 from typing import Any
@@ -23,7 +24,7 @@ from bayesdcm.infer.density import (
     unconstrained_values,
 )
 from bayesdcm.infer.problem import Problem
-from bayesdcm.infer.threads import map_rows, single_threaded_linear_algebra
+from bayesdcm.infer.threads import map_rows, n_cores, single_threaded_linear_algebra
 from bayesdcm.infer.traced_programs import traced_once
 from bayesdcm.observe.gaussian import CONFOUND_PRECISION, GaussianObservation
 
@@ -36,15 +37,19 @@ BATCH = 8
 compiled_once = traced_once(2, COMPILED_ONCE)
 
 
-def in_parts(function: Callable, size: int, *rows: Any) -> Any:
+def in_parts(function: Callable, size: int, *rows: Any, run: Callable = map) -> Any:
     """A function of rows, called with `size` of them at a time, the last ones repeated.
+
+    `run` calls a function for each of several values, as `map` does.
 
     >>> in_parts(lambda x: 2 * x, 2, np.arange(3.0)).tolist()
     [0.0, 2.0, 4.0]
     """
     n = len(rows[0])
     places = np.minimum(np.arange(n + -n % size), n - 1).reshape(-1, size)
-    parts = [jax.tree.map(np.asarray, function(*(each[k] for each in rows))) for k in places]
+    parts = list(
+        run(lambda k: jax.tree.map(np.asarray, function(*(each[k] for each in rows))), places)
+    )
     return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:n], *parts)
 
 
@@ -155,10 +160,13 @@ def predictive(problem: Problem, draws: jax.Array, seed: int) -> dict[str, dict[
 def _evaluated(source: Any, sites: Layout, prepared: Any, draws: NDArray, seed: int) -> dict:
     n = len(draws)
     keys = _keys(seed, n + -n % KEYS, generator=_generator(sites))[:n]
-    run = partial(_predictive, source, sites, prepared)
     # The one draw of a method that finds a point may be a long simulation.
     size = 1 if n == 1 and sites.foreign else PART
-    return in_parts(run, size, np.asarray(draws), keys)
+    draws, some = np.asarray(draws), np.zeros(size, int)
+    # Threads only run it: NumPyro traces in one, and JAX's settings may be those of this one.
+    compiled = _predictive.program(source, sites, prepared, draws[some], keys[some])
+    with ThreadPoolExecutor(n_cores()) as pool:
+        return in_parts(partial(compiled, prepared), size, draws, keys, run=pool.map)
 
 
 @single_threaded_linear_algebra()
