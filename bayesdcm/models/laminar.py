@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -15,10 +16,11 @@ from bayesdcm.data.dipole import DipoleData
 from bayesdcm.data.drive import CELLS, Drive, check_drives
 from bayesdcm.data.validation import warn_caller
 from bayesdcm.integrate import ExponentialEuler
+from bayesdcm.integrate.exponential_euler import STEP, step_ends
 from bayesdcm.models.dcm import DCM, Parameters, Parts
 from bayesdcm.models.priors import complete_parameters
 from bayesdcm.neural import LaminarColumn
-from bayesdcm.neural.laminar_equations import calibration
+from bayesdcm.neural.laminar_equations import calibration, fired
 from bayesdcm.observe import ColumnDipole
 from bayesdcm.observe.dipole_correction import DipoleCorrection
 
@@ -172,6 +174,36 @@ class LaminarDCM(DCM):
         solution = model._solution(complete, model._steps(data))
         space = observer.prepare(data, model._of_observer)
         return 1e-9 * observer.layers(solution, complete, space)
+
+    def firing(self, parameters: Parameters, data: DipoleData) -> jax.Array:
+        """Firing of the populations, mean over the jitter of drives from trial to trial.
+
+        Parameters
+        ----------
+        parameters : mapping
+            As for `predict`.
+        data : DipoleData
+            Times; firing is not smoothed.
+
+        Returns
+        -------
+        jax.Array
+            Spikes a second of one cell, relative to rest, shape (times, 4): pyramidal cells of
+            layers 2/3 and 5, basket cells of layers 2/3 and 5
+            (`bayesdcm.neural.laminar_equations.POPULATIONS`).
+
+        Raises
+        ------
+        ValueError
+            If a parameter is missing or has the wrong shape.
+        """
+        self.check(data)
+        model = self.for_data(data)
+        complete = complete_parameters(model.priors, parameters, self.names(data))
+        solution = model._solution(complete, model._steps(data), seen=False)[:, 0]
+        rates, ends = 1e3 * fired(solution, 1e3 * STEP), step_ends(data.times)
+        interpolate = jax.vmap(lambda rate: jnp.interp(data.times, ends, rate, left=0.0), 1, 1)
+        return interpolate(rates)
 
     def drives_at(self, parameters: Mapping[str, ArrayLike]) -> tuple[Drive, ...]:
         """The drives with the numbers that parameters say, fixed: for `bayesdcm.write_hnn`.

@@ -162,6 +162,26 @@ def firing(above: jax.Array, constants: Mapping[str, jax.Array]) -> jax.Array:
     return constants["highest rate"] * share
 
 
+def fired(states: jax.Array, step: float) -> jax.Array:
+    """Events per cell and ms of the populations over each step, (steps, populations).
+
+    Read from synapses, which are linear in the firing of their senders, so that the mean of states
+    over trials gives the mean of firing.
+
+    Parameters
+    ----------
+    states : jax.Array
+        States relative to rest at the ends of exponential Euler steps, (steps, states).
+    step : float
+        Length of a step, ms.
+    """
+    synapses = np.array([int(np.argmax(SENDERS == i)) for i in range(len(POPULATIONS))])
+    rise = states[:, RISES][:, synapses]
+    before = jnp.concatenate([jnp.zeros_like(rise[:1]), rise[:-1]])
+    kept = np.exp(-step / RISE[synapses])
+    return (rise - kept * before) / (1 - kept) / RISE[synapses]
+
+
 def _m_gate(voltage: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Steady state of the gate of the M-current and its rate, 1/ms."""
     x = (voltage + 30.0) / 18.0

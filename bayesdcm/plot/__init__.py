@@ -5,10 +5,14 @@ from bayesdcm.plot.connection_evidence import plot_connection_evidence
 from bayesdcm.plot.connectivity import plot_connectivity
 from bayesdcm.plot.connectome import plot_connectome
 from bayesdcm.plot.data_fit import plot_fit
+from bayesdcm.plot.drive_parameters import plot_drive_parameters
+from bayesdcm.plot.drive_sensitivity import plot_drive_sensitivity
+from bayesdcm.plot.drives import plot_drives
 from bayesdcm.plot.free_energy import plot_free_energy
 from bayesdcm.plot.functional_connectivity import plot_functional_connectivity
 from bayesdcm.plot.functional_connectivity_dynamics import plot_functional_connectivity_dynamics
 from bayesdcm.plot.group_effects import plot_group_effects
+from bayesdcm.plot.layers import plot_layers
 from bayesdcm.plot.model_probabilities import plot_model_probabilities
 from bayesdcm.plot.model_search import plot_model_search
 from bayesdcm.plot.network import plot_network
@@ -29,11 +33,15 @@ __all__ = [
     "plot_connection_strengths",
     "plot_connectivity",
     "plot_connectome",
+    "plot_drive_parameters",
+    "plot_drive_sensitivity",
+    "plot_drives",
     "plot_fit",
     "plot_free_energy",
     "plot_functional_connectivity",
     "plot_functional_connectivity_dynamics",
     "plot_group_effects",
+    "plot_layers",
     "plot_model_probabilities",
     "plot_model_search",
     "plot_network",

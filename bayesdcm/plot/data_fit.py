@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bayesdcm.infer.arviz_adapter import axis_names
 from bayesdcm.plot import style
-from bayesdcm.plot.series import Series, fitted_series, power_of_thousand, power_text
+from bayesdcm.plot.series import Series, fitted_series, power_of_thousand
 from bayesdcm.plot.style import Canvas
 
 
@@ -41,7 +41,8 @@ def plot_fit(fit: Any, *, interval: float = 0.9, figure: Canvas | None = None) -
     """
     series = fitted_series(fit)
     n, inputs = len(series.columns), _inputs(fit) if series.conditions == [""] else None
-    heights = [1.0] * n + ([0.16 + 0.13 * len(inputs[1])] if inputs else [])
+    # A panel alone is high enough for the words beside it.
+    heights = [1.0 if n > 1 or inputs else 2.0] * n + ([0.16 + 0.13 * len(inputs[1])] if inputs else [])
     axes, figure = panels(figure, heights, len(series.conditions))
     bounds = series.band(interval)
     exponent = power_of_thousand(series.observed)
@@ -52,7 +53,7 @@ def plot_fit(fit: Any, *, interval: float = 0.9, figure: Canvas | None = None) -
         _draw_inputs(axes[-1, 0], *inputs)
     axes[0, 0].set_xlim(series.points[0], series.points[-1])
     figure.supxlabel(series.label(), fontsize="medium")
-    figure.supylabel(f"signal ({power_text(exponent)}units of the data)", fontsize="medium")
+    figure.supylabel(series.value_label("signal", exponent), fontsize="medium")
     labels = ["data", f"fit, {100 * interval:g} % credible band", "fit, posterior mean"]
     style.legend(figure, style.labelled([axes[0, 0]]), labels, "outside upper right")
     style.heading(figure, f"Data and fit ({series.method})")

@@ -12,7 +12,7 @@ from bayesdcm.infer.evoked_fit_quality import autocorrelations, evenly
 from bayesdcm.plot import style
 from bayesdcm.plot.data_fit import mark_origin
 from bayesdcm.plot.quantities import finite
-from bayesdcm.plot.series import arranged, fitted_series, power_of_thousand, power_text
+from bayesdcm.plot.series import arranged, fitted_series, power_of_thousand
 from bayesdcm.plot.style import Canvas
 
 # Quantiles of a 95 % band.
@@ -55,7 +55,7 @@ def plot_residuals(fit: Any, *, n_lags: int | None = None, figure: Canvas | None
     band = np.quantile(autocorrelations(noise, n_lags), BAND, axis=0)
     lags = (np.arange(n_lags) + 1) * (series.points[1] - series.points[0])
     n = len(series.columns)
-    figure = figure or style.new_figure(9.5, 1.3 * n + 1.3)
+    figure = figure or style.new_figure(9.5, max(1.3 * n, 1.8) + 1.3)
     axes = figure.subplots(n, 2, sharex="col", squeeze=False, width_ratios=[2.2, 1])
     for row, (left, right) in enumerate(axes):
         values = 10.0**-exponent * residuals[..., row]
@@ -70,7 +70,7 @@ def plot_residuals(fit: Any, *, n_lags: int | None = None, figure: Canvas | None
     axes[-1, 0].set(xlabel=series.label(), xlim=(series.points[0], series.points[-1]))
     axes[-1, 1].set(xlabel=series.label("lag"))
     style.panel_title(axes[0, 1], "autocorrelation", pad=3)
-    figure.supylabel(f"residual ({power_text(exponent)}units of the data)", fontsize="medium")
+    figure.supylabel(series.value_label("residual", exponent), fontsize="medium")
     style.heading(figure, f"Residuals ({series.method})")
     style.legend(figure, style.labelled(axes[0]), loc="outside upper right")
     return figure

@@ -15,12 +15,14 @@ from bayesdcm.plot.quantities import check_fit, finite, flat_draws
 
 # Axes that series run along, where data have one of them; otherwise it is their first.
 RUNNING = ("time", "frequency")
+# Units of data that figures show others for, and how many of these make one of the former.
+SHOWN_UNITS = {"A m": ("nAm", 1e9)}
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 @dataclass(frozen=True, eq=False)
 class Series:
-    """Data, and what the posterior makes of them, in the units of the data."""
+    """Data, and what the posterior makes of them, in the units that are shown."""
 
     site: str
     points: NDArray  # where data lie along their axis; counted where it has no values
@@ -30,6 +32,8 @@ class Series:
     conditions: list[str]  # one empty name where the data have no such axis
     observed: NDArray  # (conditions, points, columns)
     draws: NDArray  # of the fit, confounds included, (draws, conditions, points, columns)
+    value_unit: str  # of the values; empty where it is not known
+    scale: float  # from the unit of the fit's arrays to it
     method: str  # and how many draws that diverge are left out
 
     @property
@@ -45,6 +49,10 @@ class Series:
     def label(self, words: str = "") -> str:
         """What the axis is, or these words, with its unit."""
         return f"{words or self.words} ({self.unit})" if self.unit else words or self.words
+
+    def value_label(self, words: str, exponent: int) -> str:
+        """What values are, in these words, with a power of ten and their unit."""
+        return f"{words} ({power_text(exponent)}{self.value_unit or 'units of the data'})"
 
 
 def fitted_series(fit: Any) -> Series:
@@ -69,17 +77,32 @@ def fitted_series(fit: Any) -> Series:
     names = [axis_names(array, axis) for axis in others]
     fitted = arranged(group[f"{site}_fitted"], array)
     draws = finite(fitted)
+    value_unit, scale = shown_unit(fit.facts.unit(site))
+    alone = site if fit.facts.kind == "program" else fit.facts.kind
     return Series(
         site=site,
         points=points,
         words=words,
         unit=unit,
-        columns=[", ".join(column) for column in product(*names)] if names else [site],
+        columns=[", ".join(column) for column in product(*names)] if names else [alone],
         conditions=axis_names(array, "condition") if "condition" in array.dims else [""],
-        observed=arranged(array, array),
-        draws=draws,
+        observed=scale * arranged(array, array),
+        draws=scale * draws,
+        value_unit=value_unit,
+        scale=scale,
         method=fit.method + left_out_text(len(fitted) - len(draws), len(fitted)),
     )
+
+
+def shown_unit(unit: str) -> tuple[str, float]:
+    """The unit that figures show values in, and the factor to it.
+
+    Examples
+    --------
+    >>> shown_unit("A m"), shown_unit("Hz")
+    (('nAm', 1000000000.0), ('Hz', 1.0))
+    """
+    return SHOWN_UNITS.get(unit, (unit, 1.0))
 
 
 def data_axes(array: Any) -> tuple[str, list[str]]:
