@@ -42,7 +42,9 @@ def plot_fit(fit: Any, *, interval: float = 0.9, figure: Canvas | None = None) -
     series = fitted_series(fit)
     n, inputs = len(series.columns), _inputs(fit) if series.conditions == [""] else None
     # A panel alone is high enough for the words beside it.
-    heights = [1.0 if n > 1 or inputs else 2.0] * n + ([0.16 + 0.13 * len(inputs[1])] if inputs else [])
+    heights = [1.0 if n > 1 or inputs else 2.0] * n + (
+        [0.16 + 0.13 * len(inputs[1])] if inputs else []
+    )
     axes, figure = panels(figure, heights, len(series.conditions))
     bounds = series.band(interval)
     exponent = power_of_thousand(series.observed)

@@ -25,11 +25,12 @@ PANELS = {
 
 
 class _Row(NamedTuple):
-    """One number of one drive: its name, draws of posterior and prior."""
+    """One number of one drive: its name, draws of posterior and prior, mean of the latter."""
 
     name: str
     draws: NDArray
     before: NDArray
+    centre: float
 
 
 def plot_drive_parameters(
@@ -97,27 +98,26 @@ def plot_drive_parameters(
 def _rows(fit: Any, model: Any, name: str) -> list[_Row]:
     """Numbers that a drive has; synapses without a weight are left out."""
     draws, before = (flat_draws(group[name]) for group in (fit.idata.posterior, fit.idata.prior))
+    centres = next(prior.mean for prior in model.priors if prior.name == "time")
     rows = []
     for i, drive in enumerate(model.drives):
         if draws.ndim == 2:
-            rows.append(_Row(drive.name, draws[:, i], before[:, i]))
+            rows.append(_Row(drive.name, draws[:, i], before[:, i], float(centres[i])))
             continue
         for k, cell in enumerate(CELLS):
             if draws[:, i, k].max() > 0:
                 label = f"{drive.name}: {cell.replace('L2_', 'L2/3 ').replace('_', ' ')}"
-                rows.append(_Row(label, draws[:, i, k], before[:, i, k]))
+                rows.append(_Row(label, draws[:, i, k], before[:, i, k], 0.0))
     return rows
 
 
 def _draw(ax: Axes, rows: list[_Row], name: str, unit: str, interval: float) -> None:
     tail = (1 - interval) / 2
     quantiles = [tail, 0.5, 1 - tail]
-    relative = name == "time"
+    relative, digits = name == "time", ".1f" if unit == "ms" else ".2g"
     style.bare_rows(ax, range(len(rows)))
     for place, row in enumerate(rows):
-        centre = row.before.mean() if relative else 0.0
-        if relative:
-            centre = float(np.median(row.before))
+        centre = row.centre if relative else 0.0
         low, middle, high = np.quantile(row.draws, quantiles)
         start, _, end = np.quantile(row.before, quantiles)
         free = np.ptp(row.before) > CONSTANT
@@ -128,7 +128,8 @@ def _draw(ax: Axes, rows: list[_Row], name: str, unit: str, interval: float) -> 
                     linewidth=1.8, solid_capstyle="butt", zorder=2)  # fmt: skip
         ax.plot([middle - centre], [place], "o", color=style.COLOURS[0], ms=4.5, zorder=3,
                 markerfacecolor=style.COLOURS[0] if free else "white")  # fmt: skip
-        text = f"{middle:#.3g}" + (f" [{low:#.3g}, {high:#.3g}]" if free else " (fixed)")
+        text = f"{middle:{digits}}"
+        text += f" [{low:{digits}}, {high:{digits}}]" if free else " (fixed)"
         ax.text(1.02, place, text, fontsize="small", va="center", color=style.INK,
                 transform=ax.get_yaxis_transform())  # fmt: skip
     style.name_rows(ax, [row.name for row in rows])

@@ -81,8 +81,8 @@ def plot_drive_sensitivity(fit: Any, *, figure: Canvas | None = None) -> Canvas:
     axes[0, 0].set_xlim(points[0], points[-1])
     figure.supxlabel(f"{words} ({unit})", fontsize="medium")
     figure.supylabel(f"{power_text(exponent)}nAm", fontsize="medium")
-    style.legend(figure, style.labelled([axes[1, 0]]), loc="outside lower right")
-    style.heading(figure, f"Sensitivity of the dipole to each drive ({fit.method})")
+    style.legend(figure, style.labelled([axes[1, 0]]), loc="outside upper right")
+    style.heading(figure, f"Sensitivity of the dipole\n({fit.method})")
     return figure
 
 

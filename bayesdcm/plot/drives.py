@@ -129,15 +129,15 @@ def _draw_times(ax: Axes, fit: Any, model: Any, response: Any, interval: float) 
     posterior, prior = fit.idata.posterior, fit.idata.prior
     draws = {name: flat_draws(posterior[name]) for name in ("time", "drive_spread")}
     before = flat_draws(prior["time"])
-    low, high = (MILLISECONDS * model_end for model_end in np.array(fit.problem.data.times)[[0, -1]])
+    low, high = MILLISECONDS * np.asarray(fit.problem.data.times)[[0, -1]]
     x = np.linspace(low, high, 1500)
     tops = []
-    for i, drive in enumerate(model.drives):
-        times, spread = draws["time"][:, i], draws["drive_spread"][:, i]
-        known = np.ptp(times) < CONSTANT
-        tops.append(0.0 if known else _density(times, x).max())
+    for i in range(len(model.drives)):
+        times = draws["time"][:, i]
+        tops.append(0.0 if np.ptp(times) < CONSTANT else _density(times, x).max())
     top = max(tops) or 1.0
     placed: list[tuple[float, str]] = []
+    crowded = False
     for i, drive in enumerate(model.drives):
         side, shade = SIDES[drive.location]
         times, spread = draws["time"][:, i], draws["drive_spread"][:, i]
@@ -167,13 +167,15 @@ def _draw_times(ax: Axes, fit: Any, model: Any, response: Any, interval: float) 
             at == drive.location and abs(centre - other) < CLOSE * (high - low)
             for other, at in placed
         )
+        crowded |= level % 2 == 1
         placed.append((centre, drive.location))
         ax.text(np.clip(centre, low + 0.06 * (high - low), high - 0.06 * (high - low)),
                 side * (1.1 + 0.55 * (level % 2)), text, ha="center", color=shade, fontsize="small",
                 va="bottom" if side > 0 else "top", linespacing=1.1)  # fmt: skip
     ax.axhline(0, color=style.INK, linewidth=0.8)
     here = {drive.location for drive in model.drives}
-    ax.set_ylim(-2.3 if "distal" in here else -0.1, 2.3 if "proximal" in here else 0.1)
+    reach = 2.3 if crowded else 1.8
+    ax.set_ylim(-reach if "distal" in here else -0.1, reach if "proximal" in here else 0.1)
     ax.set(yticks=[])
     ax.spines["left"].set_visible(False)
     ax.tick_params(labelsize="small")

@@ -99,6 +99,6 @@ def plot_layers(
     axes[0, 0].set_xlim(points[0], points[-1])
     figure.supxlabel(f"{words} ({unit})", fontsize="medium")
     figure.supylabel(f"dipole ({power_text(exponent)}nAm)", fontsize="medium")
-    style.legend(figure, style.labelled([axes[0, 0]]), loc="outside lower right")
-    style.heading(figure, f"Dipoles of the layers ({fit.method})")
+    style.legend(figure, style.labelled([axes[0, 0]]), loc="outside upper right")
+    style.heading(figure, f"Dipoles of the layers\n({fit.method})")
     return figure

@@ -16,6 +16,8 @@ from bayesdcm.plot.style import Canvas
 
 N_DEFAULT = 8
 N_POINTS = 300
+# Labels of more characters are written in two lines.
+LONGEST = 26
 
 
 def plot_posterior(
@@ -67,7 +69,9 @@ def plot_posterior(
     axes = style.first_panels(figure.subplots(n_rows, n_columns, squeeze=False), len(labels))
     for ax, label in zip(axes, labels, strict=True):
         _draw(ax, named, label, prior)
-        style.panel_title(ax, label, fontweight="bold")
+        # Long labels would run into the next panel.
+        title = label.replace("[", "\n[", 1) if len(label) > LONGEST else label
+        style.panel_title(ax, title, fontweight="bold")
         name, index = entries(first)[label]
         ax.set_xlabel(first.facts.unit(name, index), fontsize="small")
     style.legend(figure, style.labelled(axes[:1]), loc="outside upper right")

@@ -15,6 +15,7 @@ import pandas as pd
 
 from bayesdcm import __version__, plot
 from bayesdcm.compare.posteriors import compare_posteriors
+from bayesdcm.plot.column import has_drives
 from bayesdcm.plot.connections import Connections, has_connections, read_connections
 from bayesdcm.plot.quantities import named_fits
 from bayesdcm.report import words
@@ -147,6 +148,8 @@ def _figures(
     drawn = Figures()
     if connections is not None:
         _add_connections(best, connections, drawn)
+    if has_drives(best):
+        _add_drives(best, drawn)
     text = "Posterior of the noise-free signal, confounds included."
     if any("mode" in array.dims for array in best.idata.observed_data.data_vars.values()):
         text += " Channel modes are patterns over the channels in which the model predicts signal."
@@ -166,6 +169,20 @@ def _figures(
         if not fit.posterior.method.exact:
             drawn.add(f"Convergence of {name}", "", plot.plot_free_energy(fit))
     return drawn
+
+
+def _add_drives(best: Any, drawn: Figures) -> None:
+    text = (
+        "Mean times of drives, proximal ones upwards and distal ones downwards, with the prior in "
+        "grey; the dipole; firing of one cell of the column relative to rest."
+    )
+    drawn.add("Drives, dipole and firing", text, plot.plot_drives(best))
+    text = "In physical units; grey bars are intervals of the prior."
+    drawn.add("Numbers of the drives", text, plot.plot_drive_parameters(best))
+    text = "They add up to the dipole; positive is current towards the surface of cortex."
+    drawn.add("Layers", text, plot.plot_layers(best))
+    text = "Where curves of two drives are alike, the data hardly tell the two apart."
+    drawn.add("Sensitivity to the drives", text, plot.plot_drive_sensitivity(best))
 
 
 def _add_connections(best: Any, connections: Connections, drawn: Figures) -> None:

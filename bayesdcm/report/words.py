@@ -19,6 +19,7 @@ from bayesdcm.plot.connections import (
     percent_interval,
     read_connections,
 )
+from bayesdcm.plot.quantities import CONSTANT, flat_draws
 from bayesdcm.plot.series import data_axes
 from bayesdcm.plot.style import NBSP, probability_text, signed
 
@@ -52,6 +53,9 @@ def what_was_fitted(fits: Mapping[str, Any]) -> str:
     how = all_listed(list(titles))
     observed = fit.idata.observed_data
     if not has_connections(fit):
+        if fit.facts.kind != "program":
+            data = f"{fit.facts.kind}, {_data_text(fit)}"
+            return f"{_capital(fit.description)}, fitted to the {data}, by {how}."
         sizes = [f"{name} ({' x '.join(map(str, observed[name].shape))})" for name in observed]
         return f"{_capital(fit.description)}, fitted to {all_listed(sizes)} by {how}."
     connections = read_connections(fit)
@@ -140,7 +144,7 @@ def agreement(table: pd.DataFrame) -> list[str]:
 def findings(fit: Any, connections: Connections | None) -> list[str]:
     """State the connections and changes whose direction is probable, strongest first."""
     if connections is None:
-        return []
+        return _drive_findings(fit)
     if connections.relative:
         return _factor_findings(connections)
     between = {_route(connections, e): e.draws for e in connections.entries if not e.within}
@@ -162,6 +166,29 @@ def findings(fit: Any, connections: Connections | None) -> list[str]:
         ]
         if items:
             sentences.append(f"{start}: {all_listed(items)}.")
+    return sentences
+
+
+def _drive_findings(fit: Any) -> list[str]:
+    """State when each drive comes whose time is free, and how many cells are active."""
+    posterior, prior = fit.idata.posterior, fit.idata.prior
+    if "drive" not in posterior.dims:
+        return []
+    sentences = []
+    for i, name in enumerate(axis_names(posterior["time"], "drive")):
+        draws, before = (flat_draws(group["time"])[:, i] for group in (posterior, prior))
+        if np.ptp(draws) > CONSTANT:
+            low, high = np.quantile(draws, [0.05, 0.95])
+            sentences.append(
+                f"Drive {name} comes {draws.mean():.1f} ms after the stimulus "
+                f"[{low:.1f}, {high:.1f}]; prior {before.mean():.1f} ± {before.std():.1f} ms."
+            )
+    cells = flat_draws(posterior["pyramidal_cells"])
+    if np.ptp(cells) > CONSTANT:
+        low, high = np.quantile(cells, [0.05, 0.95])
+        sentences.append(
+            f"About {cells.mean():.3g} pyramidal cells [{low:.3g}, {high:.3g}] are active together."
+        )
     return sentences
 
 
@@ -194,8 +221,10 @@ def _factor_findings(connections: Connections) -> list[str]:
 
 def findings_note(fit: Any, connections: Connections | None) -> str:
     """Explain the numbers of the findings."""
+    if connections is None:
+        return f"Posterior means by {fit.method} with 90 % intervals; priors with a standard deviation."
     numbers, direction = f"Posterior means by {fit.method}", "sign"
-    if connections is not None and connections.relative:
+    if connections.relative:
         numbers = f"Posterior medians by {fit.method} with 90 % intervals"
         direction = "direction of the change"
     return (
