@@ -250,20 +250,13 @@ def explained(z: np.ndarray, runs: Runs) -> np.ndarray:
     return 1 - error / ((seen - seen.mean(1, keepdims=True)) ** 2).sum(1)
 
 
-def _without_m_currents() -> tuple[np.ndarray, np.ndarray]:
-    """Where the fit starts: constants as they are guessed, and which of them a first round fits."""
-    of_m = np.array(
-        [name.startswith(("M-current", "opening", "apical")) for name in equations.NAMES]
-    )
-    return np.where([name.startswith("M-current") for name in equations.NAMES], -4.0, 0.0), ~of_m
-
-
 def calibrate(runs: Runs) -> np.ndarray:
-    """Standardised constants, first without M-currents, then all."""
-    z, first = _without_m_currents()
-    z, cost = fitted(runs, z, iterations=30, free=first)
+    """Standardised constants: first without M-currents, then all from there."""
+    kinds = np.array([name.split(":")[0] for name in equations.NAMES])
+    of_m = np.isin(kinds, ("M-current", "opening", "apical threshold", "apical slope"))
+    z, cost = fitted(runs, np.where(kinds == "M-current", -4.0, 0.0), iterations=30, free=~of_m)
     print(f"without M-currents: sum of squares {cost:.0f}", flush=True)
-    z, cost = fitted(runs, z, iterations=100)
+    z, cost = fitted(runs, np.where(of_m, 0.0, z), iterations=100)
     print(f"with M-currents: sum of squares {cost:.0f}", flush=True)
     return z
 
