@@ -14,6 +14,7 @@ from bayesdcm.plot.column import (
     MILLISECONDS,
     NETWORK,
     TRIAL,
+    Network,
     column_of,
     draw_band,
     evaluated,
@@ -102,12 +103,13 @@ def plot_drives(
     >>> [axes.get_title(loc="left") for axes in figure.axes]
     ['drives', 'dipole', 'firing of the column']
     """
-    model, data = column_of(fit)
+    model, _ = column_of(fit)
+    network = None if response is None else network_of(response, fit)
     figure = figure or style.new_figure(9.5, 7.4)
     above, middle, below = figure.subplots(3, 1, sharex=True, height_ratios=[1.1, 1.5, 1.2])
     _draw_times(above, fit, model, response, interval)
     series = fitted_series(fit)
-    _draw_dipole(middle, fit, series, response, interval)
+    _draw_dipole(middle, fit, series, network, interval)
     if response is None:
         style.panel_title(below, "firing of the column")
         lanes = _column_lanes(fit, model, n_draws)
@@ -220,9 +222,10 @@ def _spread(times: NDArray, spread: NDArray, x: NDArray) -> NDArray:
 # The dipole
 
 
-def _draw_dipole(ax: Axes, fit: Any, series: Series, response: Any, interval: float) -> None:
+def _draw_dipole(
+    ax: Axes, fit: Any, series: Series, network: Network | None, interval: float
+) -> None:
     """Data, fit and what data the fit expects, and the network's response."""
-    network = None if response is None else network_of(response, fit)
     exponent = power_of_thousand(series.observed)
     scale = 10.0**-exponent
     mark_origin(ax, series.points, series.observed)

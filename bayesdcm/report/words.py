@@ -222,7 +222,8 @@ def _factor_findings(connections: Connections) -> list[str]:
 def findings_note(fit: Any, connections: Connections | None) -> str:
     """Explain the numbers of the findings."""
     if connections is None:
-        return f"Posterior means by {fit.method} with 90 % intervals; priors with a standard deviation."
+        shown = "90 % intervals in brackets; priors with standard deviations"
+        return f"Posterior means by {fit.method}, {shown}."
     numbers, direction = f"Posterior means by {fit.method}", "sign"
     if connections.relative:
         numbers = f"Posterior medians by {fit.method} with 90 % intervals"

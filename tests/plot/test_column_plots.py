@@ -11,7 +11,13 @@ from bayesdcm.models.hnn_simulator import HnnResponse
 from bayesdcm.report import write_report
 from bayesdcm.report.words import findings, what_was_fitted
 
-WEIGHTS = {"L2_pyramidal": 0.004, "L5_pyramidal": 0.002, "L2_basket": 0.003}
+CELLS = ("L2_basket", "L2_pyramidal", "L5_basket", "L5_pyramidal")
+PROXIMAL = [(0.0036, 0.0039, 0.0019, 0.002), (0.0029, 0.0005, 0.003, 0.0019)]
+DISTAL = [(0.0043, 0.0032, 0.0009), (0.0029, 0.0051, 0.001)]
+
+
+def weights(cells, numbers):
+    return [dict(zip(cells, each, strict=True)) for each in numbers]
 
 
 def texts(figure):
@@ -23,8 +29,8 @@ def texts(figure):
 @pytest.fixture(scope="module")
 def column():
     """The fit, its model and data, and a response of a network."""
-    first = Drive("first", "proximal", 25.0, 2.0, WEIGHTS, WEIGHTS)
-    second = Drive("second", "distal", 60.0, 3.0, WEIGHTS, WEIGHTS)
+    first = Drive("first", "proximal", 25.0, 2.0, *weights(CELLS, PROXIMAL))
+    second = Drive("second", "distal", 60.0, 3.0, *weights((*CELLS[:2], CELLS[3]), DISTAL))
     drives = [first.free(time=4.0), second]
     model, times = LaminarDCM(drives, model_error=0.0, trials=2), 0.002 * np.arange(-10, 60)
     design = DipoleData(1e-12 * np.sin(40 * times), times, noise_sd=1e-13)
@@ -32,8 +38,7 @@ def column():
     data = model.simulate(true, design, seed=1, snr=5.0)
     layers = {"L2": 1e-12 * np.ones(120), "L5": 1e-12 * np.arange(120)}
     trial = DipoleData(layers["L2"] + layers["L5"], 1e-3 * np.arange(120), layers=layers)
-    cells = ("L2_basket", "L2_pyramidal", "L5_basket", "L5_pyramidal")
-    counts = {cell: np.tile([[2], [4]], (1, 120)) for cell in cells}
+    counts = {cell: np.tile([[2], [4]], (1, 120)) for cell in CELLS}
     events = {"first": np.array([[26.0], [28.0]]), "second": np.array([[59.0], [61.0]])}
     response = HnnResponse((first, second), (trial, trial), counts, events)
     fit = bayesdcm.fit(model, data, draws=60, progress=False)
@@ -51,7 +56,7 @@ def test_drives_show_times_dipole_and_spikes(column):
     assert above.get_ylim()[0] < -1 and above.get_ylim()[1] > 1
     lines = {line.get_label(): line for line in middle.lines}
     np.testing.assert_allclose(lines["data"].get_ydata(), 1e12 * column.data.dipole)
-    assert middle.get_ylabel() == "dipole (10⁻³ × nAm)"
+    assert middle.get_ylabel().replace("\xa0", " ") == "dipole (10⁻³ × nAm)"
     assert below.get_xlabel() == "time after the stimulus (ms)"
     assert "360 spikes a trial,\npeak 3 a ms" in written
 
