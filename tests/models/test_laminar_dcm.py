@@ -235,12 +235,16 @@ def test_the_network_is_explained_where_the_calibration_did_not_look():
     table = np.load(Path(__file__).parents[1] / "data" / "hnn_dipoles.npz")
     shares = []
     for name in table["settings"]:
-        events, kinds, factors = (table[f"{name}_{k}"] for k in ("events", "kinds", "factors"))
+        events, proximal, weights = (
+            table[f"{name}_{k}"] for k in ("events", "proximal", "weights")
+        )
         trials = []
         for times in events:
             drives = [
-                _scaled(drive(f"drive{k}", kind, float(time)), float(factor))
-                for k, (time, kind, factor) in enumerate(zip(times, kinds, factors, strict=True))
+                drive(f"drive{k}", "proximal" if near else "distal", float(time)).at(
+                    weights_ampa=each[:, 0], weights_nmda=each[:, 1]
+                )
+                for k, (time, near, each) in enumerate(zip(times, proximal, weights, strict=True))
             ]
             model = LaminarDCM(drives)
             trials.append(model.predict(means(model), empty(1e-3 * table["times"])))
@@ -249,11 +253,6 @@ def test_the_network_is_explained_where_the_calibration_did_not_look():
         error = ((seen.dipole - predicted.dipole) ** 2).sum()
         shares.append(1 - error / ((seen.dipole - seen.dipole.mean()) ** 2).sum())
     assert min(shares) > 0.5 and np.mean(shares) > 0.8, shares
-
-
-def _scaled(each, factor):
-    values = {k: factor * each.centre(k) for k in ("weights_ampa", "weights_nmda")}
-    return each.at(**values)
 
 
 def test_noise_is_as_smooth_as_the_data():
