@@ -26,12 +26,15 @@ from bayesdcm.observe.temporal_precision import TemporalPrecision, temporal_prec
 
 # Pyramidal cells of the network that the column stands for.
 NETWORK_CELLS = 200
-# Noise of which the sd is known, and an error that is known on average only.
-NOISE = (0.0, 1 / 16)
+# Prior variance of the log-precision: of noise whose sd is known, and of noise and error together,
+# where data that the column happens to fit well must not be taken for a column without error.
+NOISE_VARIANCE, ERROR_VARIANCE = 1 / 16, 1 / 400
 # Samples before the stimulus that the sd of the noise can be taken from.
 FEWEST_BASELINE = 20
 # Share of the noise that differs between samples, however smooth it is.
 WHITE_SHARE = 1e-3
+# Share of the column's error that is taken to differ between samples.
+OWN_SHARE = 0.1
 # Share that is told to users.
 MUCH_WHITE = 0.2
 
@@ -191,11 +194,14 @@ class ColumnDipole(Observer):
         else:
             factor = found.error
         size = np.sqrt(max((data.dipole**2).mean() - sd**2, 0.01 * (data.dipole**2).mean()))
-        return noise + self.model_error * (size / found.size) ** 2 * factor @ factor.T
+        error = factor @ factor.T
+        # A few hundred runs tell variances better than covariances.
+        error = (1 - OWN_SHARE) * error + OWN_SHARE * np.diag(np.diag(error))
+        return noise + self.model_error * (size / found.size) ** 2 * error
 
     def noise_prior(self, neural: NeuralModel) -> Prior:
         """Logarithm of a factor of the precision, close to 1."""
-        return noise_prior(*NOISE)
+        return noise_prior(0.0, ERROR_VARIANCE if self.model_error else NOISE_VARIANCE)
 
     def likelihood(
         self, prediction: jax.Array, log_precision: jax.Array, noise: TemporalPrecision
