@@ -92,10 +92,13 @@ class LaminarDCM(DCM):
     Examples
     --------
     >>> from bayesdcm import Drive
-    >>> weights = {"L2_pyramidal": 0.004, "L5_pyramidal": 0.002, "L2_basket": 0.003}
-    >>> first = Drive("first", "proximal", 21.0, 3.0, weights, weights).free(time=5.0)
-    >>> LaminarDCM([first, first.replace(name="second", location="distal", time=60.0)])
-    LaminarDCM(2 drives: first (proximal, 21 +- 5 ms), second (distal, 60 +- 5 ms); scale=1)
+    >>> cells = "L2_basket", "L2_pyramidal", "L5_basket", "L5_pyramidal"
+    >>> ampa = dict(zip(cells, (0.0036, 0.0039, 0.0019, 0.002)))
+    >>> nmda = dict(zip(cells, (0.0029, 0.0005, 0.003, 0.0019)))
+    >>> first = Drive("first", "proximal", 21.0, 3.0, ampa, nmda).free(time=5.0)
+    >>> second = first.replace(name="second", time=130.0).free(time=8.0)
+    >>> LaminarDCM([first, second])
+    LaminarDCM(2 drives: first (proximal, 21 +- 5 ms), second (proximal, 130 +- 8 ms); scale=1)
     """
 
     drives: Sequence[Drive]
