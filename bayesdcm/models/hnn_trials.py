@@ -142,7 +142,8 @@ class _Workers:
             said = self._scratch / f"said-{len(self._processes)}.txt"
             with said.open("wb") as errors:
                 process = subprocess.Popen(
-                    [sys.executable, str(WORKER)],
+                    # Unbuffered, so that the last words of a process that ends are not lost.
+                    [sys.executable, "-u", str(WORKER)],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=errors,
