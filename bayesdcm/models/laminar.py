@@ -26,6 +26,8 @@ from bayesdcm.observe.dipole_correction import DipoleCorrection
 
 # Peak of a dipole of the network, nAm, give or take a factor of 3.
 PEAK, PEAK_RANGE = 0.009, 3.0
+# Until when the runs of the calibration lasted, ms.
+LAST_TIME = 170.0
 # Prior standard deviations from the median scale that data may be away.
 FARTHEST = 4.0
 
@@ -71,7 +73,8 @@ class LaminarDCM(DCM):
     Warns
     -----
     UserWarning
-        If numbers of the drives lie outside the box in which the column was calibrated.
+        If numbers of the drives lie outside the box in which the column was calibrated; when used,
+        if data go on for longer than 170 ms after the stimulus, as the calibration did not.
 
     Notes
     -----
@@ -139,6 +142,13 @@ class LaminarDCM(DCM):
             The data set.
         """
         super().check(data)
+        end = 1e3 * float(data.times[-1])
+        if end > LAST_TIME + 1.0:
+            warn_caller(
+                f"data end at {end:.4g} ms, but the column was calibrated on the first "
+                f"{LAST_TIME:g} ms after the stimulus and may run away later; crop the data by "
+                f"data.crop(None, {1e-3 * LAST_TIME:g})"
+            )
         peak = float(np.abs(data.nanoampere_metres).max())
         ratio = peak / (PEAK * self.scale)
         variance = float(self._of_observer["scale"].variance)

@@ -320,6 +320,11 @@ def test_drives_outside_the_box_are_told():
         LaminarDCM([TWO[0].replace(time=400.0)])
 
 
+def test_windows_longer_than_the_calibration_are_told():
+    with pytest.warns(UserWarning, match="data end at 250 ms.*first 170 ms"):
+        LaminarDCM(TWO).check(empty(np.arange(-0.03, 0.2505, 0.001)))
+
+
 @pytest.mark.slow
 def test_intervals_hold_drives_as_often_as_they_say():
     """Forty responses of the column with drives drawn from the prior."""
