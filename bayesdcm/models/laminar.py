@@ -146,7 +146,7 @@ class LaminarDCM(DCM):
         if end > LAST_TIME + 1.0:
             warn_caller(
                 f"data end at {end:.4g} ms, but the column was calibrated on the first "
-                f"{LAST_TIME:g} ms after the stimulus and may run away later; crop the data by "
+                f"{LAST_TIME:g} ms after the stimulus only; crop the data by "
                 f"data.crop(None, {1e-3 * LAST_TIME:g})"
             )
         peak = float(np.abs(data.nanoampere_metres).max())

@@ -117,6 +117,8 @@ NAMES = tuple(f"{kind}: {entry}" for kind, group in GROUPS.items() for entry in 
 
 # Highest rate of dendritic spikes, 1/ms, which open M-currents of apical dendrites.
 DENDRITIC_RATE = 0.05
+# Firing sets in smoothly: where this share of cells is beyond that at rest, half of it counts.
+ONSET = 0.01
 
 
 def _placed(connections: Sequence[tuple[str, str]], first: int, values: jax.Array) -> jax.Array:
@@ -143,13 +145,17 @@ def constants_of(values: jax.Array) -> dict[str, jax.Array]:
     return table
 
 
-def _sigmoid(above: jax.Array, threshold: jax.Array, slope: jax.Array) -> jax.Array:
-    """Share of cells beyond their thresholds, relative to rest, of voltages in mV above rest."""
-    return jax.nn.sigmoid((above - threshold) / slope) - jax.nn.sigmoid(-threshold / slope)
+def _share(above: jax.Array, threshold: jax.Array, slope: jax.Array) -> jax.Array:
+    """Share of cells beyond their thresholds, counted from rest, of voltages in mV above rest."""
+    more = jax.nn.sigmoid((above - threshold) / slope) - jax.nn.sigmoid(-threshold / slope)
+    # Cells that hardly fire at rest cannot fire less, or conductances would turn negative; without
+    # gain at rest, rest is stable.
+    more = jnp.maximum(more, 0.0)
+    return more**2 / (more + ONSET)
 
 
 def firing(above: jax.Array, constants: Mapping[str, jax.Array]) -> jax.Array:
-    """Events per cell and ms of the populations, relative to rest, (..., populations).
+    """Events per cell and ms of the populations, 0 at rest, (..., populations).
 
     Parameters
     ----------
@@ -158,7 +164,7 @@ def firing(above: jax.Array, constants: Mapping[str, jax.Array]) -> jax.Array:
     constants : mapping
         From `constants_of`.
     """
-    share = _sigmoid(above[..., FIRING], constants["threshold"], constants["slope"])
+    share = _share(above[..., FIRING], constants["threshold"], constants["slope"])
     return constants["highest rate"] * share
 
 
@@ -254,7 +260,7 @@ def relaxation(
     total = 1 + coupling + excitation + inhibition + potassium
     towards = LEAK + coupling * other + INHIBITION * inhibition + POTASSIUM * potassium
 
-    apical = DENDRITIC_RATE * _sigmoid(
+    apical = DENDRITIC_RATE * _share(
         above[..., [1, 3]], constants["apical threshold"], constants["apical slope"]
     )
     events = jnp.stack([fired[..., 0], apical[..., 0], fired[..., 1], apical[..., 1]], -1)

@@ -61,7 +61,8 @@ def plain_step(x, u, constants, h):
     def sigmoid(v, kind, of):
         threshold, slope = value[f"{kind}threshold: {of}"], value[f"{kind}slope: {of}"]
         at_rest = 1 / (1 + np.exp(threshold / slope))
-        return 1 / (1 + np.exp(-(v + 65 - threshold) / slope)) - at_rest
+        more = max(1 / (1 + np.exp(-(v + 65 - threshold) / slope)) - at_rest, 0.0)
+        return more**2 / (more + 0.01)
 
     somata = dict(zip(equations.POPULATIONS, ("L2 soma", "L5 soma", *names[4:]), strict=True))
     fired = {p: value[f"highest rate: {p}"] * sigmoid(voltage[s], "", p) for p, s in somata.items()}
@@ -135,6 +136,29 @@ def test_the_flow_is_what_steps_approach():
     flow = column.flow(x, u, parameters)[0]
     np.testing.assert_allclose(1e-3 * flow, (step - x[0]) / h, rtol=1e-4, atol=1e-4)
     assert np.abs(column.flow(jnp.asarray(column.rest()), 0 * u, parameters)).max() < 1e-9
+
+
+def test_rest_is_stable_and_firing_never_negative():
+    """Nothing grows out of rest, and the column comes back to it; conductances stay positive."""
+    column = LaminarColumn(TWO)
+    parameters = {prior.name: jnp.asarray(prior.mean) for prior in column.priors()}
+    still = jnp.zeros(column.n_inputs)
+    jacobian = jax.jacfwd(lambda x: column.flow(x[None], still, parameters)[0])(
+        jnp.asarray(column.rest()[0])
+    )
+    # Slowest are gates of M-currents, some 0.3 s.
+    assert np.linalg.eigvals(np.asarray(jacobian)).real.max() < -1.0
+
+    times = np.arange(0.0, 0.8, 0.001)
+    data = DipoleData(1e-12 * np.sin(40 * times), times, noise_sd=1e-13)
+    with pytest.warns(UserWarning, match="calibrated on the first 170 ms"):
+        model = LaminarDCM(TWO)
+        response = np.abs(model.predict(means(model), data))
+    assert response[-50:].max() < 0.02 * response.max()
+
+    above = jnp.full((1, 6), -20.0)
+    constants = equations.constants_of(jnp.asarray(equations.calibration().values))
+    assert (equations.firing(above, constants) == 0).all()
 
 
 def test_events_of_drives_carry_their_weights_after_their_delays():
