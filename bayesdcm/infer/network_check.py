@@ -118,15 +118,7 @@ def check_with_network(
     seed: int = 0,
     progress: bool = True,
 ) -> NetworkCheck:
-    """What `Fit.check_with` does.
-
-    The network is run at draws of the posterior. In each trial the times of events are known, so
-    that the column is solved with the same events; the difference is regressed on the times and
-    weights of the drives (by ridge regression, its ridge chosen by leaving runs out), and added to
-    the column's dipole. What it leaves takes the place of the error that calibration has measured
-    everywhere. Data are fitted anew by that model. In each further round the network is run at
-    draws of the corrected posterior, and all runs are used.
-    """
+    """What `Fit.check_with` does, where arguments are explained."""
     model, data = _model_and_data(checked)
     for name, value in (("draws", draws), ("n_trials", n_trials), ("rounds", rounds)):
         check_whole(name, value)
