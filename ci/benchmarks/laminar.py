@@ -6,6 +6,8 @@
     python ci/benchmarks/laminar.py nuts            NUTS on one of its own responses
     python ci/benchmarks/laminar.py network FOLDER  what the network did (FILE.npz, one a setting)
 
+With ``free`` after the other words, ``own`` and ``network`` free weights and spreads, too.
+
 A file of ``network`` has ``dipoles`` (trials, times) in nAm at ``times``, ms; ``events`` (trials,
 drives), ms; and of each drive ``locations``, ``spreads``, and ``weights`` (drives, cells, AMPA and
 NMDA), uS. True times are the means of the events. Responses are smoothed by 20 ms, the SNR is 5
@@ -46,6 +48,8 @@ EXAMPLE = {
     ),
 }
 SNR, SMOOTHING = 5.0, 0.02
+# Standard deviations of logarithms where weights and spreads are free.
+WIDTHS = {"spread": 0.3, "weights_ampa": 0.3, "weights_nmda": 0.3}
 
 
 def drive(name: str, location: str, time: float, spread: float, ampa: list, nmda: list) -> Drive:
@@ -97,15 +101,19 @@ def cost() -> None:
             print(f"{trials} trials, {name}: {1e3 * warm.cpu:.2f} CPU ms, first {first.cpu:.1f} s")
 
 
-def own(number: int) -> None:
+def own(number: int, widths: dict[str, float]) -> None:
     """Errors and coverage of times in responses of the column, drawn from the prior."""
-    model = LaminarDCM([each.free(time=4.0) for each in example()], model_error=0.0)
+    drives = [each.free(time=4.0, **widths) for each in example()]
+    model = LaminarDCM(drives, model_error=0.0)
+    free = [prior for prior in model.priors if prior.name in widths]
     errors, sds, rng = [], [], np.random.default_rng(11)
     for seed in range(number):
         at = means(model)
         true = np.asarray(at["time"]) + 4 * rng.normal(size=4)
         scale = np.sqrt(0.5) * rng.normal()
-        data = model.simulate(at | {"time": true, "scale": scale}, design(), seed, snr=SNR)
+        at |= {"time": true, "scale": scale}
+        at |= {p.name: np.sqrt(p.variance) * rng.normal(size=p.mean.shape) for p in free}
+        data = model.simulate(at, design(), seed, snr=SNR)
         fit = bayesdcm.fit(model, data, "laplace", progress=False)
         errors.append(fit.mean["time"] - true)
         sds.append(fit.sd["time"])
@@ -155,7 +163,7 @@ def nuts() -> None:
         print(f"{trials} trials: {used.cpu:.0f} CPU s, largest R-hat {worst:.4f}; {fit.diagnose()}")
 
 
-def network(folder: Path) -> None:
+def network(folder: Path, widths: dict[str, float]) -> None:
     """How well the column explains the network, and times inferred from its dipoles."""
     shares, errors, sds = [], [], []
     for path in sorted(folder.glob("*.npz")):
@@ -189,7 +197,7 @@ def network(folder: Path) -> None:
             data = clean.replace(dipole=clean.dipole + sd / noise.std() * noise, noise_sd=sd)
             shift = rng.choice([-1, 1], len(fixed)) * rng.uniform(5, 10, len(fixed))
             starts = [
-                d.replace(time=max(d.time + by, 2.0 + d.spread)).free(time=10.0)
+                d.replace(time=max(d.time + by, 2.0 + d.spread)).free(time=10.0, **widths)
                 for d, by in zip(fixed, shift, strict=True)
             ]
             fit = bayesdcm.fit(LaminarDCM(starts), data, "laplace", progress=False)
@@ -206,9 +214,15 @@ def network(folder: Path) -> None:
 if __name__ == "__main__":
     warnings.simplefilter("ignore", UserWarning)
     what, *rest = sys.argv[1:] or ["cost"]
-    if what == "network":
-        network(Path(rest[0]))
-    elif what in ("cost", "nuts"):
-        {"cost": cost, "nuts": nuts}[what]()
-    else:
-        {"own": own, "drives": confusion}[what](int(rest[0]) if rest else 30)
+    widths = WIDTHS if "free" in rest else {}
+    rest = [word for word in rest if word != "free"]
+    number = int(rest[0]) if rest and what != "network" else 30
+    match what:
+        case "network":
+            network(Path(rest[0]), widths)
+        case "own":
+            own(number, widths)
+        case "drives":
+            confusion(number)
+        case "cost" | "nuts":
+            {"cost": cost, "nuts": nuts}[what]()
