@@ -47,6 +47,7 @@ CLASSES = {
         "bayesdcm.neural.wong_wang_ei": ("WongWangEI",),
         "bayesdcm.neural.generic_oscillator": ("Generic2dOscillator",),
         "bayesdcm.neural.laminar": ("LaminarColumn",),
+        "bayesdcm.neural.laminar_source": ("LaminarSource",),
         "bayesdcm.neural.linear": ("Linear",),
         "bayesdcm.neural.noise": ("OrnsteinUhlenbeck", "White"),
         "bayesdcm.neural.couplings": (
@@ -65,6 +66,7 @@ CLASSES = {
         "bayesdcm.integrate.expansion": ("BilinearExpansion",),
         "bayesdcm.integrate.expanded_delays": ("LocalLinear",),
         "bayesdcm.integrate.delayed": ("Delayed",),
+        "bayesdcm.integrate.delayed_relaxation": ("DelayedRelaxation",),
         "bayesdcm.integrate.exponential_euler": ("ExponentialEuler",),
         "bayesdcm.observe.column_dipole": ("ColumnDipole",),
         "bayesdcm.observe.balloon": ("Haemodynamics",),

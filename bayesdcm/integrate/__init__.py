@@ -2,6 +2,7 @@
 
 from bayesdcm.integrate.base import HeldInputs, Solver
 from bayesdcm.integrate.delayed import Delayed
+from bayesdcm.integrate.delayed_relaxation import DelayedRelaxation
 from bayesdcm.integrate.euler import Euler, EvenGrid
 from bayesdcm.integrate.evoked_input import StimulusDriven
 from bayesdcm.integrate.exact_cascade import ExactCascade
@@ -20,6 +21,7 @@ __all__ = [
     "ExponentialEuler",
     "BilinearExpansion",
     "Delayed",
+    "DelayedRelaxation",
     "Euler",
     "EvenGrid",
     "ExactCascade",

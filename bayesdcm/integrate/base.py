@@ -54,7 +54,7 @@ class Solver(ABC):
                 f"solver {type(self).__name__} takes inputs as {self.data_class.__name__} have "
                 f"them, but observer {type(observer).__name__} is for "
                 f"{observer.data_class.__name__}; ExactCascade, RungeKutta, BilinearExpansion "
-                "and Euler serve BoldData, LocalLinear and Delayed EvokedData"
+                "and Euler serve BoldData, LocalLinear, Delayed and DelayedRelaxation EvokedData"
             )
 
     @abstractmethod

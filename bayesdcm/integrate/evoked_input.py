@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -68,6 +68,17 @@ class StimulusDriven(Solver):
     duration: ArrayLike = 0.016
 
     data_class = EvokedData
+    solves_stiff: ClassVar[bool] = False
+
+    def check(self, neural: NeuralModel, observer: Any) -> None:
+        """Raise ValueError where one of solver and model is for stiff equations; see `Solver`."""
+        super().check(neural, observer)
+        if neural.stiff != self.solves_stiff:
+            others = "DelayedRelaxation" if neural.stiff else "LocalLinear or Delayed"
+            raise ValueError(
+                f"{type(self).__name__} cannot solve {type(neural).__name__}, which "
+                f"{'is' if neural.stiff else 'is not'} stiff; use {others}"
+            )
 
     # Data are constants, also where a caller's function of parameters is being traced. Under
     # `jax.ensure_compile_time_eval` operations on constants would be compiled one by one, also

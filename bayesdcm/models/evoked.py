@@ -11,7 +11,7 @@ import jax
 from numpy.typing import ArrayLike
 
 from bayesdcm.data.evoked import EvokedData
-from bayesdcm.integrate import Delayed, LocalLinear
+from bayesdcm.integrate import Delayed, DelayedRelaxation, LocalLinear
 from bayesdcm.models.dcm import DCM, Parameters, Parts, Prepared
 from bayesdcm.models.evoked_checks import (
     KINDS,
@@ -44,8 +44,9 @@ class EvokedDCM(DCM):
         stands for the gain within a source. A matrix serves one effect. None: none.
     inputs : array_like, optional
         Sources that the stimulus reaches, shape (source,) or (source, input). None: the first.
-    neural : {"erp", "cmc", "lfp", "nmda"}
-        Neural model of every source: `bayesdcm.neural.ERP`, `CMC`, `LFP`, `NMDA`.
+    neural : {"erp", "cmc", "lfp", "nmda", "laminar"}
+        Neural model of every source: `bayesdcm.neural.ERP`, `CMC`, `LFP`, `NMDA`,
+        `LaminarSource`.
     observation : {"ecd", "img", "lfp", "fixed"}
         How channels see sources: equivalent current dipoles, patches of the cortical surface,
         one channel in each source, or a given lead field with a gain for each source.
@@ -62,9 +63,10 @@ class EvokedDCM(DCM):
     onset, duration : float or array_like
         Prior mean of the time at which the input peaks, and of its standard deviation, s; one
         for all inputs or one each. SPM's defaults.
-    integrator : {"local_linear", "delayed"}
+    integrator : {"local_linear", "delayed"}, optional
         ``"local_linear"`` is SPM's scheme, in which delays act to first order, with SPM's prior
-        of the noise. ``"delayed"`` solves the delay equations; slower.
+        of the noise. ``"delayed"`` solves the delay equations; slower. None: ``"delayed"`` for
+        ``"laminar"``, whose equations are too stiff for the other, else ``"local_linear"``.
     position_variance : float
         Prior variance of dipole positions, mm^2; 0 fixes them.
     n_modes : int
@@ -122,7 +124,7 @@ class EvokedDCM(DCM):
     source_names: Sequence[str] | None = field(default=None, kw_only=True)
     onset: ArrayLike = field(default=0.060, kw_only=True)
     duration: ArrayLike = field(default=0.016, kw_only=True)
-    integrator: str = field(default="local_linear", kw_only=True)
+    integrator: str | None = field(default=None, kw_only=True)
     position_variance: float = field(default=0.0, kw_only=True)
     n_modes: int = field(default=8, kw_only=True)
     modes: ArrayLike | None = field(default=None, kw_only=True)
@@ -177,8 +179,12 @@ class EvokedDCM(DCM):
         connections = (self.forward, self.backward, self.lateral, self.modulation, self.inputs)
         timing = (self.onset, self.duration)
         local = self.integrator == "local_linear"
-        solver = LocalLinear(*timing, self.one_sided) if local else Delayed(*timing)
-        return Parts(NEURAL[self.neural](*connections), solver, self._observer(local))
+        neural = NEURAL[self.neural](*connections)
+        if local:
+            solver = LocalLinear(*timing, self.one_sided)
+        else:
+            solver = (DelayedRelaxation if neural.stiff else Delayed)(*timing)
+        return Parts(neural, solver, self._observer(local))
 
     def _observer(self, as_spm: bool) -> ChannelObserver:
         names = "source_names", "n_modes", "modes", "n_confounds", "hanning", "temporal_correlation"

@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesdcm.data.named_axes import in_order
-from bayesdcm.neural import CMC, ERP, LFP, NMDA
+from bayesdcm.neural import CMC, ERP, LFP, NMDA, LaminarSource
 from bayesdcm.neural.switches import square, switches
 from bayesdcm.observe.channels import checked_numbers, checked_positions
 
 if TYPE_CHECKING:
     from bayesdcm.models.evoked import EvokedDCM
 
-NEURAL = {"erp": ERP, "cmc": CMC, "lfp": LFP, "nmda": NMDA}
+NEURAL = {"erp": ERP, "cmc": CMC, "lfp": LFP, "nmda": NMDA, "laminar": LaminarSource}
 OPTIONS = {
     "neural": NEURAL,
     "observation": ("ecd", "img", "lfp", "fixed"),
@@ -32,8 +32,17 @@ def check_evoked_model(model: EvokedDCM) -> dict[str, Any]:
     n, n_inputs = checked["inputs"].shape
     for name, known in OPTIONS.items():
         value = getattr(model, name)
+        if name == "integrator" and value is None:
+            # The neural model is checked by now.
+            value = "delayed" if NEURAL[model.neural].stiff else "local_linear"
+            checked["integrator"] = value
         if not isinstance(value, str) or value not in known:
             raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}")
+    if model.integrator == "local_linear" and NEURAL[model.neural].stiff:
+        raise ValueError(
+            f"integrator='local_linear' cannot solve neural={model.neural!r}, which is too stiff "
+            "for one operator from the Jacobian at rest; give integrator='delayed' or leave it out"
+        )
     for name in FLAGS:
         if not isinstance(getattr(model, name), bool | np.bool_):
             raise TypeError(f"{name} must be True or False, got {getattr(model, name)!r}")

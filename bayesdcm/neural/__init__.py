@@ -18,6 +18,7 @@ from bayesdcm.neural.hopf import Hopf
 from bayesdcm.neural.jansen_rit import JansenRit
 from bayesdcm.neural.kuramoto import Kuramoto
 from bayesdcm.neural.laminar import LaminarColumn
+from bayesdcm.neural.laminar_source import LaminarSource
 from bayesdcm.neural.lfp import LFP
 from bayesdcm.neural.linear import Linear
 from bayesdcm.neural.montbrio_pazo_roxin import MontbrioPazoRoxin
@@ -35,6 +36,7 @@ from bayesdcm.neural.wong_wang_ei import WongWangEI
 
 __all__ = [
     "LaminarColumn",
+    "LaminarSource",
     "CMC",
     "ERP",
     "LFP",

@@ -128,6 +128,9 @@ class NeuralModel(ABC):
     many_modes : bool
         Whether posteriors often have several modes, so that variational Laplace looks for better
         optima however good the first is.
+    stiff : bool
+        Whether states may relax within less than half a millisecond, so that a solver takes their
+        ``relaxation``: see `bayesdcm.neural.LaminarSource` and `bayesdcm.integrate`.
     title : str
         Name of the model, for figures and reports.
     citation : (text, address)
@@ -162,6 +165,7 @@ class NeuralModel(ABC):
     also_seen: ClassVar[tuple[int, ...]] = ()
     delay_in_flow: ClassVar[bool] = False
     many_modes: ClassVar[bool] = False
+    stiff: ClassVar[bool] = False
     title: ClassVar[str] = ""
     citation: ClassVar[tuple[str, str] | None] = None
     axes: ClassVar[Mapping[str, Sequence[str]]] = {}

@@ -17,7 +17,9 @@ METHODS = {
 TIMES = 0.008 * np.arange(16)
 
 
-OTHERS = [pytest.param(name, marks=pytest.mark.exhaustive) for name in ("cmc", "lfp", "nmda")]
+OTHERS = [
+    pytest.param(name, marks=pytest.mark.exhaustive) for name in ("cmc", "lfp", "nmda", "laminar")
+]
 
 
 @pytest.fixture(scope="module", params=["erp", *OTHERS])
@@ -58,3 +60,33 @@ def test_every_method_takes_every_neural_model(simulated, method):
     # The model leaves the level of each channel to confounds.
     residual = np.asarray(data.signal) - np.asarray(model.predict(fit.mean, data))
     assert (residual.std(axis=1) ** 2).sum() < 0.1 * (data.signal.std(axis=1) ** 2).sum()
+
+
+def test_a_column_as_a_source_comes_back_to_rest_and_is_recovered():
+    model = bayesdcm.EvokedDCM(
+        forward=[[0, 0], [1, 0]],
+        backward=[[0, 1], [0, 0]],
+        modulation=[[0, 0], [1, 0]],
+        neural="laminar",
+        observation="lfp",
+    )
+    rng, times = np.random.default_rng(1), 0.004 * np.arange(100)
+    blank = rng.normal(size=(2, len(times), 2))
+    design = bayesdcm.EvokedData(blank, times, design=[[0.0], [1.0]])
+    scores = []
+    for seed in range(3):
+        true = {
+            prior.name: prior.mean
+            + 0.7 * np.sqrt(prior.variance) * rng.normal(size=prior.mean.shape)
+            for prior in model.priors
+        }
+        response = np.abs(np.asarray(model.predict(true, design)))
+        assert (response[:, -5:].max(1) < 0.05 * response.max(1)).all()
+        fit = bayesdcm.fit(model, model.simulate(true, design, seed, snr=5.0), progress=False)
+        for prior in model.priors:
+            if prior.name in ("A", "B", "C", "synaptic_gain", "delay"):
+                free, error = np.asarray(prior.free), fit.mean[prior.name] - true[prior.name]
+                scores += list(error[free] / fit.sd[prior.name][free])
+    scores = np.array(scores)
+    assert np.abs(scores).max() < 4
+    assert np.sqrt((scores**2).mean()) < 1.4

@@ -9,7 +9,10 @@ import pytest
 from jax.test_util import check_grads
 from scipy.integrate import solve_ivp
 
+from bayesdcm.integrate import Delayed, DelayedRelaxation
 from bayesdcm.integrate.delayed import delayed
+from bayesdcm.neural.base import NodeModel
+from bayesdcm.observe import Electrodes
 
 
 def pure_delay(t, delay):
@@ -183,3 +186,90 @@ def test_bounds_themselves_are_allowed(delay):
     assert np.isfinite(x).all()
     expected = np.exp(-0.1) if delay == 0 else pure_delay(np.array(0.1), delay)
     assert float(x[-1, 0]) == pytest.approx(expected, abs=1e-8)
+
+
+class Relays(NodeModel):
+    """Two nodes that follow, within 5 ms, the stimulus, and the other of 8 exp(D) ms ago."""
+
+    states, signals = ("activity",), ("activity",)
+    n_nodes, n_inputs, n_effects = 2, 1, 0
+
+    def priors(self):
+        return ()
+
+    def sent(self, x, parameters):
+        return x.T
+
+    def received(self, sent, parameters):
+        return jnp.tanh(sent)[:, ::-1]
+
+    def relaxation(self, x, received, u, parameters):
+        reached = 0.1 * u * jnp.array([1.0, 0.0])
+        return jnp.full(x.shape, 200.0), (received[0] + reached)[:, None]
+
+    def local(self, x, received, u, parameters):
+        rate, target = self.relaxation(x, received, u, parameters)
+        return rate * (target - x)
+
+    def delays(self, parameters):
+        return 0.008 * jnp.exp(parameters["delay"]) * (1 - jnp.eye(2))
+
+
+class StiffRelays(Relays):
+    stiff = True
+
+
+@pytest.fixture(scope="module")
+def relayed():
+    """By kind of model, activity at 40 samples and its derivative by delays."""
+    arrays = {
+        "times": 0.004 * jnp.arange(1, 41),
+        "start": jnp.zeros(()),
+        "dt": jnp.asarray(0.004),
+        "settings": Delayed().settings(Relays(), 0.004, np.zeros((1, 0)), {}),
+    }
+
+    def of(solver, model):
+        @jax.jit
+        def both(delay):
+            def solve(delay):
+                return solver.trajectory(model, {"delay": delay}, jnp.zeros(2), arrays)
+
+            x, tangent = jax.linearize(solve, delay)
+            (back,) = jax.linear_transpose(tangent, delay)(jnp.ones_like(x))
+            return x, tangent(jnp.array([[0.0, 0.0], [1.0, 0.0]])), back
+
+        return both
+
+    pairs = {"exact": (Delayed(), Relays()), "relaxed": (DelayedRelaxation(), StiffRelays())}
+    return {name: of(*pair) for name, pair in pairs.items()}
+
+
+def test_relaxation_solves_the_same_equations(relayed):
+    delay = 0.1 * jnp.array([[0.0, -1.0], [1.0, 0.0]])
+    exact, relaxed = (relayed[name](delay) for name in ("exact", "relaxed"))
+    # Derivatives by delays are slopes of the linear interpolation, of first order in the step.
+    for got, expected, tolerance in zip(relaxed[:2], exact[:2], (0.003, 0.03), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=0, atol=tolerance * np.abs(expected).max())
+    x, forward, back = relaxed
+    assert float(np.abs(x[:, 1]).max()) > 0.1
+    assert float(back[1, 0]) == pytest.approx(float(forward.sum()), rel=1e-9)
+    step = 1e-6 * jnp.array([[0.0, 0.0], [1.0, 0.0]])
+    moved = [relayed["relaxed"](delay + sign * step)[0] for sign in (1, -1)]
+    np.testing.assert_allclose((moved[0] - moved[1]) / 2e-6, forward, rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("delay", "possible"), [(0.5, True), (100, True), (0.4, False), (101, False)]
+)
+def test_bounds_of_relaxed_delays(relayed, delay, possible):
+    logs = jnp.full((2, 2), np.log(delay / 8))
+    assert np.isfinite(relayed["relaxed"](logs)[0]).all() == possible
+
+
+def test_stiff_models_need_their_solver():
+    observer = Electrodes(source_names=("first", "second"))
+    with pytest.raises(ValueError, match="StiffRelays, which is stiff; use DelayedRelaxation"):
+        Delayed().check(StiffRelays(), observer)
+    with pytest.raises(ValueError, match="Relays, which is not stiff; use LocalLinear or Delayed"):
+        DelayedRelaxation().check(Relays(), observer)

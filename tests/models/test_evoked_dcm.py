@@ -11,6 +11,7 @@ import pytest
 
 from bayesdcm.data import EvokedData, GridHead, SphereHead, SurfaceHead
 from bayesdcm.models.evoked import EvokedDCM
+from bayesdcm.models.evoked_checks import NEURAL
 from bayesdcm.models.facts import Facts
 
 FORWARD, BACKWARD = [[0, 0], [1, 0]], [[0, 1], [0, 0]]
@@ -88,11 +89,16 @@ def build(**changes):
         (
             {"neural": "jr"},
             ValueError,
-            "neural must be one of 'erp', 'cmc', 'lfp', 'nmda', got 'jr'",
+            "neural must be one of 'erp', 'cmc', 'lfp', 'nmda', 'laminar', got 'jr'",
         ),
         ({"neural": ["erp"]}, ValueError, "neural must be one of"),
         ({"observation": "eeg"}, ValueError, "observation must be one of 'ecd', 'img', 'lfp'"),
         ({"integrator": "ode"}, ValueError, "integrator must be one of 'local_linear', 'delayed'"),
+        (
+            {"neural": "laminar", "integrator": "local_linear"},
+            ValueError,
+            "'local_linear' cannot solve neural='laminar'.*give integrator='delayed'",
+        ),
         ({"hanning": 1}, TypeError, "hanning must be True or False, got 1"),
         ({"n_modes": 0}, ValueError, "n_modes must be a whole number of at least 1, got 0"),
         ({"n_modes": 8.0}, ValueError, "n_modes must be a whole number"),
@@ -257,6 +263,12 @@ def test_repr(model):
         "EvokedDCM(1 source, NMDA; connections: 0 forward, 0 backward, 0 lateral; 0 modulated; "
         "observation='lfp', integrator='delayed')"
     )
+
+
+def test_the_default_integrator_is_that_of_the_neural_model():
+    models = {name: EvokedDCM(inputs=[1], neural=name, observation="lfp") for name in NEURAL}
+    integrators = {name: model.integrator for name, model in models.items()}
+    assert integrators == dict.fromkeys(NEURAL, "local_linear") | {"laminar": "delayed"}
 
 
 def test_restrict_switches_off(model):
