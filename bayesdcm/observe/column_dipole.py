@@ -70,6 +70,7 @@ class ColumnDipole(Observer):
     data_class = DipoleData
     kind: ClassVar[str] = "evoked dipole"
     node: ClassVar[str] = "column"
+    searches: ClassVar[bool] = True
     axes: ClassVar[Mapping[str, tuple[str, str, float]]] = {
         "time": ("time after the stimulus", "ms", 1e3)
     }
