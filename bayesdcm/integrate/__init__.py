@@ -15,6 +15,16 @@ from bayesdcm.integrate.expansion import (
 )
 from bayesdcm.integrate.exponential_euler import ExponentialEuler
 from bayesdcm.integrate.grid import TimeGrid, sample_bins, time_grid
+from bayesdcm.integrate.linear_response import (
+    LinearResponse,
+    LinearSystem,
+    cross_spectra,
+    growth_rate,
+    is_stable,
+    linear_system,
+    rest_state,
+    transfer_functions,
+)
 from bayesdcm.integrate.runge_kutta import RungeKutta, runge_kutta
 
 __all__ = [
@@ -26,6 +36,8 @@ __all__ = [
     "EvenGrid",
     "ExactCascade",
     "HeldInputs",
+    "LinearResponse",
+    "LinearSystem",
     "LocalLinear",
     "RungeKutta",
     "Solver",
@@ -33,8 +45,14 @@ __all__ = [
     "TimeGrid",
     "affine_generators",
     "bilinear_generators",
+    "cross_spectra",
     "expand",
+    "growth_rate",
+    "is_stable",
+    "linear_system",
+    "rest_state",
     "runge_kutta",
     "sample_bins",
     "time_grid",
+    "transfer_functions",
 ]

@@ -123,6 +123,8 @@ class NeuralModel(ABC):
         The state that drives haemodynamics and that channels see, an index into `states`.
     also_seen : tuple of int
         States that channels may see, too, each with a weight that is estimated.
+    fluctuation_scale : float
+        What a unit of a node's own fluctuations adds to the rate of change of its `output`, 1/s.
     delay_in_flow : bool
         Whether `delay_operator` is to be worked out anew at every state, as SPM does for `LFP`.
     many_modes : bool
@@ -163,6 +165,7 @@ class NeuralModel(ABC):
     states: ClassVar[tuple[str, ...]]
     output: ClassVar[int] = 0
     also_seen: ClassVar[tuple[int, ...]] = ()
+    fluctuation_scale: ClassVar[float] = 1.0
     delay_in_flow: ClassVar[bool] = False
     many_modes: ClassVar[bool] = False
     stiff: ClassVar[bool] = False

@@ -62,6 +62,7 @@ class ModulatedByInputs(NeuralModel):
         "input_effect": "Driving inputs",
     }
     input_scale: ClassVar[float] = INPUT_SCALE
+    fluctuation_scale: ClassVar[float] = INPUT_SCALE
     input_unit: ClassVar[str] = "1/16 Hz"
     rates_in_words: ClassVar[str]
     stability: ClassVar[str] = (
