@@ -26,7 +26,7 @@ from bayesdcm.infer.density import (
 from bayesdcm.infer.problem import Problem
 from bayesdcm.infer.threads import map_rows, n_cores, single_threaded_linear_algebra
 from bayesdcm.infer.traced_programs import traced_once
-from bayesdcm.observe.gaussian import CONFOUND_PRECISION, GaussianObservation
+from bayesdcm.observe.gaussian import CONFOUND_PRECISION
 
 # Rows of one call: programs have one shape, however many draws there are.
 PART, VALUES, PRIOR, KEYS = 32, 256, 512, 1024
@@ -90,7 +90,7 @@ def _predictive(
             predictive[name] = fitted + fn.sample(second) - fn.prediction
             predictive[f"{name}_prediction"] = fn.prediction
             predictive[f"{name}_fitted"] = fitted
-            likelihood[name] = _pointwise(fn, value, fitted)
+            likelihood[name] = fn.pointwise(value, fitted)
             whitened[name] = fn.whitened_residual(value)
             confounds[name] = jnp.asarray(fn.confounds.scale.shape[0])
         for name in sites.foreign:
@@ -130,18 +130,6 @@ def _keys(seed: int, n: int, columns: int | None = None, generator: str = "rbg")
     Shape (n, ...), or (n, columns, ...). Of other numbers of rows the first ones are the same.
     """
     return np.asarray(_split(seed, n, columns, generator))
-
-
-def _pointwise(fn: GaussianObservation, value: jax.Array, fitted: jax.Array) -> jax.Array:
-    """Log-likelihood of each data point given the drawn confounds.
-
-    Points that dense components correlate have no likelihood of their own: theirs is given
-    conditional on all the others.
-    """
-    residual = (value - fitted).reshape(fn.columns.shape)
-    weighed, diagonal = fn.weigh(residual)
-    log_density = (jnp.log(diagonal / (2 * jnp.pi)) - weighed**2 / diagonal) / 2
-    return log_density.reshape(fn.event_shape)
 
 
 @single_threaded_linear_algebra()

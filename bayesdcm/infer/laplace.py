@@ -144,10 +144,9 @@ def _problem(program: Program, sites: Layout, start: jax.Array, derivatives: str
         result = evaluate(program, sites, jnp.concatenate([parameters, hyper]), spread)
         gaussians = list(result.observations.values())
         # Together, so that the response is computed once.
-        fitted = (
-            [fn.columns for fn, _ in gaussians],
-            [fn.residual(value) for fn, value in gaussians],
-        )
+        linearised = [fn.linearised(value) for fn, value in gaussians]
+        columns, residuals, remainders = ([each[k] for each in linearised] for k in range(3))
+        fitted = columns, (residuals, sum(remainders, jnp.zeros(())))
         return (
             fitted,
             result.log_prior,
@@ -166,8 +165,8 @@ def _problem(program: Program, sites: Layout, start: jax.Array, derivatives: str
 
         if derivatives == "one_sided":
             return one_sided_jacobian(predictions, parameters)
-        jacobian, residual = jax.jacfwd(predictions, has_aux=True)(parameters)
-        return [jnp.moveaxis(part, -1, 0) for part in jacobian], residual
+        jacobian, others = jax.jacfwd(predictions, has_aux=True)(parameters)
+        return [jnp.moveaxis(part, -1, 0) for part in jacobian], others
 
     def prior(parameters: jax.Array, variance: jax.Array) -> tuple:
         def value(p: jax.Array) -> jax.Array:
@@ -195,6 +194,7 @@ def _assess(
     n_parameters: int,
     jacobian: list[jax.Array],
     residual: list[jax.Array],
+    remainder: jax.Array,
     log_precision: jax.Array,
 ) -> _Point:
     """Precisions, free energy, gradient and curvature at a point."""
@@ -237,7 +237,7 @@ def _assess(
         )
     accuracy = (
         noise.log_determinant(scales) - scales @ forms.squared - noise.n_data * np.log(2 * np.pi)
-    ) / 2
+    ) / 2 + remainder
     parameter_term = (
         log_prior
         + n_parameters * np.log(2 * np.pi) / 2
@@ -375,12 +375,16 @@ def _newton_gain(point: _Point) -> jax.Array:
 
 def _iterate(problem: _Problem, n_parameters: int, state: _State) -> _State:
     """Assess the new point and step on, or take a shorter step where nothing there is finite."""
-    jacobian, residual = problem.data(state.position[:n_parameters])
-    finite = jnp.stack([(jnp.abs(part) < HUGE).all() for part in [*jacobian, *residual]]).all()
+    jacobian, (residual, remainder) = problem.data(state.position[:n_parameters])
+    finite = jnp.stack(
+        [(jnp.abs(part) < HUGE).all() for part in [*jacobian, *residual, remainder]]
+    ).all()
     # Before a first point is stored there is nothing to return to.
     returns = jnp.isfinite(state.best.free_energy) & (state.attempts < RECOVERY_ATTEMPTS)
     again = ~finite & returns
-    clean, residual = jax.tree.map(lambda part: jnp.where(finite, part, 0.0), (jacobian, residual))
+    clean, residual, remainder = jax.tree.map(
+        lambda part: jnp.where(finite, part, 0.0), (jacobian, residual, remainder)
+    )
     # SPM starts with the confounds of the data. Away from the prior mean, parameters would first
     # of all step to make up for the mean of the prediction.
     slope = problem.prior(state.position[:n_parameters], jnp.ones(n_parameters))[1]
@@ -388,7 +392,8 @@ def _iterate(problem: _Problem, n_parameters: int, state: _State) -> _State:
     confounds = problem.noise.initial_confounds(residual)
     started = state.position.at[n_parameters:].set(confounds)
     position = jnp.where((state.iteration == 0) & away, started, state.position)
-    point = _assess(problem, position, n_parameters, clean, residual, state.best.log_precision)
+    given = clean, residual, remainder, state.best.log_precision
+    point = _assess(problem, position, n_parameters, *given)
     comparable = finite & jnp.isfinite(point.free_energy)
     better = (point.free_energy > state.best.free_energy) | (state.iteration < 2)
     accepted = comparable & better

@@ -26,6 +26,7 @@ from bayesdcm.integrate.linear_response import (
     transfer_functions,
 )
 from bayesdcm.integrate.runge_kutta import RungeKutta, runge_kutta
+from bayesdcm.integrate.spm_linear_response import SpmLinearResponse
 
 __all__ = [
     "ExponentialEuler",
@@ -41,6 +42,7 @@ __all__ = [
     "LocalLinear",
     "RungeKutta",
     "Solver",
+    "SpmLinearResponse",
     "StimulusDriven",
     "TimeGrid",
     "affine_generators",

@@ -319,29 +319,29 @@ class LinearResponse(Solver):
 
         def condition(effects: jax.Array) -> jax.Array:
             changed = neural.condition(parameters, effects)
-            transfer = self.transfer(neural, changed, frequencies)
-            # To (frequencies, sources, nodes, states).
-            shape = (len(frequencies), len(neural.states), neural.n_nodes, -1)
-            by_state = transfer.reshape(shape).transpose(0, 3, 2, 1)
+            system = linear_system(neural, changed, self.enters)
+            transfer = transfer_functions(system, frequencies)
+            transfer = jnp.where(is_stable(system.operator), transfer, jnp.inf)
+            transfer = self.by_state(neural, transfer)
             if not observer.states:
-                return by_state
-            return by_state[..., neural.output] * self.seen(observer, neural, changed, frequencies)
+                return transfer
+            seen = observer_transfer(observer, neural.n_nodes, changed, frequencies)
+            return transfer[..., neural.output] * seen[:, None, :]
 
         return jax.vmap(condition)(arrays["design"])
 
-    def transfer(
-        self, neural: NeuralModel, parameters: Parameters, frequencies: jax.Array
-    ) -> jax.Array:
-        """Transfer functions of one condition, (frequencies, nodes * states, sources)."""
-        system = linear_system(neural, parameters, self.enters)
-        transfer = transfer_functions(system, frequencies)
-        return jnp.where(is_stable(system.operator), transfer, jnp.inf)
+    def by_state(self, neural: NeuralModel, transfer: jax.Array) -> jax.Array:
+        """From (frequencies, nodes * states, sources) to (frequencies, sources, nodes, states).
 
-    def seen(
-        self, observer: Any, neural: NeuralModel, parameters: Parameters, frequencies: jax.Array
-    ) -> jax.Array:
-        """What is seen of a unit of each node's activity, (frequencies, 1, nodes)."""
-        return observer_transfer(observer, neural.n_nodes, parameters, frequencies)[:, None, :]
+        Parameters
+        ----------
+        neural : NeuralModel
+            The neural model.
+        transfer : jax.Array
+            From `transfer_functions`.
+        """
+        shape = (len(transfer), len(neural.states), neural.n_nodes, -1)
+        return transfer.reshape(shape).transpose(0, 3, 2, 1)
 
 
 def observer_transfer(

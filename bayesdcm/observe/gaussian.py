@@ -18,6 +18,7 @@ from jax.scipy.linalg import solve_triangular
 from numpy.typing import ArrayLike
 from numpyro.distributions import constraints
 
+from bayesdcm.observe.spectral_precision import SpectralPrecision
 from bayesdcm.observe.temporal_precision import (
     ConfoundBasis,
     TemporalPrecision,
@@ -52,6 +53,24 @@ class _Dense(NamedTuple):
         return 2 * jnp.log(jnp.diagonal(self.root())).sum()
 
 
+class Linearised(NamedTuple):
+    """What variational Laplace takes of an observation at a point.
+
+    Attributes
+    ----------
+    columns : (times, columns)
+        The prediction, as the precision of the observation weighs it.
+    residual : (times, columns)
+        Observed minus predicted, in the same terms.
+    remainder : ()
+        By what the log-density exceeds that of the Gaussian of this residual.
+    """
+
+    columns: jax.Array
+    residual: jax.Array
+    remainder: jax.Array
+
+
 class GaussianObservation(dist.Distribution):
     """Gaussian distribution of an observed array about a prediction.
 
@@ -64,10 +83,10 @@ class GaussianObservation(dist.Distribution):
         Noise-free prediction, shape (times,) or (times, columns).
     log_precision : jax.Array
         Log-precisions, shape (components,).
-    components : jax.Array, TemporalPrecision or None
+    components : jax.Array, TemporalPrecision, SpectralPrecision or None
         Precision components over the flattened prediction (C order): their diagonals, shape
         (components, n), or full matrices, shape (components, n, n); or temporal components that
-        the columns share.
+        the columns share, or one of blocks.
     confounds : ConfoundBasis
         Confounds of every column.
     confound_precision : float
@@ -125,9 +144,10 @@ class GaussianObservation(dist.Distribution):
         return self.confounds.scale.shape[0] > 0
 
     @property
-    def temporal(self) -> TemporalPrecision | None:
-        """Temporal components, where it has them."""
-        return self.components if isinstance(self.components, TemporalPrecision) else None
+    def temporal(self) -> TemporalPrecision | SpectralPrecision | None:
+        """Temporal components, or those of spectra, where it has them."""
+        known = isinstance(self.components, TemporalPrecision | SpectralPrecision)
+        return self.components if known else None
 
     @property
     def white(self) -> bool:
@@ -155,9 +175,7 @@ class GaussianObservation(dist.Distribution):
         ----------
         columns : jax.Array, shape (times, columns)
         """
-        if self.temporal is None:
-            return columns
-        return solve_triangular(self.temporal.root, columns)
+        return columns if self.temporal is None else self.temporal.unwhiten(columns)
 
     def residual(self, value: jax.Array) -> jax.Array:
         """Observed minus predicted, (times, columns).
@@ -193,6 +211,9 @@ class GaussianObservation(dist.Distribution):
         ----------
         residual : jax.Array, shape (times, columns)
         """
+        if isinstance(self.temporal, SpectralPrecision):
+            weighed, diagonal = self.temporal.weigh(residual)
+            return self.scales * weighed, self.scales * diagonal
         precision = self.precision()
         if precision.ndim == 1:
             diagonal = precision.reshape(residual.shape)
@@ -202,6 +223,31 @@ class GaussianObservation(dist.Distribution):
         if self.temporal is None:
             return weighed, diagonal.reshape(residual.shape)
         return weighed, jnp.broadcast_to(diagonal[:, None], residual.shape)
+
+    def linearised(self, value: jax.Array) -> Linearised:
+        """What variational Laplace takes of it: here, the Gaussian itself.
+
+        Parameters
+        ----------
+        value : jax.Array, as observed
+        """
+        return Linearised(self.columns, self.residual(value), jnp.zeros(()))
+
+    def pointwise(self, value: jax.Array, fitted: jax.Array) -> jax.Array:
+        """Log-likelihood of each data point given drawn confounds, of the prediction's shape.
+
+        Points that dense components correlate have no likelihood of their own: theirs is given
+        conditional on all the others.
+
+        Parameters
+        ----------
+        value : jax.Array, as observed
+        fitted : jax.Array, from `fitted`
+        """
+        residual = (value - fitted).reshape(self.columns.shape)
+        weighed, diagonal = self.weigh(residual)
+        log_density = (jnp.log(diagonal / (2 * jnp.pi)) - weighed**2 / diagonal) / 2
+        return log_density.reshape(self.event_shape)
 
     def _dense(self) -> _Dense:
         if self.temporal is None:

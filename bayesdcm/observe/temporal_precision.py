@@ -118,6 +118,15 @@ class TemporalPrecision(NamedTuple):
             whitened += band[:, None] * jnp.pad(later, padding)
         return whitened
 
+    def unwhiten(self, columns: jax.Array) -> jax.Array:
+        """Columns of which `whiten` makes these, where there is one component.
+
+        Parameters
+        ----------
+        columns : jax.Array, shape (times, columns)
+        """
+        return jax.scipy.linalg.solve_triangular(self.root, columns)
+
 
 def temporal_precision(
     components: ArrayLike, confounds: ArrayLike | ConfoundBasis | None = None
