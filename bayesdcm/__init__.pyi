@@ -31,6 +31,7 @@ __all__ = [
     "RecurrentDCM",
     "SVI",
     "SimulationObjective",
+    "SpectralData",
     "TaskDCM",
     "TruncatedBackpropagation",
     "WilsonCowan",
@@ -87,6 +88,7 @@ from .data.drive import Drive
 from .data.evoked import EvokedData
 from .data.hnn_network import write_hnn
 from .data.hnn_parameters import read_hnn
+from .data.spectral import SpectralData
 from .data.spm_voi import read_spm_voi
 from .group.effects import peb
 from .group.group_effects import GroupEffects

@@ -9,6 +9,7 @@ from bayesdcm.data.dipole_readers import read_dipole
 from bayesdcm.data.drive import Drive
 from bayesdcm.data.evoked import EvokedData
 from bayesdcm.data.head import GridHead, SphereHead, SurfaceHead
+from bayesdcm.data.spectral import SpectralData
 
 __all__ = [
     "BoldData",
@@ -18,6 +19,7 @@ __all__ = [
     "Drive",
     "EvokedData",
     "GridHead",
+    "SpectralData",
     "SphereHead",
     "SurfaceHead",
     "load_connectome",

@@ -24,7 +24,7 @@ from bayesdcm.data.mne_head import check_forward, head_from_forward, head_from_s
 from bayesdcm.data.mne_template import mni_to_head
 from bayesdcm.data.validation import describe, warn_caller
 
-__all__ = ["evoked_fields"]
+__all__ = ["evoked_fields", "picked_channels", "projection_and_reference"]
 
 
 def evoked_fields(
@@ -57,12 +57,12 @@ def evoked_fields(
         check_same_recording(responses, used)
         check_channels(responses, used)
     responses = _good_channels(responses)
-    picked = _picked(responses[0].info, picks)
+    picked = picked_channels(responses[0].info, picks)
     info = responses[0].info
     types = info.get_channel_types()
     # Signals may have been projected; this does nothing to them, but where a channel that is bad
     # now had a part in the reference or a projection, or conditions were projected differently.
-    operator = _operator(info)
+    operator = projection_and_reference(info)
     signal = np.stack([response.data.T for response in responses]) @ operator.T
     picked_types = [types[i] for i in picked]
     rows, head = operator[picked], None
@@ -165,7 +165,7 @@ def _good_channels(responses: list[mne.Evoked]) -> list[mne.Evoked]:
     return responses
 
 
-def _picked(info: mne.Info, picks: str | Sequence[str] | None) -> list[int]:
+def picked_channels(info: mne.Info, picks: str | Sequence[str] | None) -> list[int]:
     """Indices of the channels wanted, in the order of the data for types, as named for names."""
     if picks is None:
         return list(range(len(info["ch_names"])))
@@ -194,7 +194,7 @@ def _picked(info: mne.Info, picks: str | Sequence[str] | None) -> list[int]:
     return indices
 
 
-def _operator(info: mne.Info) -> NDArray[np.float64]:
+def projection_and_reference(info: mne.Info) -> NDArray[np.float64]:
     """Signal-space projection and average reference of the good channels, (channels, channels).
 
     The reference is one more direction that is projected out: whatever the electrodes' reference

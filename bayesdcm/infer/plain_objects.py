@@ -27,6 +27,7 @@ CLASSES = {
         "bayesdcm.data.dipole": ("DipoleData",),
         "bayesdcm.data.drive": ("Drive", "DrivePrior"),
         "bayesdcm.data.evoked": ("EvokedData",),
+        "bayesdcm.data.spectral": ("SpectralData",),
         "bayesdcm.data.connectome": ("Connectome",),
         "bayesdcm.data.head": ("SphereHead", "GridHead", "SurfaceHead"),
         "bayesdcm.neural.base": ("Prior",),
@@ -150,6 +151,9 @@ class PlainWriter:
 
     def _array(self, array: NDArray, name: str) -> dict[str, Any]:
         kind = array.dtype.kind
+        if kind == "c":
+            parts = np.stack([array.real, array.imag], axis=-1)
+            return self._array(parts, name) | {"dtype": str(array.dtype)}
         if kind not in "biufU":
             raise NotPlain(f"{name} is an array of {array.dtype}, which files do not hold")
         # Kept as numbers of which JSON loses nothing.
@@ -235,6 +239,9 @@ def from_plain(plain: Any, arrays: Mapping[str, NDArray]) -> Any:
 
 
 def _array(plain: Mapping[str, Any], arrays: Mapping[str, NDArray]) -> NDArray:
+    if plain["dtype"].startswith("complex"):
+        parts = _array(plain | {"dtype": "float64"}, arrays)
+        return (parts[..., 0] + 1j * parts[..., 1]).astype(plain["dtype"], copy=False)
     if "name" in plain:
         return np.array(arrays[plain["name"]]).astype(plain["dtype"], copy=False)
     array = np.array(plain["values"], plain["dtype"])
