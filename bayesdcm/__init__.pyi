@@ -31,6 +31,7 @@ __all__ = [
     "RecurrentDCM",
     "SVI",
     "SimulationObjective",
+    "SpectralDCM",
     "SpectralData",
     "TaskDCM",
     "TruncatedBackpropagation",
@@ -113,6 +114,7 @@ from .models.laminar import LaminarDCM
 from .models.network import NetworkModel
 from .models.recurrent import RecurrentDCM
 from .models.simulation_objective import SimulationObjective
+from .models.spectral import SpectralDCM
 from .models.spm import read_spm_dcm
 from .models.spm_group import read_spm_group
 from .models.task import TaskDCM

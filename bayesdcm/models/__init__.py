@@ -8,6 +8,7 @@ from bayesdcm.models.laminar import LaminarDCM
 from bayesdcm.models.network import NetworkModel
 from bayesdcm.models.recurrent import RecurrentDCM
 from bayesdcm.models.simulation_objective import SimulationObjective
+from bayesdcm.models.spectral import SpectralDCM
 from bayesdcm.models.task import TaskDCM
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "NetworkModel",
     "RecurrentDCM",
     "SimulationObjective",
+    "SpectralDCM",
     "TaskDCM",
     "load_example",
 ]

@@ -444,8 +444,7 @@ class DCM:
                 "on the names of a data set; use model.for_data(data)"
             )
         neural, _, observer = self.parts
-        # Where the observer is solved with the neural model, its parameters are no less costly.
-        role = None if observer.states else "observer"
+        role = "observer" if observer.staged else None
         parameters = {name: sample_prior(prior) for name, prior in self._of_neural.items()}
         parameters |= {n: sample_prior(prior, role) for n, prior in self._of_observer.items()}
         derived = {**neural.derive(parameters, prepared.design), **observer.derive(parameters)}

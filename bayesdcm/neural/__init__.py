@@ -12,6 +12,7 @@ from bayesdcm.neural.couplings import (
     SigmoidalJansenRit,
     Tanh,
 )
+from bayesdcm.neural.endogenous import Endogenous
 from bayesdcm.neural.erp import ERP
 from bayesdcm.neural.generic_oscillator import Generic2dOscillator
 from bayesdcm.neural.hopf import Hopf
@@ -45,6 +46,7 @@ __all__ = [
     "Bilinear",
     "Coupling",
     "Diffusive",
+    "Endogenous",
     "HorseshoePrior",
     "JansenRit",
     "KuramotoCoupling",

@@ -35,6 +35,20 @@ def coupling(x: jax.Array, u: jax.Array, parameters: Parameters) -> jax.Array:
     return total
 
 
+def connection_rates(coupling: jax.Array) -> jax.Array:
+    """Connections in Hz of parameters (to, from): as they are, ``-exp(W_ii) / 2`` on the diagonal.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> connection_rates(jnp.array([[0.0, 0.2], [0.0, 0.0]])).tolist()
+    [[-0.5, 0.2], [0.0, -0.5]]
+    """
+    diagonal = jnp.eye(len(coupling), dtype=bool)
+    own = -SELF_CONNECTION * jnp.exp(jnp.where(diagonal, coupling, 0.0))
+    return jnp.where(diagonal, own, coupling)
+
+
 @dataclass(frozen=True, eq=False)
 class ModulatedByInputs(NeuralModel):
     """A model of regions whose connections inputs and activity change, as in task fMRI.
@@ -184,9 +198,7 @@ class Bilinear(ModulatedByInputs):
 
     def rates(self, coupling: jax.Array) -> jax.Array:
         """Connectivity in Hz: as it is, ``-exp(W_ii) / 2`` on the diagonal."""
-        diagonal = jnp.eye(len(coupling), dtype=bool)
-        own = -SELF_CONNECTION * jnp.exp(jnp.where(diagonal, coupling, 0.0))
-        return jnp.where(diagonal, own, coupling)
+        return connection_rates(coupling)
 
     def flow(self, x: jax.Array, u: jax.Array, parameters: Parameters) -> jax.Array:
         """Rate of change of the activity, shape (regions, 1), see `NeuralModel.flow`."""

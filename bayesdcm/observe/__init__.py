@@ -9,6 +9,7 @@ from bayesdcm.observe.balloon import (
 )
 from bayesdcm.observe.base import Observer
 from bayesdcm.observe.bold import Balloon, BoldObserver, linearised_response
+from bayesdcm.observe.bold_spectra import BoldSpectra
 from bayesdcm.observe.channel_modes import average_reference, channel_modes, field_derivatives
 from bayesdcm.observe.channels import (
     ChannelObserver,
@@ -58,6 +59,8 @@ from bayesdcm.observe.loss_likelihood import LossLikelihood
 from bayesdcm.observe.power_spectrum import PowerSpectrum, power_spectrum
 from bayesdcm.observe.regional_balloon import RegionalBalloon
 from bayesdcm.observe.sensor_recordings import to_evoked, to_raw
+from bayesdcm.observe.spectra import SpectralObserver, power_law
+from bayesdcm.observe.spectral_precision import SpectralPrecision, spectral_precision
 from bayesdcm.observe.sphere import eeg_sphere_lead_field, meg_sphere_lead_field
 from bayesdcm.observe.streamed_spectrum import StreamedSpectrum
 from bayesdcm.observe.streaming import (
@@ -68,11 +71,13 @@ from bayesdcm.observe.streaming import (
 )
 from bayesdcm.observe.synchrony import metastability, phase_coherence, synchrony
 from bayesdcm.observe.temporal_precision import TemporalPrecision, temporal_precision
+from bayesdcm.observe.wishart import WishartObservation, wishart_constant
 
 __all__ = [
     "ColumnDipole",
     "Balloon",
     "BoldObserver",
+    "BoldSpectra",
     "ChannelObserver",
     "ChannelSpace",
     "Dipoles",
@@ -89,6 +94,8 @@ __all__ = [
     "Observer",
     "RegionalBalloon",
     "SeriesObserver",
+    "SpectralObserver",
+    "SpectralPrecision",
     "StreamedCorrelation",
     "StreamedSpectrum",
     "WindowMeans",
@@ -97,6 +104,7 @@ __all__ = [
     "ConfoundBasis",
     "GaussianObservation",
     "PowerSpectrum",
+    "WishartObservation",
     "TemporalPrecision",
     "average_reference",
     "balloon_response",
@@ -125,6 +133,7 @@ __all__ = [
     "phase_coherence",
     "linear_functional_connectivity",
     "power_of_ten",
+    "power_law",
     "power_spectrum",
     "residual_matrix",
     "structure_function_coupling",
@@ -134,5 +143,7 @@ __all__ = [
     "to_raw",
     "upper_triangle",
     "wasserstein",
+    "spectral_precision",
     "window_samples",
+    "wishart_constant",
 ]

@@ -70,6 +70,14 @@ class Observer(ABC):
     axes: ClassVar[Mapping[str, tuple[str, str, float]]] = {}
     sample: ClassVar[str] = "sample"
 
+    @property
+    def staged(self) -> bool:
+        """Whether variational Laplace moves its parameters while the states stay as they are.
+
+        Where the observer is solved with the neural model, its parameters are no less costly.
+        """
+        return not self.states
+
     # The forward model
 
     @abstractmethod

@@ -66,9 +66,7 @@ def column_labels(names: Sequence[str]) -> list[str]:
     ['V1', 'real V1, V5', 'imaginary V5, V1', 'V5']
     """
     return [
-        first
-        if i == j
-        else f"{'real' if i < j else 'imaginary'} {first}, {second}"
+        first if i == j else f"{'real' if i < j else 'imaginary'} {first}, {second}"
         for i, first in enumerate(names)
         for j, second in enumerate(names)
     ]

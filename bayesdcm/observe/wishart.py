@@ -9,7 +9,7 @@ from jax.scipy.linalg import solve_triangular
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import gammaln
 
-from bayesdcm.observe.gaussian import Linearised, GaussianObservation
+from bayesdcm.observe.gaussian import GaussianObservation, Linearised
 from bayesdcm.observe.hermitian import from_columns, to_columns
 from bayesdcm.observe.temporal_precision import ConfoundBasis
 
