@@ -26,7 +26,7 @@ from bayesdcm.infer.density import (
 from bayesdcm.infer.problem import Problem
 from bayesdcm.infer.threads import map_rows, n_cores, single_threaded_linear_algebra
 from bayesdcm.infer.traced_programs import traced_once
-from bayesdcm.observe.gaussian import CONFOUND_PRECISION
+from bayesdcm.observe.gaussian import CONFOUND_PRECISION, GaussianObservation
 
 # Rows of one call: programs have one shape, however many draws there are.
 PART, VALUES, PRIOR, KEYS = 32, 256, 512, 1024

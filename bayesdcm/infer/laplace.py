@@ -144,6 +144,11 @@ def _problem(program: Program, sites: Layout, start: jax.Array, derivatives: str
         result = evaluate(program, sites, jnp.concatenate([parameters, hyper]), spread)
         gaussians = list(result.observations.values())
         # Together, so that the response is computed once.
+        if derivatives == "one_sided" and not all(fn.fixed_precision for fn, _ in gaussians):
+            raise ValueError(
+                "derivatives='one_sided' is for observations whose precision does not depend on "
+                "the prediction, and that of a Wishart likelihood does; use derivatives='exact'"
+            )
         linearised = [fn.linearised(value) for fn, value in gaussians]
         columns, residuals, remainders = ([each[k] for each in linearised] for k in range(3))
         fitted = columns, (residuals, sum(remainders, jnp.zeros(())))

@@ -82,6 +82,7 @@ CLASSES = {
             "MixtureOfGammas",
         ),
         "bayesdcm.observe.bold": ("Balloon",),
+        "bayesdcm.observe.bold_spectra": ("BoldSpectra",),
         "bayesdcm.observe.regional_balloon": ("RegionalBalloon",),
         "bayesdcm.observe.channels": ("Dipoles", "Patches", "Electrodes"),
         "bayesdcm.observe.dipole_correction": ("DipoleCorrection",),

@@ -135,7 +135,7 @@ class SpmLinearResponse(LinearResponse):
 
     def _system(self, neural: NeuralModel, parameters: Parameters) -> LinearSystem:
         """Neural model with its delays as an operator, which is part of Jacobian and entry."""
-        n, u = neural.n_nodes, jnp.zeros(neural.n_inputs)
+        u = jnp.zeros(neural.n_inputs)
         rest = jnp.asarray(neural.rest(parameters), float)
         jacobian, delay = linear_operators(neural, parameters, rest, u, self.one_sided)
         if self.enters == "inputs":

@@ -6,15 +6,23 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from numpy.typing import ArrayLike
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
+from bayesdcm.data import BoldData, BoldDesign, SpectralData
 from bayesdcm.integrate import LinearResponse, SpmLinearResponse
-from bayesdcm.models.dcm import DCM, Parts
+from bayesdcm.models.dcm import DCM, Parameters, Parts
+from bayesdcm.models.priors import complete_parameters
 from bayesdcm.neural import Endogenous
 from bayesdcm.neural.switches import square
 from bayesdcm.observe import BoldSpectra
+from bayesdcm.observe.bold_spectra import REFERENCE, BoldSpectraSpace
 
 LIKELIHOODS = ("wishart", "spm")
+# A simulated series is cut out of one that is so many times as long, which repeats itself.
+PERIOD = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,3 +105,146 @@ class SpectralDCM(DCM):
         as_spm = self.likelihood == "spm"
         solver = SpmLinearResponse() if as_spm else LinearResponse()
         return Parts(Endogenous(self.A), solver, BoldSpectra(as_spm))
+
+    def cross_spectra(
+        self,
+        parameters: Parameters,
+        frequencies: ArrayLike,
+        names: list[str] | None = None,
+        reference: ArrayLike = REFERENCE,
+    ) -> jax.Array:
+        """Cross-spectra of the scaled signals at any frequencies, without SPM's smoothing.
+
+        Parameters
+        ----------
+        parameters : mapping
+            As for `predict`.
+        frequencies : array_like
+            Hz, above 0, shape (frequencies,).
+        names : list of str, optional
+            Names of the regions, by which arrays with names are joined.
+        reference : array_like
+            Frequencies, Hz, over which power laws sum to one.
+
+        Returns
+        -------
+        jax.Array
+            Complex, one-sided, per Hz, shape (frequencies, regions, regions); see `SpectralData`.
+            Infinite where the model is unstable.
+
+        Examples
+        --------
+        >>> model = SpectralDCM([[1]])
+        >>> P = {p.name: p.mean for p in model.priors}
+        >>> model.cross_spectra(P, [0.01, 0.02]).shape
+        (2, 1, 1)
+        """
+        neural, solver, observer = self.parts
+        along = self.names()
+        if names is not None:
+            along |= dict.fromkeys(("region", "to", "from"), list(names))
+        complete = complete_parameters(self.priors.named(along), parameters, along)
+        at = _Frequencies(np.asarray(frequencies, float))
+        steps = solver.prepare(neural, observer, at, self._of_neural)
+        space = BoldSpectraSpace(jnp.asarray(at.frequencies), jnp.asarray(reference), None)
+        return observer.spectra(solver.solve(neural, observer, complete, steps), complete, space)[0]
+
+    def simulate(
+        self, parameters: Parameters, design: Any, seed: int, snr: float | None = None
+    ) -> Any:
+        """A recording at rest: time series, and spectra that are estimated of them.
+
+        Parameters
+        ----------
+        parameters : mapping
+            As for `predict`.
+        design : SpectralData, BoldData or BoldDesign
+            Scans and names, and how spectra are estimated. Signals are in units of the design,
+            such that the model's scaled ones are scaled by it; those of a design without signals
+            are the scaled ones, in percent.
+        seed : int
+            Seed of fluctuations and noise.
+        snr : None
+            Noise is that of the parameters.
+
+        Returns
+        -------
+        SpectralData or BoldData
+            Of the class of `design`; a SpectralData with the simulated `series`, or, where the
+            design has no series, spectra drawn about those predicted.
+
+        Raises
+        ------
+        ValueError
+            If `snr` is given, or the model is unstable.
+
+        Examples
+        --------
+        >>> from bayesdcm import BoldDesign
+        >>> model = SpectralDCM([[1, 0], [1, 1]])
+        >>> P = {p.name: p.mean for p in model.priors}
+        >>> model.simulate(P, BoldDesign(300, 2.0, None, None, ["V1", "V5"]), seed=1)
+        BoldData(300 scans x 2 regions (V1, V5), ...)
+        """
+        spectral = isinstance(design, SpectralData)
+        if snr is not None or (spectral and design.series is None):
+            return super().simulate(parameters, design, seed, snr)
+        bold, observer = (design.series if spectral else design), self.parts.observer
+        if bold.n_regions != self.n_regions:
+            raise ValueError(
+                f"design has {bold.n_regions} regions, but the model has {self.n_regions}"
+            )
+        as_spm = spectral and self.likelihood == "spm"
+        reference = design.frequencies if as_spm else REFERENCE
+        scale = observer.scale(design) if spectral else 1.0
+        length = PERIOD * bold.n_scans
+        frequencies = np.arange(1, length // 2 + 1) / (length * bold.repetition_time)
+        spectra = self.cross_spectra(parameters, frequencies, list(bold.region_names), reference)
+        turns = np.exp(2j * np.pi * frequencies[:, None] * np.asarray(bold.slice_delays))
+        signal = _series(np.asarray(spectra) / scale, turns, bold, length, seed)
+        series = BoldData(
+            signal=signal,
+            repetition_time=bold.repetition_time,
+            inputs=bold.inputs,
+            input_dt=bold.input_dt,
+            region_names=bold.region_names,
+            input_names=bold.input_names,
+            confounds=bold.confounds,
+            slice_delays=bold.slice_delays,
+            unit=getattr(bold, "unit", "percent"),
+        )
+        if not spectral:
+            return series
+        return SpectralData.from_bold(
+            series,
+            design.estimator,
+            order=design.order or 8,
+            frequencies=design.frequencies,
+            bandwidth=design.bandwidth if design.estimator == "multitaper" else None,
+        )
+
+
+class _Frequencies:
+    """What a solver takes of a design of which there are frequencies only."""
+
+    def __init__(self, frequencies: NDArray) -> None:
+        self.frequencies, self.conditions = frequencies, ("rest",)
+
+
+def _series(
+    spectra: NDArray, turns: NDArray, bold: BoldData | BoldDesign, length: int, seed: int
+) -> NDArray[np.float64]:
+    """Normal series (scans, regions) of cross-spectra at the multiples of the lowest frequency."""
+    if not np.isfinite(spectra).all():
+        raise ValueError(
+            "parameters give a model without stable rest; check that the effective connectivity "
+            "has no eigenvalue with positive real part"
+        )
+    rng = np.random.default_rng(seed)
+    shape = spectra.shape[:2]
+    z = (rng.normal(size=shape) + 1j * rng.normal(size=shape)) / np.sqrt(2)
+    samples = turns * np.einsum("fij,fj->fi", np.linalg.cholesky(spectra), z)
+    step = 1 / (length * bold.repetition_time)
+    samples = np.concatenate([np.zeros((1, shape[1])), np.sqrt(2 * step) * samples])
+    series = np.fft.irfft(samples * length / 2, length, axis=0)
+    return series[: bold.n_scans]

@@ -99,6 +99,8 @@ class GaussianObservation(dist.Distribution):
     gaussian : the function that programs call.
     """
 
+    # Whether the precision does not depend on the prediction.
+    fixed_precision = True
     arg_constraints = {
         "prediction": constraints.independent(constraints.real, 2),
         "log_precision": constraints.real_vector,

@@ -53,7 +53,7 @@ def columns_to_entries(n: int) -> NDArray[np.complex128]:
 
 
 def column_sizes(n: int) -> NDArray[np.float64]:
-    """What columns are times the parts of entries: 1 on the diagonal, else the root of 2, (n n,)."""
+    """What columns are times the parts of entries, (n n,): 1, or the root of 2 for pairs."""
     return np.where(np.eye(n, dtype=bool), 1.0, np.sqrt(2)).reshape(-1)
 
 

@@ -49,6 +49,7 @@ class WishartObservation(GaussianObservation):
     -1.0
     """
 
+    fixed_precision = False
     pytree_data_fields = (
         *GaussianObservation.pytree_data_fields,
         "degrees_of_freedom",
