@@ -24,6 +24,8 @@ from bayesdcm import (
     Connectome,
     NetworkModel,
     SimulationObjective,
+    SpectralData,
+    SpectralDCM,
     TaskDCM,
     WilsonCowan,
     plot,
@@ -66,6 +68,14 @@ def evoked_fit():
     design = EvokedData(flat, 0.008 * np.arange(25), condition_names=["standard", "deviant"])
     true = {prior.name: np.array(prior.mean) for prior in model.priors}
     data = model.simulate(true, design, seed=1, snr=5.0)
+    return bayesdcm.fit(model, data, draws=DRAWS, progress=False)
+
+
+def spectral_fit(likelihood, method):
+    design = BoldDesign(120, 2.0, None, None, ["V1", "V5"])
+    model = SpectralDCM([[1, 0], [1, 1]], likelihood)
+    run = model.simulate({prior.name: prior.mean for prior in model.priors}, design, seed=1)
+    data = SpectralData.from_bold(run, method)
     return bayesdcm.fit(model, data, draws=DRAWS, progress=False)
 
 
@@ -155,6 +165,8 @@ FITS = {
     ),
     "linear by nuts": lambda here: bayesdcm.fit(here.model, here.data, "nuts", **SHORT),
     "evoked by laplace": lambda here: evoked_fit(),
+    "spectral by laplace": lambda here: spectral_fit("wishart", "multitaper"),
+    "spectral as in SPM": lambda here: spectral_fit("spm", "autoregressive"),
     "assembled of parts": assembled_fit,
     "member of a group": member_fit,
     "re-estimated": reestimated_fit,
@@ -172,11 +184,12 @@ FITS = {
     "hierarchy": task_hierarchy_fit,
 }
 # They take longer to fit, and share their paths with others.
-LONG = ("task by svi", "task by nuts", "hierarchy of programs", "hierarchy")
+LONG = ("spectral as in SPM", "task by svi", "task by nuts", "hierarchy of programs", "hierarchy")
 # Of the others, figures and pages show nothing else.
 SHOWN = (
     "task by laplace",
     "evoked by laplace",
+    "spectral by laplace",
     "linear by nuts",
     "line by laplace",
     "network by gradient",
