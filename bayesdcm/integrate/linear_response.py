@@ -161,8 +161,7 @@ def linear_system(
     if enters == "inputs":
         entry = jax.jacfwd(flow, argnums=1)(rest, u)
     else:
-        first = n * neural.output
-        entry = neural.fluctuation_scale * jnp.eye(len(rest))[:, first : first + n]
+        entry = neural.fluctuation_entry(from_vector(rest, n), parameters)
     delays = neural.delays(parameters)
     operator = jax.lax.stop_gradient(jacobian)
     if delays is not None:

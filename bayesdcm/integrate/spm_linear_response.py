@@ -17,12 +17,10 @@ import numpy as np
 
 from bayesdcm.data.by_value import ByValue
 from bayesdcm.integrate.base import joint_states
-from bayesdcm.integrate.expanded_delays import linear_operators
 from bayesdcm.integrate.linear_response import (
     LinearResponse,
     LinearSystem,
     growth_rate,
-    linear_system,
     observer_transfer,
     transfer_functions,
 )
@@ -85,6 +83,39 @@ def _moved_jvp(fast: bool, primals: tuple, tangents: tuple) -> tuple[jax.Array, 
     return ((vectors * moved) @ inverse).real, (vectors @ inner @ inverse).real
 
 
+@partial(jax.custom_jvp, nondiff_argnums=(2,))
+def moved_resolvent(matrix: jax.Array, frequencies: jax.Array, fast: bool) -> jax.Array:
+    """``(2 pi i f - A)^-1`` of a real matrix (n, n) with `moved_eigenvalues`, by its eigenvectors.
+
+    Shape (frequencies, n, n). It holds where an eigenvalue is moved so far that the matrix itself
+    has lost all others. Derivatives are those of the inverse: by how much eigenvalues are moved is
+    taken for constant, as it is next to nothing for modes that decay.
+
+    Parameters
+    ----------
+    matrix : jax.Array
+        Shape (n, n), 1/s.
+    frequencies : jax.Array
+        Frequencies, Hz, shape (frequencies,).
+    fast : bool
+        See `moved_eigenvalues`.
+
+    Examples
+    --------
+    >>> moved_resolvent(jnp.zeros((1, 1)), jnp.array([0.0, 48.0]), True)[0].tolist()
+    [[(1+0j)]]
+    """
+    values, vectors = jnp.linalg.eig(matrix)
+    distance = 2j * jnp.pi * frequencies[:, None] - _moved(values, fast)
+    return (vectors / distance[:, None, :]) @ jnp.linalg.pinv(vectors)
+
+
+@moved_resolvent.defjvp
+def _resolvent_jvp(fast: bool, primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
+    result = moved_resolvent(*primals, fast)
+    return result, result @ tangents[0].astype(complex) @ result
+
+
 @dataclass(frozen=True)
 class SpmLinearResponse(LinearResponse):
     """Transfer functions as SPM makes them; for parity only.
@@ -128,8 +159,8 @@ class SpmLinearResponse(LinearResponse):
             if observer.states:
                 return self._of_both(neural, observer, changed, frequencies, fast)
             system = self._system(neural, changed)
-            system = system._replace(jacobian=moved_eigenvalues(system.jacobian, fast))
-            return self.by_state(neural, transfer_functions(system, frequencies))
+            resolvent = moved_resolvent(system.jacobian, frequencies, fast)
+            return self.by_state(neural, resolvent @ system.entry.astype(complex))
 
         return jax.vmap(condition)(arrays["design"])
 
@@ -137,17 +168,15 @@ class SpmLinearResponse(LinearResponse):
         """Neural model with its delays as an operator, which is part of Jacobian and entry."""
         u = jnp.zeros(neural.n_inputs)
         rest = jnp.asarray(neural.rest(parameters), float)
-        jacobian, delay = linear_operators(neural, parameters, rest, u, self.one_sided)
+        how = {"one_sided": True} if self.one_sided else {}
+        jacobian = neural.jacobian(rest, u, parameters, **how)
+        delay = neural.delay_operator(jacobian, parameters)
+        entry = neural.fluctuation_entry(rest, parameters)
         if self.enters == "inputs":
             flow = lambda u: to_vector(neural.flow(rest, u, parameters))  # noqa: E731
-            if neural.delay_in_flow:
-                plain = neural.jacobian(rest, u, parameters, one_sided=self.one_sided)
-                delay = neural.delay_operator(plain, parameters)
-            entry = delay @ differentiate(flow, u, one_sided=True)
-        else:
-            entry = linear_system(neural, parameters, self.enters).entry
-        operator = delay @ jacobian if not neural.delay_in_flow else jacobian
-        return LinearSystem(operator, None, entry, operator)
+            entry = differentiate(flow, u, one_sided=True)
+        operator = delay @ jacobian
+        return LinearSystem(operator, None, delay @ entry, operator)
 
     def _of_both(
         self,

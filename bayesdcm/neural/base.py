@@ -275,6 +275,25 @@ class NeuralModel(ABC):
 
         return differentiate(flow, to_vector(x), one_sided)
 
+    def fluctuation_entry(self, x: jax.Array, parameters: Parameters) -> jax.Array:
+        """What a unit of each node's own fluctuations adds to the rates of change.
+
+        Parameters
+        ----------
+        x : jax.Array
+            States, shape (nodes, states).
+        parameters : mapping
+            Full parameter arrays by name.
+
+        Returns
+        -------
+        jax.Array
+            Shape (n, nodes) with n = nodes * states, in the order of `to_vector`, 1/s; by default
+            `fluctuation_scale` for the node's `output`.
+        """
+        first = len(x) * self.output
+        return self.fluctuation_scale * jnp.eye(x.size)[:, first : first + len(x)]
+
     def delays(self, parameters: Parameters) -> jax.Array | None:
         """Delays between all pairs of states, in the order of `to_vector`.
 

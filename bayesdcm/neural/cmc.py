@@ -86,6 +86,7 @@ class CMC(SourceModel):
         "modulatory_effect": "change, −32 per unit activity",
     }
     input_gain: ClassVar[float] = 32.0
+    fluctuation_gain: ClassVar[float] = 512.0
     gain: ClassVar[tuple[str, str]] = ("intrinsic", "self-inhibition of superficial cells")
     output: ClassVar[int] = 2
     also_seen: ClassVar[tuple[int, ...]] = (0, 6)

@@ -78,6 +78,7 @@ class ERP(SourceModel):
         "state": states,
     }
     input_gain: ClassVar[float] = 2.0
+    fluctuation_gain: ClassVar[float] = 64.0
     gain: ClassVar[tuple[str, str]] = ("synaptic_gain", "excitatory synaptic gain")
     output: ClassVar[int] = 8
     also_seen: ClassVar[tuple[int, ...]] = (0, 6)

@@ -84,6 +84,7 @@ class LFP(SourceModel):
     }
     delay_in_flow: ClassVar[bool] = True
     input_gain: ClassVar[float] = 1.0
+    fluctuation_gain: ClassVar[float] = 32.0
     gain: ClassVar[tuple[str, str]] = ("synaptic_gain", "excitatory synaptic gain")
     output: ClassVar[int] = 8
     also_seen: ClassVar[tuple[int, ...]] = (0, 6)

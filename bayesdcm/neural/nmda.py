@@ -96,6 +96,7 @@ class NMDA(SourceModel):
         "state": states,
     }
     input_gain: ClassVar[float] = 1.0
+    fluctuation_gain: ClassVar[float] = 1.0
     gain: ClassVar[tuple[str, str]] = ("intrinsic", "intrinsic excitatory strength")
     output: ClassVar[int] = 2
     also_seen: ClassVar[tuple[int, ...]] = (0, 1)

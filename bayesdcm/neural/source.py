@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bayesdcm.neural.base import NodeModel, Parameters, Prior
+from bayesdcm.neural.base import NodeModel, Parameters, Prior, to_vector
 from bayesdcm.neural.switches import set_switches
 
 TIMING_VARIANCE = 1 / 16
@@ -44,6 +44,8 @@ class SourceModel(NodeModel):
     inputs: NDArray[np.float64]
 
     kinds: ClassVar[tuple[str, ...]] = ("forward", "backward", "lateral")
+    # Scale of what fluctuates by itself, in SPM's spectral models.
+    fluctuation_gain: ClassVar[float]
     # Scale of the input; `gain` names the array of which diag(B) changes the first column.
     input_gain: ClassVar[float]
     derived: ClassVar[Mapping[str, tuple[tuple[str, ...], str]]] = {
@@ -107,6 +109,20 @@ class SourceModel(NodeModel):
             Full arrays by name.
         """
         return self.input_gain * (jnp.exp(parameters["C"]) * u).sum(-1)
+
+    def fluctuation_entry(self, x: jax.Array, parameters: Parameters) -> jax.Array:
+        """Fluctuations enter each source where inputs do, `fluctuation_gain` of them.
+
+        See `NeuralModel.fluctuation_entry`.
+        """
+        n = self.n_nodes
+        # One input a source, and no other.
+        one_each = {**parameters, "C": np.where(np.eye(n, dtype=bool), 0.0, -np.inf)}
+
+        def flow(u: jax.Array) -> jax.Array:
+            return to_vector(self.flow(x, u, one_each))
+
+        return self.fluctuation_gain / self.input_gain * jax.jacfwd(flow)(jnp.zeros(n))
 
     def condition(self, parameters: Parameters, effects: jax.Array) -> dict[str, jax.Array]:
         """Parameters of one condition.
