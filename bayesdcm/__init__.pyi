@@ -4,6 +4,7 @@ __all__ = [
     "BoldData",
     "BoldDesign",
     "Connectome",
+    "CrossSpectralDCM",
     "DCM",
     "DipoleData",
     "Drive",
@@ -106,6 +107,7 @@ from .infer.results import Fit
 from .infer.svi import SVI
 from .infer.truncated_backpropagation import TruncatedBackpropagation
 from .infer.variational_laplace import Laplace
+from .models.cross_spectral import CrossSpectralDCM
 from .models.dcm import DCM
 from .models.evoked import EvokedDCM
 from .models.examples import load_example

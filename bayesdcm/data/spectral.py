@@ -596,6 +596,11 @@ class SpectralData(CheckedFields):
         return self.spectra.shape[2]
 
     @property
+    def channel_names(self) -> tuple[str, ...]:
+        """The `names`, as `EvokedData` calls them."""
+        return self.names or ()
+
+    @property
     def n_effects(self) -> int:
         """Number of condition-specific effects; 0 where conditions do not differ."""
         return self.design.shape[1]  # type: ignore[union-attr]
@@ -705,15 +710,15 @@ class SpectralData(CheckedFields):
 
     def reordered(
         self,
-        names: Sequence[str] | None = None,
-        conditions: Sequence[str] | None = None,
+        channel_names: Sequence[str] | None = None,
+        condition_names: Sequence[str] | None = None,
         effect_names: Sequence[str] | None = None,
     ) -> Self:
         """Return the same data with channels, conditions or effects in another order.
 
         Parameters
         ----------
-        names, conditions, effect_names : sequence of str, optional
+        channel_names, condition_names, effect_names : sequence of str, optional
             All names in the order that is wanted; None leaves the order as it is.
 
         Raises
@@ -728,8 +733,8 @@ class SpectralData(CheckedFields):
         ('V2', 'V1')
         """
         changes: dict[str, Any] = {"design": self.design, "effect_names": self.effect_names}
-        if conditions is not None:
-            order = check_order("conditions", conditions, self.conditions or ())
+        if condition_names is not None:
+            order = check_order("condition_names", condition_names, self.conditions or ())
             changes["conditions"] = [self.conditions[i] for i in order]  # type: ignore[index]
             changes["spectra"] = self.spectra[order]
             changes["design"] = changes["design"][order]
@@ -740,10 +745,10 @@ class SpectralData(CheckedFields):
             changes["effect_names"] = [self.effect_names[i] for i in order]  # type: ignore[index]
             changes["design"] = changes["design"][:, order]
         changed = self.replace(**changes)
-        if names is None:
+        if channel_names is None:
             return changed
-        check_order("names", names, self.names or ())
-        return changed.pick(list(names))
+        check_order("channel_names", channel_names, self.names or ())
+        return changed.pick(list(channel_names))
 
     def __repr__(self) -> str:
         """One line: sizes, names, frequencies and degrees of freedom."""

@@ -1,5 +1,6 @@
 """Models that users name: generative programs assembled from the other parts."""
 
+from bayesdcm.models.cross_spectral import CrossSpectralDCM
 from bayesdcm.models.dcm import DCM
 from bayesdcm.models.evoked import EvokedDCM
 from bayesdcm.models.examples import Example, load_example
@@ -13,6 +14,7 @@ from bayesdcm.models.task import TaskDCM
 
 __all__ = [
     "LaminarDCM",
+    "CrossSpectralDCM",
     "DCM",
     "EvokedDCM",
     "Example",

@@ -14,6 +14,7 @@ from bayesdcm.neural.switches import square, switches
 from bayesdcm.observe.channels import checked_numbers, checked_positions
 
 if TYPE_CHECKING:
+    from bayesdcm.models.cross_spectral import CrossSpectralDCM
     from bayesdcm.models.evoked import EvokedDCM
 
 NEURAL = {"erp": ERP, "cmc": CMC, "lfp": LFP, "nmda": NMDA, "laminar": LaminarSource}
@@ -28,7 +29,7 @@ KINDS = ("forward", "backward", "lateral")
 
 def check_evoked_model(model: EvokedDCM) -> dict[str, Any]:
     """Values of all fields of a model, checked and with defaults filled in."""
-    checked = _connections(model)
+    checked = checked_connections(model)
     n, n_inputs = checked["inputs"].shape
     for name, known in OPTIONS.items():
         value = getattr(model, name)
@@ -47,16 +48,12 @@ def check_evoked_model(model: EvokedDCM) -> dict[str, Any]:
         if not isinstance(getattr(model, name), bool | np.bool_):
             raise TypeError(f"{name} must be True or False, got {getattr(model, name)!r}")
         checked[name] = bool(getattr(model, name))
-    checked["n_modes"] = _whole("n_modes", model.n_modes, 1)
-    checked["n_confounds"] = _whole("n_confounds", model.n_confounds, 0)
+    checked["n_modes"] = whole_number("n_modes", model.n_modes, 1)
+    checked["n_confounds"] = whole_number("n_confounds", model.n_confounds, 0)
     checked["onset"] = _times("onset", model.onset, n_inputs, signed=True)
     checked["duration"] = _times("duration", model.duration, n_inputs, signed=False)
-    checked["source_names"] = _names(model.source_names, n)
-    variance = model.position_variance
-    if not isinstance(variance, Real) or isinstance(variance, bool) or not variance >= 0:
-        raise ValueError(f"position_variance must be a number of at least 0, got {variance!r}")
-    checked["position_variance"] = float(variance)
-    return checked | _spatial(model, checked["source_names"])
+    checked["source_names"] = checked_source_names(model.source_names, n)
+    return checked | checked_spatial(model, checked["source_names"])
 
 
 def check_position_prior(model: EvokedDCM) -> None:
@@ -79,7 +76,8 @@ def check_position_prior(model: EvokedDCM) -> None:
             )
 
 
-def _connections(model: EvokedDCM) -> dict[str, NDArray]:
+def checked_connections(model: EvokedDCM | CrossSpectralDCM) -> dict[str, NDArray]:
+    """Switches of connections, modulation and inputs of a model, checked and filled in."""
     arrays = {
         name: by_source(name, getattr(model, name), model.source_names)
         for name in (*KINDS, "modulation", "inputs")
@@ -153,7 +151,8 @@ def _ndim(value: Any) -> int | None:
         return None
 
 
-def _whole(name: str, value: Any, least: int) -> int:
+def whole_number(name: str, value: Any, least: int) -> int:
+    """A whole number of at least so many, checked."""
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
     if not whole or value < least:
         raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
@@ -174,7 +173,8 @@ def _times(name: str, value: Any, n_inputs: int, signed: bool) -> NDArray:
     return array
 
 
-def _names(value: Any, n: int) -> tuple[str, ...]:
+def checked_source_names(value: Any, n: int) -> tuple[str, ...]:
+    """Different names of n sources; by default "source 1", ..."""
     if value is None:
         return tuple(f"source {i + 1}" for i in range(n))
     if isinstance(value, str) or not all(isinstance(name, str) for name in value):
@@ -187,9 +187,13 @@ def _names(value: Any, n: int) -> tuple[str, ...]:
     return names
 
 
-def _spatial(model: EvokedDCM, names: tuple[str, ...]) -> dict[str, NDArray | None]:
+def checked_spatial(model: EvokedDCM | CrossSpectralDCM, names: tuple[str, ...]) -> dict[str, Any]:
+    """Lead field, positions and modes of a model, checked."""
+    variance = model.position_variance
+    if not isinstance(variance, Real) or isinstance(variance, bool) or not variance >= 0:
+        raise ValueError(f"position_variance must be a number of at least 0, got {variance!r}")
     kind, n = model.observation, len(names)
-    checked: dict[str, NDArray | None] = {"lead_field": None, "positions": None, "modes": None}
+    checked: dict[str, Any] = {"lead_field": None, "positions": None, "modes": None}
     shapes = {
         "fixed": ((None, n), "channel, source"),
         "ecd": ((n, None, 3), "source, channel, x y z"),
@@ -219,4 +223,4 @@ def _spatial(model: EvokedDCM, names: tuple[str, ...]) -> dict[str, NDArray | No
         )
     if model.modes is not None:
         checked["modes"] = checked_numbers("modes", model.modes, (None, None), "channel, mode")
-    return checked
+    return checked | {"position_variance": float(variance)}

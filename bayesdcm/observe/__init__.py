@@ -11,6 +11,7 @@ from bayesdcm.observe.base import Observer
 from bayesdcm.observe.bold import Balloon, BoldObserver, linearised_response
 from bayesdcm.observe.bold_spectra import BoldSpectra
 from bayesdcm.observe.channel_modes import average_reference, channel_modes, field_derivatives
+from bayesdcm.observe.channel_spectra import ChannelSpectra
 from bayesdcm.observe.channels import (
     ChannelObserver,
     ChannelSpace,
@@ -78,6 +79,7 @@ __all__ = [
     "Balloon",
     "BoldObserver",
     "BoldSpectra",
+    "ChannelSpectra",
     "ChannelObserver",
     "ChannelSpace",
     "Dipoles",

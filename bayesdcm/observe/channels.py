@@ -631,6 +631,24 @@ def _strength(name: str, dims: tuple[str, ...], shape: tuple[int, ...], mean: fl
     return Prior(name, dims, *table, "a.u.", symbol="L")
 
 
+class FieldSpace(NamedTuple):
+    """Channel modes, and what a program needs to know of lead fields.
+
+    Attributes
+    ----------
+    modes : (whitened channels, modes)
+        Channel modes.
+    projection : (channels, modes)
+        From channels to modes.
+    modelled : ModelledSpace
+        For the program.
+    """
+
+    modes: NDArray
+    projection: NDArray
+    modelled: ModelledSpace
+
+
 _SPACES: WeakKeyDictionary[EvokedData, dict[ByValue, ChannelSpace]] = WeakKeyDictionary()
 
 
@@ -640,6 +658,37 @@ def _channel_space(observer: ChannelObserver, moved: bool, data: EvokedData) -> 
     residual = residual_matrix(confounds, observer.hanning)
     filtered = np.einsum("ts,csk->ctk", residual, data.signal)
     whitener = _whitener(data)
+    modes, projection, modelled = field_space(observer, moved, data, whitener)
+    features = filtered @ projection
+    scale = feature_scale(features)
+    return ChannelSpace(
+        filtered=filtered,
+        signal=np.moveaxis(features * scale, 0, 1).reshape(data.n_times, -1),
+        scale=scale,
+        modes=modes,
+        projection=projection,
+        modes_to_channels=np.linalg.pinv(modes) @ np.linalg.pinv(whitener).T,
+        mode_names=mode_names(projection, data.channel_names),
+        modelled=modelled,
+        temporal=temporal_precision(component[None], confounds[:, : observer.n_confounds]),
+        noise_to_channels=np.linalg.pinv(whitener).T / np.sqrt((modes**2).sum(0).mean()),
+    )
+
+
+def field_space(observer: ChannelObserver, moved: bool, data: Any, whitener: NDArray) -> FieldSpace:
+    """Channel modes of the lead fields, and the lead fields in them.
+
+    Parameters
+    ----------
+    observer : ChannelObserver
+        What sees the sources.
+    moved : bool
+        Whether positions of dipoles are free.
+    data : EvokedData or SpectralData
+        Channels, and the head where one is needed.
+    whitener : ndarray
+        Rows that take the channels' noise to white noise, (whitened channels, channels).
+    """
     lead = observer.lead(data)
     dipoles = isinstance(observer, Dipoles)
     dipole_scale = power_of_ten(lead) if dipoles else 1.0
@@ -649,8 +698,6 @@ def _channel_space(observer: ChannelObserver, moved: bool, data: EvokedData) -> 
         n_sources = lead.shape[1] if lead.ndim == 2 else len(lead)
         modes = channel_modes(whitener @ field_derivatives(lead), n_sources, observer.n_modes)
     projection = whitener.T @ modes
-    features = filtered @ projection
-    scale = feature_scale(features)
     held, projected = None, projection.T @ lead
     if dipoles and moved and isinstance(data.head, GridHead):
         gain = np.einsum("cpa,cm->mpa", data.head.gain, projection * dipole_scale)
@@ -660,23 +707,13 @@ def _channel_space(observer: ChannelObserver, moved: bool, data: EvokedData) -> 
         head, positions = data.head, np.asarray(observer.positions)
         key = (structure_key(positions), structure_key(vars(head)))
         held = ByValue(dipole_lead_field(head, positions), key)
-    return ChannelSpace(
-        filtered=filtered,
-        signal=np.moveaxis(features * scale, 0, 1).reshape(data.n_times, -1),
-        scale=scale,
-        modes=modes,
-        projection=projection,
-        modes_to_channels=np.linalg.pinv(modes) @ np.linalg.pinv(whitener).T,
-        mode_names=_mode_names(projection, data.channel_names),
-        modelled=ModelledSpace(
-            lead=projected,
-            to_modes=projection.T * dipole_scale,
-            transform=np.eye(4) if data.head is None else np.asarray(data.head.mni_to_head),
-            head=held,
-        ),
-        temporal=temporal_precision(component[None], confounds[:, : observer.n_confounds]),
-        noise_to_channels=np.linalg.pinv(whitener).T / np.sqrt((modes**2).sum(0).mean()),
+    modelled = ModelledSpace(
+        lead=projected,
+        to_modes=projection.T * dipole_scale,
+        transform=np.eye(4) if data.head is None else np.asarray(data.head.mni_to_head),
+        head=held,
     )
+    return FieldSpace(modes, projection, modelled)
 
 
 def _whitener(data: EvokedData) -> NDArray:
@@ -691,7 +728,8 @@ def _whitener(data: EvokedData) -> NDArray:
     return (vectors[:, kept] / np.sqrt(values[kept])).T / safe
 
 
-def _mode_names(projection: NDArray, channels: tuple[str, ...]) -> tuple[str, ...]:
+def mode_names(projection: NDArray, channels: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of channels where a mode is one, else "mode 1", ..."""
     single = (projection != 0).sum(0) == 1
     if single.all():
         return tuple(channels[int(row)] for row in np.abs(projection).argmax(0))

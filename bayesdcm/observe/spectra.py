@@ -73,6 +73,15 @@ class SpectralObserver(Observer):
         data : SpectralData
         """
 
+    def seen_spectra(self, data: SpectralData) -> NDArray[np.complex128]:
+        """Spectra of what is modelled, unscaled: of a data set itself, or of its channel modes.
+
+        Parameters
+        ----------
+        data : SpectralData
+        """
+        return np.asarray(data.spectra)
+
     @abstractmethod
     def spectra(self, solution: jax.Array, parameters: Parameters, arrays: Any) -> jax.Array:
         """Cross-spectra, scaled, (conditions, frequencies, channels, channels).
@@ -112,7 +121,7 @@ class SpectralObserver(Observer):
 
     def observed(self, data: SpectralData, priors: Mapping[str, Prior]) -> tuple[Any, Any]:
         """Spectra as real columns, scaled, and their noise; see `Observer.observed`."""
-        spectra = np.asarray(data.spectra) * self.scale(data)
+        spectra = self.seen_spectra(data) * self.scale(data)
         columns = to_columns(spectra)
         rows = columns.reshape(-1, columns.shape[-1])
         if self.as_spm:
@@ -224,7 +233,7 @@ class SpectralObserver(Observer):
 
     def restore(self, scaled: NDArray, data: SpectralData, priors: Mapping[str, Prior]) -> NDArray:
         """Powers, and real and imaginary parts, in units of data, on the axes of results."""
-        n = data.n_channels
+        n = round(scaled.shape[-1] ** 0.5)
         return self.arrange(scaled / self.scale(data) / column_sizes(n), data)
 
     def arrange(self, values: NDArray, data: SpectralData) -> NDArray:
