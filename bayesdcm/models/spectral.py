@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import jax
@@ -147,7 +147,7 @@ class SpectralDCM(DCM):
         at = _Frequencies(np.asarray(frequencies, float))
         steps = solver.prepare(neural, observer, at, self._of_neural)
         space = BoldSpectraSpace(jnp.asarray(at.frequencies), jnp.asarray(reference), None)
-        return observer.spectra(solver.solve(neural, observer, complete, steps), complete, space)[0]
+        return _compiled_spectra(self, complete, steps, space)
 
     def simulate(
         self, parameters: Parameters, design: Any, seed: int, snr: float | None = None
@@ -222,6 +222,15 @@ class SpectralDCM(DCM):
             frequencies=design.frequencies,
             bandwidth=design.bandwidth if design.estimator == "multitaper" else None,
         )
+
+
+@partial(jax.jit, static_argnums=0)
+def _compiled_spectra(
+    model: SpectralDCM, parameters: Parameters, steps: Any, space: BoldSpectraSpace
+) -> jax.Array:
+    neural, solver, observer = model.parts
+    solution = solver.solve(neural, observer, parameters, steps)
+    return observer.spectra(solution, parameters, space)[0]
 
 
 class _Frequencies:

@@ -1,0 +1,133 @@
+"""Linear response: rest, stability, delays, and what fluctuations make of a system."""
+
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bayesdcm.integrate import (
+    LinearResponse,
+    LinearSystem,
+    SpmLinearResponse,
+    cross_spectra,
+    growth_rate,
+    is_stable,
+    linear_system,
+    rest_state,
+    transfer_functions,
+)
+from bayesdcm.integrate.spm_linear_response import moved_eigenvalues
+from bayesdcm.neural import CMC, ERP, LFP, NMDA, Endogenous
+from bayesdcm.observe import BoldSpectra
+
+SWITCHES = (np.array([[0, 0], [1, 0]]), np.array([[0, 1], [0, 0]]), np.zeros((2, 2)))
+FREQUENCIES = jnp.array([1.0, 10.0, 40.0])
+
+
+def means(model, observer=None):
+    priors = (*model.priors(), *(() if observer is None else observer.priors(model)))
+    return {prior.name: jnp.asarray(prior.mean, float) for prior in priors}
+
+
+def solve(solver, model, observer, parameters, frequencies):
+    design = SimpleNamespace(frequencies=np.asarray(frequencies), conditions=("rest",))
+    steps = solver.prepare(model, observer, design, {})
+    return solver.solve(model, observer, parameters, steps)
+
+
+@pytest.mark.parametrize("kind", [ERP, CMC, LFP, NMDA])
+def test_sources_rest_where_their_flow_vanishes(kind):
+    source = kind(*SWITCHES, np.zeros((0, 2, 2)), np.eye(2))
+    parameters = means(source)
+
+    @jax.jit
+    def found(parameters):
+        system = linear_system(source, parameters, "inputs")
+        return system, transfer_functions(system, FREQUENCIES)
+
+    system, transfer = found(parameters)
+    assert is_stable(system.operator)
+    assert transfer.shape == (3, 2 * len(source.states), 2)
+    assert np.isfinite(transfer).all()
+    # The definition, without any inverse.
+    turns = 2j * np.pi * FREQUENCIES[1]
+    delayed = system.jacobian * np.exp(-turns * system.delays)
+    left = turns * transfer[1] - delayed @ transfer[1] - system.entry
+    assert np.abs(left).max() < 1e-9 * np.abs(system.entry).max()
+
+
+def test_rest_by_newtons_method_has_its_derivative():
+    def rest(a):
+        return rest_state(lambda x: jnp.array([a - x[0] ** 3, x[0] - jnp.sinh(x[1])]), jnp.ones(2))
+
+    value, slope = rest(8.0), jax.jacfwd(rest)(8.0)
+    np.testing.assert_allclose(value, [2.0, np.arcsinh(2.0)], rtol=1e-12)
+    expected = np.array([1 / 12, 1 / 12 / np.sqrt(5)])
+    np.testing.assert_allclose(slope, expected, rtol=1e-10)
+    np.testing.assert_allclose(jax.jacrev(rest)(8.0), expected, rtol=1e-10)
+    assert np.isnan(rest_state(lambda x: 1 + x**2, jnp.ones(1))).all()
+
+
+def test_growth_is_the_largest_real_part():
+    for seed in range(4):
+        matrix = np.random.default_rng(seed).normal(size=(9, 9))
+        largest = np.linalg.eigvals(matrix).real.max()
+        assert float(growth_rate(jnp.asarray(matrix))) == pytest.approx(largest, abs=1e-5)
+    # A defective matrix, and rates that differ by six orders of magnitude.
+    assert float(growth_rate(jnp.eye(3, k=1) - jnp.eye(3))) == pytest.approx(-1, abs=1e-5)
+    stiff = jnp.array([[-1e3, 300.0], [0.0, -1e-3]])
+    assert float(growth_rate(stiff)) == pytest.approx(-1e-3, abs=1e-6)
+
+
+def test_defective_systems_are_solved():
+    """Equal rates one after the other, which no eigenvectors span: a cascade of three filters."""
+    jacobian = jnp.eye(3, k=-1) - jnp.eye(3)
+    system = LinearSystem(jacobian, None, jnp.eye(3)[:, :1], jacobian)
+    f = jnp.array([0.0, 0.1, 2.0])
+    response = transfer_functions(system, f)[:, 2, 0]
+    np.testing.assert_allclose(response, (1 + 2j * np.pi * f) ** -3, rtol=1e-12)
+
+
+def test_a_delayed_copy_has_the_phase_of_its_delay():
+    """Channel 1 receives what channel 0 does 10 ms later: at 10 Hz, 36 degrees, beside its own."""
+    jacobian = jnp.array([[-50.0, 0.0], [80.0, -100.0]])
+    delays = jnp.array([[0.0, 0.0], [0.01, 0.0]])
+    system = LinearSystem(jacobian, delays, jnp.eye(2)[:, :1], jacobian)
+    frequencies = jnp.array([10.0])
+    transfer = transfer_functions(system, frequencies)
+    spectrum = cross_spectra(transfer, jnp.ones((1, 1)))[0]
+    own = np.angle(100 + 2j * np.pi * 10)
+    assert np.angle(spectrum[0, 1]) == pytest.approx(2 * np.pi * 10 * 0.01 + own)
+    np.testing.assert_allclose(spectrum, spectrum.conj().T)
+
+
+def test_what_is_unstable_has_no_response():
+    model, observer = Endogenous(np.ones((2, 2))), BoldSpectra()
+    parameters = means(model, observer)
+    stable = solve(LinearResponse(), model, observer, parameters, [0.01, 0.1])
+    assert stable.shape == (1, 2, 2, 2) and np.isfinite(stable).all()
+    parameters["A"] = jnp.array([[0.0, 0.8], [0.8, 0.0]])
+    assert not np.isfinite(solve(LinearResponse(), model, observer, parameters, [0.01, 0.1])).any()
+    # SPM moves the eigenvalue.
+    moved = solve(SpmLinearResponse(), model, observer, parameters, [0.01, 0.1])
+    assert np.isfinite(moved).all()
+
+
+def test_moved_eigenvalues_have_their_derivative():
+    generator = np.random.default_rng(1)
+    matrix, change = (jnp.asarray(generator.normal(size=(5, 5))) for _ in range(2))
+    for fast in (True, False):
+        values, vectors = np.linalg.eig(matrix)
+        real = values.real - np.exp(values.real) if fast else np.minimum(values.real, -1 / 32)
+        expected = (vectors * (real + 1j * values.imag)) @ np.linalg.inv(vectors)
+        np.testing.assert_allclose(moved_eigenvalues(matrix, fast), expected.real, atol=1e-12)
+        slope = jax.jvp(lambda m, fast=fast: moved_eigenvalues(m, fast), (matrix,), (change,))[1]
+        up, down = (moved_eigenvalues(matrix + h * change, fast) for h in (1e-6, -1e-6))
+        np.testing.assert_allclose(slope, (up - down) / 2e-6, atol=1e-6)
+
+
+def test_another_entry_is_refused():
+    with pytest.raises(ValueError, match="enters must be one of 'nodes', 'inputs', got 'edges'"):
+        LinearResponse("edges")
