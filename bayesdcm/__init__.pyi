@@ -69,6 +69,7 @@ __all__ = [
     "reduce",
     "search_reduced",
     "select_models",
+    "spectral_measures",
     "stack_modes",
     "write_hnn",
 ]
@@ -104,6 +105,7 @@ from .infer.gradient import Gradient
 from .infer.loading import load_fit
 from .infer.nuts import NUTS
 from .infer.results import Fit
+from .infer.spectral_measures import spectral_measures
 from .infer.svi import SVI
 from .infer.truncated_backpropagation import TruncatedBackpropagation
 from .infer.variational_laplace import Laplace

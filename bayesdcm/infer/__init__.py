@@ -10,6 +10,7 @@ from bayesdcm.infer.network_check import NetworkCheck
 from bayesdcm.infer.nuts import NUTS
 from bayesdcm.infer.posterior import Posterior
 from bayesdcm.infer.results import Fit
+from bayesdcm.infer.spectral_measures import spectral_measures
 from bayesdcm.infer.storage import save_fit
 from bayesdcm.infer.svi import SVI
 from bayesdcm.infer.truncated_backpropagation import TruncatedBackpropagation
@@ -31,4 +32,5 @@ __all__ = [
     "fit",
     "load_fit",
     "save_fit",
+    "spectral_measures",
 ]

@@ -139,15 +139,68 @@ class SpectralDCM(DCM):
         >>> model.cross_spectra(P, [0.01, 0.02]).shape
         (2, 1, 1)
         """
-        neural, solver, observer = self.parts
         along = self.names()
         if names is not None:
             along |= dict.fromkeys(("region", "to", "from"), list(names))
         complete = complete_parameters(self.priors.named(along), parameters, along)
+        return _compiled_spectra(self, complete, *self.at_frequencies(frequencies, reference))
+
+    def at_frequencies(
+        self, frequencies: ArrayLike, reference: ArrayLike = REFERENCE
+    ) -> tuple[Any, BoldSpectraSpace]:
+        """What solver and observer take of frequencies, without SPM's smoothing.
+
+        Parameters
+        ----------
+        frequencies, reference : array_like
+            Hz, see `cross_spectra`.
+        """
+        neural, solver, observer = self.parts
         at = _Frequencies(np.asarray(frequencies, float))
         steps = solver.prepare(neural, observer, at, self._of_neural)
-        space = BoldSpectraSpace(jnp.asarray(at.frequencies), jnp.asarray(reference), None)
-        return _compiled_spectra(self, complete, steps, space)
+        return steps, BoldSpectraSpace(jnp.asarray(at.frequencies), jnp.asarray(reference), None)
+
+    def series_log_likelihood(self, parameters: Parameters, bold: BoldData) -> jax.Array:
+        """Log-density of the time series themselves, with nothing estimated: a check.
+
+        The scans of all regions together are normal, with the covariances at all lags that the
+        cross-spectra amount to; confounds are removed from data and model alike. It takes the
+        square of scans times regions in memory and the cube in time, so it is for few regions.
+        Series are taken as they are: scale them to a standard deviation of 1/4, as the model is.
+
+        Parameters
+        ----------
+        parameters : mapping
+            As for `predict`.
+        bold : BoldData
+            Scaled series; `simulate` with a BoldDesign gives them.
+
+        Returns
+        -------
+        jax.Array
+            Nats, (); -inf where the model is unstable.
+
+        Examples
+        --------
+        >>> from bayesdcm import BoldDesign
+        >>> model = SpectralDCM([[1]])
+        >>> P = {p.name: p.mean for p in model.priors}
+        >>> run = model.simulate(P, BoldDesign(50, 2.0, None, None, ["V1"]), seed=1)
+        >>> model.series_log_likelihood(P, run).shape
+        ()
+        """
+        scans, length = bold.n_scans, PERIOD * bold.n_scans
+        frequencies = np.arange(1, length // 2 + 1) / (length * bold.repetition_time)
+        spectra = self.cross_spectra(parameters, frequencies, list(bold.region_names))
+        turns = np.exp(2j * np.pi * frequencies[:, None] * np.asarray(bold.slice_delays))
+        spectra = spectra * turns[:, :, None] * turns[:, None, :].conj()
+        confounds = np.asarray(bold.confounds)
+        space = np.linalg.svd(confounds / np.abs(confounds).max(0), full_matrices=True)
+        kept = space[0][:, int((space[1] > 1e-10 * space[1][0]).sum()) :]
+        data = jnp.asarray(np.asarray(bold.signal).T @ kept)
+        return _series_log_density(
+            spectra, data, jnp.asarray(kept), scans, length, bold.repetition_time
+        )
 
     def simulate(
         self, parameters: Parameters, design: Any, seed: int, snr: float | None = None
@@ -231,6 +284,24 @@ def _compiled_spectra(
     neural, solver, observer = model.parts
     solution = solver.solve(neural, observer, parameters, steps)
     return observer.spectra(solution, parameters, space)[0]
+
+
+@partial(jax.jit, static_argnums=(3, 4))
+def _series_log_density(
+    spectra: jax.Array, data: jax.Array, kept: jax.Array, scans: int, length: int, step: float
+) -> jax.Array:
+    """Of data (regions, k) in a basis (scans, k) that is free of confounds."""
+    n = len(data)
+    zero = jnp.zeros((1, n, n), complex)
+    by_lag = jnp.fft.irfft(jnp.concatenate([zero, spectra]) / (2 * step), length, axis=0)
+    lags = np.subtract.outer(np.arange(scans), np.arange(scans)) % length
+    # E[x_i(t) x_j(s)] at lag t - s.
+    covariance = jnp.einsum("tsij,tk,sl->ikjl", by_lag[lags], kept, kept, optimize=True)
+    root = jnp.linalg.cholesky(covariance.reshape(data.size, data.size))
+    white = jax.scipy.linalg.solve_triangular(root, data.ravel(), lower=True)
+    logarithm = jnp.log(jnp.diagonal(root)).sum() + data.size * jnp.log(2 * jnp.pi) / 2
+    density = -(white**2).sum() / 2 - logarithm
+    return jnp.where(jnp.isfinite(density), density, -jnp.inf)
 
 
 class _Frequencies:

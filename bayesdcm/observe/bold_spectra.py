@@ -178,20 +178,37 @@ class BoldSpectra(SpectralObserver):
         self, solution: jax.Array, parameters: Parameters, arrays: BoldSpectraSpace
     ) -> jax.Array:
         """See `SpectralObserver.spectra`."""
-        frequencies, reference, smoothing = arrays
+        fluctuation, noise = self.fluctuations_and_noise(parameters, arrays)
+
+        def condition(transfer: jax.Array) -> jax.Array:
+            power = jnp.broadcast_to(fluctuation[:, None], transfer.shape[:2])
+            predicted = cross_spectra(transfer.mT, power) + noise
+            return predicted if arrays.smoothing is None else smooth(predicted, arrays.smoothing)
+
+        return jax.vmap(condition)(solution)
+
+    def fluctuations_and_noise(
+        self, parameters: Parameters, arrays: BoldSpectraSpace
+    ) -> tuple[jax.Array, jax.Array]:
+        """Spectrum of each region's fluctuations, (frequencies,), and of the observation noise.
+
+        Parameters
+        ----------
+        parameters : mapping of full arrays by name
+        arrays : BoldSpectraSpace, from `prepare`
+
+        Returns
+        -------
+        tuple of jax.Array
+            The second of shape (frequencies, regions, regions).
+        """
+        frequencies, reference, _ = arrays
         amplitude, exponent = parameters["fluctuation"]
-        law = jnp.exp(amplitude) * power_law(frequencies, jnp.exp(exponent), reference)
-        fluctuation = jnp.broadcast_to(law[:, None], (len(law), solution.shape[-1]))
+        fluctuation = jnp.exp(amplitude) * power_law(frequencies, jnp.exp(exponent), reference)
         amplitude, exponent = parameters["shared_noise"]
         law = power_law(frequencies, jnp.exp(exponent) / 2, reference)
         sizes = jnp.exp(amplitude) + jnp.diag(jnp.exp(parameters["regional_noise"]))
-        noise = law[:, None, None] * sizes
-
-        def condition(transfer: jax.Array) -> jax.Array:
-            predicted = cross_spectra(transfer.mT, fluctuation) + noise
-            return predicted if smoothing is None else smooth(predicted, smoothing)
-
-        return jax.vmap(condition)(solution)
+        return fluctuation, law[:, None, None] * sizes
 
     def node_names(self, data: SpectralData | None, neural: NeuralModel) -> list[str]:
         """Names of the regions."""

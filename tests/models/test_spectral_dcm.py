@@ -167,3 +167,103 @@ def test_wrong_arguments_are_refused():
             SpectralData.from_bold(recording()),
             derivatives="one_sided",
         )
+
+
+def test_measures_follow_from_one_posterior():
+    parameters = means(SpectralDCM(np.ones((2, 2)))) | {"A": np.array([[0.0, 0.0], [0.4, 0.0]])}
+    parameters |= {"regional_noise": np.full(2, -3.0), "shared_noise": np.array([-3.0, 0.0])}
+    model = SpectralDCM([[1, 0], [1, 1]])
+    design = BoldDesign(400, 2.0, None, None, ["R1", "R2"])
+    data = SpectralData.from_bold(model.simulate(parameters, design, seed=2))
+    fit = bayesdcm.fit(model, data, draws=60)
+    found = bayesdcm.spectral_measures(fit, draws=20)
+    assert found.sizes == {"draw": 20, "frequency": 32, "to": 2, "from": 2}
+    forward, backward = {"to": "R2", "from": "R1"}, {"to": "R1", "from": "R2"}
+    influence = found["directed_influence"]
+    # There is no connection back; both take the same coherence, and opposite delays.
+    assert float(np.abs(influence.sel(backward)).max()) < 1e-12
+    assert float(influence.sel(forward).mean()) > 0.1
+    delay = found["phase_delay"]
+    np.testing.assert_allclose(delay.sel(forward), -delay.sel(backward), atol=1e-12)
+    assert 0.2 < float(delay.sel(forward).isel(frequency=4).mean()) < 3.0
+    assert float(found["coherence"].sel(forward).max()) < 1
+    share = found["functional_connectivity"].sel(forward)
+    assert share.dims == ("draw",) and float(np.abs(share - np.corrcoef(
+        data.series.signal.T)[0, 1]).mean()) < 0.2  # fmt: skip
+    with pytest.raises(ValueError, match="frequencies must be at least two numbers above 0"):
+        bayesdcm.spectral_measures(fit, [0.0, 0.1])
+
+
+def test_the_exact_density_of_series_is_that_of_their_covariance():
+    """White signals, of which the density is known; and a run in which one region follows."""
+    model = SpectralDCM([[1]])
+    silent = means(model) | {
+        "fluctuation": np.array([-30.0, 0.0]),
+        "shared_noise": np.array([0.0, -40.0]),
+        "regional_noise": np.array([-30.0]),
+    }
+    run = BoldData(np.random.default_rng(0).normal(size=(40, 1)), 2.0)
+    # The noise's spectrum is 1/32 per Hz up to the Nyquist frequency of 1/4 Hz.
+    variance = 1 / 32 / 4
+    centred = run.signal - run.signal.mean()
+    expected = -((centred**2).sum() / variance + 39 * np.log(2 * np.pi * variance)) / 2
+    # Not at frequency zero, and half at the Nyquist frequency: two in 160 are not there.
+    found = model.series_log_likelihood(silent, run)
+    assert float(found) == pytest.approx(expected, rel=0.02)
+
+    both = SpectralDCM(np.ones((2, 2)))
+    true = means(both) | {"A": np.array([[0.0, 0.0], [0.3, 0.0]])}
+    other = true | {"A": np.array([[0.0, 0.3], [0.0, 0.0]])}
+    unstable = true | {"A": np.array([[0.0, 0.8], [0.8, 0.0]])}
+    design = BoldDesign(150, 2.0, None, None, ["R1", "R2"])
+    gains = []
+    for seed in range(3):
+        run = both.simulate(true, design, seed=seed)
+        at_true = both.series_log_likelihood(true, run)
+        gains.append(float(at_true - both.series_log_likelihood(other, run)))
+    assert np.mean(gains) > 0
+    assert both.series_log_likelihood(unstable, run) == -np.inf
+
+
+@pytest.mark.slow
+def test_the_wishart_likelihood_is_that_of_series_but_for_what_tapers_lose():
+    """At the truth, scores have the mean zero and the variance that curvatures promise."""
+    import jax
+    import jax.numpy as jnp
+
+    from bayesdcm.observe import WishartObservation
+    from bayesdcm.observe.hermitian import to_columns
+
+    model = SpectralDCM(np.ones((2, 2)))
+    true = means(model) | {"A": np.array([[0.0, 0.0], [0.3, 0.0]])}
+    design = BoldDesign(200, 2.0, None, None, ["R1", "R2"])
+    score = jax.jacfwd(lambda A, run: model.series_log_likelihood(true | {"A": A}, run))
+
+    def columns(A, frequencies):
+        return jnp.asarray(to_columns(model.cross_spectra(true | {"A": A}, frequencies)))
+
+    exact, wishart = [], []
+    for seed in range(40):
+        run = model.simulate(true, design, seed=seed)
+        data = SpectralData.from_bold(run)
+        f, v = data.frequencies, jnp.full(data.n_frequencies, data.degrees_of_freedom[0])
+
+        def density(A, data=data, f=f, v=v):
+            fn = WishartObservation(columns(A, f), v, 0 * v)
+            return fn.log_prob(jnp.asarray(to_columns(data.spectra[0])))
+
+        exact.append(np.ravel(score(true["A"], run)))
+        wishart.append(np.ravel(jax.jacfwd(density)(jnp.asarray(true["A"]))))
+
+    def white(A):
+        fn = WishartObservation(columns(A, f), v, 0 * v)
+        return fn.linearised(columns(true["A"], f)).columns
+
+    tangents = np.reshape(jax.jacfwd(white)(jnp.asarray(true["A"])), (-1, 4))
+    information = (tangents**2).sum(0)
+    for scores in (np.array(exact), np.array(wishart)):
+        assert np.abs(scores.mean(0) / scores.std(0) * np.sqrt(40)).max() < 3.5
+    ratio = np.var(wishart, axis=0) / information
+    assert ((ratio > 0.5) & (ratio < 1.8)).all()
+    for k in range(4):
+        assert np.corrcoef(np.array(exact)[:, k], np.array(wishart)[:, k])[0, 1] > 0.5
