@@ -23,7 +23,6 @@ __all__ = ["SpmFile", "parse_task"]
 # Switches that change the generative model into one that the task-fMRI model does not cover.
 _UNSUPPORTED = {
     "stochastic": "a stochastic DCM",
-    "induced": "a spectral DCM",
     "backwards": "a two-state DCM with separate backward connections",
     "hidden": "a DCM with hidden regions",
     "precision": "a DCM whose prior on connections is not SPM's default",

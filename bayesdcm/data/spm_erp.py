@@ -20,10 +20,10 @@ from bayesdcm.data.validation import check_names, read_only, warn_caller
 
 __all__ = ["SpmErpFile", "parse_erp"]
 
-_NEURAL = {"ERP": "erp", "CMC": "cmc", "LFP": "lfp", "NMDA": "nmda"}
-_OBSERVATIONS = {"ECD": "ecd", "IMG": "img", "LFP": "lfp"}
+NEURAL = {"ERP": "erp", "CMC": "cmc", "LFP": "lfp", "NMDA": "nmda"}
+OBSERVATIONS = {"ECD": "ecd", "IMG": "img", "LFP": "lfp"}
 # Settings that change the priors or the input, which this package does not have.
-_DIFFERENCES = {
+DIFFERENCES = {
     "lock": "coupled effects of trials",
     "symmetry": "symmetric dipoles",
     "symm": "symmetric dipoles",
@@ -99,9 +99,9 @@ def parse_erp(dcm: Mapping[str, Any], *, ordered: bool) -> SpmErpFile:
     options = dcm.get("options")
     options = options if isinstance(options, Mapping) else {}
     _check_kind(dcm, options)
-    neural = _known("model", options.get("model"), _NEURAL)
-    observation = _known("spatial", options.get("spatial"), _OBSERVATIONS)
-    for name, meaning in _DIFFERENCES.items():
+    neural = known_option("model", options.get("model"), NEURAL)
+    observation = known_option("spatial", options.get("spatial"), OBSERVATIONS)
+    for name, meaning in DIFFERENCES.items():
         if flag(options, name):
             warn_caller(
                 f"The file asks for {meaning} (DCM.options.{name}), which this package does not "
@@ -109,19 +109,19 @@ def parse_erp(dcm: Mapping[str, Any], *, ordered: bool) -> SpmErpFile:
             )
     from_data = read_erp_data(dcm, options)
     data = from_data["data"]
-    structure = _structure(dcm, data.n_effects)
+    structure = connection_switches(dcm, data.n_effects)
     n, n_inputs = structure["inputs"].shape
     names = check_names("DCM.Sname", names_of(dcm.get("Sname")), n, "source", "DCM.A")
     shapes = neural_fields(neural, n, n_inputs, data.n_effects), spatial_fields(observation, n)
     priors = read_erp_priors(dcm, *shapes, ordered)
     return SpmErpFile(
-        **_followed(structure, neural, priors, names),
+        **followed_structure(structure, neural, priors, names),
         **_timing(options, n_inputs),
         **from_data,
         neural=neural,
         observation=observation,
         source_names=names,
-        positions=_positions(dcm.get("Lpos"), n, observation, priors.get("Lpos")),
+        positions=source_positions(dcm.get("Lpos"), n, observation, priors.get("Lpos")),
         # Only dipoles move, whatever the option of a file of another kind says.
         position_variance=_position_variance(dcm, options) if observation == "ecd" else 0.0,
         n_modes=int(_number(options, "Nmodes", _N_MODES)),
@@ -147,7 +147,8 @@ def _check_kind(dcm: Mapping[str, Any], options: Mapping[str, Any]) -> None:
         )
 
 
-def _known(option: str, value: object, known: Mapping[str, str]) -> str:
+def known_option(option: str, value: object, known: Mapping[str, str]) -> str:
+    """Our name of the value of an option, which must be known."""
     if not isinstance(value, str) or value.strip().upper() not in known:
         shown = f"'{value}'" if isinstance(value, str) else type(value).__name__
         raise ValueError(
@@ -157,7 +158,8 @@ def _known(option: str, value: object, known: Mapping[str, str]) -> str:
     return known[value.strip().upper()]
 
 
-def _structure(dcm: Mapping[str, Any], n_effects: int) -> dict[str, NDArray[np.int64]]:
+def connection_switches(dcm: Mapping[str, Any], n_effects: int) -> dict[str, NDArray[np.int64]]:
+    """Switches of connections, modulation and inputs, from DCM.A, DCM.B and DCM.C."""
     A = dcm["A"]
     first = A[0] if isinstance(A, (list, np.ndarray)) and len(np.shape(A[0])) == 2 else None
     n = 1 if first is None else np.shape(first)[0]
@@ -208,7 +210,7 @@ def _timing(options: Mapping[str, Any], n_inputs: int) -> dict[str, NDArray[np.f
     return timing
 
 
-def _followed(
+def followed_structure(
     structure: Mapping[str, NDArray[np.int64]],
     neural: str,
     priors: Mapping[str, Moments],
@@ -242,9 +244,10 @@ def _followed(
     return followed
 
 
-def _positions(
+def source_positions(
     value: object, n: int, observation: str, prior: Moments | None = None
 ) -> NDArray[np.float64] | None:
+    """Prior positions of sources, (sources, 3), mm; None where they do not matter."""
     if observation == "ecd" and prior is not None and prior.mean is not None:
         value = prior.mean
     if is_empty(value):

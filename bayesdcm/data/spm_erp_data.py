@@ -12,7 +12,7 @@ from bayesdcm.data.evoked import EvokedData
 from bayesdcm.data.spm_fields import dense, flag, is_empty, n_columns, names_of, nested, optional
 from bayesdcm.data.validation import read_only
 
-__all__ = ["read_erp_data"]
+__all__ = ["read_design", "read_erp_data"]
 
 _CHANNEL_TYPES = {"EEG": "eeg", "MEG": "mag", "MEGMAG": "mag", "MEGPLANAR": "grad", "LFP": "lfp"}
 _MILLISECONDS = 1000.0
@@ -25,7 +25,7 @@ def read_erp_data(dcm: Mapping[str, Any], options: Mapping[str, Any]) -> dict[st
     n_conditions, n_times, n_channels = stored.shape
     modes = _fixed(optional("DCM.M.U", nested(dcm, "M", "U"), (n_channels, None)))
     scale = optional("DCM.xY.scale", xY.get("scale"), ())
-    design, effects = _design(dcm.get("xU"), n_conditions)
+    design, effects = read_design(dcm.get("xU"), n_conditions)
     data = EvokedData(
         _unscaled(stored, modes, scale),
         _times(xY, n_times),
@@ -75,7 +75,8 @@ def _times(xY: Mapping[str, Any], n_times: int) -> NDArray[np.float64]:
     return float(dense("DCM.xY.dt", xY["dt"], ())) * np.arange(n_times)
 
 
-def _design(xU: object, n_conditions: int) -> tuple[NDArray[np.float64], list[str] | None]:
+def read_design(xU: object, n_conditions: int) -> tuple[NDArray[np.float64], list[str] | None]:
+    """Design (conditions, effects) and names of effects, from DCM.xU."""
     X = nested(xU, "X")
     if is_empty(X):
         return np.zeros((n_conditions, 0)), None

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesdcm.data.spm_fields import completed, dense, is_empty
+from bayesdcm.data.spm_fields import dense, is_empty
 from bayesdcm.data.validation import read_only
 
 __all__ = ["Shapes", "cells", "entries", "neural_fields", "read_fields", "spatial_fields"]
@@ -23,8 +23,8 @@ Shape = tuple[int | None, ...]
 Shapes = Mapping[str, Shape]
 """Shapes of fields by symbol, in SPM's order."""
 
-# Fields that are cell arrays of matrices.
-_CELLS = ("A", "B", "N")
+CELLS = ("A", "B", "N")
+"""Fields that are cell arrays of matrices."""
 
 
 def neural_fields(neural: str, n: int, n_inputs: int, n_effects: int) -> Shapes:
@@ -70,7 +70,12 @@ def cells(name: str, value: Any, shape: tuple[int, ...]) -> NDArray[np.float64]:
 
 
 def read_fields(
-    name: str, structure: Any, shapes: Shapes, *, ordered: bool
+    name: str,
+    structure: Any,
+    shapes: Shapes,
+    *,
+    ordered: bool,
+    of_cells: tuple[str, ...] = CELLS,
 ) -> dict[str, NDArray[np.float64]]:
     """Fields of a parameter structure, read-only, in the order of SPM's parameter vector.
 
@@ -85,19 +90,21 @@ def read_fields(
     for symbol in structure if ordered else shapes:
         full = f"{name}.{symbol}"
         value, shape = structure[symbol], shapes[symbol]
-        if symbol in _CELLS:
+        if symbol in of_cells:
             array = cells(full, value, shape[1:])  # type: ignore[arg-type]
             if len(array) != shape[0]:
                 raise ValueError(f"{full} has {len(array)} cells, not {shape[0]}")
-        elif 0 in shape and is_empty(value):
-            array = np.zeros(completed(value, shape))
+        elif is_empty(value) and (0 in shape or None in shape):
+            array = np.zeros([length or 0 for length in shape])
         else:
             array = dense(full, value, shape)
         fields[symbol] = read_only(array)
     return fields
 
 
-def entries(fields: Mapping[str, NDArray[np.float64]]) -> tuple[tuple[str, tuple[int, ...]], ...]:
+def entries(
+    fields: Mapping[str, NDArray[np.float64]], of_cells: tuple[str, ...] = CELLS
+) -> tuple[tuple[str, tuple[int, ...]], ...]:
     """Symbol and index of every entry, in the order of SPM's parameter vector.
 
     >>> entries({"T": np.zeros((2, 2)), "S": np.zeros(())})
@@ -105,7 +112,7 @@ def entries(fields: Mapping[str, NDArray[np.float64]]) -> tuple[tuple[str, tuple
     """
     places = []
     for symbol, array in fields.items():
-        cells = int(symbol in _CELLS)
+        cells = int(symbol in of_cells)
         # Cell by cell, and column by column in each.
         order = sorted(np.ndindex(array.shape), key=lambda i, n=cells: (i[:n], i[n:][::-1]))
         places += [(symbol, index) for index in order]

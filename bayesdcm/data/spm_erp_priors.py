@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bayesdcm.data.spm_erp_layout import Shapes, entries, read_fields
+from bayesdcm.data.spm_erp_layout import CELLS, Shapes, entries, read_fields
 from bayesdcm.data.spm_priors import (
     Fields,
     Moments,
@@ -20,7 +20,7 @@ from bayesdcm.data.spm_priors import (
     variances,
 )
 
-__all__ = ["read_erp_priors"]
+__all__ = ["read_erp_priors", "read_prior_fields"]
 
 
 def read_erp_priors(
@@ -34,15 +34,21 @@ def read_erp_priors(
     """
     moments = {"log_precision": read_noise(dcm, ())}
     for letter, shapes in (("p", neural_shapes), ("g", spatial_shapes)):
-        moments |= _read_group(dcm, letter, shapes, ordered)
+        moments |= read_prior_fields(dcm, letter, shapes, ordered)
     return given(moments)
 
 
-def _read_group(
-    dcm: Mapping[str, Any], letter: str, shapes: Shapes, ordered: bool
+def read_prior_fields(
+    dcm: Mapping[str, Any],
+    letter: str,
+    shapes: Shapes,
+    ordered: bool,
+    of_cells: tuple[str, ...] = CELLS,
 ) -> dict[str, Moments]:
+    """Priors of the fields of pE and pC, or of gE and gC, by symbol, as `read_erp_priors`."""
+
     def fields(name: str, value: Any) -> Fields:
-        return read_fields(name, value, shapes, ordered=ordered)
+        return read_fields(name, value, shapes, ordered=ordered, of_cells=of_cells)
 
     mean, outdated = read_means(dcm, f"{letter}E", fields)
 
@@ -54,7 +60,7 @@ def _read_group(
                 f"{name} is a vector or a matrix, but the file has no {letter}E that says what its "
                 "entries are. Save both."
             )
-        places = entries(mean)
+        places = entries(mean, of_cells)
         labels = [f"{symbol}{list(index)}" for symbol, index in places]
         vector = variances(name, covariances(name, value, len(places)), labels)
         arrays = {symbol: np.zeros(array.shape) for symbol, array in mean.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -14,21 +14,31 @@ from numpy.typing import ArrayLike, NDArray
 from bayesdcm.data.bold import BoldData
 from bayesdcm.data.evoked import EvokedData
 from bayesdcm.data.named_axes import in_order
-from bayesdcm.data.spm import SpmFile
+from bayesdcm.data.spectral import SpectralData
 from bayesdcm.data.spm_erp import SpmErpFile
 from bayesdcm.data.spm_erp_estimates import SpmErpEstimates
 from bayesdcm.data.spm_estimates import SpmEstimates
-from bayesdcm.data.spm_modality import read_spm_model_file
+from bayesdcm.data.spm_modality import AnyFile, read_spm_model_file
 from bayesdcm.data.spm_priors import Moments
+from bayesdcm.data.spm_spectral import SpmSpectralEstimates, SpmSpectralFile
 from bayesdcm.data.validation import warn_caller
+from bayesdcm.models.cross_spectral import CrossSpectralDCM
 from bayesdcm.models.evoked import EvokedDCM
 from bayesdcm.models.priors import entry_labels
+from bayesdcm.models.spectral import SpectralDCM
 from bayesdcm.models.task import TaskDCM
 from bayesdcm.neural import Prior, nmda
 
-Model = TypeVar("Model", TaskDCM, EvokedDCM)
+Model = TypeVar("Model", TaskDCM, EvokedDCM, SpectralDCM, CrossSpectralDCM)
 
-__all__ = ["SpmDCM", "SpmErpEstimates", "SpmEstimates", "assembled", "read_spm_dcm"]
+__all__ = [
+    "SpmDCM",
+    "SpmErpEstimates",
+    "SpmEstimates",
+    "SpmSpectralEstimates",
+    "assembled",
+    "read_spm_dcm",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,20 +47,20 @@ class SpmDCM:
 
     Attributes
     ----------
-    model : TaskDCM or EvokedDCM
+    model : TaskDCM, EvokedDCM, SpectralDCM or CrossSpectralDCM
         The model, integrated as SPM does it (``integrator="bilinear"`` for fMRI; one-sided
-        Jacobians for evoked responses).
-    data : BoldData or EvokedData
-        For fMRI signals, inputs, confounds and slice delays, in s. For evoked responses the
-        data as stored, in SPM's units.
-    estimates : SpmEstimates, SpmErpEstimates or None
+        Jacobians for evoked responses; ``likelihood="spm"`` for cross-spectra).
+    data : BoldData, EvokedData or SpectralData
+        For fMRI signals, inputs, confounds and slice delays, in s. For evoked responses and
+        cross-spectra the data as stored, in SPM's units.
+    estimates : SpmEstimates, SpmErpEstimates, SpmSpectralEstimates or None
         Posterior means, covariance and free energy as SPM stored them; None where the model was
         not estimated.
     """
 
-    model: TaskDCM | EvokedDCM
-    data: BoldData | EvokedData
-    estimates: SpmEstimates | SpmErpEstimates | None = None
+    model: TaskDCM | EvokedDCM | SpectralDCM | CrossSpectralDCM
+    data: BoldData | EvokedData | SpectralData
+    estimates: SpmEstimates | SpmErpEstimates | SpmSpectralEstimates | None = None
     # As fits have it, so that `compare_posteriors` takes the file beside them.
     method: ClassVar[str] = "spm"
 
@@ -69,9 +79,9 @@ class SpmDCM:
             raise ValueError("the file holds no estimates: SPM had not inverted the model")
         if isinstance(self.estimates, SpmEstimates):
             return {name: np.asarray(value) for name, value in self.estimates.mean.items()}
-        stored = self.estimates.mean | self.estimates.spatial_mean
+        stored = {key: value for mean, _, _ in self._groups() for key, value in mean.items()}
         values = {
-            prior.name: _in_shape(prior, stored.get(prior.symbol)) for prior in self.model.priors
+            prior.name: _in_shape(prior, stored.get(_symbol(prior))) for prior in self.model.priors
         }
         return {name: value for name, value in values.items() if value is not None}
 
@@ -101,6 +111,15 @@ class SpmDCM:
         table = pd.DataFrame.from_dict(rows, orient="index", columns=["mean", "sd"])
         return table[table["sd"] > 0]
 
+    def _groups(self) -> list[tuple[dict, tuple, NDArray[np.float64]]]:
+        """Means by symbol, entries and covariance of each group that SPM estimated together."""
+        estimates = self.estimates
+        groups = [(estimates.mean, estimates.parameters, estimates.covariance)]
+        if isinstance(estimates, SpmErpEstimates):
+            spatial = estimates.spatial_parameters, estimates.spatial_covariance
+            groups.append((estimates.spatial_mean, *spatial))
+        return groups
+
     def _sd(self, prior: Prior, labels: list[str]) -> NDArray[np.float64] | None:
         """Standard deviations of the free entries; None where the file has other entries."""
         estimates = self.estimates
@@ -108,15 +127,12 @@ class SpmDCM:
             covariance = estimates.covariance
             variance = dict(zip(covariance.index, np.diag(covariance), strict=True))
             return np.sqrt([max(variance.get(label, 0.0), 0.0) for label in labels])
-        for mean, entries, covariance in (
-            (estimates.mean, estimates.parameters, estimates.covariance),
-            (estimates.spatial_mean, estimates.spatial_parameters, estimates.spatial_covariance),
-        ):
-            if prior.symbol not in mean:
+        for mean, entries, covariance in self._groups():
+            if _symbol(prior) not in mean:
                 continue
-            sd = np.zeros(mean[prior.symbol].shape)
+            sd = np.zeros(mean[_symbol(prior)].shape)
             for (symbol, index), variance in zip(entries, np.diag(covariance), strict=True):
-                if symbol == prior.symbol:
+                if symbol == _symbol(prior):
                     sd[index] = np.sqrt(max(variance, 0.0))
             full = _in_shape(prior, sd)
             return None if full is None else full[prior.free]
@@ -136,15 +152,16 @@ def read_spm_dcm(path: str | os.PathLike[str], lead_field: ArrayLike | None = No
     Parameters
     ----------
     path : str or path-like
-        MATLAB file of version 5 (to 7) or 7.3 that SPM wrote for a DCM of task fMRI or of evoked
-        responses.
+        MATLAB file of version 5 (to 7) or 7.3 that SPM wrote for a DCM of task fMRI, fMRI at rest
+        (``spm_dcm_fmri_csd``), evoked responses, or cross-spectra of EEG, MEG and LFP
+        (``spm_dcm_csd``).
     lead_field : array_like, optional
-        For evoked responses; needed where the file's observation is dipoles or patches, since
-        SPM keeps lead fields elsewhere. A pattern for each source, shape (channel, source) or,
-        in the channel modes of the file, (mode, source): the model then has a free gain for each
-        source (``observation="fixed"``); a DataFrame is joined by the names of channels and
-        sources. Or the lead field of dipoles along x, y and z, shape
-        (source, channel, 3), or of patch modes, shape (source, channel, patch mode): the
+        For evoked responses and cross-spectra; needed where the file's observation is dipoles or
+        patches, since SPM keeps lead fields elsewhere. A pattern for each source, shape
+        (channel, source) or, in the channel modes of the file, (mode, source): the model then has
+        a free gain for each source (``observation="fixed"``); a DataFrame is joined by the names
+        of channels and sources, but for cross-spectra. Or the lead field of dipoles along x, y and
+        z, shape (source, channel, 3), or of patch modes, shape (source, channel, patch mode): the
         observation is then the file's.
 
     Returns
@@ -188,16 +205,23 @@ def read_spm_dcm(path: str | os.PathLike[str], lead_field: ArrayLike | None = No
     return assembled(read_spm_model_file(path), lead_field)
 
 
-def assembled(file: SpmFile | SpmErpFile, lead_field: ArrayLike | None = None) -> SpmDCM:
+def assembled(file: AnyFile, lead_field: ArrayLike | None = None) -> SpmDCM:
     """Model, data and estimates of what a file holds, see `read_spm_dcm`."""
+    if isinstance(file, SpmSpectralFile) and file.data.kind != "bold":
+        keywords = _spectral_keywords(file, lead_field)
+        channels = CrossSpectralDCM(**keywords, likelihood="spm", one_sided=True)
+        channels = _with_priors_of_file(channels, _by_name(channels, file.priors))
+        return SpmDCM(model=channels, data=file.data, estimates=file.estimates)
     if isinstance(file, SpmErpFile):
         model = EvokedDCM(**_evoked_keywords(file, lead_field), one_sided=True)
         model = _with_priors_of_file(model, _by_name(model, file.priors))
         return SpmDCM(model=model, data=file.data, estimates=file.estimates)
     if lead_field is not None:
-        raise ValueError(
-            "lead_field was given, but the file holds a DCM for task fMRI; leave it out"
-        )
+        raise ValueError("lead_field was given, but the file holds a DCM for fMRI; leave it out")
+    if isinstance(file, SpmSpectralFile):
+        rest = SpectralDCM(**file.keywords, likelihood="spm")
+        rest = _with_priors_of_file(rest, _by_name(rest, file.priors))
+        return SpmDCM(model=rest, data=file.data, estimates=file.estimates)
     model = TaskDCM(file.A, file.B, file.C, file.D, two_state=file.two_state, integrator="bilinear")
     model = _with_priors_of_file(model, file.priors)
     return SpmDCM(model=model, data=file.data, estimates=file.estimates)
@@ -226,6 +250,11 @@ def _with_priors_of_file(model: Model, priors: Mapping[str, Moments]) -> Model:
         ) from error
 
 
+def _symbol(prior: Prior) -> str:
+    """SPM's name of a parameter."""
+    return prior.symbol or prior.name
+
+
 def _in_shape(prior: Prior, stored: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
     """What SPM stored of a parameter in this package's axes; None where it has other entries."""
     value = np.zeros(0) if stored is None else np.asarray(stored)
@@ -240,8 +269,10 @@ def _in_shape(prior: Prior, stored: NDArray[np.float64] | None) -> NDArray[np.fl
 _CONSTANTS = {"SA": nmda.SA, "GE": nmda.GE, "GI": nmda.GI}
 
 
-def _by_name(model: EvokedDCM, priors: Mapping[str, Moments]) -> dict[str, Moments]:
-    """The file's priors of evoked responses under the model's names and in its shapes."""
+def _by_name(
+    model: EvokedDCM | SpectralDCM | CrossSpectralDCM, priors: Mapping[str, Moments]
+) -> dict[str, Moments]:
+    """The file's priors by symbol under the model's names and in its shapes."""
     for symbol, constant in _CONSTANTS.items():
         moments = priors.get(symbol)
         if moments is not None and (
@@ -254,7 +285,7 @@ def _by_name(model: EvokedDCM, priors: Mapping[str, Moments]) -> dict[str, Momen
             )
     moments_by_name, lost = {}, []
     for prior in model.priors.own:
-        moments = priors.get(prior.name if prior.name == "log_precision" else prior.symbol)
+        moments = priors.get(_symbol(prior))
         if moments is None:
             continue
         given = moments.mean, moments.variance
@@ -263,17 +294,42 @@ def _by_name(model: EvokedDCM, priors: Mapping[str, Moments]) -> dict[str, Momen
             lost.append(prior.name)
             continue
         moments_by_name[prior.name] = Moments(*parts)
-    if lost and model.observation != "fixed":
+    observation = getattr(model, "observation", "")
+    if lost and observation != "fixed":
         warn_caller(
             f"The file's prior of {', '.join(lost)} has other entries than the model here; the "
             "model's own is taken"
         )
-    if model.observation == "ecd" and model.position_variance == 0:
+    if observation == "ecd" and model.position_variance == 0:
         moments_by_name.pop("position", None)
-    if model.observation == "fixed":
+    if observation == "fixed":
         # Gains of a given lead field are not the file's parameters.
         moments_by_name.pop("gain", None)
     return moments_by_name
+
+
+def _spectral_keywords(file: SpmSpectralFile, lead_field: ArrayLike | None) -> dict[str, Any]:
+    """Arguments of `CrossSpectralDCM`; spectra in channel modes have lead fields in these."""
+    keywords = dict(file.keywords)
+    if keywords["observation"] == "lfp":
+        return keywords
+    if lead_field is None:
+        raise ValueError(
+            f"lead_field is None, but the file's observation is {keywords['observation']!r} and "
+            "SPM keeps lead fields elsewhere; give one as a matrix with axes (channel, source) or "
+            "(mode, source), or (source, channel, 3) for dipoles"
+        )
+    try:
+        lead = np.asarray(lead_field, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"lead_field must be an array of numbers, got {lead_field!r}") from error
+    seen, channel = file.data.n_channels, 1 if lead.ndim == 3 else 0
+    if file.modes is not None and lead.shape[channel] == len(file.modes) != seen:
+        lead = np.moveaxis(np.tensordot(file.modes.T, lead, (1, channel)), 0, channel)
+    keywords |= {"lead_field": lead, "modes": np.eye(seen)}
+    if lead.ndim == 2:
+        keywords |= {"observation": "fixed", "positions": None}
+    return keywords
 
 
 def _evoked_keywords(file: SpmErpFile, lead_field: ArrayLike | None) -> dict:

@@ -135,7 +135,14 @@ def _write_hdf5(h5py, group, references, name, value):
             child.create_dataset("ir", data=matrix.indices.astype(np.uint64))
         child.create_dataset("jc", data=matrix.indptr.astype(np.uint64))
     else:
-        array = np.atleast_2d(np.asarray(value, dtype=float))
+        array = np.atleast_2d(np.asarray(value))
+        if array.dtype.kind == "c":
+            # MATLAB writes complex numbers as records.
+            record = np.empty(array.shape, [("real", float), ("imag", float)])
+            record["real"], record["imag"] = array.real, array.imag
+            array = record
+        else:
+            array = array.astype(float)
         if array.size:
             label(group.create_dataset(name, data=array.T), "double")
         else:

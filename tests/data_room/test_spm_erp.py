@@ -368,7 +368,7 @@ def test_settings_that_differ_are_said(save_dcm):
 @pytest.mark.parametrize(
     ("field", "value", "text"),
     [
-        (("options", "analysis"), "CSD", r"kind 'CSD'.*expected a DCM for evoked responses"),
+        (("options", "analysis"), "IND", r"kind 'IND'.*expected a DCM for evoked responses"),
         (("options", "analysis"), "IND", r"kind 'IND'"),
         (("options", "model"), "MFM", r"DCM\.options\.model is 'MFM'; expected one of ERP, CMC"),
         (("options", "model"), {"source": "ERP"}, r"DCM\.options\.model is dict"),

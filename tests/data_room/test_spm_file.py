@@ -141,8 +141,7 @@ def test_absent_fields_have_defaults(dcm_structure, save_dcm):
     ("field", "value", "text"),
     [
         (("options", "analysis"), "ERP", r"lacks DCM\.A, DCM\.C"),
-        (("options", "analysis"), "CSD", r"kind 'CSD'"),
-        (("options", "induced"), 1.0, r"a spectral DCM \(DCM\.options\.induced\)"),
+        (("options", "analysis"), "IND", r"kind 'IND'"),
         (("options", "stochastic"), 1.0, r"a stochastic DCM"),
         (("options", "backwards"), 1.0, r"separate backward connections"),
         (("options", "hidden"), 2.0, r"hidden regions"),
