@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bayesdcm.infer.threads import map_rows
+
 JITTER = float(np.exp(-32))
 DIFFERENCE = float(np.exp(-8))
 
@@ -124,6 +126,7 @@ def one_sided_jacobian(function: Callable, point: jax.Array) -> tuple:
     of the Jacobian have a first axis of length n.
     """
     value, auxiliary = function(point)
-    moved = jax.vmap(lambda step: function(point + step)[0])(DIFFERENCE * jnp.eye(len(point)))
+    steps = DIFFERENCE * jnp.eye(len(point))
+    moved = map_rows(lambda step: function(point + step)[0], steps)
     jacobian = [(after - before) / DIFFERENCE for after, before in zip(moved, value, strict=True)]
     return jacobian, auxiliary

@@ -236,7 +236,47 @@ def transfer_functions(system: LinearSystem, frequencies: jax.Array) -> jax.Arra
     rates = system.jacobian
     if system.delays is not None:
         rates = rates * jnp.exp(-turns * system.delays)
-    return jax.vmap(inverse)(turns * jnp.eye(n) - rates) @ system.entry.astype(complex)
+    return inverses(turns * jnp.eye(n) - rates) @ system.entry.astype(complex)
+
+
+@jax.custom_jvp
+def inverses(matrices: jax.Array) -> jax.Array:
+    """Inverses of matrices (rows, n, n), by elimination with the largest pivots.
+
+    Elementwise over the rows: decompositions of many matrices are handed to threads that may wait
+    for each other for ever on CPUs (`bayesdcm.infer.threads`).
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> inverses(jnp.array([[[0.0, 2.0], [4.0, 0.0]]])).tolist()
+    [[[0.0, 0.25], [0.5, 0.0]]]
+    """
+    n = matrices.shape[-1]
+    places = jnp.arange(n)
+    identity = jnp.broadcast_to(jnp.eye(n, dtype=matrices.dtype), matrices.shape)
+
+    def eliminate(k: jax.Array, joined: jax.Array) -> jax.Array:
+        column = jnp.abs(joined[:, :, k])
+        largest = jnp.where(places >= k, column, -1.0).argmax(1)
+        chosen = (places == largest[:, None])[..., None]
+        here = (places == k)[:, None]
+        upper = joined[:, k]
+        lower = jnp.where(chosen, joined, 0.0).sum(1)
+        # Where they are the same row, the second holds.
+        joined = jnp.where(chosen, upper[:, None], joined)
+        row = lower / jnp.take(lower, k, axis=1)[:, None]
+        factor = jnp.take(joined, k, axis=2)[..., None]
+        return jnp.where(here, row[:, None], joined - factor * row[:, None])
+
+    joined = jnp.concatenate([matrices, identity], axis=2)
+    return jax.lax.fori_loop(0, n, eliminate, joined)[:, :, n:]
+
+
+@inverses.defjvp
+def _inverses_jvp(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
+    result = inverses(*primals)
+    return result, -result @ tangents[0] @ result
 
 
 def cross_spectra(transfer: jax.Array, power: jax.Array) -> jax.Array:
