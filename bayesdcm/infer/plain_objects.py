@@ -38,6 +38,7 @@ CLASSES = {
         "bayesdcm.neural.two_state": ("TwoState",),
         "bayesdcm.neural.erp": ("ERP",),
         "bayesdcm.neural.cmc": ("CMC",),
+        "bayesdcm.neural.cmm": ("CMM",),
         "bayesdcm.neural.lfp": ("LFP",),
         "bayesdcm.neural.nmda": ("NMDA",),
         "bayesdcm.neural.wilson_cowan": ("WilsonCowan",),

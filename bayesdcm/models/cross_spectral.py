@@ -22,7 +22,7 @@ from bayesdcm.models.evoked_checks import (
     checked_spatial,
     whole_number,
 )
-from bayesdcm.neural import Prior
+from bayesdcm.neural import CMM, Prior
 from bayesdcm.observe import (
     ChannelObserver,
     ChannelSpectra,
@@ -32,8 +32,10 @@ from bayesdcm.observe import (
     Patches,
 )
 
+# Rest of the last depends on the parameters, which the solver of evoked responses does not know.
+SOURCES = {**NEURAL, "cmm": CMM}
 OPTIONS = {
-    "neural": NEURAL,
+    "neural": SOURCES,
     "observation": ("lfp", "ecd", "img", "fixed"),
     "likelihood": ("wishart", "spm"),
 }
@@ -57,8 +59,9 @@ class CrossSpectralDCM(DCM):
     modulation : array_like, optional
         Connections that differ between conditions, shape (effect, to, from); the diagonal
         stands for the gain within a source. A matrix serves one effect. None: none.
-    neural : {"erp", "cmc", "lfp", "nmda"}
-        Neural model of every source: `bayesdcm.neural.ERP`, `CMC`, `LFP`, `NMDA`.
+    neural : {"erp", "cmc", "lfp", "nmda", "cmm"}
+        Neural model of every source: `bayesdcm.neural.ERP`, `CMC`, `LFP`, `NMDA`, `CMM`; the last
+        with ``"wishart"`` only.
     observation : {"lfp", "ecd", "img", "fixed"}
         How channels see sources: one channel in each source, equivalent current dipoles, patches
         of the cortical surface, or a given lead field with a gain for each source.
@@ -148,6 +151,11 @@ class CrossSpectralDCM(DCM):
                 )
         if not isinstance(self.one_sided, bool | np.bool_):
             raise TypeError(f"one_sided must be True or False, got {self.one_sided!r}")
+        if self.neural == "cmm" and self.likelihood == "spm":
+            raise ValueError(
+                "neural='cmm' has no rest that is known beforehand, about which likelihood='spm' "
+                "would be linear; use likelihood='wishart', which finds it"
+            )
         if self.one_sided and self.likelihood != "spm":
             raise ValueError("one_sided is for parity with SPM, with likelihood='spm'")
         connections = checked_connections(self)
@@ -190,7 +198,7 @@ class CrossSpectralDCM(DCM):
         """The neural model, a linear response, and `ChannelSpectra`."""
         as_spm = self.likelihood == "spm"
         switches = self.forward, self.backward, self.lateral, self.modulation
-        neural = NEURAL[self.neural](*switches, np.zeros((self.n_sources, 0)))
+        neural = SOURCES[self.neural](*switches, np.zeros((self.n_sources, 0)))
         solver = SpmLinearResponse(one_sided=self.one_sided) if as_spm else LinearResponse()
         return Parts(neural, solver, ChannelSpectra(as_spm, self._channels()))
 

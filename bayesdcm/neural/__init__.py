@@ -3,6 +3,7 @@
 from bayesdcm.neural.base import NeuralModel, NodeModel, Prior
 from bayesdcm.neural.bilinear import Bilinear
 from bayesdcm.neural.cmc import CMC
+from bayesdcm.neural.cmm import CMM
 from bayesdcm.neural.couplings import (
     Additive,
     Coupling,
@@ -39,6 +40,7 @@ __all__ = [
     "LaminarColumn",
     "LaminarSource",
     "CMC",
+    "CMM",
     "ERP",
     "LFP",
     "NMDA",

@@ -29,6 +29,18 @@ for neural in ("erp", "cmc", "lfp"):
         for i in (1, 2, 3):
             arrays[f"forward/{neural}/{network}/A{i}"] = reference[f"{network}__A{i}"]
 
+reference = np.load(folder / "pointwise_cmm.npz")
+for network in ("one", "two"):
+    for i in (1, 2, 3):
+        arrays[f"pointwise/cmm/{network}/A{i}"] = reference[f"{network}__A{i}"]
+    for draw in ("r1", "r2"):
+        for key in reference.files:
+            source = f"{network}__{draw}__"
+            if key.startswith(source) and not key.endswith("vec"):
+                name = key[len(source) :].replace("__", "/")
+                if name.startswith("P/") or name in ("x", "u", "f", "J", "D"):
+                    arrays[f"pointwise/cmm/{network}/{draw}/{name}"] = reference[key]
+
 for name in ("erp_1src", "erp_2src", "cmc_1src"):
     reference = np.load(folder / f"inv_csd_{name}.npz")
     target = f"inversion/{name}"

@@ -9,7 +9,7 @@ import bayesdcm
 from bayesdcm import CrossSpectralDCM
 from bayesdcm.data import SpectralData
 from bayesdcm.integrate import LinearResponse, SpmLinearResponse, linear_system, rest_state
-from bayesdcm.neural import CMC, ERP, LFP
+from bayesdcm.neural import CMC, CMM, ERP, LFP
 from bayesdcm.neural.base import from_vector, to_vector
 from bayesdcm.observe import ChannelSpectra
 from bayesdcm.observe.hermitian import from_columns
@@ -67,6 +67,31 @@ def test_transfer_functions_and_cross_spectra_are_those_of_spm(reference, neural
             expected = reference[f"{stem}/{draw}/{name}"].reshape(ours.shape)
             error = np.abs(ours - expected).max() / np.abs(expected).max()
             assert error < 1e-9, (name, draw)
+
+
+@pytest.mark.parametrize("network", ["one", "two"])
+def test_conductance_based_microcircuit_is_that_of_spm(reference, network):
+    stem = f"pointwise/cmm/{network}"
+    switches = [np.atleast_2d(reference[f"{stem}/A{i}"]) for i in (1, 2, 3)]
+    n = len(switches[0])
+    for draw in ("r1", "r2"):
+        head = f"{stem}/{draw}/P/"
+        values = {k[len(head) :]: reference[k] for k in reference.files if k.startswith(head)}
+        values["H"] = np.moveaxis(np.reshape(values["H"], (4, 4, n), order="F"), 2, 0)
+        inputs = np.ones((n, np.reshape(values["C"], (n, -1)).shape[1]))
+        model = CMM(*switches, np.zeros((0, n, n)), inputs)
+        parameters = full_parameters(model.priors(), values)
+        x = from_vector(jnp.asarray(reference[f"{stem}/{draw}/x"].ravel()), n)
+        u = jnp.asarray(np.atleast_1d(reference[f"{stem}/{draw}/u"]).ravel())
+        rate = to_vector(model.flow(x, u, parameters))
+        expected = reference[f"{stem}/{draw}/f"].ravel()
+        np.testing.assert_allclose(rate, expected, rtol=0, atol=1e-13 * np.abs(expected).max())
+        jacobian = model.jacobian(x, u, parameters, one_sided=True)
+        operator = model.delay_operator(jacobian, parameters)
+        for name, ours, limit in (("J", jacobian, 1e-11), ("D", operator, 1e-10)):
+            expected = reference[f"{stem}/{draw}/{name}"]
+            error = np.abs(ours - expected).max() / np.abs(expected).max()
+            assert error < limit, name
 
 
 def data_of(reference, name):
@@ -155,7 +180,7 @@ def prior_means(model, **changes):
 
 
 @pytest.mark.parametrize(
-    "neural", ["nmda", *(pytest.param(n, marks=pytest.mark.exhaustive) for n in NEURAL)]
+    "neural", ["cmm", *(pytest.param(n, marks=pytest.mark.exhaustive) for n in (*NEURAL, "nmda"))]
 )
 def test_default_solves_delays_and_rest_as_they_are(neural):
     """About rest, the response at each frequency is that of the linearised delay equation."""
@@ -232,6 +257,10 @@ def test_many_channels_are_seen_in_modes_and_simulated():
     [
         (lambda: CrossSpectralDCM(FORWARD, neural="hmm"), r"neural must be one of 'erp', 'cmc'"),
         (lambda: CrossSpectralDCM(FORWARD, likelihood="gauss"), r"likelihood must be one of"),
+        (
+            lambda: CrossSpectralDCM(FORWARD, neural="cmm", likelihood="spm"),
+            r"neural='cmm' has no rest that is known beforehand",
+        ),
         (lambda: CrossSpectralDCM(FORWARD, one_sided=True), r"one_sided is for parity with SPM"),
         (lambda: CrossSpectralDCM(FORWARD, observation="ecd"), r"needs positions"),
         (lambda: CrossSpectralDCM(), r"are all None, so the number of sources is unknown"),
