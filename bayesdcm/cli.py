@@ -127,7 +127,7 @@ def fit(
     report: Report = None,
     quiet: Quiet = False,
 ) -> None:
-    """Fit a DCM for task fMRI that SPM saved; print the posterior and a diagnosis."""
+    """Fit a DCM of fMRI or of cross-spectra that SPM saved; print the posterior and a diagnosis."""
     with reported(quiet):
         check_writable(out, report)
         from bayesdcm.models.spm import read_spm_dcm

@@ -212,6 +212,10 @@ class CrossSpectralDCM(DCM):
             return Patches(self.positions, self.lead_field, **common)
         return Dipoles(self.positions, self.lead_field, self.position_variance, **common)
 
+    @property
+    def _wide_noise(self) -> str:
+        return "likelihood='wishart'" if self.likelihood == "spm" else ""
+
     def _in_places(self, name: str, value: Any) -> Any:
         return by_source(name, value, self.source_names)
 

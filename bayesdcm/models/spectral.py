@@ -99,6 +99,10 @@ class SpectralDCM(DCM):
         """Number of regions."""
         return self.A.shape[0]
 
+    @property
+    def _wide_noise(self) -> str:
+        return "likelihood='wishart'" if self.likelihood == "spm" else ""
+
     @cached_property
     def parts(self) -> Parts:
         """`Endogenous`, a linear response, and `BoldSpectra`."""

@@ -123,6 +123,9 @@ def _content(fits: dict, beside: dict, settings: dict) -> dict[str, Any]:
     exact = [fit for fit in fits.values() if fit.posterior.method.exact]
     best = (exact or list(fits.values()))[0]
     connections = read_connections(best) if has_connections(best) else None
+    if connections is not None and not connections.entries:
+        # A single source has none that could vary.
+        connections = None
     return {
         "subject": words.what_was_fitted(fits),
         "verdicts": [

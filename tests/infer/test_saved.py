@@ -22,6 +22,7 @@ import bayesdcm
 from bayesdcm import (
     BoldDesign,
     Connectome,
+    CrossSpectralDCM,
     NetworkModel,
     SimulationObjective,
     SpectralData,
@@ -76,6 +77,17 @@ def spectral_fit(likelihood, method):
     model = SpectralDCM([[1, 0], [1, 1]], likelihood)
     run = model.simulate({prior.name: prior.mean for prior in model.priors}, design, seed=1)
     data = SpectralData.from_bold(run, method)
+    return bayesdcm.fit(model, data, draws=DRAWS, progress=False)
+
+
+def cross_spectral_fit():
+    forward = [[0, 0], [1, 0]]
+    model = CrossSpectralDCM(forward, modulation=forward, neural="erp", source_names=["A1", "STG"])
+    flat = np.tile(np.eye(2), (2, 12, 1, 1))
+    design = SpectralData(
+        flat, 4.0 * np.arange(1, 13), ["A1", "STG"], ["rest", "task"], degrees_of_freedom=40
+    )
+    data = model.simulate({prior.name: prior.mean for prior in model.priors}, design, seed=1)
     return bayesdcm.fit(model, data, draws=DRAWS, progress=False)
 
 
@@ -166,6 +178,7 @@ FITS = {
     "linear by nuts": lambda here: bayesdcm.fit(here.model, here.data, "nuts", **SHORT),
     "evoked by laplace": lambda here: evoked_fit(),
     "spectral by laplace": lambda here: spectral_fit("wishart", "multitaper"),
+    "cross-spectral by laplace": lambda here: cross_spectral_fit(),
     "spectral as in SPM": lambda here: spectral_fit("spm", "autoregressive"),
     "assembled of parts": assembled_fit,
     "member of a group": member_fit,
@@ -184,7 +197,14 @@ FITS = {
     "hierarchy": task_hierarchy_fit,
 }
 # They take longer to fit, and share their paths with others.
-LONG = ("spectral as in SPM", "task by svi", "task by nuts", "hierarchy of programs", "hierarchy")
+LONG = (
+    "cross-spectral by laplace",
+    "spectral as in SPM",
+    "task by svi",
+    "task by nuts",
+    "hierarchy of programs",
+    "hierarchy",
+)
 # Of the others, figures and pages show nothing else.
 SHOWN = (
     "task by laplace",
