@@ -76,11 +76,11 @@ class ChannelSpectra(SpectralObserver):
 
     Parameters
     ----------
+    as_spm : bool
+        SPM's likelihood and priors; and the noise of all channels has the exponent of the first.
     channels : ChannelObserver
         How channels see sources: `Electrodes`, `Dipoles`, `Patches` or `LeadField`. Of its
         options, those of time series are not used.
-    as_spm : bool
-        SPM's likelihood and priors; and the noise of all channels has the exponent of the first.
 
     References
     ----------
