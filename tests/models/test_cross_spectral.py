@@ -216,7 +216,7 @@ def test_default_solves_delays_and_rest_as_they_are(neural):
 
 
 @pytest.mark.slow
-def test_methods_recover_what_differs_between_conditions():
+def test_what_differs_between_conditions_is_recovered():
     model = two_sources(neural="erp")
     parameters = prior_means(model, gain=5.0)
     parameters["B"][0, 1, 0] = 0.8
@@ -228,18 +228,12 @@ def test_methods_recover_what_differs_between_conditions():
     summary = fit.summary()
     assert abs(summary.loc[label, "mean"] - 0.8) < 3 * summary.loc[label, "sd"]
     assert summary.loc[label, "sd"] < 0.25
-    nuts = bayesdcm.fit(
-        model, data, "nuts", draws=150, warmup=150, chains=2, progress=False, seed=3
-    )
-    moved = nuts.summary().loc[label]
-    assert abs(moved["mean"] - summary.loc[label, "mean"]) < 0.6 * moved["sd"]
     off = model.restrict(modulation=0)
-    change = bayesdcm.reduce(fit, off).log_evidence - fit.log_evidence
+    change = bayesdcm.reduce(fit, off=[label]).log_evidence - fit.log_evidence
     refit = bayesdcm.fit(off, data, progress=False)
     assert change == pytest.approx(refit.log_evidence - fit.log_evidence, abs=2.0)
 
 
-@pytest.mark.slow
 def test_many_channels_are_seen_in_modes_and_simulated():
     field = np.random.default_rng(0).normal(size=(6, 2))
     model = two_sources(neural="erp", observation="fixed", lead_field=field)
