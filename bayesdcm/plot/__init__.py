@@ -22,12 +22,14 @@ from bayesdcm.plot.regional_map import plot_regional_map
 from bayesdcm.plot.residuals import plot_residuals
 from bayesdcm.plot.simulated_series import plot_simulated_series
 from bayesdcm.plot.source_activity import plot_source_activity
+from bayesdcm.plot.spectra import plot_coherence
 from bayesdcm.plot.strengths import plot_connection_strengths
 from bayesdcm.plot.subject_parameters import plot_subject_parameters
 from bayesdcm.plot.subjects import plot_subjects
 from bayesdcm.plot.topographies import plot_topographies
 
 __all__ = [
+    "plot_coherence",
     "plot_comparison",
     "plot_connection_evidence",
     "plot_connection_strengths",

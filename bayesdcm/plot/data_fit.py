@@ -11,11 +11,22 @@ from numpy.typing import NDArray
 
 from bayesdcm.infer.arviz_adapter import axis_names
 from bayesdcm.plot import style
+from bayesdcm.plot.quantities import check_fit
 from bayesdcm.plot.series import Series, fitted_series, power_of_thousand
+from bayesdcm.plot.spectra import draw_amplitudes, has_spectra
 from bayesdcm.plot.style import Canvas
 
+# More rows than this are too many for a page.
+MOST_ROWS = 12
 
-def plot_fit(fit: Any, *, interval: float = 0.9, figure: Canvas | None = None) -> Canvas:
+
+def plot_fit(
+    fit: Any,
+    *,
+    interval: float = 0.9,
+    names: Sequence[str] | None = None,
+    figure: Canvas | None = None,
+) -> Canvas:
     """Draw the data and the posterior of the noise-free signal.
 
     Parameters
@@ -24,6 +35,9 @@ def plot_fit(fit: Any, *, interval: float = 0.9, figure: Canvas | None = None) -
         A fit by any method with a Gaussian observation of this package.
     interval : float
         Probability inside the credible band of the fitted signal, confounds included.
+    names : sequence of str, optional
+        Regions, channel modes or channels to draw. None: all of up to 12; of more, 12 that are
+        evenly chosen from the one whose data are explained least to that explained best.
     figure : matplotlib.figure.Figure or SubFigure, optional
         Where to draw. None: a new figure.
 
@@ -32,15 +46,27 @@ def plot_fit(fit: Any, *, interval: float = 0.9, figure: Canvas | None = None) -
     matplotlib.figure.Figure or matplotlib.figure.SubFigure
         A row of panels for each region, channel mode, or whatever else the data have beside time
         and conditions, and a column for each condition; below them the inputs that belong to these
-        times, where the fit has some. Panels of a row share their scale.
+        times, where the fit has some. Panels of a row share their scale. Of cross-spectra
+        (`bayesdcm.SpectralData`): the power of each channel and, of up to 5 channels, the amplitude
+        of the cross-spectrum of each pair; pale bands hold estimates that the model would give.
 
     Raises
     ------
     ValueError
-        If the fit has no such observation.
+        If the fit has no such observation, or data have no such name.
+
+    See Also
+    --------
+    plot_coherence : Coherence and phase of cross-spectra.
     """
+    check_fit(fit)
+    if has_spectra(fit):
+        return draw_amplitudes(fit, interval, names, figure)
     series = fitted_series(fit)
-    n, inputs = len(series.columns), _inputs(fit) if series.conditions == [""] else None
+    shown, inputs = series.shown(names, MOST_ROWS), None
+    if series.conditions == [""]:
+        inputs = _inputs(fit)
+    n = len(shown)
     # A panel alone is high enough for the words beside it.
     heights = [1.0 if n > 1 or inputs else 2.0] * n + (
         [0.16 + 0.13 * len(inputs[1])] if inputs else []
@@ -49,8 +75,8 @@ def plot_fit(fit: Any, *, interval: float = 0.9, figure: Canvas | None = None) -
     bounds = series.band(interval)
     exponent = power_of_thousand(series.observed)
     for row, column in np.ndindex(n, len(series.conditions)):
-        _draw(axes[row, column], series, bounds, (column, row), 10.0**-exponent)
-    label_panels(axes[:n], series.conditions, series.columns)
+        _draw(axes[row, column], series, bounds, (column, shown[row]), 10.0**-exponent)
+    label_panels(axes[:n], series.conditions, [series.columns[i] for i in shown])
     if inputs:
         _draw_inputs(axes[-1, 0], *inputs)
     axes[0, 0].set_xlim(series.points[0], series.points[-1])
@@ -58,7 +84,7 @@ def plot_fit(fit: Any, *, interval: float = 0.9, figure: Canvas | None = None) -
     figure.supylabel(series.value_label("signal", exponent), fontsize="medium")
     labels = ["data", f"fit, {100 * interval:g} % credible band", "fit, posterior mean"]
     style.legend(figure, style.labelled([axes[0, 0]]), labels, "outside upper right")
-    style.heading(figure, f"Data and fit ({series.method})")
+    style.heading(figure, f"Data and fit ({series.method}{series.some(n)})")
     return figure
 
 

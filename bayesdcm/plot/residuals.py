@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,16 +11,23 @@ from numpy.typing import NDArray
 
 from bayesdcm.infer.evoked_fit_quality import autocorrelations, evenly
 from bayesdcm.plot import style
-from bayesdcm.plot.data_fit import mark_origin
+from bayesdcm.plot.data_fit import MOST_ROWS, mark_origin
 from bayesdcm.plot.quantities import finite
 from bayesdcm.plot.series import arranged, fitted_series, power_of_thousand
+from bayesdcm.plot.spectra import has_spectra
 from bayesdcm.plot.style import Canvas
 
 # Quantiles of a 95 % band.
 BAND = (0.025, 0.975)
 
 
-def plot_residuals(fit: Any, *, n_lags: int | None = None, figure: Canvas | None = None) -> Canvas:
+def plot_residuals(
+    fit: Any,
+    *,
+    n_lags: int | None = None,
+    names: Sequence[str] | None = None,
+    figure: Canvas | None = None,
+) -> Canvas:
     """Draw the residuals and their autocorrelation.
 
     Autocorrelations outside the grey band (95 % of those of noise that the model would generate)
@@ -32,29 +40,38 @@ def plot_residuals(fit: Any, *, n_lags: int | None = None, figure: Canvas | None
     n_lags : int, optional
         Longest lag of the autocorrelation, in data points (scans, samples). None: 20, or half the
         data points where these are fewer than 40.
+    names : sequence of str, optional
+        Regions, channel modes or pairs to draw. None: up to 12, as for `plot_fit`.
     figure : matplotlib.figure.Figure or SubFigure, optional
         Where to draw. None: a new figure.
 
     Returns
     -------
     matplotlib.figure.Figure or matplotlib.figure.SubFigure
-        Two panels for each region or channel mode, with a line for each condition.
+        Two panels for each region or channel mode, with a line for each condition. Residuals of
+        cross-spectra, whose noise grows with power, are in its standard deviations.
 
     Raises
     ------
     ValueError
-        If the fit has no such observation, or `n_lags` is not between 1 and half the data points.
+        If the fit has no such observation, or `n_lags` is not between 1 and half the data points,
+        or data have no such name.
     """
     series = fitted_series(fit)
     n_lags = _longest_lag(n_lags, len(series.points))
-    residuals = series.observed - series.mean
-    correlations, exponent = autocorrelations(residuals, n_lags), power_of_thousand(residuals)
+    shown = series.shown(names, MOST_ROWS)
+    residuals = (series.observed - series.mean)[..., shown]
     group, data = fit.idata.posterior_predictive, fit.idata.observed_data[series.site]
     replicated, fitted = (arranged(group[f"{series.site}{end}"], data) for end in ("", "_fitted"))
-    noise = evenly(finite(replicated - fitted))
+    noise = evenly(finite(replicated - fitted)[..., shown])
+    scaled = has_spectra(fit)
+    if scaled:
+        sizes = noise.std(0)
+        residuals, noise = residuals / (series.scale * sizes), noise / sizes
+    correlations, exponent = autocorrelations(residuals, n_lags), power_of_thousand(residuals)
     band = np.quantile(autocorrelations(noise, n_lags), BAND, axis=0)
     lags = (np.arange(n_lags) + 1) * (series.points[1] - series.points[0])
-    n = len(series.columns)
+    n = len(shown)
     figure = figure or style.new_figure(9.5, max(1.3 * n, 1.8) + 1.3)
     axes = figure.subplots(n, 2, sharex="col", squeeze=False, width_ratios=[2.2, 1])
     for row, (left, right) in enumerate(axes):
@@ -62,7 +79,7 @@ def plot_residuals(fit: Any, *, n_lags: int | None = None, figure: Canvas | None
         mark_origin(left, series.points, values)
         for i, name in enumerate(series.conditions):
             left.plot(series.points, values[i], color=style.colour(i), linewidth=0.8, label=name)
-        style.panel_title(left, series.columns[row], fontweight="bold", pad=3)
+        style.panel_title(left, series.columns[shown[row]], fontweight="bold", pad=3)
         left.set_title(f"standard deviation {values.std():.3g}", loc="right", fontsize="small",
                        color=style.INK, pad=3)  # fmt: skip
         style.tidy(left)
@@ -70,8 +87,10 @@ def plot_residuals(fit: Any, *, n_lags: int | None = None, figure: Canvas | None
     axes[-1, 0].set(xlabel=series.label(), xlim=(series.points[0], series.points[-1]))
     axes[-1, 1].set(xlabel=series.label("lag"))
     style.panel_title(axes[0, 1], "autocorrelation", pad=3)
-    figure.supylabel(series.value_label("residual", exponent), fontsize="medium")
-    style.heading(figure, f"Residuals ({series.method})")
+    label = series.value_label("residual", exponent)
+    label = "residual (standard deviations of the model's noise)" if scaled else label
+    figure.supylabel(label, fontsize="medium")
+    style.heading(figure, f"Residuals ({series.method}{series.some(n)})")
     style.legend(figure, style.labelled(axes[0]), loc="outside upper right")
     return figure
 

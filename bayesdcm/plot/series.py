@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from bayesdcm.infer.arviz_adapter import axis_names
 from bayesdcm.infer.divergence import left_out_text
+from bayesdcm.infer.findings import listed
 from bayesdcm.plot.quantities import check_fit, finite, flat_draws
 
 # Axes that series run along, where data have one of them; otherwise it is their first.
@@ -40,6 +42,25 @@ class Series:
     def mean(self) -> NDArray:
         """Posterior mean, shape (conditions, points, columns)."""
         return self.draws.mean(0)
+
+    def shown(self, names: Sequence[str] | None, most: int) -> list[int]:
+        """Columns to draw: those of these names; or all, or of many some.
+
+        These are evenly chosen by how much of their variance is explained, the least one first.
+        """
+        n = len(self.columns)
+        if names is not None:
+            return named_places(names, self.columns)
+        if n <= most:
+            return list(range(n))
+        left, whole = (x.var((0, 1)) for x in (self.observed - self.mean, self.observed))
+        order = np.argsort(-left / np.maximum(whole, np.finfo(float).tiny))
+        return order[np.linspace(0, n - 1, most).astype(int)].tolist()
+
+    def some(self, count: int) -> str:
+        """Words for a heading that say which columns are drawn; empty where all are."""
+        n = len(self.columns)
+        return "" if count == n else f", {count} of {n}"
 
     def band(self, interval: float) -> NDArray:
         """Bounds of the band that holds a probability, (2, conditions, points, columns)."""
@@ -92,6 +113,17 @@ def fitted_series(fit: Any) -> Series:
         scale=scale,
         method=fit.method + left_out_text(len(fitted) - len(draws), len(fitted)),
     )
+
+
+def named_places(names: Sequence[str], known: Sequence[str]) -> list[int]:
+    """Places of names among those that data have; ValueError for others."""
+    missing = [name for name in names if name not in known]
+    if missing or isinstance(names, str) or not len(names):
+        raise ValueError(
+            f"names must be some of those of the data, such as {listed(list(known))}; got "
+            f"{list(names) if not isinstance(names, str) else names!r}"
+        )
+    return [list(known).index(name) for name in names]
 
 
 def shown_unit(unit: str) -> tuple[str, float]:

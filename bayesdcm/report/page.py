@@ -18,6 +18,7 @@ from bayesdcm.compare.posteriors import compare_posteriors
 from bayesdcm.plot.column import has_drives
 from bayesdcm.plot.connections import Connections, has_connections, read_connections
 from bayesdcm.plot.quantities import named_fits
+from bayesdcm.plot.spectra import has_spectra
 from bayesdcm.report import words
 from bayesdcm.report.svg import Figures
 
@@ -153,10 +154,10 @@ def _figures(
         _add_connections(best, connections, drawn)
     if has_drives(best):
         _add_drives(best, drawn)
-    text = "Posterior of the noise-free signal, confounds included."
-    if any("mode" in array.dims for array in best.idata.observed_data.data_vars.values()):
-        text += " Channel modes are patterns over the channels in which the model predicts signal."
-    drawn.add("Data and fit", text, plot.plot_fit(best))
+    if has_spectra(best):
+        _add_spectra(best, drawn)
+    else:
+        _add_series(best, drawn)
     text = "The first parameters of the model."
     if len(fits) > 1:
         text = "The parameters that differ most between the fits."
@@ -172,6 +173,27 @@ def _figures(
         if not fit.posterior.method.exact:
             drawn.add(f"Convergence of {name}", "", plot.plot_free_energy(fit))
     return drawn
+
+
+def _add_series(best: Any, drawn: Figures) -> None:
+    text = "Posterior of the noise-free signal, confounds included."
+    if any("mode" in array.dims for array in best.idata.observed_data.data_vars.values()):
+        text += " Channel modes are patterns over the channels in which the model predicts signal."
+    drawn.add("Data and fit", text, plot.plot_fit(best))
+
+
+def _add_spectra(best: Any, drawn: Figures) -> None:
+    text = (
+        "Bands hold the posterior of the spectra that the model predicts; pale ones hold the "
+        "estimates that it would give, among which data should lie."
+    )
+    drawn.add("Cross-spectra", text, plot.plot_fit(best))
+    if any(array.sizes["pair"] > 1 for array in best.idata.observed_data.data_vars.values()):
+        text = (
+            "Phase is above 0 where the first of a pair is before the second. Few samples make "
+            "estimates of coherence too large, those of the model as those of data."
+        )
+        drawn.add("Coherence and phase", text, plot.plot_coherence(best))
 
 
 def _add_drives(best: Any, drawn: Figures) -> None:

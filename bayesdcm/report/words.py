@@ -21,6 +21,7 @@ from bayesdcm.plot.connections import (
 )
 from bayesdcm.plot.quantities import CONSTANT, flat_draws
 from bayesdcm.plot.series import data_axes
+from bayesdcm.plot.spectra import has_spectra
 from bayesdcm.plot.style import NBSP, probability_text, signed
 
 # Sign probability from which a finding is stated.
@@ -84,21 +85,30 @@ def _data_text(fit: Any) -> str:
         channels = f"{n} channel{'s' * (n != 1)}"
         parts.append(channels if n == n_modes else f"{n_modes} modes of {channels}")
     running, _ = data_axes(signal)
+    if has_spectra(fit):
+        n = round(signal.sizes["pair"] ** 0.5)
+        names = list(map(str, signal["pair"].values[:: n + 1]))
+        parts.append(f"cross-spectra of {_counted(names, 'channel')} at")
     if running in signal.coords:
         words, unit, factor = fit.facts.axis(running)
         points = factor * signal[running].values
-        count = f"{len(points)} {fit.facts.sample}s"
+        count = f"{len(points)} {_plural(fit.facts.sample)}"
         if words == "time":
             parts.append(f"{count}, one every {points[1] - points[0]:g} {unit}")
         else:
             after = f" {words.removeprefix('time ')}" if running == "time" else ""
             span = f"from {points[0]:.4g} to {points[-1]:.4g} {unit}{after}"
-            parts.append(f"{span} ({count})" if parts else f"{count} {span}")
+            at_end = parts and not has_spectra(fit)
+            parts.append(f"{span} ({count})" if at_end else f"{count} {span}")
     return " ".join(parts) or " x ".join(map(str, signal.shape))
 
 
 def _counted(items: list[str], noun: str) -> str:
     return f"{len(items)} {noun}{'s' * (len(items) != 1)} ({', '.join(items)})"
+
+
+def _plural(noun: str) -> str:
+    return f"{noun.removesuffix('y')}ies" if noun.endswith("y") else f"{noun}s"
 
 
 def _capital(text: str) -> str:
