@@ -87,8 +87,7 @@ def _data_text(fit: Any) -> str:
     running, _ = data_axes(signal)
     if has_spectra(fit):
         n = round(signal.sizes["pair"] ** 0.5)
-        names = list(map(str, signal["pair"].values[:: n + 1]))
-        parts.append(f"cross-spectra of {_counted(names, 'channel')} at")
+        parts.append(f"cross-spectra of {n} channel{'s' * (n != 1)} at")
     if running in signal.coords:
         words, unit, factor = fit.facts.axis(running)
         points = factor * signal[running].values
@@ -98,8 +97,8 @@ def _data_text(fit: Any) -> str:
         else:
             after = f" {words.removeprefix('time ')}" if running == "time" else ""
             span = f"from {points[0]:.4g} to {points[-1]:.4g} {unit}{after}"
-            at_end = parts and not has_spectra(fit)
-            parts.append(f"{span} ({count})" if at_end else f"{count} {span}")
+            apart = parts and not has_spectra(fit)
+            parts.append(f"{span} ({count})" if apart else f"{count} {span}")
     return " ".join(parts) or " x ".join(map(str, signal.shape))
 
 
