@@ -74,7 +74,7 @@ def draw_amplitudes(
     paired = n <= MOST_PAIRED
     beside = n if paired else BESIDE
     below = n if paired else -(-n // beside)
-    figure = figure or style.new_figure(2.4 * beside + 1.6, 1.75 * below + 1.3)
+    figure = figure or style.new_figure(max(2.4 * beside + 1.6, 8.0), 1.75 * below + 1.3)
     axes = figure.subplots(below, beside, sharex=True, squeeze=False)
     shown = []
     for row, column in np.ndindex(below, beside):
@@ -135,7 +135,7 @@ def plot_coherence(
     n = len(spectra.names)
     if n < 2:
         raise ValueError("coherence is of pairs, but there is one channel only; plot_fit shows it")
-    figure = figure or style.new_figure(2.3 * n + 1.4, 1.7 * n + 1.3)
+    figure = figure or style.new_figure(max(2.3 * n + 1.4, 8.0), 1.7 * n + 1.3)
     axes = figure.subplots(n, n, sharex=True, squeeze=False)
     for row, column in np.ndindex(n, n):
         ax = axes[row, column]
