@@ -30,12 +30,15 @@ __all__ = [
     "NUTS",
     "NetworkModel",
     "RecurrentDCM",
+    "RegressionDCM",
     "SVI",
     "SimulationObjective",
     "SpectralDCM",
     "SpectralData",
+    "SpikeAndSlabPrior",
     "TaskDCM",
     "TruncatedBackpropagation",
+    "VariationalBayes",
     "WilsonCowan",
     "WongWang",
     "WongWangEI",
@@ -108,6 +111,7 @@ from .infer.results import Fit
 from .infer.spectral_measures import spectral_measures
 from .infer.svi import SVI
 from .infer.truncated_backpropagation import TruncatedBackpropagation
+from .infer.variational_bayes import VariationalBayes
 from .infer.variational_laplace import Laplace
 from .models.cross_spectral import CrossSpectralDCM
 from .models.dcm import DCM
@@ -117,6 +121,7 @@ from .models.hnn_simulator import HnnSimulator
 from .models.laminar import LaminarDCM
 from .models.network import NetworkModel
 from .models.recurrent import RecurrentDCM
+from .models.regression import RegressionDCM
 from .models.simulation_objective import SimulationObjective
 from .models.spectral import SpectralDCM
 from .models.spm import read_spm_dcm
@@ -129,6 +134,7 @@ from .neural.kuramoto import Kuramoto
 from .neural.linear import Linear
 from .neural.montbrio_pazo_roxin import MontbrioPazoRoxin
 from .neural.prior_families import HorseshoePrior, LaplacePrior
+from .neural.spike_and_slab import SpikeAndSlabPrior
 from .neural.wilson_cowan import WilsonCowan
 from .neural.wong_wang import WongWang
 from .neural.wong_wang_ei import WongWangEI

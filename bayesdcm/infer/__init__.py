@@ -14,6 +14,7 @@ from bayesdcm.infer.spectral_measures import spectral_measures
 from bayesdcm.infer.storage import save_fit
 from bayesdcm.infer.svi import SVI
 from bayesdcm.infer.truncated_backpropagation import TruncatedBackpropagation
+from bayesdcm.infer.variational_bayes import VariationalBayes
 from bayesdcm.infer.variational_laplace import Laplace
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "NetworkCheck",
     "Posterior",
     "TruncatedBackpropagation",
+    "VariationalBayes",
     "diagnose",
     "fit",
     "load_fit",

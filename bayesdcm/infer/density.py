@@ -25,6 +25,7 @@ from jax.interpreters.partial_eval import dce_jaxpr
 from numpy.typing import NDArray
 from numpyro.distributions import (
     Cauchy,
+    Gamma,
     HalfCauchy,
     MultivariateNormal,
     Normal,
@@ -36,6 +37,7 @@ from numpyro.distributions.util import sum_rightmost
 from numpyro.infer.util import helpful_support_errors
 
 from bayesdcm.infer.expected_prior import kinked, mean_log_density
+from bayesdcm.neural.spike_and_slab import SpikeAndSlab
 from bayesdcm.observe.gaussian import GaussianObservation
 
 Program = Callable[[], Any]
@@ -60,11 +62,13 @@ class Site(NamedTuple):
     kinked: bool = False
     # Whether unconstrained coordinates are not a value less its location, over its scale.
     centred: bool = True
+    # Whether the prior is neither, but unconstrained coordinates are the value all the same.
+    unusual: bool = False
 
     @property
     def plain(self) -> bool:
         """Whether a Gaussian posterior of unconstrained coordinates is one of the value."""
-        return self.gaussian or self.kinked
+        return self.gaussian or self.kinked or self.unusual
 
     @property
     def precision(self) -> bool:
@@ -270,7 +274,9 @@ def _site(record: dict[str, Any]) -> Site:
     support = _innermost(fn.support, "base_constraint")
     real = support in (constraints.real, constraints.real_vector) and _centred(record)
     kink = role != "precision" and _centred(record) and kinked(fn) is not None
-    return Site(name, unconstrained, shape, role, normal and real, kink, _centred(record))
+    unusual = real and isinstance(_innermost(fn, "base_dist"), SpikeAndSlab | Gamma)
+    gaussian, centred = normal and real, _centred(record)
+    return Site(name, unconstrained, shape, role, gaussian, kink, centred, unusual)
 
 
 def coordinates(site: dict[str, Any]) -> Any:

@@ -13,6 +13,7 @@ from bayesdcm.infer import (  # noqa: F401
     nuts,
     svi,
     truncated_backpropagation,
+    variational_bayes,
 )
 from bayesdcm.infer.batches import Task
 from bayesdcm.infer.method import METHODS, Method, as_method
@@ -49,8 +50,9 @@ def fit(
     method : str or Method, optional
         ``"laplace"`` (variational Laplace as in SPM), ``"svi"`` (stochastic variational
         inference), ``"nuts"``, ``"gradient"`` and ``"evolution"`` (the best point and no more, for
-        a `bayesdcm.SimulationObjective`), ``"tbptt"`` (training of a `bayesdcm.RecurrentDCM`), the
-        name of another method, or a method with its options, such as ``bayesdcm.NUTS(chains=2)``.
+        a `bayesdcm.SimulationObjective`), ``"tbptt"`` (training of a `bayesdcm.RecurrentDCM`),
+        ``"variational_bayes"`` (closed form, for a `bayesdcm.RegressionDCM`), the name of another
+        method, or a method with its options, such as ``bayesdcm.NUTS(chains=2)``.
         None: the model's own, variational Laplace where it has none.
     seed : int
         Seed of everything random; the same seed gives the same numbers.
@@ -58,8 +60,8 @@ def fit(
         Whether to show progress of long work.
     **options
         Of the method: fields of `bayesdcm.infer.Laplace`, `bayesdcm.infer.SVI`,
-        `bayesdcm.infer.NUTS`, `bayesdcm.infer.Gradient`, `bayesdcm.infer.Evolution` and
-        `bayesdcm.infer.TruncatedBackpropagation`.
+        `bayesdcm.infer.NUTS`, `bayesdcm.infer.Gradient`, `bayesdcm.infer.Evolution`,
+        `bayesdcm.infer.TruncatedBackpropagation` and `bayesdcm.infer.VariationalBayes`.
 
     Returns
     -------

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesdcm.infer.block_covariance import BlockCovariance
 from bayesdcm.infer.method import Method
 
 
@@ -24,7 +25,8 @@ class Posterior:
     draws : ndarray or None
         Shape (chains, draws, size); None where they are still to be drawn from `gaussian`.
     gaussian : tuple of ndarray or None
-        Mean (size,) and covariance (size, size), where the posterior is Gaussian.
+        Mean (size,) and covariance (size, size), where the posterior is Gaussian; the covariance
+        of many parameters may be a `bayesdcm.infer.block_covariance.BlockCovariance`.
     point : ndarray or None
         Where the method finds the best point and no more, that, (size,).
     log_q : ndarray or None
@@ -52,7 +54,7 @@ class Posterior:
 
     method: Method
     draws: NDArray | None = None
-    gaussian: tuple[NDArray, NDArray] | None = None
+    gaussian: tuple[NDArray, NDArray | BlockCovariance] | None = None
     point: NDArray | None = None
     log_q: NDArray | None = None
     statistics: Mapping[str, NDArray] = field(default_factory=dict)
@@ -74,6 +76,8 @@ class Posterior:
             return self.point[None, None]
         mean, covariance = self.gaussian
         noise = np.random.default_rng(self.seed).normal(size=(self.n_draws, len(mean)))
+        if isinstance(covariance, BlockCovariance):
+            return (mean + covariance.correlated(noise))[None]
         return (mean + noise @ np.linalg.cholesky(covariance).T)[None]
 
     @property
@@ -87,9 +91,14 @@ class Posterior:
         if self.gaussian is None:
             return self.log_q
         mean, covariance = self.gaussian
-        factor = np.linalg.cholesky(covariance)
-        white = np.linalg.solve(factor, (self.flat_sample - mean).T)
-        log_scale = np.log(np.diagonal(factor)).sum() + len(mean) * np.log(2 * np.pi) / 2
+        away = self.flat_sample - mean
+        if isinstance(covariance, BlockCovariance):
+            white, log_scale = covariance.white(away).T, covariance.half_log_determinant
+        else:
+            factor = np.linalg.cholesky(covariance)
+            white = np.linalg.solve(factor, away.T)
+            log_scale = np.log(np.diagonal(factor)).sum()
+        log_scale += len(mean) * np.log(2 * np.pi) / 2
         return (-0.5 * (white**2).sum(0) - log_scale).reshape(self.sample.shape[:2])
 
     def require_spread(self, what: str) -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from numpyro.distributions import Normal
 from numpyro.primitives import Messenger
 
+from bayesdcm.infer.block_covariance import BlockCovariance, diagonal_covariance
 from bayesdcm.infer.density import Layout, Outputs, evaluate
 from bayesdcm.infer.evaluation import compiled_once
 from bayesdcm.infer.expected_prior import kinked
@@ -18,9 +19,11 @@ from bayesdcm.infer.problem import Problem
 
 # How far precisions at two points may differ, relative to the prior standard deviations.
 SAME = 1e-9
+# Parameters up to which the curvature is worked out as a matrix.
+MOST_DENSE = 2000
 
 
-def prior_moments(problem: Problem) -> tuple[NDArray, NDArray]:
+def prior_moments(problem: Problem) -> tuple[NDArray, NDArray | BlockCovariance]:
     """Prior mean (size,) and covariance (size, size) over the flat vector of a program.
 
     They are read off the slope and the curvature of the log prior, so that it does not matter how
@@ -46,6 +49,8 @@ def moments_of_prior(problem: Problem) -> tuple[NDArray, NDArray]:
 
 
 def _moments(problem: Problem) -> tuple[NDArray, NDArray]:
+    if problem.sites.size > MOST_DENSE:
+        return _independent_moments(problem)
     points = np.zeros((2, problem.sites.size))
     points[1] = 1 + np.arange(problem.sites.size) % 3
     slopes, curvatures = (
@@ -62,16 +67,42 @@ def _moments(problem: Problem) -> tuple[NDArray, NDArray]:
     return covariance @ slopes[0], (covariance + covariance.T) / 2
 
 
+def _independent_moments(problem: Problem) -> tuple[NDArray, BlockCovariance]:
+    """`_moments` of many parameters, which must be independent of each other a priori."""
+    size = problem.sites.size
+    points = np.zeros((3, size))
+    points[1] = 1.0
+    points[2] = np.random.default_rng(0).uniform(0.5, 2.0, size)
+    slopes = np.asarray(_slopes(problem.source, problem.sites, problem.prepared, points))
+    precision = slopes[0] - slopes[1]
+    if not np.allclose(slopes[2], slopes[0] - precision * points[2], rtol=1e-9, atol=0):
+        raise ValueError(
+            f"the prior of {size} parameters is not one of independent normal parameters, of "
+            "which alone there are closed forms for so many"
+        )
+    return slopes[0] / precision, diagonal_covariance(1 / precision)
+
+
 @compiled_once
-def _derivatives(source: Any, sites: Layout, prepared: Any, points: jax.Array) -> tuple:
-    """Slopes and curvatures of the log prior at flat points; the likelihood is left out."""
+def _slopes(source: Any, sites: Layout, prepared: Any, points: jax.Array) -> jax.Array:
+    """Slopes of the log prior at flat points; the likelihood is left out."""
+    return jax.vmap(_prior_slope(source, sites, prepared, points[0]))(points)
+
+
+def _prior_slope(source: Any, sites: Layout, prepared: Any, point: jax.Array) -> Any:
     program = _AsNormal(source.bind(prepared))
 
     def log_prior(vector: jax.Array) -> tuple[jax.Array]:
         result = evaluate(program, sites, vector)
         return (result.log_prior + result.log_hyperprior,)
 
-    slope = jax.grad(Outputs(log_prior, jnp.asarray(points[0])).select(0))
+    return jax.grad(Outputs(log_prior, jnp.asarray(point)).select(0))
+
+
+@compiled_once
+def _derivatives(source: Any, sites: Layout, prepared: Any, points: jax.Array) -> tuple:
+    """Slopes and curvatures of the log prior at flat points; the likelihood is left out."""
+    slope = _prior_slope(source, sites, prepared, points[0])
     return jax.vmap(slope)(points), jax.vmap(jax.jacfwd(slope))(points)
 
 

@@ -15,6 +15,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesdcm.infer import arviz_adapter
+from bayesdcm.infer.block_covariance import BlockCovariance, variances
 from bayesdcm.infer.density import AXES
 from bayesdcm.infer.diagnosis import Diagnosis, diagnose
 from bayesdcm.infer.divergence import kept_draws
@@ -209,7 +210,11 @@ class Fit:
             with suppress(ValueError):
                 exact = moments()
                 break
-        if exact is not None and all(np.isfinite(array).all() for array in exact):
+        if (
+            exact is not None
+            and np.isfinite(exact[0]).all()
+            and np.isfinite(variances(exact[1])).all()
+        ):
             return self._moments_of(*exact)
         draws = {name: np.asarray(self.idata.prior[name]) for name in self.mean}
         mean = {name: values.mean((0, 1)) for name, values in draws.items()}
@@ -220,12 +225,14 @@ class Fit:
         return tail_shape(self)
 
     def _moments_of(
-        self, centre: NDArray, covariance: NDArray
+        self, centre: NDArray, covariance: NDArray | BlockCovariance
     ) -> tuple[dict[str, NDArray], dict[str, NDArray]]:
         """Moments of sampled sites and of full arrays, which are affine in them.
 
         The distribution over the flat vector is normal with this centre and covariance.
         """
+        if isinstance(covariance, BlockCovariance):
+            return self._moments_entrywise(centre, covariance.diagonal())
         points = np.concatenate([centre[None], centre + np.eye(len(centre))])
         values = site_values(self.problem, points)
         mean, sd = {}, {}
@@ -235,6 +242,21 @@ class Fit:
             variance = np.einsum("ip,ij,jp->p", slopes, covariance, slopes)
             mean[name] = at
             sd[name] = np.sqrt(np.maximum(variance, 0)).reshape(np.shape(at))
+        return mean, sd
+
+    def _moments_entrywise(
+        self, centre: NDArray, variance: NDArray
+    ) -> tuple[dict[str, NDArray], dict[str, NDArray]]:
+        """`_moments_of` many parameters, each of them an entry of a full array, or several."""
+        steps = np.stack([np.zeros_like(centre), 1 + np.arange(len(centre))])
+        values = site_values(self.problem, steps)
+        at = site_values(self.problem, centre[None])
+        mean, sd = {}, {}
+        for name in self._parameter_names():
+            # 0 where an entry is constant.
+            place = np.rint(values[name][1] - values[name][0]).astype(int)
+            mean[name] = at[name][0]
+            sd[name] = np.sqrt(np.append(0.0, variance))[place]
         return mean, sd
 
     def _parameter_names(self) -> list[str]:
@@ -267,6 +289,8 @@ class Fit:
         labels = self.labels
         if self._exact:
             matrix = self.posterior.gaussian[1]
+            if isinstance(matrix, BlockCovariance):
+                matrix = matrix.dense()
         else:
             matrix = np.atleast_2d(np.cov(self._entries.reshape(-1, len(labels)), rowvar=False))
         return pd.DataFrame(matrix, index=labels, columns=labels)
@@ -367,7 +391,7 @@ class Fit:
         flat = draws.reshape(-1, len(labels))
         if self._exact:
             mean, covariance = self.posterior.gaussian
-            sd = np.sqrt(np.diagonal(covariance))
+            sd = np.sqrt(variances(covariance))
             low, high = mean - NORMAL_95 * sd, mean + NORMAL_95 * sd
         else:
             mean, sd = flat.mean(0), flat.std(0, ddof=1)

@@ -23,6 +23,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesdcm.infer import arviz_adapter
+from bayesdcm.infer.block_covariance import BlockCovariance
 from bayesdcm.infer.plain_objects import NotPlain, PlainWriter
 
 if TYPE_CHECKING:
@@ -133,7 +134,10 @@ def _plain_program(fit: Fit, writer: PlainWriter) -> dict[str, Any] | None:
 def _known(fit: Fit, whole: bool, predictions: bool) -> dict[str, Any]:
     """Properties of a fit, by name."""
     names = list(TABLES)
-    if fit.posterior.point is not None:
+    blocks = fit.posterior.gaussian is not None and isinstance(
+        fit.posterior.gaussian[1], BlockCovariance
+    )
+    if fit.posterior.point is not None or blocks:
         names.remove("covariance")
     if not whole:
         names += [name for name in WITHOUT_PROGRAM if predictions or name != "_prior_by_site"]
@@ -141,8 +145,11 @@ def _known(fit: Fit, whole: bool, predictions: bool) -> dict[str, Any]:
         names.append("_tail_shape")
     known = {name: getattr(fit, name) for name in names}
     # Of priors that are not normal there are none.
+    # Of many parameters they are in the model.
     with suppress(ValueError):
-        known["_prior_moments"] = fit._prior_moments
+        moments = fit._prior_moments
+        if not isinstance(moments[1], BlockCovariance):
+            known["_prior_moments"] = moments
     return known
 
 

@@ -25,6 +25,7 @@ from bayesdcm.integrate.linear_response import (
     rest_state,
     transfer_functions,
 )
+from bayesdcm.integrate.rate_regression import RateRegression, Regressors
 from bayesdcm.integrate.runge_kutta import RungeKutta, runge_kutta
 from bayesdcm.integrate.spm_linear_response import SpmLinearResponse
 
@@ -40,6 +41,8 @@ __all__ = [
     "LinearResponse",
     "LinearSystem",
     "LocalLinear",
+    "RateRegression",
+    "Regressors",
     "RungeKutta",
     "Solver",
     "SpmLinearResponse",

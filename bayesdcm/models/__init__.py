@@ -8,6 +8,7 @@ from bayesdcm.models.hnn_simulator import HnnResponse, HnnSimulator
 from bayesdcm.models.laminar import LaminarDCM
 from bayesdcm.models.network import NetworkModel
 from bayesdcm.models.recurrent import RecurrentDCM
+from bayesdcm.models.regression import RegressionDCM
 from bayesdcm.models.simulation_objective import SimulationObjective
 from bayesdcm.models.spectral import SpectralDCM
 from bayesdcm.models.task import TaskDCM
@@ -22,6 +23,7 @@ __all__ = [
     "HnnSimulator",
     "NetworkModel",
     "RecurrentDCM",
+    "RegressionDCM",
     "SimulationObjective",
     "SpectralDCM",
     "TaskDCM",

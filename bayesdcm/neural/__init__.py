@@ -15,6 +15,7 @@ from bayesdcm.neural.couplings import (
 )
 from bayesdcm.neural.endogenous import Endogenous
 from bayesdcm.neural.erp import ERP
+from bayesdcm.neural.gamma_precision import GammaPrecision
 from bayesdcm.neural.generic_oscillator import Generic2dOscillator
 from bayesdcm.neural.hopf import Hopf
 from bayesdcm.neural.jansen_rit import JansenRit
@@ -30,13 +31,18 @@ from bayesdcm.neural.node import NetworkNode, constant
 from bayesdcm.neural.noise import OrnsteinUhlenbeck, White
 from bayesdcm.neural.prior_families import HorseshoePrior, LaplacePrior
 from bayesdcm.neural.rate_bilinear import RateBilinear
+from bayesdcm.neural.regression_bilinear import RegressionBilinear
 from bayesdcm.neural.source import SourceModel
+from bayesdcm.neural.spike_and_slab import SpikeAndSlabPrior
 from bayesdcm.neural.two_state import TwoState
 from bayesdcm.neural.wilson_cowan import WilsonCowan
 from bayesdcm.neural.wong_wang import WongWang
 from bayesdcm.neural.wong_wang_ei import WongWangEI
 
 __all__ = [
+    "GammaPrecision",
+    "RegressionBilinear",
+    "SpikeAndSlabPrior",
     "LaminarColumn",
     "LaminarSource",
     "CMC",

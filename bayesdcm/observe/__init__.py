@@ -10,6 +10,7 @@ from bayesdcm.observe.balloon import (
 from bayesdcm.observe.base import Observer
 from bayesdcm.observe.bold import Balloon, BoldObserver, linearised_response
 from bayesdcm.observe.bold_spectra import BoldSpectra
+from bayesdcm.observe.bold_rates import BoldRates
 from bayesdcm.observe.channel_modes import average_reference, channel_modes, field_derivatives
 from bayesdcm.observe.channel_spectra import ChannelSpectra
 from bayesdcm.observe.channels import (
@@ -26,6 +27,7 @@ from bayesdcm.observe.evoked_preparation import (
     residual_matrix,
     window_samples,
 )
+from bayesdcm.observe.filtered_spectra import FilteredSpectra
 from bayesdcm.observe.functional_connectivity import (
     functional_connectivity,
     matrix_correlation,
@@ -80,11 +82,13 @@ __all__ = [
     "BoldObserver",
     "BoldSpectra",
     "ChannelSpectra",
+    "BoldRates",
     "ChannelObserver",
     "ChannelSpace",
     "Dipoles",
     "DoubleExponential",
     "Electrodes",
+    "FilteredSpectra",
     "FirstOrderVolterra",
     "Gamma",
     "Haemodynamics",

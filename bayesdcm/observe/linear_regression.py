@@ -2,16 +2,96 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import lapack
-from scipy.special import digamma, expit, gammaln, logit
+from scipy.special import digamma, expit, gammaln, logit, polygamma
 
 # Inclusions that the published scheme takes as 0, and coefficients.
 NO_INCLUSION, NO_COEFFICIENT = 1e-10, 1e-5
 LOG_2_PI = float(np.log(2 * np.pi))
+# Of the quadrature over log-precisions, in standard deviations.
+NODES = np.linspace(-12.0, 12.0, 241)
+NEWTON_STEPS = 50
+
+
+class NoisePosterior(NamedTuple):
+    """Posterior of the precision of noise.
+
+    Attributes
+    ----------
+    precision : float
+        Its mean.
+    log_mean, log_variance : float
+        Moments of its logarithm.
+    log_evidence : float
+        What the likelihood of the misfit is over the prior, in nats.
+    """
+
+    precision: float
+    log_mean: float
+    log_variance: float
+    log_evidence: float
+
+
+class GammaNoise(NamedTuple):
+    """Gamma prior of the precision of noise, by shape and rate."""
+
+    shape: float
+    rate: float
+
+    @property
+    def mean(self) -> float:
+        """Mean of the precision."""
+        return self.shape / self.rate
+
+    def posterior(self, n_rows: int, misfit: float) -> NoisePosterior:
+        """Posterior under so many data points of a misfit, half the expected sum of squares."""
+        shape, rate = self.shape + n_rows / 2, self.rate + misfit
+        evidence = self.shape * np.log(self.rate) - gammaln(self.shape)
+        evidence += gammaln(shape) - shape * np.log(rate)
+        log_mean = digamma(shape) - np.log(rate)
+        variance = float(polygamma(1, shape))
+        return NoisePosterior(shape / rate, float(log_mean), variance, float(evidence))
+
+
+class NormalNoise(NamedTuple):
+    """Normal prior of the log-precision of noise, by mean and variance of the logarithm."""
+
+    log_mean: float
+    log_variance: float
+
+    @property
+    def mean(self) -> float:
+        """A precision to begin with."""
+        return float(np.exp(self.log_mean))
+
+    def posterior(self, n_rows: int, misfit: float) -> NoisePosterior:
+        """As `GammaNoise.posterior`, by quadrature."""
+
+        def log_density(x: Any) -> Any:
+            away = (x - self.log_mean) ** 2 / self.log_variance
+            return n_rows * x / 2 - misfit * np.exp(x) - away / 2
+
+        # The density is log-concave: Newton steps from above its mode end there.
+        mode = max(np.log(max(n_rows, 1) / (2 * misfit)), self.log_mean)
+        for _ in range(NEWTON_STEPS):
+            slope = n_rows / 2 - misfit * np.exp(mode) - (mode - self.log_mean) / self.log_variance
+            mode += slope / (misfit * np.exp(mode) + 1 / self.log_variance)
+        width = (misfit * np.exp(mode) + 1 / self.log_variance) ** -0.5
+        x = mode + width * NODES
+        log_weights = log_density(x)
+        most = log_weights.max()
+        weights = np.exp(log_weights - most)
+        total = weights.sum()
+        weights /= total
+        log_mean = weights @ x
+        evidence = most + np.log(total * width * (NODES[1] - NODES[0]))
+        evidence -= (LOG_2_PI + np.log(self.log_variance)) / 2
+        spread = weights @ (x - log_mean) ** 2
+        return NoisePosterior(*map(float, (weights @ np.exp(x), log_mean, spread, evidence)))
 
 
 class Regression(NamedTuple):
@@ -25,8 +105,8 @@ class Regression(NamedTuple):
         Number of data points.
     mean, precision : (size,)
         Normal priors of the coefficients.
-    shape, rate : float
-        Gamma prior of the precision of the noise.
+    noise : GammaNoise or NormalNoise
+        Prior of the precision of the noise.
     """
 
     gram: NDArray
@@ -35,8 +115,7 @@ class Regression(NamedTuple):
     n_rows: int
     mean: NDArray
     precision: NDArray
-    shape: float
-    rate: float
+    noise: GammaNoise | NormalNoise
 
 
 class RegressionPosterior(NamedTuple):
@@ -46,8 +125,8 @@ class RegressionPosterior(NamedTuple):
     ----------
     mean, covariance : (size,), (size, size)
         Of the coefficients, also of those that are not included.
-    shape, rate : float
-        Gamma posterior of the precision of the noise.
+    noise : NoisePosterior
+        Of the precision of the noise.
     inclusion : (size,)
         Probabilities that coefficients are there; 1 of regressions that are not sparse.
     free_energy : (iterations,)
@@ -58,8 +137,7 @@ class RegressionPosterior(NamedTuple):
 
     mean: NDArray
     covariance: NDArray
-    shape: float
-    rate: float
+    noise: NoisePosterior
     inclusion: NDArray
     free_energy: NDArray
     converged: bool
@@ -75,16 +153,6 @@ def _spread(information: NDArray) -> tuple[NDArray, float]:
     lower = np.tril_indices(len(inverse), -1)
     inverse.T[lower] = inverse[lower]
     return inverse, log_determinant
-
-
-def _noise_terms(given: Regression, shape: float, rate: float, misfit: float) -> float:
-    """Part of the free energy that is of the likelihood and of the noise."""
-    precision, log_precision = shape / rate, digamma(shape) - np.log(rate)
-    likelihood = given.n_rows * (log_precision - LOG_2_PI) / 2 - precision * misfit
-    prior = given.shape * np.log(given.rate) - gammaln(given.shape)
-    prior += (given.shape - 1) * log_precision - given.rate * precision
-    entropy = shape - np.log(rate) + gammaln(shape) + (1 - shape) * digamma(shape)
-    return float(likelihood + prior + entropy)
 
 
 def _coefficient_terms(
@@ -123,12 +191,12 @@ def rigid_posterior(
     Examples
     --------
     >>> x, y = np.ones((4, 1)), np.array([1.0, 2.0, 3.0, 2.0])
-    >>> given = Regression(x.T @ x, x.T @ y, y @ y, 4, np.zeros(1), np.full(1, 1e-6), 2.0, 1.0)
+    >>> prior = np.zeros(1), np.full(1, 1e-6), GammaNoise(2.0, 1.0)
+    >>> given = Regression(x.T @ x, x.T @ y, y @ y, 4, *prior)
     >>> rigid_posterior(given).mean.round(3).tolist()
     [2.0]
     """
-    shape, rate = given.shape + given.n_rows / 2, given.rate
-    precision, diagonal = given.shape / given.rate, np.diag(given.precision)
+    precision, diagonal = given.noise.mean, np.diag(given.precision)
     energies: list[float] = []
     converged = False
     while not converged and len(energies) < max_iterations:
@@ -136,15 +204,16 @@ def rigid_posterior(
         mean = covariance @ (precision * given.cross + given.precision * given.mean)
         error = given.square - 2 * given.cross @ mean + mean @ given.gram @ mean
         misfit = (error + np.vdot(given.gram, covariance)) / 2
-        rate = given.rate + misfit
-        precision = shape / rate
+        noise = given.noise.posterior(given.n_rows, misfit)
+        precision = noise.precision
         energies.append(
-            _noise_terms(given, shape, rate, misfit)
+            noise.log_evidence
+            - given.n_rows * LOG_2_PI / 2
             + _coefficient_terms(given, mean, covariance, volume)
         )
         converged = len(energies) > 1 and abs(energies[-1] - energies[-2]) < tolerance
     ones = np.ones(len(mean))
-    return RegressionPosterior(mean, covariance, shape, rate, ones, np.array(energies), converged)
+    return RegressionPosterior(mean, covariance, noise, ones, np.array(energies), converged)
 
 
 def sparse_posterior(
@@ -188,13 +257,13 @@ def sparse_posterior(
     --------
     >>> x = np.random.default_rng(0).normal(size=(100, 2))
     >>> y = 2 * x[:, 0] + 0.1
-    >>> given = Regression(x.T @ x, x.T @ y, y @ y, 100, np.zeros(2), np.ones(2), 2.0, 1.0)
+    >>> prior = np.zeros(2), np.ones(2), GammaNoise(2.0, 1.0)
+    >>> given = Regression(x.T @ x, x.T @ y, y @ y, 100, *prior)
     >>> sparse_posterior(given, np.full(2, 0.5)).inclusion.round(2).tolist()
-    [1.0, 0.09]
+    [1.0, 0.0]
     """
     gram, spread = given.gram, np.diagonal(given.gram)
-    shape, rate = given.shape + given.n_rows / 2, given.rate
-    precision, z = given.shape / given.rate, np.array(inclusion, float)
+    precision, z = given.noise.mean, np.array(inclusion, float)
     with np.errstate(divide="ignore"):
         odds = logit(inclusion)
     switches = [i for i in (range(len(z)) if order is None else order) if inclusion[i] > 0]
@@ -210,18 +279,19 @@ def sparse_posterior(
         expected = _expected_gram(gram, spread, z)
         error = given.square - 2 * mean @ (z * given.cross) + mean @ expected @ mean
         misfit = (error + np.vdot(expected, covariance)) / 2
-        rate = given.rate + misfit
-        precision = shape / rate
+        noise = given.noise.posterior(given.n_rows, misfit)
+        precision = noise.precision
         if published:
             absent = np.abs(mean) < NO_COEFFICIENT
             mean, z = np.where(absent, 0.0, mean), np.where(absent, 0.0, z)
         energies.append(
-            _noise_terms(given, shape, rate, misfit)
+            noise.log_evidence
+            - given.n_rows * LOG_2_PI / 2
             + _coefficient_terms(given, mean, covariance, volume)
             + _inclusion_terms(z, inclusion, published)
         )
         converged = len(energies) > 1 and abs(energies[-1] - energies[-2]) < tolerance
-    return RegressionPosterior(mean, covariance, shape, rate, z, np.array(energies), converged)
+    return RegressionPosterior(mean, covariance, noise, z, np.array(energies), converged)
 
 
 def _expected_gram(gram: NDArray, spread: NDArray, z: NDArray) -> NDArray:
