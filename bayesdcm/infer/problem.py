@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesdcm.infer.density import Layout, Program, layout
+from bayesdcm.infer.threads import single_threaded_linear_algebra
 from bayesdcm.models.facts import Facts
 
 FREE = "_free"
@@ -108,6 +109,7 @@ class Problem:
         return [site.name for site in self.sites.sites if not site.centred]
 
 
+@single_threaded_linear_algebra()
 def make_problem(model: Any, data: Any, shared: bool = False, coordinates: Any = None) -> Problem:
     """Bind a model of this package, or a NumPyro program that is called with `data`, to data.
 

@@ -68,7 +68,8 @@ def entry_labels(prior: Prior, names: Mapping[str, Sequence[str]]) -> list[str]:
     >>> entry_labels(prior, {"region": ["V1", "V5"]})
     ['transit[V1]', 'transit[V5]']
     """
-    return [label for label, index in labelled_entries(prior, names) if prior.free[index]]
+    free = prior.free
+    return [label for label, index in labelled_entries(prior, names) if free[index]]
 
 
 def site_labels(prior: Prior, names: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:

@@ -25,7 +25,7 @@ from bayesdcm.observe.linear_regression import NormalNoise, Regression, rigid_po
 # Shares of measurement among which the evidence chooses.
 SHARES = (0.001, 0.01, 0.03, 0.1, 0.3, 0.6, 0.9)
 # How many regions the choice is made by.
-JUDGES = 6
+JUDGES = 4
 # Of the variance of the noise, so that its correlation can be decomposed.
 JITTER = 1e-8
 
@@ -200,7 +200,7 @@ class BoldRates(BoldObserver):
                 noise = NormalNoise(2.0, 16.0)
                 square = float(y[:, k] @ y[:, k])
                 given = Regression(gram, cross[:, k], square, len(y), mean, own, noise)
-                total += rigid_posterior(given, tolerance=0.1).free_energy[-1]
+                total += rigid_posterior(given, tolerance=1.0).free_energy[-1]
             evidence.append(total)
         return SHARES[int(np.argmax(evidence))]
 

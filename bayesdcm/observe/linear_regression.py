@@ -143,24 +143,27 @@ class RegressionPosterior(NamedTuple):
     converged: bool
 
 
-def _spread(information: NDArray) -> tuple[NDArray, float]:
-    """Inverse of a precision matrix, and the logarithm of the inverse's determinant."""
-    factor, failed = lapack.dpotrf(information, lower=1)
+def _root(precision: float, gram: NDArray, prior: NDArray) -> tuple[NDArray, float]:
+    """R, lower triangular, whose R' R is the covariance of coefficients, and its log-determinant.
+
+    The determinant is that of the covariance.
+    """
+    information = np.multiply(gram, precision, order="F")
+    information[np.diag_indices(len(prior))] += prior
+    factor, failed = lapack.dpotrf(information, lower=1, overwrite_a=1)
     if failed:
         raise np.linalg.LinAlgError("the precision of coefficients is not positive definite")
     log_determinant = -2 * np.log(np.diagonal(factor)).sum()
-    inverse, _ = lapack.dpotri(factor, lower=1, overwrite_c=1)
-    lower = np.tril_indices(len(inverse), -1)
-    inverse.T[lower] = inverse[lower]
-    return inverse, log_determinant
+    root, _ = lapack.dtrtri(factor, lower=1, overwrite_c=1)
+    return root, float(log_determinant)
 
 
 def _coefficient_terms(
-    given: Regression, mean: NDArray, covariance: NDArray, log_determinant: float
+    given: Regression, mean: NDArray, variance: NDArray, log_determinant: float
 ) -> float:
     """Part of the free energy that is of the coefficients."""
     away = mean - given.mean
-    quadratic = given.precision @ (away**2 + np.diagonal(covariance))
+    quadratic = given.precision @ (away**2 + variance)
     volume = np.log(given.precision).sum() + log_determinant
     return float((volume - quadratic + len(mean)) / 2)
 
@@ -196,23 +199,27 @@ def rigid_posterior(
     >>> rigid_posterior(given).mean.round(3).tolist()
     [2.0]
     """
-    precision, diagonal = given.noise.mean, np.diag(given.precision)
+    precision = given.noise.mean
     energies: list[float] = []
     converged = False
     while not converged and len(energies) < max_iterations:
-        covariance, volume = _spread(precision * given.gram + diagonal)
-        mean = covariance @ (precision * given.cross + given.precision * given.mean)
+        root, volume = _root(precision, given.gram, given.precision)
+        weighted = precision * given.cross + given.precision * given.mean
+        mean = root.T @ (root @ weighted)
+        variance = np.einsum("ij,ij->j", root, root)
         error = given.square - 2 * given.cross @ mean + mean @ given.gram @ mean
-        misfit = (error + np.vdot(given.gram, covariance)) / 2
+        # The trace of the Gram matrix times the covariance, whose inverse holds both priors.
+        spread = (len(mean) - given.precision @ variance) / precision
+        misfit = (error + spread) / 2
         noise = given.noise.posterior(given.n_rows, misfit)
         precision = noise.precision
         energies.append(
             noise.log_evidence
             - given.n_rows * LOG_2_PI / 2
-            + _coefficient_terms(given, mean, covariance, volume)
+            + _coefficient_terms(given, mean, variance, volume)
         )
         converged = len(energies) > 1 and abs(energies[-1] - energies[-2]) < tolerance
-    ones = np.ones(len(mean))
+    covariance, ones = root.T @ root, np.ones(len(mean))
     return RegressionPosterior(mean, covariance, noise, ones, np.array(energies), converged)
 
 
@@ -271,7 +278,8 @@ def sparse_posterior(
     converged = False
     expected = _expected_gram(gram, spread, z)
     while not converged and len(energies) < max_iterations:
-        covariance, volume = _spread(precision * expected + np.diag(given.precision))
+        root, volume = _root(precision, expected, given.precision)
+        covariance = root.T @ root
         mean = covariance @ (precision * z * given.cross + given.precision * given.mean)
         products = gram * (np.outer(mean, mean) + covariance)
         gain = odds + precision * (mean * given.cross + np.diagonal(products) / 2)
@@ -287,7 +295,7 @@ def sparse_posterior(
         energies.append(
             noise.log_evidence
             - given.n_rows * LOG_2_PI / 2
-            + _coefficient_terms(given, mean, covariance, volume)
+            + _coefficient_terms(given, mean, np.diagonal(covariance), volume)
             + _inclusion_terms(z, inclusion, published)
         )
         converged = len(energies) > 1 and abs(energies[-1] - energies[-2]) < tolerance
