@@ -179,6 +179,11 @@ class VariationalBayes(Method):
 
     def _infer(self, region: _Region, as_tapas: bool, seed: int) -> RegressionPosterior:
         limits = {"max_iterations": self.max_iterations, "tolerance": self.tolerance}
+        given = region.regression
+        if not all(np.isfinite(each).all() for each in (given.gram, given.cross, given.square)):
+            raise ValueError(
+                "data are so large that their squares are not finite; give signals in percent"
+            )
         if region.inclusion is None:
             return rigid_posterior(region.regression, **limits)
         rng = np.random.default_rng([seed, region.number])

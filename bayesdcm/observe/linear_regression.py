@@ -15,6 +15,8 @@ LOG_2_PI = float(np.log(2 * np.pi))
 # Of the quadrature over log-precisions, in standard deviations.
 NODES = np.linspace(-12.0, 12.0, 241)
 NEWTON_STEPS = 50
+# Where rounding would leave no misfit.
+SMALLEST = 1e-300
 
 
 class NoisePosterior(NamedTuple):
@@ -210,7 +212,7 @@ def rigid_posterior(
         error = given.square - 2 * given.cross @ mean + mean @ given.gram @ mean
         # The trace of the Gram matrix times the covariance, whose inverse holds both priors.
         spread = (len(mean) - given.precision @ variance) / precision
-        misfit = (error + spread) / 2
+        misfit = max((error + spread) / 2, SMALLEST)
         noise = given.noise.posterior(given.n_rows, misfit)
         precision = noise.precision
         energies.append(
@@ -286,7 +288,7 @@ def sparse_posterior(
         z = _sweep(z, gain, precision * products, switches)
         expected = _expected_gram(gram, spread, z)
         error = given.square - 2 * mean @ (z * given.cross) + mean @ expected @ mean
-        misfit = (error + np.vdot(expected, covariance)) / 2
+        misfit = max((error + np.vdot(expected, covariance)) / 2, SMALLEST)
         noise = given.noise.posterior(given.n_rows, misfit)
         precision = noise.precision
         if published:

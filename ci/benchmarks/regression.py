@@ -23,7 +23,7 @@ def network(n: int, rng: np.random.Generator, density: float = 0.1) -> np.ndarra
     """Connections of n regions, stable, in Hz."""
     between = ~np.eye(n, dtype=bool)
     A = np.where(between & (rng.random((n, n)) < density), rng.normal(size=(n, n)), 0.0)
-    A *= 0.35 / max(np.abs(np.linalg.eigvals(A)).max(), 1e-9)
+    A *= 0.35 / max(np.abs(np.linalg.eigvals(A)).max(), 0.7)
     return A - 0.5 * np.eye(n)
 
 
