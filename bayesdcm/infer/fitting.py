@@ -117,7 +117,8 @@ def fit_of(task: Task, posterior: Posterior) -> Fit:
 def chosen_method(model: Any, method: Any, options: dict[str, Any]) -> Method:
     """A method with its options; that of a model, its attribute ``method``, where none is given."""
     if method is None:
-        method = getattr(model, "method", None) or DEFAULT
+        usual = (known for known in METHODS.values() if known.is_usual_for(model))
+        method = getattr(model, "method", None) or next((known.name for known in usual), DEFAULT)
     return as_method(method, options)
 
 

@@ -196,6 +196,18 @@ class Method(ABC):
             The numbers behind them are added to it.
         """
 
+    @classmethod
+    def is_usual_for(cls, model: Any) -> bool:
+        """Whether `bayesdcm.fit` takes it where no method is given, by default not.
+
+        Parameters
+        ----------
+        model : object
+            Any model.
+        """
+        del model
+        return False
+
     def require(self, problem: Problem) -> None:
         """Raise an error where a program does not have what the method needs.
 

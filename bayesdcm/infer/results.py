@@ -398,6 +398,9 @@ class Fit:
             low, high = np.quantile(flat, (0.05, 0.95), axis=0)
         columns = {"mean": mean, "sd": sd, "eti_5%": low, "eti_95%": high}
         columns["probability"] = np.maximum((flat > 0).mean(0), (flat < 0).mean(0))
+        inclusion = getattr(self.posterior.optima, "inclusion", np.ones(1))
+        if (inclusion < 1).any():
+            columns["inclusion"] = inclusion
         if self.posterior.method.exact:
             columns |= arviz_adapter.convergence(draws)
         return pd.DataFrame(columns, index=pd.Index(labels, name="parameter"))
@@ -418,7 +421,8 @@ class Fit:
         pandas.DataFrame
             Columns ``mean``, ``sd``, ``eti_5%``, ``eti_95%`` (equal-tailed interval),
             ``probability`` (that the parameter has the sign most draws have) and, for NUTS,
-            ``ess_bulk``, ``ess_tail``, ``r_hat``. Of methods that find the best point and no
+            ``ess_bulk``, ``ess_tail``, ``r_hat``; of sparse models ``inclusion`` (probability that
+            the parameter is not absent). Of methods that find the best point and no
             more, ``estimate``, ``spread`` (half the range over the starts that reached the best,
             NaN of one start) and ``sensitivity`` (how much data say, nats for a prior standard
             deviation).

@@ -112,6 +112,11 @@ class VariationalBayes(Method):
     starts: int = option(1, positive_integer, words="Orders of visits of sparse models.")
     draws: int | None = option(None, positive_integer, words="Draws from the posterior.")
 
+    @classmethod
+    def is_usual_for(cls, model: Any) -> bool:
+        """Whether it is a regression, see `Method.is_usual_for`."""
+        return isinstance(model, RegressionDCM)
+
     def require(self, problem: Problem) -> None:
         """Raise an error unless the problem is a regression, see `Method.require`."""
         if not isinstance(problem.model, RegressionDCM):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -103,8 +103,6 @@ class RegressionDCM(DCM):
     as_tapas: bool = field(default=False, kw_only=True)
     threshold: float = field(default=1.0, kw_only=True)
     priors: Any = field(default=None, kw_only=True)
-
-    method: ClassVar[str] = "variational_bayes"
 
     def __post_init__(self) -> None:
         for name, value in zip(CONNECTIONS, check_structure(self.A, self.B, self.C), strict=True):
