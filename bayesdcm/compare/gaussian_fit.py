@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesdcm.infer.block_covariance import BlockCovariance, variances
 from bayesdcm.infer.results import Fit
 
 # Prior variances for which the jitter is small enough, and so are the jittered precisions.
@@ -20,16 +21,17 @@ Moments = tuple[NDArray, NDArray, NDArray, NDArray]
 class GaussianFit(NamedTuple):
     """What reduction needs of a fit by variational Laplace, in the order of ``fit.covariance``.
 
-    Means (size,) and covariances (size, size) of posterior and prior. Parameters over `unit`
-    (size,) are of order one, for which SPM's regularisation is meant.
+    Means (size,) and covariances (size, size) of posterior and prior; covariances of many
+    parameters are in blocks. Parameters over `unit` (size,) are of order one, for which SPM's
+    regularisation is meant.
     """
 
     labels: list[str]
     unit: NDArray[np.float64]
     mean: NDArray[np.float64]
-    covariance: NDArray[np.float64]
+    covariance: NDArray[np.float64] | BlockCovariance
     prior_mean: NDArray[np.float64]
-    prior_covariance: NDArray[np.float64]
+    prior_covariance: NDArray[np.float64] | BlockCovariance
 
     @property
     def scaled(self) -> Moments:
@@ -46,7 +48,11 @@ def in_units(
 ) -> Moments:
     """Moments of posterior and prior of parameters over their unit."""
     square = np.outer(unit, unit)
-    return mean / unit, covariance / square, prior_mean / unit, prior_covariance / square
+    posterior, prior = (
+        each.dense() if isinstance(each, BlockCovariance) else each
+        for each in (covariance, prior_covariance)
+    )
+    return mean / unit, posterior / square, prior_mean / unit, prior / square
 
 
 def gaussian_of(fit: Fit) -> GaussianFit:
@@ -59,7 +65,7 @@ def gaussian_of(fit: Fit) -> GaussianFit:
             f"with method={fit.method!r}"
         )
     prior_mean, prior_covariance = fit._prior_moments
-    variance = np.diagonal(prior_covariance)
+    variance = variances(prior_covariance)
     least, most = USUAL_VARIANCE
     unit = np.where((variance >= least) & (variance <= most), 1.0, np.sqrt(variance))
     moments = (*fit.posterior.gaussian, prior_mean, prior_covariance)

@@ -248,8 +248,10 @@ def _regions(problem: Problem) -> Iterator[_Region]:
         confounds = len(scale)
         columns = np.concatenate([columns, basis * scale], axis=1)
     whole = bool(rows.all())
-    gram = columns.T @ columns if whole else None
-    cross = columns.T @ target
+    # Where that is too large, the error says so.
+    with np.errstate(over="ignore", invalid="ignore"):
+        gram = columns.T @ columns if whole else None
+        cross = columns.T @ target
     priors = [prior for prior in model.priors if prior.free.any()]
     tables = [_entries(problem, prior, places[prior.name]) for prior in priors]
     table = np.concatenate(tables)

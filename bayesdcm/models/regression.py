@@ -245,7 +245,7 @@ class RegressionDCM(DCM):
 
         def advance(signal: jax.Array, now: tuple) -> tuple[jax.Array, jax.Array]:
             added, level = now
-            rates = parameters["A"] + jnp.einsum("mj,jmn->mn", level, parameters["B"])
+            rates = parameters["A"] + jnp.einsum("nj,jmn->mn", level, parameters["B"])
             later = signal + data.repetition_time * (rates @ signal + added)
             return later, later
 

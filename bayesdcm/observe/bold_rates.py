@@ -124,9 +124,18 @@ class BoldRates(BoldObserver):
         responses, levels = self.responses(data)
         modulated = np.zeros((0, *signal.shape))
         if neural.B.any():
-            modulated = np.stack([white(signal * level.T) for level in np.moveaxis(levels, -1, 0)])
+            active = self._from_rest(data, levels)[:-1]
+            modulated = np.stack([white(active * level.T) for level in np.moveaxis(levels, -1, 0)])
         inputs = np.stack([white(response) for response in responses])
         return Regressors(white(signal), modulated, inputs)
+
+    def _from_rest(self, data: BoldData, levels: NDArray) -> NDArray:
+        """Signal less its level without inputs, as a general linear model has it."""
+        signal, mean_levels = self.signal(data), levels.mean(0)
+        mean_levels = np.vstack([np.zeros(mean_levels.shape[1]), mean_levels])
+        confounds = np.asarray(data.confounds)
+        weights, *_ = np.linalg.lstsq(np.column_stack([mean_levels, confounds]), signal, rcond=None)
+        return signal - confounds @ weights[mean_levels.shape[1] :]
 
     def responses(self, data: BoldData) -> tuple[NDArray, NDArray]:
         """What inputs add to rates of change, and what they modulate connections by.
@@ -286,7 +295,10 @@ class Whitening:
 
     def inverse(self, white: NDArray) -> NDArray:
         """Series of which these (..., rates, columns) were made."""
-        return self.root @ white
+        # One product of matrices, also of many draws.
+        columns = np.moveaxis(np.asarray(white), -2, 0)
+        series = self.root @ columns.reshape(len(columns), -1)
+        return np.moveaxis(series.reshape(columns.shape), 0, -2)
 
 
 @lru_cache(maxsize=16)

@@ -264,7 +264,7 @@ def test_data_that_do_not_fit_are_refused(resting):
         model.simulate({"A": parameters["A"]}, data, seed=0)
     with pytest.raises(ValueError, match="inputs is None"):
         fit(RegressionDCM(np.ones((6, 6)), np.ones((6, 1))), data)
-    task = BoldData(data.signal, 0.72, inputs=np.ones((900, 1)), input_dt=0.5, unit="percent")
+    task = BoldData(data.signal, 0.72, inputs=np.ones((864, 1)), input_dt=0.5, unit="percent")
     with pytest.raises(ValueError, match="in bins of repetition_time / 16"):
         fit(RegressionDCM(np.ones((6, 6)), np.ones((6, 1)), as_tapas=True), task)
 
