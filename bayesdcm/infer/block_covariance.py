@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesdcm.infer.threads import single_threaded_linear_algebra
+
 # Parameters up to which a matrix of all of them is made.
 MOST_DENSE = 8000
 
@@ -24,6 +26,9 @@ class BlockCovariance:
         Which parameters each block is of; every one is in one of them.
     blocks : sequence of ndarray
         Covariance of each block.
+    sizes : ndarray of int, optional
+        As files have it, in which places of all blocks come one after the other, and so do rows of
+        their lower triangles: the size of each block.
 
     Examples
     --------
@@ -34,6 +39,25 @@ class BlockCovariance:
 
     places: Sequence[NDArray]
     blocks: Sequence[NDArray]
+    sizes: NDArray | None = None
+
+    def __post_init__(self) -> None:
+        if self.sizes is None:
+            return
+        sizes = np.asarray(self.sizes)
+        places = np.split(np.asarray(self.places), np.cumsum(sizes)[:-1])
+        triangles = np.split(np.asarray(self.blocks), np.cumsum(sizes * (sizes + 1) // 2)[:-1])
+        object.__setattr__(self, "places", places)
+        object.__setattr__(self, "blocks", [_square(each) for each in triangles])
+
+    def _asdict(self) -> dict[str, Any]:
+        """As files have it."""
+        triangles = [block[np.tril_indices(len(block))] for block in self.blocks]
+        return {
+            "places": np.concatenate(self.places),
+            "blocks": np.concatenate(triangles),
+            "sizes": np.array([len(places) for places in self.places]),
+        }
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -48,7 +72,8 @@ class BlockCovariance:
     @cached_property
     def factors(self) -> list[NDArray]:
         """Cholesky factor of each block."""
-        return [np.linalg.cholesky(block) for block in self.blocks]
+        with single_threaded_linear_algebra():
+            return [np.linalg.cholesky(block) for block in self.blocks]
 
     def dense(self) -> NDArray[np.float64]:
         """The whole matrix.
@@ -78,6 +103,7 @@ class BlockCovariance:
             result[np.ix_(np.flatnonzero(mine), np.flatnonzero(theirs))] = part
         return result
 
+    @single_threaded_linear_algebra()
     def correlated(self, noise: NDArray) -> NDArray[np.float64]:
         """White noise (draws, parameters) as noise of this covariance."""
         result = np.empty_like(noise)
@@ -85,6 +111,7 @@ class BlockCovariance:
             result[:, places] = noise[:, places] @ factor.T
         return result
 
+    @single_threaded_linear_algebra()
     def white(self, away: NDArray) -> NDArray[np.float64]:
         """The inverse of `correlated`."""
         result = np.empty_like(away)
@@ -109,6 +136,14 @@ class BlockCovariance:
         for places, part in zip(self.places, parts, strict=True):
             result[places] = part
         return result
+
+
+def _square(block: NDArray) -> NDArray[np.float64]:
+    """A block of its lower triangle."""
+    size = int(np.sqrt(2 * len(block)))
+    whole = np.zeros((size, size))
+    whole[np.tril_indices(size)] = block
+    return whole + np.tril(whole, -1).T
 
 
 def diagonal_covariance(variance: NDArray) -> BlockCovariance:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
+from scipy.special import ndtr
 
 from bayesdcm.infer import arviz_adapter
 from bayesdcm.infer.block_covariance import BlockCovariance, variances
@@ -248,14 +249,13 @@ class Fit:
         self, centre: NDArray, variance: NDArray
     ) -> tuple[dict[str, NDArray], dict[str, NDArray]]:
         """`_moments_of` many parameters, each of them an entry of a full array, or several."""
-        steps = np.stack([np.zeros_like(centre), 1 + np.arange(len(centre))])
-        values = site_values(self.problem, steps)
-        at = site_values(self.problem, centre[None])
+        numbers = 1.0 + np.arange(len(centre))
+        values = site_values(self.problem, np.stack([0 * centre, numbers, centre]))
         mean, sd = {}, {}
         for name in self._parameter_names():
             # 0 where an entry is constant.
             place = np.rint(values[name][1] - values[name][0]).astype(int)
-            mean[name] = at[name][0]
+            mean[name] = values[name][2]
             sd[name] = np.sqrt(np.append(0.0, variance))[place]
         return mean, sd
 
@@ -385,25 +385,43 @@ class Fit:
 
     @worked_out
     def _summary(self) -> pd.DataFrame:
-        draws, labels = self._entries, self.labels
+        labels, gaussian = self.labels, self.posterior.gaussian
+        if gaussian is not None and isinstance(gaussian[1], BlockCovariance):
+            return self._summary_of_many(gaussian[0], np.sqrt(gaussian[1].diagonal()))
+        draws = self._entries
         if self.posterior.point is not None:
             return self._point_summary(draws[0, 0])
         flat = draws.reshape(-1, len(labels))
         if self._exact:
             mean, covariance = self.posterior.gaussian
-            sd = np.sqrt(variances(covariance))
+            sd = np.sqrt(np.diagonal(covariance))
             low, high = mean - NORMAL_95 * sd, mean + NORMAL_95 * sd
         else:
             mean, sd = flat.mean(0), flat.std(0, ddof=1)
             low, high = np.quantile(flat, (0.05, 0.95), axis=0)
         columns = {"mean": mean, "sd": sd, "eti_5%": low, "eti_95%": high}
         columns["probability"] = np.maximum((flat > 0).mean(0), (flat < 0).mean(0))
-        inclusion = getattr(self.posterior.optima, "inclusion", np.ones(1))
-        if (inclusion < 1).any():
-            columns["inclusion"] = inclusion
+        columns |= self._inclusion()
         if self.posterior.method.exact:
             columns |= arviz_adapter.convergence(draws)
         return pd.DataFrame(columns, index=pd.Index(labels, name="parameter"))
+
+    def _summary_of_many(self, mean: NDArray, sd: NDArray) -> pd.DataFrame:
+        """Of a Gaussian posterior of many parameters, without draws."""
+        columns = {
+            "mean": mean,
+            "sd": sd,
+            "eti_5%": mean - NORMAL_95 * sd,
+            "eti_95%": mean + NORMAL_95 * sd,
+            "probability": ndtr(np.abs(mean) / sd),
+        }
+        columns |= self._inclusion()
+        return pd.DataFrame(columns, index=pd.Index(self.labels, name="parameter"))
+
+    def _inclusion(self) -> dict[str, NDArray]:
+        """Probabilities that parameters are there, where some may be absent."""
+        inclusion = getattr(self.posterior.optima, "inclusion", np.ones(1))
+        return {"inclusion": inclusion} if (inclusion < 1).any() else {}
 
     def _point_summary(self, point: NDArray) -> pd.DataFrame:
         optima = self.posterior.optima

@@ -145,11 +145,11 @@ def _known(fit: Fit, whole: bool, predictions: bool) -> dict[str, Any]:
         names.append("_tail_shape")
     known = {name: getattr(fit, name) for name in names}
     # Of priors that are not normal there are none.
-    # Of many parameters they are in the model.
+    if blocks:
+        # Of many parameters they are worked out again where they are needed.
+        return known
     with suppress(ValueError):
-        moments = fit._prior_moments
-        if not isinstance(moments[1], BlockCovariance):
-            known["_prior_moments"] = moments
+        known["_prior_moments"] = fit._prior_moments
     return known
 
 

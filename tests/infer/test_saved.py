@@ -40,7 +40,7 @@ from bayesdcm.infer.plain_objects import CLASSES, PlainWriter, from_plain
 from bayesdcm.infer.problem import make_problem
 from bayesdcm.infer.storage import read_header, write_fit
 from bayesdcm.integrate import Euler, RungeKutta
-from bayesdcm.models import DCM, EvokedDCM
+from bayesdcm.models import DCM, EvokedDCM, RegressionDCM
 from bayesdcm.neural import Bilinear, OrnsteinUhlenbeck
 from bayesdcm.observe import Balloon, gaussian
 from bayesdcm.report import write_report
@@ -151,6 +151,11 @@ def recurrent_fit(here):
     )
 
 
+def regression_fit(sparse):
+    model = RegressionDCM([[1, 1], [1, 1]], [[1], [0]], sparse, measurement_noise=0.1)
+    return bayesdcm.fit(model, task_data(1), draws=DRAWS, progress=False)
+
+
 def network_fit(here):
     """The best point of a network that is simulated."""
     del here
@@ -189,6 +194,8 @@ FITS = {
         here.model, here.data, "evolution", generations=5, progress=False
     ),
     "recurrent by tbptt": recurrent_fit,
+    "regression by variational_bayes": lambda here: regression_fit(False),
+    "sparse regression": lambda here: regression_fit(True),
     "task by svi": lambda here: bayesdcm.fit(
         task_model(), task_data(1), "svi", steps=30, draws=DRAWS, progress=False
     ),
@@ -381,7 +388,9 @@ def unsuited(fit):
     if "posterior_predictive" not in idata(fit):
         # A hierarchy observes by a factor, and has more parameters than it has draws here.
         found |= {"predict", "bridge", "compare"}
-    found |= set() if fit.posterior.gaussian else NEEDS_GAUSSIAN
+    # Priors of sparse models are not normal.
+    normal = fit.posterior.gaussian and "inclusion" not in fit.summary()
+    found |= set() if normal else NEEDS_GAUSSIAN
     found |= set() if fit.posterior.point is None else NEEDS_POSTERIOR
     return found | (set() if fit.posterior.density is not None else NEEDS_DENSITY)
 
