@@ -33,6 +33,8 @@ from bayesdcm.observe.linear_regression import (
 
 # Parameters up to which the covariance is one matrix.
 MOST_DENSE = 2000
+# And up to which importance weights tell how good the approximation is.
+MOST_WEIGHED = 200
 # Of draws, and of numbers that predictions at all draws may take.
 DRAWS, MOST_NUMBERS = 1000, 2e7
 
@@ -222,7 +224,8 @@ class VariationalBayes(Method):
                 "signal biases.",
             )
         sparse = bool((fit.posterior.optima.inclusion < 1).any())
-        if not sparse and not isinstance(fit.posterior.gaussian[1], BlockCovariance):
+        # Importance weights over many regions say more of their number than of each of them.
+        if not sparse and len(fit.labels) <= MOST_WEIGHED:
             check_approximation(fit, "mean-field", "", problems, facts)
 
 
