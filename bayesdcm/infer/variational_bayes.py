@@ -109,7 +109,7 @@ class VariationalBayes(Method):
     needs = "gaussian"
     evidence = "free_energy"
 
-    max_iterations: int = option(500, positive_integer, words="Iterations at most.", shell=True)
+    max_iterations: int = option(500, positive_integer, words="Iterations at most.")
     tolerance: float = option(1e-5, positive_number, words="Change in nats at the end.")
     starts: int = option(1, positive_integer, words="Orders of visits of sparse models.")
     draws: int | None = option(None, positive_integer, words="Draws from the posterior.")

@@ -19,6 +19,7 @@ INTEGERS = {
     "gradient": ["steps"],
     "evolution": ["generations", "population"],
     "tbptt": ["epochs", "patience", "draws"],
+    "variational_bayes": ["max_iterations", "starts", "draws"],
 }
 NUMBERS = {
     "laplace": [],
@@ -27,6 +28,7 @@ NUMBERS = {
     "gradient": ["learning_rate"],
     "evolution": ["width"],
     "tbptt": ["window", "stride", "learning_rate"],
+    "variational_bayes": ["tolerance"],
 }
 CHOICES = {
     "laplace": ["derivatives"],
@@ -35,6 +37,7 @@ CHOICES = {
     "gradient": ["derivative"],
     "evolution": [],
     "tbptt": ["optimiser"],
+    "variational_bayes": [],
 }
 SWITCHES = {name: ["adapt_metric"] if name == "nuts" else [] for name in NUMBERS}
 
@@ -97,7 +100,7 @@ def test_malformed_options_are_named(case):
 @given(st.one_of(junk, st.integers(), st.floats()))
 def test_unknown_methods_are_named(method):
     text = refused(method=method)
-    known = "'laplace', 'evolution', 'gradient', 'nuts', 'svi', 'tbptt'"
+    known = "'laplace', 'evolution', 'gradient', 'nuts', 'svi', 'tbptt', 'variational_bayes'"
     assert text.startswith(f"method must be one of {known}, or a Method, got")
 
 

@@ -10,7 +10,7 @@ import bayesdcm
 from bayesdcm import BoldData, TaskDCM
 from bayesdcm.observe import gaussian
 
-METHODS = ("laplace", "svi", "nuts", "gradient", "evolution", "tbptt")
+METHODS = ("laplace", "svi", "nuts", "gradient", "evolution", "tbptt", "variational_bayes")
 
 
 def discrete(data):
