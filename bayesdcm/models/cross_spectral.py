@@ -32,8 +32,9 @@ from bayesdcm.observe import (
     Patches,
 )
 
-# Rest of the last depends on the parameters, which the solver of evoked responses does not know.
-SOURCES = {**NEURAL, "cmm": CMM}
+# Rest of CMM depends on the parameters, which the solver of evoked responses does not know; the
+# laminar column has no gain at rest, so that nothing linear can be said of it.
+SOURCES = {name: NEURAL[name] for name in ("erp", "cmc", "lfp", "nmda")} | {"cmm": CMM}
 OPTIONS = {
     "neural": SOURCES,
     "observation": ("lfp", "ecd", "img", "fixed"),

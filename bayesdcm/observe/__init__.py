@@ -9,8 +9,8 @@ from bayesdcm.observe.balloon import (
 )
 from bayesdcm.observe.base import Observer
 from bayesdcm.observe.bold import Balloon, BoldObserver, linearised_response
-from bayesdcm.observe.bold_spectra import BoldSpectra
 from bayesdcm.observe.bold_rates import BoldRates
+from bayesdcm.observe.bold_spectra import BoldSpectra
 from bayesdcm.observe.channel_modes import average_reference, channel_modes, field_derivatives
 from bayesdcm.observe.channel_spectra import ChannelSpectra
 from bayesdcm.observe.channels import (
