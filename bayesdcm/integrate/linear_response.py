@@ -176,6 +176,11 @@ def growth_rate(matrix: jax.Array) -> jax.Array:
     From how its propagator grows when it is squared again and again: no decomposition, so that it
     runs on any device and inside any loop.
 
+    Parameters
+    ----------
+    matrix : jax.Array
+        Rates, 1/s, shape (n, n).
+
     Examples
     --------
     >>> import jax.numpy as jnp
@@ -203,6 +208,11 @@ def growth_rate(matrix: jax.Array) -> jax.Array:
 
 def is_stable(matrix: jax.Array) -> jax.Array:
     """Whether no solution of ``dx/dt = J x`` grows, (); what is conserved counts as stable.
+
+    Parameters
+    ----------
+    matrix : jax.Array
+        Rates, 1/s, shape (n, n).
 
     Examples
     --------

@@ -39,16 +39,34 @@ class SpectralPrecision(NamedTuple):
         return True
 
     def whiten(self, series: jax.Array) -> jax.Array:
-        """R times each row, shape (..., rows, columns)."""
+        """R times each row, shape (..., rows, columns).
+
+        Parameters
+        ----------
+        series : jax.Array
+            Shape (..., rows, columns).
+        """
         return (self.root * series[..., None, :]).sum(-1)
 
     def unwhiten(self, series: jax.Array) -> jax.Array:
-        """Rows of which `whiten` makes these, shape (rows, columns)."""
+        """Rows of which `whiten` makes these, shape (rows, columns).
+
+        Parameters
+        ----------
+        series : jax.Array
+            Shape (rows, columns).
+        """
         solve = jax.scipy.linalg.solve_triangular
         return jax.vmap(solve)(self.root, series)
 
     def weigh(self, residual: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """The precision times a residual, and its diagonal, shape (rows, columns)."""
+        """The precision times a residual, and its diagonal, shape (rows, columns).
+
+        Parameters
+        ----------
+        residual : jax.Array
+            Shape (rows, columns).
+        """
         weighed = (self.root * self.whiten(residual)[..., None]).sum(-2)
         return weighed, (self.root**2).sum(-2)
 
