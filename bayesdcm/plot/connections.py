@@ -87,6 +87,24 @@ def has_connections(fit: Any) -> bool:
     return _site(fit) is not None
 
 
+def connection_site(fit: Any) -> str:
+    """The array of connections to draw first; ValueError where there is none."""
+    check_fit(fit)
+    site = _site(fit)
+    if site is None:
+        raise ValueError(
+            "the fit has no connections to draw: none of its arrays has the axes 'to' and 'from' "
+            f"(such as effective_connectivity or A); they are {', '.join(fit.idata.posterior)}"
+        )
+    return site
+
+
+def site_title(fit: Any, site: str) -> str:
+    """What an array of connections is, in words."""
+    rates = site == "effective_connectivity"
+    return "Effective connectivity" if rates else fit.facts.titles.get(site, f"Connections {site}")
+
+
 def _site(fit: Any) -> str | None:
     arrays = fit.idata.posterior.data_vars
     squares = [str(name) for name, array in arrays.items() if _is_square(array)]
@@ -104,13 +122,7 @@ def read_connections(fit: Any) -> Connections:
     Read from the posterior of any fit that has an array over the axes ``to`` and ``from``, and
     perhaps ``kind``; ValueError where there is none.
     """
-    check_fit(fit)
-    site = _site(fit)
-    if site is None:
-        raise ValueError(
-            "the fit has no connections to draw: none of its arrays has the axes 'to' and 'from' "
-            f"(such as effective_connectivity or A); they are {', '.join(fit.idata.posterior)}"
-        )
+    site = connection_site(fit)
     array, relative = fit.idata.posterior[site], fit.facts.relative(site)
     draws, kinds = _stacked(array)
     free = np.ptp(_stacked(fit.idata.prior[site])[0], axis=0) > CONSTANT
@@ -144,11 +156,9 @@ def read_connections(fit: Any) -> Connections:
         modulated = np.flatnonzero(np.diagonal(changing[0].free.any(0)))
         entries += [entry(words, i, i, np.exp(gains[:, i])) for i in modulated.tolist()]
     without = [name for name, row in zip(conditions, design, strict=True) if not row.any()]
-    rates = site == "effective_connectivity"
-    title = "Effective connectivity" if rates else fit.facts.titles.get(site, f"Connections {site}")
     return Connections(
-        entries, axis_names(array, "to"), conditions, next(iter(without), ""), site, title,
-        fit.facts.unit(site), relative,
+        entries, axis_names(array, "to"), conditions, next(iter(without), ""), site,
+        site_title(fit, site), fit.facts.unit(site), relative,
     )  # fmt: skip
 
 

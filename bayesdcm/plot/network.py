@@ -8,12 +8,20 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from bayesdcm.plot import style
-from bayesdcm.plot.connections import Connection, Connections, read_connections
+from bayesdcm.plot.blocks import MANY as MANY_NODES
+from bayesdcm.plot.connections import (
+    Connection,
+    Connections,
+    connection_site,
+    read_connections,
+    site_title,
+)
 from bayesdcm.plot.graph import BEND, CHANGE, Link, Sketch, between_circles
 from bayesdcm.plot.quantities import quantity
+from bayesdcm.plot.ring import draw_many
 
 INPUT_RADIUS = 1.7
 # Below this probability of its direction a change is written with it.
@@ -29,7 +37,12 @@ FAMILIES = {
 
 
 def plot_network(
-    fit: Any, *, minimum_probability: float | None = None, ax: Axes | None = None
+    fit: Any,
+    *,
+    minimum_probability: float | None = None,
+    groups: Any = None,
+    centres: ArrayLike | None = None,
+    ax: Axes | None = None,
 ) -> Axes:
     """Draw the model as a graph with the strengths that were found.
 
@@ -45,6 +58,9 @@ def plot_network(
     strength without condition effects in percent of its prior mean; forward, backward and lateral
     connections differ in colour and line, and changes are factors (all connections are drawn).
 
+    Of more than 20 regions, or with `groups` or `centres`, the 150 strongest connections are drawn,
+    without what changes them: on a ring, ordered by network, or between the regions' `centres`.
+
     Parameters
     ----------
     fit : bayesdcm.Fit
@@ -52,6 +68,10 @@ def plot_network(
     minimum_probability : float, optional
         Connections between nodes whose sign is less probable than this, and that nothing
         changes, are left out. None: 0, or 0.95 where there are more than 24 connections.
+    groups : mapping, sequence of str, or int, optional
+        The network of each region, as for `plot_connectivity`.
+    centres : array_like, optional
+        Where regions lie, in mm, shape (region, 3): they are drawn as seen from above.
     ax : matplotlib.axes.Axes, optional
         Where to draw. None: a new figure.
 
@@ -63,8 +83,23 @@ def plot_network(
     Raises
     ------
     ValueError
-        If the fit has no array of connections.
+        If the fit has no array of connections, or networks or centres are not those of its
+        regions.
     """
+    site = connection_site(fit)
+    array, given = fit.idata.posterior[site], groups is not None or centres is not None
+    plain = "kind" not in array.dims and not fit.facts.relative(site)
+    if given and not plain:
+        raise ValueError(
+            f"groups and centres are for connections of one kind that are rates; those of {site} "
+            "are relative to their prior means or of several kinds"
+        )
+    if given or (plain and array.sizes["to"] > MANY_NODES):
+        if ax is None:
+            _, ax = plt.subplots(figsize=(8.5, 8.8), layout="constrained")
+        ax.set_axis_off()
+        draw_many(ax, fit, site, site_title(fit, site), groups, minimum_probability, centres)
+        return ax
     connections = read_connections(fit)
     n = len(connections.nodes)
     if ax is None:

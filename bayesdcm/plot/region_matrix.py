@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
 from bayesdcm.plot.style import PALE, panel_title
 
-__all__ = ["as_matrix", "draw_matrix", "names_of"]
+__all__ = ["as_matrix", "draw_matrix", "name_some", "names_of"]
 
 # More names than this along an axis are thinned out.
 MOST_NAMES = 20
@@ -36,6 +37,12 @@ def names_of(value: Any) -> list[str] | None:
     if names is None and "region" in getattr(value, "coords", ()):
         names = np.asarray(value["region"])
     return None if names is None else [str(name) for name in names]
+
+
+def name_some(axis: Axis, names: Sequence[str], **style: Any) -> None:
+    """Write as many names along an axis, evenly chosen, as have room."""
+    places = range(0, len(names), -(-len(names) // MOST_NAMES))
+    axis.set_ticks(places, [names[place] for place in places], fontsize="x-small", **style)
 
 
 def draw_matrix(
@@ -77,11 +84,8 @@ def draw_matrix(
     scale = {"norm": norm} if norm is not None else {"vmin": limits[0], "vmax": limits[1]}
     image = ax.imshow(values, cmap=cmap, interpolation="nearest", **scale)
     if names is not None:
-        every = -(-len(names) // MOST_NAMES)
-        places = range(0, len(names), every)
-        shown = [names[place] for place in places]
-        ax.set_yticks(places, shown, fontsize="x-small")
-        ax.set_xticks(places, shown, fontsize="x-small", rotation=90)
+        name_some(ax.yaxis, names)
+        name_some(ax.xaxis, names, rotation=90)
     ax.set_ylabel(axes[0])
     ax.set_xlabel(axes[1])
     ax.tick_params(length=2)
