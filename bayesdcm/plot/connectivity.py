@@ -102,9 +102,7 @@ def plot_connectivity(
     return figure
 
 
-def _draw_networks(
-    fit: Any, matrix: Quantity, probability: float, groups: Any, ax: Any
-) -> Figure:
+def _draw_networks(fit: Any, matrix: Quantity, probability: float, groups: Any, ax: Any) -> Figure:
     """Draw connections in the order of networks, and means over those between networks."""
     if matrix.dims != ("to", "from"):
         raise ValueError(
@@ -264,6 +262,8 @@ def _draw(
     colours = _cell_colours(matrix, index, bound, threshold)
     ax.imshow(colours, extent=(-0.5, n_columns - 0.5, n_rows - 0.5, -0.5))
     size = 10 if max(mean.shape) <= 4 else 8.5
+    # Means over many connections are small.
+    digits = max(2, 1 - int(np.floor(np.log10(bound))))
     for i, j in np.ndindex(n_rows, n_columns):
         if free[i, j] or fixed[i, j]:
             note = "fixed" if fixed[i, j] else ""
@@ -273,7 +273,14 @@ def _draw(
             place = {"ha": "center", "va": "center", "color": ink}
             weight = "bold" if certain[i, j] else "normal"
             height = i - 0.13 if note else i
-            ax.text(j, height, style.signed(mean[i, j]), fontsize=size, fontweight=weight, **place)
+            ax.text(
+                j,
+                height,
+                style.signed(mean[i, j], digits),
+                fontsize=size,
+                fontweight=weight,
+                **place,
+            )
             if note:
                 ax.text(j, i + 0.23, note, fontsize=0.78 * size, **place)
         else:

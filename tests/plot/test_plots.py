@@ -383,3 +383,88 @@ def test_its_report_has_its_nouns_units_and_citations(columns, tmp_path):
     assert "Couplings W: " in text and " nA (P" in text
     assert "In nA; rows receive, columns send." in text and "influenced column;" in text
     assert text.count("<svg") == 6
+
+
+@pytest.fixture(scope="module")
+def many_regions():
+    """Twenty-four regions in two networks, by regression DCM."""
+    names = [f"R{k + 1}" for k in range(24)]
+    half = np.arange(24) // 12
+    rng = np.random.default_rng(0)
+    strengths = np.where(half[:, None] == half, 0.2 * rng.random((24, 24)), 0.0)
+    A = 0.35 * strengths / np.abs(np.linalg.eigvals(strengths)).max() - 0.5 * np.eye(24)
+    model = bayesdcm.RegressionDCM(np.ones((24, 24)), measurement_noise=0.1)
+    design = bayesdcm.BoldDesign(300, 1.0, None, None, names)
+    data = model.simulate({"A": A, "log_precision": np.full(24, 2.0)}, design, seed=1)
+    networks = {name: ("visual", "motor")[k] for name, k in zip(names, half, strict=True)}
+    return bayesdcm.fit(model, data, progress=False), networks
+
+
+def test_many_regions_are_ordered_by_network(many_regions):
+    fit, networks = many_regions
+    figure = plot.plot_connectivity(fit, groups=networks)
+    regions, means = figure.axes[:2]
+    assert [label.get_text() for label in regions.get_yticklabels()] == ["visual", "motor"]
+    within = np.array(list(networks.values())) == "visual"
+    mean = np.where(np.eye(24, dtype=bool), np.nan, fit.mean["A"])[np.ix_(within, within)]
+    (written, *_) = [text for text in texts(means) if text[0] in "+-−"]
+    assert float(written.replace("−", "-")) == pytest.approx(np.nanmean(mean), abs=2e-3)
+    clusters = plot.plot_connectivity(fit, groups=2)
+    assert "cluster 2" in texts(clusters)
+    plt.close("all")
+
+
+def test_graph_of_many_regions_draws_the_certain_connections(many_regions):
+    fit, networks = many_regions
+    summary = fit.summary()
+    certain = summary.index.str.startswith("A[") & (summary["probability"] >= 0.95)
+    between = [label[2:-1].split(", ") for label in summary.index[certain]]
+    count = sum(to != source for to, source in between)
+    rng = np.random.default_rng(0)
+    for drawn in (
+        plot.plot_network(fit),
+        plot.plot_network(fit, groups=networks),
+        plot.plot_network(fit, centres=rng.normal(size=(24, 3))),
+    ):
+        written = " ".join(texts(drawn))
+        assert f"of {count} connections" in written
+        assert "of 552" in written
+    plt.close("all")
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        (1, "groups must be from 2 to 24 clusters of regions, got 1"),
+        ({"R1": "visual"}, "groups must have a network for each region; it lacks R2"),
+        (["visual"] * 3, "groups must have a network for each of 24 regions, got 3"),
+        ("visual", "groups must be a number of clusters"),
+    ],
+)
+def test_networks_of_regions_are_checked(many_regions, groups, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        plot.plot_connectivity(many_regions[0], groups=groups)
+    with pytest.raises(ValueError, match=r"centres must be .* of 24 regions in mm"):
+        plot.plot_network(many_regions[0], centres=np.zeros((3, 3)))
+
+
+def test_spectra_have_a_panel_for_each_pair():
+    design = bayesdcm.BoldDesign(120, 2.0, None, None, ["V1", "V5"])
+    model = bayesdcm.SpectralDCM([[1, 0], [1, 1]])
+    bold = model.simulate({prior.name: prior.mean for prior in model.priors}, design, seed=1)
+    data = bayesdcm.SpectralData.from_bold(bold)
+    fit = bayesdcm.fit(model, data, draws=50, progress=False)
+    power = plot.plot_fit(fit)
+    drawn = [ax for ax in power.axes if ax.lines]
+    assert len(drawn) == 3
+    assert {"V1", "V5", "V1, V5"} <= set(texts(power))
+    observed = data.spectra[0, :, 0, 0].real
+    assert any(np.allclose(line.get_ydata(), observed) for line in drawn[0].lines)
+    coherence = plot.plot_coherence(fit)
+    observed = data.coherence[0, :, 0, 1]
+    shown = [line.get_ydata() for ax in coherence.axes for line in ax.lines]
+    assert any(np.shape(y) == observed.shape and np.allclose(y, observed) for y in shown)
+    assert isinstance(plot.plot_residuals(fit), Figure)
+    with pytest.raises(ValueError, match="names"):
+        plot.plot_coherence(fit, names=["V2"])
+    plt.close("all")
