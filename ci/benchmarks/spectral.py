@@ -1,0 +1,174 @@
+"""Spectral DCM: its cost, NUTS, coverage of its intervals, and recovery of directions.
+
+    python ci/benchmarks/spectral.py cost             warm variational Laplace, 3 and 4 regions of SPM's
+    python ci/benchmarks/spectral.py nuts             NUTS on the 4 regions, both likelihoods
+    python ci/benchmarks/spectral.py coverage [N] [METHOD ...]   N recordings of 300 and 1,200 scans
+    python ci/benchmarks/spectral.py direction [N]    N networks of 4 regions: right edges by method
+
+Recordings are time series that the model with a Wishart likelihood makes of draws of its prior,
+three regions, scans every 2 s. ``direction`` has two connections of 0.3 or -0.3 Hz in one direction
+only, in 4 regions, 600 scans: an edge is right where the interval of the true direction, and of
+no other, is on the right side of 0.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import bayesdcm  # isort: skip  (before JAX: it sets double precision)
+
+import numpy as np
+from measure import machine, median_cost, table, timed
+
+from bayesdcm import BoldData, BoldDesign, SpectralData, SpectralDCM
+
+DATA = Path(__file__).parents[2] / "tests" / "data"
+# CPU s of SPM under Octave.
+SPM = {3: 11.7, 4: 26.0}
+ESTIMATES = {"wishart": "multitaper", "spm": "autoregressive"}
+NUTS = {"warmup": 500, "draws": 500, "chains": 2}
+
+
+def reference(n: int, likelihood: str) -> tuple[SpectralDCM, SpectralData]:
+    """Model and data of SPM's inversion of n regions."""
+    with np.load(DATA / "spm_spectra.npz") as spectra, np.load(DATA / "spm_spectral.npz") as spm:
+        bold = BoldData(spectra[f"signal_{n}"], 2.0, unit="percent")
+        structure = spm[f"{n}/structure"]
+    model = SpectralDCM(structure, likelihood)
+    return model, SpectralData.from_bold(bold, ESTIMATES[likelihood])
+
+
+def cost() -> None:
+    """Warm variational Laplace against SPM."""
+    rows = []
+    for n, spm in SPM.items():
+        model, data = reference(n, "spm")
+        fit, first = timed(
+            lambda m=model, d=data: bayesdcm.fit(m, d, "laplace", draws=10, progress=False)
+        )
+        warm = median_cost(
+            lambda m=model, d=data: bayesdcm.fit(m, d, "laplace", draws=10, progress=False), 5
+        )
+        rows.append(
+            {
+                "regions": n,
+                "free energy": round(fit.log_evidence, 3),
+                "first, CPU s": round(first.cpu, 1),
+                "warm, CPU s": round(warm.cpu, 3),
+                "of SPM's": f"1/{spm / warm.cpu:.0f}",
+            }
+        )
+    print(table(rows))
+
+
+def nuts() -> None:
+    """NUTS with its defaults, compiled before."""
+    rows = []
+    for likelihood in ESTIMATES:
+        model, data = reference(4, likelihood)
+        bayesdcm.fit(model, data, "nuts", warmup=20, draws=20, progress=False)
+        fit, used = timed(lambda m=model, d=data: bayesdcm.fit(m, d, "nuts", progress=False))
+        summary = fit.summary()
+        rows.append(
+            {
+                "likelihood": likelihood,
+                "CPU s": round(used.cpu, 1),
+                "largest R-hat": round(float(summary["r_hat"].max()), 4),
+                "least bulk ESS": round(float(summary["ess_bulk"].min())),
+                "diagnosis": str(fit.diagnose()),
+            }
+        )
+    print(table(rows))
+
+
+def coverage(number: int, methods: list[str]) -> None:
+    """Share of true connections in 90 % intervals."""
+    generator = SpectralDCM(np.ones((3, 3)))
+    rows = []
+    for scans in (300, 1200):
+        design = BoldDesign(scans, 2.0, None, None, ["R1", "R2", "R3"])
+        for likelihood, estimate in ESTIMATES.items():
+            model = SpectralDCM(np.ones((3, 3)), likelihood)
+            for method in methods:
+                options = NUTS if method == "nuts" else {}
+                rng, inside, seed = np.random.default_rng(7), [], 0
+                while len(inside) < number:
+                    true = {
+                        p.name: p.mean + np.sqrt(p.variance) * rng.normal(size=p.mean.shape)
+                        for p in generator.priors
+                    }
+                    try:
+                        bold = generator.simulate(true, design, seed=seed)
+                    except ValueError:  # Unstable.
+                        continue
+                    seed += 1
+                    data = SpectralData.from_bold(bold, estimate)
+                    fit = bayesdcm.fit(model, data, method, progress=False, **options)
+                    draws = fit.idata.posterior["A"].to_numpy().reshape(-1, 3, 3)
+                    low, high = np.quantile(draws, (0.05, 0.95), axis=0)
+                    inside.append((low <= true["A"]) & (true["A"] <= high))
+                rows.append(
+                    {
+                        "scans": scans,
+                        "likelihood": likelihood,
+                        "method": method,
+                        "recordings": number,
+                        "inside 90 %": f"{100 * np.mean(inside):.1f}",
+                    }
+                )
+                print(rows[-1], flush=True)
+    print(table(rows))
+
+
+def direction(number: int) -> None:
+    """Share of connections that are found in the right direction with the right sign."""
+    methods = (("wishart", "laplace"), ("wishart", "nuts"), ("spm", "laplace"))
+    generator = SpectralDCM(np.ones((4, 4)))
+    right, wrong = dict.fromkeys(methods, 0), dict.fromkeys(methods, 0)
+    design = BoldDesign(600, 2.0, None, None, ["R1", "R2", "R3", "R4"])
+    for seed in range(number):
+        rng = np.random.default_rng([seed, 1])
+        true = {prior.name: np.array(prior.mean) for prior in generator.priors}
+        order = rng.permutation(4)
+        for to, source in (order[:2], order[2:]):
+            true["A"][to, source] = rng.choice([-0.3, 0.3])
+        bold = generator.simulate(true, design, seed=seed)
+        edges = true["A"] != 0
+        for likelihood, method in methods:
+            data = SpectralData.from_bold(bold, ESTIMATES[likelihood])
+            options = NUTS if method == "nuts" else {}
+            model = SpectralDCM(np.ones((4, 4)), likelihood)
+            fit = bayesdcm.fit(model, data, method, progress=False, **options)
+            mean, sd = fit.mean["A"], fit.sd["A"]
+            found = np.sign(mean) * (np.abs(mean) > 1.645 * sd)
+            good = edges & (found == np.sign(true["A"])) & (found.T == 0)
+            right[likelihood, method] += int(good.sum())
+            back = ~edges & ~np.eye(4, dtype=bool)
+            wrong[likelihood, method] += int((found[back] != 0).sum())
+    rows = [
+        {
+            "likelihood": likelihood,
+            "method": method,
+            "right direction and sign": f"{100 * right[likelihood, method] / (2 * number):.0f} %",
+            "found where there is none": f"{100 * wrong[likelihood, method] / (10 * number):.0f} %",
+        }
+        for likelihood, method in methods
+    ]
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    print(machine())
+    what, *rest = sys.argv[1:] or ["cost"]
+    numbers = [int(word) for word in rest if word.isdigit()]
+    names = [word for word in rest if not word.isdigit()]
+    match what:
+        case "coverage":
+            coverage(numbers[0] if numbers else 100, names or ["laplace"])
+        case "direction":
+            direction(numbers[0] if numbers else 50)
+        case "nuts":
+            nuts()
+        case _:
+            cost()
