@@ -1,6 +1,6 @@
 """Spectral DCM: its cost, NUTS, coverage of its intervals, and recovery of directions.
 
-    python ci/benchmarks/spectral.py cost             warm variational Laplace, 3 and 4 regions of SPM's
+    python ci/benchmarks/spectral.py cost             warm variational Laplace, data of SPM's
     python ci/benchmarks/spectral.py nuts             NUTS on the 4 regions, both likelihoods
     python ci/benchmarks/spectral.py coverage [N] [METHOD ...]   N recordings of 300 and 1,200 scans
     python ci/benchmarks/spectral.py direction [N]    N networks of 4 regions: right edges by method
