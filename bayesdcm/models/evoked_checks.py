@@ -97,7 +97,7 @@ def checked_connections(model: EvokedDCM | CrossSpectralDCM) -> dict[str, NDArra
     else:
         raise ValueError(
             "forward, backward, lateral and inputs are all None, so the number of sources is "
-            "unknown; give at least one, for a single source inputs=[1]"
+            "unknown; give at least one, for a single source forward=[[0]]"
         )
     off = switches("connections", np.zeros((n, n)), (n, n), "to, from")
     checked = {kind: given.get(kind, off) for kind in KINDS}

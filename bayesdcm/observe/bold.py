@@ -106,7 +106,7 @@ class BoldObserver(Observer):
 
     def check(self, data: Any, neural: NeuralModel) -> None:
         """Raise an error where a data set (or design) does not fit the neural model."""
-        if not hasattr(data, "repetition_time"):
+        if not hasattr(data, "n_scans"):
             raise TypeError(f"data must be BoldData, got {type(data).__name__}")
         if data.n_regions != neural.n_nodes:
             raise ValueError(

@@ -90,7 +90,7 @@ class BoldRates(BoldObserver):
         """Raise an error where a data set does not fit; without inputs, none are needed."""
         if neural.n_inputs or getattr(data, "inputs", None) is not None:
             super().check(data, neural)
-        elif not hasattr(data, "repetition_time"):
+        elif not hasattr(data, "n_scans"):
             raise TypeError(f"data must be BoldData, got {type(data).__name__}")
         elif data.n_regions != neural.n_nodes:
             raise ValueError(

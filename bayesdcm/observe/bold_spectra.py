@@ -12,6 +12,7 @@ import numpy as np
 
 from bayesdcm.data.device import on_device
 from bayesdcm.data.spectral import SpectralData
+from bayesdcm.data.validation import warn_caller
 from bayesdcm.integrate.linear_response import cross_spectra
 from bayesdcm.neural.base import NeuralModel, Parameters, Prior
 from bayesdcm.observe.autoregressive_smoothing import (
@@ -142,6 +143,12 @@ class BoldSpectra(SpectralObserver):
             raise ValueError(
                 f"data has {data.n_conditions} conditions, but the model is for one; give one "
                 "SpectralData for each recording, and compare them by fit_group"
+            )
+        if self.as_spm and data.estimator == "multitaper":
+            warn_caller(
+                "likelihood='spm' is for smooth estimates of autoregressive models, but spectra "
+                "are multitaper estimates, whose errors it does not know; give "
+                "SpectralData.from_bold(bold, method='autoregressive')"
             )
         if self.as_spm and data.n_frequencies < 2:
             raise ValueError("data has 1 frequency, but SPM's smoothing needs several")

@@ -267,3 +267,13 @@ def test_the_wishart_likelihood_is_that_of_series_but_for_what_tapers_lose():
     assert ((ratio > 0.5) & (ratio < 1.8)).all()
     for k in range(4):
         assert np.corrcoef(np.array(exact)[:, k], np.array(wishart)[:, k])[0, 1] > 0.5
+
+
+def test_spectra_are_for_their_model():
+    data = SpectralData.from_bold(recording())
+    with pytest.raises(TypeError, match="data must be BoldData, got SpectralData"):
+        bayesdcm.fit(bayesdcm.TaskDCM(np.ones((2, 2)), C=np.ones((2, 1))), data)
+    with pytest.raises(TypeError, match="data must be BoldData, got SpectralData"):
+        bayesdcm.fit(bayesdcm.RegressionDCM(np.ones((2, 2))), data)
+    with pytest.warns(UserWarning, match="give SpectralData.from_bold.*autoregressive"):
+        SpectralDCM(np.ones((2, 2)), "spm").check(data)
