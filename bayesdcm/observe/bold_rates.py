@@ -66,6 +66,7 @@ class BoldRates(BoldObserver):
     measurement_noise: float | None = field(default=None, kw_only=True)
 
     kind: ClassVar[str] = "BOLD signals"
+    headline: ClassVar[tuple[str, ...]] = ("A", "B", "C")
     searches: ClassVar[bool] = False
     citations = (
         RegressionBilinear.citation,

@@ -18,8 +18,8 @@ def plot_free_energy(fit: Any, *, ax: Axes | None = None) -> Axes:
     ----------
     fit : bayesdcm.Fit
         A fit by ``"laplace"`` (steps that lowered the free energy, and were taken back, are
-        marked), by ``"svi"`` (noisy estimates and their running mean), or by ``"gradient"`` or
-        ``"evolution"`` (the log joint density, a line for each start).
+        marked), by ``"variational_bayes"``, by ``"svi"`` (noisy estimates and their running mean),
+        or by ``"gradient"`` or ``"evolution"`` (the log joint density, a line for each start).
     ax : matplotlib.axes.Axes, optional
         Where to draw. None: a new figure.
 
@@ -34,9 +34,9 @@ def plot_free_energy(fit: Any, *, ax: Axes | None = None) -> Axes:
         If the fit was made by NUTS, which has no free energy.
     """
     known = {
-        "free_energy": (_draw_laplace, "Variational Laplace", "free energy"),
-        "elbo": (_draw_bound, "Stochastic variational inference", "evidence lower bound"),
-        "log_joint": (_draw_search, "Search", "log joint density"),
+        "free_energy": (_draw_iterations, "free energy"),
+        "elbo": (_draw_bound, "evidence lower bound"),
+        "log_joint": (_draw_search, "log joint density"),
     }
     name = next((name for name in known if name in fit.trace), None)
     if name is None:
@@ -46,10 +46,11 @@ def plot_free_energy(fit: Any, *, ax: Axes | None = None) -> Axes:
         )
     if ax is None:
         _, ax = plt.subplots(figsize=(6.4, 3.4), layout="constrained")
-    draw, title, quantity = known[name]
+    draw, quantity = known[name]
     draw(ax, fit)
     ax.set_ylabel(f"{quantity} (nats)")
-    panel_title(ax, title)
+    title = fit.posterior.method.title
+    panel_title(ax, title[:1].upper() + title[1:])
     state = "converged" if fit.status.get("converged", True) else "not converged"
     reached = fit.status["log_joint"] if name == "log_joint" else fit.log_evidence
     ax.set_title(f"{state} at {reached:.1f} nats", loc="right", fontsize="small",
@@ -59,9 +60,10 @@ def plot_free_energy(fit: Any, *, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def _draw_laplace(ax: Axes, fit: Any) -> None:
+def _draw_iterations(ax: Axes, fit: Any) -> None:
     values = np.asarray(fit.trace["free_energy"], float)
-    accepted = np.asarray(fit.trace["accepted"]) > 0.5
+    # Closed-form updates take no step back.
+    accepted = np.asarray(fit.trace.get("accepted", np.ones(len(values)))) > 0.5
     steps = np.arange(1, len(values) + 1)
     best = np.fmax.accumulate(np.where(accepted, values, np.nan))
     ax.step(steps, best, where="post", color=colour(0), linewidth=1.5, label="best so far")

@@ -15,6 +15,7 @@ import pandas as pd
 
 from bayesdcm import __version__, plot
 from bayesdcm.compare.posteriors import compare_posteriors
+from bayesdcm.plot.blocks import MANY
 from bayesdcm.plot.column import has_drives
 from bayesdcm.plot.connections import Connections, has_connections, read_connections
 from bayesdcm.plot.quantities import named_fits
@@ -32,6 +33,7 @@ COLUMN_WORDS = {
     "r_hat": "R-hat",
     "reference_mean": "reference mean",
     "present": "P(there)",
+    "inclusion": "P(there)",
     "explained_variance": "explained variance",
     "pareto_k": "Pareto k-hat",
     "log_evidence": "log evidence (nats)",
@@ -39,6 +41,8 @@ COLUMN_WORDS = {
     "sd_ratio": "ratio of sds",
 }
 WHOLE_NUMBERS = ("ess_bulk", "ess_tail")
+# Most rows of a table of parameters.
+MOST_ROWS = 1000
 
 
 def write_report(
@@ -49,6 +53,7 @@ def write_report(
     notes: Iterable[str] = (),
     settings: Mapping[str, Any] | None = None,
     beside: Mapping[str, Any] | None = None,
+    groups: Any = None,
 ) -> Path:
     """Write a report on one or several fits of a model: one HTML file that needs nothing else.
 
@@ -67,6 +72,8 @@ def write_report(
     beside : mapping of str to object, optional
         Posteriors by name to compare the fits with that are no fits themselves, such as SPM's
         estimates in a file, which `bayesdcm.read_spm_dcm` gives.
+    groups : mapping, sequence of str, or int, optional
+        The network of each of many regions, as for `bayesdcm.plot.plot_connectivity`.
 
     Returns
     -------
@@ -81,7 +88,7 @@ def write_report(
         If `fits` holds no fit, or fits of different models.
     """
     path = checked_path(path)
-    content = _content(named_fits(fits), dict(beside or {}), dict(settings or {}))
+    content = _content(named_fits(fits), dict(beside or {}), dict(settings or {}), groups)
     return write_page(path, "template.html", content | {"title": title, "notes": list(notes)})
 
 
@@ -116,7 +123,7 @@ def write_page(path: Path, template: str, content: Mapping[str, Any]) -> Path:
     return path
 
 
-def _content(fits: dict, beside: dict, settings: dict) -> dict[str, Any]:
+def _content(fits: dict, beside: dict, settings: dict, groups: Any) -> dict[str, Any]:
     """Gather everything the template shows."""
     diagnoses = {name: fit.diagnose() for name, fit in fits.items()}
     compared = fits | beside
@@ -136,8 +143,8 @@ def _content(fits: dict, beside: dict, settings: dict) -> dict[str, Any]:
         "agreement": [] if comparison is None else words.agreement(comparison),
         "findings": words.findings(best, connections),
         "findings_note": words.findings_note(best, connections),
-        "figures": _figures(fits, best, connections, comparison),
-        "summaries": [(name, as_rows(fit.summary(), "parameter")) for name, fit in fits.items()],
+        "figures": _figures(fits, best, connections, comparison, groups),
+        "summaries": [(name, *_summary_rows(fit)) for name, fit in fits.items()],
         "label_note": best.facts.label_note,
         "comparison": None if comparison is None else as_rows(comparison.set_index("parameter")),
         "reference": "" if comparison is None else comparison.attrs["reference"],
@@ -147,11 +154,15 @@ def _content(fits: dict, beside: dict, settings: dict) -> dict[str, Any]:
 
 
 def _figures(
-    fits: dict[str, Any], best: Any, connections: Connections | None, comparison: Any
+    fits: dict[str, Any],
+    best: Any,
+    connections: Connections | None,
+    comparison: Any,
+    groups: Any,
 ) -> Figures:
     drawn = Figures()
     if connections is not None:
-        _add_connections(best, connections, drawn)
+        _add_connections(best, connections, drawn, groups)
     if has_drives(best):
         _add_drives(best, drawn)
     if has_spectra(best):
@@ -210,13 +221,15 @@ def _add_drives(best: Any, drawn: Figures) -> None:
     drawn.add("Sensitivity to the drives", text, plot.plot_drive_sensitivity(best))
 
 
-def _add_connections(best: Any, connections: Connections, drawn: Figures) -> None:
+def _add_connections(
+    best: Any, connections: Connections, drawn: Figures, groups: Any = None
+) -> None:
     node = best.facts.node or "node"
-    inside = ""
-    if not connections.relative and any(entry.within for entry in connections.entries):
+    inside, many = "", len(connections.nodes) > MANY
+    if not (connections.relative or many) and any(entry.within for entry in connections.entries):
         inside = f"; self-connections stand inside the {node}s"
     text = f"Arrows run from the influencing to the influenced {node}{inside}."
-    drawn.add("Network", text, plot.plot_network(best))
+    drawn.add("Network", text, plot.plot_network(best, groups=groups))
     if connections.relative:
         text = (
             "On the left in each condition; on the right what conditions change. P is the "
@@ -226,7 +239,8 @@ def _add_connections(best: Any, connections: Connections, drawn: Figures) -> Non
         return
     unit = f"In {connections.unit or 'arbitrary units'}{', without input' * words.is_driven(best)}"
     text = f"{unit}; rows receive, columns send."
-    drawn.add(connections.title, text, plot.plot_connectivity(best, connections.site))
+    figure = plot.plot_connectivity(best, connections.site, groups=groups)
+    drawn.add(connections.title, text, figure)
     if any(not change.gates for entry in connections.entries for change in entry.changes):
         text = "What each input adds while it is on."
         drawn.add("Modulations", text, plot.plot_connectivity(best, "B"))
@@ -242,6 +256,21 @@ def as_rows(table: pd.DataFrame, index_name: str = "parameter") -> dict[str, Any
             for label, row in table.iterrows()
         ],
     }
+
+
+def _summary_rows(fit: Any) -> tuple[dict[str, Any], str]:
+    """Every parameter as rows, or of very many some, and which."""
+    table = fit.summary()
+    if len(table) <= MOST_ROWS or "sd" not in table:
+        return as_rows(table), ""
+    ratio = (table["mean"] / table["sd"]).abs()
+    main = table.index.str.split("[").str[0].isin(fit.facts.headline)
+    ratio = ratio[main] if main.any() else ratio
+    kept = table.loc[ratio.nlargest(MOST_ROWS).index]
+    return as_rows(kept), (
+        f"{len(kept)} of {len(table)}, those whose means are largest in standard deviations; "
+        "fit.summary() has all."
+    )
 
 
 def _cell_text(column: str, value: Any) -> str:

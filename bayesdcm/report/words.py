@@ -24,8 +24,10 @@ from bayesdcm.plot.series import data_axes
 from bayesdcm.plot.spectra import has_spectra
 from bayesdcm.plot.style import NBSP, probability_text, signed
 
-# Sign probability from which a finding is stated.
-CERTAIN = 0.95
+# Sign probability from which a finding is stated, and most findings of a sentence.
+CERTAIN, MOST_FINDINGS = 0.95, 24
+# More regions than this are counted, and the first ones named.
+MOST_NAMED = 20
 
 NUMPYRO: Citation = (
     "Phan D, Pradhan N, Jankowiak M (2019). Composable effects for flexible and accelerated "
@@ -103,7 +105,8 @@ def _data_text(fit: Any) -> str:
 
 
 def _counted(items: list[str], noun: str) -> str:
-    return f"{len(items)} {noun}{'s' * (len(items) != 1)} ({', '.join(items)})"
+    names = ", ".join(items) if len(items) <= MOST_NAMED else listed(items, most=3)
+    return f"{len(items)} {noun}{'s' * (len(items) != 1)} ({names})"
 
 
 def _plural(noun: str) -> str:
@@ -171,8 +174,10 @@ def findings(fit: Any, connections: Connections | None) -> list[str]:
         items = [
             f"{phrase} {signed(draws.mean())} {connections.unit} "
             f"({probability_text(connections.certainty(draws))})".replace("  ", " ")
-            for phrase, draws in sure
+            for phrase, draws in sure[:MOST_FINDINGS]
         ]
+        if len(sure) > MOST_FINDINGS:
+            items.append(f"{len(sure) - MOST_FINDINGS} more of {len(strengths)}")
         if items:
             sentences.append(f"{start}: {all_listed(items)}.")
     return sentences

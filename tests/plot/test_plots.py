@@ -448,7 +448,7 @@ def test_networks_of_regions_are_checked(many_regions, groups, message):
         plot.plot_network(many_regions[0], centres=np.zeros((3, 3)))
 
 
-def test_spectra_have_a_panel_for_each_pair():
+def test_spectra_have_a_panel_for_each_pair(tmp_path):
     design = bayesdcm.BoldDesign(120, 2.0, None, None, ["V1", "V5"])
     model = bayesdcm.SpectralDCM([[1, 0], [1, 1]])
     bold = model.simulate({prior.name: prior.mean for prior in model.priors}, design, seed=1)
@@ -467,4 +467,24 @@ def test_spectra_have_a_panel_for_each_pair():
     assert isinstance(plot.plot_residuals(fit), Figure)
     with pytest.raises(ValueError, match="names"):
         plot.plot_coherence(fit, names=["V2"])
+    page = write_report(fit, tmp_path / "rest.html").read_text(encoding="utf-8")
+    said = f"fitted to cross-spectra of 2 channels at {data.n_frequencies} frequencies from"
+    assert said in page and "Coherence and phase" in page
+    plt.close("all")
+
+
+def test_report_of_many_regions_is_short(many_regions, tmp_path, monkeypatch):
+    monkeypatch.setattr("bayesdcm.report.page.MOST_ROWS", 30)
+    fit, networks = many_regions
+    page = write_report(fit, tmp_path / "many.html", groups=networks).read_text(encoding="utf-8")
+    assert "among 24 regions (R1, R2, R3 and 21 more), fitted to 300 scans" in page
+    assert "means over networks" in page and "more of 552" in page
+    assert f"30 of {len(fit.labels)}, those whose means are largest" in page
+    assert page.count("<td>A[") == 30
+    energy = plot.plot_free_energy(fit)
+    assert energy.get_title(loc="left") == "Variational Bayes"
+    drawn = plot.plot_fit(fit)
+    assert len(drawn.axes) == 12 and "12 of 24" in drawn.get_suptitle()
+    chosen = plot.plot_fit(fit, names=["R7", "R2"])
+    assert [ax.get_ylabel() for ax in chosen.axes] == ["R7", "R2"]
     plt.close("all")
