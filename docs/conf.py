@@ -46,6 +46,8 @@ myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 # ci/tutorials.sh has executed the tutorials; a page whose examples run here says so at its top.
 nb_execution_mode = "off"
+# Cells compile programs, beside other work.
+nb_execution_timeout = 300
 nb_execution_raise_on_error = True
 
 autosummary_generate = True
