@@ -6,7 +6,9 @@ import subprocess
 import sys
 import types
 
+import numpy as np
 import pytest
+import scipy.io
 from typer.testing import CliRunner
 
 import bayesdcm
@@ -59,6 +61,26 @@ def test_an_integrator_is_for_task_fmri_only(run, monkeypatch):
     done = run("fit", "DCM_erp.mat", "--integrator", "nonlinear")
     assert done.exit_code == 1
     assert "--integrator is for models of task fMRI; leave it out" in done.stderr
+
+
+def test_files_of_rest_are_fitted_and_reported(run, tmp_path):
+    reference = np.load("tests/data/spm_spectra.npz")
+    two = reference["signal_3"][:, :2], reference["spectra_3"][:, :2, :2]
+    signals = {"y": two[0], "csd": two[1], "Hz": reference["frequencies_3"], "dt": 2.0}
+    signals["name"] = np.array([["V1", "V5"]], dtype=object)
+    dcm = {"a": np.ones((2, 2)), "Y": signals, "options": {"induced": 1.0, "order": 8.0}}
+    files = [tmp_path / f"DCM_{name}.mat" for name in ("ann", "bob")]
+    for file in files:
+        scipy.io.savemat(file, {"DCM": dcm})
+    few, report = ("--draws", 50), tmp_path / "rest.html"
+    done = run("fit", files[0], "--report", report, *few)
+    assert done.exit_code == 0, done.stderr
+    assert "SpectralDCM(2 regions; connections: 4 A; likelihood='spm'" in done.stdout
+    assert "A[V5, V1]" in done.stdout and "regional_noise[V5]" in done.stdout
+    assert "cross-spectra of 2 channels at 32 frequencies" in report.read_text(encoding="utf-8")
+    done = run("group", *files, "--no-search", *few)
+    assert done.exit_code == 0, done.stderr
+    assert "Effects on the group, 2 subjects" in done.stdout and "A[V1, V5]" in done.stdout
 
 
 def test_fit_prints_saves_and_reports(run, study, tmp_path):
