@@ -82,12 +82,14 @@ def spectral_measures(
         raise ValueError(
             f"frequencies must be at least two numbers above 0 that increase, in Hz, got {f}"
         )
-    posterior = fit.idata.posterior.stack(flat=("chain", "draw")).transpose("flat", ...)
-    total = posterior.sizes["flat"]
-    chosen = np.unique(np.linspace(0, total - 1, min(draws, total)).round().astype(int))
-    parameters = {
-        prior.name: jnp.asarray(posterior[prior.name].values[chosen]) for prior in model.priors
+    # Axes of all arrays begin with chain and draw; a DataTree, as newer ArviZ has, knows no stack.
+    flat = {
+        prior.name: np.concatenate(np.asarray(fit.idata.posterior[prior.name]))
+        for prior in model.priors
     }
+    total = len(next(iter(flat.values())))
+    chosen = np.unique(np.linspace(0, total - 1, min(draws, total)).round().astype(int))
+    parameters = {name: jnp.asarray(values[chosen]) for name, values in flat.items()}
     found = jax.tree.map(np.asarray, _measures(model, parameters, *model.at_frequencies(f)))
     kept = np.isfinite(found["power"]).all((1, 2))
     if not kept.any():

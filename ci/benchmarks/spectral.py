@@ -3,7 +3,7 @@
     python ci/benchmarks/spectral.py cost             warm variational Laplace, data of SPM's
     python ci/benchmarks/spectral.py nuts             NUTS on the 4 regions, both likelihoods
     python ci/benchmarks/spectral.py coverage [N] [METHOD ...]   N recordings of 300 and 1,200 scans
-    python ci/benchmarks/spectral.py direction [N]    N networks of 4 regions: right edges by method
+    python ci/benchmarks/spectral.py direction [N] [METHOD ...]   N networks of 4 regions
 
 Recordings are time series that the model with a Wishart likelihood makes of draws of its prior,
 three regions, scans every 2 s. ``direction`` has two connections of 0.3 or -0.3 Hz in one direction
@@ -121,9 +121,9 @@ def coverage(number: int, methods: list[str]) -> None:
     print(table(rows))
 
 
-def direction(number: int) -> None:
+def direction(number: int, asked: list[str]) -> None:
     """Share of connections that are found in the right direction with the right sign."""
-    methods = (("wishart", "laplace"), ("wishart", "nuts"), ("spm", "laplace"))
+    methods = [(likelihood, method) for likelihood in ESTIMATES for method in asked]
     generator = SpectralDCM(np.ones((4, 4)))
     right, wrong = dict.fromkeys(methods, 0), dict.fromkeys(methods, 0)
     design = BoldDesign(600, 2.0, None, None, ["R1", "R2", "R3", "R4"])
@@ -134,7 +134,7 @@ def direction(number: int) -> None:
         for to, source in (order[:2], order[2:]):
             true["A"][to, source] = rng.choice([-0.3, 0.3])
         bold = generator.simulate(true, design, seed=seed)
-        edges = true["A"] != 0
+        edges = np.abs(true["A"]) > 0.1
         for likelihood, method in methods:
             data = SpectralData.from_bold(bold, ESTIMATES[likelihood])
             options = NUTS if method == "nuts" else {}
@@ -167,7 +167,7 @@ if __name__ == "__main__":
         case "coverage":
             coverage(numbers[0] if numbers else 100, names or ["laplace"])
         case "direction":
-            direction(numbers[0] if numbers else 50)
+            direction(numbers[0] if numbers else 50, names or ["laplace"])
         case "nuts":
             nuts()
         case _:
