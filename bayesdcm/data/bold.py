@@ -263,3 +263,18 @@ class BoldData(Run):
                 f"regions, got {level.tolist()}"
             )
         return self.replace(signal=100 * (self.signal - mean) / level, unit="percent")
+
+
+def with_signal(design: Run, signal: NDArray, unit: str = "percent") -> BoldData:
+    """Data of a run as another run, or a design, has it, with this signal (scans, regions)."""
+    return BoldData(
+        signal=signal,
+        repetition_time=design.repetition_time,
+        inputs=design.inputs,
+        input_dt=design.input_dt,
+        region_names=design.region_names,
+        input_names=design.input_names,
+        confounds=design.confounds,
+        slice_delays=design.slice_delays,
+        unit=unit,
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,14 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesdcm.data.by_value import ByValue
-from bayesdcm.integrate.delayed import LONGEST_DELAY, LONGEST_STEP
-from bayesdcm.integrate.evoked_input import StimulusDriven
-from bayesdcm.neural.base import NeuralModel, Parameters, Prior, from_vector, to_vector
+from bayesdcm.integrate.delayed import Delayed
+from bayesdcm.neural.base import NeuralModel, Parameters, from_vector, to_vector
 
 
 @dataclass(frozen=True)
-class DelayedRelaxation(StimulusDriven):
+class DelayedRelaxation(Delayed):
     """Exponential Euler steps of at most half a millisecond, for `stiff` models with delays.
 
     Each state relaxes exactly while what it relaxes to is held, of first order in the step. What
@@ -36,13 +33,6 @@ class DelayedRelaxation(StimulusDriven):
     """
 
     solves_stiff: ClassVar[bool] = True
-
-    def settings(
-        self, neural: NeuralModel, dt: float, design: np.ndarray, priors: Mapping[str, Prior]
-    ) -> ByValue[tuple]:
-        """Steps in a sample, and steps for which what was sent is kept."""
-        substeps = int(np.ceil(dt / LONGEST_STEP - 1e-9))
-        return ByValue((substeps, int(np.ceil(LONGEST_DELAY / (dt / substeps)))))
 
     def trajectory(
         self, neural: NeuralModel, parameters: Parameters, start: jax.Array, arrays: dict

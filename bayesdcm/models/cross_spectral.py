@@ -16,6 +16,7 @@ from bayesdcm.models.evoked_checks import (
     KINDS,
     NEURAL,
     by_source,
+    channel_observer,
     check_position_prior,
     checked_connections,
     checked_source_names,
@@ -23,14 +24,7 @@ from bayesdcm.models.evoked_checks import (
     whole_number,
 )
 from bayesdcm.neural import CMM, Prior
-from bayesdcm.observe import (
-    ChannelObserver,
-    ChannelSpectra,
-    Dipoles,
-    Electrodes,
-    LeadField,
-    Patches,
-)
+from bayesdcm.observe import ChannelObserver, ChannelSpectra
 
 # Rest of CMM depends on the parameters, which the solver of evoked responses does not know; the
 # laminar column has no gain at rest, so that nothing linear can be said of it.
@@ -205,13 +199,7 @@ class CrossSpectralDCM(DCM):
 
     def _channels(self) -> ChannelObserver:
         common = {name: getattr(self, name) for name in ("source_names", "n_modes", "modes")}
-        if self.observation == "lfp":
-            return Electrodes(**common)
-        if self.observation == "fixed":
-            return LeadField(self.lead_field, **common)
-        if self.observation == "img":
-            return Patches(self.positions, self.lead_field, **common)
-        return Dipoles(self.positions, self.lead_field, self.position_variance, **common)
+        return channel_observer(self, **common)
 
     @property
     def _wide_noise(self) -> str:

@@ -21,7 +21,6 @@ from bayesdcm.models.given_priors import Priors, parse_priors, prior_table
 from bayesdcm.models.priors import complete_parameters, in_place, sample_prior, site_labels
 from bayesdcm.models.structure import check_snr, restricted
 from bayesdcm.neural import NeuralModel, Prior
-from bayesdcm.neural.gamma_precision import GammaPrecision
 from bayesdcm.observe.base import Observer
 
 Parameters = Mapping[str, ArrayLike]
@@ -214,8 +213,7 @@ class DCM:
         """Turn what was given as `priors` into `Priors`."""
         given = given.given if isinstance(given, Priors) else parse_priors(given)
         priors = Priors(self.own_priors(), given)
-        unlike = priors.noise.not_normal.any()
-        if unlike and not isinstance(priors.noise.family, GammaPrecision):
+        if priors.noise.not_normal.any() and not priors.noise.family.of_precisions:
             raise ValueError(
                 f"priors[{priors.noise.name!r}] is a {type(priors.noise.family).__name__}, but "
                 "log-precisions of the noise have normal priors; give (mean, variance)"

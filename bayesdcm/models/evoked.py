@@ -17,12 +17,13 @@ from bayesdcm.models.evoked_checks import (
     KINDS,
     NEURAL,
     by_source,
+    channel_observer,
     check_evoked_model,
     check_position_prior,
 )
 from bayesdcm.models.priors import complete_parameters
 from bayesdcm.neural import Prior, SourceModel
-from bayesdcm.observe import ChannelObserver, ChannelSpace, Dipoles, Electrodes, LeadField, Patches
+from bayesdcm.observe import ChannelObserver, ChannelSpace
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,13 +190,7 @@ class EvokedDCM(DCM):
     def _observer(self, as_spm: bool) -> ChannelObserver:
         names = "source_names", "n_modes", "modes", "n_confounds", "hanning", "temporal_correlation"
         common = {name: getattr(self, name) for name in names} | {"as_spm": as_spm}
-        if self.observation == "lfp":
-            return Electrodes(**common)
-        if self.observation == "fixed":
-            return LeadField(self.lead_field, **common)
-        if self.observation == "img":
-            return Patches(self.positions, self.lead_field, **common)
-        return Dipoles(self.positions, self.lead_field, self.position_variance, **common)
+        return channel_observer(self, **common)
 
     @property
     def _wide_noise(self) -> str:

@@ -1,4 +1,4 @@
-"""What `EvokedDCM` accepts: structures and options."""
+"""What `EvokedDCM` and `CrossSpectralDCM` accept: structures and options; what their words mean."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from bayesdcm.data.named_axes import in_order
 from bayesdcm.neural import CMC, ERP, LFP, NMDA, LaminarSource
 from bayesdcm.neural.switches import square, switches
+from bayesdcm.observe import ChannelObserver, Dipoles, Electrodes, LeadField, Patches
 from bayesdcm.observe.channels import checked_numbers, checked_positions
 
 if TYPE_CHECKING:
@@ -120,6 +121,17 @@ def checked_connections(model: EvokedDCM | CrossSpectralDCM) -> dict[str, NDArra
     checked["modulation"] = switches("modulation", modulation, (None, n, n), "effect, to, from")
     checked["inputs"] = switches("inputs", inputs, (n, None), "source, input")
     return checked
+
+
+def channel_observer(model: EvokedDCM | CrossSpectralDCM, **options: Any) -> ChannelObserver:
+    """What the model's `observation` names, with options that all of them have."""
+    if model.observation == "lfp":
+        return Electrodes(**options)
+    if model.observation == "fixed":
+        return LeadField(model.lead_field, **options)
+    if model.observation == "img":
+        return Patches(model.positions, model.lead_field, **options)
+    return Dipoles(model.positions, model.lead_field, model.position_variance, **options)
 
 
 def by_source(name: str, value: Any, source_names: Any) -> Any:

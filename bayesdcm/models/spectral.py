@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bayesdcm.data import BoldData, BoldDesign, SpectralData
+from bayesdcm.data.bold import with_signal
 from bayesdcm.integrate import LinearResponse, SpmLinearResponse
 from bayesdcm.models.dcm import DCM, Parameters, Parts
 from bayesdcm.models.priors import complete_parameters
@@ -259,17 +260,7 @@ class SpectralDCM(DCM):
         spectra = self.cross_spectra(parameters, frequencies, list(bold.region_names), reference)
         turns = np.exp(2j * np.pi * frequencies[:, None] * np.asarray(bold.slice_delays))
         signal = _series(np.asarray(spectra) / scale, turns, bold, length, seed)
-        series = BoldData(
-            signal=signal,
-            repetition_time=bold.repetition_time,
-            inputs=bold.inputs,
-            input_dt=bold.input_dt,
-            region_names=bold.region_names,
-            input_names=bold.input_names,
-            confounds=bold.confounds,
-            slice_delays=bold.slice_delays,
-            unit=getattr(bold, "unit", "percent"),
-        )
+        series = with_signal(bold, signal, getattr(bold, "unit", "percent"))
         if not spectral:
             return series
         return SpectralData.from_bold(

@@ -18,8 +18,7 @@ from bayesdcm.neural.nmda import (
     EXCITATORY,
     INHIBITORY,
     LEAK,
-    THRESHOLD,
-    firing_probability,
+    share_firing,
 )
 from bayesdcm.neural.source import SourceModel, scaling
 
@@ -100,8 +99,7 @@ class CMM(SourceModel):
 
     @staticmethod
     def _firing(V: jax.Array, p: Parameters) -> jax.Array:
-        variance = VARIANCE * jnp.exp(p["activation"])
-        return firing_probability((V - THRESHOLD) / jnp.sqrt(variance))
+        return share_firing(V, VARIANCE * jnp.exp(p["activation"]))
 
     def sent(self, x: jax.Array, parameters: Parameters) -> jax.Array:
         """Share of superficial and of deep pyramidal cells that fire, shape (2, sources)."""

@@ -33,6 +33,7 @@ class GammaPrecision(PriorFamily):
     rate: float = 1.0
 
     title: ClassVar[str] = "log gamma"
+    of_precisions: ClassVar[bool] = True
     self_connections: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

@@ -51,6 +51,18 @@ def firing_probability(z: jax.Array) -> jax.Array:
     return (1 + z * jnp.sqrt(ratio)) / 2
 
 
+def share_firing(voltage: jax.Array, variance: jax.Array) -> jax.Array:
+    """Share of cells beyond the threshold, of mean voltages, mV, with a variance over cells, mV^2.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> float(share_firing(jnp.array(THRESHOLD), jnp.array(75.0)))
+    0.5
+    """
+    return firing_probability((voltage - THRESHOLD) / jnp.sqrt(variance))
+
+
 @dataclass(frozen=True, eq=False)
 class NMDA(SourceModel):
     """Stellate cells, interneurons and pyramidal cells with conductances; twelve states.
@@ -111,8 +123,7 @@ class NMDA(SourceModel):
 
     @staticmethod
     def _firing(V: jax.Array, p: Parameters) -> jax.Array:
-        variance = VARIANCE * jnp.exp(p["activation"])
-        return firing_probability((V - THRESHOLD) / jnp.sqrt(variance))
+        return share_firing(V, VARIANCE * jnp.exp(p["activation"]))
 
     def sent(self, x: jax.Array, parameters: Parameters) -> jax.Array:
         """Share of pyramidal cells that fire, shape (1, sources)."""

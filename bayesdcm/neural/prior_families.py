@@ -69,6 +69,8 @@ class PriorFamily(ABC):
     title: ClassVar[str]
     # Whether samplers see the entries themselves; else what is left of them without their scale.
     centred: ClassVar[bool] = True
+    # Whether it is meant for log-precisions of noise, and for nothing else.
+    of_precisions: ClassVar[bool] = False
     # Whether it can be that of a single entry.
     single: ClassVar[bool] = True
 

@@ -13,7 +13,7 @@ import numpy as np
 from jax import lax
 from numpy.typing import NDArray
 
-from bayesdcm.data.bold import BoldData
+from bayesdcm.data.bold import BoldData, with_signal
 from bayesdcm.data.bold_validation import LARGEST_RANGE
 from bayesdcm.data.by_value import ByValue
 from bayesdcm.data.validation import warn_caller
@@ -164,17 +164,7 @@ class BoldObserver(Observer):
             sd = clean.std(axis=0) / snr
         elif log_precision is not None:
             sd = np.exp(-log_precision / 2)
-        return BoldData(
-            signal=clean + rng.normal(size=clean.shape) * sd,
-            repetition_time=design.repetition_time,
-            inputs=design.inputs,
-            input_dt=design.input_dt,
-            region_names=design.region_names,
-            input_names=design.input_names,
-            confounds=design.confounds,
-            slice_delays=design.slice_delays,
-            unit="percent",
-        )
+        return with_signal(design, clean + rng.normal(size=clean.shape) * sd)
 
     def names(self, data: BoldData | None, neural: NeuralModel) -> dict[str, list[str]]:
         """Names of regions and inputs; see `Observer.names`."""
