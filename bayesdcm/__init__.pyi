@@ -4,6 +4,7 @@ __all__ = [
     "BoldData",
     "BoldDesign",
     "Connectome",
+    "CovarianceData",
     "CrossSpectralDCM",
     "DCM",
     "DipoleData",
@@ -39,6 +40,7 @@ __all__ = [
     "TaskDCM",
     "TruncatedBackpropagation",
     "VariationalBayes",
+    "WholeBrainDCM",
     "WilsonCowan",
     "WongWang",
     "WongWangEI",
@@ -87,6 +89,7 @@ from .compare.stacking import stack_modes
 from .data.bold import BoldData
 from .data.connectome import Connectome
 from .data.connectome_examples import load_connectome
+from .data.covariance import CovarianceData
 from .data.design import BoldDesign
 from .data.dipole import DipoleData
 from .data.dipole_readers import read_dipole
@@ -127,6 +130,7 @@ from .models.spectral import SpectralDCM
 from .models.spm import read_spm_dcm
 from .models.spm_group import read_spm_group
 from .models.task import TaskDCM
+from .models.whole_brain import WholeBrainDCM
 from .neural.generic_oscillator import Generic2dOscillator
 from .neural.hopf import Hopf
 from .neural.jansen_rit import JansenRit

@@ -3,6 +3,7 @@
 from bayesdcm.data.bold import BoldData
 from bayesdcm.data.connectome import Connectome
 from bayesdcm.data.connectome_examples import load_connectome
+from bayesdcm.data.covariance import CovarianceData
 from bayesdcm.data.design import BoldDesign
 from bayesdcm.data.dipole import DipoleData
 from bayesdcm.data.dipole_readers import read_dipole
@@ -15,6 +16,7 @@ __all__ = [
     "BoldData",
     "BoldDesign",
     "Connectome",
+    "CovarianceData",
     "DipoleData",
     "Drive",
     "EvokedData",

@@ -25,6 +25,11 @@ from bayesdcm.integrate.linear_response import (
     rest_state,
     transfer_functions,
 )
+from bayesdcm.integrate.network_response import (
+    NetworkResponse,
+    StationaryCovariance,
+    stationary_covariance,
+)
 from bayesdcm.integrate.rate_regression import RateRegression, Regressors
 from bayesdcm.integrate.runge_kutta import RungeKutta, runge_kutta
 from bayesdcm.integrate.spm_linear_response import SpmLinearResponse
@@ -41,11 +46,13 @@ __all__ = [
     "LinearResponse",
     "LinearSystem",
     "LocalLinear",
+    "NetworkResponse",
     "RateRegression",
     "Regressors",
     "RungeKutta",
     "Solver",
     "SpmLinearResponse",
+    "StationaryCovariance",
     "StimulusDriven",
     "TimeGrid",
     "affine_generators",
@@ -58,6 +65,7 @@ __all__ = [
     "rest_state",
     "runge_kutta",
     "sample_bins",
+    "stationary_covariance",
     "time_grid",
     "transfer_functions",
 ]

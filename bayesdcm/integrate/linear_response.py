@@ -35,7 +35,19 @@ TERMS = 14
 STABLE = 1e-6
 
 
-def rest_state(flow: Callable[[jax.Array], jax.Array], start: jax.Array) -> jax.Array:
+def least_squares(matrix: jax.Array, value: jax.Array) -> jax.Array:
+    """The shortest x of those that bring ``matrix @ x`` nearest to a value, (n,).
+
+    A state of which the flow conserves something has a Jacobian without inverse.
+    """
+    return jnp.linalg.pinv(matrix, rtol=SMALLEST_SINGULAR_VALUE) @ value
+
+
+def rest_state(
+    flow: Callable[[jax.Array], jax.Array],
+    start: jax.Array,
+    divide: Callable[[jax.Array, jax.Array], jax.Array] = least_squares,
+) -> jax.Array:
     """The state at which a flow vanishes, by Newton's method, with its implicit derivative.
 
     Parameters
@@ -44,6 +56,9 @@ def rest_state(flow: Callable[[jax.Array], jax.Array], start: jax.Array) -> jax.
         Rate of change (n,) of a state (n,), 1/s.
     start : jax.Array
         Where to start, shape (n,).
+    divide : callable
+        Solves linear equations, ``divide(matrix, value)``; ``jnp.linalg.solve`` takes less time
+        where nothing is conserved.
 
     Returns
     -------
@@ -60,11 +75,6 @@ def rest_state(flow: Callable[[jax.Array], jax.Array], start: jax.Array) -> jax.
     >>> float(slope(2.0))
     0.5
     """
-
-    def least_squares(matrix: jax.Array, value: jax.Array) -> jax.Array:
-        # A state of which the flow conserves something has a Jacobian without inverse.
-        return jnp.linalg.pinv(matrix, rtol=SMALLEST_SINGULAR_VALUE) @ value
-
     shares = 0.5 ** jnp.arange(HALVINGS + 1)
 
     def size(x: jax.Array) -> jax.Array:
@@ -74,7 +84,7 @@ def rest_state(flow: Callable[[jax.Array], jax.Array], start: jax.Array) -> jax.
     def solve(flow: Callable, x: jax.Array) -> jax.Array:
         def advance(state: tuple) -> tuple:
             k, x, _, _ = state
-            step = -least_squares(jax.jacfwd(flow)(x), flow(x))
+            step = -divide(jax.jacfwd(flow)(x), flow(x))
             points = x + shares[:, None] * step
             sizes = jax.vmap(size)(points)
             best = jnp.argmin(sizes)
@@ -91,10 +101,10 @@ def rest_state(flow: Callable[[jax.Array], jax.Array], start: jax.Array) -> jax.
         scale = jnp.abs(jax.jacfwd(flow)(found)).max(initial=0.0) * (1 + jnp.abs(found).max())
         return jnp.where(left <= REST_TOLERANCE * scale, found, jnp.nan)
 
-    def divide(linear: Callable, value: jax.Array) -> jax.Array:
-        return least_squares(jax.jacfwd(linear)(jnp.zeros_like(value)), value)
+    def invert(linear: Callable, value: jax.Array) -> jax.Array:
+        return divide(jax.jacfwd(linear)(jnp.zeros_like(value)), value)
 
-    return jax.lax.custom_root(flow, start, solve, divide)
+    return jax.lax.custom_root(flow, start, solve, invert)
 
 
 class LinearSystem(NamedTuple):

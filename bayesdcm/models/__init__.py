@@ -12,6 +12,7 @@ from bayesdcm.models.regression import RegressionDCM
 from bayesdcm.models.simulation_objective import SimulationObjective
 from bayesdcm.models.spectral import SpectralDCM
 from bayesdcm.models.task import TaskDCM
+from bayesdcm.models.whole_brain import WholeBrainDCM
 
 __all__ = [
     "LaminarDCM",
@@ -27,5 +28,6 @@ __all__ = [
     "SimulationObjective",
     "SpectralDCM",
     "TaskDCM",
+    "WholeBrainDCM",
     "load_example",
 ]

@@ -19,7 +19,7 @@ from bayesdcm.models.network_batch import chunk_size, in_chunks, stimulus_rows
 from bayesdcm.models.network_run import Plan, begin, plan, whole_run, wiring
 from bayesdcm.neural.base import NodeModel, Parameters, Prior
 from bayesdcm.neural.couplings import COUPLINGS, Coupling
-from bayesdcm.neural.network import Free, Groups, Maps, Network, Spread
+from bayesdcm.neural.network import Free, Groups, Maps, Network, Shrunk, Spread
 from bayesdcm.neural.noise import Noise, OrnsteinUhlenbeck
 from bayesdcm.observe.streaming import SeriesObserver, WindowMeans, steps_of
 
@@ -56,9 +56,10 @@ class NetworkModel:
         arrives by connections, stimuli and noise are held during a step.
     regional : sequence of str or mapping
         How parameters differ between regions. By name of the parameter: ``"free"`` (all that a
-        sequence names); names or integers, one a region, for groups that share a value; numbers,
-        one a region or shape (maps, regions), for maps, whose coefficients are the parameter
-        ``NAME_by_map``.
+        sequence names); ``"shrunk"``, about a common value (``NAME_by_region``) by an amount that
+        is a parameter, too (``NAME_spread``); names or integers, one a region, for groups that
+        share a value; numbers, one a region or shape (maps, regions), for maps, whose coefficients
+        are the parameter ``NAME_by_map``.
 
     Raises
     ------
@@ -628,13 +629,13 @@ def _spread(name: str, value: Any, common: Mapping[str, Prior], regions: int) ->
     if name == "speed" or common[name].dims:
         raise ValueError(f"regional names {name!r}, which cannot differ between regions")
     if isinstance(value, str):
-        _check_choice(f"regional[{name!r}]", value, ("free",))
-        return Free()
+        _check_choice(f"regional[{name!r}]", value, ("free", "shrunk"))
+        return Free() if value == "free" else Shrunk()
     array = np.asarray(value)
     if array.ndim not in (1, 2) or array.shape[-1] != regions:
         raise ValueError(
-            f"regional[{name!r}] has shape {array.shape}; expected 'free', labels of groups "
-            f"({regions},), or maps ({regions},) or (maps, {regions})"
+            f"regional[{name!r}] has shape {array.shape}; expected 'free', 'shrunk', labels of "
+            f"groups ({regions},), or maps ({regions},) or (maps, {regions})"
         )
     if array.dtype.kind == "f":
         return Maps(array.reshape(-1, regions))

@@ -21,6 +21,8 @@ class Coupling(ABC):
     ----------
     channels : int
         How many quantities travel.
+    linear : bool
+        Whether what reaches a region is linear in the signals.
 
     Examples
     --------
@@ -29,6 +31,7 @@ class Coupling(ABC):
     """
 
     channels: ClassVar[int] = 1
+    linear: ClassVar[bool] = False
 
     def send(self, signal: jax.Array) -> jax.Array:
         """What travels along connections, by default the signal itself.
@@ -79,6 +82,8 @@ class Additive(Coupling):
     1
     """
 
+    linear: ClassVar[bool] = True
+
     def receive(
         self, sums: jax.Array, signal: jax.Array, totals: jax.Array, strength: jax.Array
     ) -> jax.Array:
@@ -95,6 +100,8 @@ class Diffusive(Coupling):
     >>> Diffusive().receive(jnp.array([[0.5]]), jnp.array([0.1]), jnp.ones(1), 2.0).tolist()
     [0.8]
     """
+
+    linear: ClassVar[bool] = True
 
     def receive(
         self, sums: jax.Array, signal: jax.Array, totals: jax.Array, strength: jax.Array

@@ -18,6 +18,7 @@ from bayesdcm.neural.noise import Noise, OrnsteinUhlenbeck
 
 MS = 1e-3
 NETWORK_VARIANCE = 1 / 16
+REGIONAL_SD = 1 / 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +41,16 @@ class Free:
     """A parameter of which every region has its own."""
 
 
-Spread = Free | Groups | Maps
+@dataclass(frozen=True, eq=False)
+class Shrunk:
+    """A parameter of which every region has its own, about a value that they share.
+
+    How far regions lie from it is estimated, too: by `REGIONAL_SD` times the exponential of
+    ``NAME_spread``, N(0, 1), times ``NAME_by_region``, N(0, 1).
+    """
+
+
+Spread = Free | Groups | Maps | Shrunk
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +80,7 @@ class Network(NeuralModel):
         Conduction speed, m/s.
     noise : tuple of OrnsteinUhlenbeck or White
         What drives the nodes.
-    regional : mapping of str to Free, Groups or Maps
+    regional : mapping of str to Free, Groups, Maps or Shrunk
         How parameters differ between regions.
 
     Examples
@@ -147,6 +157,11 @@ class Network(NeuralModel):
         return 0
 
     @property
+    def affine(self) -> bool:
+        """Whether nodes and coupling are."""
+        return getattr(self.node, "affine", False) and self.coupling.linear
+
+    @property
     def delayed(self) -> bool:
         """Whether connections have delays."""
         return self.lengths is not None and self.speed is not None
@@ -181,6 +196,8 @@ class Network(NeuralModel):
                         prior.unit,
                     )
                 )
+            elif isinstance(spread, Shrunk):
+                table += _shrunk(prior, self.n_nodes)
         return tuple(table)
 
     def by_region(self, parameters: Parameters) -> dict[str, jax.Array]:
@@ -197,6 +214,9 @@ class Network(NeuralModel):
                 known[name] = jnp.asarray(known[name])[spread.members]
             elif isinstance(spread, Maps):
                 known[name] = known[name] + known.pop(f"{name}_by_map") @ spread.values
+            elif isinstance(spread, Shrunk):
+                sd = REGIONAL_SD * jnp.exp(known.pop(f"{name}_spread"))
+                known[name] = known[name] + sd * known.pop(f"{name}_by_region")
         return known
 
     def rest(self, parameters: Parameters | None = None) -> jax.Array:
@@ -374,9 +394,17 @@ def _map(name: str) -> str:
     return f"map of {name}"
 
 
+def _shrunk(prior: Prior, nodes: int) -> tuple[Prior, Prior]:
+    """Priors of how far regions lie from a common value, and of where each lies."""
+    name, one = prior.name, np.ones(())
+    spread = Prior(f"{name}_spread", (), np.zeros(()), one, "log scaling")
+    zeros = np.zeros(nodes)
+    return spread, Prior(f"{name}_by_region", ("node",), zeros, zeros + 1, "regional sd")
+
+
 def _widened(prior: Prior, spread: Spread, nodes: int) -> Prior:
     """A prior with an entry for every region or group."""
-    if isinstance(spread, Maps):
+    if isinstance(spread, Maps | Shrunk):
         return prior
     dim, length = ("node", nodes) if isinstance(spread, Free) else (_group(prior.name), None)
     shape = (length if length is not None else len(spread.names),)

@@ -21,6 +21,7 @@ from bayesdcm.observe.channels import (
     Patches,
 )
 from bayesdcm.observe.column_dipole import ColumnDipole
+from bayesdcm.observe.covariance import RegionalCovariance
 from bayesdcm.observe.evoked_preparation import (
     dct_basis,
     feature_scale,
@@ -59,6 +60,7 @@ from bayesdcm.observe.hrf_convolution import HrfConvolution
 from bayesdcm.observe.lead_field import dipole_lead_field, patches, power_of_ten
 from bayesdcm.observe.linear_functional_connectivity import linear_functional_connectivity
 from bayesdcm.observe.loss_likelihood import LossLikelihood
+from bayesdcm.observe.network_spectra import NetworkSpectra
 from bayesdcm.observe.power_spectrum import PowerSpectrum, power_spectrum
 from bayesdcm.observe.regional_balloon import RegionalBalloon
 from bayesdcm.observe.sensor_recordings import to_evoked, to_raw
@@ -82,6 +84,8 @@ __all__ = [
     "BoldObserver",
     "BoldSpectra",
     "ChannelSpectra",
+    "NetworkSpectra",
+    "RegionalCovariance",
     "BoldRates",
     "ChannelObserver",
     "ChannelSpace",

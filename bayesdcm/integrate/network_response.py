@@ -1,0 +1,452 @@
+"""Linear response of a network: how fluctuations about rest spread, node by node and over tracts.
+
+Nodes are joined by few signals only. So what each makes of what it receives is worked out for one
+node at a time, and a system of as many unknowns as there are regions is left at each frequency, no
+matter how many states a node has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bayesdcm.data.covariance import CovarianceData
+from bayesdcm.data.device import on_device
+from bayesdcm.data.spectral import SpectralData
+from bayesdcm.integrate.base import Solver
+from bayesdcm.integrate.linear_response import (
+    cross_spectra,
+    inverses,
+    is_stable,
+    observer_transfer,
+    rest_state,
+)
+from bayesdcm.neural.base import NeuralModel, Parameters, Prior
+from bayesdcm.neural.network import Network
+from bayesdcm.neural.noise import OrnsteinUhlenbeck
+
+# Frequencies at which spectra are added up to a covariance.
+POINTS = 128
+# Doublings of the time over which Lyapunov's equation is solved, and what may be left then.
+DOUBLINGS = 24
+NEGLIGIBLE = 1e-9
+# States of a network up to which its covariance is worked out without spectra.
+MOST_STATES = 512
+
+
+class NetworkSystem(NamedTuple):
+    """A network that is linear about its rest; m is the number of signals that travel.
+
+    Attributes
+    ----------
+    local : (nodes, states, states)
+        Of each node by itself, 1/s.
+    entry : (nodes, states, m)
+        What weighted sums of what was sent add to the rates of change.
+    sent : (nodes, m, states)
+        What a node sends of its states.
+    seen : (nodes, states)
+        Its activity.
+    weights, delays : (nodes, nodes)
+        Of the connections, (to, from); delays in s, or None.
+    noise : (processes, nodes, states)
+        What a unit of each noise adds to the rates of change.
+    tau : (processes, nodes)
+        Time constants of the noise, s; 0 where it is white.
+    """
+
+    local: jax.Array
+    entry: jax.Array
+    sent: jax.Array
+    seen: jax.Array
+    weights: jax.Array
+    delays: jax.Array | None
+    noise: jax.Array
+    tau: jax.Array
+
+    def matrix(self) -> jax.Array:
+        """The Jacobian without delays, nodes first, (nodes * states, nodes * states), 1/s."""
+        n, k, _ = self.local.shape
+        across = jnp.einsum("iam,ij,jmb->iajb", self.entry, self.weights, self.sent)
+        own = jnp.einsum("iab,ij->iajb", self.local, jnp.eye(n))
+        return (across + own).reshape(n * k, n * k)
+
+
+def network_system(network: Network, parameters: Parameters) -> NetworkSystem:
+    """A network about its rest, which Newton's method finds from that of its nodes.
+
+    Parameters
+    ----------
+    network : Network
+        With noise.
+    parameters : mapping
+        Full arrays by name.
+
+    Returns
+    -------
+    NetworkSystem
+        Not finite where there is no rest.
+
+    Examples
+    --------
+    >>> from bayesdcm.neural import Additive, Linear, White
+    >>> parts = Linear(), np.ones((2, 2)), None, Additive(), "x", ("I",)
+    >>> pair = Network(*parts, noise=(White(1.0),))
+    >>> system = network_system(pair, {p.name: jnp.asarray(p.mean) for p in pair.priors()})
+    >>> system.local.ravel().tolist(), system.matrix().tolist()
+    ([-10.0, -10.0], [[0.0, 10.0], [10.0, 0.0]])
+    """
+    own = network.constants(parameters)
+    weights = jnp.asarray(network.weights)
+    totals, n, k = weights.sum(1), network.n_nodes, len(network.states)
+    nothing: Mapping[str, jax.Array] = {}
+
+    def rates(x: jax.Array, sums: jax.Array, given: Mapping[str, jax.Array]) -> jax.Array:
+        received = network.received(x, sums, own, totals, given)
+        return network.node.local(x, received, jnp.zeros(0), own)
+
+    start = network.rest(parameters)
+    if network.affine:
+        rest = start
+    else:
+
+        def flow(x: jax.Array) -> jax.Array:
+            x = x.reshape(n, k)
+            return rates(x, network.send(x, own) @ weights.T, nothing).ravel()
+
+        rest = rest_state(flow, start.ravel(), jnp.linalg.solve).reshape(n, k)
+    sums = network.send(rest, own) @ weights.T
+    # Nodes do not see each other but by the sums, so that all are differentiated at once.
+    each_state = jnp.broadcast_to(jnp.eye(k)[:, None], (k, n, k))
+    each_sum = jnp.broadcast_to(jnp.eye(len(sums))[:, :, None], (len(sums), *sums.shape))
+
+    def along(function: Any, at: jax.Array, tangents: jax.Array) -> jax.Array:
+        return jax.vmap(lambda tangent: jax.jvp(function, (at,), (tangent,))[1])(tangents)
+
+    local = along(lambda x: rates(x, sums, nothing), rest, each_state)
+    entry = along(lambda s: rates(rest, s, nothing), sums, each_sum)
+    sent = along(lambda x: network.send(x, own), rest, each_state)
+    activity = along(lambda x: network.signal(network.activity, x, own), rest, each_state)
+    noise, tau = [], []
+    for which, process in enumerate(network.noise):
+        values = {
+            name: jnp.broadcast_to(value, (n,))
+            for name, value in network.noise_values(which, own).items()
+        }
+        coloured = isinstance(process, OrnsteinUhlenbeck)
+        for target in network.noise_targets(which):
+            if coloured:
+                effect = along(
+                    lambda value, to=target: rates(rest, sums, {to: value}),
+                    jnp.zeros(n),
+                    jnp.ones((1, n)),
+                )[0]
+                noise.append(values["sd"][:, None] * effect)
+            else:
+                at = jnp.eye(k)[network.states.index(target)]
+                noise.append(values["intensity"][:, None] * at)
+            tau.append(values["tau"] if coloured else jnp.zeros(n))
+    return NetworkSystem(
+        local.transpose(1, 2, 0),
+        entry.transpose(1, 2, 0),
+        sent.transpose(2, 1, 0),
+        activity.T,
+        weights,
+        network.travel_time(network.lengths, parameters) if network.delayed else None,
+        jnp.stack(noise),
+        jnp.stack(tau),
+    )
+
+
+def network_transfer(system: NetworkSystem, frequencies: jax.Array) -> jax.Array:
+    """Activity of each node for a unit of one-sided power of each noise at every frequency.
+
+    Noise that is white has the power 2 per Hz for a unit of intensity, and one that decays within
+    tau the power ``4 tau / (1 + (2 pi f tau)^2)`` for a unit of standard deviation.
+
+    Parameters
+    ----------
+    system : NetworkSystem
+        Stable; whether it is, is not looked at.
+    frequencies : jax.Array
+        Hz, shape (frequencies,).
+
+    Returns
+    -------
+    jax.Array
+        Shape (frequencies, nodes, processes * nodes): ``K K^H`` is the cross-spectrum.
+    """
+    n, k, m = system.entry.shape
+    processes, points = len(system.noise), len(frequencies)
+    turns = 2j * jnp.pi * frequencies
+    nodes = turns[:, None, None, None] * jnp.eye(k) - system.local
+    response = inverses(nodes.reshape(-1, k, k)).reshape(points, n, k, k)
+    power = jnp.where(
+        system.tau > 0,
+        4 * system.tau / (1 + (2 * jnp.pi * frequencies[:, None, None] * system.tau) ** 2),
+        2.0,
+    )
+    driven = jnp.einsum("fnab,pnb,fpn->fpna", response, system.noise, jnp.sqrt(power))
+    received = jnp.einsum("fnab,nbm->fnam", response, system.entry.astype(complex))
+    apart = jnp.einsum("na,fpna->fpn", system.seen, driven)
+    gain = jnp.einsum("nla,fnam->fnlm", system.sent, received)
+    first = jnp.einsum("nla,fpna->fpnl", system.sent, driven)
+    seen = jnp.einsum("na,fnam->fnm", system.seen, received)
+    coupling = system.weights.astype(complex)
+    if system.delays is not None:
+        coupling = coupling * jnp.exp(-turns[:, None, None] * system.delays)
+    else:
+        coupling = jnp.broadcast_to(coupling, (points, n, n))
+    # What is sent, z = gain W z + first; only one signal travels in most networks.
+    if m == 1:
+        loop = jnp.eye(n) - gain[:, :, 0, 0, None] * coupling
+        spread = seen[:, :, 0, None] * (coupling @ large_inverses(loop))
+        among = spread[:, None] * first[:, :, None, :, 0]
+    else:
+        loop = jnp.eye(n * m) - jnp.einsum("fnlm,fnj->fnljm", gain, coupling).reshape(
+            points, n * m, n * m
+        )
+        inverse = large_inverses(loop).reshape(points, n, m, n, m)
+        among = jnp.einsum("fim,fij,fjmnl,fpnl->fpin", seen, coupling, inverse, first)
+    own = apart[..., None, :] * jnp.eye(n)
+    return (own + among).transpose(0, 2, 1, 3).reshape(points, n, processes * n)
+
+
+@jax.custom_jvp
+def large_inverses(matrices: jax.Array) -> jax.Array:
+    """Inverses of matrices (rows, n, n), one after the other: LAPACK's, and fast for large n.
+
+    See `inverses`, which is fast for small n.
+
+    Examples
+    --------
+    >>> large_inverses(jnp.array([[[0.0, 2.0], [4.0, 0.0]]])).tolist()
+    [[[0.0, 0.25], [0.5, 0.0]]]
+    """
+    return jax.lax.map(jnp.linalg.inv, matrices)
+
+
+@large_inverses.defjvp
+def _large_inverses_jvp(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
+    result = large_inverses(*primals)
+    return result, -result @ tangents[0] @ result
+
+
+def stationary_covariance(matrix: jax.Array, power: jax.Array) -> jax.Array:
+    """Covariance S of ``dx = J x dt + noise``, which solves ``J S + S J' + Q = 0``.
+
+    By Smith's method: of the bilinear transform of J, the propagator is squared again and again
+    while what it adds to S is summed. Nothing is decomposed, and derivatives, which solve the same
+    equation, are exact.
+
+    Parameters
+    ----------
+    matrix : jax.Array
+        J, 1/s, shape (n, n).
+    power : jax.Array
+        Q, covariance of the noise per second, shape (n, n).
+
+    Returns
+    -------
+    jax.Array
+        Shape (n, n); NaN where J is not stable.
+
+    References
+    ----------
+    .. [1] Smith (1968), SIAM J Appl Math 16:198. https://doi.org/10.1137/0116017
+
+    Examples
+    --------
+    >>> stationary_covariance(jnp.full((1, 1), -2.0), jnp.ones((1, 1))).round(12).item()
+    0.25
+    """
+    return jax.lax.custom_linear_solve(
+        lambda covariance: -(matrix @ covariance + covariance @ matrix.T),
+        power,
+        lambda _, power: _smith(matrix, power),
+        lambda _, power: _smith(matrix.T, power),
+    )
+
+
+def _smith(matrix: jax.Array, power: jax.Array) -> jax.Array:
+    n = len(matrix)
+    # Rates of the middle size are those that decay fastest.
+    step = 2 * jnp.sqrt(n / (matrix**2).sum())
+    inverse = jnp.linalg.inv(jnp.eye(n) - step / 2 * matrix)
+    propagator = inverse @ (jnp.eye(n) + step / 2 * matrix)
+
+    def double(state: tuple) -> tuple:
+        k, total, propagator = state
+        return k + 1, total + propagator @ total @ propagator.T, propagator @ propagator
+
+    def unfinished(state: tuple) -> jax.Array:
+        k, _, propagator = state
+        return (k < DOUBLINGS) & (jnp.abs(propagator).max() > NEGLIGIBLE)
+
+    start = (0, step * inverse @ power @ inverse.T, propagator)
+    _, total, left = jax.lax.while_loop(unfinished, double, start)
+    return jnp.where(jnp.abs(left).max() <= NEGLIGIBLE, total, jnp.nan)
+
+
+@dataclass(frozen=True)
+class NetworkResponse(Solver):
+    """Transfer functions of a network that fluctuates about its rest, to spectra of `SpectralData`.
+
+    What `LinearResponse` is for other neural models: rest is found, and delays are as they are.
+    Noise is that of the network.
+
+    References
+    ----------
+    .. [1] Deco et al. (2013), J Neurosci 33:11239. https://doi.org/10.1523/JNEUROSCI.1091-13.2013
+
+    Examples
+    --------
+    >>> NetworkResponse()
+    NetworkResponse()
+    """
+
+    data_class = SpectralData
+
+    def check(self, neural: NeuralModel, observer: Any) -> None:
+        """Raise an error where there is no network, or nothing drives it; see `Solver.check`."""
+        super().check(neural, observer)
+        check_network(neural)
+
+    def prepare(
+        self, neural: NeuralModel, observer: Any, design: Any, priors: Mapping[str, Prior]
+    ) -> jax.Array:
+        """Frequencies; see `Solver.prepare`."""
+        return on_device(np.asarray(design.frequencies, float))
+
+    def solve(
+        self, neural: Network, observer: Any, parameters: Parameters, arrays: jax.Array
+    ) -> jax.Array:
+        """Activity, or what is seen of it, (frequencies, nodes, noises); see `network_transfer`."""
+        system = network_system(neural, parameters)
+        transfer = network_transfer(system, arrays)
+        if observer.states:
+            seen = observer_transfer(observer, neural.n_nodes, parameters, arrays)
+            transfer = seen[:, :, None] * transfer
+        return jnp.where(_stable(system), transfer, jnp.inf)
+
+
+@dataclass(frozen=True)
+class StationaryCovariance(Solver):
+    """Covariance of the activity of a network that fluctuates about its rest.
+
+    Without delays, of white noise and up to 512 states it solves Lyapunov's equation. Otherwise
+    cross-spectra are added up over all frequencies.
+
+    Parameters
+    ----------
+    points : int
+        Number of those frequencies; 128 serve decaying nodes, and narrow resonances need more.
+
+    Raises
+    ------
+    ValueError
+        If `points` is not at least 8.
+
+    References
+    ----------
+    .. [1] Galan (2008), PLoS ONE 3:e2148. https://doi.org/10.1371/journal.pone.0002148
+
+    Examples
+    --------
+    >>> StationaryCovariance().points
+    128
+    """
+
+    points: int = POINTS
+
+    data_class = CovarianceData
+
+    def __post_init__(self) -> None:
+        if self.points < 8:
+            raise ValueError(f"points is {self.points}; expected at least 8 frequencies")
+
+    def check(self, neural: NeuralModel, observer: Any) -> None:
+        """Raise an error where there is no network, or nothing drives it; see `Solver.check`."""
+        super().check(neural, observer)
+        check_network(neural)
+
+    def prepare(
+        self, neural: NeuralModel, observer: Any, design: Any, priors: Mapping[str, Prior]
+    ) -> dict[str, jax.Array]:
+        """Frequencies, relative to a rate, and what they weigh; see `Solver.prepare`."""
+        # The tangent makes rational functions smooth ones on a circle, of which even points give
+        # integrals that converge faster than any power of their number.
+        angle = np.pi * (np.arange(self.points) + 0.5) / self.points / 2
+        weights = np.pi / (2 * self.points) / np.cos(angle) ** 2
+        return on_device({"frequencies": np.tan(angle), "weights": weights})
+
+    def solve(
+        self,
+        neural: Network,
+        observer: Any,
+        parameters: Parameters,
+        arrays: dict,
+        lag: jax.Array | None = None,
+    ) -> jax.Array:
+        """The covariance, (nodes, nodes); NaN where rest is not stable. See `Solver.solve`.
+
+        With a lag, s, the region of the row comes so much later.
+        """
+        system = network_system(neural, parameters)
+        n, k, _ = system.entry.shape
+        white = not any(isinstance(each, OrnsteinUhlenbeck) for each in neural.noise)
+        if lag is None and system.delays is None and white and n * k <= MOST_STATES:
+            power = jnp.einsum("pna,pnb,nj->najb", system.noise, system.noise, jnp.eye(n))
+            whole = stationary_covariance(system.matrix(), power.reshape(n * k, n * k))
+            seen = (system.seen[:, :, None] * jnp.eye(n)[:, None, :]).reshape(n, k, n)
+            across = seen.transpose(2, 0, 1).reshape(n, n * k)
+            return across @ whole @ across.T
+        # Half of the points lie below the frequency at which a node by itself has decayed.
+        held = jax.lax.stop_gradient(system.local)
+        rate = jnp.sqrt((held**2).sum((1, 2)).mean() / k) / (2 * jnp.pi)
+        transfer = network_transfer(system, rate * arrays["frequencies"])
+        power = jnp.full(transfer.shape[::2], 1.0)
+        turns = 2j * jnp.pi * rate * arrays["frequencies"] * (0.0 if lag is None else lag)
+        spectra = cross_spectra(transfer, power) * jnp.exp(turns)[:, None, None]
+        total = rate * jnp.tensordot(arrays["weights"], spectra.real, 1)
+        return jnp.where(_stable(system), total, jnp.nan)
+
+
+def _stable(system: NetworkSystem) -> jax.Array:
+    """Whether rest is stable; with delays, those of first order count."""
+    matrix = jax.lax.stop_gradient(system.matrix())
+    if system.delays is not None:
+        n, k, _ = system.entry.shape
+        delays = jnp.repeat(jnp.repeat(jax.lax.stop_gradient(system.delays), k, 0), k, 1)
+        matrix = jnp.linalg.solve(jnp.eye(n * k) + delays * matrix, matrix)
+    return is_stable(matrix)
+
+
+def check_network(neural: Any) -> None:
+    """Raise an error unless a neural model is a network that noise drives.
+
+    Parameters
+    ----------
+    neural : NeuralModel
+        Any.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is another model, or has no noise.
+    """
+    if not isinstance(neural, Network):
+        raise TypeError(
+            f"neural must be a network, got {type(neural).__name__}; LinearResponse is for other "
+            "neural models"
+        )
+    if not neural.noise:
+        raise ValueError(
+            "noise is None, but without noise nothing fluctuates; give noise=White(...) or "
+            "OrnsteinUhlenbeck(...)"
+        )

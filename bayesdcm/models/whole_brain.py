@@ -1,0 +1,324 @@
+"""The DCM of whole brains: a network's linear response, and a posterior over its parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import ArrayLike
+
+from bayesdcm.data.validation import check_real_array, some_names
+from bayesdcm.integrate.network_response import (
+    NetworkResponse,
+    StationaryCovariance,
+    check_network,
+)
+from bayesdcm.models.dcm import DCM, Parameters, Parts
+from bayesdcm.models.network import NetworkModel
+from bayesdcm.models.priors import complete_parameters
+from bayesdcm.neural.base import NodeModel, Prior
+from bayesdcm.neural.couplings import Coupling
+from bayesdcm.neural.linear import Linear
+from bayesdcm.neural.noise import Noise, White
+from bayesdcm.observe.covariance import RegionalCovariance
+from bayesdcm.observe.network_spectra import NetworkSpectra
+
+LIKELIHOODS = ("wishart", "normal", "whittle")
+STRENGTH_VARIANCE = 1.0
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class WholeBrainDCM(DCM):
+    """Dynamic causal model of a whole brain by the linear response of its network about rest.
+
+    A node in every region of a connectome, driven by noise, fluctuates about its stable rest; the
+    covariance of its activity and its cross-spectra follow in closed form, without simulation, so
+    that every method gives a posterior. With the default, linear node it is the baseline of all
+    others. Data are `bayesdcm.CovarianceData`, such as functional connectivity, or
+    `bayesdcm.SpectralData`.
+
+    Parameters
+    ----------
+    connectome : Connectome or array_like
+        Weights (to x from), lengths (mm) and names of regions; or weights alone.
+    node : NodeModel
+        What is in a region; default `bayesdcm.Linear`.
+    coupling, coupled
+        See `bayesdcm.NetworkModel`.
+    strength : array_like, optional
+        Factor of the coupling, a number or by receiving region; default: such that regions receive
+        a total of 1 on average.
+    speed : float or None
+        Conduction speed, m/s. None: no delays, which matter little to slow signals.
+    noise : OrnsteinUhlenbeck, White or sequence of them
+        What drives the nodes; default ``White(1.0)``.
+    regional : sequence of str or mapping
+        How parameters differ between regions, see `bayesdcm.NetworkModel`; ``"shrunk"`` lets data
+        tell how much they do.
+    likelihood : {"wishart", "normal", "whittle"}
+        ``"wishart"`` and ``"normal"`` of `CovarianceData`, see
+        `bayesdcm.observe.RegionalCovariance`; ``"whittle"`` of `SpectralData`.
+    haemodynamics : bool
+        With ``"whittle"``, whether spectra are of BOLD signals.
+    lead_field : array_like, shape (channels, regions), optional
+        With ``"whittle"``, what channels of EEG or MEG see of the activity of each region.
+    absolute : bool
+        Whether signals are in the units of the activity, so that data tell the size of the noise.
+        Correlations, and BOLD signals, are not.
+    priors : mapping or pandas.DataFrame, optional
+        Priors in place of the model's own, as for `bayesdcm.TaskDCM`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `bayesdcm.NetworkModel`; if there is no noise, or options do not go together.
+
+    Notes
+    -----
+    Parameters are log scalings of constants, N(0, 1/16), the strength N(0, 1). What data cannot
+    tell is fixed, unless `priors` free it: unless `absolute`, the size of noise that regions share;
+    and without delays and spectra, the time constant of the linear node, of which covariances have
+    the product with the power of noise only.
+
+    References
+    ----------
+    .. [1] Galan (2008), PLoS ONE 3:e2148. https://doi.org/10.1371/journal.pone.0002148
+    .. [2] Deco et al. (2013), J Neurosci 33:11239. https://doi.org/10.1523/JNEUROSCI.1091-13.2013
+
+    Examples
+    --------
+    >>> model = WholeBrainDCM([[0, 1, 0], [1, 0, 1], [0, 1, 0]])
+    >>> model
+    WholeBrainDCM(3 regions, linear, diffusive; likelihood='wishart')
+    >>> model.functional_connectivity({}).round(2).tolist()
+    [[1.0, 0.38, 0.15], [0.38, 1.0, 0.38], [0.15, 0.38, 1.0]]
+    """
+
+    connectome: Any
+    node: NodeModel = field(default_factory=Linear)
+    coupling: str | Coupling = "diffusive"
+    coupled: str | tuple[str, str | Sequence[str]] | None = None
+    strength: ArrayLike | None = None
+    speed: float | None = None
+    noise: Noise | Sequence[Noise] = field(default_factory=lambda: White(1.0))
+    regional: Sequence[str] | Mapping[str, Any] = ()
+    likelihood: str = field(default="wishart", kw_only=True)
+    haemodynamics: bool = field(default=False, kw_only=True)
+    lead_field: Any = field(default=None, kw_only=True)
+    absolute: bool = field(default=False, kw_only=True)
+    priors: Any = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if self.likelihood not in LIKELIHOODS:
+            raise ValueError(
+                f"likelihood must be one of {', '.join(map(repr, LIKELIHOODS))}, "
+                f"got {self.likelihood!r}"
+            )
+        for name in ("haemodynamics", "absolute"):
+            if not isinstance(getattr(self, name), bool | np.bool_):
+                raise TypeError(f"{name} must be True or False, got {getattr(self, name)!r}")
+        spectral = self.likelihood == "whittle"
+        if not spectral and (self.haemodynamics or self.lead_field is not None):
+            name = "haemodynamics" if self.haemodynamics else "lead_field"
+            raise ValueError(
+                f"{name} is for spectra, but likelihood={self.likelihood!r} is for covariances; "
+                "give likelihood='whittle', or leave it out: haemodynamics that all regions share "
+                "change correlations little"
+            )
+        if self.haemodynamics and (self.lead_field is not None or self.absolute):
+            other = "lead_field" if self.lead_field is not None else "absolute"
+            raise ValueError(f"haemodynamics and {other} exclude each other; leave one of them out")
+        network = self.network.network
+        check_network(network)
+        if self.lead_field is not None:
+            matrix = check_real_array("lead_field", self.lead_field, ("channels", "regions"))
+            if matrix.shape[1] != network.n_nodes:
+                raise ValueError(
+                    f"lead_field has shape {matrix.shape}; expected (channels, {network.n_nodes}), "
+                    "a column for each region of the connectome"
+                )
+            object.__setattr__(self, "lead_field", matrix)
+        self._set_priors(self.priors)
+
+    def __repr__(self) -> str:
+        network = self.network.network
+        coupling = self.coupling if isinstance(self.coupling, str) else repr(self.coupling)
+        regional = ", ".join(network.regional or {})
+        title = self.node.title or type(self.node).__name__
+        words = [f"{network.n_nodes} regions", title, coupling]
+        words += [f"{self.speed:g} m/s"] if network.delayed else []
+        given = f"; {self.priors!r}" if self.priors.given else ""
+        return (
+            f"WholeBrainDCM({', '.join(words)}{f'; by region: {regional}' if regional else ''}; "
+            f"likelihood={self.likelihood!r}{given})"
+        )
+
+    # Parts
+
+    @cached_property
+    def network(self) -> NetworkModel:
+        """The network as what simulates it, a `bayesdcm.NetworkModel`."""
+        weights = np.asarray(getattr(self.connectome, "weights", self.connectome), float)
+        strength = self.strength
+        if strength is None:
+            strength = len(weights) / weights.sum() if weights.any() else 1.0
+        return NetworkModel(
+            *(self.node, self.connectome, self.coupling, self.coupled, strength, self.speed),
+            noise=self.noise,
+            regional=self.regional,
+        )
+
+    @cached_property
+    def parts(self) -> Parts:
+        """The network, its linear response, and covariances or spectra."""
+        network = self.network.network
+        if self.likelihood == "whittle":
+            spectra = NetworkSpectra(
+                haemodynamics=self.haemodynamics,
+                lead_field=self.lead_field,
+                absolute=self.absolute,
+            )
+            return Parts(network, NetworkResponse(), spectra)
+        return Parts(
+            network, StationaryCovariance(), RegionalCovariance(self.likelihood, self.absolute)
+        )
+
+    def own_priors(self) -> tuple[Prior, ...]:
+        """Priors that hold where none are given; see `DCM.own_priors`."""
+        return tuple(map(self._own, super().own_priors()))
+
+    def _own(self, prior: Prior) -> Prior:
+        """A prior with what data cannot tell fixed."""
+        network, variance = self.network.network, None
+        linear = isinstance(self.node, Linear) and network.coupling.linear
+        timeless = self.likelihood != "whittle" and not network.delayed
+        white = len(network.noise) == 1 and isinstance(network.noise[0], White)
+        if prior.name == "strength":
+            variance = STRENGTH_VARIANCE
+        elif prior.name == "tau" and not prior.dims and linear and timeless and white:
+            variance = 0.0
+        elif prior.name in ("noise_intensity", "noise_sd") and not prior.dims:
+            alone = len(network.noise) == 1 and (linear or not self.absolute)
+            variance = 0.0 if alone and not self.absolute else None
+        if variance is None:
+            return prior
+        return replace(prior, variance=np.full(np.shape(prior.mean), variance))
+
+    # Names
+
+    def check(self, data: Any) -> None:
+        """Raise an error where data do not fit, or have regions of other names; see `DCM.check`."""
+        super().check(data)
+        known = getattr(self.connectome, "region_names", None)
+        names = getattr(data, "region_names", getattr(data, "names", None))
+        if known is None or names is None or self.lead_field is not None:
+            return
+        if tuple(names) != tuple(known) and not _numbered(known) and not _numbered(names):
+            advice = "bring both in one order" if set(names) == set(known) else "name regions alike"
+            raise ValueError(
+                f"data has the regions {some_names(names)}, but the connectome has "
+                f"{some_names(known)}; {advice}"
+            )
+
+    def names(self, data: Any = None) -> dict[str, list[str]]:
+        """Names along each kind of axis; regions are those of the connectome, if it has names."""
+        names = super().names(data)
+        known = getattr(self.connectome, "region_names", None)
+        if known is not None and (data is None or not _numbered(known)):
+            names |= dict.fromkeys(("region", "to", "from", "node"), list(known))
+        return names
+
+    # Predictions
+
+    def functional_connectivity(self, parameters: Parameters) -> jax.Array:
+        """Correlations of the activity of regions, without noise of measurement.
+
+        Parameters
+        ----------
+        parameters : mapping
+            Full arrays by name; those that are left out have their prior mean.
+
+        Returns
+        -------
+        jax.Array
+            Shape (regions, regions); NaN where rest is not stable.
+        """
+        covariance = self.covariance(parameters)
+        sd = jnp.sqrt(jnp.diagonal(covariance))
+        return covariance / (sd[:, None] * sd)
+
+    def covariance(self, parameters: Parameters, lag: float | None = None) -> jax.Array:
+        """Covariance of the activity of regions, without noise of measurement.
+
+        Parameters
+        ----------
+        parameters : mapping
+            Full arrays by name; those that are left out have their prior mean.
+        lag : float, optional
+            Seconds by which the region of the row comes later. None: at the same time.
+
+        Returns
+        -------
+        jax.Array
+            Shape (regions, regions), squared units of the activity; NaN where rest is not stable.
+
+        Examples
+        --------
+        >>> pair = WholeBrainDCM([[0, 1], [1, 0]])
+        >>> now, later = pair.covariance({}), pair.covariance({}, lag=0.1)
+        >>> bool((later < now).all())
+        True
+        """
+        solver, network = StationaryCovariance(), self.network.network
+        complete = self._complete(parameters)
+        arrays = solver.prepare(network, None, None, {})
+        return _covariance(self, complete, arrays, None if lag is None else jnp.asarray(lag))
+
+    def cross_spectra(self, parameters: Parameters, frequencies: ArrayLike) -> jax.Array:
+        """Cross-spectra of the activity of regions, without noise of measurement.
+
+        Parameters
+        ----------
+        parameters : mapping
+            Full arrays by name; those that are left out have their prior mean.
+        frequencies : array_like
+            Hz, above 0, shape (frequencies,).
+
+        Returns
+        -------
+        jax.Array
+            Complex, one-sided, per Hz, shape (frequencies, regions, regions); see
+            `bayesdcm.SpectralData`. Not finite where rest is not stable.
+        """
+        at = jnp.asarray(np.asarray(frequencies, float))
+        return _cross_spectra(self, self._complete(parameters), at)
+
+    def _complete(self, parameters: Parameters) -> dict[str, jax.Array]:
+        given = {prior.name: prior.mean for prior in self.priors} | dict(parameters)
+        return complete_parameters(self.priors, given, self.names())
+
+
+def _numbered(names: Sequence[str]) -> bool:
+    """Whether names are those that regions have by default."""
+    return all(name == f"region {i + 1}" for i, name in enumerate(names))
+
+
+@partial(jax.jit, static_argnums=0)
+def _covariance(
+    model: WholeBrainDCM, parameters: Parameters, arrays: Any, lag: jax.Array | None
+) -> jax.Array:
+    return StationaryCovariance().solve(model.network.network, None, parameters, arrays, lag)
+
+
+@partial(jax.jit, static_argnums=0)
+def _cross_spectra(
+    model: WholeBrainDCM, parameters: Parameters, frequencies: jax.Array
+) -> jax.Array:
+    solver, observer = NetworkResponse(), NetworkSpectra(absolute=True)
+    transfer = solver.solve(model.network.network, observer, parameters, frequencies)
+    return transfer @ transfer.conj().mT
