@@ -31,6 +31,8 @@ SMALLEST_SINGULAR_VALUE = 1e-12
 # Squarings of the propagator that tell whether it grows, and terms of its series.
 SQUARINGS = 30
 TERMS = 14
+# Rows and columns of matrices of which many are worked on at once.
+FEW = 24
 # Growth, relative to the norm, up to which rounding may be what grows.
 STABLE = 1e-6
 
@@ -264,7 +266,8 @@ def inverses(matrices: jax.Array) -> jax.Array:
     """Inverses of matrices (rows, n, n), by elimination with the largest pivots.
 
     Elementwise over the rows: decompositions of many matrices are handed to threads that may wait
-    for each other for ever on CPUs (`bayesdcm.infer.threads`).
+    for each other for ever on CPUs (`bayesdcm.infer.threads`). Large matrices are inverted one
+    after the other.
 
     Examples
     --------
@@ -273,6 +276,8 @@ def inverses(matrices: jax.Array) -> jax.Array:
     [[[0.0, 0.25], [0.5, 0.0]]]
     """
     n = matrices.shape[-1]
+    if n > FEW:
+        return jax.lax.map(jnp.linalg.inv, matrices)
     places = jnp.arange(n)
     identity = jnp.broadcast_to(jnp.eye(n, dtype=matrices.dtype), matrices.shape)
 

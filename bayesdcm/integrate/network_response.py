@@ -205,36 +205,16 @@ def network_transfer(system: NetworkSystem, frequencies: jax.Array) -> jax.Array
     # What is sent, z = gain W z + first; only one signal travels in most networks.
     if m == 1:
         loop = jnp.eye(n) - gain[:, :, 0, 0, None] * coupling
-        spread = seen[:, :, 0, None] * (coupling @ large_inverses(loop))
+        spread = seen[:, :, 0, None] * (coupling @ inverses(loop))
         among = spread[:, None] * first[:, :, None, :, 0]
     else:
         loop = jnp.eye(n * m) - jnp.einsum("fnlm,fnj->fnljm", gain, coupling).reshape(
             points, n * m, n * m
         )
-        inverse = large_inverses(loop).reshape(points, n, m, n, m)
+        inverse = inverses(loop).reshape(points, n, m, n, m)
         among = jnp.einsum("fim,fij,fjmnl,fpnl->fpin", seen, coupling, inverse, first)
     own = apart[..., None, :] * jnp.eye(n)
     return (own + among).transpose(0, 2, 1, 3).reshape(points, n, processes * n)
-
-
-@jax.custom_jvp
-def large_inverses(matrices: jax.Array) -> jax.Array:
-    """Inverses of matrices (rows, n, n), one after the other: LAPACK's, and fast for large n.
-
-    See `inverses`, which is fast for small n.
-
-    Examples
-    --------
-    >>> large_inverses(jnp.array([[[0.0, 2.0], [4.0, 0.0]]])).tolist()
-    [[[0.0, 0.25], [0.5, 0.0]]]
-    """
-    return jax.lax.map(jnp.linalg.inv, matrices)
-
-
-@large_inverses.defjvp
-def _large_inverses_jvp(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
-    result = large_inverses(*primals)
-    return result, -result @ tangents[0] @ result
 
 
 def stationary_covariance(matrix: jax.Array, power: jax.Array) -> jax.Array:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,7 @@ from jax.scipy.linalg import solve_triangular
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import gammaln
 
+from bayesdcm.integrate.linear_response import FEW, inverses
 from bayesdcm.observe.gaussian import GaussianObservation, Linearised
 from bayesdcm.observe.hermitian import from_columns, to_columns
 from bayesdcm.observe.temporal_precision import ConfoundBasis
@@ -66,13 +69,11 @@ class WishartObservation(GaussianObservation):
     @property
     def _root(self) -> jax.Array:
         """Lower triangular roots of the prediction, (rows, n, n)."""
-        return jnp.linalg.cholesky(from_columns(self.prediction))
+        return _row_by_row(jnp.linalg.cholesky, from_columns(self.prediction))
 
     def _by_row(self, value: jax.Array) -> jax.Array:
-        root = self._root
-        logarithm = 2 * jnp.log(jnp.diagonal(root, axis1=-2, axis2=-1).real).sum(-1)
-        share = jnp.trace(_within(root, from_columns(value)), axis1=-2, axis2=-1).real
-        return self.constant - self.degrees_of_freedom * (logarithm + share)
+        misfit = _misfit(from_columns(self.prediction), from_columns(value))
+        return self.constant - self.degrees_of_freedom * misfit
 
     def log_prob(self, value: jax.Array) -> jax.Array:
         """Log-density, (); -inf where the prediction is not finite or not positive definite."""
@@ -139,8 +140,45 @@ class WishartObservation(GaussianObservation):
 
 def _within(root: jax.Array, matrix: jax.Array) -> jax.Array:
     """``L^-1 M L^-H`` of Hermitian matrices M and lower triangular L, (rows, n, n)."""
-    half = solve_triangular(root, matrix, lower=True)
-    return solve_triangular(root, half.conj().mT, lower=True)
+
+    def row(root: jax.Array, matrix: jax.Array) -> jax.Array:
+        half = solve_triangular(root, matrix, lower=True)
+        return solve_triangular(root, half.conj().mT, lower=True)
+
+    return _row_by_row(row, root, matrix)
+
+
+@jax.custom_jvp
+def _misfit(predicted: jax.Array, estimated: jax.Array) -> jax.Array:
+    """``log |S| + tr S^-1 s`` of Hermitian matrices (rows, n, n)."""
+    return _misfit_of(predicted, inverses(predicted), estimated)
+
+
+@_misfit.defjvp
+def _misfit_jvp(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
+    predicted, estimated = primals
+    inverse = inverses(predicted)
+    slope = inverse - inverse @ estimated @ inverse
+    change = _trace(slope, tangents[0]) + _trace(inverse, tangents[1])
+    return _misfit_of(predicted, inverse, estimated), change
+
+
+def _misfit_of(predicted: jax.Array, inverse: jax.Array, estimated: jax.Array) -> jax.Array:
+    root = _row_by_row(jnp.linalg.cholesky, predicted)
+    logarithm = 2 * jnp.log(jnp.diagonal(root, axis1=-2, axis2=-1).real).sum(-1)
+    return logarithm + _trace(inverse, estimated)
+
+
+def _trace(first: jax.Array, second: jax.Array) -> jax.Array:
+    """Real part of the trace of products of Hermitian matrices, (rows,)."""
+    return (first * second.conj()).sum((-2, -1)).real
+
+
+def _row_by_row(function: Callable, *rows: jax.Array) -> jax.Array:
+    """A function of matrices (n, n) of each row, one after the other where they are large."""
+    if rows[0].shape[-1] <= FEW:
+        return jax.vmap(function)(*rows)
+    return jax.lax.map(lambda row: function(*row), rows)
 
 
 def wishart_constant(spectra: NDArray, degrees_of_freedom: ArrayLike) -> NDArray[np.float64]:

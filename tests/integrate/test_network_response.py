@@ -1,0 +1,203 @@
+"""The linear response of networks: against general solvers, closed forms and simulations."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.linalg import solve_continuous_lyapunov
+
+from bayesdcm import (
+    Connectome,
+    Hopf,
+    JansenRit,
+    Linear,
+    MontbrioPazoRoxin,
+    NetworkModel,
+    WilsonCowan,
+    WongWang,
+    WongWangEI,
+)
+from bayesdcm.integrate import LinearSystem, linear_system, stationary_covariance
+from bayesdcm.integrate import transfer_functions as dense_transfer
+from bayesdcm.integrate.network_response import (
+    NetworkResponse,
+    StationaryCovariance,
+    check_network,
+    network_system,
+    network_transfer,
+)
+from bayesdcm.neural import Bilinear, OrnsteinUhlenbeck, White
+from bayesdcm.neural.base import to_vector
+
+WEIGHTS = np.array([[0, 0.4, 0.1], [0.2, 0, 0.6], [0.3, 0.1, 0]])
+LENGTHS = np.array([[0, 40.0, 90], [60, 0, 20], [80, 110, 0]])
+CONNECTOME = Connectome(WEIGHTS, LENGTHS)
+# Nodes, with a strength at which rest is stable, and what couples them.
+NODES = {
+    "linear": (Linear(), 0.5, "additive"),
+    "wong_wang": (WongWang(), 0.3, "additive"),
+    "wong_wang_ei": (WongWangEI(), 0.2, "additive"),
+    "wilson_cowan": (WilsonCowan(), 0.3, "diffusive"),
+    "hopf": (Hopf(a=-20.0), 0.5, "diffusive"),
+    "jansen_rit": (JansenRit(), 5.0, "sigmoidal_jansen_rit"),
+    "montbrio_pazo_roxin": (MontbrioPazoRoxin(), 0.3, "additive"),
+}
+FREQUENCIES = jnp.array([0.5, 3.0, 10.0, 40.0])
+
+
+def network(name, speed=4.0, noise=None):
+    node, strength, coupling = NODES[name]
+    noise = White(0.1) if noise is None else noise
+    return NetworkModel(node, CONNECTOME, coupling, strength=strength, speed=speed, noise=noise)
+
+
+def at_prior_mean(model):
+    return {prior.name: jnp.asarray(prior.mean) for prior in model.priors()}
+
+
+@pytest.mark.parametrize("speed", [None, 4.0])
+@pytest.mark.parametrize("name", NODES)
+def test_transfer_is_that_of_all_states_together(name, speed):
+    model = network(name, speed)
+    parts, parameters = model.network, at_prior_mean(model)
+    system = network_system(parts, parameters)
+    dense = linear_system(parts, parameters)
+    n, k = parts.n_nodes, len(parts.states)
+    entry = jnp.einsum("na,nj->anj", system.noise[0], jnp.eye(n)).reshape(n * k, n)
+    whole = LinearSystem(dense.jacobian, dense.delays, jnp.sqrt(2.0) * entry, dense.operator)
+    states = dense_transfer(whole, FREQUENCIES)
+    seen = jax.vmap(to_vector)(jnp.einsum("na,nj->jna", system.seen, jnp.eye(n)))
+    expected = seen @ states
+    found = network_transfer(system, FREQUENCIES)
+    np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-10 * np.abs(expected).max())
+
+
+def test_two_signals_that_travel():
+    """As with one: what is sent twice, of which one does nothing, changes nothing."""
+    model = network("linear")
+    one = network_system(model.network, at_prior_mean(model))
+    silent = jnp.zeros_like(one.sent)
+    two = one._replace(
+        sent=jnp.concatenate([one.sent, silent], 1), entry=jnp.concatenate([one.entry] * 2, 2)
+    )
+    expected = network_transfer(one, FREQUENCIES)
+    np.testing.assert_allclose(network_transfer(two, FREQUENCIES), expected, rtol=1e-12)
+
+
+def test_lyapunov_against_scipy():
+    rng = np.random.default_rng(1)
+    matrix = rng.normal(size=(6, 6)) - 4 * np.eye(6)
+    root = rng.normal(size=(6, 6))
+    expected = solve_continuous_lyapunov(matrix, -root @ root.T)
+    np.testing.assert_allclose(stationary_covariance(matrix, root @ root.T), expected, rtol=1e-9)
+    assert np.isnan(stationary_covariance(jnp.eye(2), jnp.eye(2))).all()
+
+
+def test_derivatives_of_lyapunov():
+    rng = np.random.default_rng(2)
+    matrix, direction = rng.normal(size=(2, 4, 4)) - np.array([[[3.0]], [[0.0]]]) * np.eye(4)
+    weights = rng.normal(size=(4, 4))
+
+    def value(t):
+        return (weights * stationary_covariance(matrix + t * direction, jnp.eye(4))).sum()
+
+    numeric = (value(1e-5) - value(-1e-5)) / 2e-5
+    np.testing.assert_allclose(jax.grad(value)(0.0), numeric, rtol=1e-6)
+    np.testing.assert_allclose(jax.jvp(value, (0.0,), (1.0,))[1], numeric, rtol=1e-6)
+
+
+def covariance(model, parameters, points=256):
+    solver = StationaryCovariance(points)
+    arrays = solver.prepare(model.network, None, None, {})
+    return solver.solve(model.network, None, parameters, arrays)
+
+
+def test_spectra_add_up_to_the_covariance():
+    """Noise that decays at once is white: with it, spectra are added up."""
+    white = network("linear", None)
+    expected = covariance(white, at_prior_mean(white))
+    power = 0.1**2 / (2 * 1e-5) / 100
+    fast = network("linear", None, OrnsteinUhlenbeck(np.sqrt(power), 1e-5))
+    # The noise enters by the afferent, times 1 / tau.
+    np.testing.assert_allclose(
+        covariance(fast, at_prior_mean(fast), 2048), 1e2 / 1e2 * expected, rtol=2e-2
+    )
+
+
+def test_coloured_noise_in_closed_form():
+    """One region: the variance of a filtered Ornstein-Uhlenbeck process."""
+    sd, tau, own = 0.3, 0.05, 0.1
+    model = NetworkModel(
+        *(Linear(), [[0.0, 0.0], [1e-300, 0.0]], "additive"),
+        speed=None,
+        noise=OrnsteinUhlenbeck(sd, tau),
+    )
+    found = covariance(model, at_prior_mean(model))
+    np.testing.assert_allclose(np.diagonal(found), sd**2 * tau / (tau + own), rtol=1e-6)
+
+
+def test_derivative_by_the_speed():
+    model = network("wilson_cowan")
+    parameters = at_prior_mean(model)
+
+    def value(speed):
+        transfer = network_transfer(
+            network_system(model.network, parameters | {"speed": speed}), FREQUENCIES
+        )
+        return jnp.abs(transfer[:, 0]).sum()
+
+    numeric = (value(1e-5) - value(-1e-5)) / 2e-5
+    np.testing.assert_allclose(jax.grad(value)(0.0), numeric, rtol=1e-6)
+    np.testing.assert_allclose(jax.jvp(value, (0.0,), (1.0,))[1], numeric, rtol=1e-6)
+
+
+def test_unstable_rest_is_not_finite():
+    model = NetworkModel(Linear(), WEIGHTS, "additive", strength=10.0, speed=None, noise=White(1.0))
+    assert np.isnan(covariance(model, at_prior_mean(model))).all()
+    solver, parts = NetworkResponse(), model.network
+    transfer = solver.solve(parts, _NoStates(), at_prior_mean(model), FREQUENCIES)
+    assert not np.isfinite(transfer).any()
+
+
+class _NoStates:
+    states = ()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "size", "seconds"),
+    [
+        ("linear", 0.1, 400.0),
+        ("wong_wang", 0.01, 400.0),
+        ("wilson_cowan", 0.01, 100.0),
+        ("hopf", 0.1, 100.0),
+        ("jansen_rit", 0.1, 100.0),
+    ],
+)
+def test_covariance_against_simulations(name, size, seconds):
+    model = network(name, noise=White(size))
+    observed = model.network.activity
+    series = model.simulate(
+        seconds,
+        2e-4 if name != "linear" else 1e-3,
+        seed=range(4),
+        transient=5.0,
+        record=[observed],
+        sampling_interval=5e-3,
+        progress=False,
+    )[observed].to_numpy()
+    found = np.array([np.cov(each.T) for each in series])
+    expected = np.asarray(covariance(model, at_prior_mean(model)))
+    error = found.std(0, ddof=1) / np.sqrt(len(found))
+    scale = np.sqrt(np.outer(np.diagonal(expected), np.diagonal(expected)))
+    # Five standard errors, of four runs; and what means over 5 ms and steps leave out.
+    assert (np.abs(found.mean(0) - expected) < 8 * error + 0.03 * scale).all()
+
+
+def test_errors():
+    with pytest.raises(ValueError, match="noise is None, but without noise nothing fluctuates"):
+        check_network(NetworkModel(Linear(), WEIGHTS, speed=None).network)
+    with pytest.raises(TypeError, match="neural must be a network, got Bilinear"):
+        check_network(Bilinear(np.eye(1), np.zeros((0, 1, 1)), np.zeros((1, 0))))
+    with pytest.raises(ValueError, match="points is 2; expected at least 8"):
+        StationaryCovariance(2)
