@@ -13,6 +13,7 @@ from bayesdcm.infer.density import AXES
 from bayesdcm.infer.divergence import check_divergence, finite_mean
 from bayesdcm.infer.evoked_fit_quality import check_evoked_fit
 from bayesdcm.infer.findings import add, listed
+from bayesdcm.infer.identification import check_baseline, check_identification
 from bayesdcm.infer.problem import FREE
 from bayesdcm.infer.residuals import check_residuals
 
@@ -38,10 +39,12 @@ class Diagnosis:
         ``explained_variance`` (by region or channel mode), ``pareto_k`` with its standard error
         ``pareto_k_error``, ``diverging_draws``, ``r_hat``, ``ess_bulk``, ``ess_tail``,
         ``divergences``, ``energy``, ``left_out_draws``, ``largest_prior_shift`` (in prior standard
-        deviations); of BOLD signals also ``input_share`` (inputs x regions; share of the residuals'
-        variance that responses to an input explain), ``residual_correlation`` (by region;
-        autocorrelation at one scan less that of white noise) and ``residual_sd`` (by region); of
-        evoked responses ``explained_by_condition``, ``explained_by_channel`` and
+        deviations), ``flat_directions`` and ``flattest`` (directions in which the posterior is no
+        narrower than the prior); of whole brains ``data_correlation`` and
+        ``baseline_correlation``; of BOLD signals also ``input_share`` (inputs x regions; share of
+        the residuals' variance that responses to an input explain), ``residual_correlation``
+        (by region; autocorrelation at one scan less that of white noise) and ``residual_sd`` (by
+        region); of evoked responses ``explained_by_condition``, ``explained_by_channel`` and
         ``residual_correlation``.
 
     Examples
@@ -87,6 +90,8 @@ def diagnose(fit: Any) -> Diagnosis:
         check_divergence,
         check_evoked_fit,
         check_residuals,
+        check_identification,
+        check_baseline,
     )
     for check in checks:
         check(fit, problems, facts)

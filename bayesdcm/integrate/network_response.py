@@ -380,9 +380,13 @@ class StationaryCovariance(Solver):
         system = network_system(neural, parameters)
         n, k, _ = system.entry.shape
         white = not any(isinstance(each, OrnsteinUhlenbeck) for each in neural.noise)
-        if lag is None and system.delays is None and white and n * k <= MOST_STATES:
+        if system.delays is None and white and n * k <= MOST_STATES:
             power = jnp.einsum("pna,pnb,nj->najb", system.noise, system.noise, jnp.eye(n))
-            whole = stationary_covariance(system.matrix(), power.reshape(n * k, n * k))
+            matrix = system.matrix()
+            whole = stationary_covariance(matrix, power.reshape(n * k, n * k))
+            if lag is not None:
+                later = jax.scipy.linalg.expm(jnp.abs(lag) * matrix) @ whole
+                whole = jnp.where(lag >= 0, later, later.T)
             seen = (system.seen[:, :, None] * jnp.eye(n)[:, None, :]).reshape(n, k, n)
             across = seen.transpose(2, 0, 1).reshape(n, n * k)
             return across @ whole @ across.T

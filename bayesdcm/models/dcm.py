@@ -198,6 +198,7 @@ class DCM:
             gain=neural.gain,
             populations=dict(neural.populations),
             label_note=neural.label_note,
+            flat_directions=neural.flat_directions,
             citations=tuple(dict.fromkeys([*observer.citations, *neural_citation])),
             wide_noise=self._wide_noise,
         )

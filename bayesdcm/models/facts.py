@@ -44,6 +44,9 @@ class Facts:
         What one data point in time is, in the singular: ``"scan"``, ``"sample"``.
     label_note : str
         How labels are read, in sentences.
+    flat_directions : bool
+        Whether it is a problem that data leave directions of the posterior as the prior has them,
+        as in networks with many constants.
     citations : sequence of (text, address)
         What to cite for the model.
     wide_noise : str
@@ -72,6 +75,7 @@ class Facts:
     axes: Mapping[str, tuple[str, str, float]] = field(default_factory=dict)
     sample: str = "sample"
     label_note: str = ""
+    flat_directions: bool = False
     citations: Sequence[Citation] = ()
     wide_noise: str = ""
 

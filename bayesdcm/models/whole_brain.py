@@ -209,6 +209,21 @@ class WholeBrainDCM(DCM):
             return prior
         return replace(prior, variance=np.full(np.shape(prior.mean), variance))
 
+    def baseline(self) -> WholeBrainDCM:
+        """The linear model of the same data with one strength of coupling for all."""
+        if self.likelihood == "whittle":
+            return replace(
+                self,
+                node=Linear(),
+                coupling="diffusive",
+                coupled=None,
+                strength=None,
+                noise=White(1.0),
+                regional=(),
+                priors=None,
+            )
+        return WholeBrainDCM(self.connectome, likelihood=self.likelihood, absolute=self.absolute)
+
     # Names
 
     def check(self, data: Any) -> None:

@@ -141,7 +141,7 @@ class NeuralModel(ABC):
         Names along axes of parameters that only this model has.
     derived : mapping
         Names of the axes, and unit, of each array that `derive` gives.
-    units, self_units, titles, populations, gain, label_note
+    units, self_units, titles, populations, gain, label_note, flat_directions
         See `bayesdcm.models.facts.Facts`; units that `priors` do not tell.
     stability : str
         What to check where a trajectory diverges.
@@ -179,6 +179,7 @@ class NeuralModel(ABC):
     populations: ClassVar[Mapping[str, int]] = {}
     gain: ClassVar[tuple[str, ...]] = ()
     label_note: ClassVar[str] = ""
+    flat_directions: ClassVar[bool] = False
     stability: ClassVar[str] = "check the strengths of connections and the rates"
 
     @abstractmethod

@@ -113,6 +113,7 @@ class Network(NeuralModel):
     regional: Mapping[str, Spread] | None = None
 
     title: ClassVar[str] = "network"
+    flat_directions: ClassVar[bool] = True
 
     @property
     def states(self) -> tuple[str, ...]:  # type: ignore[override]

@@ -22,12 +22,14 @@ import bayesdcm
 from bayesdcm import (
     BoldDesign,
     Connectome,
+    CovarianceData,
     CrossSpectralDCM,
     NetworkModel,
     SimulationObjective,
     SpectralData,
     SpectralDCM,
     TaskDCM,
+    WholeBrainDCM,
     WilsonCowan,
     plot,
 )
@@ -88,6 +90,13 @@ def cross_spectral_fit():
         flat, 4.0 * np.arange(1, 13), ["A1", "STG"], ["rest", "task"], degrees_of_freedom=40
     )
     data = model.simulate({prior.name: prior.mean for prior in model.priors}, design, seed=1)
+    return bayesdcm.fit(model, data, draws=DRAWS, progress=False)
+
+
+def whole_brain_fit():
+    model = WholeBrainDCM([[0, 2, 1], [2, 0, 0], [1, 0, 0]], regional={"strength": "shrunk"})
+    data = CovarianceData(np.eye(3), 200, ["V1", "V5", "SPC"])
+    data = model.simulate({prior.name: prior.mean for prior in model.priors}, data, seed=1)
     return bayesdcm.fit(model, data, draws=DRAWS, progress=False)
 
 
@@ -185,6 +194,7 @@ FITS = {
     "spectral by laplace": lambda here: spectral_fit("wishart", "multitaper"),
     "cross-spectral by laplace": lambda here: cross_spectral_fit(),
     "spectral as in SPM": lambda here: spectral_fit("spm", "autoregressive"),
+    "whole brain by laplace": lambda here: whole_brain_fit(),
     "assembled of parts": assembled_fit,
     "member of a group": member_fit,
     "re-estimated": reestimated_fit,
@@ -252,7 +262,8 @@ def diagnosis(fit):
 
 def connection(fit):
     """The label of a connection, where there is one: of others, 0 may be no absence."""
-    return next((label for label in fit.labels if label[:2] in ("A[", "B[")), fit.labels[0])
+    kinds = ("A[", "B[", "strength_by_region[")
+    return next((label for label in fit.labels if label.startswith(kinds)), fit.labels[0])
 
 
 def reduced(fit):

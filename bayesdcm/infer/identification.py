@@ -1,0 +1,100 @@
+"""What data leave as the prior has it: directions of the posterior that are no narrower."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from bayesdcm.infer.findings import add, listed
+
+# Posterior variance over prior variance from which on a direction counts as flat.
+FLAT = 0.9
+# Parameters of more are not looked at: the decomposition takes the cube of their number.
+MOST = 1000
+# Parameters of a direction that are named, as far as each has this share of it.
+SHARE = 0.05
+
+
+def check_identification(fit: Any, problems: list[str], facts: dict[str, Any]) -> None:
+    """Count the directions that data do not inform, and name the flattest.
+
+    Parameters
+    ----------
+    fit : bayesdcm.Fit
+        Any fit; nothing is done of one whose prior is not Gaussian, or that has no draws.
+    problems, facts : list and dict
+        Added to: ``flat_directions``, their number; ``flattest``, parameters of the flattest and
+        its variance relative to the prior's.
+    """
+    try:
+        prior = np.asarray(fit._prior_moments[1])
+        if not 2 <= len(prior) <= MOST:
+            return
+        covariance = fit.covariance
+    except (ValueError, NotImplementedError):
+        return
+    labels, posterior = list(covariance.index), covariance.to_numpy()
+    prior = np.diag(prior) if prior.ndim == 1 else prior
+    if not (np.isfinite(prior).all() and np.isfinite(posterior).all()):
+        return
+    root = np.linalg.cholesky(prior)
+    white = np.linalg.solve(root, np.linalg.solve(root, posterior).T)
+    values, vectors = np.linalg.eigh((white + white.T) / 2)
+    flat = int((values > FLAT).sum())
+    facts["flat_directions"] = flat
+    weights = vectors[:, -1] ** 2
+    order = np.argsort(-weights)
+    named = [labels[i] for i in order if weights[i] > SHARE] or [labels[order[0]]]
+    facts["flattest"] = (named, float(values[-1]))
+    if flat and fit.facts.flat_directions:
+        add(
+            problems,
+            "not identified",
+            f"Data do not tell all parameters: {flat} of {len(labels)} directions of the posterior "
+            f"are no narrower than the prior. The flattest is that of {listed(named)}. Fix what "
+            "cannot be known (priors={name: (value, 0)}), or give data that tell it.",
+        )
+
+
+def check_baseline(fit: Any, problems: list[str], facts: dict[str, Any]) -> None:
+    """Set beside a fit how well the baseline that its model names explains the same data.
+
+    Parameters
+    ----------
+    fit : bayesdcm.Fit
+        Any fit; of models that name a baseline, what follows.
+    problems, facts : list and dict
+        Added to: ``data_correlation`` of what is predicted and observed, and
+        ``baseline_correlation``.
+    """
+    baseline = getattr(fit.problem.model, "baseline", None) if fit.is_bound else None
+    if baseline is None:
+        return
+    from bayesdcm.infer.fitting import fit as fit_model
+
+    simple = baseline()
+    own = _correlation(fit)
+    facts["data_correlation"] = own
+    if simple == fit.problem.model:
+        facts["baseline_correlation"] = own
+        return
+    reference = _correlation(fit_model(simple, fit.problem.data, "laplace", progress=False))
+    facts["baseline_correlation"] = reference
+    if own < reference:
+        add(
+            problems,
+            "worse than its baseline",
+            f"The model explains the data less well than its linear baseline: predictions "
+            f"correlate with data by {own:.2f}, those of {simple!r} by {reference:.2f}. Prefer "
+            "the baseline, or look for what the model leaves out.",
+        )
+
+
+def _correlation(fit: Any) -> float:
+    """Of data and the mean prediction, as results have them."""
+    observed, predicted = fit.idata.observed_data, fit.idata.posterior_predictive
+    name = next(iter(observed.data_vars))
+    mean = predicted[f"{name}_prediction"].mean(("chain", "draw"))
+    pair = np.asarray(observed[name]).ravel(), np.asarray(mean).ravel()
+    return float(np.corrcoef(*pair)[0, 1])

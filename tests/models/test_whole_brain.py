@@ -1,0 +1,220 @@
+"""The posterior over a brain: likelihoods, recovery, names, and what is said of it."""
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+
+import bayesdcm
+from bayesdcm import (
+    BoldData,
+    Connectome,
+    CovarianceData,
+    Linear,
+    SpectralData,
+    WholeBrainDCM,
+    WongWang,
+)
+from bayesdcm.neural import OrnsteinUhlenbeck, White
+from bayesdcm.observe import linear_functional_connectivity
+
+WEIGHTS = np.array([[0, 2.0, 1, 0], [2, 0, 0, 1], [1, 0, 0, 3], [0, 1, 3, 0]])
+LENGTHS = 40.0 * (WEIGHTS > 0) + 20 * WEIGHTS
+NAMES = ["V1", "V5", "IPS", "FEF"]
+
+
+def prior_means(model):
+    return {prior.name: np.asarray(prior.mean) for prior in model.priors}
+
+
+def ring(n, seed=0):
+    rng = np.random.default_rng(seed)
+    weights = rng.gamma(1.0, size=(n, n)) * (rng.random((n, n)) < 0.4)
+    weights += np.roll(np.eye(n), 1, 0)
+    np.fill_diagonal(weights, 0)
+    lengths = np.where(weights > 0, rng.uniform(20, 150, (n, n)), 0.0)
+    return Connectome(weights, lengths)
+
+
+def test_functional_connectivity_is_that_of_the_linear_baseline():
+    radius = np.abs(np.linalg.eigvals(WEIGHTS)).max()
+    model = WholeBrainDCM(WEIGHTS, coupling="additive", strength=0.5 / radius)
+    expected = linear_functional_connectivity(WEIGHTS, 0.5)
+    np.testing.assert_allclose(model.functional_connectivity({}), expected, rtol=1e-9)
+
+
+def test_covariance_at_a_lag_is_that_of_the_propagator():
+    model = WholeBrainDCM(WEIGHTS)
+    total = WEIGHTS / WEIGHTS.sum(1).mean()
+    rates = 10 * (total - np.diag(1 + total.sum(1)))
+    expected = jax.scipy.linalg.expm(0.03 * rates) @ model.covariance({})
+    np.testing.assert_allclose(model.covariance({}, lag=0.03), expected, rtol=1e-9)
+    np.testing.assert_allclose(model.covariance({}, lag=-0.03), expected.T, rtol=1e-9)
+
+
+def test_wishart_density_is_that_of_samples():
+    """Of covariances of so many samples, the density is that of the samples up to a constant."""
+    model = WholeBrainDCM(WEIGHTS, absolute=True)
+    rng, differences = np.random.default_rng(0), []
+    samples = rng.normal(size=(50, 4)) @ np.diag([1.0, 2, 1, 0.5])
+    data = CovarianceData(samples.T @ samples / 50, 50)
+    for strength in (-1.0, 0.0, 1.0):
+        parameters = prior_means(model) | {"strength": strength}
+        prepared = model.prepare(data)
+        predicted = np.asarray(model.predict(parameters, data))
+        solution = model._solution(model._complete(parameters), prepared.steps)
+        columns = model.observer.predict(solution, parameters, None)
+        found = model.observer.likelihood(columns, 0.0, prepared.noise).log_prob(prepared.signal)
+        precision = np.linalg.inv(predicted)
+        of_samples = -(samples @ precision * samples).sum() / 2
+        of_samples -= 50 / 2 * np.linalg.slogdet(predicted)[1]
+        differences.append(float(found) - of_samples)
+    np.testing.assert_allclose(differences, differences[0], rtol=1e-9)
+
+
+@pytest.mark.parametrize("likelihood", ["wishart", "normal"])
+def test_laplace_recovers_the_strength(likelihood):
+    model = WholeBrainDCM(ring(8), likelihood=likelihood)
+    true = prior_means(model) | {"strength": 0.7, "measurement_noise": 0.3}
+    data = model.simulate(true, CovarianceData(np.eye(8), 4000), seed=1)
+    fit = bayesdcm.fit(model, data, progress=False)
+    assert abs(fit.mean["strength"] - 0.7) < 3 * fit.sd["strength"] < 0.4
+    diagnosis = fit.diagnose()
+    assert diagnosis.facts["data_correlation"] == diagnosis.facts["baseline_correlation"] > 0.95
+    assert diagnosis.facts["flat_directions"] == 0
+
+
+def test_spectra_with_delays_tell_the_speed():
+    model = WholeBrainDCM(ring(6), speed=5.0, noise=White(0.2), likelihood="whittle", absolute=True)
+    true = prior_means(model) | {"strength": 0.3, "speed": 0.3, "noise_intensity": -0.2}
+    frequencies = np.linspace(1, 40, 16)
+    flat = np.tile(np.eye(6), (16, 1, 1))
+    design = SpectralData(flat, frequencies, degrees_of_freedom=400)
+    fit = bayesdcm.fit(model, model.simulate(true, design, seed=2), progress=False)
+    for name in ("strength", "speed", "noise_intensity"):
+        assert abs(fit.mean[name] - true[name]) < 3.5 * fit.sd[name] < 0.5
+
+
+def test_bold_spectra_and_lead_fields():
+    model = WholeBrainDCM(WEIGHTS, likelihood="whittle", haemodynamics=True)
+    run = BoldData(np.random.default_rng(0).normal(size=(200, 4)), 2.0)
+    data = SpectralData.from_bold(run)
+    spectra = np.asarray(model.predict(prior_means(model), data))[0]
+    power = np.einsum("fii->f", spectra).real
+    assert power[0] > 3 * power[-1]
+    field = np.random.default_rng(1).normal(size=(6, 4))
+    seen = WholeBrainDCM(
+        WEIGHTS,
+        likelihood="whittle",
+        lead_field=field,
+        absolute=True,
+        priors={"measurement_noise": (-40.0, 0.0)},
+    )
+    design = SpectralData(np.tile(np.eye(6), (3, 1, 1)), [2.0, 8, 20], degrees_of_freedom=9)
+    expected = field @ np.asarray(seen.cross_spectra({}, [2.0, 8, 20])) @ field.T
+    found = seen.predict(prior_means(seen), design)[0]
+    np.testing.assert_allclose(found, expected, atol=1e-9 * np.abs(expected).max())
+
+
+def test_regions_of_a_map_groups_and_shrinkage():
+    model = WholeBrainDCM(
+        WEIGHTS,
+        regional={"strength": "shrunk", "noise_intensity": ["a", "a", "b", "b"]},
+    )
+    table = model.prior_table()
+    assert table.loc["strength_by_region[region 1]", "variance"] == 1
+    assert "noise_intensity[a]" in table.index
+    parameters = prior_means(model) | {"strength_by_region": np.array([4.0, 0, 0, 0])}
+    by_region = model.network.network.by_region(parameters)["strength"]
+    np.testing.assert_allclose(by_region, [1.0, 0, 0, 0])
+
+
+def test_names_are_checked():
+    connectome = Connectome(WEIGHTS, region_names=NAMES)
+    model = WholeBrainDCM(connectome)
+    with pytest.raises(ValueError, match="bring both in one order"):
+        model.check(CovarianceData(np.eye(4), 10, NAMES[::-1]))
+    with pytest.raises(ValueError, match="name regions alike"):
+        model.check(CovarianceData(np.eye(4), 10, ["A", "B", "C", "D"]))
+    table = pd.DataFrame(np.eye(4), NAMES, NAMES)
+    model.check(CovarianceData(table, 10))
+    labels = WholeBrainDCM(connectome, regional=["strength"]).labels(CovarianceData(table, 10))
+    assert labels["strength"][1] == "strength[V5]"
+
+
+def test_a_network_that_data_do_not_tell():
+    model = WholeBrainDCM(
+        ring(6), WongWang(), "additive", strength=0.05, noise=OrnsteinUhlenbeck(0.01, 0.05, "I")
+    )
+    data = CovarianceData(np.eye(6), 60)
+    fit = bayesdcm.fit(model, model.simulate(prior_means(model), data, seed=3), progress=False)
+    diagnosis = fit.diagnose()
+    assert diagnosis.facts["flat_directions"] >= 1
+    assert "directions of the posterior are no narrower than the prior" in str(diagnosis)
+    assert np.isfinite(diagnosis.facts["baseline_correlation"])
+
+
+def test_degrees_of_freedom_of_slow_signals():
+    rng = np.random.default_rng(0)
+    slow = np.zeros((4000, 5))
+    for t in range(1, 4000):
+        slow[t] = 0.7 * slow[t - 1] + rng.normal(size=5)
+    data = CovarianceData.from_bold(BoldData(slow, 1.0))
+    expected = 4000 * (1 - 0.49) / (1 + 0.49)
+    assert abs(data.degrees_of_freedom / expected - 1) < 0.1
+    twice = CovarianceData.from_bold([BoldData(slow, 1.0)] * 2)
+    np.testing.assert_allclose(twice.degrees_of_freedom, 2 * data.degrees_of_freedom)
+
+
+@pytest.mark.parametrize(
+    ("matrix", "message"),
+    [
+        ([[1, 0.2], [0.3, 1]], "covariance is not symmetric"),
+        ([[1, 2.0], [2.0, 1]], "has a negative eigenvalue"),
+        ([[0, 0.5], [0.5, 0]], "expected a variance above 0"),
+        ([[1, 0.5]], "expected a square matrix"),
+    ],
+)
+def test_bad_covariances(matrix, message):
+    with pytest.raises(ValueError, match=message):
+        CovarianceData(matrix, 10)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"likelihood": "gaussian"}, "likelihood must be one of 'wishart'"),
+        ({"haemodynamics": True}, "haemodynamics is for spectra"),
+        ({"noise": None}, "without noise nothing fluctuates"),
+        ({"likelihood": "whittle", "lead_field": np.ones((2, 3))}, "expected .channels, 4."),
+        ({"regional": {"strength": "loose"}}, "expected one of free, shrunk"),
+    ],
+)
+def test_bad_models(options, message):
+    with pytest.raises(ValueError, match=message):
+        WholeBrainDCM(WEIGHTS, **options)
+
+
+def test_bad_data():
+    with pytest.raises(TypeError, match="data must be CovarianceData, got BoldData"):
+        WholeBrainDCM(WEIGHTS).check(BoldData(np.random.default_rng(0).normal(size=(9, 4)), 1.0))
+    with pytest.raises(ValueError, match="absolute is True"):
+        WholeBrainDCM(WEIGHTS, absolute=True).check(CovarianceData(np.eye(4), 10))
+
+
+@pytest.mark.slow
+def test_nuts_and_laplace_agree():
+    model = WholeBrainDCM(ring(8), regional=["noise_intensity"])
+    true = prior_means(model) | {"strength": 0.5}
+    data = model.simulate(true, CovarianceData(np.eye(8), 400), seed=1)
+    laplace = bayesdcm.fit(model, data, progress=False)
+    nuts = bayesdcm.fit(model, data, "nuts", draws=500, progress=False)
+    assert nuts.diagnose().facts["r_hat"] < 1.01
+    np.testing.assert_allclose(
+        nuts.mean["noise_intensity"], laplace.mean["noise_intensity"], atol=0.06
+    )
+
+
+def test_linear_node_takes_part_in_reprs():
+    text = repr(WholeBrainDCM(Connectome(WEIGHTS, LENGTHS), Linear(), speed=6.0))
+    assert text == "WholeBrainDCM(4 regions, linear, diffusive, 6 m/s; likelihood='wishart')"
