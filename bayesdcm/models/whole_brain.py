@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
+from bayesdcm.data.covariance import CovarianceData
+from bayesdcm.data.spectral import SpectralData
 from bayesdcm.data.validation import check_real_array, some_names
 from bayesdcm.integrate.network_response import (
     NetworkResponse,
@@ -30,6 +32,8 @@ from bayesdcm.observe.network_spectra import NetworkSpectra
 
 LIKELIHOODS = ("wishart", "normal", "whittle")
 STRENGTH_VARIANCE = 1.0
+# Log scalings of the strength of the linear baseline.
+BASELINE_STRENGTHS = np.linspace(-4.0, 4.0, 25)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -209,20 +213,40 @@ class WholeBrainDCM(DCM):
             return prior
         return replace(prior, variance=np.full(np.shape(prior.mean), variance))
 
-    def baseline(self) -> WholeBrainDCM:
-        """The linear model of the same data with one strength of coupling for all."""
-        if self.likelihood == "whittle":
-            return replace(
-                self,
-                node=Linear(),
-                coupling="diffusive",
-                coupled=None,
-                strength=None,
-                noise=White(1.0),
-                regional=(),
-                priors=None,
+    def baseline_correlation(self, data: CovarianceData | SpectralData) -> float:
+        """Correlation with data of a linear network with one strength for all regions.
+
+        What a model of more parameters or of other nodes should exceed: the largest over strengths
+        from a fiftieth to fifty times the usual.
+
+        Parameters
+        ----------
+        data : CovarianceData or SpectralData
+            The data set.
+
+        Returns
+        -------
+        float
+            Of all pairs of regions, or all entries of spectra.
+        """
+        simple = replace(
+            self,
+            **{"node": Linear(), "coupling": "diffusive", "coupled": None, "strength": None},
+            **{"noise": White(1.0), "regional": (), "priors": None},
+        )
+        means = {prior.name: jnp.asarray(prior.mean) for prior in simple.priors}
+        observed = np.ravel(simple.restore(np.asarray(simple.prepare(data).signal), data))
+        best = -1.0
+        for strength in BASELINE_STRENGTHS:
+            steps, space = simple._steps(data), simple.observer.prepare(data, {})
+            parameters = means | {"strength": jnp.asarray(strength)}
+            predicted = simple.observer.predict(
+                simple._solution(parameters, steps), parameters, space
             )
-        return WholeBrainDCM(self.connectome, likelihood=self.likelihood, absolute=self.absolute)
+            values = np.ravel(simple.restore(np.asarray(predicted), data))
+            if np.isfinite(values).all() and values.std() > 0:
+                best = max(best, float(np.corrcoef(values, observed)[0, 1]))
+        return best
 
     # Names
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import jax
@@ -44,6 +44,8 @@ class NetworkSpectra(SpectralObserver):
     (0, 4)
     """
 
+    # SPM has no networks.
+    as_spm: bool = field(default=False, init=False)
     haemodynamics: bool = False
     lead_field: Any = None
     absolute: bool = False

@@ -80,7 +80,8 @@ def test_laplace_recovers_the_strength(likelihood):
     fit = bayesdcm.fit(model, data, progress=False)
     assert abs(fit.mean["strength"] - 0.7) < 3 * fit.sd["strength"] < 0.4
     diagnosis = fit.diagnose()
-    assert diagnosis.facts["data_correlation"] == diagnosis.facts["baseline_correlation"] > 0.95
+    assert diagnosis.facts["baseline_correlation"] > 0.95
+    assert abs(diagnosis.facts["data_correlation"] - diagnosis.facts["baseline_correlation"]) < 0.02
     assert diagnosis.facts["flat_directions"] == 0
 
 

