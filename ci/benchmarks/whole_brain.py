@@ -99,7 +99,8 @@ def nuts(folder):
         fit = bayesdcm.fit(model, data, "nuts", progress=False)
         facts = fit.diagnose().facts
         print(
-            f"NUTS {likelihood}, {len(fit.labels)} parameters: R-hat {facts['r_hat']:.4f}, bulk ESS "
+            f"NUTS {likelihood}, {len(fit.labels)} parameters: "
+            f"R-hat {facts['r_hat']:.4f}, bulk ESS "
             f"{facts['ess_bulk']:.0f}, {facts['divergences']} divergences, r "
             f"{correlation(model, fit, data):.3f}, {time.process_time() - start:.0f} CPU s with "
             "compilation",
