@@ -140,6 +140,58 @@ def test_what_is_certain_costs_its_prior_probability(tapas):
     )
 
 
+def test_the_toolboxs_other_answer_of_one_region_is_an_optimum_too(tapas):
+    """One region of thirty ends 21.5 nats lower: orders of visits lead to many optima."""
+    from bayesdcm.observe import linear_regression as scheme
+
+    given, region = tapas("r30_region"), 24
+    size = len(given["seq_z"])
+    inclusion, mean = np.full(size, float(given["p0"])), np.zeros(size)
+    inclusion[[region, -1]], mean[region] = 1.0, -0.5
+    precision = np.full(size, 30 / 8)
+    precision[region], precision[-1] = 8 * 30, 1.0
+    data = given["gram"], given["cross"], float(given["square"]), int(given["n_rows"])
+    regression = scheme.Regression(*data, mean, precision, scheme.GammaNoise(2.0, 1.0))
+
+    def found(order=None, **changed):
+        return scheme.sparse_posterior(regression._replace(**changed), inclusion, order, True)
+
+    # The region's own end is no matter of rounding.
+    theirs, ours = float(given["seq_logF"]), found().free_energy[-1]
+    assert ours - theirs == pytest.approx(-21.4786, abs=1e-3)
+    rng = np.random.default_rng(0)
+    for scale in 1 + 1e-8 * rng.normal(size=(3, size)):
+        moved = {"gram": data[0] * np.outer(scale, scale), "cross": data[1] * scale}
+        assert found(**moved).free_energy[-1] == pytest.approx(ours, abs=1e-3)
+    # The toolbox's end stays where it is, and has its free energy.
+    z, noise = given["seq_z"], float(given["seq_precision"])
+    expected = scheme._expected_gram(data[0], np.diagonal(data[0]), z)
+    root, volume = scheme._root(noise, expected, precision)
+    covariance = root.T @ root
+    centre = covariance @ (noise * z * data[1] + precision * mean)
+    products = data[0] * (np.outer(centre, centre) + covariance)
+    with np.errstate(divide="ignore"):
+        gain = scheme.logit(inclusion) + noise * (centre * data[1] + np.diagonal(products) / 2)
+    # Except a region without a signal, which the scheme settles by the size of its coefficient.
+    swept = np.where(
+        np.abs(centre) < 1e-5, 0, scheme._sweep(z, gain, noise * products, range(size))
+    )
+    np.testing.assert_allclose(swept, z, atol=1e-9)
+    misfit = (
+        data[2]
+        - 2 * centre @ (z * data[1])
+        + np.vdot(expected, np.outer(centre, centre) + covariance)
+    )
+    energy = regression.noise.posterior(data[3], misfit / 2).log_evidence
+    energy -= data[3] * np.log(2 * np.pi) / 2
+    energy += scheme._coefficient_terms(regression, centre, np.diagonal(covariance), volume)
+    energy += scheme._inclusion_terms(z, inclusion, True)
+    assert energy == pytest.approx(theirs, abs=1e-6)
+    # It is one of many.
+    ends = [found(rng.permutation(size)).free_energy[-1] for _ in range(20)]
+    assert len(np.unique(np.round(ends, 1))) > 10 and max(ends) > theirs > min(*ends, ours)
+
+
 # The model
 
 
