@@ -21,12 +21,14 @@ from bayesdcm.commands.methods import MethodCommand
 from bayesdcm.commands.options import (
     BundledExample,
     ChosenIntegrator,
+    OtherModel,
     Priors,
     Quiet,
     Report,
     Seed,
     with_integrator,
 )
+from bayesdcm.commands.regression import TABLES, regression_of_spm, regression_of_table
 from bayesdcm.commands.simulate import SimulateCommand, simulate
 
 if TYPE_CHECKING:
@@ -117,8 +119,27 @@ def demo(
 @app.command(cls=MethodCommand)
 def fit(
     ctx: typer.Context,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="DCM_*.mat that SPM saved.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            help="DCM_*.mat that SPM saved, or a table of BOLD signals (.csv, .tsv): scans in "
+            "rows, regions in columns with their names in the first line.",
+        ),
+    ],
     integrator: ChosenIntegrator = None,
+    model: Annotated[
+        OtherModel | None,
+        typer.Option(help="regression: regression DCM (that of tables), of SPM's fMRI."),
+    ] = None,
+    sparse: Annotated[
+        bool, typer.Option("--sparse", help="Of regression DCM: connections may be absent.")
+    ] = False,
+    repetition_time: Annotated[float | None, typer.Option(help="Of a table, s.")] = None,
+    events: Annotated[
+        Path | None,
+        typer.Option(metavar="TSV", help="Events of a table, as in BIDS; without them, rest."),
+    ] = None,
     seed: Seed = 0,
     priors: Priors = None,
     out: Annotated[
@@ -127,24 +148,22 @@ def fit(
     report: Report = None,
     quiet: Quiet = False,
 ) -> None:
-    """Fit a DCM of fMRI or of cross-spectra that SPM saved; print the posterior and a diagnosis."""
+    """Fit a DCM that SPM saved, or regression DCM of a table; print posterior and diagnosis."""
     with reported(quiet):
         check_writable(out, report)
-        from bayesdcm.models.spm import read_spm_dcm
-
-        spm = read_spm_dcm(file)
-        model = with_integrator(spm.model, integrator)
+        dcm, data, spm = _model_and_data(file, model, sparse, repetition_time, events)
+        dcm = with_integrator(dcm, integrator)
         if priors is not None:
-            model = model.with_priors(read_priors(priors))
-        say(quiet, f"{file}: {spm.data!r}")
+            dcm = dcm.with_priors(read_priors(priors))
+        say(quiet, f"{file}: {data!r}")
         with noticing_interrupts() as noticed:
-            fit = _timed_fit(quiet, model, spm.data, ctx.obj, seed)
+            fit = _timed_fit(quiet, dcm, data, ctx.obj, seed)
         if out is not None:
             fit.save(out)
             say(quiet, f"Saved to {out}")
         _print_fit(fit)
-        beside = {} if spm.estimates is None else {"SPM": spm}
-        notes = _spm_notes(fit, spm, priors is not None)
+        beside = {} if spm is None or spm.estimates is None else {"SPM": spm}
+        notes = _spm_notes(fit, spm, priors is not None) if beside else []
         for note in notes:
             typer.echo(note)
         if beside:
@@ -205,6 +224,28 @@ app.command(cls=SimulateCommand)(simulate)
 # Fits
 
 
+def _model_and_data(
+    file: Path, model: OtherModel | None, sparse: bool, repetition_time: float | None,
+    events: Path | None,
+) -> tuple[Any, Any, Any]:  # fmt: skip
+    """The model and data of a file, and SPM's file where its estimates are of that model."""
+    if file.suffix.lower() in TABLES:
+        return *regression_of_table(file, repetition_time, events, sparse), None
+    if repetition_time is not None or events is not None:
+        raise ValueError(
+            "--repetition-time and --events are for tables of signals (.csv, .tsv); SPM's files "
+            "have their own"
+        )
+    from bayesdcm.models.spm import read_spm_dcm
+
+    spm = read_spm_dcm(file)
+    if model is not None:
+        return *regression_of_spm(spm, sparse), None
+    if sparse:
+        raise ValueError("--sparse is for regression DCM; give --model regression, too")
+    return spm.model, spm.data, spm
+
+
 def _timed_fit(quiet: bool, model: Any, data: Any, method: Any, seed: int) -> Fit:
     from bayesdcm.infer.fitting import fit as infer
 
@@ -226,8 +267,6 @@ def _print_diagnosis(fit: Fit, name: str) -> None:
 
 def _spm_notes(fit: Fit, spm: Any, other_priors: bool) -> list[str]:
     """Sentences that put SPM's free energy beside that of the fit, and say why they differ."""
-    if spm.estimates is None:
-        return []
     spm_energy = f"SPM's free energy in the file is {spm.estimates.free_energy:.2f} nats"
     if fit.posterior.method.evidence != "free_energy":
         return [f"{spm_energy}."]

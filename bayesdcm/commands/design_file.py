@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bayesdcm.commands.files import read_table
+from bayesdcm.commands.files import read_table, separator
 
 MEAN = "mean"
 
@@ -36,21 +36,13 @@ def _read(path: Path) -> Any:
     kind = "comma-separated values, nor of values separated by semicolons or tabs"
     # Values as they stand in the file, so that messages can show them.
     as_written = {"index_col": 0, "dtype": str, "keep_default_na": False}
-    table = read_table("--design", path, kind, sep=_separator(path), **as_written)
+    table = read_table("--design", path, kind, sep=separator(path), **as_written)
     table.index = table.index.astype(str).str.strip()
     table.columns = table.columns.astype(str).str.strip()
     if not table.index.is_unique:
         twice = table.index[table.index.duplicated()][0]
         raise ValueError(f"--design: {str(path)!r} has two rows of subject {twice!r}")
     return table
-
-
-def _separator(path: Path) -> str:
-    """What separates the names in the first line: a tab, a semicolon, or else a comma."""
-    if not path.is_file():
-        return ","
-    first = path.read_text(encoding="utf-8-sig", errors="replace").partition("\n")[0]
-    return next((mark for mark in ("\t", ";") if mark in first), ",")
 
 
 def _check_subjects(path: Path, rows: list[str], subjects: list[str]) -> None:

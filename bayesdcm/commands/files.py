@@ -59,6 +59,14 @@ def read_table(option: str, path: Path, kind: str, **options: Any) -> pd.DataFra
         raise ValueError(f"{option}: {str(path)!r} is not a table of {kind} ({error})") from error
 
 
+def separator(path: Path) -> str:
+    """What separates the names in the first line: a tab, a semicolon, or else a comma."""
+    if not path.is_file():
+        return ","
+    first = path.read_text(encoding="utf-8-sig", errors="replace").partition("\n")[0]
+    return next((mark for mark in ("\t", ";") if mark in first), ",")
+
+
 def read_priors(path: Path) -> pd.DataFrame:
     """Table of priors: columns parameter, mean and variance."""
     table = read_table("--priors", path, "comma-separated values")

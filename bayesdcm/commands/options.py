@@ -17,6 +17,12 @@ class Integrator(StrEnum):
     nonlinear = "nonlinear"
 
 
+class OtherModel(StrEnum):
+    """Models in place of that which SPM's file has."""
+
+    regression = "regression"
+
+
 class BundledExample(StrEnum):
     """Bundled examples, see `bayesdcm.load_example`."""
 

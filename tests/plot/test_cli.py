@@ -7,6 +7,7 @@ import sys
 import types
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.io
 from typer.testing import CliRunner
@@ -81,6 +82,55 @@ def test_files_of_rest_are_fitted_and_reported(run, tmp_path):
     done = run("group", *files, "--no-search", *few)
     assert done.exit_code == 0, done.stderr
     assert "Effects on the group, 2 subjects" in done.stdout and "A[V1, V5]" in done.stdout
+
+
+def table_of_signals(path):
+    """Signals of six regions at rest, of which the third drives the fourth."""
+    A = -0.5 * np.eye(6)
+    A[3, 2] = 0.4
+    names = [f"R{k + 1}" for k in range(6)]
+    design = bayesdcm.data.BoldDesign(300, 1.0, None, None, names)
+    model = bayesdcm.RegressionDCM(np.ones((6, 6)), measurement_noise=0.1)
+    data = model.simulate({"A": A, "log_precision": np.full(6, 2.0)}, design, seed=0)
+    pd.DataFrame(data.signal, columns=names).to_csv(path, index=False)
+    return path
+
+
+def test_tables_of_signals_are_fitted_by_regression(run, study, tmp_path):
+    file, out, report = (
+        table_of_signals(tmp_path / "run.csv"),
+        tmp_path / "a.nc",
+        tmp_path / "a.html",
+    )
+    done = run("fit", file, "--repetition-time", 1, "--out", out, "--report", report)
+    assert done.exit_code == 0, done.stderr
+    assert "method: variational_bayes" in done.stdout and "A[R4, R3]" in done.stdout
+    result = bayesdcm.load_fit(out)
+    assert result.mean["A"][3, 2] == pytest.approx(0.4, abs=4 * result.sd["A"][3, 2])
+    assert "RegressionDCM(6 regions, 0 inputs" in report.read_text(encoding="utf-8")
+    events = tmp_path / "events.tsv"
+    events.write_text("onset\tduration\ttrial_type\n10\t20\tface\n90\t20\tface\n")
+    done = run("fit", file, "--repetition-time", 1, "--events", events, "--sparse")
+    assert done.exit_code == 0, done.stderr
+    assert "1 input, sparse; connections: 36 A, 0 B, 6 C" in done.stdout
+    done = run("fit", study.path, "--model", "regression")
+    assert done.exit_code == 0, done.stderr
+    assert "RegressionDCM(2 regions" in done.stdout and "SPM" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("run.csv",), "--repetition-time is needed with"),
+        (("SPM", "--sparse"), "give --model regression, too"),
+        (("SPM", "--repetition-time", 2), "are for tables of signals"),
+        (("run.csv", "--repetition-time", 1, "--integrator", "bilinear"), "--integrator is for"),
+    ],
+)
+def test_options_of_tables_are_refused_elsewhere(run, study, tmp_path, arguments, message):
+    places = {"run.csv": table_of_signals(tmp_path / "run.csv"), "SPM": study.path}
+    done = run("fit", *(places.get(each, each) for each in arguments))
+    assert done.exit_code == 1 and message in done.stderr
 
 
 def test_fit_prints_saves_and_reports(run, study, tmp_path):
