@@ -155,6 +155,11 @@ def test_refused(small):
     laplace = model.with_priors({"A": bayesdcm.LaplacePrior(0.2)})
     with pytest.raises(ValueError, match="is a LaplacePrior; method 'variational_bayes' takes"):
         bayesdcm.fit(laplace, data)
+    sparse = bayesdcm.fit(RegressionDCM(np.ones((3, 3)), sparse=True), data, progress=False)
+    with pytest.raises(ValueError, match="the prior of 'A' is not normal; reduction of models"):
+        bayesdcm.reduce(sparse, off=[sparse.labels[1]])
+    with pytest.raises(ValueError, match="subject 0: the prior of 'A' is not normal"):
+        bayesdcm.peb([sparse, sparse])
 
 
 # Many regions
