@@ -69,7 +69,7 @@ class RegionalCovariance(Observer):
     kind: ClassVar[str] = "functional connectivity"
     node: ClassVar[str] = "region"
     headline: ClassVar[tuple[str, ...]] = ("strength",)
-    sample: ClassVar[str] = "pair of regions"
+    sample: ClassVar[str] = "pair"
 
     def priors(self, neural: NeuralModel) -> tuple[Prior, ...]:
         """``measurement_noise``."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from bayesdcm.infer.arviz_adapter import axis_names
 from bayesdcm.plot import style
+from bayesdcm.plot.functional_connectivity import plot_functional_connectivity
 from bayesdcm.plot.quantities import check_fit
 from bayesdcm.plot.series import Series, fitted_series, power_of_thousand
 from bayesdcm.plot.spectra import draw_amplitudes, has_spectra
@@ -49,6 +50,7 @@ def plot_fit(
         times, where the fit has some. Panels of a row share their scale. Of cross-spectra
         (`bayesdcm.SpectralData`): the power of each channel and, of up to 5 channels, the amplitude
         of the cross-spectrum of each pair; pale bands hold estimates that the model would give.
+        Of functional connectivity: both matrices, and one against the other.
 
     Raises
     ------
@@ -62,6 +64,8 @@ def plot_fit(
     check_fit(fit)
     if has_spectra(fit):
         return draw_amplitudes(fit, interval, names, figure)
+    if _of_pairs(fit):
+        return _draw_matrices(fit, figure)
     series = fitted_series(fit)
     shown, inputs = series.shown(names, MOST_ROWS), None
     if series.conditions == [""]:
@@ -86,6 +90,27 @@ def plot_fit(
     style.legend(figure, style.labelled([axes[0, 0]]), labels, "outside upper right")
     style.heading(figure, f"Data and fit ({series.method}{series.some(n)})")
     return figure
+
+
+def _of_pairs(fit: Any) -> bool:
+    """Whether data are one number for each pair of regions."""
+    return [array.dims for array in fit.idata.observed_data.values()] == [("pair",)]
+
+
+def _draw_matrices(fit: Any, figure: Canvas | None) -> Canvas:
+    series, observed = fitted_series(fit), next(iter(fit.idata.observed_data.values()))
+    pairs = axis_names(observed, "pair")
+    # So many pairs have n regions; the first of them are in all pairs of the first region.
+    n = (1 + round((1 + 8 * len(pairs)) ** 0.5)) // 2
+    first = pairs[0].split(", ")[0]
+    names = [first, *(pair.removeprefix(f"{first}, ") for pair in pairs[: n - 1])]
+    both = (series.draws.mean(0), series.observed)
+    matrices = [np.eye(n) for _ in both]
+    for matrix, values in zip(matrices, both, strict=True):
+        matrix[np.triu_indices(n, 1)] = values.ravel()
+        matrix += np.triu(matrix, 1).T
+    titles = ("Fit", "Data")
+    return plot_functional_connectivity(*matrices, region_names=names, titles=titles, figure=figure)
 
 
 def panels(

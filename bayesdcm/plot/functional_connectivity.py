@@ -20,6 +20,7 @@ def plot_functional_connectivity(
     recorded: Any = None,
     *,
     region_names: Sequence[str] | None = None,
+    titles: tuple[str, str] = ("Simulated", "Recorded"),
     figure: Figure | SubFigure | None = None,
 ) -> Figure | SubFigure:
     """Draw functional connectivity, beside that of a recording and against it pair by pair.
@@ -36,6 +37,8 @@ def plot_functional_connectivity(
         That of a recording of the same regions in the same order, or a connectome that has it.
     region_names : sequence of str, optional
         By default those of a labelled matrix or a connectome.
+    titles : pair of str
+        What the two are called.
     figure : matplotlib.figure.Figure or SubFigure, optional
         Where to draw. None: a new figure.
 
@@ -60,15 +63,15 @@ def plot_functional_connectivity(
     axes = figure.subplots(1, 1 if recorded is None else 3, squeeze=False)[0]
     pairs = {name: matrix[np.triu_indices(len(matrix), 1)] for name, matrix in matrices.items()}
     bound = max(np.abs(values).max() for values in pairs.values())
-    titles = ["Functional connectivity"] if recorded is None else ["Simulated", "Recorded"]
-    for ax, title, matrix in zip(axes, titles, matrices.values(), strict=False):
+    shown_titles = ["Functional connectivity"] if recorded is None else titles
+    for ax, title, matrix in zip(axes, shown_titles, matrices.values(), strict=False):
         shown = np.where(np.eye(len(matrix)) > 0, np.nan, matrix)
         image = draw_matrix(ax, shown, title=title, colours=DIVERGING, limits=(-bound, bound),
                             names=names)  # fmt: skip
     figure.colorbar(image, ax=list(axes[: len(matrices)]), shrink=0.8, label="correlation")
     if recorded is not None:
         axes[1].set_ylabel("")
-        _draw_pairs(axes[2], pairs, float(matrix_correlation(*matrices.values())))
+        _draw_pairs(axes[2], pairs, float(matrix_correlation(*matrices.values())), titles)
     return figure
 
 
@@ -82,13 +85,13 @@ def _check_alike(names: list[list[str] | None], matrices: dict[str, NDArray]) ->
         )
 
 
-def _draw_pairs(ax: Axes, pairs: dict[str, NDArray], r: float) -> None:
+def _draw_pairs(ax: Axes, pairs: dict[str, NDArray], r: float, titles: tuple[str, str]) -> None:
     many = len(pairs["recorded"]) > 200
     ax.scatter(pairs["recorded"], pairs["simulated"], s=6 if many else 18, color=colour(0),
                alpha=0.35 if many else 0.8, linewidth=0)  # fmt: skip
     ax.axline((0, 0), slope=1, color=MUTED, linewidth=0.8, linestyle="--")
-    ax.set_xlabel("recorded correlation")
-    ax.set_ylabel("simulated correlation")
+    ax.set_xlabel(f"correlation, {titles[1].lower()}")
+    ax.set_ylabel(f"correlation, {titles[0].lower()}")
     panel_title(ax, "Pairs of regions")
     ax.set_title(f"r = {r:.2f}", loc="right", fontsize="small", color=INK)
     tidy(ax)

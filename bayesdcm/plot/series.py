@@ -94,7 +94,9 @@ def fitted_series(fit: Any) -> Series:
     points, words, unit = np.arange(array.sizes[running]), "data point", ""
     if running in array.coords:
         words, unit, factor = fit.facts.axis(running)
-        points = factor * np.asarray(array[running])
+        # Names, such as those of pairs of regions, count.
+        if np.issubdtype(array[running].dtype, np.number):
+            points = factor * np.asarray(array[running])
     names = [axis_names(array, axis) for axis in others]
     fitted = arranged(group[f"{site}_fitted"], array)
     draws = finite(fitted)

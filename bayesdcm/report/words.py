@@ -92,9 +92,13 @@ def _data_text(fit: Any) -> str:
         parts.append(f"cross-spectra of {n} channel{'s' * (n != 1)} at")
     if running in signal.coords:
         words, unit, factor = fit.facts.axis(running)
-        points = factor * signal[running].values
+        points = signal[running].values
         count = f"{len(points)} {_plural(fit.facts.sample)}"
-        if words == "time":
+        numbers = np.issubdtype(points.dtype, np.number)
+        points = factor * points if numbers else points
+        if not numbers:
+            parts.append(count)
+        elif words == "time":
             parts.append(f"{count}, one every {points[1] - points[0]:g} {unit}")
         else:
             after = f" {words.removeprefix('time ')}" if running == "time" else ""
