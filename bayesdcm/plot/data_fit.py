@@ -64,7 +64,7 @@ def plot_fit(
     check_fit(fit)
     if has_spectra(fit):
         return draw_amplitudes(fit, interval, names, figure)
-    if _of_pairs(fit):
+    if has_pairs(fit):
         return _draw_matrices(fit, figure)
     series = fitted_series(fit)
     shown, inputs = series.shown(names, MOST_ROWS), None
@@ -92,7 +92,7 @@ def plot_fit(
     return figure
 
 
-def _of_pairs(fit: Any) -> bool:
+def has_pairs(fit: Any) -> bool:
     """Whether data are one number for each pair of regions."""
     return [array.dims for array in fit.idata.observed_data.values()] == [("pair",)]
 

@@ -18,6 +18,7 @@ from bayesdcm.compare.posteriors import compare_posteriors
 from bayesdcm.plot.blocks import MANY
 from bayesdcm.plot.column import has_drives
 from bayesdcm.plot.connections import Connections, has_connections, read_connections
+from bayesdcm.plot.data_fit import has_pairs
 from bayesdcm.plot.quantities import named_fits
 from bayesdcm.plot.spectra import has_spectra
 from bayesdcm.report import words
@@ -179,7 +180,9 @@ def _figures(
     text = (
         "Autocorrelation outside the grey band means that noise is not as the model takes it to be."
     )
-    drawn.add("Residuals", text, plot.plot_residuals(best))
+    # Pairs of regions have no order along which residuals could be correlated.
+    if not has_pairs(best):
+        drawn.add("Residuals", text, plot.plot_residuals(best))
     for name, fit in fits.items():
         if not fit.posterior.method.exact:
             drawn.add(f"Convergence of {name}", "", plot.plot_free_energy(fit))

@@ -137,6 +137,11 @@ def verdict(name: str, fit: Any, diagnosis: Any) -> str:
         state += f", Pareto k-hat {facts['pareto_k']:.2f}"
         if facts.get("pareto_k_error"):
             state += f" (standard error {facts['pareto_k_error']:.2f})"
+    if "baseline_correlation" in facts:
+        state += (
+            f", predictions correlate with data by {facts['data_correlation']:.2f} (a linear "
+            f"network of one strength: {facts['baseline_correlation']:.2f})"
+        )
     count = len(diagnosis.problems)
     outcome = "no problem found" if not count else f"{count} problem{'s' * (count > 1)} found"
     label = method.title if name in (fit.method, "") else f"{name} ({method.title})"

@@ -14,9 +14,11 @@ from bayesdcm import (
     SpectralData,
     WholeBrainDCM,
     WongWang,
+    plot,
 )
 from bayesdcm.neural import OrnsteinUhlenbeck, White
 from bayesdcm.observe import linear_functional_connectivity
+from bayesdcm.report import write_report
 
 WEIGHTS = np.array([[0, 2.0, 1, 0], [2, 0, 0, 1], [1, 0, 0, 3], [0, 1, 3, 0]])
 LENGTHS = 40.0 * (WEIGHTS > 0) + 20 * WEIGHTS
@@ -153,6 +155,19 @@ def test_a_network_that_data_do_not_tell():
     assert diagnosis.facts["flat_directions"] >= 1
     assert "directions of the posterior are no narrower than the prior" in str(diagnosis)
     assert np.isfinite(diagnosis.facts["baseline_correlation"])
+
+
+def test_report_and_figure_of_fitted_correlations(tmp_path):
+    connectome = bayesdcm.load_connectome("example")
+    data = CovarianceData.from_bold(connectome.bold)
+    fit = bayesdcm.fit(WholeBrainDCM(connectome), data, progress=False)
+    matrices = plot.plot_fit(fit).axes[:2]
+    shown = matrices[1].images[0].get_array()
+    np.testing.assert_allclose(shown[0, 1:], data.covariance[0, 1:], rtol=1e-9)
+    assert matrices[0].get_title(loc="left") == "Fit"
+    page = write_report(fit, tmp_path / "report.html").read_text()
+    assert "fitted to the functional connectivity, 28 pairs" in page
+    assert "(a linear network of one strength: 0.8" in page
 
 
 def test_degrees_of_freedom_of_slow_signals():
