@@ -28,8 +28,13 @@ from bayesdcm.commands.options import (
     Seed,
     with_integrator,
 )
-from bayesdcm.commands.regression import TABLES, regression_of_spm, regression_of_table
 from bayesdcm.commands.simulate import SimulateCommand, simulate
+from bayesdcm.commands.tables import (
+    TABLES,
+    regression_of_spm,
+    regression_of_table,
+    whole_brain_of_table,
+)
 
 if TYPE_CHECKING:
     from bayesdcm.infer.results import Fit
@@ -140,6 +145,14 @@ def fit(
         Path | None,
         typer.Option(metavar="TSV", help="Events of a table, as in BIDS; without them, rest."),
     ] = None,
+    connectome: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="CSV",
+            help="Weights of connections, targets in rows: a whole-brain model of the functional "
+            "connectivity of a table.",
+        ),
+    ] = None,
     seed: Seed = 0,
     priors: Priors = None,
     out: Annotated[
@@ -151,7 +164,8 @@ def fit(
     """Fit a DCM that SPM saved, or regression DCM of a table; print posterior and diagnosis."""
     with reported(quiet):
         check_writable(out, report)
-        dcm, data, spm = _model_and_data(file, model, sparse, repetition_time, events)
+        tabled = {"repetition_time": repetition_time, "events": events, "connectome": connectome}
+        dcm, data, spm = _model_and_data(file, model, sparse, **tabled)
         dcm = with_integrator(dcm, integrator)
         if priors is not None:
             dcm = dcm.with_priors(read_priors(priors))
@@ -225,16 +239,28 @@ app.command(cls=SimulateCommand)(simulate)
 
 
 def _model_and_data(
-    file: Path, model: OtherModel | None, sparse: bool, repetition_time: float | None,
+    file: Path,
+    model: OtherModel | None,
+    sparse: bool,
+    *,
+    repetition_time: float | None,
     events: Path | None,
-) -> tuple[Any, Any, Any]:  # fmt: skip
+    connectome: Path | None,
+) -> tuple[Any, Any, Any]:
     """The model and data of a file, and SPM's file where its estimates are of that model."""
     if file.suffix.lower() in TABLES:
-        return *regression_of_table(file, repetition_time, events, sparse), None
-    if repetition_time is not None or events is not None:
+        if connectome is None:
+            return *regression_of_table(file, repetition_time, events, sparse), None
+        if sparse or events is not None or model is not None:
+            raise ValueError(
+                "--connectome asks for a whole-brain model at rest, to which --model, --sparse and "
+                "--events do not belong; leave them out"
+            )
+        return *whole_brain_of_table(file, repetition_time, connectome), None
+    if repetition_time is not None or events is not None or connectome is not None:
         raise ValueError(
-            "--repetition-time and --events are for tables of signals (.csv, .tsv); SPM's files "
-            "have their own"
+            "--repetition-time, --events and --connectome are for tables of signals (.csv, .tsv); "
+            "SPM's files have their own"
         )
     from bayesdcm.models.spm import read_spm_dcm
 

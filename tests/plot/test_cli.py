@@ -133,6 +133,17 @@ def test_options_of_tables_are_refused_elsewhere(run, study, tmp_path, arguments
     assert done.exit_code == 1 and message in done.stderr
 
 
+def test_whole_brain_of_a_table_and_a_connectome(run, tmp_path):
+    file, weights = table_of_signals(tmp_path / "run.csv"), tmp_path / "weights.csv"
+    names = [f"R{i + 1}" for i in range(6)]
+    pd.DataFrame(1.0 - np.eye(6), names, names).to_csv(weights)
+    done = run("fit", file, "--repetition-time", 1, "--connectome", weights)
+    assert done.exit_code == 0, done.stderr
+    assert "WholeBrainDCM(6 regions, linear" in done.stdout and "strength" in done.stdout
+    done = run("fit", file, "--repetition-time", 1, "--connectome", weights, "--sparse")
+    assert done.exit_code == 1 and "--connectome asks for a whole-brain model" in done.stderr
+
+
 def test_fit_prints_saves_and_reports(run, study, tmp_path):
     out, report = tmp_path / "fit.nc", tmp_path / "fit.html"
     done = run("fit", study.path, "--draws", 100, "--out", out, "--report", report)

@@ -1,4 +1,4 @@
-"""Regression DCM of a table of time series, or of the run in a file of SPM."""
+"""Models of a table of time series: regression DCM, also of SPM's runs, and whole brains."""
 
 from __future__ import annotations
 
@@ -20,13 +20,26 @@ def regression_of_table(
     """
     from bayesdcm.data import BoldData
 
-    if repetition_time is None:
-        raise ValueError(f"--repetition-time is needed with '{path}', in s: the table has no times")
+    repetition_time = _known(path, repetition_time)
     table = _read("FILE", path)
     if events is None:
         return _all_connected(BoldData(table, repetition_time), sparse)
     data = BoldData.from_events(table, repetition_time, _read("--events", events))
     return _all_connected(data, sparse)
+
+
+def whole_brain_of_table(
+    path: Path, repetition_time: float | None, connectome: Path
+) -> tuple[Any, Any]:
+    """Whole-brain model of a connectome, and the functional connectivity of the table."""
+    from bayesdcm.data import BoldData, Connectome, CovarianceData
+    from bayesdcm.models.whole_brain import WholeBrainDCM
+
+    bold = BoldData(_read("FILE", path), _known(path, repetition_time))
+    model = WholeBrainDCM(Connectome.from_csv(connectome))
+    data = CovarianceData.from_bold(bold)
+    model.check(data)
+    return model, data
 
 
 def regression_of_spm(spm: Any, sparse: bool) -> tuple[Any, Any]:
@@ -41,6 +54,12 @@ def regression_of_spm(spm: Any, sparse: bool) -> tuple[Any, Any]:
     model = spm.model
     inputs = {"C": model.C, "B": model.B} if spm.data.input_names else {}
     return RegressionDCM(model.A, sparse=sparse, **inputs), spm.data
+
+
+def _known(path: Path, repetition_time: float | None) -> float:
+    if repetition_time is None:
+        raise ValueError(f"--repetition-time is needed with '{path}', in s: the table has no times")
+    return repetition_time
 
 
 def _read(name: str, path: Path) -> Any:
