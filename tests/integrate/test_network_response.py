@@ -37,9 +37,9 @@ NODES = {
     "linear": (Linear(), 0.5, "additive"),
     "wong_wang": (WongWang(), 0.3, "additive"),
     "wong_wang_ei": (WongWangEI(), 0.2, "additive"),
-    "wilson_cowan": (WilsonCowan(), 0.3, "diffusive"),
+    "wilson_cowan": (WilsonCowan(tau_E=10.0, tau_I=10.0), 0.3, "diffusive"),
     "hopf": (Hopf(a=-20.0), 0.5, "diffusive"),
-    "jansen_rit": (JansenRit(), 5.0, "sigmoidal_jansen_rit"),
+    "jansen_rit": (JansenRit(p=400.0), 5.0, "sigmoidal_jansen_rit"),
     "montbrio_pazo_roxin": (MontbrioPazoRoxin(), 0.3, "additive"),
 }
 FREQUENCIES = jnp.array([0.5, 3.0, 10.0, 40.0])
@@ -183,14 +183,14 @@ def test_covariance_against_simulations(name, size, seconds):
         seed=range(4),
         transient=5.0,
         record=[observed],
-        sampling_interval=5e-3,
+        sampling_interval=1e-3,
         progress=False,
     )[observed].to_numpy()
     found = np.array([np.cov(each.T) for each in series])
     expected = np.asarray(covariance(model, at_prior_mean(model)))
     error = found.std(0, ddof=1) / np.sqrt(len(found))
     scale = np.sqrt(np.outer(np.diagonal(expected), np.diagonal(expected)))
-    # Five standard errors, of four runs; and what means over 5 ms and steps leave out.
+    # Eight standard errors, of four runs; and what means over 1 ms and steps leave out.
     assert (np.abs(found.mean(0) - expected) < 8 * error + 0.03 * scale).all()
 
 
