@@ -20,6 +20,8 @@ import pytest
 gc.set_threshold(100_000, 20, 100)
 # Above this, programs that were compiled are forgotten between files of tests.
 MOST_MEMORY = 3_000_000_000
+# Scripts that made the data; with --doctest-modules pytest would import them.
+collect_ignore = ["data"]
 
 # A first example compiles, later ones do not: a deadline would tell of the compiler only.
 hypothesis.settings.register_profile("bayesdcm", deadline=None, derandomize=True)

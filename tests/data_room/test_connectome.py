@@ -398,7 +398,8 @@ def test_the_structure_of_the_example_can_be_made_again(script):
         assert_stored({f"{name}_{count}": value for name, value in fields.items()})
 
 
-@pytest.mark.slow
+# Only a change of the file, or of what it was made with, calls for it.
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("optimized")
 def test_the_bold_of_the_example_can_be_made_again(script):
     assert_stored(script.arrays())

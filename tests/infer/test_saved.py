@@ -213,8 +213,9 @@ FITS = {
     "hierarchy of programs": hierarchy_fit,
     "hierarchy": task_hierarchy_fit,
 }
-# They take longer to fit, and share their paths with others.
+# They take longer, and share their paths with others; models of parts with the recurrent one.
 LONG = (
+    "assembled of parts",
     "cross-spectral by laplace",
     "spectral as in SPM",
     "task by svi",

@@ -34,12 +34,14 @@ def design(make_design):
 
 # Compiling is what these tests cost: less optimised programs take half of it.
 quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-# Programs of these differ from those of others by a line or two, and take ten seconds to compile.
-SLOW = {
+# Programs of these differ from those of others by a line or two, and take seconds to compile.
+SLOW = {("two-state backwards", "bilinear")}
+# Each kind and each integrator is among the others; what is here puts the same parts together again.
+EXHAUSTIVE = {
     ("two-state", "nonlinear"),
+    ("gated", "nonlinear"),
     ("two-state gated", "bilinear"),
     ("two-state backwards", "nonlinear"),
-    ("two-state backwards", "bilinear"),
 }
 
 
@@ -76,9 +78,10 @@ def test_predictions_are_finite(case, design):
 
 def skip_if_slow(request):
     parameters = request.node.callspec.params
-    slow = (parameters["case"], parameters["integrator"]) in SLOW
-    asked = ("--runslow", "--runall")
-    if slow and not any(request.config.getoption(option) for option in asked):
+    case, asked = (parameters["case"], parameters["integrator"]), request.config.getoption
+    if case in EXHAUSTIVE and not asked("--runall"):
+        pytest.skip("exhaustive: give --runall")
+    if case in SLOW and not (asked("--runslow") or asked("--runall")):
         pytest.skip("slow: give --runslow")
 
 

@@ -123,8 +123,18 @@ def test_data_are_scaled_as_in_spm(reference, name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("derivatives", ["one_sided", "exact"])
-@pytest.mark.parametrize("name", ["erp_1src", "erp_2src", "cmc_1src"])
+@pytest.mark.parametrize(
+    ("name", "derivatives"),
+    [
+        ("erp_1src", "one_sided"),
+        ("erp_2src", "one_sided"),
+        ("cmc_1src", "one_sided"),
+        ("erp_2src", "exact"),
+        # SPM's numbers are those of one-sided derivatives; how far exact ones lie off, one says.
+        pytest.param("erp_1src", "exact", marks=pytest.mark.exhaustive),
+        pytest.param("cmc_1src", "exact", marks=pytest.mark.exhaustive),
+    ],
+)
 def test_inversions_are_those_of_spm(reference, name, derivatives):
     data, exact = data_of(reference, name), derivatives == "exact"
     model = spm_model(reference, name, one_sided=not exact)
@@ -294,7 +304,11 @@ def test_gradients_agree_in_both_modes_and_with_differences():
         moved = {**point, "A": point["A"] + a, "delay": point["delay"] + a / 2}
         return (weight * model.predict(moved, data).real).sum()
 
-    forward, reverse = jax.jacfwd(total)(0.1), jax.grad(total)(0.1)
-    difference = (total(0.1 + 1e-5) - total(0.1 - 1e-5)) / 2e-5
+    @jax.jit
+    def everything(a, step):
+        difference = (total(a + step) - total(a - step)) / (2 * step)
+        return jax.jacfwd(total)(a), jax.grad(total)(a), difference
+
+    forward, reverse, difference = everything(0.1, 1e-5)
     assert float(forward) == pytest.approx(float(reverse), rel=1e-9)
     assert float(forward) == pytest.approx(float(difference), rel=1e-6)

@@ -164,14 +164,22 @@ def test_firing_probability_has_derivatives_at_the_threshold():
 
 def test_local_dynamics_and_coupling_come_apart(model, points):
     """Given what it receives, a source knows nothing of others; what it sends is its own."""
-    x, u, parameters = first(points)
-    received = model.received(model.sent(x, parameters), parameters)
-    same(model.local(x, received, u, parameters), model.flow(x, u, parameters), 1e-14)
-    alone = jax.jacfwd(lambda x: model.local(x, received, u, parameters))(x)
+
+    @jax.jit
+    def everything(x, u, parameters):
+        received = model.received(model.sent(x, parameters), parameters)
+        return (
+            model.local(x, received, u, parameters),
+            model.flow(x, u, parameters),
+            jax.jacfwd(lambda x: model.local(x, received, u, parameters))(x),
+            jax.jacfwd(lambda x: model.sent(x, parameters))(x),
+            jax.jacfwd(lambda x: model.received(model.sent(x, parameters), parameters))(x),
+        )
+
+    local, flow, alone, sending, reached = everything(*first(points))
+    same(local, flow, 1e-14)
     assert np.abs(alone[[0, 1], :, [0, 1]]).max() > 0
     assert np.abs(alone[[0, 1], :, [1, 0]]).max() == 0
-    sending = jax.jacfwd(lambda x: model.sent(x, parameters))(x)
     assert np.abs(sending[:, [0, 1], [0, 1]]).max() > 0
     assert np.abs(sending[:, [0, 1], [1, 0]]).max() == 0
-    reached = jax.jacfwd(lambda x: model.received(model.sent(x, parameters), parameters))(x)
     assert np.abs(reached[:, [0, 1], [1, 0]]).max() > 0
