@@ -174,19 +174,21 @@ def _problem(program: Program, sites: Layout, start: jax.Array, derivatives: str
         return [jnp.moveaxis(part, -1, 0) for part in jacobian], others
 
     def prior(parameters: jax.Array, variance: jax.Array) -> tuple:
-        def value(p: jax.Array) -> jax.Array:
-            return parts.select(1)(p, start[n:], variance)
+        def derive(p: jax.Array) -> tuple:
+            value, slope = jax.value_and_grad(parts.select(1))(p, start[n:], variance)
+            return slope, (value, slope)
 
-        slope = jax.grad(value)
-        curvature = jax.jacfwd(slope)(parameters)
-        return value(parameters), slope(parameters), curvature
+        # In one pass: priors of many sites are a third of all that is traced.
+        curvature, (value, slope) = jax.jacfwd(derive, has_aux=True)(parameters)
+        return value, slope, curvature
 
     def hyperprior(parameters: jax.Array, hyper: jax.Array) -> tuple:
-        def value(h: jax.Array) -> jax.Array:
-            return parts.select(2)(parameters, h, unused)
+        def derive(h: jax.Array) -> tuple:
+            value, slope = jax.value_and_grad(parts.select(2), 1)(parameters, h, unused)
+            return slope, (value, slope)
 
-        slope = jax.grad(value)
-        return value(hyper), slope(hyper), jax.jacfwd(slope)(hyper)
+        curvature, (value, slope) = jax.jacfwd(derive, has_aux=True)(hyper)
+        return value, slope, curvature
 
     observations = parts.select(4)(start[:n], start[n:], unused)
     noise = noise_of(observations, lambda h: parts.select(3)(start[:n], h, unused), start[n:])

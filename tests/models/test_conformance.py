@@ -36,7 +36,7 @@ def design(make_design):
 quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 # Programs of these differ from those of others by a line or two, and take seconds to compile.
 SLOW = {("two-state backwards", "bilinear")}
-# Each kind and each integrator is among the others; what is here puts the same parts together again.
+# Each kind and each integrator is among the others; these put the same parts together again.
 EXHAUSTIVE = {
     ("two-state", "nonlinear"),
     ("gated", "nonlinear"),
