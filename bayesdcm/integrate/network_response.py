@@ -256,7 +256,7 @@ def stationary_covariance(matrix: jax.Array, power: jax.Array) -> jax.Array:
 def _smith(matrix: jax.Array, power: jax.Array) -> jax.Array:
     n = len(matrix)
     # Rates of the middle size are those that decay fastest.
-    step = 2 * jnp.sqrt(n / (matrix**2).sum())
+    step = 2 / _middle_rate(matrix)
     inverse = jnp.linalg.inv(jnp.eye(n) - step / 2 * matrix)
     propagator = inverse @ (jnp.eye(n) + step / 2 * matrix)
 
@@ -391,14 +391,18 @@ class StationaryCovariance(Solver):
             across = seen.transpose(2, 0, 1).reshape(n, n * k)
             return across @ whole @ across.T
         # Half of the points lie below the frequency at which a node by itself has decayed.
-        held = jax.lax.stop_gradient(system.local)
-        rate = jnp.sqrt((held**2).sum((1, 2)).mean() / k) / (2 * jnp.pi)
+        rate = _middle_rate(jax.lax.stop_gradient(system.local).mean(0)) / (2 * jnp.pi)
         transfer = network_transfer(system, rate * arrays["frequencies"])
         power = jnp.full(transfer.shape[::2], 1.0)
         turns = 2j * jnp.pi * rate * arrays["frequencies"] * (0.0 if lag is None else lag)
         spectra = cross_spectra(transfer, power) * jnp.exp(turns)[:, None, None]
         total = rate * jnp.tensordot(arrays["weights"], spectra.real, 1)
         return jnp.where(_stable(system), total, jnp.nan)
+
+
+def _middle_rate(matrix: jax.Array) -> jax.Array:
+    """Geometric mean of the sizes of the eigenvalues, 1/s, whatever the units of the states."""
+    return jnp.exp(jnp.linalg.slogdet(matrix)[1] / len(matrix))
 
 
 def _stable(system: NetworkSystem) -> jax.Array:
