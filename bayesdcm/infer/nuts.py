@@ -7,6 +7,10 @@ iteration. Chains advance in blocks, so that progress can be shown and a run tha
 keeps its finished draws; on a CPU they run on as many threads as there are cores, on a GPU as
 one batch.
 
+Where data are Gaussian and parameters few, trajectories follow a surrogate of the density that has
+polynomials for predictions, and the exact density corrects where they end: the same posterior for a
+tenth of the time, or less (`bayesdcm.infer.surrogate`).
+
 References
 ----------
 .. [1] Hoffman and Gelman (2014), J Mach Learn Res 15:1593.
@@ -39,6 +43,14 @@ from bayesdcm.infer.method import Method, one_of, option, positive_integer, prob
 from bayesdcm.infer.posterior import Posterior
 from bayesdcm.infer.problem import Problem
 from bayesdcm.infer.progress import Progress
+from bayesdcm.infer.surrogate import (
+    PoorSurrogate,
+    Surrogate,
+    Weights,
+    correct,
+    has_surrogate,
+    surrogate_log_joint,
+)
 from bayesdcm.infer.threads import n_cores
 from bayesdcm.infer.traced_programs import keep_class, traced_once
 from bayesdcm.infer.variational_laplace import gaussian_start, starts_option
@@ -51,6 +63,8 @@ DISPERSION = 1.5
 # Nearer where the log density there is lower by so many nats a coordinate (about 1 where it is
 # Gaussian): steps that suit such places are too short to leave them.
 FAR, HALVINGS = 10.0, 8
+# Of what a surrogate proposes, in the last block of the warm-up of a chain.
+LEAST_ACCEPTANCE = 0.5
 STATISTICS = ("energy", "num_steps", "accept_prob", "diverging")
 
 
@@ -77,6 +91,10 @@ class NUTS(Method):
         Adapt a dense metric on top of the Gaussian approximation. None: where observer sites are
         integrated out, since the approximation was made with them, and where sites are not
         centred (`bayesdcm.HorseshoePrior`), of which it says little.
+    surrogate : bool
+        Whether trajectories follow a surrogate of the density, corrected by the density itself once
+        a draw: where there is one, unless its proposals turn out to be refused, of which
+        ``fit.status["surrogate"]`` tells. Statistics of trajectories are those of the surrogate.
     chain_method : {"auto", "parallel", "vectorized"}
         Threads (one chain each), or one batch. ``"auto"``: threads on a CPU, batch elsewhere.
 
@@ -99,6 +117,11 @@ class NUTS(Method):
             "folding, and localization: an improved R-hat. Bayesian Analysis 16:667-718.",
             "https://doi.org/10.1214/20-BA1221",
         ),
+        (
+            "Christen JA, Fox C (2005). Markov chain Monte Carlo using an approximation. Journal "
+            "of Computational and Graphical Statistics 14:795-810.",
+            "https://doi.org/10.1198/106186005X76983",
+        ),
     )
     exact: ClassVar[bool] = True
 
@@ -111,6 +134,9 @@ class NUTS(Method):
     target_accept: float = option(0.9, probability, words="Acceptance rate to aim at.", shell=True)
     max_tree_depth: int = option(10, positive_integer, words="Longest trajectory, log2 of steps.")
     adapt_metric: bool | None = option(None, switch, words="Whether to adapt a dense metric.")
+    surrogate: bool = option(
+        True, switch, words="Whether trajectories may follow a surrogate of the density."
+    )
     chain_method: str = option(
         "auto", one_of("auto", "parallel", "vectorized"), words="Chains as threads, or as a batch."
     )
@@ -126,32 +152,48 @@ class NUTS(Method):
             adapt_metric = bool(collapsed) or not all(s.centred for s in problem.sites.sites)
         n_warmup = -(-(self.warmup or (400 if adapt_metric else 200)) // BLOCK)
         n_blocks = -(-self.draws // BLOCK)
-        static = _Static(
-            problem.source,
-            problem.sites,
-            n_warmup * BLOCK,
-            self.target_accept,
-            self.max_tree_depth,
-            adapt_metric,
-            collapsed,
-        )
         others = Split(problem.sites, collapsed).others
         factor = jnp.linalg.cholesky(jnp.asarray(covariance[np.ix_(others, others)]))
-        given = _Given(problem.prepared, jnp.asarray(centre), factor)
         scatter, *keys = jax.random.split(jax.random.key(seed), 1 + self.chains)
         scattered = DISPERSION * np.array(jax.random.normal(scatter, (self.chains, len(others))))
         # Chains begin at all good optima in turn, so that they disagree where these are apart.
         shifts = (modes - centre)[np.arange(self.chains) % len(modes)][:, others]
         about = solve_triangular(np.asarray(factor), shifts.T, lower=True).T
         total = self.chains * (n_warmup + n_blocks) * BLOCK
-        with Progress("NUTS", total, "draw", progress) as shown:
+
+        def sampled(surrogate: Surrogate | None) -> tuple[list[list[tuple]], bool]:
+            static = _Static(
+                problem.source,
+                problem.sites,
+                n_warmup * BLOCK,
+                self.target_accept,
+                self.max_tree_depth,
+                adapt_metric,
+                collapsed,
+                surrogate is not None,
+            )
+            weights = surrogate.weights if surrogate else None
+            given = _Given(problem.prepared, jnp.asarray(centre), factor, weights)
             kept: list[list[tuple]] = [[] for _ in range(self.chains)]
-            chains = _Chains(static, given, about, scattered, keys, n_warmup, n_blocks, kept, shown)
             on_gpu = self.chain_method == "auto" and jax.default_backend() != "cpu"
-            batched = self.chain_method == "vectorized" or on_gpu
-            complete = chains.as_batch() if batched else chains.as_threads()
+            kind = _Batch if self.chain_method == "vectorized" or on_gpu else _Threads
+            with Progress("NUTS", total, "draw", progress) as shown:
+                chains = kind(static, given, keys, n_warmup, n_blocks, kept, shown)
+                return kept, chains.run(about, scattered, surrogate)
+
+        surrogate = self._surrogate(problem, centre, factor, modes, collapsed, seed)
+        record: dict[str, Any] = {"used": surrogate is not None}
+        try:
+            kept, complete = sampled(surrogate)
+        except PoorSurrogate as poor:
+            record = {"used": False, "acceptance": poor.acceptance}
+            logger.info("NUTS: the surrogate is refused too often; the density itself is followed")
+            kept, complete = sampled(None)
         position, statistics = _collect(kept, self.draws, complete)
         status = chain_status(position, statistics, complete)
+        if record["used"]:
+            record["acceptance"] = float(statistics["exact_acceptance"].mean())
+        status["surrogate"] = record
         if search:
             status["search"] = search
         if status["divergences"]:
@@ -166,6 +208,24 @@ class NUTS(Method):
             trace={name: statistics[name] for name in ("lp", "n_steps", "diverging")},
             status=status,
         )
+
+    def _surrogate(
+        self,
+        problem: Problem,
+        centre: NDArray,
+        factor: jax.Array,
+        modes: NDArray,
+        collapsed: tuple[str, ...],
+        seed: int,
+    ) -> Surrogate | None:
+        # A Gaussian about one of several optima says little of the others.
+        if not self.surrogate or collapsed or len(modes) > 1:
+            return None
+        point = jnp.asarray(centre)
+        if not has_surrogate(problem.source.bind(problem.prepared), problem.sites, point):
+            return None
+        surrogate = Surrogate(problem, point, factor, seed)
+        return surrogate if surrogate.weights is not None else None
 
     def check(self, fit: Any, problems: list[str], facts: dict[str, Any]) -> None:
         """Agreement and length of the chains, as `Method.check`."""
@@ -182,6 +242,16 @@ class _Static(NamedTuple):
     max_tree_depth: int
     adapt_metric: bool
     collapsed: tuple[str, ...]  # Sites that are integrated out, and drawn after each iteration.
+    surrogate: bool  # Whether trajectories follow one.
+
+    @property
+    def transitions(self) -> int:
+        """How many there are for each draw: two of a surrogate, whose price is small.
+
+        Where a posterior is nearly normal, one takes a chain to about the opposite of where it was,
+        as far from the centre.
+        """
+        return 2 if self.surrogate else 1
 
 
 class _Given(NamedTuple):
@@ -190,10 +260,11 @@ class _Given(NamedTuple):
     prepared: Any
     centre: jax.Array
     factor: jax.Array
+    surrogate: Weights | None
 
 
-def _kernel(static: _Static, given: _Given) -> tuple[Callable, Callable, Callable]:
-    """Functions that start a chain, advance it, and make a draw of all coordinates."""
+def _kernel(static: _Static, given: _Given) -> tuple[Callable, Callable, Callable, Callable]:
+    """Functions that start a chain, advance it, make a draw of all coordinates; its potential."""
     program = static.source.bind(given.prepared)
     parts = Split(static.sites, static.collapsed)
     base = given.centre[parts.collapsed]
@@ -204,7 +275,12 @@ def _kernel(static: _Static, given: _Given) -> tuple[Callable, Callable, Callabl
     def marginal_at(z: jax.Array) -> Marginal:
         return marginal(program, parts, base, others(z))
 
+    if static.surrogate:
+        approximate = surrogate_log_joint(program, static.sites, given.centre, given.surrogate)
+
     def potential(z: jax.Array) -> jax.Array:
+        if static.surrogate:
+            return -approximate(others(z), z)
         if static.collapsed:
             return -marginal_at(z).log_density
         return -log_joint(program, static.sites, others(z))
@@ -219,7 +295,7 @@ def _kernel(static: _Static, given: _Given) -> tuple[Callable, Callable, Callabl
     initialise, advance = hmc(potential, algo="NUTS")
     start = partial(
         initialise,
-        num_warmup=static.warmup,
+        num_warmup=static.transitions * static.warmup,
         step_size=1.0,
         adapt_step_size=True,
         adapt_mass_matrix=static.adapt_metric,
@@ -228,7 +304,7 @@ def _kernel(static: _Static, given: _Given) -> tuple[Callable, Callable, Callabl
         max_tree_depth=static.max_tree_depth,
         find_heuristic_step_size=False,
     )
-    return start, advance, draw
+    return start, advance, draw, potential
 
 
 for kind in (HMCState, HMCAdaptState):
@@ -236,30 +312,53 @@ for kind in (HMCState, HMCAdaptState):
 
 
 def _begin(static: _Static, given: _Given, z: jax.Array, key: jax.Array) -> Any:
-    start, _, _ = _kernel(static, given)
+    start, *_ = _kernel(static, given)
     # A single gradient, in the mode that compiles faster.
     state = start(z, forward_mode_differentiation=True, rng_key=key)
     if static.adapt_metric:
         return state
     # NumPyro forgets the step size it has learnt wherever it may learn a new metric.
-    last = len(build_adaptation_schedule(static.warmup)) - 1
+    last = len(build_adaptation_schedule(static.transitions * static.warmup)) - 1
     one_window = state.adapt_state._replace(window_idx=jnp.array(last))
     return state._replace(adapt_state=one_window)
 
 
-def _block(static: _Static, given: _Given, state: Any) -> tuple[Any, tuple]:
-    start, advance, draw = _kernel(static, given)
+def _block(static: _Static, given: _Given, state: Any, exact: jax.Array) -> tuple[tuple, tuple]:
+    """Chain and draws after a block; `exact` () is the log density itself, under a surrogate."""
+    start, advance, draw, potential = _kernel(static, given)
     # NumPyro's kernel learns its settings when a chain is initialised; the result is unused.
     start(state.z, rng_key=state.rng_key)
+    program = static.source.bind(given.prepared)
+    if static.surrogate:
+        # It may have learnt more since.
+        value, slope = jax.value_and_grad(potential)(state.z)
+        state = state._replace(potential_energy=value, z_grad=slope)
 
-    def step(state: Any, _: None) -> tuple:
+    def transition(state: Any, _: None) -> tuple:
         state = advance(state)
-        kept = {name: getattr(state, name) for name in STATISTICS}
-        kept["step_size"] = state.adapt_state.step_size
-        position, kept["lp"] = draw(state)
-        return state, (position, kept)
+        return state, (state.num_steps, state.accept_prob, state.diverging)
 
-    return jax.lax.scan(step, state, length=BLOCK)
+    def step(carry: tuple, _: None) -> tuple:
+        state, exact = carry
+        before = state
+        state, parts = jax.lax.scan(transition, state, length=static.transitions)
+        state = state._replace(
+            num_steps=parts[0].sum(), accept_prob=parts[1].mean(), diverging=parts[2].any()
+        )
+        position, log_density = draw(state)
+        extra = {}
+        if static.surrogate:
+            # Far out, where chains begin, a surrogate may be so poor that none would leave.
+            anyway = state.i <= static.transitions * static.warmup // 2
+            there = log_joint(program, static.sites, position)
+            state, exact, extra["exact_acceptance"] = correct(before, state, exact, there, anyway)
+            position, log_density = draw(state)[0], exact
+        kept = {name: getattr(state, name) for name in STATISTICS} | extra
+        kept["step_size"] = state.adapt_state.step_size
+        kept["lp"] = log_density
+        return (state, exact), (position, kept)
+
+    return jax.lax.scan(step, (state, exact), length=BLOCK)
 
 
 def _over_chains(function: Callable) -> Callable:
@@ -288,73 +387,124 @@ def _near(begin: Callable, about: NDArray, scattered: NDArray) -> Any:
     return state
 
 
-class _Chains(NamedTuple):
+@dataclass
+class _Chains:
     """Chains that advance in blocks; blocks of draws of each chain are appended to `kept`."""
 
     static: _Static
     given: _Given
-    about: NDArray  # Where chains begin, (chains, size), but for how they are scattered.
-    scattered: NDArray
     keys: list[jax.Array]
     n_warmup: int
     n_blocks: int
     kept: list[list[tuple]]
     shown: Progress
 
-    def as_threads(self) -> bool:
-        """Run to the end (True), or until they are stopped, each chain on a thread."""
-        # Tracing is not thread-safe in NumPyro: the first call compiles, the threads only run.
-        static, given = self.static, self.given
-        states = [
-            _near(lambda z, key=key: _begin_one(static, given, z, key), *start)
-            for key, *start in zip(self.keys, self.about, self.scattered, strict=True)
+    def __post_init__(self) -> None:
+        # Where chains were while they warmed up.
+        self._seen: list[list[NDArray]] = [[] for _ in self.keys]
+
+    def run(self, about: NDArray, scattered: NDArray, surrogate: Surrogate | None) -> bool:
+        """Run to the end (True), or until they are stopped.
+
+        Chains begin at `about` (chains, size), but for how they are scattered (chains, size).
+        """
+        blocks = range(self.n_warmup + self.n_blocks)
+        try:
+            state = self._begin(about, scattered)
+            if surrogate is not None:
+                half = self.n_warmup // 2
+                state = self._through(state, blocks[:half])
+                begun = self.given.centre + (about + scattered) @ self.given.factor.T
+                surrogate.learn(np.concatenate([begun, *sum(self._seen, [])]))
+                if surrogate.weights is None:
+                    raise PoorSurrogate(0.0)
+                self.given = self.given._replace(surrogate=surrogate.weights)
+                blocks = blocks[half:]
+            self._through(state, blocks)
+        except KeyboardInterrupt:
+            return False
+        return True
+
+    def _begin(self, about: NDArray, scattered: NDArray) -> Any:
+        """The state of all chains before the first block."""
+        raise NotImplementedError
+
+    def _through(self, state: Any, blocks: range) -> Any:
+        """The state of all chains after some blocks."""
+        raise NotImplementedError
+
+    def _keep(self, block: int, chain: int, result: tuple) -> None:
+        if block >= self.n_warmup:
+            self.kept[chain].append(jax.tree.map(np.asarray, result))
+        else:
+            self._seen[chain].append(np.asarray(result[0]))
+
+    def _check_surrogate(self, block: int, result: tuple) -> None:
+        """Raise `PoorSurrogate` where the last block of warm-up was refused too often."""
+        if self.static.surrogate and block == self.n_warmup - 1:
+            acceptance = float(np.min(np.mean(result[1]["exact_acceptance"], axis=-1)))
+            if acceptance < LEAST_ACCEPTANCE:
+                raise PoorSurrogate(acceptance)
+
+
+class _Threads(_Chains):
+    """Each chain on a thread."""
+
+    def _begin(self, about: NDArray, scattered: NDArray) -> list[tuple]:
+        static, given, nowhere = self.static, self.given, jnp.array(-jnp.inf)
+        return [
+            (_near(lambda z, key=key: _begin_one(static, given, z, key), *start), nowhere)
+            for key, *start in zip(self.keys, about, scattered, strict=True)
         ]
-        compiled = _block_one.program(static, given, states[0])
+
+    def _through(self, states: list[tuple], blocks: range) -> list[tuple]:
+        # Tracing is not thread-safe in NumPyro: the first call compiles, the threads only run.
+        compiled = _block_one.program(self.static, self.given, *states[0])
         stop = threading.Event()
 
-        def chain(c: int) -> None:
+        def chain(c: int) -> tuple:
             state = states[c]
             try:
-                for block in range(self.n_warmup + self.n_blocks):
+                for block in blocks:
                     if stop.is_set():
-                        return
-                    state, result = jax.block_until_ready(compiled(given, state))
-                    if block >= self.n_warmup:
-                        self.kept[c].append(jax.tree.map(np.asarray, result))
+                        break
+                    state, result = jax.block_until_ready(compiled(self.given, *state))
+                    self._check_surrogate(block, result)
+                    self._keep(block, c, result)
                     self.shown.advance(BLOCK)
             except BaseException:
                 # Here, not where the result is asked for: this thread would first begin another
                 # chain.
                 stop.set()
                 raise
+            return state
 
         with ThreadPoolExecutor(min(len(states), n_cores())) as pool:
             futures = [pool.submit(chain, c) for c in range(len(states))]
             try:
-                for future in futures:
-                    future.result()
+                return [future.result() for future in futures]
             except KeyboardInterrupt:
                 stop.set()
-                return False
-        return True
+                raise
 
-    def as_batch(self) -> bool:
-        """Run to the end (True), or until they are stopped, all chains by one array program."""
-        try:
-            keys = jnp.stack(self.keys)
-            state = _near(
-                lambda z: _begin_all(self.static, self.given, z, keys), self.about, self.scattered
-            )
-            for block in range(self.n_warmup + self.n_blocks):
-                state, result = jax.block_until_ready(_block_all(self.static, self.given, state))
-                if block >= self.n_warmup:
-                    host = jax.tree.map(np.asarray, result)
-                    for c, blocks in enumerate(self.kept):
-                        blocks.append(jax.tree.map(lambda values, c=c: values[c], host))
-                self.shown.advance(BLOCK * len(self.kept))
-        except KeyboardInterrupt:
-            return False
-        return True
+
+class _Batch(_Chains):
+    """All chains by one array program."""
+
+    def _begin(self, about: NDArray, scattered: NDArray) -> tuple:
+        keys = jnp.stack(self.keys)
+        state = _near(lambda z: _begin_all(self.static, self.given, z, keys), about, scattered)
+        return state, jnp.full(len(keys), -jnp.inf)
+
+    def _through(self, state: tuple, blocks: range) -> tuple:
+        for block in blocks:
+            state, result = jax.block_until_ready(_block_all(self.static, self.given, *state))
+            self._check_surrogate(block, result)
+            host = jax.tree.map(np.asarray, result)
+            for c in range(len(self.kept)):
+                self._keep(block, c, jax.tree.map(lambda values, c=c: values[c], host))
+            self.shown.advance(BLOCK * len(self.kept))
+        return state
 
 
 def _collect(
@@ -392,4 +542,6 @@ def _collect(
         "step_size": recorded["step_size"],
         "diverging": recorded["diverging"],
     }
+    if "exact_acceptance" in recorded:
+        statistics["exact_acceptance"] = recorded["exact_acceptance"]
     return position, statistics

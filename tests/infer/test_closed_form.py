@@ -386,6 +386,50 @@ def test_what_needs_normal_priors_refuses_laplace_priors():
             refused()
 
 
+# Surrogates of the density, for NUTS
+
+
+def saturating(data):
+    """A response that no polynomial equals, of two parameters that it does not tell apart well."""
+    x = numpyro.sample("x", dist.Normal(jnp.zeros(2), 1.0).to_event(1))
+    response = jnp.tanh(0.4 * x[0] * jnp.arange(1.0, 5.0) + x[1])
+    numpyro.sample("y", gaussian(response, np.log(20.0)), obs=data)
+
+
+RESPONSE = np.array([0.5, 0.9, 0.6, 1.0])
+
+
+def test_a_surrogate_is_corrected_by_the_density_itself():
+    """Ranks among the posterior on a grid are uniform, of a model that is far from quadratic."""
+    fit = bayesdcm.fit(saturating, RESPONSE, "nuts", starts=1, draws=1500, progress=False)
+    record, acceptance = fit.status["surrogate"], fit.idata.sample_stats["exact_acceptance"]
+    assert record["used"] and 0.9 < record["acceptance"] < 0.99
+    assert acceptance.shape == (4, 1500) and record["acceptance"] == float(acceptance.mean())
+    assert fit.status["divergences"] == 0
+    axis = np.linspace(-5, 5, 801)
+    x = np.stack(np.meshgrid(axis, axis, indexing="ij"), -1)
+    residual = RESPONSE - np.tanh(0.4 * x[..., :1] * np.arange(1, 5) + x[..., 1:])
+    weight = np.exp(-10 * (residual**2).sum(-1) - (x**2).sum(-1) / 2)
+    draws = np.asarray(fit.idata.posterior["x"])
+    for i in range(2):
+        below = np.cumsum(weight.sum(1 - i)) / weight.sum()
+        rank = np.interp(draws[..., i], axis + 5 / 800, below)
+        moments = np.stack([rank, rank**2, rank**3], -1)
+        assert np.abs(z_scores(moments, [1 / 2, 1 / 3, 1 / 4])).max() < 4
+
+
+def test_the_density_itself_is_followed_where_a_surrogate_is_poor(monkeypatch):
+    monkeypatch.setattr("bayesdcm.infer.nuts.LEAST_ACCEPTANCE", 1.0)
+    options = {"starts": 1, "warmup": 50, "draws": 50, "progress": False}
+    fit = bayesdcm.fit(saturating, RESPONSE, "nuts", **options)
+    record = fit.status["surrogate"]
+    assert not record["used"] and 0.5 < record["acceptance"] < 1
+    assert "exact_acceptance" not in fit.idata.sample_stats
+    never = bayesdcm.fit(saturating, RESPONSE, "nuts", surrogate=False, **options)
+    np.testing.assert_array_equal(never.idata.posterior["x"], fit.idata.posterior["x"])
+    assert never.status["surrogate"] == {"used": False}
+
+
 # Horseshoe priors: given their scales, all is normal
 
 

@@ -39,7 +39,7 @@ CHOICES = {
     "tbptt": ["optimiser"],
     "variational_bayes": [],
 }
-SWITCHES = {name: ["adapt_metric"] if name == "nuts" else [] for name in NUMBERS}
+SWITCHES = {name: ["adapt_metric", "surrogate"] if name == "nuts" else [] for name in NUMBERS}
 
 junk = st.one_of(
     st.text(max_size=5),

@@ -1,0 +1,271 @@
+"""Predictions as quadratic polynomials of the parameters, from which samplers propose.
+
+Where a posterior is nearly normal, predictions are nearly quadratic over it: a regression on some
+hundred of them takes the place of an integrator, at a hundredth of the price of its gradient. The
+density that follows is not the posterior, but close. A transition that leaves the former invariant
+and is reversible proposes where to go, and is accepted or not by the exact density, evaluated once
+and without a gradient, so that draws are those of the posterior [1]_.
+
+Priors, noise and confounds are not approximated: in directions that data say little of, the two
+densities agree wherever one goes.
+
+References
+----------
+.. [1] Christen and Fox (2005), J Comput Graph Stat 14:795.
+       https://doi.org/10.1198/106186005X76983
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import combinations_with_replacement
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+from numpyro.infer.hmc import HMCState
+from scipy.linalg import solve_triangular
+
+from bayesdcm.infer.density import Layout, Outputs, Program, evaluate
+from bayesdcm.infer.dependence import depends
+from bayesdcm.infer.problem import Problem
+from bayesdcm.infer.recurrence import about
+from bayesdcm.infer.threads import map_rows
+from bayesdcm.infer.traced_programs import keep_class, traced_once
+
+# Of polynomials; with more, finding their coefficients takes as long as sampling.
+MOST_TERMS = 500
+# Predictions that are regressed on, for each coefficient, and at least.
+POINTS_PER_TERM, FEWEST_POINTS = 3, 96
+TOGETHER = 16
+# Of points, those at which the model may diverge.
+MOST_LOST = 0.1
+# Those along which predictions are curved most have cubic terms.
+CUBIC_DIRECTIONS = 5
+# By so much more than the usual distance of a standard normal polynomials serve.
+REACH = 2.0
+TINY = 1e-300
+
+
+class PoorSurrogate(Exception):
+    """A surrogate whose proposals are refused too often; `acceptance` is the rate."""
+
+    def __init__(self, acceptance: float) -> None:
+        super().__init__(f"acceptance {acceptance:.2f}")
+        self.acceptance = acceptance
+
+
+class Weights(NamedTuple):
+    """Polynomials for predictions.
+
+    Attributes
+    ----------
+    directions : (parameters, k)
+        Orthonormal ones, along which there are cubic terms, too.
+    coefficients : tuple of (terms, data)
+        For each observed site.
+    """
+
+    directions: jax.Array
+    coefficients: tuple[jax.Array, ...]
+
+
+keep_class(Weights)
+
+
+def n_terms(size: int) -> int:
+    """Number of terms of a quadratic polynomial of so many variables."""
+    return (size + 1) * (size + 2) // 2
+
+
+def polynomial(z: jax.Array, directions: jax.Array) -> jax.Array:
+    """Terms of a polynomial of z (n,): quadratic, and cubic along directions (n, k).
+
+    Further out than nearly all draws of a standard normal, they go on straight.
+
+    >>> polynomial(jnp.array([2.0, 3.0]), jnp.array([[1.0], [0.0]])).tolist()
+    [1.0, 2.0, 3.0, 4.0, 6.0, 9.0, 8.0]
+    """
+
+    def terms(z: jax.Array) -> jax.Array:
+        first, second = np.triu_indices(len(z))
+        along = z @ directions
+        triples = list(combinations_with_replacement(range(len(along)), 3))
+        cubic = along[np.array(triples, int).reshape(-1, 3)].prod(1)
+        return jnp.concatenate([jnp.ones(1), z, z[first] * z[second], cubic])
+
+    # Polynomials would be walls where nothing was regressed on, into which trajectories run.
+    reach = np.sqrt(len(z)) + REACH
+    within = z * reach / jnp.sqrt(jnp.maximum(z @ z, reach**2))
+    values, slopes = jax.jvp(terms, (within,), (z - within,))
+    return values + slopes
+
+
+def has_surrogate(program: Program, sites: Layout, point: jax.Array) -> bool:
+    """Whether all data are Gaussian about predictions that log-precisions do not enter."""
+    n = sites.n_parameters
+    if sites.foreign or n_terms(n) > MOST_TERMS or not all(s.centred for s in sites.sites):
+        return False
+
+    def predictions(precision: jax.Array, others: jax.Array) -> list:
+        # One vector would tie predictions to the noise.
+        values = sites.of_roles("parameter", "observer").unflatten(others)
+        values |= sites.of_roles("precision").unflatten(precision)
+        observations = evaluate(program, sites, values).observations
+        fixed.append(all(fn.fixed_precision for fn, _ in observations.values()))
+        return [fn.prediction for fn, _ in observations.values()]
+
+    fixed: list[bool] = []
+    return not depends(predictions, (point[n:], point[:n])) and all(fixed)
+
+
+class Surrogate:
+    """Polynomials for the predictions of a problem, regressed on those at chosen points.
+
+    Polynomials are of the first `n_parameters` coordinates in which a Gaussian approximation is a
+    standard normal.
+
+    Parameters
+    ----------
+    problem : Problem
+        One that `has_surrogate`.
+    centre, factor : jax.Array, shapes (size,) and (size, size)
+        Of the Gaussian approximation, and a lower factor of its covariance; first points are draws
+        from it.
+    seed : int
+        Of points.
+
+    Attributes
+    ----------
+    weights : Weights or None
+        None where too many predictions are not finite.
+    """
+
+    def __init__(self, problem: Problem, centre: jax.Array, factor: jax.Array, seed: int) -> None:
+        self._problem, self._given = problem, (problem.prepared, centre, factor)
+        self._random = np.random.default_rng(seed)
+        self._n = problem.sites.n_parameters
+        self._points: list[NDArray] = []
+        self._predicted: list[list[NDArray]] = []
+        count = max(FEWEST_POINTS, POINTS_PER_TERM * n_terms(self._n))
+        self._count = -(-count // TOGETHER) * TOGETHER
+        self.weights: Weights | None = None
+        self.learn(centre + self._random.normal(size=(self._count, len(centre))) @ factor.T)
+
+    def learn(self, points: NDArray) -> None:
+        """Regress on predictions at some of these flat points, too, (points, size)."""
+        _, centre, factor = self._given
+        # So many each time: one compiled program.
+        points = self._random.choice(points, self._count, replace=len(points) < self._count)
+        z = solve_triangular(np.asarray(factor), (points - centre).T, lower=True).T
+        static = (self._problem.source, self._problem.sites)
+        predicted = _predictions(static, *self._given, z)
+        flat = [np.asarray(prediction).reshape(len(z), -1) for prediction in predicted]
+        finite = np.all([np.isfinite(prediction).all(1) for prediction in flat], axis=0)
+        self.weights = None
+        if finite.mean() >= 1 - MOST_LOST:
+            self._points.append(z[finite, : self._n])
+            self._predicted.append([prediction[finite] for prediction in flat])
+            directions = _most_curved(self._regression(np.zeros((self._n, 0))), self._n)
+            self.weights = Weights(jnp.asarray(directions), self._regression(directions))
+
+    def _regression(self, directions: NDArray) -> tuple[jax.Array, ...]:
+        terms = jax.vmap(polynomial, (0, None))(np.concatenate(self._points), directions)
+        basis, triangle = np.linalg.qr(np.asarray(terms))
+        predicted = (np.concatenate(each) for each in zip(*self._predicted, strict=True))
+        return tuple(jnp.asarray(solve_triangular(triangle, basis.T @ each)) for each in predicted)
+
+
+def _most_curved(coefficients: tuple[jax.Array, ...], n: int) -> NDArray:
+    """Directions (n, k) along which predictions are curved most."""
+    place = np.zeros((n, n), int)
+    place[np.triu_indices(n)] = np.arange(n * (n + 1) // 2)
+    place = np.maximum(place, place.T)
+    curved = np.zeros((n, n))
+    for each in map(np.asarray, coefficients):
+        slopes, quadratic = each[1 : n + 1], each[n + 1 :]
+        for i in range(n):
+            rows = quadratic[place[i]] * (1 + (np.arange(n) == i))[:, None]
+            curved += rows @ rows.T / max((slopes**2).sum(), TINY)
+    return np.linalg.eigh(curved)[1][:, ::-1][:, :CUBIC_DIRECTIONS]
+
+
+@traced_once(1)
+def _predictions(
+    static: tuple, prepared: Any, centre: jax.Array, factor: jax.Array, z: jax.Array
+) -> list:
+    source, sites = static
+    program = source.bind(prepared)
+
+    def at(z: jax.Array) -> list:
+        observations = evaluate(program, sites, centre + factor @ z).observations
+        return [fn.prediction for fn, _ in observations.values()]
+
+    return map_rows(at, z, at_most=TOGETHER)
+
+
+def surrogate_log_joint(
+    program: Program, sites: Layout, point: jax.Array, weights: Weights
+) -> Callable:
+    """The log joint density with polynomials for predictions, of a flat vector and coordinates.
+
+    `point` is any flat vector, `weights` are those of a `Surrogate`.
+    """
+
+    # Cut from the program before derivatives are taken: the integrator's would be traced, too.
+    def without_predictions(vector: jax.Array) -> tuple:
+        result = evaluate(program, sites, vector)
+        observed = [
+            (about(fn, jnp.zeros(fn.event_shape)), value)
+            for fn, value in result.observations.values()
+        ]
+        return result.log_prior + result.log_hyperprior, observed
+
+    outputs = Outputs(without_predictions, point)
+    prior, observed = outputs.select(0), outputs.select(1)
+
+    def log_joint(vector: jax.Array, z: jax.Array) -> jax.Array:
+        total, n = prior(vector), sites.n_parameters
+        terms = polynomial(z[:n], weights.directions)
+        for (fn, value), each in zip(observed(vector), weights.coefficients, strict=True):
+            total += about(fn, (terms @ each).reshape(fn.event_shape)).log_prob(value)
+        return total
+
+    return log_joint
+
+
+def correct(
+    before: HMCState, after: HMCState, exact: jax.Array, there: jax.Array, anyway: jax.Array
+) -> tuple[HMCState, jax.Array, jax.Array]:
+    """Accept or refuse a transition that a surrogate proposes.
+
+    Parameters
+    ----------
+    before, after : HMCState
+        Of a sampler of the surrogate; its transitions must be reversible, which those of NUTS are.
+    exact, there : jax.Array, shape ()
+        The log density itself at both.
+    anyway : jax.Array, shape ()
+        Whether to accept all finite densities, as while one looks for where to begin.
+
+    Returns
+    -------
+    state : HMCState
+        Where the chain is; refused, with what the sampler has learnt nonetheless.
+    exact : jax.Array, shape ()
+        The log density there.
+    acceptance : jax.Array, shape ()
+        Probability with which the correction accepts.
+    """
+    ratio = there - exact + after.potential_energy - before.potential_energy
+    acceptance = jnp.where(jnp.isfinite(there), jnp.exp(jnp.minimum(ratio, 0.0)), 0.0)
+    uniform = jax.random.uniform(jax.random.fold_in(after.rng_key, 2))
+    accepted = (uniform < acceptance) | (anyway & jnp.isfinite(there))
+    place = {
+        name: jnp.where(accepted, getattr(after, name), getattr(before, name))
+        for name in ("z", "z_grad", "potential_energy", "energy")
+    }
+    state = after._replace(**place, diverging=after.diverging | ~jnp.isfinite(there))
+    return state, jnp.where(accepted, there, exact), acceptance
