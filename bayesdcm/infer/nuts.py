@@ -48,7 +48,7 @@ from bayesdcm.infer.surrogate import (
     Surrogate,
     Weights,
     correct,
-    has_surrogate,
+    find_surrogate,
     surrogate_log_joint,
 )
 from bayesdcm.infer.threads import n_cores
@@ -181,7 +181,10 @@ class NUTS(Method):
                 chains = kind(static, given, keys, n_warmup, n_blocks, kept, shown)
                 return kept, chains.run(about, scattered, surrogate)
 
-        surrogate = self._surrogate(problem, centre, factor, modes, collapsed, seed)
+        surrogate = None
+        # A Gaussian about one of several optima says little of the others.
+        if self.surrogate and not collapsed and len(modes) == 1:
+            surrogate = find_surrogate(problem, centre, covariance, seed)
         record: dict[str, Any] = {"used": surrogate is not None}
         try:
             kept, complete = sampled(surrogate)
@@ -208,24 +211,6 @@ class NUTS(Method):
             trace={name: statistics[name] for name in ("lp", "n_steps", "diverging")},
             status=status,
         )
-
-    def _surrogate(
-        self,
-        problem: Problem,
-        centre: NDArray,
-        factor: jax.Array,
-        modes: NDArray,
-        collapsed: tuple[str, ...],
-        seed: int,
-    ) -> Surrogate | None:
-        # A Gaussian about one of several optima says little of the others.
-        if not self.surrogate or collapsed or len(modes) > 1:
-            return None
-        point = jnp.asarray(centre)
-        if not has_surrogate(problem.source.bind(problem.prepared), problem.sites, point):
-            return None
-        surrogate = Surrogate(problem, point, factor, seed)
-        return surrogate if surrogate.weights is not None else None
 
     def check(self, fit: Any, problems: list[str], facts: dict[str, Any]) -> None:
         """Agreement and length of the chains, as `Method.check`."""

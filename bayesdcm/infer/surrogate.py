@@ -18,7 +18,9 @@ References
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from itertools import combinations_with_replacement
+from math import prod
 from typing import Any, NamedTuple
 
 import jax
@@ -28,7 +30,7 @@ from numpy.typing import NDArray
 from numpyro.infer.hmc import HMCState
 from scipy.linalg import solve_triangular
 
-from bayesdcm.infer.density import Layout, Outputs, Program, evaluate
+from bayesdcm.infer.density import Layout, Outputs, Program, evaluate, log_joint
 from bayesdcm.infer.dependence import depends
 from bayesdcm.infer.problem import Problem
 from bayesdcm.infer.recurrence import about
@@ -37,6 +39,9 @@ from bayesdcm.infer.traced_programs import keep_class, traced_once
 
 # Of polynomials; with more, finding their coefficients takes as long as sampling.
 MOST_TERMS = 500
+# Of numbers that a model makes for one density: of smaller ones a gradient costs less than the
+# surrogate's, or than what a transition of NUTS takes besides.
+LEAST_OPERATIONS = 250_000
 # Predictions that are regressed on, for each coefficient, and at least.
 POINTS_PER_TERM, FEWEST_POINTS = 3, 96
 TOGETHER = 16
@@ -85,8 +90,8 @@ def polynomial(z: jax.Array, directions: jax.Array) -> jax.Array:
 
     Further out than nearly all draws of a standard normal, they go on straight.
 
-    >>> polynomial(jnp.array([2.0, 3.0]), jnp.array([[1.0], [0.0]])).tolist()
-    [1.0, 2.0, 3.0, 4.0, 6.0, 9.0, 8.0]
+    >>> polynomial(jnp.array([1.0, 2.0]), jnp.array([[1.0], [0.0]])).round(6).tolist()
+    [1.0, 1.0, 2.0, 1.0, 2.0, 4.0, 1.0]
     """
 
     def terms(z: jax.Array) -> jax.Array:
@@ -104,7 +109,7 @@ def polynomial(z: jax.Array, directions: jax.Array) -> jax.Array:
 
 
 def has_surrogate(program: Program, sites: Layout, point: jax.Array) -> bool:
-    """Whether all data are Gaussian about predictions that log-precisions do not enter."""
+    """Whether data are Gaussian about predictions without log-precisions, which take some time."""
     n = sites.n_parameters
     if sites.foreign or n_terms(n) > MOST_TERMS or not all(s.centred for s in sites.sites):
         return False
@@ -118,7 +123,24 @@ def has_surrogate(program: Program, sites: Layout, point: jax.Array) -> bool:
         return [fn.prediction for fn, _ in observations.values()]
 
     fixed: list[bool] = []
-    return not depends(predictions, (point[n:], point[:n])) and all(fixed)
+    if depends(predictions, (point[n:], point[:n])) or not all(fixed):
+        return False
+    traced = jax.make_jaxpr(partial(log_joint, program, sites))(point)
+    return _n_operations(traced.jaxpr) >= LEAST_OPERATIONS
+
+
+def _n_operations(jaxpr: Any) -> int:
+    """How many numbers a traced function makes; loops without a length count once."""
+    total = 0
+    for equation in jaxpr.eqns:
+        parts = jax.tree.leaves(
+            list(equation.params.values()), is_leaf=lambda node: hasattr(node, "eqns")
+        )
+        bodies = [getattr(part, "jaxpr", part) for part in parts]
+        inner = sum(_n_operations(body) for body in bodies if hasattr(body, "eqns"))
+        made = sum(prod(variable.aval.shape) for variable in equation.outvars)
+        total += inner * equation.params.get("length", 1) if inner else made
+    return total
 
 
 class Surrogate:
@@ -178,6 +200,17 @@ class Surrogate:
         return tuple(jnp.asarray(solve_triangular(triangle, basis.T @ each)) for each in predicted)
 
 
+def find_surrogate(
+    problem: Problem, centre: NDArray, covariance: NDArray, seed: int
+) -> Surrogate | None:
+    """A surrogate about a Gaussian approximation, (size,) and (size, size), if there is one."""
+    point = jnp.asarray(centre)
+    if not has_surrogate(problem.source.bind(problem.prepared), problem.sites, point):
+        return None
+    surrogate = Surrogate(problem, point, jnp.linalg.cholesky(jnp.asarray(covariance)), seed)
+    return surrogate if surrogate.weights is not None else None
+
+
 def _most_curved(coefficients: tuple[jax.Array, ...], n: int) -> NDArray:
     """Directions (n, k) along which predictions are curved most."""
     place = np.zeros((n, n), int)
@@ -226,14 +259,14 @@ def surrogate_log_joint(
     outputs = Outputs(without_predictions, point)
     prior, observed = outputs.select(0), outputs.select(1)
 
-    def log_joint(vector: jax.Array, z: jax.Array) -> jax.Array:
+    def approximate(vector: jax.Array, z: jax.Array) -> jax.Array:
         total, n = prior(vector), sites.n_parameters
         terms = polynomial(z[:n], weights.directions)
         for (fn, value), each in zip(observed(vector), weights.coefficients, strict=True):
             total += about(fn, (terms @ each).reshape(fn.event_shape)).log_prob(value)
         return total
 
-    return log_joint
+    return approximate
 
 
 def correct(

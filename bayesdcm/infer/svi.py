@@ -33,10 +33,16 @@ from numpyro.infer.util import log_density
 
 from bayesdcm.infer.density import Layout, log_joint
 from bayesdcm.infer.findings import add
-from bayesdcm.infer.method import Method, one_of, option, positive_integer, positive_number
+from bayesdcm.infer.method import Method, one_of, option, positive_integer, positive_number, switch
 from bayesdcm.infer.posterior import Posterior
 from bayesdcm.infer.problem import Problem
 from bayesdcm.infer.progress import Progress
+from bayesdcm.infer.surrogate import (
+    Surrogate,
+    Weights,
+    find_surrogate,
+    surrogate_log_joint,
+)
 from bayesdcm.infer.tail_shape import check_approximation
 from bayesdcm.infer.threads import map_rows
 from bayesdcm.infer.variational_laplace import gaussian_start, starts_option
@@ -74,6 +80,10 @@ class SVI(Method):
         Rank of ``"low_rank"``; NumPyro's default (the square root of the size) when None.
     draws : int
         Draws of the fitted guide.
+    surrogate : bool
+        Whether the guide is fitted to a surrogate of the density (`bayesdcm.infer.surrogate`) where
+        there is one. The bound of the fitted guide is that of the density itself all the same;
+        where the two differ by half a nat, the guide is fitted again, to the density.
 
     Examples
     --------
@@ -99,10 +109,49 @@ class SVI(Method):
     particles: int = option(4, positive_integer, words="Draws that each step averages.")
     rank: int | None = option(None, positive_integer, words="Rank of the guide low_rank.")
     draws: int = option(1000, positive_integer, words="Draws of the approximation.", shell=True)
+    surrogate: bool = option(
+        True, switch, words="Whether guides may be fitted to a surrogate of the density."
+    )
 
     def run(self, problem: Problem, seed: int, progress: bool) -> Posterior:
         """Fit a guide, as `Method.run`; interrupted, with the steps it has done."""
         centre, covariance, _, search = gaussian_start(problem, self.starts, seed, progress)
+        surrogate = find_surrogate(problem, centre, covariance, seed) if self.surrogate else None
+        factor = _coordinates(covariance, self.guide)
+        whiten = jnp.asarray(np.linalg.inv(np.linalg.cholesky(covariance))) @ factor
+        fitted = self._fit(problem, centre, factor, whiten, surrogate, seed, progress)
+        if surrogate is not None and not fitted.faithful:
+            surrogate = None
+            fitted = self._fit(problem, centre, factor, whiten, surrogate, seed, progress)
+        elbo, (flat, log_q, joint) = fitted.elbo, fitted.draws
+        finite = np.isfinite(joint)
+        status = {
+            "converged": _settled(elbo),
+            "complete": fitted.complete,
+            "guide": self.guide,
+            "surrogate": {"used": surrogate is not None},
+        }
+        bound = float((joint - log_q)[finite].mean()) if finite.any() else float("nan")
+        return Posterior(
+            self,
+            draws=flat[None],
+            log_q=log_q[None],
+            seed=seed,
+            log_evidence=bound,
+            trace={"elbo": elbo},
+            status=status | ({"search": search} if search else {}),
+        )
+
+    def _fit(
+        self,
+        problem: Problem,
+        centre: NDArray,
+        factor: jax.Array,
+        whiten: jax.Array,
+        surrogate: Surrogate | None,
+        seed: int,
+        progress: bool,
+    ) -> _Fitted:
         n_blocks = -(-self.steps // BLOCK)
         static = _Static(
             problem.source,
@@ -112,8 +161,10 @@ class SVI(Method):
             self.particles,
             n_blocks * BLOCK,
             self.learning_rate,
+            surrogate is not None,
         )
-        given = _Given(problem.prepared, jnp.asarray(centre), _coordinates(covariance, self.guide))
+        weights = surrogate.weights if surrogate else None
+        given = _Given(problem.prepared, jnp.asarray(centre), factor, whiten, weights)
         key, sampling = jax.random.split(jax.random.key(seed))
         losses = []
         with Progress("SVI", static.steps, "step", progress) as shown:
@@ -129,24 +180,8 @@ class SVI(Method):
                 if not losses:
                     raise
         keys = jax.random.split(sampling, self.draws)
-        flat, log_q, joint = map(np.asarray, _draw(static, given, key, state, keys))
-        elbo = -np.concatenate(losses)
-        finite = np.isfinite(joint)
-        status = {
-            "converged": _settled(elbo),
-            "complete": len(losses) == n_blocks,
-            "guide": self.guide,
-        }
-        bound = float((joint - log_q)[finite].mean()) if finite.any() else float("nan")
-        return Posterior(
-            self,
-            draws=flat[None],
-            log_q=log_q[None],
-            seed=seed,
-            log_evidence=bound,
-            trace={"elbo": elbo},
-            status=status | ({"search": search} if search else {}),
-        )
+        draws = tuple(map(np.asarray, _draw(static, given, key, state, keys)))
+        return _Fitted(-np.concatenate(losses), draws, len(losses) == n_blocks)
 
     def check(self, fit: Any, problems: list[str], facts: dict[str, Any]) -> None:
         """Drift of the bound, and the approximation, as `Method.check`."""
@@ -160,6 +195,23 @@ class SVI(Method):
         check_approximation(fit, "variational", ", or raise draws", problems, facts)
 
 
+class _Fitted(NamedTuple):
+    """A fitted guide: bounds of steps; draws, their density, and the log joint density there."""
+
+    elbo: NDArray
+    draws: tuple[NDArray, NDArray, NDArray]
+    complete: bool
+
+    @property
+    def faithful(self) -> bool:
+        """Whether the last bounds are those of the density itself, to half a nat."""
+        _, log_q, joint = self.draws
+        gap = joint - log_q
+        last = self.elbo[-BLOCK:]
+        noise = np.hypot(gap.std() / np.sqrt(len(gap)), last.std() / np.sqrt(len(last)))
+        return bool(abs(gap.mean() - last.mean()) < 0.5 + 3 * noise)
+
+
 class _Static(NamedTuple):
     """What compiled code depends on."""
 
@@ -170,14 +222,20 @@ class _Static(NamedTuple):
     particles: int
     steps: int
     learning_rate: float
+    surrogate: bool
 
 
 class _Given(NamedTuple):
-    """Data, and the coordinates of the guide: a centre and a lower triangular map."""
+    """Data, and the coordinates of the guide: a centre and a lower triangular map.
+
+    `whiten` maps them to those in which the Gaussian approximation is a standard normal.
+    """
 
     prepared: Any
     centre: jax.Array
     factor: jax.Array
+    whiten: jax.Array
+    surrogate: Weights | None
 
 
 def _svi(static: _Static, given: _Given) -> infer.SVI:
@@ -186,7 +244,12 @@ def _svi(static: _Static, given: _Given) -> infer.SVI:
     def program() -> None:
         z = numpyro.sample("z", dist.ImproperUniform(constraints.real_vector, (), (size,)))
         flat = given.centre + given.factor @ z
-        value = log_joint(static.source.bind(given.prepared), static.sites, flat)
+        bound = static.source.bind(given.prepared)
+        if static.surrogate:
+            approximate = surrogate_log_joint(bound, static.sites, given.centre, given.surrogate)
+            value = approximate(flat, given.whiten @ z)
+        else:
+            value = log_joint(bound, static.sites, flat)
         volume = jnp.log(jnp.diagonal(given.factor)).sum()
         # A trajectory that diverged has no density; a finite floor keeps the gradient usable.
         numpyro.factor("joint", jnp.maximum(value + volume, -1e10))

@@ -399,6 +399,13 @@ def saturating(data):
 RESPONSE = np.array([0.5, 0.9, 0.6, 1.0])
 
 
+@pytest.fixture
+def surrogate_of_all(monkeypatch):
+    """Models that take no time have one, too."""
+    monkeypatch.setattr("bayesdcm.infer.surrogate.LEAST_OPERATIONS", 0)
+
+
+@pytest.mark.usefixtures("surrogate_of_all")
 def test_a_surrogate_is_corrected_by_the_density_itself():
     """Ranks among the posterior on a grid are uniform, of a model that is far from quadratic."""
     fit = bayesdcm.fit(saturating, RESPONSE, "nuts", starts=1, draws=1500, progress=False)
@@ -418,6 +425,7 @@ def test_a_surrogate_is_corrected_by_the_density_itself():
         assert np.abs(z_scores(moments, [1 / 2, 1 / 3, 1 / 4])).max() < 4
 
 
+@pytest.mark.usefixtures("surrogate_of_all")
 def test_the_density_itself_is_followed_where_a_surrogate_is_poor(monkeypatch):
     monkeypatch.setattr("bayesdcm.infer.nuts.LEAST_ACCEPTANCE", 1.0)
     options = {"starts": 1, "warmup": 50, "draws": 50, "progress": False}
@@ -428,6 +436,14 @@ def test_the_density_itself_is_followed_where_a_surrogate_is_poor(monkeypatch):
     never = bayesdcm.fit(saturating, RESPONSE, "nuts", surrogate=False, **options)
     np.testing.assert_array_equal(never.idata.posterior["x"], fit.idata.posterior["x"])
     assert never.status["surrogate"] == {"used": False}
+
+
+@pytest.mark.usefixtures("surrogate_of_all")
+def test_a_guide_is_fitted_to_a_surrogate_with_the_bound_of_the_density(linear, linear_data, exact):
+    data = linear_data()
+    fit = bayesdcm.fit(linear(), data, "svi", steps=300, draws=4000, progress=False)
+    assert fit.status["surrogate"] == {"used": True}
+    assert_approximated(fit, *exact(data))
 
 
 # Horseshoe priors: given their scales, all is normal

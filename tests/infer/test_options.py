@@ -39,7 +39,10 @@ CHOICES = {
     "tbptt": ["optimiser"],
     "variational_bayes": [],
 }
-SWITCHES = {name: ["adapt_metric", "surrogate"] if name == "nuts" else [] for name in NUMBERS}
+SWITCHES = {name: [] for name in NUMBERS} | {
+    "nuts": ["adapt_metric", "surrogate"],
+    "svi": ["surrogate"],
+}
 
 junk = st.one_of(
     st.text(max_size=5),
