@@ -3,9 +3,9 @@
 The sampler is NumPyro's. It runs in coordinates in which the variational-Laplace posterior is a
 standard normal, which is the same as a dense metric from its covariance: trajectories then need
 few steps. Observer sites that are normal given all others are integrated out, and drawn at each
-iteration. Chains advance in blocks, so that progress can be shown and a run that is stopped
-keeps its finished draws; on a CPU they run on as many threads as there are cores, on a GPU as
-one batch.
+iteration; curved ridges that a model knows of are made straight (`ridges`). Chains advance in
+blocks, so that progress can be shown and a run that is stopped keeps its finished draws; on a CPU
+they run on as many threads as there are cores, on a GPU as one batch.
 
 Where data are Gaussian and parameters few, trajectories follow a surrogate of the density that has
 polynomials for predictions, and the exact density corrects where they end: the same posterior for a
@@ -43,6 +43,7 @@ from bayesdcm.infer.method import Method, one_of, option, positive_integer, prob
 from bayesdcm.infer.posterior import Posterior
 from bayesdcm.infer.problem import Problem
 from bayesdcm.infer.progress import Progress
+from bayesdcm.infer.ridges import straight
 from bayesdcm.infer.surrogate import (
     PoorSurrogate,
     Surrogate,
@@ -153,7 +154,11 @@ class NUTS(Method):
         n_warmup = -(-(self.warmup or (400 if adapt_metric else 200)) // BLOCK)
         n_blocks = -(-self.draws // BLOCK)
         others = Split(problem.sites, collapsed).others
-        factor = jnp.linalg.cholesky(jnp.asarray(covariance[np.ix_(others, others)]))
+        within = covariance
+        along = straight(problem.source, problem.prepared, problem.sites)
+        if along is not None and not collapsed:
+            centre, within, modes = along.gaussian(centre, covariance, modes)
+        factor = jnp.linalg.cholesky(jnp.asarray(within[np.ix_(others, others)]))
         scatter, *keys = jax.random.split(jax.random.key(seed), 1 + self.chains)
         scattered = DISPERSION * np.array(jax.random.normal(scatter, (self.chains, len(others))))
         # Chains begin at all good optima in turn, so that they disagree where these are apart.
@@ -183,7 +188,7 @@ class NUTS(Method):
 
         surrogate = None
         # A Gaussian about one of several optima says little of the others.
-        if self.surrogate and not collapsed and len(modes) == 1:
+        if self.surrogate and along is None and not collapsed and len(modes) == 1:
             surrogate = find_surrogate(problem, centre, covariance, seed)
         record: dict[str, Any] = {"used": surrogate is not None}
         try:
@@ -253,9 +258,11 @@ def _kernel(static: _Static, given: _Given) -> tuple[Callable, Callable, Callabl
     program = static.source.bind(given.prepared)
     parts = Split(static.sites, static.collapsed)
     base = given.centre[parts.collapsed]
+    along = straight(static.source, given.prepared, static.sites)
 
     def others(z: jax.Array) -> jax.Array:
-        return given.centre[parts.others] + given.factor @ z
+        moved = given.centre[parts.others] + given.factor @ z
+        return moved if along is None or static.collapsed else along.back(moved)
 
     def marginal_at(z: jax.Array) -> Marginal:
         return marginal(program, parts, base, others(z))

@@ -100,6 +100,23 @@ class Observer(ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} has no states of its own")
 
+    def ridges(self, parameters: Parameters, arrays: Any) -> dict[str, jax.Array]:
+        """Sums in which data determine parameters far better than each alone, by what is added.
+
+        NUTS moves in the parameter plus this instead, so that a curved ridge is straight.
+
+        Parameters
+        ----------
+        parameters : mapping of full arrays by name
+        arrays : pytree, from `prepare`
+
+        Returns
+        -------
+        dict of str to jax.Array
+            For a normal parameter, an array of its shape that depends on others only.
+        """
+        return {}
+
     def read(self, h: jax.Array, parameters: Parameters) -> jax.Array:
         """What is seen of `states`: from (..., nodes, states) to (..., nodes).
 

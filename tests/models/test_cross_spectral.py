@@ -8,6 +8,8 @@ import pytest
 import bayesdcm
 from bayesdcm import CrossSpectralDCM
 from bayesdcm.data import SpectralData
+from bayesdcm.infer.problem import make_problem
+from bayesdcm.infer.ridges import straight
 from bayesdcm.integrate import LinearResponse, SpmLinearResponse, linear_system, rest_state
 from bayesdcm.neural import CMC, CMM, ERP, LFP
 from bayesdcm.neural.base import from_vector, to_vector
@@ -312,3 +314,32 @@ def test_gradients_agree_in_both_modes_and_with_differences():
     forward, reverse, difference = everything(0.1, 1e-5)
     assert float(forward) == pytest.approx(float(reverse), rel=1e-9)
     assert float(forward) == pytest.approx(float(difference), rel=1e-6)
+
+
+@pytest.mark.parametrize("observation", ["lfp", pytest.param("fixed", marks=pytest.mark.slow)])
+def test_the_ridge_between_gain_and_amplitude_is_straight(observation):
+    field = np.array([[3.0, 0.0], [4.0, 1.0]])
+    given = {"lead_field": field} if observation == "fixed" else {}
+    # One amplitude is fixed, so that free ones are a site of their own.
+    priors = {"fluctuation": (np.zeros((2, 2)), np.array([[1.0, 0.0], [1 / 16, 1 / 16]]))}
+    model = two_sources(neural="erp", observation=observation, priors=priors, **given)
+    problem = make_problem(model, flat_data())
+    along = straight(problem.source, problem.prepared, problem.sites)
+    places = problem.sites.places
+    point = np.random.default_rng(0).normal(size=problem.sites.size)
+    point[places["gain"]] = 2.0, -3.0
+    added = np.asarray(jax.jit(along.added)(point))
+    amplitude = places["fluctuation_free"][0]
+    if observation == "lfp":
+        assert added[amplitude] == pytest.approx(np.log(4.0))
+    assert np.count_nonzero(added) == 1
+    np.testing.assert_allclose(jax.jit(along.back)(point + added), point, rtol=1e-14)
+    # Volumes stay, so that densities need no correction.
+    covariance = np.diag(np.linspace(1, 2, len(point)))
+    centre, moved, modes = along.gaussian(point, covariance, point[None])
+    np.testing.assert_allclose(centre, point + added)
+    np.testing.assert_allclose(modes[0], centre)
+    assert np.linalg.det(moved) == pytest.approx(np.linalg.det(covariance))
+    assert moved[amplitude, places["gain"][0]] == pytest.approx(
+        covariance[places["gain"][0], places["gain"][0]]
+    )
