@@ -13,6 +13,7 @@ from bayesdcm.data.bold import BoldData
 from bayesdcm.data.checked_fields import CheckedFields
 from bayesdcm.data.evoked_validation import check_design, check_head
 from bayesdcm.data.head import HeadModel
+from bayesdcm.data.run import Run
 from bayesdcm.data.spectral_estimates import (
     check_frequency_range,
     cosine_drifts,
@@ -270,6 +271,49 @@ class SpectralData(CheckedFields):
             series=bold,
             repetition_time=bold.repetition_time,
         )
+
+    def input_spectra(self) -> NDArray[np.complex128]:
+        """Cross-spectra of the inputs of `series`, estimated as those of its signals are.
+
+        Inputs are averaged over each scan; confounds, and for multitaper estimates drifts, are
+        removed.
+
+        Returns
+        -------
+        ndarray
+            Shape (frequencies, inputs, inputs), one-sided, per Hz.
+
+        Raises
+        ------
+        ValueError
+            If there is no series with inputs.
+
+        Examples
+        --------
+        >>> rng = np.random.default_rng(0)
+        >>> inputs = rng.normal(size=(300, 1))
+        >>> bold = BoldData(rng.normal(size=(300, 2)), 2.0, inputs=inputs, input_dt=2.0)
+        >>> SpectralData.from_bold(bold).input_spectra().shape
+        (17, 1, 1)
+        """
+        if self.series is None or not self.series.n_inputs:
+            raise ValueError(
+                "data.series has no inputs; give SpectralData.from_bold a BoldData with inputs"
+            )
+        bold, taper = self.series, self.estimator == "multitaper"
+        low, high = self.frequencies[[0, -1]]
+        duration = bold.n_scans * bold.repetition_time
+        drifts = cosine_drifts(bold.n_scans, duration, min(low, 1 / _SLOWEST) if taper else 0.0)
+        scanned = without_confounds(inputs_by_scan(bold), np.hstack([bold.confounds, drifts]))
+        return spectra_of_segments(
+            scanned[np.newaxis],
+            1 / bold.repetition_time,
+            "multitaper" if taper else "autoregressive",
+            self.frequencies,
+            (low, high),
+            self.bandwidth if taper else None,
+            self.order or 8,
+        ).spectra
 
     @classmethod
     def from_epochs(
@@ -797,3 +841,26 @@ def _check_series(series: object, names: tuple[str, ...]) -> None:
             f"series has the regions {list(series.region_names or ())[:5]}, but names is "
             f"{list(names)[:5]}; expected the same in the same order"
         )
+
+
+def inputs_by_scan(bold: Run) -> NDArray[np.float64]:
+    """Inputs of a run, averaged over each scan, shape (scans, inputs).
+
+    Parameters
+    ----------
+    bold : BoldData or BoldDesign
+        A run with inputs.
+
+    Examples
+    --------
+    >>> u = np.array([[1.0], [0.0], [0.0], [2.0]])
+    >>> run = BoldData([[1.0], [2.0]], 2.0, inputs=u, input_dt=1.0)
+    >>> inputs_by_scan(run).tolist()
+    [[0.5], [1.0]]
+    """
+    given = np.asarray(bold.inputs)
+    total = np.concatenate([np.zeros((1, given.shape[1])), np.cumsum(given, 0) * bold.input_dt])
+    known = np.arange(len(total)) * bold.input_dt
+    edges = np.arange(bold.n_scans + 1) * bold.repetition_time
+    at_edges = np.stack([np.interp(edges, known, column) for column in total.T], axis=1)
+    return np.diff(at_edges, axis=0) / bold.repetition_time

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from bayesdcm.data import BoldData, BoldDesign, SpectralData
 from bayesdcm.data.bold import with_signal
+from bayesdcm.data.spectral import inputs_by_scan
 from bayesdcm.integrate import LinearResponse, SpmLinearResponse
 from bayesdcm.models.dcm import DCM, Parameters, Parts
 from bayesdcm.models.priors import complete_parameters
@@ -45,6 +46,11 @@ class SpectralDCM(DCM):
         say. ``"spm"``: SPM's Gaussian likelihood of smoothed cross-spectra, whose precision is made
         of the data and of one log-precision, with SPM's priors; for
         ``SpectralData.from_bold(bold, method="autoregressive")``.
+    C : array_like, optional
+        Which regions experimental inputs drive, shape (to, input), 0 or 1: inputs are slow
+        fluctuations whose cross-spectra are known, beside those that regions have by themselves.
+        Data are then made from a BoldData with inputs. Power tells the sign of a column of C but
+        for that of all its entries together. None: none.
     priors : mapping or pandas.DataFrame, optional
         Priors in place of the model's own, as for `bayesdcm.TaskDCM`.
 
@@ -76,10 +82,12 @@ class SpectralDCM(DCM):
 
     A: ArrayLike
     likelihood: str = "wishart"
+    C: ArrayLike | None = field(default=None, kw_only=True)
     priors: Any = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "A", square("A", self.A))
+        object.__setattr__(self, "C", Endogenous(self.A, self.C).C)
         if self.likelihood not in LIKELIHOODS:
             raise ValueError(
                 f"likelihood must be one of {', '.join(map(repr, LIKELIHOODS))}, "
@@ -90,8 +98,9 @@ class SpectralDCM(DCM):
     def __repr__(self) -> str:
         n = self.n_regions
         given = f"; {self.priors!r}" if self.priors.given else ""
+        driven = f", {int(self.C.sum())} C" if self.C.shape[1] else ""
         return (
-            f"SpectralDCM({n} region{'s' * (n != 1)}; connections: {int(self.A.sum())} A; "
+            f"SpectralDCM({n} region{'s' * (n != 1)}; connections: {int(self.A.sum())} A{driven}; "
             f"likelihood={self.likelihood!r}{given})"
         )
 
@@ -109,7 +118,7 @@ class SpectralDCM(DCM):
         """`Endogenous`, a linear response, and `BoldSpectra`."""
         as_spm = self.likelihood == "spm"
         solver = SpmLinearResponse() if as_spm else LinearResponse()
-        return Parts(Endogenous(self.A), solver, BoldSpectra(as_spm))
+        return Parts(Endogenous(self.A, self.C), solver, BoldSpectra(as_spm))
 
     def cross_spectra(
         self,
@@ -119,6 +128,8 @@ class SpectralDCM(DCM):
         reference: ArrayLike = REFERENCE,
     ) -> jax.Array:
         """Cross-spectra of the scaled signals at any frequencies, without SPM's smoothing.
+
+        Those of experimental inputs are left out: of what they drive, nothing is random.
 
         Parameters
         ----------
@@ -144,11 +155,14 @@ class SpectralDCM(DCM):
         >>> model.cross_spectra(P, [0.01, 0.02]).shape
         (2, 1, 1)
         """
+        complete = self._complete(parameters, names)
+        return _compiled_spectra(self, complete, *self.at_frequencies(frequencies, reference))
+
+    def _complete(self, parameters: Parameters, names: list[str] | None) -> Parameters:
         along = self.names()
         if names is not None:
             along |= dict.fromkeys(("region", "to", "from"), list(names))
-        complete = complete_parameters(self.priors.named(along), parameters, along)
-        return _compiled_spectra(self, complete, *self.at_frequencies(frequencies, reference))
+        return complete_parameters(self.priors.named(along), parameters, along)
 
     def at_frequencies(
         self, frequencies: ArrayLike, reference: ArrayLike = REFERENCE
@@ -194,6 +208,8 @@ class SpectralDCM(DCM):
         >>> model.series_log_likelihood(P, run).shape
         ()
         """
+        if self.C.shape[1]:
+            raise ValueError("the density of series is not for models with inputs C")
         scans, length = bold.n_scans, PERIOD * bold.n_scans
         frequencies = np.arange(1, length // 2 + 1) / (length * bold.repetition_time)
         spectra = self.cross_spectra(parameters, frequencies, list(bold.region_names))
@@ -260,6 +276,18 @@ class SpectralDCM(DCM):
         spectra = self.cross_spectra(parameters, frequencies, list(bold.region_names), reference)
         turns = np.exp(2j * np.pi * frequencies[:, None] * np.asarray(bold.slice_delays))
         signal = _series(np.asarray(spectra) / scale, turns, bold, length, seed)
+        if self.C.shape[1]:
+            if bold.n_inputs != self.n_inputs:
+                raise ValueError(f"design has {bold.n_inputs} inputs, but C has {self.n_inputs}")
+            complete = self._complete(parameters, list(bold.region_names))
+            steps, _ = self.at_frequencies(frequencies, reference)
+            transfer = np.asarray(_compiled_transfer(self, complete, steps))[0]
+            known = np.fft.rfft(inputs_by_scan(bold), length, axis=0)[1:]
+            # A mean over a scan is the value half a scan after its onset.
+            known = known * np.exp(-1j * np.pi * frequencies * bold.repetition_time)[:, None]
+            seen = np.einsum("fsn,si,fi->fn", transfer, np.asarray(complete["C"]), known)
+            seen = np.concatenate([np.zeros((1, self.n_regions)), turns * seen])
+            signal = signal + np.fft.irfft(seen, length, axis=0)[: bold.n_scans] / np.sqrt(scale)
         series = with_signal(bold, signal, getattr(bold, "unit", "percent"))
         if not spectral:
             return series
@@ -279,6 +307,13 @@ def _compiled_spectra(
     neural, solver, observer = model.parts
     solution = solver.solve(neural, observer, parameters, steps)
     return observer.spectra(solution, parameters, space)[0]
+
+
+@partial(jax.jit, static_argnums=0)
+def _compiled_transfer(model: SpectralDCM, parameters: Parameters, steps: Any) -> jax.Array:
+    """Of unit fluctuations, (1, frequencies, sources, regions)."""
+    neural, solver, observer = model.parts
+    return solver.solve(neural, observer, parameters, steps)
 
 
 @partial(jax.jit, static_argnums=(3, 4))

@@ -1,4 +1,4 @@
-"""The neural model of regions at rest: connections alone, no experiment."""
+"""The neural model of regions at rest: connections, and slow inputs if there are any."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from bayesdcm.neural.switches import set_switches, square
 
 @dataclass(frozen=True, eq=False)
 class Endogenous(NeuralModel):
-    """One neuronal state per region, ``dx/dt = G x`` and fluctuations.
+    """One neuronal state per region, ``dx/dt = G x + (C / 16) u`` and fluctuations.
 
     ``G`` is ``A`` in Hz, but on the diagonal ``-exp(A_ii) / 2``, as in `Bilinear`.
 
@@ -31,6 +31,8 @@ class Endogenous(NeuralModel):
     ----------
     A : ndarray
         Switches of the connections, shape (to, from), 0 or 1.
+    C : ndarray, optional
+        Switches of the inputs, shape (to, input), 0 or 1. None: no inputs.
 
     References
     ----------
@@ -46,6 +48,7 @@ class Endogenous(NeuralModel):
     """
 
     A: NDArray[np.float64]
+    C: NDArray[np.float64] | None = None
 
     states: ClassVar[tuple[str, ...]] = ("activity",)
     fluctuation_scale: ClassVar[float] = INPUT_SCALE
@@ -55,6 +58,7 @@ class Endogenous(NeuralModel):
     self_units: ClassVar[Mapping[str, str]] = {"A": "log scaling of 0.5 Hz"}
     titles: ClassVar[Mapping[str, str]] = {
         "A": "Endogenous connections A",
+        "C": "Driving inputs C",
         "effective_connectivity": "Effective connectivity",
     }
     title: ClassVar[str] = "linear"
@@ -68,7 +72,9 @@ class Endogenous(NeuralModel):
 
     def __post_init__(self) -> None:
         n = len(square("A", self.A))
-        set_switches(self, {"A": ((n, n), "to, from")})
+        if self.C is None:
+            object.__setattr__(self, "C", np.zeros((n, 0)))
+        set_switches(self, {"A": ((n, n), "to, from"), "C": ((n, None), "to, input")})
 
     @property
     def affine(self) -> bool:
@@ -76,13 +82,19 @@ class Endogenous(NeuralModel):
         return True
 
     def priors(self) -> tuple[Prior, ...]:
-        """SPM's prior: A ~ N(1/128, 1/64) where switched on."""
+        """SPM's priors: A ~ N(1/128, 1/64), C ~ N(0, 1), where switched on."""
         mean, variance = self.A * ENDOGENOUS_MEAN, self.A / ENDOGENOUS_PRECISION
-        return (Prior("A", ("to", "from"), mean, variance, "Hz"),)
+        connections = Prior("A", ("to", "from"), mean, variance, "Hz")
+        if not self.C.shape[1]:
+            return (connections,)
+        return connections, Prior("C", ("to", "input"), np.zeros(self.C.shape), self.C, "1/16 Hz")
 
     def flow(self, x: jax.Array, u: jax.Array, parameters: Parameters) -> jax.Array:
         """Rate of change of the activity, shape (regions, 1), see `NeuralModel.flow`."""
-        return (connection_rates(parameters["A"]) * x[:, 0]).sum(-1)[:, None]
+        rate = (connection_rates(parameters["A"]) * x[:, 0]).sum(-1)
+        if self.C.shape[1]:
+            rate += INPUT_SCALE * (parameters["C"] * u).sum(-1)
+        return rate[:, None]
 
     def derive(self, parameters: Parameters, design: jax.Array | None) -> dict[str, jax.Array]:
         """``effective_connectivity`` (to, from), Hz."""

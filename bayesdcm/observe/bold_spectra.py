@@ -43,11 +43,14 @@ class BoldSpectraSpace(NamedTuple):
         Of the data, and those at which power laws sum to one, Hz.
     smoothing : AutoregressiveSmoothing or None
         SPM's.
+    inputs : (frequencies, inputs, inputs) or None
+        Cross-spectra of the experimental inputs.
     """
 
     frequencies: jax.Array
     reference: jax.Array
     smoothing: AutoregressiveSmoothing | None
+    inputs: jax.Array | None = None
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,8 @@ class BoldSpectra(SpectralObserver):
     """Cross-spectra of BOLD signals of regions whose activity fluctuates about its rest.
 
     Fluctuations of each region have the spectrum ``exp(amplitude) h(f)``, where ``h`` is
-    ``f^-exp(exponent)`` over its sum at 32 frequencies from 1/128 to 1/8 Hz. They pass through the
+    ``f^-exp(exponent)`` over its sum at 32 frequencies from 1/128 to 1/8 Hz. Inputs with
+    cross-spectra U, where the neural model has any, add ``C U C^T``. They pass through the
     neural model and the Balloon model, linear about rest. Observation noise that all regions share
     has ``exp(amplitude) g(f)`` between any two of them, ``g`` of the exponent
     ``exp(exponent) / 2``; and that of each region adds ``exp(regional_noise) g(f)`` to its power.
@@ -139,6 +143,13 @@ class BoldSpectra(SpectralObserver):
                 f"data has {data.n_channels} regions, but the model has {neural.n_nodes}; "
                 "A needs one row and one column for each region"
             )
+        if neural.n_inputs:
+            given = 0 if data.series is None else data.series.n_inputs
+            if given != neural.n_inputs:
+                raise ValueError(
+                    f"data.series has {given} inputs, but C has {neural.n_inputs}; make data by "
+                    "SpectralData.from_bold of a BoldData with one input for each column of C"
+                )
         if data.n_conditions != 1:
             raise ValueError(
                 f"data has {data.n_conditions} conditions, but the model is for one; give one "
@@ -179,7 +190,9 @@ class BoldSpectra(SpectralObserver):
             order = data.order or SMOOTHING_ORDER
             smoothing = autoregressive_smoothing(frequencies, order - 1)
         reference = frequencies if self.as_spm else REFERENCE
-        return on_device(BoldSpectraSpace(frequencies, reference, smoothing))
+        driven = data.series is not None and data.series.n_inputs > 0
+        inputs = data.input_spectra() if driven else None
+        return on_device(BoldSpectraSpace(frequencies, reference, smoothing, inputs))
 
     def spectra(
         self, solution: jax.Array, parameters: Parameters, arrays: BoldSpectraSpace
@@ -189,6 +202,9 @@ class BoldSpectra(SpectralObserver):
 
         def condition(transfer: jax.Array) -> jax.Array:
             power = jnp.broadcast_to(fluctuation[:, None], transfer.shape[:2])
+            if "C" in parameters and arrays.inputs is not None:
+                entry = parameters["C"].astype(complex)
+                power = power[..., None] * jnp.eye(power.shape[1]) + entry @ arrays.inputs @ entry.T
             predicted = cross_spectra(transfer.mT, power) + noise
             return predicted if arrays.smoothing is None else smooth(predicted, arrays.smoothing)
 
@@ -209,7 +225,7 @@ class BoldSpectra(SpectralObserver):
         tuple of jax.Array
             The second of shape (frequencies, regions, regions).
         """
-        frequencies, reference, _ = arrays
+        frequencies, reference = arrays.frequencies, arrays.reference
         amplitude, exponent = parameters["fluctuation"]
         fluctuation = jnp.exp(amplitude) * power_law(frequencies, jnp.exp(exponent), reference)
         amplitude, exponent = parameters["shared_noise"]
@@ -223,4 +239,8 @@ class BoldSpectra(SpectralObserver):
 
     def names(self, data: SpectralData | None, neural: NeuralModel) -> dict[str, list[str]]:
         """Names of regions, and of what spectra are made of."""
-        return super().names(data, neural) | {"spectrum": ["amplitude", "exponent"]}
+        names = super().names(data, neural) | {"spectrum": ["amplitude", "exponent"]}
+        series = None if data is None else data.series
+        if neural.n_inputs and series is not None and series.n_inputs == neural.n_inputs:
+            names["input"] = list(series.input_names)
+        return names

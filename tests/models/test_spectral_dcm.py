@@ -277,3 +277,62 @@ def test_spectra_are_for_their_model():
         bayesdcm.fit(bayesdcm.RegressionDCM(np.ones((2, 2))), data)
     with pytest.warns(UserWarning, match="give SpectralData.from_bold.*autoregressive"):
         SpectralDCM(np.ones((2, 2)), "spm").check(data)
+
+
+@pytest.fixture(scope="module")
+def driven():
+    """A model, its parameters, and a long recording that a slow input dominates."""
+    noise = np.random.default_rng(0).normal(size=6000)
+    inputs = np.convolve(noise, np.full(4, 0.25), "same")[:, None]
+    design = BoldDesign(1500, 2.0, inputs, 0.5, ["R1", "R2"])
+    model = SpectralDCM([[1, 0], [1, 1]], C=[[1], [0]])
+    parameters = {prior.name: np.array(prior.mean) for prior in model.priors}
+    parameters["A"][1, 0], parameters["C"][0, 0] = 0.3, 1.5
+    parameters["fluctuation"], parameters["shared_noise"] = [-1.0, 0.0], [-4.0, 0.0]
+    parameters["regional_noise"] = np.full(2, -4.0)
+    bold = model.simulate(parameters, design, seed=1)
+    return model, parameters, SpectralData.from_bold(bold, bandwidth=0.01)
+
+
+def test_inputs_are_slow_fluctuations_with_known_spectra(driven):
+    model, parameters, data = driven
+    predicted = np.asarray(model.predict(parameters, data))[0]
+    scale = model.parts.observer.scale(data)
+    ratio = np.asarray(data.spectra)[0] / (predicted * scale)
+    # The input makes nearly all of the power, so that estimates scatter by what is left.
+    assert abs(np.log(ratio[:, 0, 0].real).mean()) < 0.05
+    assert np.abs(np.angle(ratio[:, 0, 1])).max() < 0.1
+    # What is added is of rank one, and in proportion to the spectrum of the input.
+    without = np.asarray(model.predict({**parameters, "C": np.zeros((2, 1))}, data))[0]
+    added = predicted - without
+    assert (without[:, 0, 0].real < 0.05 * predicted[:, 0, 0].real).all()
+    determinant = added[:, 0, 0] * added[:, 1, 1] - added[:, 0, 1] * added[:, 1, 0]
+    assert np.abs(determinant).max() < 1e-9 * np.abs(added[:, 0, 0] * added[:, 1, 1]).max()
+    double = np.asarray(model.predict({**parameters, "C": [[3.0], [0.0]]}, data))[0]
+    np.testing.assert_allclose(double - without, 4 * added, rtol=1e-9)
+
+
+def test_inputs_have_to_be_there(driven):
+    model, parameters, data = driven
+    two = SpectralDCM([[1, 0], [1, 1]], C=np.ones((2, 2)))
+    with pytest.raises(ValueError, match="data.series has 1 inputs, but C has 2"):
+        two.prepare(data)
+    with pytest.raises(ValueError, match="not for models with inputs C"):
+        model.series_log_likelihood(parameters, data.series)
+    with pytest.raises(ValueError, match=r"C must have shape \(2, any\)"):
+        SpectralDCM([[1, 0], [1, 1]], C=[[1]])
+    assert model.labels(data)["C_free"] == ["C[R1, input 1]"]
+
+
+@pytest.mark.slow
+def test_effects_of_inputs_are_recovered(driven):
+    model, parameters, data = driven
+    fit = bayesdcm.fit(model, data, progress=False)
+    true = 1.5 * np.sqrt(model.parts.observer.scale(data))
+    summary = fit.summary()
+    mean, sd = summary.loc["C[R1, input 1]", ["mean", "sd"]]
+    assert abs(abs(mean) - true) < 3 * sd < 0.5 * true
+    mean, sd = summary.loc["A[R2, R1]", ["mean", "sd"]]
+    assert abs(mean - 0.3) < 3 * sd < 0.1
+    without = bayesdcm.fit(model.restrict(C=0), data, progress=False)
+    assert fit.log_evidence - without.log_evidence > 100
