@@ -50,7 +50,8 @@ class SpectralDCM(DCM):
         Which regions experimental inputs drive, shape (to, input), 0 or 1: inputs are slow
         fluctuations whose cross-spectra are known, beside those that regions have by themselves.
         Data are then made from a BoldData with inputs. Power tells the sign of a column of C but
-        for that of all its entries together. None: none.
+        for that of all its entries together, of which the prior, N(1/2, 1), prefers the positive.
+        None: none.
     priors : mapping or pandas.DataFrame, optional
         Priors in place of the model's own, as for `bayesdcm.TaskDCM`.
 

@@ -20,6 +20,9 @@ from bayesdcm.neural.bilinear import (
 )
 from bayesdcm.neural.switches import set_switches, square
 
+# Prior mean of the inputs, 1/16 Hz.
+INPUT_MEAN = 1 / 2
+
 
 @dataclass(frozen=True, eq=False)
 class Endogenous(NeuralModel):
@@ -82,12 +85,16 @@ class Endogenous(NeuralModel):
         return True
 
     def priors(self) -> tuple[Prior, ...]:
-        """SPM's priors: A ~ N(1/128, 1/64), C ~ N(0, 1), where switched on."""
+        """Of A SPM's, N(1/128, 1/64), where switched on; of C N(1/2, 1).
+
+        Spectra do not tell the sign of a column of C, and at 0 nothing tells which way to go.
+        """
         mean, variance = self.A * ENDOGENOUS_MEAN, self.A / ENDOGENOUS_PRECISION
         connections = Prior("A", ("to", "from"), mean, variance, "Hz")
         if not self.C.shape[1]:
             return (connections,)
-        return connections, Prior("C", ("to", "input"), np.zeros(self.C.shape), self.C, "1/16 Hz")
+        inputs = self.C * INPUT_MEAN
+        return connections, Prior("C", ("to", "input"), inputs, self.C, "1/16 Hz")
 
     def flow(self, x: jax.Array, u: jax.Array, parameters: Parameters) -> jax.Array:
         """Rate of change of the activity, shape (regions, 1), see `NeuralModel.flow`."""
