@@ -8,6 +8,7 @@ import numpy as np
 
 # Methods are known once their modules have been imported.
 from bayesdcm.infer import (  # noqa: F401
+    amortised,
     evolution,
     gradient,
     nuts,
@@ -51,8 +52,8 @@ def fit(
         ``"laplace"`` (variational Laplace as in SPM), ``"svi"`` (stochastic variational
         inference), ``"nuts"``, ``"gradient"`` and ``"evolution"`` (the best point and no more, for
         a `bayesdcm.SimulationObjective`), ``"tbptt"`` (training of a `bayesdcm.RecurrentDCM`),
-        ``"variational_bayes"`` (closed form, for a `bayesdcm.RegressionDCM`), the name of another
-        method, or a method with its options, such as ``bayesdcm.NUTS(chains=2)``.
+        ``"variational_bayes"`` (closed form, for a `bayesdcm.RegressionDCM`), ``"amortised"``
+        (trained on simulations, for what has no density), the name of another method, or a method with its options, such as ``bayesdcm.NUTS(chains=2)``.
         None: the model's own, variational Laplace where it has none.
     seed : int
         Seed of everything random; the same seed gives the same numbers.

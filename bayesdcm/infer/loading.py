@@ -73,7 +73,7 @@ def load_fit(path: str | Path, model: Any = None, data: Any = None) -> Fit:
 
 def read_fit(path: Path, problem: Problem | None = None) -> Fit:
     """Read what `write_fit` wrote, bound to `problem` (not checked), or to what the file holds."""
-    plain, arrays, results = _read(path)
+    plain, arrays, results = read_contents(path)
     try:
         posterior = from_plain(plain["posterior"], arrays)
         known = from_plain(plain["known"], arrays)
@@ -83,7 +83,7 @@ def read_fit(path: Path, problem: Problem | None = None) -> Fit:
         known["idata"] = arviz_adapter.assemble(results)
     bound: Any = problem
     if bound is None and plain["program"] is not None:
-        bound = partial(_rebuilt, plain["program"], arrays)
+        bound = partial(rebuilt_problem, plain["program"], arrays)
     return Fit(bound, posterior, known)
 
 
@@ -107,7 +107,7 @@ def bound_again(fit: Fit, problem: Problem, path: Path) -> Fit:
     return bound
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray], dict[str, xr.Dataset]]:
+def read_contents(path: Path) -> tuple[dict[str, Any], dict[str, NDArray], dict[str, xr.Dataset]]:
     """Contents as JSON, arrays, and groups of results, of a file."""
     try:
         with h5py.File(path, "r") as file:
@@ -129,7 +129,8 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray], dict[str, xr.
     return plain, arrays, results
 
 
-def _rebuilt(plain: Mapping[str, Any], arrays: Mapping[str, NDArray]) -> Problem:
+def rebuilt_problem(plain: Mapping[str, Any], arrays: Mapping[str, NDArray]) -> Problem:
+    """Model and data, bound again, of what `plain_program` has made of them."""
     parts = {name: from_plain(part, arrays) for name, part in plain.items()}
     problem = make_problem(parts["model"], parts["data"], coordinates=parts["coordinates"])
     return problem if parts["prior"] is None else with_joint_prior(problem, parts["prior"])

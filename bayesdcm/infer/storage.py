@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,7 @@ from bayesdcm.infer.block_covariance import BlockCovariance
 from bayesdcm.infer.plain_objects import NotPlain, PlainWriter
 
 if TYPE_CHECKING:
+    from bayesdcm.infer.problem import Problem
     from bayesdcm.infer.results import Fit
 
 FORMAT = 2
@@ -70,9 +71,13 @@ def save_fit(fit: Fit, path: str | Path, *, predictions: bool = False) -> Path:
         If the folder does not exist.
     """
     path = Path(path)
+    _require_folder(path)
+    return write_fit(path, fit, predictions=predictions or None)
+
+
+def _require_folder(path: Path) -> None:
     if not path.parent.is_dir():
         raise FileNotFoundError(f"path: the folder {str(path.parent)!r} does not exist")
-    return write_fit(path, fit, predictions=predictions or None)
 
 
 def write_fit(
@@ -87,7 +92,7 @@ def write_fit(
     whether to write the groups of ``idata``; None: where they cannot be worked out again.
     """
     writer = PlainWriter()
-    program = _plain_program(fit, writer)
+    program = plain_program(fit.problem, writer) if fit.is_bound else None
     if predictions is None:
         predictions = program is None
     # With what the fit says of the run.
@@ -99,24 +104,36 @@ def write_fit(
     }
     header = {"format": FORMAT, "method": fit.method, "log_evidence": fit.log_evidence}
     header |= attributes or {}
-    # A name of its own, rather than a private temporary file: the mode follows the user's umask.
-    part = path.with_name(f".{path.name}.{uuid4().hex}.part")
-    try:
+    with _whole(path) as part:
         _write(part, header, plain, writer.arrays)
         for name, group in (arviz_adapter.groups_of(fit.idata) if predictions else {}).items():
             _append(part, name, group)
+    return path
+
+
+def write_whole(path: Path, method: str, plain: Any, arrays: Mapping[str, NDArray]) -> Path:
+    """Write what is no fit, as a `PlainWriter` has made it plain, whole or not at all."""
+    _require_folder(path)
+    with _whole(path) as part:
+        _write(part, {"format": FORMAT, "method": method, "log_evidence": None}, plain, arrays)
+    return path
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """A path to write to, which takes the place of `path` once that is done."""
+    # A name of its own, rather than a private temporary file: the mode follows the user's umask.
+    part = path.with_name(f".{path.name}.{uuid4().hex}.part")
+    try:
+        yield part
         os.replace(part, path)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
-    return path
 
 
-def _plain_program(fit: Fit, writer: PlainWriter) -> dict[str, Any] | None:
+def plain_program(problem: Problem, writer: PlainWriter) -> dict[str, Any] | None:
     """Model and data; None where they are of classes that files do not hold."""
-    if not fit.is_bound:
-        return None
-    problem = fit.problem
     data, coordinates = problem.data, None
     if hasattr(problem.model, "essentials"):
         prepared = problem.prepared if problem.prior is None else problem.prepared[0]

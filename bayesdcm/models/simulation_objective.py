@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -450,6 +451,52 @@ class SimulationObjective:
         settings = {**self._settings(), "observers": self._all_observers, **changes}
         complete = self._complete(parameters)
         return self.network.simulate(parameters=complete, seed=seed, **settings)
+
+    def simulate_terms(
+        self, parameters: Parameters, seeds: Sequence[int], progress: bool = True
+    ) -> dict[str, NDArray]:
+        """What terms compare, of many simulations, each with noise of its own.
+
+        Parameters
+        ----------
+        parameters : mapping
+            As ``fit.mean``, with a leading axis of simulations; others have their prior mean.
+        seeds : sequence of int
+            Of the noise, one a simulation.
+        progress : bool
+            As in `NetworkModel.simulate`.
+
+        Returns
+        -------
+        dict of str to ndarray
+            By name of the term, with a leading axis; not finite where a simulation diverges.
+
+        Raises
+        ------
+        ValueError
+            If the objective is one callable, which names no terms.
+        """
+        if self.terms is None:
+            raise ValueError(
+                "objective is one callable, which names nothing that is compared; give a mapping, "
+                'such as {"functional_connectivity": "correlation"}'
+            )
+        means = {prior.name: prior.mean for prior in self.all_priors}
+        settings = {**self._settings(), "observers": self._all_observers, "progress": progress}
+        with warnings.catch_warnings():
+            # Those that diverge are for the caller to count.
+            warnings.filterwarnings("ignore", message=".*simulations diverge")
+            found = self.network.simulate(
+                parameters={**means, **parameters}, seed=seeds, **settings
+            )
+        measured = {}
+        for term in self.terms:
+            if term.name in found:
+                measured[term.name] = found[term.name].values
+            else:
+                measure, series = MEASURES[term.name][0], found[self._series].values
+                measured[term.name] = np.stack([np.asarray(measure(each)) for each in series])
+        return measured
 
     def losses(self, parameters: Parameters, data: Any) -> dict[str, float]:
         """Loss of every term, its weight left out, at some parameters; 0 is the best.

@@ -1,0 +1,166 @@
+"""Named features of simulations, and where a recording lies among those of simulations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+# Quantiles that stand for a matrix of windows, whose order says nothing.
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+NEIGHBOURS = 5
+# Standard deviation of the first component as flows see it, and bound of all.
+LARGEST, BOUND = 6.0, 8.0
+# Features that vary by less than so much of their size are constant but for rounding.
+CONSTANT = 1e-9
+
+
+def named_features(
+    values: Mapping[str, NDArray],
+    dims: Mapping[str, Sequence[str]],
+    coords: Mapping[str, Any],
+) -> tuple[list[str], NDArray[np.float64]]:
+    """Features of measures (simulations, ...) by name: their names, and (simulations, features).
+
+    Of connectivity, pairs of different regions count once; of its dynamics, mean, standard
+    deviation and quantiles; of spectra, the mean logarithm of the power in half octaves; of all
+    else, every number.
+
+    >>> matrix = np.array([[[1.0, 0.2], [0.2, 1.0]]])
+    >>> axes = {"fc": ("region", "other region")}
+    >>> names = ["V1", "V5"]
+    >>> named_features({"fc": matrix}, axes, {"region": names, "other region": names})
+    (['fc[V1, V5]'], array([[0.2]]))
+    """
+    names, columns = [], []
+    for name, array in values.items():
+        array = np.asarray(array, float)
+        axes = dims.get(name, ())
+        shape = array.shape[1:]
+        if len(axes) != len(shape):
+            axes = tuple(f"axis {i}" for i in range(len(shape)))
+        labels = [_labels(coords.get(axis), size) for axis, size in zip(axes, shape, strict=True)]
+        flat = array.reshape(len(array), -1)
+        if axes == ("region", "other region"):
+            upper = np.triu_indices(shape[0], 1)
+            entries = [(labels[0][i], labels[1][j]) for i, j in zip(*upper, strict=True)]
+            flat = array[:, upper[0], upper[1]]
+        elif axes == ("window", "other window"):
+            upper = np.triu_indices(shape[0], 1)
+            pairs = array[:, upper[0], upper[1]]
+            moments = [pairs.mean(1), pairs.std(1), *np.quantile(pairs, QUANTILES, axis=1)]
+            entries = [("mean",), ("sd",), *((f"{100 * q:.0f} %",) for q in QUANTILES)]
+            flat = np.stack(moments, axis=1)
+        elif axes[:1] == ("frequency",) and (flat[:, shape[1] :] > 0).all():
+            bands, flat = _half_octaves(array, np.asarray(coords.get("frequency", range(shape[0]))))
+            entries = list(product(bands, *labels[1:]))
+        else:
+            entries = list(product(*labels))
+        names += [f"{name}[{', '.join(entry)}]" if entry else name for entry in entries]
+        columns.append(flat)
+    return names, np.concatenate(columns, axis=1)
+
+
+def _labels(values: Any, size: int) -> list[str]:
+    if values is None or len(values) != size:
+        return [str(i) for i in range(size)]
+    return [f"{v:g}" if np.asarray(v).dtype.kind == "f" else str(v) for v in values]
+
+
+def _half_octaves(density: NDArray, frequencies: NDArray) -> tuple[list[str], NDArray]:
+    """Bands by name, and the mean logarithm of a density (simulations, frequencies, ...) there."""
+    lowest = frequencies[1]
+    band = np.floor(2 * np.log2(np.maximum(frequencies[1:], lowest) / lowest) + 1e-9)
+    logarithm = np.log(density[:, 1:]).reshape(len(density), len(band), -1)
+    names, means = [], []
+    for each in np.unique(band):
+        inside = frequencies[1:][band == each]
+        names.append(f"{inside[0]:g} to {inside[-1]:g} Hz" if len(inside) > 1 else f"{inside[0]:g} Hz")
+        means.append(logarithm[:, band == each].mean(1))
+    return names, np.stack(means, axis=1).reshape(len(density), -1)
+
+
+class Place(NamedTuple):
+    """Where a recording lies among simulations, as shares of these that lie less far out.
+
+    `nearest`: by the distance to its nearest neighbours; `beyond`: by what principal components do
+    not describe; `unusual`: the features farthest from their mean, in standard deviations.
+    """
+
+    nearest: float
+    beyond: float
+    unusual: dict[str, float]
+
+
+class FeatureScale(NamedTuple):
+    """Features of simulations as flows take them: principal components.
+
+    `kept`: which features vary; `mean` and `sd` of these; `basis` (features, components), from
+    standardised features to components; `seen` (simulations, components) and `beyond`
+    (simulations,), the root mean square of what components leave out, of the simulations.
+    """
+
+    names: tuple[str, ...]
+    kept: NDArray[np.bool_]
+    mean: NDArray
+    sd: NDArray
+    basis: NDArray
+    seen: NDArray
+    beyond: NDArray
+
+    def components(self, features: NDArray) -> tuple[NDArray, NDArray]:
+        """Components (rows, components) of features, and the size of what they leave out."""
+        standard = (features[:, self.kept] - self.mean) / self.sd
+        components = standard @ self.basis
+        back = components @ (self.basis / (self.basis**2).sum(0)).T
+        return components, np.sqrt(((standard - back) ** 2).mean(1))
+
+    def inputs(self, features: NDArray) -> NDArray:
+        """What flows see of features (rows, features): components, the first the largest.
+
+        The first has a standard deviation of `LARGEST`, others less, as they vary less: what
+        differs little between simulations is mostly noise. Far out, they are bounded.
+        """
+        components, _ = self.components(features)
+        lengths = np.sqrt((self.basis**2).sum(0))
+        spread = LARGEST * components * (lengths.min() / lengths)
+        return BOUND * np.tanh(spread / BOUND)
+
+    def place(self, features: NDArray) -> Place:
+        """Where the features of one recording, (features,), lie."""
+        components, beyond = self.components(features[None])
+        tree = cKDTree(self.seen)
+        count = min(NEIGHBOURS, len(self.seen) - 1)
+        usual = tree.query(self.seen, count + 1)[0][:, 1:].mean(1)
+        distance = np.atleast_2d(tree.query(components, count)[0].reshape(1, -1)).mean()
+        far = np.abs((features[self.kept] - self.mean) / self.sd)
+        names = np.asarray(self.names)[self.kept]
+        most = np.argsort(-far)[:3]
+        return Place(
+            float((usual < distance).mean()),
+            float((self.beyond < beyond[0]).mean()),
+            {str(names[i]): round(float(far[i]), 1) for i in most},
+        )
+
+
+def feature_scale(names: Sequence[str], features: NDArray, components: int) -> FeatureScale:
+    """Scale of the features of simulations, (simulations, features), all finite."""
+    mean, sd = features.mean(0), features.std(0)
+    kept = sd > CONSTANT * np.maximum(np.abs(mean), 1e-30)
+    if not kept.any():
+        raise ValueError(
+            "no feature of the simulations depends on parameters or noise; compare other data"
+        )
+    mean, sd = mean[kept], sd[kept]
+    standard = (features[:, kept] - mean) / sd
+    _, size, directions = np.linalg.svd(standard, full_matrices=False)
+    number = min(components, int((size > 1e-6 * size[0]).sum()))
+    basis = directions[:number].T * (np.sqrt(len(features)) / size[:number])
+    empty = np.zeros(0)
+    scale = FeatureScale(tuple(names), kept, mean, sd, basis, empty, empty)
+    seen, beyond = scale.components(features)
+    return scale._replace(seen=seen, beyond=beyond)
