@@ -1,6 +1,8 @@
 __version__: str
 
 __all__ = [
+    "AmortisedEstimator",
+    "AmortisedPosterior",
     "BoldData",
     "BoldDesign",
     "Connectome",
@@ -76,6 +78,7 @@ __all__ = [
     "select_models",
     "spectral_measures",
     "stack_modes",
+    "train_amortised",
     "write_hnn",
 ]
 
@@ -105,6 +108,7 @@ from .group.group_fit import GroupFit, load_group
 from .group.hierarchy import Hierarchy
 from .group.leave_one_out import leave_one_out
 from .group.many_fits import fit_group
+from .infer.amortised import AmortisedEstimator, AmortisedPosterior, train_amortised
 from .infer.evolution import Evolution
 from .infer.fitting import fit
 from .infer.gradient import Gradient

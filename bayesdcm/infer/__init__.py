@@ -1,5 +1,11 @@
 """Inference: `fit`, its result, one method a file, diagnosis, storage."""
 
+from bayesdcm.infer.amortised import (
+    AmortisedEstimator,
+    AmortisedPosterior,
+    Calibration,
+    train_amortised,
+)
 from bayesdcm.infer.diagnosis import Diagnosis, diagnose
 from bayesdcm.infer.evolution import Evolution
 from bayesdcm.infer.fitting import fit
@@ -20,6 +26,9 @@ from bayesdcm.infer.variational_laplace import Laplace
 __all__ = [
     "NUTS",
     "SVI",
+    "AmortisedEstimator",
+    "AmortisedPosterior",
+    "Calibration",
     "Diagnosis",
     "Evolution",
     "Fit",
@@ -35,4 +44,5 @@ __all__ = [
     "load_fit",
     "save_fit",
     "spectral_measures",
+    "train_amortised",
 ]

@@ -119,8 +119,8 @@ class AmortisedPosterior(Method):
     simulations: int = option(
         2000, positive_integer, words="Draws from the prior that are simulated.", shell=True
     )
-    components: int = option(200, positive_integer, words="Components of the features.")
-    ensemble: int = option(8, positive_integer, words="Flows whose mixture is the posterior.")
+    components: int = option(60, positive_integer, words="Components of the features.")
+    ensemble: int = option(4, positive_integer, words="Flows whose mixture is the posterior.")
     layers: int = option(3, positive_integer, words="Layers of a flow.")
     width: int = option(48, positive_integer, words="Width of the networks in a layer.")
     epochs: int = option(300, positive_integer, words="Passes over the simulations.", shell=True)
@@ -280,8 +280,9 @@ class AmortisedEstimator:
 
     def __repr__(self) -> str:
         return (
-            f"AmortisedEstimator({', '.join(self.problem.flat_labels)} from {len(self.scale.names)} "
-            f"features, {self.counts[0]} simulations; {self.problem.description})"
+            f"AmortisedEstimator({', '.join(self.problem.flat_labels)} from "
+            f"{len(self.scale.names)} features, {self.counts[0]} simulations; "
+            f"{self.problem.description})"
         )
 
     @property

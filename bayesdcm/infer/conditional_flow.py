@@ -26,6 +26,8 @@ from bayesdcm.infer.progress import Progress
 # Share of the simulations that each flow does not see, by which training stops.
 HELD_OUT = 0.1
 BATCH = 64
+# Of AdamW, in steps: with few simulations, less makes flows too sure of themselves.
+WEIGHT_DECAY = 1.0
 
 
 class FlowShape(NamedTuple):
@@ -151,7 +153,7 @@ def _held_out(
 
 def _optimiser(training: Training) -> optax.GradientTransformation:
     clipped = optax.clip_by_global_norm(5.0)
-    return optax.chain(clipped, optax.adamw(training.learning_rate, weight_decay=1e-3))
+    return optax.chain(clipped, optax.adamw(training.learning_rate, weight_decay=WEIGHT_DECAY))
 
 
 def train(

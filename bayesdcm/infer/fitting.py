@@ -53,7 +53,8 @@ def fit(
         inference), ``"nuts"``, ``"gradient"`` and ``"evolution"`` (the best point and no more, for
         a `bayesdcm.SimulationObjective`), ``"tbptt"`` (training of a `bayesdcm.RecurrentDCM`),
         ``"variational_bayes"`` (closed form, for a `bayesdcm.RegressionDCM`), ``"amortised"``
-        (trained on simulations, for what has no density), the name of another method, or a method with its options, such as ``bayesdcm.NUTS(chains=2)``.
+        (trained on simulations, for what has no density), the name of another method, or a method
+        with its options, such as ``bayesdcm.NUTS(chains=2)``.
         None: the model's own, variational Laplace where it has none.
     seed : int
         Seed of everything random; the same seed gives the same numbers.
@@ -62,7 +63,8 @@ def fit(
     **options
         Of the method: fields of `bayesdcm.infer.Laplace`, `bayesdcm.infer.SVI`,
         `bayesdcm.infer.NUTS`, `bayesdcm.infer.Gradient`, `bayesdcm.infer.Evolution`,
-        `bayesdcm.infer.TruncatedBackpropagation` and `bayesdcm.infer.VariationalBayes`.
+        `bayesdcm.infer.TruncatedBackpropagation`, `bayesdcm.infer.VariationalBayes` and
+        `bayesdcm.infer.AmortisedPosterior`.
 
     Returns
     -------

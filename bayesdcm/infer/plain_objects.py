@@ -67,6 +67,7 @@ CLASSES = {
         ),
         "bayesdcm.observe.streaming": ("StreamedCorrelation", "WindowMeans"),
         "bayesdcm.observe.streamed_spectrum": ("StreamedSpectrum",),
+        "bayesdcm.observe.lagged_correlation": ("LaggedCorrelation",),
         "bayesdcm.integrate.exact_cascade": ("ExactCascade",),
         "bayesdcm.integrate.euler": ("Euler",),
         "bayesdcm.integrate.rate_regression": ("RateRegression",),

@@ -79,7 +79,9 @@ def _half_octaves(density: NDArray, frequencies: NDArray) -> tuple[list[str], ND
     names, means = [], []
     for each in np.unique(band):
         inside = frequencies[1:][band == each]
-        names.append(f"{inside[0]:g} to {inside[-1]:g} Hz" if len(inside) > 1 else f"{inside[0]:g} Hz")
+        names.append(
+            f"{inside[0]:g} to {inside[-1]:g} Hz" if len(inside) > 1 else f"{inside[0]:g} Hz"
+        )
         means.append(logarithm[:, band == each].mean(1))
     return names, np.stack(means, axis=1).reshape(len(density), -1)
 

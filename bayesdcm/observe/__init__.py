@@ -57,6 +57,7 @@ from bayesdcm.observe.haemodynamic_kernels import (
 )
 from bayesdcm.observe.haemodynamics import balloon_response
 from bayesdcm.observe.hrf_convolution import HrfConvolution
+from bayesdcm.observe.lagged_correlation import LaggedCorrelation
 from bayesdcm.observe.lead_field import dipole_lead_field, patches, power_of_ten
 from bayesdcm.observe.linear_functional_connectivity import linear_functional_connectivity
 from bayesdcm.observe.loss_likelihood import LossLikelihood
@@ -98,6 +99,7 @@ __all__ = [
     "Haemodynamics",
     "HrfConvolution",
     "Kernel",
+    "LaggedCorrelation",
     "LeadField",
     "LossLikelihood",
     "MixtureOfGammas",

@@ -13,6 +13,7 @@ from bayesdcm.infer.method import METHODS, option, positive_number
 from bayesdcm.infer.prior_moments import prior_moments
 
 INTEGERS = {
+    "amortised": ["simulations", "components", "ensemble", "epochs", "patience", "draws"],
     "laplace": ["max_iterations", "draws"],
     "svi": ["steps", "particles", "rank", "draws"],
     "nuts": ["chains", "warmup", "draws", "max_tree_depth"],
@@ -22,6 +23,7 @@ INTEGERS = {
     "variational_bayes": ["max_iterations", "starts", "draws"],
 }
 NUMBERS = {
+    "amortised": ["learning_rate"],
     "laplace": [],
     "svi": ["learning_rate"],
     "nuts": ["target_accept"],
@@ -31,6 +33,7 @@ NUMBERS = {
     "variational_bayes": ["tolerance"],
 }
 CHOICES = {
+    "amortised": [],
     "laplace": ["derivatives"],
     "svi": ["guide"],
     "nuts": ["chain_method"],
@@ -103,7 +106,10 @@ def test_malformed_options_are_named(case):
 @given(st.one_of(junk, st.integers(), st.floats()))
 def test_unknown_methods_are_named(method):
     text = refused(method=method)
-    known = "'laplace', 'evolution', 'gradient', 'nuts', 'svi', 'tbptt', 'variational_bayes'"
+    known = (
+        "'amortised', 'laplace', 'evolution', 'gradient', 'nuts', 'svi', 'tbptt', "
+        "'variational_bayes'"
+    )
     assert text.startswith(f"method must be one of {known}, or a Method, got")
 
 

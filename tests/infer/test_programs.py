@@ -10,7 +10,16 @@ import bayesdcm
 from bayesdcm import BoldData, TaskDCM
 from bayesdcm.observe import gaussian
 
-METHODS = ("laplace", "svi", "nuts", "gradient", "evolution", "tbptt", "variational_bayes")
+METHODS = (
+    "laplace",
+    "svi",
+    "nuts",
+    "gradient",
+    "evolution",
+    "tbptt",
+    "variational_bayes",
+    "amortised",
+)
 
 
 def discrete(data):

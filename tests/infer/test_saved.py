@@ -203,6 +203,15 @@ FITS = {
     "linear by evolution": lambda here: bayesdcm.fit(
         here.model, here.data, "evolution", generations=5, progress=False
     ),
+    "linear by amortised": lambda here: bayesdcm.fit(
+        *(here.model, here.data, "amortised"),
+        simulations=50,
+        epochs=1,
+        ensemble=1,
+        width=8,
+        draws=DRAWS,
+        progress=False,
+    ),
     "recurrent by tbptt": recurrent_fit,
     "regression by variational_bayes": lambda here: regression_fit(False),
     "sparse regression": lambda here: regression_fit(True),
@@ -237,6 +246,7 @@ OWN = (
     "linear by svi",
     "linear by nuts",
     "linear by evolution",
+    "linear by amortised",
     "hierarchy of programs",
 )
 

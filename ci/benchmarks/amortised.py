@@ -1,0 +1,113 @@
+"""Amortised posteriors of nonlinear networks with delays: cost, and coverage of simulated brains.
+
+The example connectome of 8 regions. ``wilson_cowan``: a Wilson-Cowan node with Ornstein-Uhlenbeck
+noise in each, 10 s of activity at 0.25 ms; coupling strength, conduction speed and the standard
+deviation of the noise are drawn from their priors, log scalings of 1.5, 10 m/s and 0.5 with a
+standard deviation of 0.25. ``jansen_rit``: the published column, whose firing reaches others'
+excitatory synapses, 20 s at 1 ms; the prior of the coupling is wide, 2.0 times exp(N(0, 0.7)), and
+one recording is made with 1.5. Features are functional connectivity, spectra in half octaves, and
+correlations at lags up to 30 ms.
+
+    python ci/benchmarks/amortised.py
+    python ci/benchmarks/amortised.py --network jansen_rit --out simulations
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import Any
+
+import numpy as np
+from measure import table
+
+COUPLING = 1.5
+FREE = ("strength", "speed", "noise_sd")
+
+
+def objective(network: str) -> Any:
+    import bayesdcm
+    from bayesdcm.neural import OrnsteinUhlenbeck
+    from bayesdcm.observe import LaggedCorrelation, StreamedCorrelation, StreamedSpectrum
+
+    connectome = bayesdcm.load_connectome("example", n_regions=8).normalise()
+    if network == "wilson_cowan":
+        node, step, duration, lags = bayesdcm.WilsonCowan(), 2.5e-4, 10.0, range(0, 25, 3)
+        options = {"strength": 1.5, "noise": OrnsteinUhlenbeck(sd=0.5, tau=0.005)}
+        priors = {}
+    else:
+        node, step, duration, lags = bayesdcm.JansenRit(), 1e-3, 20.0, range(0, 31, 5)
+        noise = OrnsteinUhlenbeck(sd=100.0, tau=0.005, into="u_E")
+        options = {"strength": 2.0, "noise": noise, "coupling": "additive"}
+        options["coupled"] = ("firing", "u_E")
+        priors = {"strength": (0.0, 0.49)}
+    observers = [
+        StreamedCorrelation(),
+        StreamedSpectrum(0.5),
+        LaggedCorrelation(tuple(1e-3 * lag for lag in lags)),
+    ]
+    return bayesdcm.SimulationObjective(
+        bayesdcm.NetworkModel(node, connectome, speed=10.0, **options),
+        {observer.name: "squared" for observer in observers},
+        duration,
+        step,
+        transient=1.0,
+        free=FREE,
+        priors=priors,
+        observers=observers,
+    )
+
+
+def recording(model: Any, parameters: dict[str, float], seed: int) -> dict[str, Any]:
+    found = model.simulate(parameters, seed=seed, progress=False)
+    return {term.name: found[term.name] for term in model.terms}
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--network", default="wilson_cowan")
+    arguments.add_argument("--simulations", type=int, default=2000)
+    arguments.add_argument("--brains", type=int, default=50)
+    arguments.add_argument("--out", help="folder in which simulations are kept")
+    given = arguments.parse_args()
+    from bayesdcm.infer import train_amortised
+
+    model = objective(given.network)
+    usual = float(model.network.network.strength)
+    person = recording(model, {"strength": np.log(COUPLING / usual)}, 12345)
+    begun, cpu = time.perf_counter(), time.process_time()
+    estimator = train_amortised(
+        model, person, simulations=given.simulations, out=given.out, progress=True
+    )
+    print(
+        f"{estimator}\ntraining, simulations included: {time.process_time() - cpu:.0f} CPU s, "
+        f"{time.perf_counter() - begun:.0f} s; epochs {len(estimator.trained.losses)}",
+        flush=True,
+    )
+    for call in ("first", "warm"):
+        begun, cpu = time.perf_counter(), time.process_time()
+        fit = estimator.fit(person)
+        values = fit.mean
+        print(
+            f"a new person, {call} call: {time.process_time() - cpu:.2f} CPU s, "
+            f"{time.perf_counter() - begun:.2f} s"
+        )
+    draws = usual * np.exp(np.asarray(fit.posterior.draws)[0, :, 0])
+    low, middle, high = np.quantile(draws, (0.05, 0.5, 0.95))
+    print(f"coupling, truth {COUPLING}: median {middle:.2f}, 90 % from {low:.2f} to {high:.2f}")
+    print(
+        f"means { ({n: round(float(v), 3) for n, v in values.items()}) }; {fit.status}", flush=True
+    )
+    found = estimator.calibrate(given.brains, seed=7)
+    rows = [
+        [name, *(f"{found.coverage.loc[level, name]:.3f}" for level in found.coverage.index),
+         f"{found.sd_ratio[name]:.3f}"]
+        for name in found.ranks
+    ]  # fmt: skip
+    levels = [f"{100 * level:.0f} %" for level in found.coverage.index]
+    print(table(["parameter", *levels, "sd / prior sd"], rows))
+    print(f"of all parameters, 90 %: {found.coverage.loc[0.9].mean():.3f}")
+
+
+if __name__ == "__main__":
+    main()
