@@ -373,10 +373,12 @@ class AmortisedEstimator:
         """
         observed = {name: value[None] for name, value in observed_values(problem).items()}
         names, features = _features(problem, observed)
-        if len(names) != len(self.scale.names):
+        if tuple(names) != tuple(self.scale.names):
+            other = sorted(set(names) ^ set(self.scale.names))
             raise ValueError(
-                f"data have {len(names)} features, the simulations {len(self.scale.names)}; give "
-                "data of the shape that the estimator was trained for"
+                f"data have {len(names)} features, the simulations {len(self.scale.names)}, and "
+                f"only one of them has {listed(other)}; give data of the shape that the estimator "
+                "was trained for"
             )
         if not np.isfinite(features).all():
             raise ValueError("data give features that are not finite; expected numbers")

@@ -82,18 +82,12 @@ def diagnose(fit: Any) -> Diagnosis:
     """
     problems: list[str] = []
     facts: dict[str, Any] = {"converged": bool(fit.status.get("converged", True))}
-    checks = (
-        _check_run,
-        fit.posterior.method.check,
-        _check_prior,
-        _check_explained,
-        check_divergence,
-        check_evoked_fit,
-        check_residuals,
-        check_identification,
-        check_baseline,
-    )
-    for check in checks:
+    of_predictions = (_check_explained, check_divergence, check_evoked_fit, check_residuals)
+    if fit.is_bound and set(fit.problem.sites.observed) == set(fit.problem.sites.foreign):
+        # Observations that are not the package's have none, and their draws may be simulations.
+        of_predictions = ()
+    of_all = (_check_run, fit.posterior.method.check, _check_prior)
+    for check in (*of_all, *of_predictions, check_identification, check_baseline):
         check(fit, problems, facts)
     return Diagnosis(problems, facts)
 

@@ -37,8 +37,8 @@ def named_features(
     (['fc[V1, V5]'], array([[0.2]]))
     """
     names, columns = [], []
-    for name, array in values.items():
-        array = np.asarray(array, float)
+    for name in sorted(values):
+        array = np.asarray(values[name], float)
         axes = dims.get(name, ())
         shape = array.shape[1:]
         if len(axes) != len(shape):

@@ -100,12 +100,12 @@ def main() -> None:
     )
     found = estimator.calibrate(given.brains, seed=7)
     rows = [
-        [name, *(f"{found.coverage.loc[level, name]:.3f}" for level in found.coverage.index),
-         f"{found.sd_ratio[name]:.3f}"]
+        {"parameter": name}
+        | {f"{100 * at:.0f} %": float(found.coverage.loc[at, name]) for at in found.coverage.index}
+        | {"sd / prior sd": float(found.sd_ratio[name])}
         for name in found.ranks
-    ]  # fmt: skip
-    levels = [f"{100 * level:.0f} %" for level in found.coverage.index]
-    print(table(["parameter", *levels, "sd / prior sd"], rows))
+    ]
+    print(table(rows))
     print(f"of all parameters, 90 %: {found.coverage.loc[0.9].mean():.3f}")
 
 

@@ -47,7 +47,7 @@ def test_posteriors_of_a_linear_model_are_those_in_closed_form(estimator):
     # The density of this program is known, and weights draws.
     assert fits[0].posterior.density.shape == (1, 1000)
     said = fits[0].diagnose()
-    assert said.ok
+    assert {problem.kind for problem in said.problems} <= {"approximation undecided"}
     assert said.facts["pareto_k"] < 0.7
     assert said.facts["nearest"] < 0.995
 
@@ -104,9 +104,7 @@ def recording(model, seed):
 def test_networks_are_simulated_with_noise_of_their_own(tmp_path):
     model = objective()
     made = train_amortised(model, recording(model, 0), out=tmp_path / "simulations", **SMALL)
-    assert made.feature_names[0] == "power_spectrum[50 to 100 Hz, V1]" or made.feature_names[
-        0
-    ].startswith("power_spectrum[50 Hz, ")
+    assert "power_spectrum[50 Hz, V1]" in made.feature_names
     assert "lagged_correlation[0.005, V5, V1]" in made.feature_names
     flat, values = simulations(made.problem, 50, 0, False)
     own = model.simulate({"strength": flat[7, 0], "speed": flat[7, 1]}, seed=int(
@@ -114,6 +112,9 @@ def test_networks_are_simulated_with_noise_of_their_own(tmp_path):
     ))  # fmt: skip
     for name, value in values.items():
         np.testing.assert_allclose(value[7], own[name], rtol=1e-6)
+    observed = made.features(make_problem(model, {name: own[name] for name in values}))
+    _, expected = named_features(values, model.dims(), made.problem.coords)
+    np.testing.assert_allclose(observed, expected[7], rtol=1e-6)
     fit = made.fit(recording(model, 1))
     assert fit.posterior.density is None
     assert set(fit.mean) == {"strength", "speed"}
@@ -127,7 +128,7 @@ def test_networks_are_simulated_with_noise_of_their_own(tmp_path):
         again.fit(recording(model, 1)).posterior.draws, fit.posterior.draws, rtol=1e-9
     )
     other = objective(free=["strength"])
-    with pytest.raises(ValueError, match="holds simulations of SimulationObjective.* other folder"):
+    with pytest.raises(ValueError, match="holds simulations of .* settings; give another folder"):
         train_amortised(other, recording(other, 0), out=tmp_path / "simulations", **SMALL)
 
 
@@ -158,7 +159,9 @@ def test_dynamics_count_by_their_distribution_and_constants_not_at_all(estimator
     names, values = named_features({"fcd": windows}, {"fcd": ("window", "other window")}, {})
     assert names[:3] == ["fcd[mean]", "fcd[sd]", "fcd[5 %]"]
     np.testing.assert_allclose(values[0, 0], windows[0][np.triu_indices(9, 1)].mean())
-    with pytest.raises(ValueError, match="data have 5 features, the simulations 6"):
+    with pytest.raises(
+        ValueError, match="data have 5 features, the simulations 6, and .* y\\[5\\]; give"
+    ):
         short = DESIGN[:5]
 
         def shorter(data):
