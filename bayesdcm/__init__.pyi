@@ -108,7 +108,8 @@ from .group.group_fit import GroupFit, load_group
 from .group.hierarchy import Hierarchy
 from .group.leave_one_out import leave_one_out
 from .group.many_fits import fit_group
-from .infer.amortised import AmortisedEstimator, AmortisedPosterior, train_amortised
+from .infer.amortised import AmortisedPosterior
+from .infer.amortised_estimator import AmortisedEstimator, train_amortised
 from .infer.evolution import Evolution
 from .infer.fitting import fit
 from .infer.gradient import Gradient

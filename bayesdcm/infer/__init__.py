@@ -1,11 +1,7 @@
 """Inference: `fit`, its result, one method a file, diagnosis, storage."""
 
-from bayesdcm.infer.amortised import (
-    AmortisedEstimator,
-    AmortisedPosterior,
-    Calibration,
-    train_amortised,
-)
+from bayesdcm.infer.amortised import AmortisedPosterior
+from bayesdcm.infer.amortised_estimator import AmortisedEstimator, Calibration, train_amortised
 from bayesdcm.infer.diagnosis import Diagnosis, diagnose
 from bayesdcm.infer.evolution import Evolution
 from bayesdcm.infer.fitting import fit

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from bayesdcm.infer.batches import shape_of
@@ -31,9 +30,9 @@ from bayesdcm.infer.conditional_flow import (
 )
 from bayesdcm.infer.evaluation import modelled_confounds, observed_values
 from bayesdcm.infer.findings import add, listed
-from bayesdcm.infer.method import Method, as_method, option, positive_integer, positive_number
+from bayesdcm.infer.method import Method, option, positive_integer, positive_number
 from bayesdcm.infer.posterior import Posterior
-from bayesdcm.infer.problem import Problem, make_problem
+from bayesdcm.infer.problem import Problem
 from bayesdcm.infer.simulated_features import FeatureScale, feature_scale, named_features
 from bayesdcm.infer.simulations import own_simulator, simulations
 from bayesdcm.infer.tail_shape import check_approximation
@@ -41,9 +40,8 @@ from bayesdcm.infer.threads import single_threaded_linear_algebra
 
 if TYPE_CHECKING:
     from bayesdcm.infer.batches import Batch
-    from bayesdcm.infer.results import Fit
 
-__all__ = ["AmortisedEstimator", "AmortisedPosterior", "Calibration", "train_amortised"]
+__all__ = ["AmortisedPosterior"]
 
 # Fewer simulations cannot be divided into those that flows see and those by which they stop.
 FEWEST = 50
@@ -53,7 +51,6 @@ OUTSIDE = 0.995
 LOST = 0.05
 # Posterior over prior standard deviation above which data say next to nothing.
 WIDE = 0.9
-LEVELS = (0.5, 0.8, 0.9, 0.95)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -152,7 +149,7 @@ class AmortisedPosterior(Method):
 
     def run(self, problem: Problem, seed: int, progress: bool) -> Posterior:
         """Simulate, train, and look at the data, as `Method.run`."""
-        return trained_on(problem, self, seed, progress).posterior(problem, seed)
+        return learn(problem, self, seed, progress).posterior(problem, seed)
 
     def batch_key(self, problem: Problem) -> Hashable | None:
         """One training serves all recordings of a model and shape, see `Method.batch_key`."""
@@ -168,14 +165,14 @@ class AmortisedPosterior(Method):
     ) -> Iterator[tuple[Hashable, Posterior | Exception]]:
         """Train once for all, see `Method.run_many`."""
         del side_by_side
-        estimator = None
+        learnt = None
         for key, task in zip(batch.keys, batch.tasks, strict=True):
             try:
-                if estimator is None:
+                if learnt is None:
                     task.method.require(task.problem)
                     # The first recording gives no more than shapes.
-                    estimator = trained_on(task.problem, task.method, 0, False)
-                yield key, estimator.posterior(task.problem, task.seed)
+                    learnt = learn(task.problem, task.method, 0, False)
+                yield key, learnt.posterior(task.problem, task.seed)
             except Exception as error:
                 yield key, error
 
@@ -225,52 +222,14 @@ class AmortisedPosterior(Method):
 
 
 @dataclass(frozen=True, eq=False)
-class Calibration:
-    """How often an estimator is right, on simulations that it was not trained on.
+class Learnt:
+    """What was learnt from simulations: a posterior of any recording of a model.
 
-    Attributes
-    ----------
-    ranks : pandas.DataFrame
-        Share of the posterior's draws below the truth, one row a simulation, one column a
-        parameter; uniform where posteriors are calibrated.
-    coverage : pandas.DataFrame
-        Share of simulations whose central interval holds the truth, by level and parameter.
-    sd_ratio : pandas.Series
-        Median posterior over prior standard deviation.
+    `scale` has the features of the simulations; `location` and `width`, prior means and standard
+    deviations (size,), scale parameters; `counts` are simulations, and how many were left out since
+    they are not finite.
     """
 
-    ranks: pd.DataFrame
-    coverage: pd.DataFrame
-    sd_ratio: pd.Series
-
-    def __repr__(self) -> str:
-        table = self.coverage.to_string(float_format="{:.3f}".format)
-        return f"Calibration on {len(self.ranks)} simulations, coverage by level:\n{table}"
-
-
-@dataclass(frozen=True, eq=False)
-class AmortisedEstimator:
-    """A trained posterior of a model: any recording's `Fit` in a moment.
-
-    Made by `train_amortised` and `AmortisedEstimator.load`.
-
-    Attributes
-    ----------
-    problem : Problem
-        The model, bound to the data that gave shapes.
-    method : AmortisedPosterior
-        How it was trained.
-    scale : FeatureScale
-        Features of the simulations.
-    location, width : ndarray
-        Prior means and standard deviations, by which parameters are scaled, (size,).
-    trained : Trained
-        The flows.
-    counts : tuple of int
-        Simulations, and how many were left out since they are not finite.
-    """
-
-    problem: Problem
     method: AmortisedPosterior
     scale: FeatureScale
     location: NDArray
@@ -278,50 +237,10 @@ class AmortisedEstimator:
     trained: Trained
     counts: tuple[int, int]
 
-    def __repr__(self) -> str:
-        return (
-            f"AmortisedEstimator({', '.join(self.problem.flat_labels)} from "
-            f"{len(self.scale.names)} features, {self.counts[0]} simulations; "
-            f"{self.problem.description})"
-        )
-
-    @property
-    def feature_names(self) -> list[str]:
-        """Names of the features, such as ``functional_connectivity[V1, V5]``."""
-        return list(self.scale.names)
-
     @cached_property
     def _shape(self) -> FlowShape:
         components = self.scale.basis.shape[1]
         return FlowShape(len(self.location), components, self.method.layers, self.method.width)
-
-    @single_threaded_linear_algebra()
-    def fit(self, data: Any, *, seed: int = 0) -> Fit:
-        """The posterior of a recording.
-
-        Parameters
-        ----------
-        data : object
-            As the model takes it, in the shape that it was trained for.
-        seed : int
-            Of the draws.
-
-        Returns
-        -------
-        Fit
-            As `bayesdcm.fit` gives it.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If the data are not the model's, or have another shape.
-        """
-        from bayesdcm.infer.batches import Task
-        from bayesdcm.infer.fitting import check_call, fit_of
-
-        check_call(seed, False)
-        problem = make_problem(self.problem.model, data)
-        return fit_of(Task(problem, self.method, int(seed)), self.posterior(problem, int(seed)))
 
     def posterior(self, problem: Problem, seed: int) -> Posterior:
         """The posterior of a problem, over its flat vector.
@@ -339,7 +258,7 @@ class AmortisedEstimator:
             If the recording has other features than the simulations.
         """
         features = self.features(problem)
-        draws, log_q = self._draws(features, seed)
+        draws, log_q = self.draws(features, seed)
         place = self.scale.place(features)
         flat = self.location + self.width * draws
         # The loss of an objective stands in for a density that the simulator does not have.
@@ -372,7 +291,7 @@ class AmortisedEstimator:
             The model bound to a recording.
         """
         observed = {name: value[None] for name, value in observed_values(problem).items()}
-        names, features = _features(problem, observed)
+        names, features = features_of(problem, observed)
         if tuple(names) != tuple(self.scale.names):
             other = sorted(set(names) ^ set(self.scale.names))
             raise ValueError(
@@ -384,217 +303,23 @@ class AmortisedEstimator:
             raise ValueError("data give features that are not finite; expected numbers")
         return features[0]
 
-    def _draws(self, features: NDArray, seed: int) -> tuple[NDArray, NDArray]:
+    def draws(self, features: NDArray, seed: int) -> tuple[NDArray, NDArray]:
         """Scaled draws (draws, size) and their log density."""
         components = self.scale.inputs(features[None])[0]
         return draw(self._shape, self.trained, components, self.method.draws, seed)
 
-    @single_threaded_linear_algebra()
-    def calibrate(self, n: int = 200, *, seed: int = 1, progress: bool = True) -> Calibration:
-        """Posteriors of fresh simulations against the parameters that these were made with.
-
-        Parameters
-        ----------
-        n : int
-            Simulations.
-        seed : int
-            Of the simulations, another one than that of training.
-        progress : bool
-            Whether to show progress.
-
-        Returns
-        -------
-        Calibration
-            Ranks, coverage of central intervals, and widths.
-
-        Raises
-        ------
-        ValueError
-            If n is not a positive integer.
-        """
-        positive_integer("n", n)
-        truth, values = simulations(self.problem, n, seed, progress, title="calibration")
-        _, features = _features(self.problem, values)
-        finite = np.isfinite(features).all(1)
-        truth = (truth[finite] - self.location) / self.width
-        ranks, widths = [], []
-        for number, (row, true) in enumerate(zip(features[finite], truth, strict=True)):
-            draws, _ = self._draws(row, seed + number)
-            ranks.append((draws < true).mean(0))
-            widths.append(draws.std(0))
-        labels = self.problem.flat_labels
-        table = pd.DataFrame(ranks, columns=labels)
-        inside = {level: ((table - 0.5).abs() <= level / 2).mean() for level in LEVELS}
-        coverage = pd.DataFrame(inside).T.rename_axis("level")
-        return Calibration(table, coverage, pd.DataFrame(widths, columns=labels).median())
-
-    def save(self, path: str | Path) -> Path:
-        """Write it to one file: plain arrays and JSON, whole or not at all.
-
-        Parameters
-        ----------
-        path : path-like
-            Where to write; an existing file is replaced.
-
-        Returns
-        -------
-        pathlib.Path
-            The path.
-
-        Raises
-        ------
-        FileNotFoundError
-            If the folder does not exist.
-        """
-        from bayesdcm.infer.plain_objects import PlainWriter
-        from bayesdcm.infer.storage import plain_program, write_whole
-
-        writer = PlainWriter()
-        parts = {
-            "method": self.method,
-            "scale": self.scale._asdict(),
-            "location": self.location,
-            "width": self.width,
-            "trained": self.trained._asdict(),
-            "counts": self.counts,
-            "labels": self.problem.flat_labels,
-        }
-        plain = {
-            "program": plain_program(self.problem, writer),
-            "estimator": {name: writer.plain(part, name) for name, part in parts.items()},
-        }
-        return write_whole(Path(path), self.method.name, plain, writer.arrays)
-
-    @classmethod
-    def load(cls, path: str | Path, model: Any = None, data: Any = None) -> AmortisedEstimator:
-        """Read what `save` wrote.
-
-        Parameters
-        ----------
-        path : path-like
-            The file.
-        model, data : optional
-            Of a program of one's own, which the file does not hold.
-
-        Returns
-        -------
-        AmortisedEstimator
-            Which does all that the saved one did.
-
-        Raises
-        ------
-        FileNotFoundError
-            If there is no such file.
-        ValueError
-            If the file holds no estimator, or the model is missing or another one.
-        """
-        from bayesdcm.infer.loading import read_contents, rebuilt_problem
-        from bayesdcm.infer.plain_objects import from_plain
-
-        path = Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(f"path: there is no file {str(path)!r}")
-        plain, arrays, _ = read_contents(path)
-        if "estimator" not in plain:
-            raise ValueError(
-                f"path: {str(path)!r} holds a fit, and no estimator; read it by bayesdcm.load_fit"
-            )
-        if model is not None:
-            problem = make_problem(model, data)
-        elif plain["program"] is not None:
-            problem = rebuilt_problem(plain["program"], arrays)
-        else:
-            raise ValueError(
-                f"path: {str(path)!r} cannot hold a program of one's own; give it and data of its "
-                "shape: load(path, model=program, data=data)"
-            )
-        parts = from_plain(plain["estimator"], arrays)
-        if parts["labels"] != problem.flat_labels:
-            raise ValueError(
-                f"model must be the one that was trained, with {', '.join(parts['labels'])}; got "
-                f"one with {', '.join(problem.flat_labels)}"
-            )
-        return cls(
-            problem,
-            parts["method"],
-            FeatureScale(**parts["scale"]),
-            parts["location"],
-            parts["width"],
-            Trained(**parts["trained"]),
-            tuple(parts["counts"]),
-        )
-
-
-def train_amortised(
-    model: Any,
-    data: Any,
-    *,
-    out: str | Path | None = None,
-    seed: int = 0,
-    progress: bool = True,
-    **options: Any,
-) -> AmortisedEstimator:
-    """Train a posterior on simulations of a model, for any number of recordings.
-
-    Parameters
-    ----------
-    model : model or callable
-        As `bayesdcm.fit` takes it; best a `bayesdcm.SimulationObjective`.
-    data : object
-        A recording, or what has its shape: its values do not matter.
-    out : path-like, optional
-        Folder in which simulations are kept, so that a run that was stopped goes on, and more
-        simulations, or flows of other sizes, need only what is missing.
-    seed : int
-        Of everything random.
-    progress : bool
-        Whether to show progress.
-    **options
-        Fields of `AmortisedPosterior`.
-
-    Returns
-    -------
-    AmortisedEstimator
-        ``estimator.fit(recording)`` is a `Fit`.
-
-    Raises
-    ------
-    ImportError
-        If flowjax is not installed.
-    TypeError, ValueError
-        If the model, data or an option cannot be used, or nearly all simulations diverge.
-
-    Examples
-    --------
-    >>> import numpyro, numpyro.distributions as dist, bayesdcm
-    >>> def program(data):
-    ...     mean = numpyro.sample("mean", dist.Normal(0, 1))
-    ...     numpyro.sample("y", dist.Normal(mean, 1.0).expand([3]).to_event(1), obs=data)
-    >>> options = {"simulations": 100, "epochs": 2, "ensemble": 1, "progress": False}
-    >>> estimator = train_amortised(program, np.zeros(3), **options)
-    >>> estimator.feature_names, estimator.fit(np.ones(3)).method
-    (['y[0]', 'y[1]', 'y[2]'], 'amortised')
-    """
-    from bayesdcm.infer.fitting import check_call
-
-    method = as_method(AmortisedPosterior.name, options)
-    check_call(seed, progress)
-    problem = make_problem(model, data)
-    method.require(problem)
-    return trained_on(problem, method, int(seed), bool(progress), out)
-
 
 @single_threaded_linear_algebra()
-def trained_on(
+def learn(
     problem: Problem,
     method: AmortisedPosterior,
     seed: int,
     progress: bool,
     out: str | Path | None = None,
-) -> AmortisedEstimator:
-    """An estimator for a problem's model, see `train_amortised`."""
+) -> Learnt:
+    """Simulate a problem's model and learn from that, see `train_amortised`."""
     flat, values = simulations(problem, method.simulations, seed, progress, out)
-    names, features = _features(problem, values)
+    names, features = features_of(problem, values)
     finite = np.isfinite(features).all(1) & np.isfinite(flat).all(1)
     if finite.sum() < FEWEST:
         raise ValueError(
@@ -615,10 +340,11 @@ def trained_on(
         progress,
     )
     counts = method.simulations, int((~finite).sum())
-    return AmortisedEstimator(problem, method, scale, location, width, trained, counts)
+    return Learnt(method, scale, location, width, trained, counts)
 
 
-def _features(problem: Problem, values: dict[str, NDArray]) -> tuple[list[str], NDArray]:
+def features_of(problem: Problem, values: dict[str, NDArray]) -> tuple[list[str], NDArray]:
+    """Names and values of features (simulations, features), of what is observed by site."""
     model = getattr(problem.source, "model", None)
     dims = model.dims() if hasattr(model, "dims") else problem.dims
     return named_features(values, dims, problem.coords)

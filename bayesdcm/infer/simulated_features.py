@@ -103,7 +103,8 @@ class FeatureScale(NamedTuple):
 
     `kept`: which features vary; `mean` and `sd` of these; `basis` (features, components), from
     standardised features to components; `seen` (simulations, components) and `beyond`
-    (simulations,), the root mean square of what components leave out, of the simulations.
+    (simulations,), the root mean square of what components leave out, of the simulations;
+    `apart` (simulations,), their mean distances to their nearest neighbours.
     """
 
     names: tuple[str, ...]
@@ -113,6 +114,7 @@ class FeatureScale(NamedTuple):
     basis: NDArray
     seen: NDArray
     beyond: NDArray
+    apart: NDArray
 
     def components(self, features: NDArray) -> tuple[NDArray, NDArray]:
         """Components (rows, components) of features, and the size of what they leave out."""
@@ -135,15 +137,13 @@ class FeatureScale(NamedTuple):
     def place(self, features: NDArray) -> Place:
         """Where the features of one recording, (features,), lie."""
         components, beyond = self.components(features[None])
-        tree = cKDTree(self.seen)
-        count = min(NEIGHBOURS, len(self.seen) - 1)
-        usual = tree.query(self.seen, count + 1)[0][:, 1:].mean(1)
-        distance = np.atleast_2d(tree.query(components, count)[0].reshape(1, -1)).mean()
+        distances = np.sqrt(((self.seen - components) ** 2).sum(1))
+        distance = np.sort(distances)[:NEIGHBOURS].mean()
         far = np.abs((features[self.kept] - self.mean) / self.sd)
         names = np.asarray(self.names)[self.kept]
         most = np.argsort(-far)[:3]
         return Place(
-            float((usual < distance).mean()),
+            float((self.apart < distance).mean()),
             float((self.beyond < beyond[0]).mean()),
             {str(names[i]): round(float(far[i]), 1) for i in most},
         )
@@ -163,6 +163,7 @@ def feature_scale(names: Sequence[str], features: NDArray, components: int) -> F
     number = min(components, int((size > 1e-6 * size[0]).sum()))
     basis = directions[:number].T * (np.sqrt(len(features)) / size[:number])
     empty = np.zeros(0)
-    scale = FeatureScale(tuple(names), kept, mean, sd, basis, empty, empty)
+    scale = FeatureScale(tuple(names), kept, mean, sd, basis, empty, empty, empty)
     seen, beyond = scale.components(features)
-    return scale._replace(seen=seen, beyond=beyond)
+    apart = cKDTree(seen).query(seen, NEIGHBOURS + 1)[0][:, 1:].mean(1)
+    return scale._replace(seen=seen, beyond=beyond, apart=apart)

@@ -81,7 +81,7 @@ def main() -> None:
     )
     print(
         f"{estimator}\ntraining, simulations included: {time.process_time() - cpu:.0f} CPU s, "
-        f"{time.perf_counter() - begun:.0f} s; epochs {len(estimator.trained.losses)}",
+        f"{time.perf_counter() - begun:.0f} s; epochs {len(estimator.learnt.trained.losses)}",
         flush=True,
     )
     for call in ("first", "warm"):

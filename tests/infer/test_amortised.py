@@ -112,7 +112,7 @@ def test_networks_are_simulated_with_noise_of_their_own(tmp_path):
     ))  # fmt: skip
     for name, value in values.items():
         np.testing.assert_allclose(value[7], own[name], rtol=1e-6)
-    observed = made.features(make_problem(model, {name: own[name] for name in values}))
+    observed = made.learnt.features(make_problem(model, {name: own[name] for name in values}))
     _, expected = named_features(values, model.dims(), made.problem.coords)
     np.testing.assert_allclose(observed, expected[7], rtol=1e-6)
     fit = made.fit(recording(model, 1))
@@ -168,7 +168,7 @@ def test_dynamics_count_by_their_distribution_and_constants_not_at_all(estimator
             b = numpyro.sample("b", dist.Normal(jnp.zeros(2), 1.0).to_event(1))
             numpyro.sample("y", gaussian(jnp.asarray(short) @ b, 0.0), obs=data)
 
-        estimator.posterior(make_problem(shorter, np.zeros(5)), 0)
+        estimator.learnt.posterior(make_problem(shorter, np.zeros(5)), 0)
 
 
 def test_lags_are_those_of_the_whole_series():
