@@ -63,6 +63,19 @@ def recording(model: Any, parameters: dict[str, float], seed: int) -> dict[str, 
     return {term.name: found[term.name] for term in model.terms}
 
 
+def same_coupling(estimator: Any, model: Any, usual: float, number: int = 20) -> Any:
+    """Quantiles of the coupling, (recordings, 3), of recordings that differ in their noise."""
+    values = model.simulate_terms(
+        {"strength": np.full(number, np.log(COUPLING / usual))}, 100 + np.arange(number), False
+    )
+    rows = []
+    for place in range(number):
+        fit = estimator.fit({name: value[place] for name, value in values.items()})
+        draws = np.asarray(fit.posterior.draws)[0, :, 0]
+        rows.append(usual * np.exp(np.quantile(draws, (0.05, 0.5, 0.95))))
+    return np.array(rows)
+
+
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--network", default="wilson_cowan")
@@ -95,8 +108,14 @@ def main() -> None:
     draws = usual * np.exp(np.asarray(fit.posterior.draws)[0, :, 0])
     low, middle, high = np.quantile(draws, (0.05, 0.5, 0.95))
     print(f"coupling, truth {COUPLING}: median {middle:.2f}, 90 % from {low:.2f} to {high:.2f}")
+    print(f"means { ({n: round(float(v), 3) for n, v in values.items()}) }\n{fit.diagnose()}")
+    others = same_coupling(estimator, model, usual)
+    inside = (others[:, 0] < COUPLING) & (COUPLING < others[:, 2])
     print(
-        f"means { ({n: round(float(v), 3) for n, v in values.items()}) }; {fit.status}", flush=True
+        f"{len(others)} recordings with coupling {COUPLING}: medians {others[:, 1].mean():.2f} +- "
+        f"{others[:, 1].std():.2f}, 90 % intervals {(others[:, 2] - others[:, 0]).mean():.2f} wide "
+        f"hold it in {inside.sum()}",
+        flush=True,
     )
     found = estimator.calibrate(given.brains, seed=7)
     rows = [
