@@ -414,6 +414,8 @@ def unsuited(fit):
     normal = fit.posterior.gaussian and "inclusion" not in fit.summary()
     found |= set() if normal else NEEDS_GAUSSIAN
     found |= set() if fit.posterior.point is None else NEEDS_POSTERIOR
+    if fit.log_evidence is None and not method.exact:
+        found |= {"free energy", "compare"}
     return found | (set() if fit.posterior.density is not None else NEEDS_DENSITY)
 
 
