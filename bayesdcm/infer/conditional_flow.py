@@ -27,7 +27,7 @@ from bayesdcm.infer.progress import Progress
 HELD_OUT = 0.1
 BATCH = 64
 # Of AdamW, in steps: with few simulations, less makes flows too sure of themselves.
-WEIGHT_DECAY = 0.5
+WEIGHT_DECAY = 1.0
 
 
 class FlowShape(NamedTuple):
