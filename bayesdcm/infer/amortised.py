@@ -49,8 +49,6 @@ FEWEST = 50
 OUTSIDE = 0.995
 # Of simulations that may be lost without a word.
 LOST = 0.05
-# Posterior over prior standard deviation above which data say next to nothing.
-WIDE = 0.9
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -177,11 +175,10 @@ class AmortisedPosterior(Method):
                 yield key, error
 
     def check(self, fit: Any, problems: list[str], facts: dict[str, Any]) -> None:
-        """Training, place of the recording among simulations, width, as `Method.check`."""
+        """Training, and the place of the recording among simulations, as `Method.check`."""
         status = fit.status
         facts |= {name: status[name] for name in ("nearest", "beyond", "left_out")}
-        ratios = np.asarray(status["sd_ratio"])
-        facts["sd_ratio"] = ratios
+        facts["sd_ratio"] = np.asarray(status["sd_ratio"])
         if not status["converged"]:
             add(
                 problems,
@@ -207,15 +204,6 @@ class AmortisedPosterior(Method):
                 f"posterior is a guess. Farthest from their mean, in standard deviations: "
                 f"{listed(unusual)}. Check units, preprocessing and duration of the data, or widen "
                 "the priors.",
-            )
-        wide = [label for label, ratio in zip(fit.labels, ratios, strict=True) if ratio > WIDE]
-        if wide:
-            add(
-                problems,
-                "no narrower than the prior",
-                f"The features hardly tell {listed(wide)}: the posterior has at least "
-                f"{100 * WIDE:.0f} % of the width of the prior. Compare further measures, or fix "
-                "them.",
             )
         if fit.posterior.log_q is not None:
             check_approximation(fit, "amortised", ", or raise simulations", problems, facts)

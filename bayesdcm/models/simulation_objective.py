@@ -539,6 +539,7 @@ class SimulationObjective:
             neural=node.title or type(node).__name__,
             units=units,
             citations=citation,
+            flat_directions=True,
         )
 
     def labels(self, data: Any) -> dict[str, list[str]]:
