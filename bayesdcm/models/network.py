@@ -154,6 +154,12 @@ class NetworkModel:
         processes = () if given is None else given
         if isinstance(given, Noise):
             processes = (given,)
+        for each in processes:
+            if not isinstance(each, Noise):
+                raise TypeError(
+                    f"noise must be White(...), OrnsteinUhlenbeck(...) or several of them, got "
+                    f"{each!r}"
+                )
         kinds = [type(each) for each in processes]
         if len(set(kinds)) < len(kinds):
             raise ValueError(

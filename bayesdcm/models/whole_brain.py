@@ -137,6 +137,10 @@ class WholeBrainDCM(DCM):
         if self.haemodynamics and (self.lead_field is not None or self.absolute):
             other = "lead_field" if self.lead_field is not None else "absolute"
             raise ValueError(f"haemodynamics and {other} exclude each other; leave one of them out")
+        if not isinstance(self.node, NodeModel):
+            raise TypeError(
+                f"node must be a node such as Linear() or WongWang(), got {self.node!r}"
+            )
         network = self.network.network
         check_network(network)
         if self.lead_field is not None:
@@ -334,11 +338,20 @@ class WholeBrainDCM(DCM):
             Complex, one-sided, per Hz, shape (frequencies, regions, regions); see
             `bayesdcm.SpectralData`. Not finite where rest is not stable.
         """
-        at = jnp.asarray(np.asarray(frequencies, float))
+        at = jnp.asarray(check_real_array("frequencies", frequencies, ("frequencies",)))
+        if not (at > 0).all():
+            raise ValueError(f"frequencies must be above 0 Hz, got {float(at.min()):g}")
         return _cross_spectra(self, self._complete(parameters), at)
 
     def _complete(self, parameters: Parameters) -> dict[str, jax.Array]:
-        given = {prior.name: prior.mean for prior in self.priors} | dict(parameters)
+        known = {prior.name: prior.mean for prior in self.priors.all}
+        unknown = [name for name in parameters if name not in known]
+        if unknown:
+            raise ValueError(
+                f"parameters names {unknown[0]!r}, which the model does not have; it has "
+                f"{', '.join(map(repr, known))}"
+            )
+        given = known | dict(parameters)
         return complete_parameters(self.priors, given, self.names())
 
 
