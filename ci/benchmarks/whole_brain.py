@@ -2,6 +2,7 @@
 
     python ci/benchmarks/whole_brain.py connectivity FOLDER   # of the unpacked wheel of tvboptim
     python ci/benchmarks/whole_brain.py held_out FOLDER       # of the unpacked wheel of cubnm
+    python ci/benchmarks/whole_brain.py nodes FOLDER          # the same, with nonlinear nodes
     python ci/benchmarks/whole_brain.py nuts FOLDER           # 86 parameters, that of tvboptim
     python ci/benchmarks/whole_brain.py recovery [BRAINS] [METHOD] [REGIONS]
     python ci/benchmarks/whole_brain.py cost
@@ -16,7 +17,16 @@ from pathlib import Path
 import numpy as np
 
 import bayesdcm
-from bayesdcm import Connectome, CovarianceData, SpectralData, WholeBrainDCM, WongWang
+from bayesdcm import (
+    Connectome,
+    CovarianceData,
+    Hopf,
+    Linear,
+    SpectralData,
+    WholeBrainDCM,
+    WilsonCowan,
+    WongWang,
+)
 from bayesdcm.neural import White
 
 # Free parameters by region: their number with 84 regions, besides the noise.
@@ -59,9 +69,9 @@ def connectivity(folder):
             )
 
 
-def held_out(folder):
-    """Schaefer-100: fitted to the group for training, judged by that for testing."""
-    hcp, upper = Path(folder) / "cubnm/data/hcp", np.triu_indices(100, 1)
+def schaefer(folder):
+    """Weights, functional connectivity for training and testing, and networks of Schaefer-100."""
+    hcp = Path(folder) / "cubnm/data/hcp"
 
     def read(kind, group, name):
         name = f"ctx_parc-schaefer-100_{name}.npz"
@@ -71,24 +81,52 @@ def held_out(folder):
     np.fill_diagonal(weights, 0.0)
     train, test = (read("fc", group, "desc-fc") for group in ("group-train706", "group-test303"))
     np.fill_diagonal(train, 1.0)
-    data = CovarianceData(train, 300)
-    networks = np.loadtxt(
-        Path(folder) / "cubnm/data/maps/ctx_parc-schaefer-100_desc-yeo7.txt", dtype=float
+    networks = Path(folder) / "cubnm/data/maps/ctx_parc-schaefer-100_desc-yeo7.txt"
+    groups = [f"network {int(value)}" for value in np.ravel(np.loadtxt(networks, dtype=float))]
+    return weights / weights.sum(1).mean(), CovarianceData(train, 300), test, groups
+
+
+def judge(title, model, data, test):
+    upper = np.triu_indices(data.n_regions, 1)
+    fit = bayesdcm.fit(model, data, "laplace", progress=False, max_iterations=200)
+    predicted = np.asarray(model.predict(fit.mean, data))[upper]
+    print(
+        f"{title}: r in sample {np.corrcoef(predicted, data.covariance[upper])[0, 1]:.3f}, test "
+        f"{np.corrcoef(predicted, test[upper])[0, 1]:.3f}, log evidence {fit.log_evidence:.1f}",
+        flush=True,
     )
-    groups = [f"network {int(value)}" for value in np.ravel(networks)]
+
+
+def held_out(folder):
+    """Fitted to the group for training, judged by that for testing."""
+    weights, data, test, groups = schaefer(folder)
     by_network = {"strength": groups, "noise_intensity": groups}
     for title, regional in (("1", {}), ("15", by_network), ("101", {"noise_intensity": "free"})):
         for likelihood in ("normal", "wishart"):
             model = WholeBrainDCM(weights, regional=regional, likelihood=likelihood)
-            fit = bayesdcm.fit(model, data, "laplace", progress=False, max_iterations=200)
-            predicted = np.asarray(model.predict(fit.mean, data))[upper]
-            print(
-                f"{likelihood:8s} {title:>4s} parameters: r in sample "
-                f"{np.corrcoef(predicted, train[upper])[0, 1]:.3f}, test "
-                f"{np.corrcoef(predicted, test[upper])[0, 1]:.3f}, log evidence "
-                f"{fit.log_evidence:.1f}",
-                flush=True,
-            )
+            judge(f"{likelihood:8s} {title:>4s} parameters", model, data, test)
+
+
+def nodes(folder):
+    """Nonlinear nodes with their published constants, strength and noise by network."""
+    weights, data, test, groups = schaefer(folder)
+    for node, coupling, strength, noise in (
+        (Linear(), "diffusive", 1.0, 1.0),
+        (Linear(), "additive", 0.5, 1.0),
+        (WongWang(), "additive", 0.5, 0.01),
+        (WongWang(), "diffusive", 0.5, 0.01),
+        (Hopf(a=-5.0), "diffusive", 5.0, 0.1),
+        (WilsonCowan(), "diffusive", 1.0, 0.01),
+    ):
+        model = WholeBrainDCM(
+            *(weights, node, coupling),
+            strength=strength,
+            noise=White(noise),
+            regional={"strength": groups, "noise_intensity": groups},
+            likelihood="normal",
+            priors={prior.name: (0.0, 0.0) for prior in node.priors()},
+        )
+        judge(f"{node.title}, {coupling}", model, data, test)
 
 
 def nuts(folder):
