@@ -27,8 +27,8 @@ def check_identification(fit: Any, problems: list[str], facts: dict[str, Any]) -
     fit : bayesdcm.Fit
         Any fit; nothing is done of one whose prior is not Gaussian, or that has no draws.
     problems, facts : list and dict
-        Added to: ``flat_directions``, their number; ``flattest``, parameters of the flattest and
-        its variance relative to the prior's.
+        Added to: ``flat_directions``, their number; ``flattest``, the parameters of the flattest,
+        and ``flattest_variance``, relative to the prior's.
     """
     try:
         prior = np.asarray(fit._prior_moments[1])
@@ -49,7 +49,7 @@ def check_identification(fit: Any, problems: list[str], facts: dict[str, Any]) -
     weights = vectors[:, -1] ** 2
     order = np.argsort(-weights)
     named = [labels[i] for i in order if weights[i] > SHARE] or [labels[order[0]]]
-    facts["flattest"] = (named, float(values[-1]))
+    facts["flattest"], facts["flattest_variance"] = named, float(values[-1])
     if flat and fit.facts.flat_directions:
         add(
             problems,
