@@ -216,8 +216,8 @@ def test_bad_data():
         WholeBrainDCM(WEIGHTS).check(BoldData(np.random.default_rng(0).normal(size=(9, 4)), 1.0))
     with pytest.raises(TypeError, match="node must be a node such as Linear"):
         WholeBrainDCM(WEIGHTS, "wilson_cowan")
-    with pytest.raises(ValueError, match="parameters names 'strenght', which the model does not"):
-        WholeBrainDCM(WEIGHTS).functional_connectivity({"strenght": 1.0})
+    with pytest.raises(ValueError, match="parameters names 'gain', which the model does not"):
+        WholeBrainDCM(WEIGHTS).functional_connectivity({"gain": 1.0})
     with pytest.raises(ValueError, match="frequencies must be above 0 Hz, got 0"):
         WholeBrainDCM(WEIGHTS).cross_spectra({}, [0.0])
     with pytest.raises(ValueError, match="absolute is True"):
