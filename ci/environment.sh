@@ -37,3 +37,5 @@ if [ -z "${XLA_FLAGS:-}" ] && XLA_FLAGS="$quickly" python -c "import jax; jax.de
 then
   export XLA_FLAGS="$quickly"
 fi
+# Once a day ArviZ warns and notes it in a file, where two processes at once are in each other's way.
+python -W ignore -c "import arviz" 2> /dev/null || true
