@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from bayesdcm.infer.block_covariance import BlockCovariance
 from bayesdcm.infer.divergence import finite_mean
 from bayesdcm.infer.findings import add, listed
 
@@ -31,9 +32,10 @@ def check_identification(fit: Any, problems: list[str], facts: dict[str, Any]) -
         and ``flattest_variance``, relative to the prior's.
     """
     try:
-        prior = np.asarray(fit._prior_moments[1])
-        if not 2 <= len(prior) <= MOST:
+        if not 2 <= len(fit.labels) <= MOST:
             return
+        prior = fit._prior_moments[1]
+        prior = np.asarray(prior.dense() if isinstance(prior, BlockCovariance) else prior)
         covariance = fit.covariance
     except (ValueError, NotImplementedError):
         return
