@@ -211,8 +211,7 @@ class WholeBrainDCM(DCM):
         elif prior.name == "tau" and not prior.dims and linear and timeless and white:
             variance = 0.0
         elif prior.name in ("noise_intensity", "noise_sd") and not prior.dims:
-            alone = len(network.noise) == 1 and (linear or not self.absolute)
-            variance = 0.0 if alone and not self.absolute else None
+            variance = None if self.absolute or len(network.noise) > 1 else 0.0
         if variance is None:
             return prior
         return replace(prior, variance=np.full(np.shape(prior.mean), variance))
@@ -290,6 +289,11 @@ class WholeBrainDCM(DCM):
         -------
         jax.Array
             Shape (regions, regions); NaN where rest is not stable.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is not known or has another shape.
         """
         covariance = self.covariance(parameters)
         sd = jnp.sqrt(jnp.diagonal(covariance))
@@ -309,6 +313,11 @@ class WholeBrainDCM(DCM):
         -------
         jax.Array
             Shape (regions, regions), squared units of the activity; NaN where rest is not stable.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is not known or has another shape.
 
         Examples
         --------
@@ -337,6 +346,11 @@ class WholeBrainDCM(DCM):
         jax.Array
             Complex, one-sided, per Hz, shape (frequencies, regions, regions); see
             `bayesdcm.SpectralData`. Not finite where rest is not stable.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is not known or has another shape, or a frequency is not above 0.
         """
         at = jnp.asarray(check_real_array("frequencies", frequencies, ("frequencies",)))
         if not (at > 0).all():
