@@ -197,16 +197,17 @@ def _problem(program: Program, sites: Layout, start: jax.Array, derivatives: str
 
 def _assess(
     problem: _Problem,
-    position: jax.Array,
-    n_parameters: int,
+    parameters: jax.Array,
+    confounds: jax.Array,
+    prior: tuple,
     jacobian: list[jax.Array],
     residual: list[jax.Array],
     remainder: jax.Array,
     log_precision: jax.Array,
 ) -> _Point:
     """Precisions, free energy, gradient and curvature at a point."""
-    noise = problem.noise
-    parameters, confounds = position[:n_parameters], position[n_parameters:]
+    noise, n_parameters = problem.noise, len(parameters)
+    position = jnp.concatenate([parameters, confounds])
     forms = quadratic_forms(noise, jacobian, residual, confounds)
     confound_precision = noise.confound_precision
     index = jnp.arange(n_parameters, len(position))
@@ -216,14 +217,14 @@ def _assess(
         precision = precision.at[:n_parameters, :n_parameters].set(-prior_curvature)
         return precision.at[index, index].set(confound_precision)
 
-    variance = jnp.ones(n_parameters)
     if problem.kinked.size:
         scales, _ = noise.scales(log_precision)
         curvature = jnp.tensordot(scales, forms.curvature, 1)
         variance = consistent_variance(
             lambda v: curvature + with_confounds(problem.prior(parameters, v)[2]), n_parameters
         )
-    log_prior, slope, prior_curvature = problem.prior(parameters, variance)
+        prior = problem.prior(parameters, variance)
+    log_prior, slope, prior_curvature = prior
     prior_precision = with_confounds(negative_semidefinite(prior_curvature))
 
     hyper = score_precisions(
@@ -382,7 +383,8 @@ def _newton_gain(point: _Point) -> jax.Array:
 
 def _iterate(problem: _Problem, n_parameters: int, state: _State) -> _State:
     """Assess the new point and step on, or take a shorter step where nothing there is finite."""
-    jacobian, (residual, remainder) = problem.data(state.position[:n_parameters])
+    parameters, confounds = state.position[:n_parameters], state.position[n_parameters:]
+    jacobian, (residual, remainder) = problem.data(parameters)
     finite = jnp.stack(
         [(jnp.abs(part) < HUGE).all() for part in [*jacobian, *residual, remainder]]
     ).all()
@@ -394,13 +396,12 @@ def _iterate(problem: _Problem, n_parameters: int, state: _State) -> _State:
     )
     # SPM starts with the confounds of the data. Away from the prior mean, parameters would first
     # of all step to make up for the mean of the prediction.
-    slope = problem.prior(state.position[:n_parameters], jnp.ones(n_parameters))[1]
-    away = (slope != 0).any()
-    confounds = problem.noise.initial_confounds(residual)
-    started = state.position.at[n_parameters:].set(confounds)
-    position = jnp.where((state.iteration == 0) & away, started, state.position)
+    prior = problem.prior(parameters, jnp.ones(n_parameters))
+    away = (prior[1] != 0).any()
+    started = problem.noise.initial_confounds(residual)
+    confounds = jnp.where((state.iteration == 0) & away, started, confounds)
     given = clean, residual, remainder, state.best.log_precision
-    point = _assess(problem, position, n_parameters, *given)
+    point = _assess(problem, parameters, confounds, prior, *given)
     comparable = finite & jnp.isfinite(point.free_energy)
     better = (point.free_energy > state.best.free_energy) | (state.iteration < 2)
     accepted = comparable & better

@@ -17,16 +17,16 @@ from bayesdcm.infer.evaluation import compiled_once
 from bayesdcm.infer.expected_prior import kinked
 from bayesdcm.infer.problem import Problem
 
-# How far precisions at two points may differ, relative to the prior standard deviations.
+# How far the slope at a point may be from where it is if it is affine, relative to its terms.
 SAME = 1e-9
-# Parameters up to which the curvature is worked out as a matrix.
+# Parameters up to which the precision is worked out as a matrix.
 MOST_DENSE = 2000
 
 
 def prior_moments(problem: Problem) -> tuple[NDArray, NDArray | BlockCovariance]:
     """Prior mean (size,) and covariance (size, size) over the flat vector of a program.
 
-    They are read off the slope and the curvature of the log prior, so that it does not matter how
+    They are read off the slopes of the log prior, so that it does not matter how
     the program writes its prior down: as independent sites, a multivariate normal, or normals about
     each other. A prior that is not Gaussian is a ValueError.
     """
@@ -48,62 +48,41 @@ def moments_of_prior(problem: Problem) -> tuple[NDArray, NDArray]:
     return _moments(problem)
 
 
-def _moments(problem: Problem) -> tuple[NDArray, NDArray]:
-    if problem.sites.size > MOST_DENSE:
-        return _independent_moments(problem)
-    points = np.zeros((2, problem.sites.size))
-    points[1] = 1 + np.arange(problem.sites.size) % 3
-    slopes, curvatures = (
-        np.asarray(v) for v in _derivatives(problem.source, problem.sites, problem.prepared, points)
-    )
-    precision = -curvatures[0]
-    scale = np.sqrt(np.abs(np.outer(np.diagonal(precision), np.diagonal(precision))))
-    if not (np.abs(curvatures[1] - curvatures[0]) <= SAME * scale).all():
+def _moments(problem: Problem) -> tuple[NDArray, NDArray | BlockCovariance]:
+    """Of a Gaussian prior the slope is affine: its differences are the precision."""
+    size = problem.sites.size
+    dense = size <= MOST_DENSE
+    points = np.zeros((2 + (size if dense else 1), size))
+    points[1:-1] = np.eye(size) if dense else 1.0
+    points[-1] = np.random.default_rng(0).uniform(0.5, 2.0, size)
+    slopes = np.asarray(_slopes(problem.source, problem.sites, problem.prepared, points))
+    differences = slopes[0] - slopes[1:-1]
+    change = differences.T @ points[-1] if dense else differences[0] * points[-1]
+    scale = np.abs(slopes[0]) + (np.abs(differences).T @ points[-1] if dense else np.abs(change))
+    if not (np.abs(slopes[0] - change - slopes[-1]) <= SAME * scale).all():
         raise ValueError(
             "the prior is not Gaussian: a site's standard deviation depends on another site; "
             "reduction of models needs priors that are normal together"
-        )
-    covariance = np.linalg.inv(precision)
-    return covariance @ slopes[0], (covariance + covariance.T) / 2
-
-
-def _independent_moments(problem: Problem) -> tuple[NDArray, BlockCovariance]:
-    """`_moments` of many parameters, which must be independent of each other a priori."""
-    size = problem.sites.size
-    points = np.zeros((3, size))
-    points[1] = 1.0
-    points[2] = np.random.default_rng(0).uniform(0.5, 2.0, size)
-    slopes = np.asarray(_slopes(problem.source, problem.sites, problem.prepared, points))
-    precision = slopes[0] - slopes[1]
-    if not np.allclose(slopes[2], slopes[0] - precision * points[2], rtol=1e-9, atol=0):
-        raise ValueError(
-            f"the prior of {size} parameters is not one of independent normal parameters, of "
+            if dense
+            else f"the prior of {size} parameters is not one of independent normal parameters, of "
             "which alone there are closed forms for so many"
         )
-    return slopes[0] / precision, diagonal_covariance(1 / precision)
+    if not dense:
+        return slopes[0] / differences[0], diagonal_covariance(1 / differences[0])
+    covariance = np.linalg.inv(differences)
+    return covariance @ slopes[0], (covariance + covariance.T) / 2
 
 
 @compiled_once
 def _slopes(source: Any, sites: Layout, prepared: Any, points: jax.Array) -> jax.Array:
     """Slopes of the log prior at flat points; the likelihood is left out."""
-    return jax.vmap(_prior_slope(source, sites, prepared, points[0]))(points)
-
-
-def _prior_slope(source: Any, sites: Layout, prepared: Any, point: jax.Array) -> Any:
     program = _AsNormal(source.bind(prepared))
 
     def log_prior(vector: jax.Array) -> tuple[jax.Array]:
         result = evaluate(program, sites, vector)
         return (result.log_prior + result.log_hyperprior,)
 
-    return jax.grad(Outputs(log_prior, jnp.asarray(point)).select(0))
-
-
-@compiled_once
-def _derivatives(source: Any, sites: Layout, prepared: Any, points: jax.Array) -> tuple:
-    """Slopes and curvatures of the log prior at flat points; the likelihood is left out."""
-    slope = _prior_slope(source, sites, prepared, points[0])
-    return jax.vmap(slope)(points), jax.vmap(jax.jacfwd(slope))(points)
+    return jax.vmap(jax.grad(Outputs(log_prior, points[0]).select(0)))(points)
 
 
 class _AsNormal(Messenger):

@@ -20,8 +20,8 @@ CLEARLY = 2.0
 SURELY = 3.0
 # As many samples as the fit has draws are averaged at most, and only near the limit.
 MOST_SAMPLES = 8
-# And only while the chance that they lead to a verdict is as large.
-WORTHWHILE = 1 / 3
+# And only while it is more likely than not that they lead to a verdict.
+WORTHWHILE = 1 / 2
 # Smaller samples say next to nothing about a tail.
 FEWEST_DRAWS = 200
 # The estimate counts this many tail weights of shape a half beside those that were drawn.
@@ -132,8 +132,8 @@ def _is_worthwhile(samples: list[TailShape]) -> bool:
     """Whether more samples are likely enough to bring a verdict, given the mean so far."""
     taken = len(samples) / MOST_SAMPLES
     k, error = _mean(samples)
-    # Of a few draws that did not diverge, nothing is known yet.
-    if taken >= 1 or not np.isfinite(error):
+    # One sample, or a few draws that did not diverge, say little about what others would.
+    if taken >= 1 or len(samples) == 1 or not np.isfinite(error):
         return taken < 1
     # Of the last mean: its error, and how far it will be from the mean so far.
     last, change = error * np.sqrt(taken), error * np.sqrt(1 - taken)

@@ -330,7 +330,7 @@ def test_k_hat_near_the_limit_is_of_more_draws_and_is_kept(curved, tmp_path, mon
     single = shape_of(first)
     monkeypatch.setattr("bayesdcm.infer.tail_shape.PARETO_LIMIT", single.k)
     found = fit.diagnose().facts
-    assert found["pareto_k_error"] < 0.6 * single.error
+    assert found["pareto_k_error"] < 0.8 * single.error
     assert found["pareto_k"] != single.k
     again = bayesdcm.load_fit(fit.save(tmp_path / "fit.nc")).diagnose().facts
     assert again["pareto_k"] == found["pareto_k"]
