@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import lru_cache, partial
 from itertools import count
 from typing import Any
 
@@ -28,10 +28,10 @@ from bayesdcm.infer.threads import map_rows, n_cores, single_threaded_linear_alg
 from bayesdcm.infer.traced_programs import traced_once
 from bayesdcm.observe.gaussian import CONFOUND_PRECISION, GaussianObservation
 
-# Rows of one call: programs have one shape, however many draws there are.
-PART, VALUES, PRIOR, KEYS = 32, 256, 512, 1024
-# At once, on a CPU.
-BATCH = 8
+# Rows of one call: programs have one shape, however many draws there are. A fit evaluates one or two
+# points apart from its draws, and all rows of a call take time: those of predictions are few, on a
+# CPU (`PART`) fewer than elsewhere.
+PART, LARGE_PART, VALUES, PRIOR, KEYS = 8, 128, 256, 64, 512
 
 # Programs of a source and its sites that run in no time.
 compiled_once = traced_once(2, COMPILED_ONCE)
@@ -108,8 +108,7 @@ def _predictive(
             "confounds": confounds,
         }
 
-    at_most = BATCH if jax.default_backend() == "cpu" else None
-    return map_rows(of_draw, (draws, keys), at_most=at_most)
+    return map_rows(of_draw, (draws, keys))
 
 
 @partial(jax.jit, static_argnums=(1, 2, 3), compiler_options=COMPILED_ONCE)
@@ -124,6 +123,7 @@ def _generator(sites: Layout) -> str:
     return "threefry2x32" if sites.foreign else "rbg"
 
 
+@lru_cache(maxsize=8)
 def _keys(seed: int, n: int, columns: int | None = None, generator: str = "rbg") -> NDArray:
     """Data of keys, by default of the generator that compiles fastest.
 
@@ -149,12 +149,16 @@ def _evaluated(source: Any, sites: Layout, prepared: Any, draws: NDArray, seed: 
     n = len(draws)
     keys = _keys(seed, n + -n % KEYS, generator=_generator(sites))[:n]
     # The one draw of a method that finds a point may be a long simulation.
-    size = 1 if n == 1 and sites.foreign else PART
+    size = PART if jax.default_backend() == "cpu" else LARGE_PART
+    size = 1 if n == 1 and sites.foreign else size
     draws, some = np.asarray(draws), np.zeros(size, int)
     # Threads only run it: NumPyro traces in one, and JAX's settings may be those of this one.
     compiled = _predictive.program(source, sites, prepared, draws[some], keys[some])
+    evaluated = partial(compiled, prepared)
+    if n <= size:
+        return in_parts(evaluated, size, draws, keys)
     with ThreadPoolExecutor(n_cores()) as pool:
-        return in_parts(partial(compiled, prepared), size, draws, keys, run=pool.map)
+        return in_parts(evaluated, size, draws, keys, run=pool.map)
 
 
 @single_threaded_linear_algebra()
@@ -229,5 +233,5 @@ def prior_sample(problem: Problem, n_draws: int, seed: int) -> NDArray:
 
 def prior_points(source: Any, sites: Layout, prepared: Any, n_draws: int, seed: int) -> NDArray:
     """`prior_sample` of what a problem holds."""
-    keys = _keys(seed, n_draws + -n_draws % PRIOR, len(sites.sites))[:n_draws]
+    keys = _keys(seed, n_draws + -n_draws % KEYS, len(sites.sites))[:n_draws]
     return in_parts(partial(_prior, source, sites, prepared), PRIOR, keys)
