@@ -28,9 +28,9 @@ from bayesdcm.infer.threads import map_rows, n_cores, single_threaded_linear_alg
 from bayesdcm.infer.traced_programs import traced_once
 from bayesdcm.observe.gaussian import CONFOUND_PRECISION, GaussianObservation
 
-# Rows of one call: programs have one shape, however many draws there are. A fit evaluates one or two
-# points apart from its draws, and all rows of a call take time: those of predictions are few, on a
-# CPU (`PART`) fewer than elsewhere.
+# Rows of one call: programs have one shape, however many draws there are. A fit evaluates a point
+# besides its draws, and all rows of a call take time: those of predictions are few, and fewest on a
+# CPU (`PART`).
 PART, LARGE_PART, VALUES, PRIOR, KEYS = 8, 128, 256, 64, 512
 
 # Programs of a source and its sites that run in no time.
@@ -45,12 +45,16 @@ def in_parts(function: Callable, size: int, *rows: Any, run: Callable = map) -> 
     >>> in_parts(lambda x: 2 * x, 2, np.arange(3.0)).tolist()
     [0.0, 2.0, 4.0]
     """
-    n = len(rows[0])
+    n, whole = len(rows[0]), None
     places = np.minimum(np.arange(n + -n % size), n - 1).reshape(-1, size)
-    parts = list(
-        run(lambda k: jax.tree.map(np.asarray, function(*(each[k] for each in rows))), places)
-    )
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:n], *parts)
+    parts = run(lambda k: jax.tree.map(np.asarray, function(*(each[k] for each in rows))), places)
+    for start, part in zip(range(0, n, size), parts, strict=True):
+        if whole is None:
+            whole = jax.tree.map(lambda leaf: np.empty((n, *leaf.shape[1:]), leaf.dtype), part)
+        # Parts are not kept: together they take as much memory as the result.
+        for target, leaf in zip(jax.tree.leaves(whole), jax.tree.leaves(part), strict=True):
+            target[start : start + size] = leaf[: n - start]
+    return whole
 
 
 @compiled_once
@@ -141,11 +145,13 @@ def predictive(problem: Problem, draws: jax.Array, seed: int) -> dict[str, dict[
     ``NAME_prediction`` and, with confounds, ``NAME_fitted``. ``likelihood``: pointwise
     log-likelihoods.
     """
-    of_draws = _evaluated(problem.source, problem.sites, problem.prepared, draws, seed)
-    return {name: of_draws[name] for name in ("stats", "predictive", "likelihood")}
+    names = ("stats", "predictive", "likelihood")
+    return _evaluated(problem.source, problem.sites, problem.prepared, draws, seed, names)
 
 
-def _evaluated(source: Any, sites: Layout, prepared: Any, draws: NDArray, seed: int) -> dict:
+def _evaluated(
+    source: Any, sites: Layout, prepared: Any, draws: NDArray, seed: int, names: tuple[str, ...]
+) -> dict:
     n = len(draws)
     keys = _keys(seed, n + -n % KEYS, generator=_generator(sites))[:n]
     # The one draw of a method that finds a point may be a long simulation.
@@ -154,7 +160,11 @@ def _evaluated(source: Any, sites: Layout, prepared: Any, draws: NDArray, seed: 
     draws, some = np.asarray(draws), np.zeros(size, int)
     # Threads only run it: NumPyro traces in one, and JAX's settings may be those of this one.
     compiled = _predictive.program(source, sites, prepared, draws[some], keys[some])
-    evaluated = partial(compiled, prepared)
+
+    def evaluated(*rows: NDArray) -> dict:
+        of_draws = compiled(prepared, *rows)
+        return {name: of_draws[name] for name in names}
+
     if n <= size:
         return in_parts(evaluated, size, draws, keys)
     with ThreadPoolExecutor(n_cores()) as pool:
@@ -170,7 +180,7 @@ def whitened_residuals(
     Of each Gaussian observation, with unit precision and without confounds, by the program of
     `predictive`.
     """
-    of_draws = _evaluated(source, sites, prepared, draws, 0)
+    of_draws = _evaluated(source, sites, prepared, draws, 0, ("whitened", "confounds"))
     n_confounds = [int(n[0]) for n in of_draws["confounds"].values()]
     return list(of_draws["whitened"].values()), n_confounds
 
