@@ -237,23 +237,25 @@ def test_the_wishart_likelihood_is_that_of_series_but_for_what_tapers_lose():
     model = SpectralDCM(np.ones((2, 2)))
     true = means(model) | {"A": np.array([[0.0, 0.0], [0.3, 0.0]])}
     design = BoldDesign(200, 2.0, None, None, ["R1", "R2"])
-    score = jax.jacfwd(lambda A, run: model.series_log_likelihood(true | {"A": A}, run))
 
     def columns(A, frequencies):
         return jnp.asarray(to_columns(model.cross_spectra(true | {"A": A}, frequencies)))
 
-    exact, wishart = [], []
-    for seed in range(40):
-        run = model.simulate(true, design, seed=seed)
-        data = SpectralData.from_bold(run)
-        f, v = data.frequencies, jnp.full(data.n_frequencies, data.degrees_of_freedom[0])
+    runs = [model.simulate(true, design, seed=seed) for seed in range(40)]
+    spectra = [SpectralData.from_bold(run) for run in runs]
+    f = spectra[0].frequencies
+    v = jnp.full(len(f), spectra[0].degrees_of_freedom[0])
 
-        def density(A, data=data, f=f, v=v):
-            fn = WishartObservation(columns(A, f), v, 0 * v)
-            return fn.log_prob(jnp.asarray(to_columns(data.spectra[0])))
+    def of_series(A, run):
+        return model.series_log_likelihood(true | {"A": A}, run)
 
-        exact.append(np.ravel(score(true["A"], run)))
-        wishart.append(np.ravel(jax.jacfwd(density)(jnp.asarray(true["A"]))))
+    def of_spectra(A, observed):
+        return WishartObservation(columns(A, f), v, 0 * v).log_prob(observed)
+
+    A = jnp.asarray(true["A"])
+    exact = [np.ravel(jax.jacfwd(of_series)(A, run)) for run in runs]
+    score = jax.jit(jax.jacfwd(of_spectra))
+    wishart = [np.ravel(score(A, jnp.asarray(to_columns(each.spectra[0])))) for each in spectra]
 
     def white(A):
         fn = WishartObservation(columns(A, f), v, 0 * v)
