@@ -150,7 +150,8 @@ def test_a_network_that_data_do_not_tell():
         ring(6), WongWang(), "additive", strength=0.05, noise=OrnsteinUhlenbeck(0.01, 0.05, "I")
     )
     data = CovarianceData(np.eye(6), 60)
-    fit = bayesdcm.fit(model, model.simulate(prior_means(model), data, seed=3), progress=False)
+    data = model.simulate(prior_means(model), data, seed=3)
+    fit = bayesdcm.fit(model, data, draws=200, progress=False)
     diagnosis = fit.diagnose()
     assert diagnosis.facts["flat_directions"] >= 1
     assert "directions of the posterior are no narrower than the prior" in str(diagnosis)
