@@ -27,8 +27,8 @@ def named_features(
     """Features of measures (simulations, ...) by name: their names, and (simulations, features).
 
     Of connectivity, pairs of different regions count once; of its dynamics, mean, standard
-    deviation and quantiles; of spectra, the mean logarithm of the power in half octaves; of all
-    else, every number.
+    deviation and quantiles; of spectra, the mean logarithm of the power in half octaves; of
+    cross-spectra, the logarithm of power and the coherency of pairs; of all else, every number.
 
     >>> matrix = np.array([[[1.0, 0.2], [0.2, 1.0]]])
     >>> axes = {"fc": ("region", "other region")}
@@ -41,6 +41,8 @@ def named_features(
         array = np.asarray(values[name], float)
         axes = dims.get(name, ())
         shape = array.shape[1:]
+        # Conditions may be stacked.
+        axes = axes[max(len(axes) - len(shape), 0) :]
         if len(axes) != len(shape):
             axes = tuple(f"axis {i}" for i in range(len(shape)))
         labels = [_labels(coords.get(axis), size) for axis, size in zip(axes, shape, strict=True)]
@@ -60,6 +62,8 @@ def named_features(
             entries = list(product(bands, *labels[1:]))
         else:
             entries = list(product(*labels))
+            if axes[-2:] == ("frequency", "pair"):
+                flat = _powers_and_coherencies(array).reshape(len(array), -1)
         names += [f"{name}[{', '.join(entry)}]" if entry else name for entry in entries]
         columns.append(flat)
     return names, np.concatenate(columns, axis=1)
@@ -84,6 +88,17 @@ def _half_octaves(density: NDArray, frequencies: NDArray) -> tuple[list[str], ND
         )
         means.append(logarithm[:, band == each].mean(1))
     return names, np.stack(means, axis=1).reshape(len(density), -1)
+
+
+def _powers_and_coherencies(columns: NDArray) -> NDArray[np.float64]:
+    """Of cross-spectra as columns (..., n n), see `bayesdcm.observe.hermitian.to_columns`."""
+    n = round(columns.shape[-1] ** 0.5)
+    # Columns are positive on the diagonal but for estimates that are no cross-spectra.
+    power = np.maximum(columns[..., :: n + 1], np.finfo(float).tiny)
+    size = np.sqrt(power[..., :, None] * power[..., None, :]).reshape(columns.shape)
+    result = columns / size
+    result[..., :: n + 1] = np.log(power)
+    return result
 
 
 class Place(NamedTuple):

@@ -11,6 +11,7 @@ from bayesdcm import AmortisedEstimator, Connectome, NetworkModel, SimulationObj
 from bayesdcm.infer import train_amortised
 from bayesdcm.infer.problem import make_problem
 from bayesdcm.infer.simulated_features import named_features
+from bayesdcm.observe.hermitian import to_columns
 from bayesdcm.infer.simulations import simulations
 from bayesdcm.neural import OrnsteinUhlenbeck
 from bayesdcm.observe import LaggedCorrelation, StreamedSpectrum, gaussian, streamed
@@ -169,6 +170,15 @@ def test_dynamics_count_by_their_distribution_and_constants_not_at_all(estimator
             numpyro.sample("y", gaussian(jnp.asarray(short) @ b, 0.0), obs=data)
 
         estimator.learnt.posterior(make_problem(shorter, np.zeros(5)), 0)
+
+
+def test_cross_spectra_count_by_their_power_and_coherency():
+    matrices = np.array([[[4.0, 1 + 1j], [1 - 1j, 9.0]]] * 3)
+    dims = {"signal": ("condition", "frequency", "pair")}
+    names, values = named_features({"signal": to_columns(matrices)[None]}, dims, {})
+    assert names[:2] == ["signal[0, 0]", "signal[0, 1]"]
+    expected = [np.log(4), np.sqrt(2) / 6, -np.sqrt(2) / 6, np.log(9)]
+    np.testing.assert_allclose(values.reshape(3, 4), [expected] * 3)
 
 
 def test_lags_are_those_of_the_whole_series():
