@@ -11,10 +11,10 @@ from bayesdcm import AmortisedEstimator, Connectome, NetworkModel, SimulationObj
 from bayesdcm.infer import train_amortised
 from bayesdcm.infer.problem import make_problem
 from bayesdcm.infer.simulated_features import named_features
-from bayesdcm.observe.hermitian import to_columns
 from bayesdcm.infer.simulations import simulations
 from bayesdcm.neural import OrnsteinUhlenbeck
 from bayesdcm.observe import LaggedCorrelation, StreamedSpectrum, gaussian, streamed
+from bayesdcm.observe.hermitian import to_columns
 
 DESIGN = np.random.default_rng(0).normal(size=(6, 2))
 SMALL = {"simulations": 50, "epochs": 1, "ensemble": 1, "width": 8, "progress": False}
