@@ -24,6 +24,11 @@ from bayesdcm.group.group_start import find_start
 from bayesdcm.group.hierarchy_inputs import ProgramModel, data_model, data_sets, design_table
 from bayesdcm.group.hierarchy_names import GroupNames
 from bayesdcm.group.hierarchy_preparation import PreparedGroup, prepare_group, subject_layout
+from bayesdcm.group.hierarchy_surrogate import (
+    SubjectSurrogates,
+    find_subject_surrogates,
+    subjects_by_surrogates,
+)
 from bayesdcm.group.subject_coordinates import (
     Conditional,
     GroupPrior,
@@ -32,10 +37,10 @@ from bayesdcm.group.subject_coordinates import (
     SubjectReals,
     conditional,
 )
-from bayesdcm.infer.density import Layout, evaluate, layout
+from bayesdcm.infer.density import Layout, evaluate, layout, log_joint
 from bayesdcm.infer.evaluation import _prior_draw
 from bayesdcm.infer.method import one_of
-from bayesdcm.infer.problem import FREE, ModelSource
+from bayesdcm.infer.problem import FREE, ModelSource, Problem
 
 # Standard deviation of log-precisions between subjects, as in SPM.
 LOG_PRECISION_SD = 0.25
@@ -227,13 +232,15 @@ class Hierarchy(GroupNames):
         model = self.for_data(data)
         return partial(model.sample, model.prepare(data))
 
-    def sample(self, prepared: PreparedGroup) -> None:
+    def sample(self, prepared: PreparedGroup, surrogates: Any = None) -> None:
         """The program itself.
 
         Parameters
         ----------
         prepared : PreparedGroup
             From `prepare`; may be traced.
+        surrogates : tuple, optional
+            Polynomials that take the place of predictions, see `SubjectSurrogates`.
         """
         group = self._group(prepared)
         given = conditional(prepared.gaussian, group)
@@ -243,14 +250,14 @@ class Hierarchy(GroupNames):
         ungrouped_prior = dist.Normal(prepared.prior_mean, jnp.sqrt(prepared.prior_variance))
 
         def rest(vectors: jax.Array) -> jax.Array:
-            prior = self._subjects(prepared, sites, vectors)[0]
+            prior = self._subjects(prepared, sites, vectors, surrogates)[0]
             return prior - ungrouped_prior.log_prob(vectors[:, chosen]).sum(-1)
 
         vectors = numpyro.sample(
             "subject_parameters",
             SubjectParameters(group, support, rest, partial(self._draw, prepared, sites)),
         )
-        _, likelihood, values = self._subjects(prepared, sites, vectors)
+        _, likelihood, values = self._subjects(prepared, sites, vectors, surrogates)
         for name, value in values.items():
             numpyro.deterministic(name, value)
         if self.clusters is not None:
@@ -290,9 +297,11 @@ class Hierarchy(GroupNames):
         return GroupPrior(mean, jnp.atleast_2d(spread) ** -2, log_weight)
 
     def _subjects(
-        self, prepared: PreparedGroup, sites: Layout, vectors: jax.Array
+        self, prepared: PreparedGroup, sites: Layout, vectors: jax.Array, surrogates: Any
     ) -> tuple[jax.Array, jax.Array, dict[str, jax.Array]]:
         """Log prior of the model itself, log likelihood, values of sites; subjects first."""
+        if surrogates is not None:
+            return subjects_by_surrogates(self._source, sites, prepared, vectors, surrogates)
 
         def one(given: tuple[Any, jax.Array]) -> tuple:
             subject, vector = given
@@ -333,6 +342,39 @@ class Hierarchy(GroupNames):
         numpyro.deterministic("expected_mean", mean)
         numpyro.deterministic("expected_variance", (member * variance).sum(1))
         return given
+
+    def find_surrogate(
+        self, problem: Problem, centre: NDArray, covariance: NDArray, seed: int
+    ) -> SubjectSurrogates | None:
+        """Polynomials for the predictions for every subject, if all have them.
+
+        Parameters
+        ----------
+        problem : Problem
+            The hierarchy bound to data.
+        centre, covariance : NDArray
+            As from `gaussian_start`.
+        seed : int
+            Of the points that predictions are regressed on.
+        """
+        return find_subject_surrogates(problem, self._source, centre, covariance, seed)
+
+    def surrogate_log_joint(
+        self, sites: Layout, prepared: PreparedGroup, weights: tuple
+    ) -> Callable[[jax.Array, jax.Array], jax.Array]:
+        """The log joint density with polynomials for predictions, of a flat vector.
+
+        Parameters
+        ----------
+        sites : Layout
+            Of the hierarchy.
+        prepared : PreparedGroup
+            From `prepare`.
+        weights : tuple
+            Of `find_surrogate`.
+        """
+        program = partial(self.sample, prepared, weights)
+        return lambda vector, _: log_joint(program, sites, vector)
 
     def gaussian_start(self, prepared: PreparedGroup) -> tuple[NDArray, NDArray]:
         """Gaussian approximation of the posterior of the flat vector, to start samplers from.

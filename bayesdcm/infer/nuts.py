@@ -268,7 +268,9 @@ def _kernel(static: _Static, given: _Given) -> tuple[Callable, Callable, Callabl
         return marginal(program, parts, base, others(z))
 
     if static.surrogate:
-        approximate = surrogate_log_joint(program, static.sites, given.centre, given.surrogate)
+        approximate = surrogate_log_joint(
+            static.source, static.sites, given.prepared, given.centre, given.surrogate
+        )
 
     def potential(z: jax.Array) -> jax.Array:
         if static.surrogate:

@@ -151,8 +151,8 @@ class Surrogate:
 
     Parameters
     ----------
-    problem : Problem
-        One that `has_surrogate`.
+    source, sites, prepared
+        Of a problem that `has_surrogate`.
     centre, factor : jax.Array, shapes (size,) and (size, size)
         Of the Gaussian approximation, and a lower factor of its covariance; first points are draws
         from it.
@@ -165,10 +165,18 @@ class Surrogate:
         None where too many predictions are not finite.
     """
 
-    def __init__(self, problem: Problem, centre: jax.Array, factor: jax.Array, seed: int) -> None:
-        self._problem, self._given = problem, (problem.prepared, centre, factor)
+    def __init__(
+        self,
+        source: Any,
+        sites: Layout,
+        prepared: Any,
+        centre: jax.Array,
+        factor: jax.Array,
+        seed: int,
+    ) -> None:
+        self._static, self._given = (source, sites), (prepared, centre, factor)
         self._random = np.random.default_rng(seed)
-        self._n = problem.sites.n_parameters
+        self._n = sites.n_parameters
         self._points: list[NDArray] = []
         self._predicted: list[list[NDArray]] = []
         count = max(FEWEST_POINTS, POINTS_PER_TERM * n_terms(self._n))
@@ -182,8 +190,7 @@ class Surrogate:
         # So many each time: one compiled program.
         points = self._random.choice(points, self._count, replace=len(points) < self._count)
         z = solve_triangular(np.asarray(factor), (points - centre).T, lower=True).T
-        static = (self._problem.source, self._problem.sites)
-        predicted = _predictions(static, *self._given, z)
+        predicted = _predictions(self._static, *self._given, z)
         flat = [np.asarray(prediction).reshape(len(z), -1) for prediction in predicted]
         finite = np.all([np.isfinite(prediction).all(1) for prediction in flat], axis=0)
         self.weights = None
@@ -202,12 +209,20 @@ class Surrogate:
 
 def find_surrogate(
     problem: Problem, centre: NDArray, covariance: NDArray, seed: int
-) -> Surrogate | None:
-    """A surrogate about a Gaussian approximation, (size,) and (size, size), if there is one."""
-    point = jnp.asarray(centre)
-    if not has_surrogate(problem.source.bind(problem.prepared), problem.sites, point):
+) -> Any:
+    """A `Surrogate` about a Gaussian approximation, (size,) and (size, size), if there is one.
+
+    The model's own, where it has a method of this name.
+    """
+    own = getattr(getattr(problem.source, "model", None), "find_surrogate", None)
+    if own is not None:
+        return own(problem, centre, covariance, seed)
+    point, source, sites = jnp.asarray(centre), problem.source, problem.sites
+    prepared = problem.prepared
+    if not has_surrogate(source.bind(prepared), sites, point):
         return None
-    surrogate = Surrogate(problem, point, jnp.linalg.cholesky(jnp.asarray(covariance)), seed)
+    factor = jnp.linalg.cholesky(jnp.asarray(covariance))
+    surrogate = Surrogate(source, sites, prepared, point, factor, seed)
     return surrogate if surrogate.weights is not None else None
 
 
@@ -239,10 +254,10 @@ def _predictions(
     return map_rows(at, z, at_most=TOGETHER)
 
 
-def surrogate_log_joint(
+def surrogate_densities(
     program: Program, sites: Layout, point: jax.Array, weights: Weights
 ) -> Callable:
-    """The log joint density with polynomials for predictions, of a flat vector and coordinates.
+    """Log prior and likelihood with polynomials for predictions, of a flat vector and coordinates.
 
     `point` is any flat vector, `weights` are those of a `Surrogate`.
     """
@@ -259,14 +274,29 @@ def surrogate_log_joint(
     outputs = Outputs(without_predictions, point)
     prior, observed = outputs.select(0), outputs.select(1)
 
-    def approximate(vector: jax.Array, z: jax.Array) -> jax.Array:
-        total, n = prior(vector), sites.n_parameters
-        terms = polynomial(z[:n], weights.directions)
+    def approximate(vector: jax.Array, z: jax.Array) -> tuple[jax.Array, jax.Array]:
+        likelihood = jnp.zeros(())
+        terms = polynomial(z[: sites.n_parameters], weights.directions)
         for (fn, value), each in zip(observed(vector), weights.coefficients, strict=True):
-            total += about(fn, (terms @ each).reshape(fn.event_shape)).log_prob(value)
-        return total
+            likelihood += about(fn, (terms @ each).reshape(fn.event_shape)).log_prob(value)
+        return prior(vector), likelihood
 
     return approximate
+
+
+def surrogate_log_joint(
+    source: Any, sites: Layout, prepared: Any, point: jax.Array, weights: Any
+) -> Callable:
+    """The log joint density with polynomials for predictions, of a flat vector and coordinates.
+
+    `point` is any flat vector, `weights` are those of what `find_surrogate` gave. The model's own,
+    where it has a method of this name.
+    """
+    own = getattr(getattr(source, "model", None), "surrogate_log_joint", None)
+    if own is not None:
+        return own(sites, prepared, weights)
+    densities = surrogate_densities(source.bind(prepared), sites, point, weights)
+    return lambda vector, z: sum(densities(vector, z))
 
 
 def correct(

@@ -244,12 +244,14 @@ def _svi(static: _Static, given: _Given) -> infer.SVI:
     def program() -> None:
         z = numpyro.sample("z", dist.ImproperUniform(constraints.real_vector, (), (size,)))
         flat = given.centre + given.factor @ z
-        bound = static.source.bind(given.prepared)
+        source, sites, prepared = static.source, static.sites, given.prepared
         if static.surrogate:
-            approximate = surrogate_log_joint(bound, static.sites, given.centre, given.surrogate)
+            approximate = surrogate_log_joint(
+                source, sites, prepared, given.centre, given.surrogate
+            )
             value = approximate(flat, given.whiten @ z)
         else:
-            value = log_joint(bound, static.sites, flat)
+            value = log_joint(source.bind(prepared), sites, flat)
         volume = jnp.log(jnp.diagonal(given.factor)).sum()
         # A trajectory that diverged has no density; a finite floor keeps the gradient usable.
         numpyro.factor("joint", jnp.maximum(value + volume, -1e10))
