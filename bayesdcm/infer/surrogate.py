@@ -207,9 +207,7 @@ class Surrogate:
         return tuple(jnp.asarray(solve_triangular(triangle, basis.T @ each)) for each in predicted)
 
 
-def find_surrogate(
-    problem: Problem, centre: NDArray, covariance: NDArray, seed: int
-) -> Any:
+def find_surrogate(problem: Problem, centre: NDArray, covariance: NDArray, seed: int) -> Any:
     """A `Surrogate` about a Gaussian approximation, (size,) and (size, size), if there is one.
 
     The model's own, where it has a method of this name.

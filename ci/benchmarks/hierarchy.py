@@ -1,9 +1,11 @@
 """The full hierarchy on simulated task fMRI: convergence and cost, or coverage of group effects.
 
     python ci/benchmarks/hierarchy.py
+    python ci/benchmarks/hierarchy.py --subjects 64 --regions 3
     python ci/benchmarks/hierarchy.py --coverage 50 --out folder
 
-Without ``--coverage``: 16 people with two regions each, NUTS with four chains, beside PEB.
+Without ``--coverage``: 16 people with two regions each, NUTS with four chains, beside PEB; with
+``--no-surrogate`` it follows the density itself.
 
 With it: many small studies of 8 people and a covariate. Group effects, spread between people and
 everybody's parameters are drawn from the program's own prior, data from its own likelihood; so
@@ -41,51 +43,54 @@ from bayesdcm.infer.evaluation import prior_sample, site_values
 from bayesdcm.infer.problem import make_problem
 
 REPETITION_TIME, INPUT_DT = 2.0, 0.25
+REGIONS = ("first", "second", "third")
 LEVELS = (0.5, 0.8, 0.9)
 # Of the program that simulates studies.
 STUDY_SUBJECTS, STUDY_SCANS = 8, 64
 PRIORS = {"C_free": (0.8, 0.2), "B_free": (0.0, 0.3), "log_precision": (2.0, 0.25)}
 
 
-def template(n_scans: int) -> bayesdcm.BoldData:
+def template(n_scans: int, n_regions: int = 2) -> bayesdcm.BoldData:
     """Timing and inputs of one person; the signal does not matter."""
     seconds = np.arange(0, n_scans * REPETITION_TIME, INPUT_DT)
     inputs = np.stack([seconds % 20 < 12, seconds % 40 >= 20], axis=1).astype(float)
     return bayesdcm.BoldData(
-        signal=np.random.default_rng(0).normal(size=(n_scans, 2)),
+        signal=np.random.default_rng(0).normal(size=(n_scans, n_regions)),
         repetition_time=REPETITION_TIME,
         inputs=inputs,
         input_dt=INPUT_DT,
-        region_names=("first", "second"),
+        region_names=REGIONS[:n_regions],
         input_names=("drive", "context"),
     )
 
 
-def model() -> bayesdcm.TaskDCM:
-    """Two regions connected both ways; the first is driven, the forward connection modulated."""
-    modulated = np.zeros((2, 2, 2))
-    modulated[1, 1, 0] = 1
-    return bayesdcm.TaskDCM(A=np.ones((2, 2)), B=modulated, C=[[1, 0], [0, 0]])
+def model(n_regions: int = 2) -> bayesdcm.TaskDCM:
+    """Regions connected in all ways; the first is driven, its connection forward modulated."""
+    modulated, driven = np.zeros((2, n_regions, n_regions)), np.zeros((n_regions, 2))
+    modulated[1, 1, 0] = driven[0, 0] = 1
+    return bayesdcm.TaskDCM(A=np.ones((n_regions, n_regions)), B=modulated, C=driven)
 
 
 # Convergence
 
 
 def people(
-    n_subjects: int, n_scans: int, snr: float, seed: int
+    n_subjects: int, n_scans: int, snr: float, seed: int, n_regions: int = 2
 ) -> tuple[dict[str, np.ndarray], dict[str, bayesdcm.BoldData]]:
     """A design and a data set of each person; the covariate acts on the forward connection."""
     rng = np.random.default_rng(seed)
-    design, dcm = template(n_scans), model()
+    design, dcm = template(n_scans, n_regions), model(n_regions)
     covariate = np.linspace(-1, 1, n_subjects)
     data = {}
     for i in range(n_subjects):
-        A = np.array([[-0.1, 0.1], [0.4 + 0.1 * covariate[i], 0.1]])
+        # Each region is connected with the next one.
+        A = 0.1 * np.tri(n_regions, k=1) * np.tri(n_regions, k=1).T
+        A[0, 0], A[1, 0], A[2:, 1:-1] = -0.1, 0.4 + 0.1 * covariate[i], 0.2
         parameters = {
-            "A": A + rng.normal(0, 0.03, (2, 2)),
+            "A": A + rng.normal(0, 0.03, A.shape),
             "B": dcm.B * rng.normal(0.5, 0.25),
             "C": dcm.C * rng.normal(0.8, 0.1),
-            "transit": rng.normal(0, 0.06, 2),
+            "transit": rng.normal(0, 0.06, n_regions),
             "decay": rng.normal(0, 0.06),
             "epsilon": rng.normal(0, 0.06),
         }
@@ -96,13 +101,15 @@ def people(
 
 def convergence(options: argparse.Namespace) -> None:
     """Fit one study and print how well the chains mix, what it cost, and PEB beside it."""
-    design, data = people(options.subjects, options.scans, snr=3.0, seed=options.seed)
-    hierarchy = Hierarchy(model(), design)
+    n_regions = options.regions
+    design, data = people(options.subjects, options.scans, 3.0, options.seed, n_regions)
+    hierarchy = Hierarchy(model(n_regions), design)
     rows = []
     fit, cost = timed(
         lambda: bayesdcm.fit(
             hierarchy, data, "nuts", seed=options.seed, progress=options.verbose,
             chains=options.chains, warmup=options.warmup, draws=options.draws,
+            surrogate=options.surrogate,
         )
     )  # fmt: skip
     summary, statistics = fit.summary(), fit.posterior.statistics
@@ -117,11 +124,12 @@ def convergence(options: argparse.Namespace) -> None:
                 "smallest tail ESS": float(part["ess_tail"].min()),
                 "divergences": int(statistics["diverging"].sum()),
                 "steps a draw": float(statistics["n_steps"].mean()),
+                "surrogate accepted": fit.status["surrogate"].get("acceptance", "-"),
                 "CPU s": cost.cpu,
                 "wall s": cost.wall,
             }
         )
-    print(f"{options.subjects} people, 2 regions, {options.scans} scans, SNR 3; ", end="")
+    print(f"{options.subjects} people, {n_regions} regions, {options.scans} scans, SNR 3; ", end="")
     print(f"{options.chains} chains, {options.warmup} warm-up, {options.draws} draws each\n")
     print(table(rows))
     try:
@@ -129,7 +137,7 @@ def convergence(options: argparse.Namespace) -> None:
     except ImportError:
         print(f"\n{group.round(3).to_string()}")
     else:
-        fits = [bayesdcm.fit(model(), each) for each in data.values()]
+        fits = [bayesdcm.fit(model(n_regions), each) for each in data.values()]
         print(f"\n{compare_with_peb(fit, peb(fits, design)).round(3).to_string()}")
     print(f"\n{machine()}")
 
@@ -277,6 +285,10 @@ def write(path: Path, value: Any) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--subjects", type=int, default=16)
+    parser.add_argument("--regions", type=int, default=2, help="2 or 3; not of coverage")
+    parser.add_argument(
+        "--surrogate", action=argparse.BooleanOptionalAction, default=True, help="not of coverage"
+    )
     parser.add_argument("--scans", type=int, default=120)
     parser.add_argument("--chains", type=int, default=4)
     parser.add_argument("--warmup", type=int, help="default 200, of coverage 100")

@@ -22,6 +22,7 @@ from bayesdcm.group.subject_coordinates import (
     conditional,
     subject_gaussian,
 )
+from bayesdcm.infer import nuts, surrogate
 from bayesdcm.infer.density import evaluate, log_joint
 from bayesdcm.infer.evaluation import prior_sample
 from bayesdcm.infer.problem import make_problem
@@ -177,9 +178,27 @@ def test_prior_draws_are_of_the_models_prior(problem):
     np.testing.assert_allclose(g.std(), 0.25, rtol=0.15)
 
 
+@pytest.fixture
+def distorted_surrogates(monkeypatch):
+    """Polynomials for predictions that are 1.5 % too large."""
+    exactly = surrogate._predictions
+    monkeypatch.setattr(surrogate, "LEAST_OPERATIONS", 0)
+    monkeypatch.setattr(nuts, "LEAST_ACCEPTANCE", 0.0)
+    monkeypatch.setattr(
+        surrogate, "_predictions", lambda *given: [1.015 * each for each in exactly(*given)]
+    )
+
+
 @pytest.mark.slow
-def test_nuts_gives_the_exact_posterior(hierarchy, data):
+@pytest.mark.parametrize("surrogates", [None, "distorted_surrogates"])
+def test_nuts_gives_the_exact_posterior(hierarchy, data, surrogates, request):
+    if surrogates:
+        request.getfixturevalue(surrogates)
     fit = bayesdcm.fit(hierarchy, data, "nuts", chains=2, warmup=100, draws=500, progress=False)
+    record = fit.status["surrogate"]
+    assert record["used"] == bool(surrogates)
+    print(record, fit.summary().ess_bulk.min())
+    assert not surrogates or 0.4 < record["acceptance"] < 0.9
     table = fit.summary()
     mean, sd, g, g_sd = averaged(data)
     group = table.iloc[:5]
