@@ -64,7 +64,8 @@ DISPERSION = 1.5
 # Nearer where the log density there is lower by so many nats a coordinate (about 1 where it is
 # Gaussian): steps that suit such places are too short to leave them.
 FAR, HALVINGS = 10.0, 8
-# Of what a surrogate proposes, in the last block of the warm-up of a chain.
+# Of what a surrogate proposes, in each of the last blocks of the warm-up of a chain: a place that it
+# thinks little of holds a chain for long, also where most of what it proposes is accepted.
 LEAST_ACCEPTANCE = 0.5
 STATISTICS = ("energy", "num_steps", "accept_prob", "diverging")
 
@@ -434,8 +435,10 @@ class _Chains:
             self._seen[chain].append(np.asarray(result[0]))
 
     def _check_surrogate(self, block: int, result: tuple) -> None:
-        """Raise `PoorSurrogate` where the last block of warm-up was refused too often."""
-        if self.static.surrogate and block == self.n_warmup - 1:
+        """Raise `PoorSurrogate` where one of the last blocks of warm-up was refused too often."""
+        # The first block after the surrogate has learnt is left out, if there are more.
+        first = min(self.n_warmup // 2 + 1, self.n_warmup - 1)
+        if self.static.surrogate and first <= block < self.n_warmup:
             acceptance = float(np.min(np.mean(result[1]["exact_acceptance"], axis=-1)))
             if acceptance < LEAST_ACCEPTANCE:
                 raise PoorSurrogate(acceptance)
