@@ -64,8 +64,8 @@ DISPERSION = 1.5
 # Nearer where the log density there is lower by so many nats a coordinate (about 1 where it is
 # Gaussian): steps that suit such places are too short to leave them.
 FAR, HALVINGS = 10.0, 8
-# Of what a surrogate proposes, in each of the last blocks of the warm-up of a chain: a place that it
-# thinks little of holds a chain for long, also where most of what it proposes is accepted.
+# Of what a surrogate proposes, in each of the last blocks of the warm-up of a chain: a place that
+# it thinks little of holds a chain for long, also where most of what it proposes is accepted.
 LEAST_ACCEPTANCE = 0.5
 STATISTICS = ("energy", "num_steps", "accept_prob", "diverging")
 
