@@ -18,7 +18,7 @@ from bayesdcm.integrate.local_linear import (
     local_linear,
     step_operator,
 )
-from bayesdcm.integrate.step_derivative import step_by_entries
+from bayesdcm.integrate.step_derivative import Entries, step_by_entries
 from bayesdcm.neural.base import NeuralModel, Parameters, Prior, from_vector, to_vector
 from bayesdcm.neural.source import SourceModel
 
@@ -66,8 +66,8 @@ class LocalLinear(StimulusDriven):
         rest = from_vector(start, n)
         if entries:
             jacobian = neural.jacobian(rest, inputs[0], parameters)
-            delayed = jacobian * neural.delays(parameters)
-            operator = step_by_entries(jacobian, delayed, dt, halvings, entries)
+            delays = neural.delays(parameters)
+            operator = step_by_entries(jacobian, delays, dt, halvings, entries)
         else:
             pair = linear_operators(neural, parameters, rest, inputs[0], self.one_sided)
             operator = step_operator(*pair, dt, halvings)
@@ -116,8 +116,8 @@ def prior_halvings(held: ByValue[tuple]) -> int:
 
 
 @lru_cache(maxsize=64)
-def dependent_entries(held: ByValue[SourceModel]) -> tuple[int, ...] | None:
-    """Entries, flat, of the Jacobian or its product with the delays that depend on parameters.
+def dependent_entries(held: ByValue[SourceModel]) -> Entries | None:
+    """Entries of the Jacobian, and of the delays where it is not zero, that depend on parameters.
 
     Rates must be analytic functions of the parameters. None where the delay operator is not a
     function of these entries alone.
@@ -131,7 +131,7 @@ def dependent_entries(held: ByValue[SourceModel]) -> tuple[int, ...] | None:
     @jax.jit
     def at(parameters: dict[str, jax.Array], u: jax.Array) -> jax.Array:
         jacobian = source.jacobian(start, u, parameters)
-        return jnp.stack([jacobian, jacobian * source.delays(parameters)])
+        return jnp.stack([jacobian, source.delays(parameters)])
 
     # Wherever an entry depends on a parameter, it differs between points drawn at random.
     first, second = (
@@ -143,4 +143,6 @@ def dependent_entries(held: ByValue[SourceModel]) -> tuple[int, ...] | None:
         )
         for _ in range(2)
     )
-    return tuple(np.flatnonzero((first != second).any(0)).tolist())
+    moving = first != second
+    moving[1] &= moving[0] | (first[0] != 0)
+    return Entries(*(tuple(np.flatnonzero(each).tolist()) for each in moving))

@@ -2,7 +2,7 @@
 
 A step is ``P f`` with ``P = dt phi(dt D J) D`` and ``D = (1 + K)^-1``, where J is the Jacobian and
 K its elementwise product with the delays. Along each of fifty parameters, the derivative of the
-Pade approximant takes fourteen products of matrices. But few entries of J and K depend on
+Pade approximant takes fourteen products of matrices. But few entries of J and the delays depend on
 parameters, and the derivative by one entry is a sum of thirteen outer products, whose factors the
 directions share: all of them are then one product with the derivatives of the entries.
 
@@ -12,6 +12,7 @@ In reverse mode, the approximant is better differentiated as it is.
 from __future__ import annotations
 
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +20,7 @@ import numpy as np
 from scipy.linalg import hankel
 
 from bayesdcm.integrate.local_linear import PADE, SHIFT, balance, step_operator
-from bayesdcm.neural.delays import inverse
+from bayesdcm.neural.delays import first_order
 
 
 def phi_derivative(matrix: jax.Array, halvings: int = 0) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -62,83 +63,91 @@ def phi_derivative(matrix: jax.Array, halvings: int = 0) -> tuple[jax.Array, jax
     return value / similarity, left / similarity, right / similarity
 
 
-def delayed_step(
-    jacobian: jax.Array, delayed: jax.Array, dt: jax.Array, halvings: int
-) -> jax.Array:
-    """P (n, n), s, of J and K (n, n)."""
-    return step_operator(jacobian, inverse(jnp.eye(len(delayed)) + delayed), dt, halvings)
+class Entries(NamedTuple):
+    """Which entries, flat, of the Jacobian and of the delays depend on parameters."""
+
+    jacobian: tuple[int, ...]
+    delays: tuple[int, ...]
+
+
+def delayed_step(jacobian: jax.Array, delays: jax.Array, dt: jax.Array, halvings: int) -> jax.Array:
+    """P (n, n), s, of a Jacobian, 1/s, and delays, s, both (n, n)."""
+    return step_operator(jacobian, first_order(jacobian, delays), dt, halvings)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(3, 4))
 def step_by_entries(
     jacobian: jax.Array,
-    delayed: jax.Array,
+    delays: jax.Array,
     dt: jax.Array,
     halvings: int,
-    entries: tuple[int, ...],
+    entries: Entries,
 ) -> jax.Array:
-    """`delayed_step`, of which only `entries` of J and K, flat indices, depend on parameters.
+    """`delayed_step`, of which only some `entries` depend on parameters.
 
     The step dt, s, is taken as given.
 
     Examples
     --------
     >>> def step(J):
-    ...     return step_by_entries(J, jnp.zeros((1, 1)), 1.0, 0, (0,))
+    ...     return step_by_entries(J, jnp.zeros((1, 1)), 1.0, 0, Entries((0,), ()))
     >>> value, slope = jax.jvp(step, (-jnp.eye(1),), (jnp.ones((1, 1)),))
     >>> round(float(value[0, 0]), 6), round(float(slope[0, 0]), 6)
     (0.632121, 0.264241)
     """
-    return delayed_step(jacobian, delayed, dt, halvings)
+    return delayed_step(jacobian, delays, dt, halvings)
 
 
 @step_by_entries.defjvp
 def _step_jvp(
-    halvings: int, entries: tuple[int, ...], primals: tuple, tangents: tuple
+    halvings: int, entries: Entries, primals: tuple, tangents: tuple
 ) -> tuple[jax.Array, jax.Array]:
-    jacobian, delayed, dt = primals
+    jacobian, delays, dt = primals
 
-    def step(jacobian: jax.Array, delayed: jax.Array) -> jax.Array:
-        return delayed_step(jacobian, delayed, dt, halvings)
+    def step(jacobian: jax.Array, delays: jax.Array) -> jax.Array:
+        return delayed_step(jacobian, delays, dt, halvings)
 
-    # With dP = L (dJ, dK), the system ((1, 0), (-L, 1)) (x, y) = ((dJ, dK), 0) has y = dP, and is
+    # With dP = L (dJ, dT), the system ((1, 0), (-L, 1)) (x, y) = ((dJ, dT), 0) has y = dP, and is
     # a form of L that JAX lets be applied and transposed by rules of our own.
     def system(xy: tuple) -> tuple:
         x, y = xy
-        return x, y - jax.jvp(step, (jacobian, delayed), x)[1]
+        return x, y - jax.jvp(step, (jacobian, delays), x)[1]
 
     def solve(_: object, right: tuple) -> tuple:
         x, y = right
-        moved = jnp.concatenate([d.reshape(-1)[np.array(entries)] for d in x])
-        by_entry = _by_entries(jacobian, delayed, dt, halvings, entries)
+        pairs = zip(x, entries, strict=True)
+        moved = jnp.concatenate([d.reshape(-1)[np.array(some, int)] for d, some in pairs])
+        by_entry = _by_entries(jacobian, delays, dt, halvings, entries)
         return x, y + jnp.tensordot(moved, by_entry, 1)
 
     def solve_transposed(_: object, right: tuple) -> tuple:
         x, y = right
-        return jax.tree.map(jnp.add, x, jax.vjp(step, jacobian, delayed)[1](y)), y
+        return jax.tree.map(jnp.add, x, jax.vjp(step, jacobian, delays)[1](y)), y
 
     right = tangents[:2], 0 * tangents[0]
     change = jax.lax.custom_linear_solve(system, right, solve, solve_transposed)[1]
-    return step(jacobian, delayed), change
+    return step(jacobian, delays), change
 
 
 def _by_entries(
-    jacobian: jax.Array, delayed: jax.Array, dt: jax.Array, halvings: int, entries: tuple[int, ...]
+    jacobian: jax.Array, delays: jax.Array, dt: jax.Array, halvings: int, entries: Entries
 ) -> jax.Array:
-    """Derivatives of P by entries of J, then of K, (2 entries, n, n)."""
-    n = len(jacobian)
-    rows, columns = np.divmod(np.array(entries), n)
-    D = jnp.linalg.inv(jnp.eye(n) + delayed)
+    """Derivatives of P by entries of the Jacobian, then of the delays, (entries, n, n)."""
+    n, n_first = len(jacobian), len(entries.jacobian)
+    rows, columns = np.divmod(np.array([*entries.jacobian, *entries.delays], int), n)
+    D = first_order(jacobian, delays)
     flow_jacobian = D @ (jacobian - SHIFT * jnp.eye(n))
     value, left, right = phi_derivative(dt * flow_jacobian, halvings)
 
-    def products(left: jax.Array, right: jax.Array) -> jax.Array:
-        """Sums over terms of (terms, n, entries) times (terms, entries, n), entries first."""
-        return left[:, :, rows].transpose(2, 1, 0) @ right[:, columns].transpose(1, 0, 2)
-
-    # d(D J) = D (dJ - dK D J), dD = -D dK D.
-    left, right = dt**2 * left @ D, right @ D
-    by_jacobian = products(left, right)
-    left = jnp.concatenate([left, (dt * value @ D)[None]])
-    right = jnp.concatenate([flow_jacobian @ right, D[None]])
-    return jnp.concatenate([by_jacobian, -products(left, right)])
+    # With K the product of delays T and J: d(D J) = D (dJ - dK D J), dD = -D dK D, and
+    # dK = T dJ + J dT entry by entry.
+    right = right @ D
+    left = jnp.concatenate([dt**2 * left @ D, (dt * value @ D)[None]])
+    of_jacobian = jnp.concatenate([right, jnp.zeros((1, n, n))])
+    of_product = jnp.concatenate([flow_jacobian @ right, D[None]])
+    weight = jnp.concatenate(
+        [delays[rows[:n_first], columns[:n_first]], jacobian[rows[n_first:], columns[n_first:]]]
+    )
+    direct = (np.arange(len(rows)) < n_first)[:, None]
+    right = of_jacobian[:, columns] * direct - of_product[:, columns] * weight[:, None]
+    return left[:, :, rows].transpose(2, 1, 0) @ right.transpose(1, 0, 2)

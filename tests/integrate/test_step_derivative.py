@@ -11,7 +11,12 @@ from bayesdcm.data.by_value import ByValue
 from bayesdcm.integrate import LocalLinear, expanded_delays
 from bayesdcm.integrate.expanded_delays import dependent_entries
 from bayesdcm.integrate.local_linear import phi
-from bayesdcm.integrate.step_derivative import delayed_step, phi_derivative, step_by_entries
+from bayesdcm.integrate.step_derivative import (
+    Entries,
+    delayed_step,
+    phi_derivative,
+    step_by_entries,
+)
 from bayesdcm.neural import ERP, NeuralModel
 from bayesdcm.observe import Electrodes
 
@@ -40,11 +45,12 @@ def test_step_has_the_derivatives_of_its_formula(halvings):
     J, delays, dJ = matrices(1)
     delays, dt = np.abs(delays) / 10, 0.3
     moving = np.random.default_rng(3).random((6, 6)) < 0.4
-    entries = tuple(np.flatnonzero(moving).tolist())
+    late = np.random.default_rng(4).random((6, 6)) < 0.3
+    entries = Entries(*(tuple(np.flatnonzero(each).tolist()) for each in (moving, late)))
 
     def at(step, scale):
         moved = J + (scale[0] + scale[1] ** 2) * moving * dJ
-        return step(moved, (delays + scale[2] * moving) * moved)
+        return step(moved, delays + scale[2] * late)
 
     def plain(scale):
         return at(lambda *pair: delayed_step(*pair, dt, halvings), scale)
@@ -83,8 +89,8 @@ def test_states_have_the_same_derivatives_by_all_parameters(neural, step, monkey
     means = {prior.name: prior.mean for prior in model.source_model.priors()}
     point = {name: mean + 0.1 * rng.normal(size=mean.shape) for name, mean in means.items()}
 
-    def plain(jacobian, delayed, dt, halvings, entries):
-        return delayed_step(jacobian, delayed, dt, halvings)
+    def plain(jacobian, delays, dt, halvings, entries):
+        return delayed_step(jacobian, delays, dt, halvings)
 
     def derivatives():
         return jax.jit(jax.jacfwd(lambda p: model.states(p, prepared)))(point)
@@ -101,8 +107,11 @@ def test_entries_are_those_of_currents_only():
     entries = dependent_entries(ByValue(model.source_model))
     n = 2 * len(model.source_model.states)
     currents = {2 * k + i for k in (3, 4, 5, 7) for i in range(2)}
-    assert {entry // n for entry in entries} == currents
-    assert len(entries) < n * len(currents) / 2
+    assert {entry // n for entry in entries.jacobian} == currents
+    assert len(entries.jacobian) < n * len(currents) / 2
+    # Delays within a source are constants.
+    assert set(entries.delays) < set(entries.jacobian)
+    assert all(entry // n % 2 != entry % n % 2 for entry in entries.delays)
 
 
 @pytest.mark.parametrize("neural", ["cmc", "lfp"])
