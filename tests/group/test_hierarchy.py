@@ -219,8 +219,11 @@ def test_nuts_gives_the_exact_posterior(hierarchy, data, surrogates, request):
 
 
 @pytest.mark.exhaustive
-def test_svi_agrees(hierarchy, data):
+@pytest.mark.parametrize("least_operations", [0, surrogate.LEAST_OPERATIONS])
+def test_svi_agrees(hierarchy, data, least_operations, monkeypatch):
+    monkeypatch.setattr(surrogate, "LEAST_OPERATIONS", least_operations)
     fit = bayesdcm.fit(hierarchy, data, "svi", steps=500, particles=2, progress=False)
+    assert fit.status["surrogate"]["used"] == (least_operations == 0)
     mean, sd, _, _ = averaged(data)
     group = fit.summary().iloc[:4]
     np.testing.assert_allclose((group["mean"] - mean) / sd, 0, atol=0.3)
