@@ -21,6 +21,7 @@ from bayesdcm.neural import Endogenous
 from bayesdcm.neural.switches import square
 from bayesdcm.observe import BoldSpectra
 from bayesdcm.observe.bold_spectra import REFERENCE, BoldSpectraSpace
+from bayesdcm.observe.stationary_series import stationary_log_density
 
 LIKELIHOODS = ("wishart", "spm")
 # A simulated series is cut out of one that is so many times as long, which repeats itself.
@@ -184,8 +185,9 @@ class SpectralDCM(DCM):
         """Log-density of the time series themselves, with nothing estimated: a check.
 
         The scans of all regions together are normal, with the covariances at all lags that the
-        cross-spectra amount to; confounds are removed from data and model alike. It takes the
-        square of scans times regions in memory and the cube in time, so it is for few regions.
+        cross-spectra amount to; confounds are removed from data and model alike. Each scan is
+        predicted from all before it, as by a Kalman filter, though power laws have no finite
+        state: time grows with the square of scans, for up to some ten regions.
         Series are taken as they are: scale them to a standard deviation of 1/4, as the model is.
 
         Parameters
@@ -211,18 +213,16 @@ class SpectralDCM(DCM):
         """
         if self.C.shape[1]:
             raise ValueError("the density of series is not for models with inputs C")
-        scans, length = bold.n_scans, PERIOD * bold.n_scans
+        length = PERIOD * bold.n_scans
         frequencies = np.arange(1, length // 2 + 1) / (length * bold.repetition_time)
         spectra = self.cross_spectra(parameters, frequencies, list(bold.region_names))
         turns = np.exp(2j * np.pi * frequencies[:, None] * np.asarray(bold.slice_delays))
         spectra = spectra * turns[:, :, None] * turns[:, None, :].conj()
         confounds = np.asarray(bold.confounds)
-        space = np.linalg.svd(confounds / np.abs(confounds).max(0), full_matrices=True)
-        kept = space[0][:, int((space[1] > 1e-10 * space[1][0]).sum()) :]
-        data = jnp.asarray(np.asarray(bold.signal).T @ kept)
-        return _series_log_density(
-            spectra, data, jnp.asarray(kept), scans, length, bold.repetition_time
-        )
+        left, sizes, _ = np.linalg.svd(confounds / np.abs(confounds).max(0), full_matrices=False)
+        left = jnp.asarray(left[:, sizes > 1e-10 * sizes[0]])
+        series = jnp.asarray(bold.signal)
+        return _series_log_density(spectra, series, left, length, bold.repetition_time)
 
     def simulate(
         self, parameters: Parameters, design: Any, seed: int, snr: float | None = None
@@ -319,20 +319,11 @@ def _compiled_transfer(model: SpectralDCM, parameters: Parameters, steps: Any) -
 
 @partial(jax.jit, static_argnums=(3, 4))
 def _series_log_density(
-    spectra: jax.Array, data: jax.Array, kept: jax.Array, scans: int, length: int, step: float
+    spectra: jax.Array, series: jax.Array, confounds: jax.Array, length: int, step: float
 ) -> jax.Array:
-    """Of data (regions, k) in a basis (scans, k) that is free of confounds."""
-    n = len(data)
-    zero = jnp.zeros((1, n, n), complex)
+    zero = jnp.zeros((1, *spectra.shape[1:]), complex)
     by_lag = jnp.fft.irfft(jnp.concatenate([zero, spectra]) / (2 * step), length, axis=0)
-    lags = np.subtract.outer(np.arange(scans), np.arange(scans)) % length
-    # E[x_i(t) x_j(s)] at lag t - s.
-    covariance = jnp.einsum("tsij,tk,sl->ikjl", by_lag[lags], kept, kept, optimize=True)
-    root = jnp.linalg.cholesky(covariance.reshape(data.size, data.size))
-    white = jax.scipy.linalg.solve_triangular(root, data.ravel(), lower=True)
-    logarithm = jnp.log(jnp.diagonal(root)).sum() + data.size * jnp.log(2 * jnp.pi) / 2
-    density = -(white**2).sum() / 2 - logarithm
-    return jnp.where(jnp.isfinite(density), density, -jnp.inf)
+    return stationary_log_density(by_lag[: len(series)], series, confounds)
 
 
 class _Frequencies:

@@ -3,8 +3,12 @@
 from functools import cache
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.linalg import expm, solve_continuous_lyapunov
+from scipy.stats import multivariate_normal
 
 import bayesdcm
 from bayesdcm import BoldData, BoldDesign, SpectralData, SpectralDCM
@@ -225,12 +229,58 @@ def test_the_exact_density_of_series_is_that_of_their_covariance():
     assert both.series_log_likelihood(unstable, run) == -np.inf
 
 
+def kalman_filter(model, parameters, bold, scans):
+    """Log-density of series by states in continuous time, white fluctuations and white noise."""
+    n, (neural, _, observer) = model.n_regions, model.parts
+    parameters = {name: jnp.asarray(value) for name, value in parameters.items()}
+
+    def flow(states):
+        activity, h = states[:n], states[n:].reshape(n, -1)
+        rates = neural.flow(activity[:, None], jnp.zeros(0), parameters)[:, 0]
+        return jnp.concatenate([rates, observer.flow(activity, h, parameters).ravel()])
+
+    rest = jnp.zeros(n * (1 + len(observer.states)))
+    rates = np.asarray(jax.jacfwd(flow)(rest))
+    read = jax.jacfwd(lambda states: observer.read(states[n:].reshape(n, -1), parameters))
+    reads, steps = np.asarray(read(rest)), expm(rates * bold.repetition_time)
+    # Power laws with the exponent 0 are 1 / 32 per Hz, one-sided.
+    sizes = {name: np.exp(parameters[name]) / 64 for name in ("fluctuation", "shared_noise")}
+    driven = np.diag(np.arange(len(rest)) < n) * neural.fluctuation_scale**2
+    spread = solve_continuous_lyapunov(rates, -driven * sizes["fluctuation"][0])
+    added = spread - steps @ spread @ steps.T
+    own = np.diag(np.exp(parameters["regional_noise"]) / 64)
+    noise = (sizes["shared_noise"][0] + own) / bold.repetition_time
+    mean, total = np.zeros(len(rest)), 0.0
+    for sample in bold.signal[:scans]:
+        variance, error = reads @ spread @ reads.T + noise, sample - reads @ mean
+        total += multivariate_normal(cov=variance).logpdf(error)
+        gain = spread @ reads.T @ np.linalg.inv(variance)
+        mean = steps @ (mean + gain @ error)
+        spread = steps @ (spread - gain @ reads @ spread) @ steps.T + added
+    return total
+
+
+def test_the_exact_density_of_series_is_that_of_a_kalman_filter():
+    """But for what of power is above half the sampling rate, and at frequency zero."""
+    model = SpectralDCM(np.ones((2, 2)))
+    parameters = means(model) | {"A": np.array([[0.0, 0.0], [0.3, 0.0]])}
+    white = {"fluctuation": np.array([1.0, -40.0]), "shared_noise": np.array([-2.0, -40.0])}
+    parameters |= white
+    design = BoldDesign(101, 2.0, None, None, ["R1", "R2"], confounds=np.eye(101)[:, -1:])
+    run = model.simulate(parameters, design, seed=1)
+    # A confound of one scan takes it out.
+    changes = ({}, {"A": parameters["A"].T}, {"transit": np.array([0.3, -0.3])})
+    all_of_them = [parameters | change for change in changes]
+    expected = [kalman_filter(model, each, run, 100) for each in all_of_them]
+    found = [float(model.series_log_likelihood(each, run)) for each in all_of_them]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=0.3)
+    np.testing.assert_allclose(np.diff(found), np.diff(expected), rtol=0, atol=0.1)
+    assert np.abs(np.diff(expected)).min() > 1
+
+
 @pytest.mark.slow
 def test_the_wishart_likelihood_is_that_of_series_but_for_what_tapers_lose():
     """At the truth, scores have the mean zero and the variance that curvatures promise."""
-    import jax
-    import jax.numpy as jnp
-
     from bayesdcm.observe import WishartObservation
     from bayesdcm.observe.hermitian import to_columns
 

@@ -1,4 +1,4 @@
-"""Cross-spectra as real columns, SPM's precision and smoothing, the Wishart likelihood."""
+"""Cross-spectra as real columns, SPM's precision and smoothing, likelihoods of both and series."""
 
 from pathlib import Path
 
@@ -6,11 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.linalg import null_space, solve_discrete_lyapunov
 from scipy.special import multigammaln
+from scipy.stats import multivariate_normal
 
 from bayesdcm.observe import WishartObservation, spectral_precision, wishart_constant
 from bayesdcm.observe.autoregressive_smoothing import autoregressive_smoothing, smooth
 from bayesdcm.observe.hermitian import columns_to_entries, from_columns, to_columns
+from bayesdcm.observe.stationary_series import stationary_log_density
 
 SPM = np.load(Path(__file__).parents[1] / "data" / "spm_spectral.npz")
 SPECTRA = np.load(Path(__file__).parents[1] / "data" / "spm_spectra.npz")
@@ -138,3 +141,28 @@ def test_white_residuals_give_gradient_and_information():
 def test_predictions_that_are_no_spectra_have_no_density():
     fn = WishartObservation(jnp.array([[-1.0]]), jnp.ones(1), jnp.zeros(1))
     assert fn.log_prob(jnp.ones((1, 1))) == -jnp.inf
+
+
+@pytest.mark.parametrize("n_confounds", [0, 2])
+def test_stationary_series_have_the_density_of_their_covariance(n_confounds):
+    """Of an autoregression of two series that do not run backwards as they run forwards."""
+    samples, rng = 9, np.random.default_rng(0)
+    step = np.array([[0.6, 0.2], [-0.3, 0.5]])
+    at_once = solve_discrete_lyapunov(step, np.array([[1.0, 0.3], [0.3, 0.5]]))
+    by_lag = np.stack([np.linalg.matrix_power(step, lag) @ at_once for lag in range(samples)])
+    covariance = np.block(
+        [
+            [by_lag[t - s] if t >= s else by_lag[s - t].T for s in range(samples)]
+            for t in range(samples)
+        ]
+    )
+    drifts = np.stack([np.ones(samples), np.arange(samples)], axis=1)[:, :n_confounds]
+    confounds = np.linalg.qr(drifts)[0]
+    kept = np.kron(null_space(confounds.T) if n_confounds else np.eye(samples), np.eye(2))
+    series = rng.normal(size=(samples, 2))
+    expected = multivariate_normal(cov=kept.T @ covariance @ kept).logpdf(kept.T @ series.ravel())
+    drifting = series + drifts @ rng.normal(size=(n_confounds, 2))
+    found = stationary_log_density(jnp.asarray(by_lag), jnp.asarray(drifting), confounds)
+    assert float(found) == pytest.approx(expected, abs=1e-11)
+    no_spectrum = jnp.asarray(by_lag).at[1].multiply(2.0)
+    assert stationary_log_density(no_spectrum, jnp.asarray(drifting), confounds) == -np.inf
