@@ -43,7 +43,7 @@ from bayesdcm.infer.method import Method, one_of, option, positive_integer, prob
 from bayesdcm.infer.posterior import Posterior
 from bayesdcm.infer.problem import Problem
 from bayesdcm.infer.progress import Progress
-from bayesdcm.infer.ridges import straight
+from bayesdcm.infer.ridges import Straight, straight
 from bayesdcm.infer.surrogate import (
     PoorSurrogate,
     Surrogate,
@@ -156,9 +156,12 @@ class NUTS(Method):
         n_blocks = -(-self.draws // BLOCK)
         others = Split(problem.sites, collapsed).others
         within = covariance
-        along = straight(problem.source, problem.prepared, problem.sites)
-        if along is not None and not collapsed:
-            centre, within, modes = along.gaussian(centre, covariance, modes)
+        along = None
+        if not collapsed:
+            model = getattr(problem.source, "model", None)
+            along = straight(model, problem.sites, centre, covariance)
+        if along is not None:
+            within, modes = along.gaussian(covariance, modes)
         factor = jnp.linalg.cholesky(jnp.asarray(within[np.ix_(others, others)]))
         scatter, *keys = jax.random.split(jax.random.key(seed), 1 + self.chains)
         scattered = DISPERSION * np.array(jax.random.normal(scatter, (self.chains, len(others))))
@@ -179,7 +182,7 @@ class NUTS(Method):
                 surrogate is not None,
             )
             weights = surrogate.weights if surrogate else None
-            given = _Given(problem.prepared, jnp.asarray(centre), factor, weights)
+            given = _Given(problem.prepared, jnp.asarray(centre), factor, weights, along)
             kept: list[list[tuple]] = [[] for _ in range(self.chains)]
             on_gpu = self.chain_method == "auto" and jax.default_backend() != "cpu"
             kind = _Batch if self.chain_method == "vectorized" or on_gpu else _Threads
@@ -252,6 +255,7 @@ class _Given(NamedTuple):
     centre: jax.Array
     factor: jax.Array
     surrogate: Weights | None
+    along: Straight | None
 
 
 def _kernel(static: _Static, given: _Given) -> tuple[Callable, Callable, Callable, Callable]:
@@ -259,11 +263,13 @@ def _kernel(static: _Static, given: _Given) -> tuple[Callable, Callable, Callabl
     program = static.source.bind(given.prepared)
     parts = Split(static.sites, static.collapsed)
     base = given.centre[parts.collapsed]
-    along = straight(static.source, given.prepared, static.sites)
+
+    def placed(z: jax.Array) -> tuple[jax.Array, jax.Array | float]:
+        moved = given.centre[parts.others] + given.factor @ z
+        return (moved, 0.0) if given.along is None else given.along.back(moved)
 
     def others(z: jax.Array) -> jax.Array:
-        moved = given.centre[parts.others] + given.factor @ z
-        return moved if along is None or static.collapsed else along.back(moved)
+        return placed(z)[0]
 
     def marginal_at(z: jax.Array) -> Marginal:
         return marginal(program, parts, base, others(z))
@@ -278,11 +284,13 @@ def _kernel(static: _Static, given: _Given) -> tuple[Callable, Callable, Callabl
             return -approximate(others(z), z)
         if static.collapsed:
             return -marginal_at(z).log_density
-        return -log_joint(program, static.sites, others(z))
+        vector, log_volume = placed(z)
+        return -log_joint(program, static.sites, vector) - log_volume
 
     def draw(state: Any) -> tuple[jax.Array, jax.Array]:
         if not static.collapsed:
-            return others(state.z), -state.potential_energy
+            vector, log_volume = placed(state.z)
+            return vector, -state.potential_energy - log_volume
         noise = jax.random.normal(jax.random.fold_in(state.rng_key, 1), base.shape)
         collapsed, log_density = marginal_at(state.z).draw(noise)
         return parts.join(collapsed, others(state.z)), log_density

@@ -1,87 +1,92 @@
-"""Curved ridges of a posterior, made straight by a map that keeps volumes.
+"""Curved ridges of a posterior, made straight by a scaling that depends on other parameters.
 
-A gain g and a log amplitude a that data know as ``a + 2 log g`` only share a posterior along a
-curve, on which a sampler needs short steps and many of them. In the coordinates ``a + 2 log g`` and
-g it is nearly straight; densities are the same, since what is added depends on others only.
+A gain g and a log amplitude a that data know as ``g exp(a / 2)`` only share a posterior along a
+curve, on which a sampler needs short steps and many of them. So do a gain and whatever else makes
+signals larger. In such products and the other parameters it is nearly straight. Exponents are those
+of which a Gaussian approximation says that the gain follows, relative to its size.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesdcm.infer.density import Layout, Program, evaluate
-from bayesdcm.observe import Observer
+from bayesdcm.infer.density import Layout
+from bayesdcm.infer.traced_programs import keep_class
 
 FREE = "_free"
+# Least size of what is scaled, in standard deviations given all else; below there is no ridge.
+LEAST_SIZE = 3.0
 
 
-@dataclass(frozen=True, eq=False)
-class Straight:
+class Straight(NamedTuple):
     """The map from the flat vector to coordinates without ridges, and back.
 
-    Parameters
+    Attributes
     ----------
-    program : callable
-        On its data.
-    model, space : object
-        The model, and what its observer takes of the data.
-    sites : Layout
-        Of the program.
+    centre : (size,)
+        Where nothing is scaled.
+    exponents : (size, size)
+        Log factor of each entry, for a unit of each other that is not scaled itself.
     """
 
-    program: Program
-    model: Any
-    space: Any
-    sites: Layout
+    centre: jax.Array
+    exponents: jax.Array
 
-    def added(self, vector: jax.Array) -> jax.Array:
-        """What is added to each entry, (size,)."""
-        values = evaluate(self.program, self.sites, vector).values
-        added = jnp.zeros(self.sites.size)
-        priors = {prior.name: prior for prior in self.model.priors}
-        for name, ridge in self.model.parts.observer.ridges(values, self.space).items():
-            free = np.flatnonzero(priors[name].free)
-            site = name if name in self.sites.places else name + FREE
-            if len(free):
-                added = added.at[self.sites.places[site]].set(jnp.ravel(ridge)[free])
-        return added
+    def log_factors(self, vector: jax.Array) -> jax.Array:
+        """Logs of what entries are multiplied by, (size,); the same of straight coordinates."""
+        return self.exponents @ (vector - self.centre)
 
-    def back(self, straight: jax.Array) -> jax.Array:
-        """The flat vector."""
-        return straight - self.added(straight)
+    def back(self, straight: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """The flat vector, and the log of its volume over that of straight coordinates, ()."""
+        logs = self.log_factors(straight)
+        return straight * jnp.exp(-logs), -logs.sum()
 
-    def gaussian(
-        self, centre: NDArray, covariance: NDArray, modes: NDArray
-    ) -> tuple[NDArray, NDArray, NDArray]:
-        """Mean and covariance, to first order, and modes (modes, size), in these coordinates."""
-        both = jax.jit(lambda x: (x + self.added(x), jax.jacfwd(self.added)(x)))
-        moved, slope = map(np.asarray, both(jnp.asarray(centre)))
-        turn = np.eye(len(centre)) + slope
-        peaks = np.stack([np.asarray(both(jnp.asarray(mode))[0]) for mode in modes])
-        return moved, turn @ covariance @ turn.T, peaks
+    def gaussian(self, covariance: NDArray, modes: NDArray) -> tuple[NDArray, NDArray]:
+        """Covariance, to first order, and modes (modes, size), in these coordinates."""
+        centre, exponents = map(np.asarray, self)
+        slope = np.eye(len(centre)) + centre[:, None] * exponents
+        moved = modes * np.exp((modes - centre) @ exponents.T)
+        return slope @ covariance @ slope.T, moved
 
 
-def straight(source: Any, prepared: Any, sites: Layout) -> Straight | None:
-    """The map of a program on its data; None where it has no ridges that are known.
+keep_class(Straight)
+
+
+def straight(model: Any, sites: Layout, centre: NDArray, covariance: NDArray) -> Straight | None:
+    """The map for a Gaussian approximation (size,), (size, size); None where there is no ridge.
 
     Parameters
     ----------
-    source : ModelSource or ProgramSource
-        What is inferred.
-    prepared : object
-        Arrays of its data.
+    model : object
+        Its observer says what is `scaled`, if anything is.
     sites : Layout
         Of the program.
     """
-    model = getattr(source, "model", None)
     observer = getattr(getattr(model, "parts", None), "observer", None)
-    # What a program is traced for costs seconds, so that nothing is traced for nothing.
-    if not isinstance(observer, Observer) or type(observer).ridges is Observer.ridges:
+    groups = []
+    for prior in getattr(model, "priors", ()) if getattr(observer, "scaled", ()) else ():
+        if prior.name not in observer.scaled or not prior.free.any():
+            continue
+        site = prior.name if prior.name in sites.places else prior.name + FREE
+        places, source = np.arange(sites.size)[sites.places[site]], np.nonzero(prior.free)[0]
+        groups += [places[source == k] for k in np.unique(source)]
+    if not groups:
         return None
-    return Straight(source.bind(prepared), model, prepared.space, sites)
+    scaled = np.concatenate(groups)
+    others = np.setdiff1d(np.arange(sites.size), scaled)
+    precision = np.linalg.inv(covariance)
+    within = precision[np.ix_(scaled, scaled)]
+    follows = -np.linalg.solve(within, precision[np.ix_(scaled, others)])
+    exponents = np.zeros((sites.size, sites.size))
+    for group in groups:
+        here = np.isin(scaled, group)
+        weighed = centre[group] @ within[np.ix_(here, here)]
+        size = weighed @ centre[group]
+        if size > LEAST_SIZE**2:
+            exponents[np.ix_(group, others)] = -weighed @ follows[here] / size
+    return Straight(jnp.asarray(centre), jnp.asarray(exponents)) if exponents.any() else None

@@ -54,6 +54,9 @@ class Observer(ABC):
         Words, unit, and how many of it make one SI unit, of axes that are not drawn as time in s.
     sample : str
         What one data point in time is, in the singular.
+    scaled : tuple of str
+        Parameters by whose size signals are multiplied, node by node on the first axis: NUTS moves
+        in their products with what else makes signals larger.
     """
 
     data_class: ClassVar[type]
@@ -69,6 +72,7 @@ class Observer(ABC):
     headline: ClassVar[tuple[str, ...]] = ()
     axes: ClassVar[Mapping[str, tuple[str, str, float]]] = {}
     sample: ClassVar[str] = "sample"
+    scaled: ClassVar[tuple[str, ...]] = ()
 
     @property
     def staged(self) -> bool:
@@ -99,23 +103,6 @@ class Observer(ABC):
         parameters : mapping of full arrays by name
         """
         raise NotImplementedError(f"{type(self).__name__} has no states of its own")
-
-    def ridges(self, parameters: Parameters, arrays: Any) -> dict[str, jax.Array]:
-        """Sums in which data determine parameters far better than each alone, by what is added.
-
-        NUTS moves in the parameter plus this instead, so that a curved ridge is straight.
-
-        Parameters
-        ----------
-        parameters : mapping of full arrays by name
-        arrays : pytree, from `prepare`
-
-        Returns
-        -------
-        dict of str to jax.Array
-            For a normal parameter, an array of its shape that depends on others only.
-        """
-        return {}
 
     def read(self, h: jax.Array, parameters: Parameters) -> jax.Array:
         """What is seen of `states`: from (..., nodes, states) to (..., nodes).

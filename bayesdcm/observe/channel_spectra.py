@@ -41,8 +41,6 @@ SPM_VARIANCE, SPM_FILTER_VARIANCE = 1 / 128, 1 / 64
 AMPLITUDE_VARIANCE, EXPONENT_VARIANCE, SHAPE_VARIANCE = 1.0, 1 / 16, 1 / 16
 # Share of the mean power that makes predictions in fewer modes than channels samples of a density.
 JITTER = 1e-9
-# Squared, scaled: what is weaker makes no ridge.
-SMALLEST_FIELD = 1e-12
 
 
 class ChannelSpectraSpace(NamedTuple):
@@ -102,6 +100,8 @@ class ChannelSpectra(SpectralObserver):
     kind: ClassVar[str] = "cross-spectra of electrophysiology"
     node: ClassVar[str] = "source"
     headline: ClassVar[tuple[str, ...]] = ("B", "A")
+    # Power is that of sources times the square of what they are seen by.
+    scaled: ClassVar[tuple[str, ...]] = ("gain", "moment", "patch_weight")
     citations = (
         (
             "Moran RJ, Stephan KE, Seidenbecher T, Pape HC, Dolan RJ, Friston KJ (2009). Dynamic "
@@ -157,12 +157,6 @@ class ChannelSpectra(SpectralObserver):
     def seen(self, priors: Mapping[str, Prior]) -> Any:
         """States that may contribute to the signal."""
         return self.channels.seen(priors)
-
-    def ridges(self, parameters: Parameters, arrays: ChannelSpectraSpace) -> dict[str, jax.Array]:
-        """Power is that of fluctuations times the square of the lead field; see `Observer`."""
-        field = self.channels.source_field(parameters, arrays.field)
-        size = jnp.log((field**2).sum(0) + SMALLEST_FIELD)
-        return {"fluctuation": jnp.stack([size, jnp.zeros_like(size)])}
 
     def spectra(
         self, solution: jax.Array, parameters: Parameters, arrays: ChannelSpectraSpace

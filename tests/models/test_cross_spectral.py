@@ -316,30 +316,38 @@ def test_gradients_agree_in_both_modes_and_with_differences():
     assert float(forward) == pytest.approx(float(difference), rel=1e-6)
 
 
-@pytest.mark.parametrize("observation", ["lfp", pytest.param("fixed", marks=pytest.mark.slow)])
-def test_the_ridge_between_gain_and_amplitude_is_straight(observation):
-    field = np.array([[3.0, 0.0], [4.0, 1.0]])
-    given = {"lead_field": field} if observation == "fixed" else {}
+@pytest.mark.parametrize(
+    ("observation", "name"),
+    [("lfp", "gain"), pytest.param("ecd", "moment", marks=pytest.mark.slow)],
+)
+def test_the_ridge_between_gain_and_amplitude_is_straight(observation, name):
+    given = {"lead_field": np.ones((2, 2, 3))} if observation == "ecd" else {}
     # One amplitude is fixed, so that free ones are a site of their own.
     priors = {"fluctuation": (np.zeros((2, 2)), np.array([[1.0, 0.0], [1 / 16, 1 / 16]]))}
     model = two_sources(neural="erp", observation=observation, priors=priors, **given)
-    problem = make_problem(model, flat_data())
-    along = straight(problem.source, problem.prepared, problem.sites)
-    places = problem.sites.places
-    point = np.random.default_rng(0).normal(size=problem.sites.size)
-    point[places["gain"]] = 2.0, -3.0
-    added = np.asarray(jax.jit(along.added)(point))
-    amplitude = places["fluctuation_free"][0]
-    if observation == "lfp":
-        assert added[amplitude] == pytest.approx(np.log(4.0))
-    assert np.count_nonzero(added) == 1
-    np.testing.assert_allclose(jax.jit(along.back)(point + added), point, rtol=1e-14)
-    # Volumes stay, so that densities need no correction.
-    covariance = np.diag(np.linspace(1, 2, len(point)))
-    centre, moved, modes = along.gaussian(point, covariance, point[None])
-    np.testing.assert_allclose(centre, point + added)
-    np.testing.assert_allclose(modes[0], centre)
-    assert np.linalg.det(moved) == pytest.approx(np.linalg.det(covariance))
-    assert moved[amplitude, places["gain"][0]] == pytest.approx(
-        covariance[places["gain"][0], places["gain"][0]]
-    )
+    sites = make_problem(model, flat_data()).sites
+    field = np.arange(sites.size)[sites.places[name]]
+    amplitude = np.arange(sites.size)[sites.places["fluctuation_free"]][0]
+    first, second = np.split(field, 2)
+    # Data know the size of the first source times the root of its power; nothing of the second.
+    rng, centre = np.random.default_rng(0), np.zeros(sites.size)
+    centre[first] = 1 + rng.random(len(first))
+    known = np.zeros(sites.size)
+    known[first], known[amplitude] = centre[first], (centre[first] @ centre[first]) / 2
+    precision = np.eye(sites.size) + 1e4 * np.outer(known, known)
+    covariance = np.linalg.inv(precision)
+    along = straight(model, sites, centre, covariance)
+    assert np.count_nonzero(along.exponents) == len(first)
+    np.testing.assert_allclose(along.exponents[first, amplitude], 0.5, rtol=1e-3)
+    point = rng.normal(size=sites.size)
+    logs = np.asarray(along.log_factors(point))
+    back, log_volume = along.back(point * np.exp(logs))
+    np.testing.assert_allclose(back, point, rtol=1e-13)
+    volume = np.linalg.slogdet(jax.jacfwd(lambda x: along.back(x)[0])(point))
+    assert volume[0] == 1 and float(along.back(point)[1]) == pytest.approx(volume[1])
+    moved, modes = along.gaussian(covariance, point[None])
+    np.testing.assert_allclose(modes[0], point * np.exp(logs))
+    # The size no longer depends on the amplitude.
+    assert abs(np.linalg.inv(moved)[first, amplitude] / precision[first, amplitude]).max() < 0.01
+    assert straight(model, sites, np.zeros(sites.size), covariance) is None
+    assert straight(bayesdcm.TaskDCM([[1]], C=[[1]]), sites, centre, covariance) is None
