@@ -8,9 +8,11 @@ import pytest
 from numpy.testing import assert_allclose
 
 import bayesdcm
+from bayesdcm.compare import select_models
 from bayesdcm.group.effects import peb
 from bayesdcm.group.empirical_bayes import empirical_bayes
 from bayesdcm.group.leave_one_out import LeftOut, leave_one_out
+from bayesdcm.group.many_fits import fit_group
 from bayesdcm.group.reestimation import reestimate
 
 leave_one_out_module = sys.modules["bayesdcm.group.leave_one_out"]
@@ -336,6 +338,74 @@ def test_prediction_of_left_out_subjects(linear_group):
     assert_allclose(probability.sum(axis=1), 1)
     distance = np.abs(table["predicted"].to_numpy()[:, None] - linear_group.age)
     assert (distance.argmin(axis=1) == probability.argmax(axis=1)).all()
+
+
+# Models of signals and of spectra, through all that takes a group
+
+GROUP_AGE = np.array([-1.0, -0.5, 0.5, 1.0])
+ONE_WAY = np.array([[0.0, 0.0], [1.0, 0.0]])
+
+
+def regression():
+    """A model, a design, true values other than prior means, the site that ages, and how fast."""
+    narrow = {"A": (-0.5 * np.eye(2), np.full((2, 2), 1 / 16))}
+    model = bayesdcm.RegressionDCM(np.ones((2, 2)), measurement_noise=0.1, priors=narrow)
+    design = bayesdcm.BoldDesign(300, 0.72, None, None, ["V1", "V5"])
+    return model, design, {"A": -0.5 * np.eye(2), "log_precision": np.full(2, 2.0)}, "A", 0.3
+
+
+def spectral():
+    design = bayesdcm.BoldDesign(600, 2.0, None, None, ["V1", "V5"])
+    noise = {"regional_noise": np.full(2, -3.0), "shared_noise": np.array([-3.0, 0.0])}
+    return bayesdcm.SpectralDCM([[1, 0], [1, 1]]), design, noise | {"A": np.zeros((2, 2))}, "A", 0.3
+
+
+def cross_spectral():
+    flat, names = np.tile(np.eye(2), (2, 12, 1, 1)), ["V1", "V5"]
+    design = bayesdcm.SpectralData(
+        flat, 4.0 * np.arange(1, 13), names, ["rest", "task"], degrees_of_freedom=400
+    )
+    model = bayesdcm.CrossSpectralDCM(ONE_WAY, modulation=ONE_WAY, neural="erp", source_names=names)
+    return model, design, {"gain": np.full(2, 5.0), "B": np.zeros((1, 2, 2))}, "B", 0.8
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(regression, marks=pytest.mark.slow),
+        pytest.param(spectral, marks=pytest.mark.slow),
+        pytest.param(cross_spectral, marks=pytest.mark.exhaustive),
+    ],
+)
+def test_what_ages_is_found_in_groups_of_models(make):
+    model, design, true, name, rate = make()
+    data = {}
+    for seed, age in enumerate(GROUP_AGE):
+        parameters = {prior.name: np.array(prior.mean) for prior in model.priors} | true
+        parameters[name] = parameters[name] + rate * (1 + age) * ONE_WAY
+        run = model.simulate(parameters, design, seed=seed)
+        from_bold = bayesdcm.SpectralData.from_bold
+        data[f"person {seed}"] = from_bold(run) if make is spectral else run
+    without = model.restrict(**({"A": np.eye(2)} if name == "A" else {"modulation": 0}))
+    fits = fit_group({"with": model, "without": without}, data, progress=False, draws=20)
+    covariates = {"mean": 1, "age": GROUP_AGE}
+    found = peb(fits["with"], covariates, [name])
+    label = next(each for each in found.parameters if each.endswith("V5, V1]"))
+    effect = found.summary().set_index(["covariate", "parameter"]).loc[("age", label)]
+    assert abs(effect["mean"] - rate) < 3 * effect["sd"] < rate
+    present = found.search().summary().set_index(["covariate", "parameter"])["present"]
+    assert present["age", label] > 0.95
+    assert found.reduce(off="age").log_evidence < found.log_evidence - 2
+    # Data say again what their posteriors have said.
+    again = reestimate(found, progress=False, draws=20)
+    for fit, expected in zip(again.fits, found.subjects, strict=True):
+        free = fit.sd[name] > 0
+        apart = (fit.mean[name] - expected.mean[name])[free] / fit.sd[name][free]
+        assert np.abs(apart).max() < 0.1
+    table = leave_one_out(fits["with"], covariates, label, covariate="age")
+    assert table.attrs["correlation"] > 0.9
+    families = {"with": "connected", "without": "apart"}
+    assert select_models(fits.evidence(), families=families)["frequency"]["connected"] > 0.5
 
 
 # What is refused
