@@ -5,6 +5,8 @@
     python ci/benchmarks/spectral.py channels         NUTS on cross-spectra of channels in 2 sources
     python ci/benchmarks/spectral.py coverage [N] [METHOD ...]   N recordings of 300 and 1,200 scans
     python ci/benchmarks/spectral.py direction [N] [METHOD ...]   N networks of 4 regions
+    python ci/benchmarks/spectral.py series [N]       N posteriors against those of time series
+    python ci/benchmarks/spectral.py channel-coverage [N]   N cross-spectra of channels, Laplace
 
 Recordings are time series that the model with a Wishart likelihood makes of draws of its prior,
 three regions, scans every 2 s. ``direction`` has two connections of 0.3 or -0.3 Hz in one direction
@@ -20,10 +22,14 @@ from typing import Any
 
 import bayesdcm  # isort: skip  (before JAX: it sets double precision)
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from measure import machine, median_cost, table, timed
+from scipy.optimize import minimize
 
 from bayesdcm import BoldData, BoldDesign, CrossSpectralDCM, SpectralData, SpectralDCM
+from bayesdcm.models.spectral import _series_log_density
 
 DATA = Path(__file__).parents[2] / "tests" / "data"
 # CPU s of SPM under Octave.
@@ -177,6 +183,93 @@ def direction(number: int, asked: list[str]) -> None:
     print(table(rows))
 
 
+def series(number: int) -> None:
+    """Gaussian posteriors of A by the Wishart likelihood, and by the exact one of the series.
+
+    Both of two regions, with the same prior, about the modes of their densities.
+    """
+    model, rows = SpectralDCM(np.ones((2, 2))), []
+    priors = [(p.name, np.shape(p.mean)) for p in model.priors]
+    mean, sd = (
+        np.concatenate([np.ravel(value(p)) for p in model.priors])
+        for value in (lambda p: p.mean, lambda p: np.sqrt(p.variance))
+    )
+    ends = np.cumsum([int(np.prod(shape)) for _, shape in priors])
+
+    @jax.jit
+    def potential(z: Any, signal: Any) -> Any:
+        parts = jnp.split(mean + sd * z, ends[:-1])
+        values = {n: v.reshape(shape) for (n, shape), v in zip(priors, parts, strict=True)}
+        length = 4 * len(signal)
+        spectra = model.cross_spectra(values, np.arange(1, length // 2 + 1) / (2.0 * length))
+        constant = jnp.full((len(signal), 1), len(signal) ** -0.5)
+        # As `SpectralDCM.series_log_likelihood`, compiled once for all recordings.
+        return z @ z / 2 - _series_log_density(spectra, signal, constant, length, 2.0)
+
+    slope, curvature = jax.jit(jax.value_and_grad(potential)), jax.jit(jax.hessian(potential))
+    for scans in (200, 600):
+        design = BoldDesign(scans, 2.0, None, None, ["R1", "R2"])
+        moved, ratios = [], []
+        for seed in range(number):
+            true = {p.name: np.array(p.mean) for p in model.priors}
+            true["A"] += np.array([[0.0, 0.0], [0.3, 0.0]])
+            bold = model.simulate(true, design, seed=seed)
+            data = SpectralData.from_bold(bold)
+            fit = bayesdcm.fit(model, data, progress=False)
+            signal = np.asarray(bold.signal) * np.sqrt(model.observer.scale(data))
+            found = minimize(slope, np.zeros(len(mean)), args=(signal,), jac=True, method="BFGS")
+            exact = mean + sd * found.x
+            spread = sd * np.sqrt(np.diag(np.linalg.inv(curvature(found.x, signal))))
+            moved.append((fit.mean["A"].ravel() - exact[:4]) / spread[:4])
+            ratios.append(fit.sd["A"].ravel() / spread[:4])
+        rows.append(
+            {
+                "scans": scans,
+                "recordings": number,
+                "root mean square shift, sd": f"{np.sqrt(np.mean(np.square(moved))):.2f}",
+                "mean shift, sd": f"{np.mean(moved):.2f}",
+                "sd over exact": f"{np.mean(ratios):.2f}",
+            }
+        )
+        print(rows[-1], flush=True)
+    print(table(rows))
+
+
+def channel_coverage(number: int) -> None:
+    """Share of true neural parameters in 90 % intervals, two sources of ERP, one channel in each.
+
+    Spectra are scaled before they are modelled, so that lead fields and noise are not those drawn.
+    """
+    design = SpectralData(
+        np.tile(np.eye(2), (24, 1, 1)), np.arange(2.0, 49.0, 2.0), degrees_of_freedom=60.0
+    )
+    edges = {"forward": [[0, 0], [1, 0]], "backward": [[0, 1], [0, 0]]}
+    model, inside = CrossSpectralDCM(**edges, neural="erp"), {}
+    rng, seed = np.random.default_rng(7), 0
+    while seed < number:
+        true = {
+            p.name: p.mean + np.sqrt(p.variance) * rng.normal(size=np.shape(p.mean))
+            for p in model.priors
+        }
+        try:
+            data = model.simulate(true, design, seed=seed)
+        except ValueError:  # Unstable.
+            continue
+        seed += 1
+        fit = bayesdcm.fit(model, data, progress=False)
+        for prior in model.parts.neural.priors():
+            if prior.free.any():
+                miss = np.abs(fit.mean[prior.name] - true[prior.name])
+                found = (miss < 1.645 * fit.sd[prior.name])[prior.free]
+                inside.setdefault(prior.name, []).append(found)
+    inside["all"] = np.concatenate([np.ravel(found) for found in inside.values()])
+    rows = [
+        {"parameter": name, "number": np.size(found), "inside 90 %": f"{100 * np.mean(found):.1f}"}
+        for name, found in inside.items()
+    ]
+    print(table(rows))
+
+
 if __name__ == "__main__":
     print(machine())
     what, *rest = sys.argv[1:] or ["cost"]
@@ -189,6 +282,10 @@ if __name__ == "__main__":
             direction(numbers[0] if numbers else 50, names or ["laplace"])
         case "nuts":
             nuts()
+        case "series":
+            series(numbers[0] if numbers else 10)
+        case "channel-coverage":
+            channel_coverage(numbers[0] if numbers else 40)
         case "channels":
             channels()
         case _:

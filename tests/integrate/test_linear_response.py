@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.integrate import solve_ivp
 
 from bayesdcm.integrate import (
     LinearResponse,
@@ -20,6 +21,7 @@ from bayesdcm.integrate import (
 )
 from bayesdcm.integrate.spm_linear_response import moved_eigenvalues
 from bayesdcm.neural import CMC, ERP, LFP, NMDA, Endogenous
+from bayesdcm.neural.base import from_vector, to_vector
 from bayesdcm.observe import BoldSpectra
 
 SWITCHES = (np.array([[0, 0], [1, 0]]), np.array([[0, 1], [0, 0]]), np.zeros((2, 2)))
@@ -56,6 +58,29 @@ def test_sources_rest_where_their_flow_vanishes(kind):
     delayed = system.jacobian * np.exp(-turns * system.delays)
     left = turns * transfer[1] - delayed @ transfer[1] - system.entry
     assert np.abs(left).max() < 1e-9 * np.abs(system.entry).max()
+
+
+def test_conductance_based_sources_answer_small_sines_as_their_linear_response():
+    """NMDA, of which no other software's spectra are known, integrated in time, without delays."""
+    one = np.zeros((1, 1))
+    source = NMDA(one, one, one, np.zeros((0, 1, 1)), np.eye(1))
+    frequency, size = 10.0, 1e-4
+    parameters = means(source)
+    system = jax.jit(lambda p: linear_system(source, p, "inputs"))(parameters)
+    transfer = transfer_functions(system._replace(delays=None), jnp.array([frequency]))[0, :, 0]
+    start = to_vector(jnp.asarray(source.rest(parameters), float))
+    flow = jax.jit(lambda x, u: to_vector(source.flow(from_vector(x, 1), u, parameters)))
+    rest = rest_state(lambda x: flow(x, jnp.zeros(1)), start)
+
+    def rates(t, x):
+        return np.asarray(flow(x, jnp.array([size * np.sin(2 * np.pi * frequency * t)])))
+
+    # Whole periods, once what came before has gone.
+    times = 1.5 + np.arange(40) / 40 / frequency
+    options = {"method": "LSODA", "rtol": 1e-9, "atol": 1e-12, "t_eval": times}
+    course = solve_ivp(rates, (0.0, times[-1]), np.asarray(rest), **options).y
+    found = 2j * (course * np.exp(-2j * np.pi * frequency * times)).mean(1) / size
+    np.testing.assert_allclose(found, transfer, rtol=0, atol=1e-3 * np.abs(transfer).max())
 
 
 def test_rest_by_newtons_method_has_its_derivative():
