@@ -96,7 +96,9 @@ class CrossSpectralDCM(DCM):
     ``channel_noise`` (c), ``fluctuation_shape`` (d) and ``filter`` (f), see
     `bayesdcm.observe.ChannelSpectra`. Spectra are scaled beforehand, so that their largest
     covariance is 8. Priors of a to d are N(0, 1/128) with ``"spm"``; with ``"wishart"`` log
-    amplitudes are N(0, 1), log exponents and shapes N(0, 1/16), so that data decide.
+    amplitudes are N(0, 1), log exponents and shapes N(0, 1/16), so that data decide, and moments of
+    dipoles, and the first weight of patches, have the mean 1 of gains instead of 0, where power has
+    no slope. A source may be found with the wrong sign relative to another: give ``starts=`` then.
 
     References
     ----------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import Any, ClassVar, NamedTuple
 from weakref import WeakKeyDictionary
@@ -39,6 +39,8 @@ NOISE_AMPLITUDE = -2.0
 SPM_VARIANCE, SPM_FILTER_VARIANCE = 1 / 128, 1 / 64
 # Where the likelihood is proper, data tell the size of fluctuations and noise.
 AMPLITUDE_VARIANCE, EXPONENT_VARIANCE, SHAPE_VARIANCE = 1.0, 1 / 16, 1 / 16
+# Prior mean of moments, and of the first weight of patches; that of gains, which is SPM's.
+FIELD_MEAN = 1.0
 # Share of the mean power that makes predictions in fewer modes than channels samples of a density.
 JITTER = 1e-9
 
@@ -146,13 +148,21 @@ class ChannelSpectra(SpectralObserver):
 
         each = np.array(law)[:, None]
         return (
-            *self.channels.priors(neural),
+            *map(self._off_zero, self.channels.priors(neural)),
             table("fluctuation", ("spectrum", "source"), np.tile(each, (1, n)), "a"),
             table("shared_noise", ("spectrum",), np.array(law), "b"),
             table("channel_noise", ("spectrum", "noise"), np.tile(each, (1, n_noises)), "c"),
             table("fluctuation_shape", ("cosine", "source"), np.full((N_COSINES, n), shape), "d"),
             table("filter", ("line",), np.full(2, line), "f"),
         )
+
+    def _off_zero(self, prior: Prior) -> Prior:
+        # Power is the same of both signs: where sources are not seen at all, it has no slope.
+        if self.as_spm or prior.name not in self.scaled or prior.mean.any():
+            return prior
+        mean = np.zeros(prior.mean.shape)
+        mean[(slice(None), 0) if prior.name == "patch_weight" else ...] = FIELD_MEAN
+        return replace(prior, mean=mean)
 
     def seen(self, priors: Mapping[str, Prior]) -> Any:
         """States that may contribute to the signal."""

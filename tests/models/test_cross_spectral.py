@@ -8,6 +8,7 @@ import pytest
 import bayesdcm
 from bayesdcm import CrossSpectralDCM
 from bayesdcm.data import SpectralData
+from bayesdcm.data.head import SphereHead
 from bayesdcm.infer.problem import make_problem
 from bayesdcm.infer.ridges import straight
 from bayesdcm.integrate import LinearResponse, SpmLinearResponse, linear_system, rest_state
@@ -246,6 +247,24 @@ def test_what_differs_between_conditions_is_recovered():
     # Reduction extrapolates a Gaussian by five standard deviations, and finds the loss too small.
     loss = refit.log_evidence - fit.log_evidence
     assert loss < change < -8
+
+
+@pytest.mark.slow
+def test_dipoles_in_a_head_are_found_with_what_differs_between_conditions():
+    directions = np.random.default_rng(2).normal(size=(12, 3))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    head = SphereHead(0.09 * directions, mni_to_head=np.diag([1e-3, 1e-3, 1e-3, 1.0]))
+    places = [[-42.0, -22.0, 37.0], [40.0, 30.0, 40.0]]
+    model = two_sources(neural="erp", observation="ecd", positions=places)
+    parameters = prior_means(model)
+    parameters["moment"] = 8 * np.abs(np.random.default_rng(1).normal(size=(2, 3)))
+    parameters["B"][0, 1, 0] = 0.8
+    data = model.simulate(parameters, flat_data(12, head=head, degrees_of_freedom=400.0), seed=1)
+    fit = bayesdcm.fit(model, data, progress=False, draws=20)
+    for true, found in zip(parameters["moment"], fit.mean["moment"], strict=True):
+        assert true @ found / np.linalg.norm(true) / np.linalg.norm(found) > 0.999
+    found, sd = fit.mean["B"][0, 1, 0], fit.sd["B"][0, 1, 0]
+    assert abs(found - 0.8) < 3 * sd < 0.8
 
 
 def test_many_channels_are_seen_in_modes_and_simulated():
