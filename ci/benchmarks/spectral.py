@@ -262,7 +262,9 @@ def channel_coverage(number: int) -> None:
                 miss = np.abs(fit.mean[prior.name] - true[prior.name])
                 found = (miss < 1.645 * fit.sd[prior.name])[prior.free]
                 inside.setdefault(prior.name, []).append(found)
-    inside["all"] = np.concatenate([np.ravel(found) for found in inside.values()])
+                # The search begins where both sources are seen with the same sign.
+                alike = "signs alike" if true["gain"].prod() > 0 else "signs differ"
+                inside.setdefault(alike, []).extend(found)
     rows = [
         {"parameter": name, "number": np.size(found), "inside 90 %": f"{100 * np.mean(found):.1f}"}
         for name, found in inside.items()
