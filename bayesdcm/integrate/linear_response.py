@@ -301,7 +301,44 @@ def inverses(matrices: jax.Array) -> jax.Array:
 @inverses.defjvp
 def _inverses_jvp(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
     result = inverses(*primals)
-    return result, -result @ tangents[0] @ result
+    return result, -product(product(result, tangents[0]), result)
+
+
+def product(first: jax.Array, second: jax.Array) -> jax.Array:
+    """Products of complex matrices, (rows, n, m) and (rows, m, l).
+
+    On CPUs, four products of real matrices take half of the time of a complex one.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> product(jnp.full((1, 1, 1), 1j), jnp.full((1, 1, 1), 2 + 1j)).item()
+    (-1+2j)
+    """
+    if first.shape[-1] <= FEW:
+        return first @ second
+    real = first.real @ second.real - first.imag @ second.imag
+    return jax.lax.complex(real, first.real @ second.imag + first.imag @ second.real)
+
+
+@jax.custom_jvp
+def squares(matrices: jax.Array) -> jax.Array:
+    """``K K^H`` of complex matrices (rows, n, m).
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> squares(jnp.array([[[1.0, 1j]]])).item()
+    (2+0j)
+    """
+    return product(matrices, matrices.conj().mT)
+
+
+@squares.defjvp
+def _squares_jvp(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
+    # One product instead of two, backwards as well.
+    half = product(tangents[0], primals[0].conj().mT)
+    return squares(*primals), half + half.conj().mT
 
 
 def cross_spectra(transfer: jax.Array, power: jax.Array) -> jax.Array:

@@ -20,13 +20,15 @@ from bayesdcm.data.device import on_device
 from bayesdcm.data.spectral import SpectralData
 from bayesdcm.integrate.base import Solver
 from bayesdcm.integrate.linear_response import (
-    cross_spectra,
     inverses,
     is_stable,
     observer_transfer,
+    product,
     rest_state,
+    squares,
 )
 from bayesdcm.neural.base import NeuralModel, Parameters, Prior
+from bayesdcm.neural.couplings import Coupling
 from bayesdcm.neural.network import Network
 from bayesdcm.neural.noise import OrnsteinUhlenbeck
 
@@ -58,6 +60,8 @@ class NetworkSystem(NamedTuple):
         What a unit of each noise adds to the rates of change.
     tau : (processes, nodes)
         Time constants of the noise, s; 0 where it is white.
+    seen_travels : bool
+        Whether activity is the one signal that travels.
     """
 
     local: jax.Array
@@ -68,6 +72,7 @@ class NetworkSystem(NamedTuple):
     delays: jax.Array | None
     noise: jax.Array
     tau: jax.Array
+    seen_travels: bool = False
 
     def matrix(self) -> jax.Array:
         """The Jacobian without delays, nodes first, (nodes * states, nodes * states), 1/s."""
@@ -160,6 +165,7 @@ def network_system(network: Network, parameters: Parameters) -> NetworkSystem:
         network.travel_time(network.lengths, parameters) if network.delayed else None,
         jnp.stack(noise),
         jnp.stack(tau),
+        network.sent == network.activity and type(network.coupling).send is Coupling.send,
     )
 
 
@@ -193,7 +199,6 @@ def network_transfer(system: NetworkSystem, frequencies: jax.Array) -> jax.Array
     )
     driven = jnp.einsum("fnab,pnb,fpn->fpna", response, system.noise, jnp.sqrt(power))
     received = jnp.einsum("fnab,nbm->fnam", response, system.entry.astype(complex))
-    apart = jnp.einsum("na,fpna->fpn", system.seen, driven)
     gain = jnp.einsum("nla,fnam->fnlm", system.sent, received)
     first = jnp.einsum("nla,fpna->fpnl", system.sent, driven)
     seen = jnp.einsum("na,fnam->fnm", system.seen, received)
@@ -204,8 +209,10 @@ def network_transfer(system: NetworkSystem, frequencies: jax.Array) -> jax.Array
         coupling = jnp.broadcast_to(coupling, (points, n, n))
     # What is sent, z = gain W z + first; only one signal travels in most networks.
     if m == 1:
-        loop = jnp.eye(n) - gain[:, :, 0, 0, None] * coupling
-        spread = seen[:, :, 0, None] * (coupling @ inverses(loop))
+        inverse = inverses(jnp.eye(n) - gain[:, :, 0, 0, None] * coupling)
+        spread = inverse
+        if not system.seen_travels:
+            spread = seen[:, :, 0, None] * product(coupling, inverse)
         among = spread[:, None] * first[:, :, None, :, 0]
     else:
         loop = jnp.eye(n * m) - jnp.einsum("fnlm,fnj->fnljm", gain, coupling).reshape(
@@ -213,8 +220,10 @@ def network_transfer(system: NetworkSystem, frequencies: jax.Array) -> jax.Array
         )
         inverse = inverses(loop).reshape(points, n, m, n, m)
         among = jnp.einsum("fim,fij,fjmnl,fpnl->fpin", seen, coupling, inverse, first)
-    own = apart[..., None, :] * jnp.eye(n)
-    return (own + among).transpose(0, 2, 1, 3).reshape(points, n, processes * n)
+    if not (system.seen_travels and m == 1):
+        apart = jnp.einsum("na,fpna->fpn", system.seen, driven)
+        among = among + apart[..., None, :] * jnp.eye(n)
+    return among.transpose(0, 2, 1, 3).reshape(points, n, processes * n)
 
 
 def stationary_covariance(matrix: jax.Array, power: jax.Array) -> jax.Array:
@@ -393,9 +402,8 @@ class StationaryCovariance(Solver):
         # Half of the points lie below the frequency at which a node by itself has decayed.
         rate = _middle_rate(jax.lax.stop_gradient(system.local).mean(0)) / (2 * jnp.pi)
         transfer = network_transfer(system, rate * arrays["frequencies"])
-        power = jnp.full(transfer.shape[::2], 1.0)
         turns = 2j * jnp.pi * rate * arrays["frequencies"] * (0.0 if lag is None else lag)
-        spectra = cross_spectra(transfer, power) * jnp.exp(turns)[:, None, None]
+        spectra = squares(transfer) * jnp.exp(turns)[:, None, None]
         total = rate * jnp.tensordot(arrays["weights"], spectra.real, 1)
         return jnp.where(_stable(system), total, jnp.nan)
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesdcm.data.spectral import SpectralData
-from bayesdcm.integrate.linear_response import cross_spectra
+from bayesdcm.integrate.linear_response import squares
 from bayesdcm.neural.base import NeuralModel, Parameters, Prior
 from bayesdcm.observe.bold import Balloon
 from bayesdcm.observe.covariance import MEASUREMENT_NOISE
@@ -102,7 +102,7 @@ class NetworkSpectra(SpectralObserver):
         transfer = solution
         if self.lead_field is not None:
             transfer = jnp.asarray(self.lead_field, complex) @ transfer
-        spectra = cross_spectra(transfer, jnp.ones(transfer.shape[::2]))
+        spectra = squares(transfer)
         mean = jnp.einsum("fii->", spectra).real / (len(spectra) * spectra.shape[-1])
         noise = MEASUREMENT_NOISE * jnp.exp(parameters["measurement_noise"]) * mean
         spectra = spectra + noise * jnp.eye(spectra.shape[-1])

@@ -11,7 +11,7 @@ from jax.scipy.linalg import solve_triangular
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import gammaln
 
-from bayesdcm.integrate.linear_response import FEW, inverses
+from bayesdcm.integrate.linear_response import FEW, product
 from bayesdcm.observe.gaussian import GaussianObservation, Linearised
 from bayesdcm.observe.hermitian import from_columns, to_columns
 from bayesdcm.observe.temporal_precision import ConfoundBasis
@@ -151,22 +151,31 @@ def _within(root: jax.Array, matrix: jax.Array) -> jax.Array:
 @jax.custom_jvp
 def _misfit(predicted: jax.Array, estimated: jax.Array) -> jax.Array:
     """``log |S| + tr S^-1 s`` of Hermitian matrices (rows, n, n)."""
-    return _misfit_of(predicted, inverses(predicted), estimated)
+    return _misfit_of(*_inverse(predicted), estimated)
 
 
 @_misfit.defjvp
 def _misfit_jvp(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
     predicted, estimated = primals
-    inverse = inverses(predicted)
-    slope = inverse - inverse @ estimated @ inverse
+    logarithm, inverse = _inverse(predicted)
+    slope = inverse - product(product(inverse, estimated), inverse)
     change = _trace(slope, tangents[0]) + _trace(inverse, tangents[1])
-    return _misfit_of(predicted, inverse, estimated), change
+    return _misfit_of(logarithm, inverse, estimated), change
 
 
-def _misfit_of(predicted: jax.Array, inverse: jax.Array, estimated: jax.Array) -> jax.Array:
-    root = _row_by_row(jnp.linalg.cholesky, predicted)
-    logarithm = 2 * jnp.log(jnp.diagonal(root, axis1=-2, axis2=-1).real).sum(-1)
+def _misfit_of(logarithm: jax.Array, inverse: jax.Array, estimated: jax.Array) -> jax.Array:
     return logarithm + _trace(inverse, estimated)
+
+
+def _inverse(matrices: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Logarithms of the determinants, (rows,), and inverses of Hermitian matrices (rows, n, n)."""
+
+    def row(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
+        root = jnp.linalg.cholesky(matrix)
+        return jnp.diagonal(root).real, solve_triangular(root, jnp.eye(len(root)), lower=True)
+
+    sizes, inverse = _row_by_row(row, matrices)
+    return 2 * jnp.log(sizes).sum(-1), product(inverse.conj().mT, inverse)
 
 
 def _trace(first: jax.Array, second: jax.Array) -> jax.Array:
