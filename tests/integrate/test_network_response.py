@@ -5,9 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.linalg import solve_continuous_lyapunov
+from scipy.signal import csd
 
 from bayesdcm import (
     Connectome,
+    Generic2dOscillator,
     Hopf,
     JansenRit,
     Linear,
@@ -41,6 +43,7 @@ NODES = {
     "hopf": (Hopf(a=-20.0), 0.5, "diffusive"),
     "jansen_rit": (JansenRit(p=400.0), 5.0, "sigmoidal_jansen_rit"),
     "montbrio_pazo_roxin": (MontbrioPazoRoxin(), 0.3, "additive"),
+    "oscillator": (Generic2dOscillator(), 0.3, "diffusive"),
 }
 FREQUENCIES = jnp.array([0.5, 3.0, 10.0, 40.0])
 
@@ -161,8 +164,11 @@ def test_derivative_by_the_speed():
         )
         return jnp.abs(transfer[:, 0]).sum()
 
-    numeric = (value(1e-5) - value(-1e-5)) / 2e-5
-    np.testing.assert_allclose(jax.grad(value)(0.0), numeric, rtol=5e-6)
+    # Of sixth order, which allows steps that rounding does not reach.
+    step, weights = 0.02, (0.75, -0.15, 1 / 60)
+    differences = [value((i + 1) * step) - value(-(i + 1) * step) for i in range(3)]
+    numeric = np.dot(weights, differences) / step
+    np.testing.assert_allclose(jax.grad(value)(0.0), numeric, rtol=1e-6)
     np.testing.assert_allclose(jax.jvp(value, (0.0,), (1.0,))[1], jax.grad(value)(0.0), rtol=1e-9)
 
 
@@ -187,9 +193,12 @@ class _NoStates:
         ("wilson_cowan", 0.01, 100.0),
         ("hopf", 0.1, 100.0),
         ("jansen_rit", 0.003, 100.0),
+        ("montbrio_pazo_roxin", 0.003, 100.0),
+        ("wong_wang_ei", 0.003, 400.0),
+        ("oscillator", 0.003, 100.0),
     ],
 )
-def test_covariance_against_simulations(name, size, seconds):
+def test_simulations(name, size, seconds):
     model = network(name, noise=White(size))
     observed = model.network.activity
     series = model.simulate(
@@ -201,12 +210,24 @@ def test_covariance_against_simulations(name, size, seconds):
         sampling_interval=1e-3,
         progress=False,
     )[observed].to_numpy()
+    parameters = at_prior_mean(model)
     found = np.array([np.cov(each.T) for each in series])
-    expected = np.asarray(covariance(model, at_prior_mean(model)))
+    expected = np.asarray(covariance(model, parameters))
     error = found.std(0, ddof=1) / np.sqrt(len(found))
     scale = np.sqrt(np.outer(np.diagonal(expected), np.diagonal(expected)))
     # Eight standard errors, of four runs; and what means over 1 ms and steps leave out.
     assert (np.abs(found.mean(0) - expected) < 8 * error + 0.03 * scale).all()
+    # Spectra in octaves, by Welch's method with segments of 4 s.
+    signals = series.swapaxes(1, 2)
+    at, estimated = csd(signals[:, None], signals[:, :, None], fs=1e3, nperseg=4000)
+    for low in (1, 2, 4, 8, 16):
+        band = (at >= low) & (at < 2 * low)
+        transfer = network_transfer(network_system(model.network, parameters), at[band])
+        expected = np.asarray(transfer @ transfer.conj().mT).mean(0)
+        power = np.diagonal(expected).real
+        error = np.sqrt(np.outer(power, power) / (seconds * band.sum()))
+        difference = np.abs(estimated[..., band].mean((0, -1)) - expected)
+        assert (difference < 4.5 * error + 0.03 * np.sqrt(np.outer(power, power))).all()
 
 
 def test_errors():
