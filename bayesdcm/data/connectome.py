@@ -28,7 +28,7 @@ from bayesdcm.data.connectome_validation import (
     check_weights,
     warn_of_self_connections,
 )
-from bayesdcm.data.validation import check_names, read_only
+from bayesdcm.data.validation import check_names, describe, read_only
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -550,3 +550,12 @@ _SCALES: dict[str, Callable[[NDArray], Any]] = {
     "radius": lambda weights: np.abs(np.linalg.eigvals(weights)).max(),
     "incoming": _incoming,
 }
+
+
+def check_connectome(connectome: object) -> None:
+    """Raise an error where the connectome of a data set is something else."""
+    if connectome is not None and not isinstance(connectome, Connectome):
+        raise TypeError(
+            f"connectome must be a Connectome, got {describe(connectome)}; "
+            "Connectome(weights, lengths, region_names) makes one"
+        )

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from bayesdcm.data.bold import BoldData
 from bayesdcm.data.checked_fields import CheckedFields
+from bayesdcm.data.connectome import Connectome, check_connectome
 from bayesdcm.data.connectome_validation import check_square
 from bayesdcm.data.named_axes import in_order
 from bayesdcm.data.spectral_estimates import without_confounds
@@ -39,6 +40,8 @@ class CovarianceData(CheckedFields):
         By default "region 1", "region 2", ...
     unit : str
         Of the signals.
+    connectome : Connectome, optional
+        The person's own, which `bayesdcm.WholeBrainDCM` takes in place of that of the model.
 
     Raises
     ------
@@ -58,6 +61,7 @@ class CovarianceData(CheckedFields):
     degrees_of_freedom: float
     region_names: tuple[str, ...] | None = None
     unit: str = "arbitrary"
+    connectome: Connectome | None = None
 
     def __post_init__(self) -> None:
         """Check every argument and fill the defaults."""
@@ -68,6 +72,7 @@ class CovarianceData(CheckedFields):
             source = ("region_names", list(given))
             value = in_order("covariance", value, {0: source, 1: source})
         matrix = check_square("covariance", value, _AXES)
+        check_connectome(self.connectome)
         variances = np.diagonal(matrix)
         names = check_names("region_names", given, len(matrix), "region", "covariance")
         if (variances <= 0).any():

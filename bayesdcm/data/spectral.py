@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from bayesdcm.data.bold import BoldData
 from bayesdcm.data.checked_fields import CheckedFields
+from bayesdcm.data.connectome import Connectome, check_connectome
 from bayesdcm.data.evoked_validation import check_design, check_head
 from bayesdcm.data.head import HeadModel
 from bayesdcm.data.run import Run
@@ -94,6 +95,8 @@ class SpectralData(CheckedFields):
         By default those of the conditions after the first, or "effect 1", ... for a given design.
     head : SphereHead, GridHead or SurfaceHead, optional
         What predicts the channels' signals from sources in the brain.
+    connectome : Connectome, optional
+        The person's own, which `bayesdcm.WholeBrainDCM` takes in place of that of the model.
 
     Raises
     ------
@@ -127,6 +130,7 @@ class SpectralData(CheckedFields):
     design: NDArray[np.float64] | None = None
     effect_names: tuple[str, ...] | None = None
     head: HeadModel | None = None
+    connectome: Connectome | None = None
 
     def __post_init__(self) -> None:
         """Check every argument and fill the defaults."""
@@ -145,6 +149,7 @@ class SpectralData(CheckedFields):
         )
         design, effects = check_design(self.design, self.effect_names, conditions)
         check_head(self.head, n_channels)
+        check_connectome(self.connectome)
         for name, unit in (("repetition_time", "s"), ("sampling_rate", "Hz"), ("bandwidth", "Hz")):
             if getattr(self, name) is not None:
                 self._set(**{name: check_positive(name, getattr(self, name), unit)})

@@ -8,7 +8,7 @@ matter how many states a node has.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -308,18 +308,20 @@ class NetworkResponse(Solver):
 
     def prepare(
         self, neural: NeuralModel, observer: Any, design: Any, priors: Mapping[str, Prior]
-    ) -> jax.Array:
-        """Frequencies; see `Solver.prepare`."""
-        return on_device(np.asarray(design.frequencies, float))
+    ) -> dict[str, Any]:
+        """Frequencies and the connectome; see `Solver.prepare`."""
+        frequencies = np.asarray(design.frequencies, float)
+        return on_device({"frequencies": frequencies, "tracts": tracts(neural, design)})
 
     def solve(
-        self, neural: Network, observer: Any, parameters: Parameters, arrays: jax.Array
+        self, neural: Network, observer: Any, parameters: Parameters, arrays: dict
     ) -> jax.Array:
         """Activity, or what is seen of it, (frequencies, nodes, noises); see `network_transfer`."""
-        system = network_system(neural, parameters)
-        transfer = network_transfer(system, arrays)
+        frequencies = arrays["frequencies"]
+        system = network_system(replace(neural, **arrays["tracts"]), parameters)
+        transfer = network_transfer(system, frequencies)
         if observer.states:
-            seen = observer_transfer(observer, neural.n_nodes, parameters, arrays)
+            seen = observer_transfer(observer, neural.n_nodes, parameters, frequencies)
             transfer = seen[:, :, None] * transfer
         return jnp.where(_stable(system), transfer, jnp.inf)
 
@@ -366,13 +368,14 @@ class StationaryCovariance(Solver):
 
     def prepare(
         self, neural: NeuralModel, observer: Any, design: Any, priors: Mapping[str, Prior]
-    ) -> dict[str, jax.Array]:
-        """Frequencies, relative to a rate, and what they weigh; see `Solver.prepare`."""
+    ) -> dict[str, Any]:
+        """Frequencies, relative to a rate, what they weigh, and the connectome."""
         # The tangent makes rational functions smooth ones on a circle, of which even points give
         # integrals that converge faster than any power of their number.
         angle = np.pi * (np.arange(self.points) + 0.5) / self.points / 2
         weights = np.pi / (2 * self.points) / np.cos(angle) ** 2
-        return on_device({"frequencies": np.tan(angle), "weights": weights})
+        arrays = {"frequencies": np.tan(angle), "weights": weights}
+        return on_device(arrays | {"tracts": tracts(neural, design)})
 
     def solve(
         self,
@@ -386,7 +389,7 @@ class StationaryCovariance(Solver):
 
         With a lag, s, the region of the row comes so much later.
         """
-        system = network_system(neural, parameters)
+        system = network_system(replace(neural, **arrays["tracts"]), parameters)
         n, k, _ = system.entry.shape
         white = not any(isinstance(each, OrnsteinUhlenbeck) for each in neural.noise)
         if system.delays is None and white and n * k <= MOST_STATES:
@@ -421,6 +424,21 @@ def _stable(system: NetworkSystem) -> jax.Array:
         delays = jnp.repeat(jnp.repeat(jax.lax.stop_gradient(system.delays), k, 0), k, 1)
         matrix = jnp.linalg.solve(jnp.eye(n * k) + delays * matrix, matrix)
     return is_stable(matrix)
+
+
+def tracts(network: Network, design: Any) -> dict[str, Any]:
+    """Weights and lengths of the connectome of a data set, or else of the network.
+
+    Parameters
+    ----------
+    network : Network
+        The network.
+    design : CovarianceData, SpectralData or None
+        What may have a connectome.
+    """
+    source = getattr(design, "connectome", None) or network
+    lengths = np.asarray(source.lengths, float) if network.delayed else network.lengths
+    return {"weights": np.asarray(source.weights, float), "lengths": lengths}
 
 
 def check_network(neural: Any) -> None:

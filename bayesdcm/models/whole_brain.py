@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
+from bayesdcm.data.connectome import Connectome
 from bayesdcm.data.covariance import CovarianceData
 from bayesdcm.data.spectral import SpectralData
 from bayesdcm.data.validation import check_real_array, some_names
@@ -19,6 +20,7 @@ from bayesdcm.integrate.network_response import (
     NetworkResponse,
     StationaryCovariance,
     check_network,
+    tracts,
 )
 from bayesdcm.models.dcm import DCM, Parameters, Parts
 from bayesdcm.models.network import NetworkModel
@@ -49,7 +51,8 @@ class WholeBrainDCM(DCM):
     Parameters
     ----------
     connectome : Connectome or array_like
-        Weights (to x from), lengths (mm) and names of regions; or weights alone.
+        Weights (to x from), lengths (mm) and names of regions; or weights alone. Data with a
+        connectome of their own take that one, times the same `strength`.
     node : NodeModel
         What is in a region; default `bayesdcm.Linear`.
     coupling, coupled
@@ -257,6 +260,7 @@ class WholeBrainDCM(DCM):
         """Raise an error where data do not fit, or have regions of other names; see `DCM.check`."""
         super().check(data)
         known = getattr(self.connectome, "region_names", None)
+        self._check_own(data.connectome, known)
         names = getattr(data, "region_names", getattr(data, "names", None))
         if known is None or names is None or self.lead_field is not None:
             return
@@ -265,6 +269,28 @@ class WholeBrainDCM(DCM):
             raise ValueError(
                 f"data has the regions {some_names(names)}, but the connectome has "
                 f"{some_names(known)}; {advice}"
+            )
+
+    def _check_own(self, own: Connectome | None, known: Sequence[str] | None) -> None:
+        """Raise an error where the connectome of a data set is not of the same regions."""
+        network = self.network.network
+        if own is None:
+            return
+        if len(own.weights) != network.n_nodes:
+            raise ValueError(
+                f"the connectome of data has {len(own.weights)} regions, but that of the model has "
+                f"{network.n_nodes}; bring both to the same regions"
+            )
+        names = own.region_names
+        if known is not None and names != known and not (_numbered(known) or _numbered(names)):
+            raise ValueError(
+                f"the connectome of data has the regions {some_names(names)}, but that of the "
+                f"model has {some_names(known)}; bring both in one order"
+            )
+        if network.delayed and own.lengths is None:
+            raise ValueError(
+                f"the connectome of data has no lengths, but speed is {self.speed:g} m/s; give "
+                "lengths, or speed=None"
             )
 
     def names(self, data: Any = None) -> dict[str, list[str]]:
@@ -386,5 +412,7 @@ def _cross_spectra(
     model: WholeBrainDCM, parameters: Parameters, frequencies: jax.Array
 ) -> jax.Array:
     solver, observer = NetworkResponse(), NetworkSpectra(absolute=True)
-    transfer = solver.solve(model.network.network, observer, parameters, frequencies)
+    network = model.network.network
+    arrays = {"frequencies": frequencies, "tracts": tracts(network, None)}
+    transfer = solver.solve(network, observer, parameters, arrays)
     return transfer @ transfer.conj().mT

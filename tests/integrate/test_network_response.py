@@ -176,7 +176,8 @@ def test_unstable_rest_is_not_finite():
     model = NetworkModel(Linear(), WEIGHTS, "additive", strength=10.0, speed=None, noise=White(1.0))
     assert np.isnan(covariance(model, at_prior_mean(model))).all()
     solver, parts = NetworkResponse(), model.network
-    transfer = solver.solve(parts, _NoStates(), at_prior_mean(model), FREQUENCIES)
+    arrays = {"frequencies": FREQUENCIES, "tracts": {}}
+    transfer = solver.solve(parts, _NoStates(), at_prior_mean(model), arrays)
     assert not np.isfinite(transfer).any()
 
 

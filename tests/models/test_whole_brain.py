@@ -183,6 +183,71 @@ def test_degrees_of_freedom_of_slow_signals():
     np.testing.assert_allclose(twice.degrees_of_freedom, 2 * data.degrees_of_freedom)
 
 
+def people(model, shift, seed=3):
+    """Covariances of eight people with connectomes of their own, whose strengths differ."""
+    strengths = 0.2 + 0.5 * shift + 0.1 * np.random.default_rng(seed).normal(size=len(shift))
+    made = {}
+    for i, strength in enumerate(strengths):
+        design = CovarianceData(np.eye(5), 800, connectome=ring(5, seed=i + 1))
+        made[f"p{i}"] = model.simulate(prior_means(model) | {"strength": strength}, design, seed=i)
+    return made, strengths
+
+
+def test_a_group_with_connectomes_of_their_own():
+    model, shift = WholeBrainDCM(ring(5)), np.repeat([-1.0, 1.0], 4)
+    data, strengths = people(model, shift)
+    design = {"mean": np.ones(8), "group": shift}
+    fits = bayesdcm.fit_group(model, data, progress=False)
+    for fit, strength in zip(fits, strengths, strict=True):
+        assert abs(fit.mean["strength"] - strength) < 3 * fit.sd["strength"] < 0.7
+    # As with a model of that person.
+    strength = model.network.network.strength
+    one = WholeBrainDCM(data["p3"].connectome, strength=strength)
+    alone = bayesdcm.fit(one, data["p3"].replace(connectome=None), progress=False)
+    np.testing.assert_allclose(fits["p3"].log_evidence, alone.log_evidence, rtol=1e-9)
+    effects = bayesdcm.group.peb(fits, design, ["strength"]).summary()
+    assert abs(effects["mean"].iloc[1] - 0.5) < 2 * effects["sd"].iloc[1] < 0.3
+    predicted = bayesdcm.group.leave_one_out(fits, design, ["strength"])
+    assert predicted.attrs["correlation"] > 0.8
+
+
+@pytest.mark.slow
+def test_a_hierarchy_with_connectomes_of_their_own():
+    model, shift = WholeBrainDCM(ring(5)), np.repeat([-1.0, 1.0], 4)
+    data, _ = people(model, shift)
+    design = {"mean": np.ones(8), "group": shift}
+    hierarchy = bayesdcm.group.Hierarchy(model, design, ["strength"])
+    fit = bayesdcm.fit(hierarchy, data, "nuts", draws=500, chains=2, progress=False)
+    assert fit.diagnose().facts["r_hat"] < 1.03
+    effects = bayesdcm.group.peb(
+        bayesdcm.fit_group(model, data, progress=False), design, "strength"
+    )
+    found = fit.summary().loc["group strength"]
+    np.testing.assert_allclose(found["mean"], effects.summary()["mean"].iloc[1], atol=0.03)
+    np.testing.assert_allclose(found["sd"], effects.summary()["sd"].iloc[1], rtol=0.2)
+
+
+def test_connectomes_of_data_are_checked():
+    model = WholeBrainDCM(Connectome(WEIGHTS, LENGTHS, NAMES), speed=5.0)
+    data = CovarianceData(np.eye(4), 10, NAMES)
+    for connectome, message in (
+        (Connectome(WEIGHTS[:3, :3]), "has 3 regions, but that of the model has 4"),
+        (Connectome(WEIGHTS, LENGTHS, NAMES[::-1]), "bring both in one order"),
+        (Connectome(WEIGHTS, region_names=NAMES), "has no lengths, but speed is 5 m/s"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            model.check(data.replace(connectome=connectome))
+    with pytest.raises(TypeError, match="connectome must be a Connectome, got"):
+        data.replace(connectome=WEIGHTS)
+    short = Connectome(WEIGHTS, LENGTHS / 100, NAMES)
+    flat = np.tile(np.eye(4), (2, 1, 1))
+    design = SpectralData(flat, [5.0, 30.0], NAMES, degrees_of_freedom=9, connectome=short)
+    spectral = WholeBrainDCM(model.connectome, speed=5.0, likelihood="whittle")
+    near = WholeBrainDCM(short, speed=5.0, likelihood="whittle")
+    found = spectral.predict(prior_means(spectral), design)
+    np.testing.assert_allclose(found, near.predict(prior_means(near), design), rtol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("matrix", "message"),
     [
