@@ -10,6 +10,7 @@ from scipy.linalg import null_space, solve_discrete_lyapunov
 from scipy.special import multigammaln
 from scipy.stats import multivariate_normal
 
+from bayesdcm.integrate.linear_response import squares
 from bayesdcm.observe import WishartObservation, spectral_precision, wishart_constant
 from bayesdcm.observe.autoregressive_smoothing import autoregressive_smoothing, smooth
 from bayesdcm.observe.hermitian import columns_to_entries, from_columns, to_columns
@@ -100,6 +101,28 @@ def test_wishart_density():
     assert fn.pointwise(columns, columns).sum() == pytest.approx(expected, rel=1e-12)
     # Fewer samples than channels have no density, but a likelihood.
     assert wishart_constant(observed[None], 2.0).tolist() == [0.0]
+
+
+def test_many_channels_have_the_same_density_and_derivative():
+    """Of more channels than are worked on at once: beside automatic derivatives of the formula."""
+    rng = np.random.default_rng(4)
+    parts = rng.normal(size=(2, 2, 2, 30, 40))
+    transfer, observed = parts[0] + 1j * parts[1]
+    observed = to_columns(observed @ observed.conj().mT / 40)
+    direction = rng.normal(size=transfer.shape) + 1j * rng.normal(size=transfer.shape)
+
+    def log_density(t):
+        predicted = to_columns(squares(jnp.asarray(transfer) + t * direction))
+        return WishartObservation(predicted, jnp.full(2, 50.0), jnp.zeros(2)).log_prob(observed)
+
+    def by_formula(t):
+        factor = transfer + t * direction
+        predicted = factor @ factor.conj().mT
+        ratio = jnp.trace(jnp.linalg.solve(predicted, from_columns(observed)), axis1=1, axis2=2)
+        return -50 * (jnp.linalg.slogdet(predicted)[1] + ratio.real).sum()
+
+    found, expected = (jax.value_and_grad(f)(0.1) for f in (log_density, by_formula))
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
 def test_wishart_draws_have_their_mean_and_variance():
