@@ -19,6 +19,8 @@ from bayesdcm.infer.problem import Problem
 
 # How far the slope at a point may be from where it is if it is affine, relative to its terms.
 SAME = 1e-9
+# Squares of means, relative to standard deviations, up to which slopes about zero have all digits.
+NEAR = 1e3
 # Parameters up to which the precision is worked out as a matrix.
 MOST_DENSE = 2000
 
@@ -52,25 +54,37 @@ def _moments(problem: Problem) -> tuple[NDArray, NDArray | BlockCovariance]:
     """Of a Gaussian prior the slope is affine: its differences are the precision."""
     size = problem.sites.size
     dense = size <= MOST_DENSE
-    points = np.zeros((2 + (size if dense else 1), size))
-    points[1:-1] = np.eye(size) if dense else 1.0
-    points[-1] = np.random.default_rng(0).uniform(0.5, 2.0, size)
-    slopes = np.asarray(_slopes(problem.source, problem.sites, problem.prepared, points))
-    differences = slopes[0] - slopes[1:-1]
-    change = differences.T @ points[-1] if dense else differences[0] * points[-1]
-    scale = np.abs(slopes[0]) + (np.abs(differences).T @ points[-1] if dense else np.abs(change))
-    if not (np.abs(slopes[0] - change - slopes[-1]) <= SAME * scale).all():
-        raise ValueError(
-            "the prior is not Gaussian: a site's standard deviation depends on another site; "
-            "reduction of models needs priors that are normal together"
-            if dense
-            else f"the prior of {size} parameters is not one of independent normal parameters, of "
-            "which alone there are closed forms for so many"
-        )
-    if not dense:
-        return slopes[0] / differences[0], diagonal_covariance(1 / differences[0])
-    covariance = np.linalg.inv(differences)
-    return covariance @ slopes[0], (covariance + covariance.T) / 2
+    steps = np.zeros((2 + (size if dense else 1), size))
+    steps[1:-1] = np.eye(size) if dense else 1.0
+    steps[-1] = np.random.default_rng(0).uniform(0.5, 2.0, size)
+    mean, covariance = np.zeros(size), None
+    # Differences of slopes lose the digits in which slopes are alike: few where slopes are small.
+    for about_mean in (False, True):
+        points = mean + steps
+        slopes = np.asarray(_slopes(problem.source, problem.sites, problem.prepared, points))
+        differences = slopes[0] - slopes[1:-1]
+        if not (about_mean or _affine(slopes, differences, steps[-1], dense)):
+            raise ValueError(
+                "the prior is not Gaussian: a site's standard deviation depends on another site; "
+                "reduction of models needs priors that are normal together"
+                if dense
+                else f"the prior of {size} parameters is not one of independent normal parameters, "
+                "of which alone there are closed forms for so many"
+            )
+        covariance = np.linalg.inv(differences) if dense else 1 / differences[0]
+        mean = mean + (covariance @ slopes[0] if dense else covariance * slopes[0])
+        variance = np.diagonal(covariance) if dense else covariance
+        if (mean**2).max(initial=0) <= NEAR * np.sqrt(np.abs(variance).min(initial=1)):
+            break
+    return mean, (covariance + covariance.T) / 2 if dense else diagonal_covariance(covariance)
+
+
+def _affine(slopes: NDArray, differences: NDArray, step: NDArray, dense: bool) -> bool:
+    """Whether differences (steps, size) explain the last of the slopes (points, size)."""
+    change = differences.T @ step if dense else differences[0] * step
+    size = np.abs(differences).T @ step if dense else np.abs(change)
+    within = SAME * (np.abs(slopes[0]) + size)
+    return bool((np.abs(slopes[0] - change - slopes[-1]) <= within).all())
 
 
 @compiled_once
