@@ -202,6 +202,11 @@ class SpectralDCM(DCM):
         jax.Array
             Nats, (); -inf where the model is unstable.
 
+        Raises
+        ------
+        TypeError, ValueError
+            If `bold` is of another class or has other regions, or the model has inputs.
+
         Examples
         --------
         >>> from bayesdcm import BoldDesign
@@ -213,6 +218,15 @@ class SpectralDCM(DCM):
         """
         if self.C.shape[1]:
             raise ValueError("the density of series is not for models with inputs C")
+        if not isinstance(bold, BoldData):
+            raise TypeError(
+                f"bold must be a BoldData, got {type(bold).__name__}; of a SpectralData that was "
+                "made from one, give its series"
+            )
+        if bold.n_regions != self.n_regions:
+            raise ValueError(
+                f"bold has {bold.n_regions} regions, but the model has {self.n_regions}"
+            )
         length = PERIOD * bold.n_scans
         frequencies = np.arange(1, length // 2 + 1) / (length * bold.repetition_time)
         spectra = self.cross_spectra(parameters, frequencies, list(bold.region_names))

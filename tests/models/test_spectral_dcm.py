@@ -227,6 +227,10 @@ def test_the_exact_density_of_series_is_that_of_their_covariance():
         gains.append(float(at_true - both.series_log_likelihood(other, run)))
     assert np.mean(gains) > 0
     assert both.series_log_likelihood(unstable, run) == -np.inf
+    with pytest.raises(TypeError, match="bold must be a BoldData, got BoldDesign"):
+        both.series_log_likelihood(true, design)
+    with pytest.raises(ValueError, match="bold has 2 regions, but the model has 1"):
+        model.series_log_likelihood(means(model), run)
 
 
 def kalman_filter(model, parameters, bold, scans):
