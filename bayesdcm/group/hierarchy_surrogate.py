@@ -54,7 +54,8 @@ class SubjectSurrogates:
         noise = np.random.default_rng(seed).normal(size=(DRAWS, len(centre)))
         vectors = self._vectors(centre + noise @ factor.T)
         self._centres = vectors.mean(1)
-        self._factors = np.linalg.cholesky(np.stack([np.cov(each.T) for each in vectors]))
+        covariances = np.stack([np.atleast_2d(np.cov(each.T)) for each in vectors])
+        self._factors = np.linalg.cholesky(covariances)
         self._subjects: list[Surrogate] = [None] * len(vectors)
         for batch, members in zip(prepared.batches, prepared.members, strict=True):
             sites = subject_layout(source.model, batch)

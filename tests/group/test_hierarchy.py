@@ -178,6 +178,24 @@ def test_prior_draws_are_of_the_models_prior(problem):
     np.testing.assert_allclose(g.std(), 0.25, rtol=0.15)
 
 
+@pytest.mark.slow
+def test_surrogates_of_one_parameter_and_series_of_two_lengths(monkeypatch):
+    monkeypatch.setattr(surrogate, "LEAST_OPERATIONS", 0)
+
+    def level(data):
+        A = numpyro.sample("A", dist.Normal(0.5, 1.0))
+        numpyro.sample("y", bayesdcm.observe.gaussian(A + 0 * data, LOG_PRECISION), obs=data)
+
+    model = Hierarchy(level, parameters=["A"])
+    problem = make_problem(model, [np.linspace(-1, 2, n) for n in (5, 8, 5)])
+    centre, covariance = model.gaussian_start(problem.prepared)
+    weights = model.find_surrogate(problem, centre, covariance, 0).weights
+    approximate = model.surrogate_log_joint(problem.sites, problem.prepared, weights)
+    point = jnp.asarray(centre + np.sqrt(np.diag(covariance)))
+    exactly = log_joint(problem.source.bind(problem.prepared), problem.sites, point)
+    np.testing.assert_allclose(approximate(point, None), exactly, rtol=1e-9)
+
+
 @pytest.fixture
 def distorted_surrogates(monkeypatch):
     """Polynomials for predictions that are 1 % too large."""
