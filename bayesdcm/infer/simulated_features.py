@@ -57,13 +57,14 @@ def named_features(
             moments = [pairs.mean(1), pairs.std(1), *np.quantile(pairs, QUANTILES, axis=1)]
             entries = [("mean",), ("sd",), *((f"{100 * q:.0f} %",) for q in QUANTILES)]
             flat = np.stack(moments, axis=1)
+        elif axes[-2:] == ("frequency", "pair"):
+            entries = list(product(*labels))
+            flat = _powers_and_coherencies(array).reshape(len(array), -1)
         elif axes[:1] == ("frequency",) and (flat[:, shape[1] :] > 0).all():
             bands, flat = _half_octaves(array, np.asarray(coords.get("frequency", range(shape[0]))))
             entries = list(product(bands, *labels[1:]))
         else:
             entries = list(product(*labels))
-            if axes[-2:] == ("frequency", "pair"):
-                flat = _powers_and_coherencies(array).reshape(len(array), -1)
         names += [f"{name}[{', '.join(entry)}]" if entry else name for entry in entries]
         columns.append(flat)
     return names, np.concatenate(columns, axis=1)
@@ -95,7 +96,8 @@ def _powers_and_coherencies(columns: NDArray) -> NDArray[np.float64]:
     n = round(columns.shape[-1] ** 0.5)
     # Columns are positive on the diagonal but for estimates that are no cross-spectra.
     power = np.maximum(columns[..., :: n + 1], np.finfo(float).tiny)
-    size = np.sqrt(power[..., :, None] * power[..., None, :]).reshape(columns.shape)
+    root = np.sqrt(power)
+    size = (root[..., :, None] * root[..., None, :]).reshape(columns.shape)
     result = columns / size
     result[..., :: n + 1] = np.log(power)
     return result

@@ -179,6 +179,14 @@ def test_cross_spectra_count_by_their_power_and_coherency():
     assert names[:2] == ["signal[0, 0]", "signal[0, 1]"]
     expected = [np.log(4), np.sqrt(2) / 6, -np.sqrt(2) / 6, np.log(9)]
     np.testing.assert_allclose(values.reshape(3, 4), [expected] * 3)
+    # Of one channel, power at every frequency; conditions are stacked.
+    coords = {"frequency": [4.0, 6.0, 8.0], "pair": ["Cz, Cz"]}
+    power = np.exp(np.arange(12.0)).reshape(2, 6, 1)
+    names, values = named_features({"signal": power}, dims, coords)
+    assert names[-1] == "signal[5, Cz, Cz]"
+    np.testing.assert_allclose(values, np.arange(12.0).reshape(2, 6), atol=1e-12)
+    _, nothing = named_features({"signal": np.zeros((1, 3, 4))}, dims, {})
+    assert np.isfinite(nothing).all()
 
 
 def test_lags_are_those_of_the_whole_series():
