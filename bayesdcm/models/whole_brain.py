@@ -260,9 +260,11 @@ class WholeBrainDCM(DCM):
         """Raise an error where data do not fit, or have regions of other names; see `DCM.check`."""
         super().check(data)
         known = getattr(self.connectome, "region_names", None)
-        self._check_own(data.connectome, known)
         names = getattr(data, "region_names", getattr(data, "names", None))
-        if known is None or names is None or self.lead_field is not None:
+        if self.lead_field is not None:
+            names = None
+        self._check_own(data.connectome, {"that of the model has": known, "data has": names})
+        if known is None or names is None:
             return
         if tuple(names) != tuple(known) and not _numbered(known) and not _numbered(names):
             advice = "bring both in one order" if set(names) == set(known) else "name regions alike"
@@ -271,7 +273,9 @@ class WholeBrainDCM(DCM):
                 f"{some_names(known)}; {advice}"
             )
 
-    def _check_own(self, own: Connectome | None, known: Sequence[str] | None) -> None:
+    def _check_own(
+        self, own: Connectome | None, others: Mapping[str, Sequence[str] | None]
+    ) -> None:
         """Raise an error where the connectome of a data set is not of the same regions."""
         network = self.network.network
         if own is None:
@@ -281,12 +285,15 @@ class WholeBrainDCM(DCM):
                 f"the connectome of data has {len(own.weights)} regions, but that of the model has "
                 f"{network.n_nodes}; bring both to the same regions"
             )
-        names = own.region_names
-        if known is not None and names != known and not (_numbered(known) or _numbered(names)):
-            raise ValueError(
-                f"the connectome of data has the regions {some_names(names)}, but that of the "
-                f"model has {some_names(known)}; bring both in one order"
-            )
+        names = own.region_names or ()
+        for who, known in others.items():
+            if known is None or _numbered(known) or _numbered(names):
+                continue
+            if tuple(names) != tuple(known):
+                raise ValueError(
+                    f"the connectome of data has the regions {some_names(names)}, but {who} "
+                    f"{some_names(known)}; bring both in one order"
+                )
         if network.delayed and own.lengths is None:
             raise ValueError(
                 f"the connectome of data has no lengths, but speed is {self.speed:g} m/s; give "

@@ -237,6 +237,9 @@ def test_connectomes_of_data_are_checked():
     ):
         with pytest.raises(ValueError, match=message):
             model.check(data.replace(connectome=connectome))
+    own = Connectome(WEIGHTS, LENGTHS, NAMES[::-1])
+    with pytest.raises(ValueError, match="but data has 'V1', 'V5'.*bring both in one order"):
+        WholeBrainDCM(WEIGHTS).check(data.replace(connectome=own))
     with pytest.raises(TypeError, match="connectome must be a Connectome, got"):
         data.replace(connectome=WEIGHTS)
     short = Connectome(WEIGHTS, LENGTHS / 100, NAMES)
