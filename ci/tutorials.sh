@@ -5,6 +5,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 # Short runs: the text is written for longer ones, 750 draws.
 export BAYESDCM_TUTORIAL_DRAWS="${BAYESDCM_TUTORIAL_DRAWS:-50}"
 unset MPLBACKEND # figures belong into the notebooks
+# Most of what is compiled here runs once or twice.
+export XLA_FLAGS="${XLA_FLAGS:-} --xla_backend_optimization_level=1"
 rm -rf docs/tutorials
 mkdir docs/tutorials
 # Tutorials run in the folder of the executed copy, and find the data beside them there.
