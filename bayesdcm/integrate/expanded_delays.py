@@ -18,7 +18,7 @@ from bayesdcm.integrate.local_linear import (
     local_linear,
     step_operator,
 )
-from bayesdcm.integrate.step_derivative import Entries, step_by_entries
+from bayesdcm.integrate.step_derivative import Entries, Given, step_by_entries
 from bayesdcm.neural.base import NeuralModel, Parameters, Prior, from_vector, to_vector
 from bayesdcm.neural.source import SourceModel
 
@@ -64,13 +64,15 @@ class LocalLinear(StimulusDriven):
         halvings, entries = arrays["settings"].value
         inputs = self.inputs(neural, parameters, arrays["times"] + arrays["start"])
         rest = from_vector(start, n)
+        pair = linear_operators(neural, parameters, rest, inputs[0], self.one_sided)
+        operator, steps = step_operator(*pair, dt, halvings), None
         if entries:
-            jacobian = neural.jacobian(rest, inputs[0], parameters)
-            delays = neural.delays(parameters)
-            operator = step_by_entries(jacobian, delays, dt, halvings, entries)
-        else:
-            pair = linear_operators(neural, parameters, rest, inputs[0], self.one_sided)
-            operator = step_operator(*pair, dt, halvings)
+            jacobian, delay_operator = pair
+
+            def steps(rates: jax.Array) -> jax.Array:
+                given = jax.lax.stop_gradient(Given(rates, dt, operator, delay_operator))
+                delays = neural.delays(parameters)
+                return step_by_entries(jacobian, delays, given, halvings, entries)
 
         def flow(x: jax.Array, u: jax.Array) -> jax.Array:
             states = from_vector(x, n)
@@ -80,7 +82,7 @@ class LocalLinear(StimulusDriven):
                 rate = neural.delay_operator(here, parameters) @ rate
             return rate
 
-        return local_linear(flow, start, inputs, operator)
+        return local_linear(flow, start, inputs, operator, steps)
 
 
 def linear_operators(
@@ -119,6 +121,8 @@ def prior_halvings(held: ByValue[tuple]) -> int:
 def dependent_entries(held: ByValue[SourceModel]) -> Entries | None:
     """Entries of the Jacobian, and of the delays where it is not zero, that depend on parameters.
 
+    Those that are the same function of them are in one group.
+
     Rates must be analytic functions of the parameters. None where the delay operator is not a
     function of these entries alone.
     """
@@ -145,4 +149,13 @@ def dependent_entries(held: ByValue[SourceModel]) -> Entries | None:
     )
     moving = first != second
     moving[1] &= moving[0] | (first[0] != 0)
-    return Entries(*(tuple(np.flatnonzero(each).tolist()) for each in moving))
+    return Entries(*map(_alike, moving, np.stack([first, second], axis=-1)))
+
+
+def _alike(moving: np.ndarray, values: np.ndarray) -> tuple[tuple[int, ...], ...]:
+    """Groups of entries, flat, whose values at two points are the same; small groups first."""
+    groups: dict[tuple, list[int]] = {}
+    for entry in np.flatnonzero(moving).tolist():
+        key = tuple(f"{value:.12e}" for value in values.reshape(-1, 2)[entry])
+        groups.setdefault(key, []).append(entry)
+    return tuple(sorted(map(tuple, groups.values()), key=len))

@@ -117,11 +117,13 @@ def local_linear(
     x0: jax.Array,
     inputs: jax.Array,
     operator: jax.Array,
+    steps: Callable[[jax.Array], jax.Array] | None = None,
 ) -> jax.Array:
     """States (steps, n) after every step of local linearisation; the first, after the first input.
 
     Of the rate of change ``flow(x, u)``, 1/s, the initial states (n,), inputs (steps, inputs), and
-    the operator (n, n) from `step_operator`.
+    the operator (n, n) from `step_operator`. Where its derivatives are easier found of what it does
+    to rates (steps, n), `steps` gives that.
 
     Examples
     --------
@@ -141,7 +143,8 @@ def local_linear(
     # What changes with the operator is found for all steps at once, from where they are taken.
     start, held_inputs, held = jax.lax.stop_gradient((x0, inputs, constants))
     rates = jax.lax.scan(lambda x, u: step(x, u, held), start, held_inputs)[1]
-    changes = rates @ (operator - held_operator).T
+    moved = rates @ operator.T if steps is None else steps(rates)
+    changes = moved - jax.lax.stop_gradient(moved)
 
     def advance(x: jax.Array, given: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         u, moved = given

@@ -12,6 +12,7 @@ In reverse mode, the approximant is better differentiated as it is.
 from __future__ import annotations
 
 from functools import partial
+from itertools import groupby
 from typing import NamedTuple
 
 import jax
@@ -64,90 +65,103 @@ def phi_derivative(matrix: jax.Array, halvings: int = 0) -> tuple[jax.Array, jax
 
 
 class Entries(NamedTuple):
-    """Which entries, flat, of the Jacobian and of the delays depend on parameters."""
+    """Groups of entries, flat, of Jacobian and delays; each group is one function of parameters.
 
-    jacobian: tuple[int, ...]
-    delays: tuple[int, ...]
+    Entries in no group do not depend on parameters.
+    """
+
+    jacobian: tuple[tuple[int, ...], ...]
+    delays: tuple[tuple[int, ...], ...]
 
 
-def delayed_step(jacobian: jax.Array, delays: jax.Array, dt: jax.Array, halvings: int) -> jax.Array:
-    """P (n, n), s, of a Jacobian, 1/s, and delays, s, both (n, n)."""
-    return step_operator(jacobian, first_order(jacobian, delays), dt, halvings)
+class Given(NamedTuple):
+    """What a step is taken with: rates f (steps, n), dt in s, P and D (n, n)."""
+
+    rates: jax.Array
+    dt: jax.Array
+    operator: jax.Array
+    delay_operator: jax.Array
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(3, 4))
 def step_by_entries(
-    jacobian: jax.Array,
-    delays: jax.Array,
-    dt: jax.Array,
-    halvings: int,
-    entries: Entries,
+    jacobian: jax.Array, delays: jax.Array, given: Given, halvings: int, entries: Entries
 ) -> jax.Array:
-    """`delayed_step`, of which only some `entries` depend on parameters.
+    """Steps ``P f`` (steps, n), s, with P a function of some `entries` of Jacobian and delays.
 
-    The step dt, s, is taken as given.
+    The latter, 1/s and s, are (n, n). `given` has no derivatives.
 
     Examples
     --------
     >>> def step(J):
-    ...     return step_by_entries(J, jnp.zeros((1, 1)), 1.0, 0, Entries((0,), ()))
+    ...     given = Given(jnp.ones((1, 1)), 1.0, -jnp.expm1(J), jnp.eye(1))
+    ...     return step_by_entries(J, jnp.zeros((1, 1)), given, 0, Entries(((0,),), ()))
     >>> value, slope = jax.jvp(step, (-jnp.eye(1),), (jnp.ones((1, 1)),))
     >>> round(float(value[0, 0]), 6), round(float(slope[0, 0]), 6)
     (0.632121, 0.264241)
     """
-    return delayed_step(jacobian, delays, dt, halvings)
+    return given.rates @ given.operator.T
 
 
 @step_by_entries.defjvp
 def _step_jvp(
     halvings: int, entries: Entries, primals: tuple, tangents: tuple
 ) -> tuple[jax.Array, jax.Array]:
-    jacobian, delays, dt = primals
+    jacobian, delays, given = primals
 
     def step(jacobian: jax.Array, delays: jax.Array) -> jax.Array:
-        return delayed_step(jacobian, delays, dt, halvings)
+        delay_operator = first_order(jacobian, delays)
+        return given.rates @ step_operator(jacobian, delay_operator, given.dt, halvings).T
 
-    # With dP = L (dJ, dT), the system ((1, 0), (-L, 1)) (x, y) = ((dJ, dT), 0) has y = dP, and is
-    # a form of L that JAX lets be applied and transposed by rules of our own.
+    # With d(P f) = L (dJ, dT), the system ((1, 0), (-L, 1)) (x, y) = ((dJ, dT), 0) has y = d(P f),
+    # and is a form of L that JAX lets be applied and transposed by rules of our own.
     def system(xy: tuple) -> tuple:
         x, y = xy
         return x, y - jax.jvp(step, (jacobian, delays), x)[1]
 
     def solve(_: object, right: tuple) -> tuple:
         x, y = right
-        pairs = zip(x, entries, strict=True)
-        moved = jnp.concatenate([d.reshape(-1)[np.array(some, int)] for d, some in pairs])
-        by_entry = _by_entries(jacobian, delays, dt, halvings, entries)
-        return x, y + jnp.tensordot(moved, by_entry, 1)
+        first = [np.array([group[0] for group in groups], int) for groups in entries]
+        moved = jnp.concatenate([d.reshape(-1)[at] for d, at in zip(x, first, strict=True)])
+        return x, y + jnp.tensordot(
+            moved, _by_entries(jacobian, delays, given, halvings, entries), 1
+        )
 
     def solve_transposed(_: object, right: tuple) -> tuple:
         x, y = right
         return jax.tree.map(jnp.add, x, jax.vjp(step, jacobian, delays)[1](y)), y
 
-    right = tangents[:2], 0 * tangents[0]
+    # JAX transposes what is linear in tangents as a whole.
+    right = tangents[:2], jnp.full(given.rates.shape, 0 * tangents[0][0, 0])
     change = jax.lax.custom_linear_solve(system, right, solve, solve_transposed)[1]
-    return step(jacobian, delays), change
+    return step_by_entries(*primals, halvings, entries), change
 
 
 def _by_entries(
-    jacobian: jax.Array, delays: jax.Array, dt: jax.Array, halvings: int, entries: Entries
+    jacobian: jax.Array, delays: jax.Array, given: Given, halvings: int, entries: Entries
 ) -> jax.Array:
-    """Derivatives of P by entries of the Jacobian, then of the delays, (entries, n, n)."""
-    n, n_first = len(jacobian), len(entries.jacobian)
-    rows, columns = np.divmod(np.array([*entries.jacobian, *entries.delays], int), n)
-    D = first_order(jacobian, delays)
+    """Derivatives of steps by groups of the Jacobian, then of the delays, (groups, steps, n)."""
+    n, (rates, dt, operator, D) = len(jacobian), given
+    rows, place = np.zeros(n, bool), np.zeros(n, int)
+    rows[np.concatenate(entries.jacobian + entries.delays) // n] = True
+    place[rows] = np.arange(rows.sum())
     flow_jacobian = D @ (jacobian - SHIFT * jnp.eye(n))
-    value, left, right = phi_derivative(dt * flow_jacobian, halvings)
+    _, left, right = phi_derivative(dt * flow_jacobian, halvings)
 
     # With K the product of delays T and J: d(D J) = D (dJ - dK D J), dD = -D dK D, and
     # dK = T dJ + J dT entry by entry.
-    right = right @ D
-    left = jnp.concatenate([dt**2 * left @ D, (dt * value @ D)[None]])
-    of_jacobian = jnp.concatenate([right, jnp.zeros((1, n, n))])
-    of_product = jnp.concatenate([flow_jacobian @ right, D[None]])
-    weight = jnp.concatenate(
-        [delays[rows[:n_first], columns[:n_first]], jacobian[rows[n_first:], columns[n_first:]]]
-    )
-    direct = (np.arange(len(rows)) < n_first)[:, None]
-    right = of_jacobian[:, columns] * direct - of_product[:, columns] * weight[:, None]
-    return left[:, :, rows].transpose(2, 1, 0) @ right.transpose(1, 0, 2)
+    delayed = D @ rates.T
+    right = right @ delayed
+    left = jnp.concatenate([dt**2 * left @ D[:, rows], operator[None, :, rows]])
+    of_jacobian = jnp.concatenate([right, jnp.zeros((1, *delayed.shape))])
+    of_product = jnp.concatenate([flow_jacobian @ right, delayed[None]])
+    kinds = (entries.jacobian, of_jacobian, delays), (entries.delays, None, jacobian)
+    parts = []
+    for some, direct, weight in kinds:
+        for _, alike in groupby(some, len):
+            row, column = np.divmod(np.array(list(alike)), n)
+            moved = -of_product[:, column] * weight[row, column][..., None]
+            if direct is not None:
+                moved = moved + direct[:, column]
+            parts.append(jnp.einsum("mgkt,mngk->gtn", moved, left[:, :, place[row]]))
+    return jnp.concatenate(parts)

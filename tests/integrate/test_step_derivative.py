@@ -10,14 +10,15 @@ import bayesdcm
 from bayesdcm.data.by_value import ByValue
 from bayesdcm.integrate import LocalLinear, expanded_delays
 from bayesdcm.integrate.expanded_delays import dependent_entries
-from bayesdcm.integrate.local_linear import phi
+from bayesdcm.integrate.local_linear import phi, step_operator
 from bayesdcm.integrate.step_derivative import (
     Entries,
-    delayed_step,
+    Given,
     phi_derivative,
     step_by_entries,
 )
 from bayesdcm.neural import ERP, NeuralModel
+from bayesdcm.neural.delays import first_order
 from bayesdcm.observe import Electrodes
 
 
@@ -43,20 +44,26 @@ def test_sum_of_products_is_the_derivative_of_phi(halvings):
 @pytest.mark.parametrize("halvings", [0, 1])
 def test_step_has_the_derivatives_of_its_formula(halvings):
     J, delays, dJ = matrices(1)
-    delays, dt = np.abs(delays) / 10, 0.3
+    delays, dt, rates = np.abs(delays) / 10, 0.3, matrices(2)[0][:4]
     moving = np.random.default_rng(3).random((6, 6)) < 0.4
     late = np.random.default_rng(4).random((6, 6)) < 0.3
-    entries = Entries(*(tuple(np.flatnonzero(each).tolist()) for each in (moving, late)))
+    # All delays that move do so together.
+    single = tuple((entry,) for entry in np.flatnonzero(moving).tolist())
+    entries = Entries(single, (tuple(np.flatnonzero(late).tolist()),))
 
-    def at(step, scale):
-        moved = J + (scale[0] + scale[1] ** 2) * moving * dJ
-        return step(moved, delays + scale[2] * late)
+    def at(scale):
+        return J + (scale[0] + scale[1] ** 2) * moving * dJ, delays + scale[2] * late
+
+    def operators(scale):
+        delay_operator = first_order(*at(scale))
+        return step_operator(at(scale)[0], delay_operator, dt, halvings), delay_operator
 
     def plain(scale):
-        return at(lambda *pair: delayed_step(*pair, dt, halvings), scale)
+        return rates @ operators(scale)[0].T
 
     def by_entries(scale):
-        return at(lambda *pair: step_by_entries(*pair, dt, halvings, entries), scale)
+        given = jax.lax.stop_gradient(Given(rates, dt, *operators(scale)))
+        return step_by_entries(*at(scale), given, halvings, entries)
 
     point = jnp.array([0.1, 0.2, 0.3])
     assert_allclose(jax.jit(by_entries)(point), plain(point), rtol=0, atol=1e-15)
@@ -89,14 +96,13 @@ def test_states_have_the_same_derivatives_by_all_parameters(neural, step, monkey
     means = {prior.name: prior.mean for prior in model.source_model.priors()}
     point = {name: mean + 0.1 * rng.normal(size=mean.shape) for name, mean in means.items()}
 
-    def plain(jacobian, delays, dt, halvings, entries):
-        return delayed_step(jacobian, delays, dt, halvings)
-
     def derivatives():
         return jax.jit(jax.jacfwd(lambda p: model.states(p, prepared)))(point)
 
     by_entries = derivatives()
-    monkeypatch.setattr(expanded_delays, "step_by_entries", plain)
+    monkeypatch.setattr(expanded_delays, "dependent_entries", lambda neural: None)
+    prepared = model.prepare(data)
+    assert not prepared.steps["settings"].value[1]
     for name, expected in derivatives().items():
         atol = 1e-9 * np.abs(expected).max()
         assert_allclose(by_entries[name], expected, rtol=0, atol=atol, err_msg=name)
@@ -107,11 +113,15 @@ def test_entries_are_those_of_currents_only():
     entries = dependent_entries(ByValue(model.source_model))
     n = 2 * len(model.source_model.states)
     currents = {2 * k + i for k in (3, 4, 5, 7) for i in range(2)}
-    assert {entry // n for entry in entries.jacobian} == currents
-    assert len(entries.jacobian) < n * len(currents) / 2
-    # Delays within a source are constants.
-    assert set(entries.delays) < set(entries.jacobian)
-    assert all(entry // n % 2 != entry % n % 2 for entry in entries.delays)
+    jacobian, delays = ([entry for group in each for entry in group] for each in entries)
+    assert {entry // n for entry in jacobian} == currents
+    assert len(jacobian) < n * len(currents) / 2
+    # Delays within a source are constants, and one for each way between sources.
+    assert set(delays) < set(jacobian)
+    assert all(entry // n % 2 != entry % n % 2 for entry in delays)
+    assert len(entries.delays) == 2
+    # Time constants alone are in three currents' rows, and what drives two of them is the same.
+    assert {len(group) for group in entries.jacobian} == {1, 2, 3}
 
 
 @pytest.mark.parametrize("neural", ["cmc", "lfp"])
