@@ -149,13 +149,15 @@ def dependent_entries(held: ByValue[SourceModel]) -> Entries | None:
     )
     moving = first != second
     moving[1] &= moving[0] | (first[0] != 0)
-    return Entries(*map(_alike, moving, np.stack([first, second], axis=-1)))
+    # What delays share is cheap within a column.
+    columns = np.broadcast_to(np.arange(first.shape[-1]), first.shape) * [[[0]], [[1]]]
+    return Entries(*map(_alike, moving, np.stack([first, second, columns], axis=-1)))
 
 
 def _alike(moving: np.ndarray, values: np.ndarray) -> tuple[tuple[int, ...], ...]:
-    """Groups of entries, flat, whose values at two points are the same; small groups first."""
+    """Groups of entries, flat, whose `values` (n, n, 3) are the same; small groups first."""
     groups: dict[tuple, list[int]] = {}
     for entry in np.flatnonzero(moving).tolist():
-        key = tuple(f"{value:.12e}" for value in values.reshape(-1, 2)[entry])
+        key = tuple(f"{value:.12e}" for value in values.reshape(-1, 3)[entry])
         groups.setdefault(key, []).append(entry)
     return tuple(sorted(map(tuple, groups.values()), key=len))

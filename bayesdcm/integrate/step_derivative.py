@@ -67,7 +67,7 @@ def phi_derivative(matrix: jax.Array, halvings: int = 0) -> tuple[jax.Array, jax
 class Entries(NamedTuple):
     """Groups of entries, flat, of Jacobian and delays; each group is one function of parameters.
 
-    Entries in no group do not depend on parameters.
+    Those of a group of delays are in one column. Entries in no group do not depend on parameters.
     """
 
     jacobian: tuple[tuple[int, ...], ...]
@@ -155,13 +155,13 @@ def _by_entries(
     left = jnp.concatenate([dt**2 * left @ D[:, rows], operator[None, :, rows]])
     of_jacobian = jnp.concatenate([right, jnp.zeros((1, *delayed.shape))])
     of_product = jnp.concatenate([flow_jacobian @ right, delayed[None]])
-    kinds = (entries.jacobian, of_jacobian, delays), (entries.delays, None, jacobian)
     parts = []
-    for some, direct, weight in kinds:
-        for _, alike in groupby(some, len):
-            row, column = np.divmod(np.array(list(alike)), n)
-            moved = -of_product[:, column] * weight[row, column][..., None]
-            if direct is not None:
-                moved = moved + direct[:, column]
-            parts.append(jnp.einsum("mgkt,mngk->gtn", moved, left[:, :, place[row]]))
+    for _, alike in groupby(entries.jacobian, len):
+        row, column = np.divmod(np.array(list(alike)), n)
+        received = of_jacobian[:, column] - of_product[:, column] * delays[row, column][..., None]
+        parts.append(jnp.einsum("mgkt,mngk->gtn", received, left[:, :, place[row]]))
+    for _, alike in groupby(entries.delays, len):
+        row, column = np.divmod(np.array(list(alike)), n)
+        sent = (left[:, :, place[row]] * jacobian[row, column]).sum(-1)
+        parts.append(-jnp.einsum("mgt,mng->gtn", of_product[:, column[:, 0]], sent))
     return jnp.concatenate(parts)
