@@ -123,8 +123,8 @@ def dependent_entries(held: ByValue[SourceModel]) -> Entries | None:
 
     Those that are the same function of them are in one group.
 
-    Rates must be analytic functions of the parameters. None where the delay operator is not a
-    function of these entries alone.
+    Rates must be analytic functions of the parameters. None where no entry does, or where the delay
+    operator is not a function of these entries alone.
     """
     source = held.value
     own_operator = type(source).delay_operator is not NeuralModel.delay_operator
@@ -149,6 +149,8 @@ def dependent_entries(held: ByValue[SourceModel]) -> Entries | None:
     )
     moving = first != second
     moving[1] &= moving[0] | (first[0] != 0)
+    if not moving.any():
+        return None
     # What delays share is cheap within a column.
     columns = np.broadcast_to(np.arange(first.shape[-1]), first.shape) * [[[0]], [[1]]]
     return Entries(*map(_alike, moving, np.stack([first, second, columns], axis=-1)))
