@@ -165,10 +165,8 @@ def _evaluated(
         of_draws = compiled(prepared, *rows)
         return {name: of_draws[name] for name in names}
 
-    if n <= size:
-        return in_parts(evaluated, size, draws, keys)
     with ThreadPoolExecutor(n_cores()) as pool:
-        return in_parts(evaluated, size, draws, keys, run=pool.map)
+        return in_parts(evaluated, size, draws, keys, run=pool.map if n > size else map)
 
 
 @single_threaded_linear_algebra()
