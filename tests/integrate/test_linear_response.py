@@ -36,7 +36,7 @@ def means(model, observer=None):
 def solve(solver, model, observer, parameters, frequencies):
     design = SimpleNamespace(frequencies=np.asarray(frequencies), conditions=("rest",))
     steps = solver.prepare(model, observer, design, {})
-    return solver.solve(model, observer, parameters, steps)
+    return jax.jit(lambda p: solver.solve(model, observer, p, steps))(parameters)
 
 
 @pytest.mark.parametrize("kind", [ERP, CMC, LFP, NMDA])

@@ -116,7 +116,8 @@ def test_steps_are_those_of_the_equations_in_plain_numpy():
     at = {prior.name: jnp.asarray(prior.mean) for prior in column.priors()}
     at["column"] = jnp.asarray(0.3 * np.random.default_rng(0).normal(size=len(equations.NAMES)))
     solver, design = ExponentialEuler(), empty(np.arange(0, 0.08, 0.002))
-    states = solver.solve(column, None, at, solver.prepare(column, None, design, {}))
+    arrays = solver.prepare(column, None, design, {})
+    states = jax.jit(lambda at: solver.solve(column, None, at, arrays))(at)
     steps = np.arange(0.25, 78, 0.5)
     inputs = np.asarray(column.input_series(1e-3 * steps, at, jnp.zeros(2)))
     constants = equations.calibration().values * np.exp(at["column"])
@@ -143,7 +144,7 @@ def test_rest_is_stable_and_firing_never_negative():
     column = LaminarColumn(TWO)
     parameters = {prior.name: jnp.asarray(prior.mean) for prior in column.priors()}
     still = jnp.zeros(column.n_inputs)
-    jacobian = jax.jacfwd(lambda x: column.flow(x[None], still, parameters)[0])(
+    jacobian = jax.jit(jax.jacfwd(lambda x: column.flow(x[None], still, parameters)[0]))(
         jnp.asarray(column.rest()[0])
     )
     # Slowest are gates of M-currents, some 0.3 s.

@@ -97,6 +97,7 @@ def test_loss_is_the_negative_log_density(run):
     flat = {name: value + 0.02 * rng.normal(size=len(value)) for name, value in flat.items()}
     precision = np.array([-1.0, -2.0, -3.0])
 
+    @jax.jit
     def loss(parameters):
         sites = {"B_free" if k == "B" else k: jnp.asarray(v) for k, v in parameters.items()}
         sites |= {"A": sites["A"].reshape(3, 3), "C": sites["C"].reshape(3, 1)}

@@ -143,11 +143,15 @@ def test_delays_are_between_states_that_differ(model, points):
 
 def test_delayed_jacobian_solves_its_equation():
     # One state that damps itself after 1 s: x' = -x(t - 1) / 4 decays at a rate q = -exp(-q) / 4.
-    arguments = jnp.full((1, 1), -0.25), jnp.full((1, 1), 1.0), (0,), (0,)
-    q = delayed_jacobian(*arguments, 1e-14)
+    arguments = jnp.full((1, 1), -0.25), jnp.full((1, 1), 1.0)
+
+    def rates(jacobian, delays):
+        return delayed_jacobian(jacobian, delays, (0,), (0,), 1e-14)
+
+    q = jax.jit(rates)(*arguments)
     np.testing.assert_allclose(q, -np.exp(-q) / 4, rtol=1e-12)
     # Of q = J exp(-d q): dq = (q dJ / J - q^2 dd) / (1 + d q).
-    derivatives = jax.jacrev(delayed_jacobian, argnums=(0, 1))(*arguments, 1e-14)
+    derivatives = jax.jit(jax.jacrev(rates, argnums=(0, 1)))(*arguments)
     rate = float(q[0, 0])
     expected = [rate / -0.25 / (1 + rate), -(rate**2) / (1 + rate)]
     np.testing.assert_allclose(np.ravel(derivatives), expected, rtol=1e-10)
