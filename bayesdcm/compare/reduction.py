@@ -96,6 +96,12 @@ def reduce_gaussian(
     means = jnp.stack([jnp.asarray(m, float) for m in (mean, prior_mean, reduced_mean)])
     covariances = (covariance, prior_covariance, reduced_covariance)
     covariances = jnp.stack([jnp.asarray(m, float) for m in covariances])
+    return _reduced(means, covariances, tolerance)
+
+
+@jax.jit
+def _reduced(means: jax.Array, covariances: jax.Array, tolerance: float) -> Reduced:
+    """`reduce_gaussian` of the posterior, the prior and the reduced prior."""
     basis, kept = reduced_directions(covariances[1], tolerance)
     reduced = reduce_within(means @ basis, basis.T @ covariances @ basis, kept, JITTER)
     used = basis * kept
@@ -140,9 +146,6 @@ def reduced_directions(
     squared = values**2
     number = (covariance != 0).any(0).sum()
     return vectors, (squared * number > tolerance * squared.sum()) & (values > 0)
-
-
-_compiled = jax.jit(reduce_gaussian)
 
 
 def with_moments(
@@ -272,7 +275,7 @@ def reduce(
     changed = prior_changes(fit.problem, off, priors or {})
     mean, covariance = with_moments(gaussian.prior_mean, gaussian.prior_covariance, changed)
     unit, square = gaussian.unit, np.outer(gaussian.unit, gaussian.unit)
-    reduced = _compiled(*gaussian.scaled, mean / unit, covariance / square, 0.0)
+    reduced = reduce_gaussian(*gaussian.scaled, mean / unit, covariance / square, 0.0)
     fixed = {i: changed[i] for i in sorted(changed) if changed[i][1] == 0}
     centre, covariance = with_moments(reduced.mean * unit, reduced.covariance * square, fixed)
     if not np.isfinite(centre).all() or (np.linalg.eigvalsh(covariance)[0] < -JITTER):
