@@ -714,6 +714,9 @@ class SpectralData(CheckedFields):
         }
         if self.head is not None:
             changes["head"] = self.head.pick(where)
+        # Of sensors, which see regions through a lead field, it stays as it is.
+        if self.connectome is not None and set(wanted) <= set(self.connectome.region_names or ()):
+            changes["connectome"] = self.connectome.subset(wanted)
         if self.series is not None:
             delays, signal = self.series.slice_delays, self.series.signal
             changes["series"] = self.series.replace(

@@ -6,7 +6,7 @@ import pytest
 from mne.time_frequency import csd_array_fourier, csd_array_morlet, csd_array_multitaper
 from scipy.signal import csd as scipy_csd
 
-from bayesdcm.data import BoldData, SpectralData
+from bayesdcm.data import BoldData, Connectome, SpectralData
 from bayesdcm.data.spectral_estimates import autoregressive_spectra, multitaper_spectra
 from bayesdcm.infer.plain_objects import PlainWriter, from_plain
 
@@ -185,6 +185,19 @@ def make(**changes):
         "degrees_of_freedom": [9, 9],
     }
     return SpectralData(**(fields | changes))
+
+
+def test_a_connectome_goes_with_its_regions():
+    names = ["V1", "V5", "SPC"]
+    weights = np.array([[0, 1.0, 2.0], [3.0, 0, 4.0], [5.0, 6.0, 0]])
+    connectome = Connectome(weights, region_names=names)
+    data = SpectralData(np.eye(3)[None], [10.0], names, connectome=connectome)
+    picked = data.pick(["SPC", "V1"]).connectome
+    assert picked.region_names == ("SPC", "V1")
+    assert picked.weights.tolist() == [[0.0, 5.0], [2.0, 0.0]]
+    assert data.reordered(names[::-1]).connectome.region_names == ("SPC", "V5", "V1")
+    sensors = SpectralData(np.eye(3)[None], [10.0], ["C3", "Cz", "C4"], connectome=connectome)
+    assert sensors.pick(["Cz"]).connectome == connectome
 
 
 def test_fields_are_checked_selected_and_kept_in_files():
