@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -253,6 +253,19 @@ class WholeBrainDCM(DCM):
             if np.isfinite(values).all() and values.std() > 0:
                 best = max(best, float(np.corrcoef(values, observed)[0, 1]))
         return best
+
+    def restrict(self, **switches: Any) -> NoReturn:
+        """Not for whole brains: whatever is given, an error says what to do instead.
+
+        Raises
+        ------
+        ValueError
+            Always: weights of a connectome are no switches.
+        """
+        raise ValueError(
+            f"{', '.join(switches) or 'nothing'} cannot be restricted: a whole-brain model has no "
+            "connections of its own to switch off. Give it a connectome without these tracts"
+        )
 
     # Names
 

@@ -283,6 +283,8 @@ def test_bad_models(options, message):
 def test_bad_data():
     with pytest.raises(TypeError, match="data must be CovarianceData, got BoldData"):
         WholeBrainDCM(WEIGHTS).check(BoldData(np.random.default_rng(0).normal(size=(9, 4)), 1.0))
+    with pytest.raises(ValueError, match="weights cannot be restricted.*without these tracts"):
+        WholeBrainDCM(WEIGHTS).restrict(weights=np.zeros((4, 4)))
     with pytest.raises(TypeError, match="node must be a node such as Linear"):
         WholeBrainDCM(WEIGHTS, "wilson_cowan")
     with pytest.raises(ValueError, match="parameters names 'gain', which the model does not"):
