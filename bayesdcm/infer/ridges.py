@@ -57,8 +57,8 @@ class Straight(NamedTuple):
 keep_class(Straight)
 
 
-def straight(model: Any, sites: Layout, centre: NDArray, covariance: NDArray) -> Straight | None:
-    """The map for a Gaussian approximation (size,), (size, size); None where there is no ridge.
+def scaled_by_node(model: Any, sites: Layout) -> list[NDArray]:
+    """Places in the flat vector of what multiplies the signals of a node, for each that has any.
 
     Parameters
     ----------
@@ -68,13 +68,24 @@ def straight(model: Any, sites: Layout, centre: NDArray, covariance: NDArray) ->
         Of the program.
     """
     observer = getattr(getattr(model, "parts", None), "observer", None)
-    groups = []
+    groups: list[NDArray] = []
     for prior in getattr(model, "priors", ()) if getattr(observer, "scaled", ()) else ():
         if prior.name not in observer.scaled or not prior.free.any():
             continue
         site = prior.name if prior.name in sites.places else prior.name + FREE
         places, source = np.arange(sites.size)[sites.places[site]], np.nonzero(prior.free)[0]
         groups += [places[source == k] for k in np.unique(source)]
+    return groups
+
+
+def straight(model: Any, sites: Layout, centre: NDArray, covariance: NDArray) -> Straight | None:
+    """The map for a Gaussian approximation (size,), (size, size); None where there is no ridge.
+
+    Parameters
+    ----------
+    model, sites : see `scaled_by_node`
+    """
+    groups = scaled_by_node(model, sites)
     if not groups:
         return None
     scaled = np.concatenate(groups)

@@ -9,10 +9,15 @@ points. At last the neighbourhood of a better optimum is searched in the same wa
 have several optima (`NeuralModel.many_modes`) are searched in any case, and more widely. At the
 draws only the prediction is evaluated, by one program, and all starts share the program of a single
 start.
+
+Where power is all that signals tell of nodes, a node that is seen with the wrong sign relative to
+another stays so, as the way leads through places where it is not seen at all. Of such models
+(`Observer.mirrored`) other signs are tried in any case, and nothing else.
 """
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any, NamedTuple
 
 import jax
@@ -23,6 +28,7 @@ from scipy import stats
 from bayesdcm.infer.evaluation import prior_points, whitened_residuals
 from bayesdcm.infer.laplace import TOLERANCE, LaplaceResult
 from bayesdcm.infer.many_inversions import run_starts
+from bayesdcm.infer.ridges import scaled_by_node
 
 # Responses at so many draws from the prior tell whether an optimum is poor.
 TRIALS = 32
@@ -54,6 +60,10 @@ DIVERGING = 1e3
 # Runs that converge take fewer iterations, as a rule; shorter ones were stopped.
 MANY_ITERATIONS = 100
 
+# All relative signs of so many nodes are tried; of more, each in turn, while any is better.
+ALL_SIGNS = 4
+
+SIGNS = "nodes may have other signs relative to each other"
 MANY_MODES = "models of this kind often have several optima"
 UNCONVERGED = "variational Laplace had not converged"
 STEEP = "variational Laplace had stopped while its steps were short"
@@ -208,8 +218,12 @@ def search(
     record: dict[str, Any] = {"starts": 1, "reason": None, "gain": 0.0, "left": None}
     if bool(first.failed[0]) or not np.isfinite(first.free_energy[0]):
         return SearchResult(first, record)
+    inverted = getattr(static[0], "model", None)
+    if getattr(inverted, "mirrored", False):
+        nodes = scaled_by_node(inverted, static[1])
+        return _with_signs(static, prepared, first, centre, nodes, record, progress)
     model, optima, best, fruitless = _Model(static, prepared, np.asarray(centre)), first, 0, 0
-    many = bool(getattr(getattr(static[0], "model", None), "many_modes", False))
+    many = bool(getattr(inverted, "many_modes", False))
     if _reason(model, optima, best, None) is None and not many:
         return SearchResult(optima, record)
     seeds = [int(state) for state in np.random.SeedSequence(seed).generate_state(1 + ROUNDS)]
@@ -242,4 +256,45 @@ def search(
     record["starts"] = len(optima.free_energy)
     record["gain"] = float(optima.free_energy[best] - first.free_energy[0])
     record["left"] = left
+    return SearchResult(optima, record)
+
+
+def _with_signs(
+    static: tuple,
+    prepared: Any,
+    first: LaplaceResult,
+    centre: NDArray,
+    nodes: list[NDArray],
+    record: dict[str, Any],
+    progress: bool,
+) -> SearchResult:
+    """Optima with other relative signs of what is scaled by node; see `search`.
+
+    Climbs begin twice: at the best optimum with other signs, and at the prior mean with the sizes
+    of that optimum and the same signs, as all else may have gone far to make up for a wrong sign.
+    """
+    n, n_parameters, optima, best = len(nodes), first.mean.shape[1], first, 0
+    if n <= ALL_SIGNS:
+        rounds = [np.array([(1, *rest) for rest in product((1, -1), repeat=n - 1)])[1:]]
+    else:
+        rounds = list(1 - 2 * np.eye(n)[:, None])
+    k, fruitless = 0, 0
+    while n > 1 and fruitless < len(rounds):
+        signs = rounds[k % len(rounds)]
+        here = np.array(centre)
+        for places in nodes:
+            here[places] = optima.mean[best, places]
+        there = np.concatenate([optima.mean[best], here[n_parameters:]])
+        starts = np.repeat([there, here], len(signs), axis=0)
+        for places, sign in zip(nodes, np.tile(signs, (2, 1)).T, strict=True):
+            starts[:, places] *= sign[:, None]
+        climbed = run_starts(*static, prepared, starts, progress and n > ALL_SIGNS)
+        optima = jax.tree.map(lambda *leaves: np.concatenate(leaves), optima, climbed)
+        energy = np.where(optima.failed, -np.inf, optima.free_energy)
+        # Where all are tried at once, none is left.
+        again = len(rounds) > 1 and energy.max() > energy[best] + GAIN
+        k, fruitless, best = k + 1, 0 if again else fruitless + 1, int(np.argmax(energy))
+    if len(optima.free_energy) > 1:
+        record |= {"starts": len(optima.free_energy), "reason": SIGNS}
+        record["gain"] = float(optima.free_energy[best] - first.free_energy[0])
     return SearchResult(optima, record)

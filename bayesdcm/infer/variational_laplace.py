@@ -42,7 +42,8 @@ def starts_option() -> Any:
         None,
         words="Starting points of variational Laplace: the prior mean and draws from the prior. "
         "By default one, others where a task-fMRI model with integrator nonlinear is left at a "
-        "poor optimum, and always many of a recurrent model.",
+        "poor optimum, always many of a recurrent model, and other signs of the sources of "
+        "cross-spectra.",
         shell=positive_integer,
     )
 
@@ -60,8 +61,10 @@ class Laplace(Method):
         steps were short, or residuals follow what the model predicts at other parameters), at
         those draws from the prior that fit best; ``status["search"]`` of the fit says how many
         starts there were, why, what they gained, and what is still wrong. Models whose
-        `NeuralModel.many_modes` is set are searched in any case. None is ``"auto"`` for
-        `RecurrentDCM` and for `TaskDCM` with ``integrator="nonlinear"``, and 1 for all else.
+        `NeuralModel.many_modes` is set are searched in any case, and of `CrossSpectralDCM` other
+        signs of sources relative to each other are tried, but for ``likelihood="spm"``. None is
+        ``"auto"`` for it, for `RecurrentDCM` and for `TaskDCM` with ``integrator="nonlinear"``, and
+        1 for all else.
     max_iterations : int, optional
         As in SPM when None: 64 for programs with observer sites, 128 for others.
     derivatives : {"exact", "one_sided"}
@@ -232,14 +235,14 @@ SEARCH = "auto"
 
 
 def searches(source: Any, starts: Any) -> bool:
-    """Whether a poor optimum of the first start calls for others.
+    """Whether the optimum of the first start may call for others.
 
     Parameters
     ----------
     source : object
         Of a problem.
     starts : object
-        As given; None leaves it to the model, whose attribute ``searches`` says so.
+        As given; None leaves it to the model, whose attribute ``searches`` or ``mirrored`` says so.
 
     Returns
     -------
@@ -247,7 +250,8 @@ def searches(source: Any, starts: Any) -> bool:
         Never where starting points, or their number, are given.
     """
     if starts is None:
-        return bool(getattr(getattr(source, "model", None), "searches", False))
+        model = getattr(source, "model", None)
+        return any(getattr(model, each, False) for each in ("searches", "mirrored"))
     return isinstance(starts, str) and starts == SEARCH
 
 

@@ -98,7 +98,8 @@ class CrossSpectralDCM(DCM):
     covariance is 8. Priors of a to d are N(0, 1/128) with ``"spm"``; with ``"wishart"`` log
     amplitudes are N(0, 1), log exponents and shapes N(0, 1/16), so that data decide, and moments of
     dipoles, and the first weight of patches, have the mean 1 of gains instead of 0, where power has
-    no slope. A source may be found with the wrong sign relative to another: give ``starts=`` then.
+    no slope. Variational Laplace does not cross from one sign of a source relative to another, so
+    that with ``"wishart"`` it tries others: all of up to four sources, of more each in turn.
 
     References
     ----------

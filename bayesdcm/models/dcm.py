@@ -142,6 +142,11 @@ class DCM:
         return self.parts.observer.searches
 
     @property
+    def mirrored(self) -> bool:
+        """Whether variational Laplace tries other signs of nodes relative to each other."""
+        return self.parts.observer.mirrored
+
+    @property
     def many_modes(self) -> bool:
         """Whether variational Laplace looks further however good the optimum is that it finds."""
         return self.parts.neural.many_modes

@@ -57,6 +57,9 @@ class Observer(ABC):
     scaled : tuple of str
         Parameters by whose size signals are multiplied, node by node on the first axis: NUTS moves
         in their products with what else makes signals larger.
+    mirrored : bool
+        Whether signals tell signs of what is `scaled` relative to other nodes only, so that no fit
+        crosses from one to the other: variational Laplace then tries both.
     """
 
     data_class: ClassVar[type]
@@ -73,6 +76,7 @@ class Observer(ABC):
     axes: ClassVar[Mapping[str, tuple[str, str, float]]] = {}
     sample: ClassVar[str] = "sample"
     scaled: ClassVar[tuple[str, ...]] = ()
+    mirrored: bool = False
 
     @property
     def staged(self) -> bool:

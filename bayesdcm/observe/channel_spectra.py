@@ -126,6 +126,11 @@ class ChannelSpectra(SpectralObserver):
             )
 
     @property
+    def mirrored(self) -> bool:
+        """Whether other relative signs of sources are tried: not by SPM."""
+        return not self.as_spm
+
+    @property
     def staged(self) -> bool:
         """False: SPM, too, moves all parameters together."""
         return False

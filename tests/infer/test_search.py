@@ -10,8 +10,11 @@ import pytest
 
 import bayesdcm
 from bayesdcm.group import fit_group
+from bayesdcm.infer import search as searching
+from bayesdcm.infer.laplace import LaplaceResult
 from bayesdcm.infer.problem import make_problem
 from bayesdcm.infer.search import (
+    SIGNS,
     UNCONVERGED,
     UNEXPLAINED,
     _reason,
@@ -160,6 +163,30 @@ def test_residuals_are_judged_by_what_the_model_can_predict():
     assert explained_elsewhere(noise[0] + shape, others + shape).tolist() == [True]
     assert explained_elsewhere(noise[0], others).tolist() == [False]
     assert coloured(np.concatenate([noise[0], noise[0] + shape], axis=1)).tolist() == [False, True]
+
+
+@pytest.mark.parametrize(("n", "starts"), [(1, 1), (2, 3), (4, 15), (6, 23)])
+def test_other_signs_of_nodes_are_tried(monkeypatch, n, starts):
+    """All of few nodes together; of many, each while any is better."""
+    true = np.where(np.arange(n) % 2, -1.0, 1.0)
+
+    def climbed(starts):
+        """Signs stay; the first node is scaled by two parameters."""
+        signs = np.sign(starts[:, :n])
+        wrong = np.minimum((signs != true).sum(1), (signs != -true).sum(1))
+        fields = dict.fromkeys(LaplaceResult._fields, np.zeros(len(starts)))
+        return LaplaceResult(**fields | {"mean": starts, "free_energy": -10.0 * wrong})
+
+    monkeypatch.setattr(searching, "run_starts", lambda *given: climbed(given[4]))
+    monkeypatch.setattr(searching, "scaled_by_node", lambda *given: list(np.arange(n)[:, None]))
+    inverted = SimpleNamespace(model=SimpleNamespace(mirrored=True))
+    centre = np.append(np.ones(n), 0.5)
+    found = searching.search((inverted, None, None), None, climbed(centre[None]), centre, 0)
+    best = found.optima.mean[np.argmax(found.optima.free_energy)]
+    assert abs(best[:n] @ true) == n and best[n] == 0.5
+    gain = 10.0 * (n // 2)
+    reason = SIGNS if n > 1 else None
+    assert found.record == {"starts": starts, "reason": reason, "gain": gain, "left": None}
 
 
 # Task DCMs

@@ -249,6 +249,17 @@ def test_what_differs_between_conditions_is_recovered():
     assert loss < change < -8
 
 
+def test_sources_are_found_with_their_signs_relative_to_each_other():
+    model = CrossSpectralDCM(FORWARD, FORWARD.T, neural="erp")
+    data = flat_data(design=np.zeros((2, 0)))
+    data = model.simulate(prior_means(model, gain=np.array([2.0, -3.0])), data, seed=0)
+    fit = bayesdcm.fit(model, data, draws=20, progress=False)
+    assert fit.mean["gain"][0] > 0 > fit.mean["gain"][1]
+    assert fit.status["search"]["starts"] == 3 and fit.status["search"]["gain"] > 20
+    as_spm = CrossSpectralDCM(FORWARD, FORWARD.T, likelihood="spm")
+    assert model.mirrored and not as_spm.mirrored
+
+
 @pytest.mark.slow
 def test_dipoles_in_a_head_are_found_with_what_differs_between_conditions():
     directions = np.random.default_rng(2).normal(size=(12, 3))
