@@ -46,7 +46,9 @@ class RegressionDCM(DCM):
         Switches of driving inputs, shape (to, input). None: none, as at rest.
     sparse : bool
         Whether connections between regions that are on may yet be absent, as data say, each with
-        the prior probability `inclusion` of being there.
+        the prior probability `inclusion` of being there. Reduction and empirical Bayes need what
+        data say as a normal density, which a sparse posterior does not give, and refuse it: the
+        likelihood is that of ``sparse=False``; fit that for them.
     B : array_like, optional
         Switches of modulations, shape (input, to, from). None: none.
     inclusion : float

@@ -262,7 +262,7 @@ def channel_coverage(number: int) -> None:
                 miss = np.abs(fit.mean[prior.name] - true[prior.name])
                 found = (miss < 1.645 * fit.sd[prior.name])[prior.free]
                 inside.setdefault(prior.name, []).append(found)
-                # The search begins where both sources are seen with the same sign.
+                # The first climb begins where both sources are seen with the same sign.
                 alike = "signs alike" if true["gain"].prod() > 0 else "signs differ"
                 inside.setdefault(alike, []).extend(found)
     rows = [
