@@ -1,9 +1,13 @@
-"""Curved ridges of a posterior, made straight by a scaling that depends on other parameters.
+"""Curved ridges of a posterior, made straight by what depends on other parameters.
 
 A gain g and a log amplitude a that data know as ``g exp(a / 2)`` only share a posterior along a
 curve, on which a sampler needs short steps and many of them. So do a gain and whatever else makes
 signals larger. In such products and the other parameters it is nearly straight. Exponents are those
 of which a Gaussian approximation says that the gain follows, relative to its size.
+
+A log amplitude a and the logarithm e of the exponent of a power law ``exp(a) f^-exp(e)`` share a
+ridge, too, where data know the power about one frequency f: ``a - exp(e) ln f``. Its slope is that
+of the Gaussian approximation; the amplitude is counted from the curve instead of from its tangent.
 """
 
 from __future__ import annotations
@@ -32,26 +36,34 @@ class Straight(NamedTuple):
         Where nothing is scaled.
     exponents : (size, size)
         Log factor of each entry, for a unit of each other that is not scaled itself.
+    slopes : (size, size)
+        Of each log amplitude on the log exponent of its power law.
     """
 
     centre: jax.Array
     exponents: jax.Array
+    slopes: jax.Array
 
-    def log_factors(self, vector: jax.Array) -> jax.Array:
-        """Logs of what entries are multiplied by, (size,); the same of straight coordinates."""
-        return self.exponents @ (vector - self.centre)
+    def _curve(self, vector: jax.Array) -> jax.Array:
+        """How far amplitudes are above the tangents of their curves, (size,)."""
+        away = jnp.where(self.slopes.any(0), vector - self.centre, 0.0)
+        return self.slopes @ (jnp.expm1(away) - away)
+
+    def there(self, vector: jax.Array) -> jax.Array:
+        """Straight coordinates of a flat vector, (size,)."""
+        lower = vector - self._curve(vector)
+        return lower * jnp.exp(self.exponents @ (lower - self.centre))
 
     def back(self, straight: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The flat vector, and the log of its volume over that of straight coordinates, ()."""
-        logs = self.log_factors(straight)
-        return straight * jnp.exp(-logs), -logs.sum()
+        logs = self.exponents @ (straight - self.centre)
+        return straight * jnp.exp(-logs) + self._curve(straight), -logs.sum()
 
     def gaussian(self, covariance: NDArray, modes: NDArray) -> tuple[NDArray, NDArray]:
         """Covariance, to first order, and modes (modes, size), in these coordinates."""
-        centre, exponents = map(np.asarray, self)
+        centre, exponents = np.asarray(self.centre), np.asarray(self.exponents)
         slope = np.eye(len(centre)) + centre[:, None] * exponents
-        moved = modes * np.exp((modes - centre) @ exponents.T)
-        return slope @ covariance @ slope.T, moved
+        return slope @ covariance @ slope.T, np.stack([self.there(mode) for mode in modes])
 
 
 keep_class(Straight)
@@ -67,15 +79,24 @@ def scaled_by_node(model: Any, sites: Layout) -> list[NDArray]:
     sites : Layout
         Of the program.
     """
-    observer = getattr(getattr(model, "parts", None), "observer", None)
-    groups: list[NDArray] = []
-    for prior in getattr(model, "priors", ()) if getattr(observer, "scaled", ()) else ():
-        if prior.name not in observer.scaled or not prior.free.any():
-            continue
-        site = prior.name if prior.name in sites.places else prior.name + FREE
-        places, source = np.arange(sites.size)[sites.places[site]], np.nonzero(prior.free)[0]
-        groups += [places[source == k] for k in np.unique(source)]
-    return groups
+    tables = _places(model, sites, "scaled")
+    groups = [rows[rows >= 0] for table in tables for rows in table.reshape(len(table), -1)]
+    return [group for group in groups if group.size]
+
+
+def _places(model: Any, sites: Layout, kind: str) -> list[NDArray]:
+    """Places in the flat vector of parameters of which the observer says that they are of a kind.
+
+    In the shape of each parameter, -1 where it is fixed.
+    """
+    names = getattr(getattr(getattr(model, "parts", None), "observer", None), kind, ())
+    tables = []
+    for prior in getattr(model, "priors", ()) if names else ():
+        if prior.name in names and prior.free.any():
+            site = prior.name if prior.name in sites.places else prior.name + FREE
+            tables.append(np.full(prior.free.shape, -1))
+            tables[-1][prior.free] = sites.places[site]
+    return tables
 
 
 def straight(model: Any, sites: Layout, centre: NDArray, covariance: NDArray) -> Straight | None:
@@ -85,19 +106,25 @@ def straight(model: Any, sites: Layout, centre: NDArray, covariance: NDArray) ->
     ----------
     model, sites : see `scaled_by_node`
     """
-    groups = scaled_by_node(model, sites)
-    if not groups:
+    groups, laws = scaled_by_node(model, sites), _places(model, sites, "power_laws")
+    if not groups and not laws:
         return None
-    scaled = np.concatenate(groups)
-    others = np.setdiff1d(np.arange(sites.size), scaled)
+    exponents, slopes = np.zeros((2, sites.size, sites.size))
     precision = np.linalg.inv(covariance)
+    for law in laws:
+        amplitude, exponent = law.reshape(2, -1)[:, (law >= 0).all(0).ravel()]
+        own = precision[amplitude, amplitude]
+        slopes[amplitude, exponent] = -precision[amplitude, exponent] / own
+    scaled = np.concatenate([np.zeros(0, int), *groups])
+    others = np.setdiff1d(np.arange(sites.size), scaled)
     within = precision[np.ix_(scaled, scaled)]
     follows = -np.linalg.solve(within, precision[np.ix_(scaled, others)])
-    exponents = np.zeros((sites.size, sites.size))
     for group in groups:
         here = np.isin(scaled, group)
         weighed = centre[group] @ within[np.ix_(here, here)]
         size = weighed @ centre[group]
         if size > LEAST_SIZE**2:
             exponents[np.ix_(group, others)] = -weighed @ follows[here] / size
-    return Straight(jnp.asarray(centre), jnp.asarray(exponents)) if exponents.any() else None
+    if not exponents.any() and not slopes.any():
+        return None
+    return Straight(*map(jnp.asarray, (centre, exponents, slopes)))

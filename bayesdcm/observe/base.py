@@ -57,6 +57,9 @@ class Observer(ABC):
     scaled : tuple of str
         Parameters by whose size signals are multiplied, node by node on the first axis: NUTS moves
         in their products with what else makes signals larger.
+    power_laws : tuple of str
+        Parameters whose first row are log amplitudes, and the second log exponents, of power laws:
+        NUTS moves along the curves on which these make up for each other.
     mirrored : bool
         Whether signals tell signs of what is `scaled` relative to other nodes only, so that no fit
         crosses from one to the other: variational Laplace then tries both.
@@ -76,6 +79,7 @@ class Observer(ABC):
     axes: ClassVar[Mapping[str, tuple[str, str, float]]] = {}
     sample: ClassVar[str] = "sample"
     scaled: ClassVar[tuple[str, ...]] = ()
+    power_laws: ClassVar[tuple[str, ...]] = ()
     mirrored: bool = False
 
     @property

@@ -104,6 +104,7 @@ class ChannelSpectra(SpectralObserver):
     headline: ClassVar[tuple[str, ...]] = ("B", "A")
     # Power is that of sources times the square of what they are seen by.
     scaled: ClassVar[tuple[str, ...]] = ("gain", "moment", "patch_weight")
+    power_laws: ClassVar[tuple[str, ...]] = ("fluctuation", "shared_noise", "channel_noise")
     citations = (
         (
             "Moran RJ, Stephan KE, Seidenbecher T, Pape HC, Dolan RJ, Friston KJ (2009). Dynamic "

@@ -366,18 +366,29 @@ def test_the_ridge_between_gain_and_amplitude_is_straight(observation, name):
     known[first], known[amplitude] = centre[first], (centre[first] @ centre[first]) / 2
     precision = np.eye(sites.size) + 1e4 * np.outer(known, known)
     covariance = np.linalg.inv(precision)
+    # Nor does it know more of the law of noise that channels share than its power at 3 Hz.
+    level, law = np.arange(sites.size)[sites.places["shared_noise"]]
+    precision[level, level] += 1e3
+    precision[level, law] = precision[law, level] = -1e3 * np.log(3)
+    precision[law, law] += 1e3 * np.log(3) ** 2
+    covariance = np.linalg.inv(precision)
     along = straight(model, sites, centre, covariance)
     assert np.count_nonzero(along.exponents) == len(first)
     np.testing.assert_allclose(along.exponents[first, amplitude], 0.5, rtol=1e-3)
     point = rng.normal(size=sites.size)
-    logs = np.asarray(along.log_factors(point))
-    back, log_volume = along.back(point * np.exp(logs))
-    np.testing.assert_allclose(back, point, rtol=1e-13)
-    volume = np.linalg.slogdet(jax.jacfwd(lambda x: along.back(x)[0])(point))
-    assert volume[0] == 1 and float(along.back(point)[1]) == pytest.approx(volume[1])
     moved, modes = along.gaussian(covariance, point[None])
-    np.testing.assert_allclose(modes[0], point * np.exp(logs))
+    back, log_volume = along.back(modes[0])
+    np.testing.assert_allclose(back, point, rtol=1e-12)
+    volume = np.linalg.slogdet(jax.jacfwd(lambda x: along.back(x)[0])(modes[0]))
+    assert volume[0] == 1 and float(log_volume) == pytest.approx(volume[1])
+    # The same power at 3 Hz with another exponent is the same amplitude.
+    assert np.count_nonzero(along.slopes) == 1
+    point = centre.copy()
+    point[[level, law]] = np.log(3) * np.expm1(0.5), 0.5
+    tangent = np.log(3) * 0.5
+    assert along.there(point)[level] == pytest.approx(tangent, rel=1e-3)
     # The size no longer depends on the amplitude.
     assert abs(np.linalg.inv(moved)[first, amplitude] / precision[first, amplitude]).max() < 0.01
-    assert straight(model, sites, np.zeros(sites.size), covariance) is None
+    assert not straight(model, sites, np.zeros(sites.size), covariance).exponents.any()
+    assert straight(model, sites, np.zeros(sites.size), np.eye(sites.size)) is None
     assert straight(bayesdcm.TaskDCM([[1]], C=[[1]]), sites, centre, covariance) is None
