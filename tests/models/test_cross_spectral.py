@@ -261,6 +261,21 @@ def test_sources_are_found_with_their_signs_relative_to_each_other():
 
 
 @pytest.mark.slow
+def test_patches_are_found_with_any_signs_of_their_modes():
+    field = np.random.default_rng(3).normal(size=(2, 12, 4)) * np.array([1, 0.5, 0.3, 0.2])
+    given = {"observation": "img", "lead_field": field}
+    model = CrossSpectralDCM(FORWARD, FORWARD.T, neural="erp", **given)
+    parameters = prior_means(model)
+    parameters["patch_weight"] = 4 * np.random.default_rng([1, 5]).normal(size=(2, 4))
+    design = flat_data(12, design=np.zeros((2, 0)), degrees_of_freedom=200.0)
+    fit = bayesdcm.fit(model, model.simulate(parameters, design, seed=1), draws=20, progress=False)
+    pairs = zip(field, parameters["patch_weight"], fit.mean["patch_weight"], strict=True)
+    seen = [np.corrcoef(lead @ true, lead @ found)[0, 1] for lead, true, found in pairs]
+    assert min(np.abs(seen)) > 0.999 and seen[0] * seen[1] > 0
+    assert fit.status["search"]["gain"] > 20
+
+
+@pytest.mark.slow
 def test_dipoles_in_a_head_are_found_with_what_differs_between_conditions():
     directions = np.random.default_rng(2).normal(size=(12, 3))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
