@@ -6,6 +6,9 @@ density that follows is not the posterior, but close. A transition that leaves t
 and is reversible proposes where to go, and is accepted or not by the exact density, evaluated once
 and without a gradient, so that draws are those of the posterior [1]_.
 
+Where noise depends on predictions, as that of cross-spectra does, and parameters are few, the log
+likelihood itself has a polynomial.
+
 Priors, noise and confounds are not approximated: in directions that data say little of, the two
 densities agree wherever one goes.
 
@@ -17,7 +20,7 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import combinations_with_replacement
 from math import prod
@@ -39,6 +42,8 @@ from bayesdcm.infer.traced_programs import keep_class, traced_once
 
 # Of polynomials; with more, finding their coefficients takes as long as sampling.
 MOST_TERMS = 500
+# Parameters up to which a polynomial of the log likelihood itself is near it.
+MOST_PARAMETERS = 10
 # Of numbers that a model makes for one density: of smaller ones a gradient costs less than the
 # surrogate's, or than what a transition of NUTS takes besides.
 LEAST_OPERATIONS = 250_000
@@ -69,8 +74,8 @@ class Weights(NamedTuple):
     ----------
     directions : (parameters, k)
         Orthonormal ones, along which there are cubic terms, too.
-    coefficients : tuple of (terms, data)
-        For each observed site.
+    coefficients : tuple of (terms, data) or (terms, 1)
+        For each observed site: of predictions, or of the log likelihood.
     """
 
     directions: jax.Array
@@ -109,7 +114,10 @@ def polynomial(z: jax.Array, directions: jax.Array) -> jax.Array:
 
 
 def has_surrogate(program: Program, sites: Layout, point: jax.Array) -> bool:
-    """Whether data are Gaussian about predictions without log-precisions, which take some time."""
+    """Whether data are Gaussian about predictions without log-precisions, which take some time.
+
+    Or, where there are few parameters, likelihoods depend on no log-precision.
+    """
     n = sites.n_parameters
     if sites.foreign or n_terms(n) > MOST_TERMS or not all(s.centred for s in sites.sites):
         return False
@@ -120,10 +128,10 @@ def has_surrogate(program: Program, sites: Layout, point: jax.Array) -> bool:
         values |= sites.of_roles("precision").unflatten(precision)
         observations = evaluate(program, sites, values).observations
         fixed.append(all(fn.fixed_precision for fn, _ in observations.values()))
-        return [fn.prediction for fn, _ in observations.values()]
+        return _approximated(observations)
 
     fixed: list[bool] = []
-    if depends(predictions, (point[n:], point[:n])) or not all(fixed):
+    if depends(predictions, (point[n:], point[:n])) or not (all(fixed) or n <= MOST_PARAMETERS):
         return False
     traced = jax.make_jaxpr(partial(log_joint, program, sites))(point)
     return _n_operations(traced.jaxpr) >= LEAST_OPERATIONS
@@ -238,6 +246,14 @@ def _most_curved(coefficients: tuple[jax.Array, ...], n: int) -> NDArray:
     return np.linalg.eigh(curved)[1][:, ::-1][:, :CUBIC_DIRECTIONS]
 
 
+def _approximated(observations: Mapping[str, Any]) -> list[jax.Array]:
+    """Of each observed site: predictions, or the log likelihood where noise depends on them."""
+    return [
+        fn.prediction if fn.fixed_precision else fn.log_prob(value)[None]
+        for fn, value in observations.values()
+    ]
+
+
 @traced_once(1)
 def _predictions(
     static: tuple, prepared: Any, centre: jax.Array, factor: jax.Array, z: jax.Array
@@ -246,8 +262,7 @@ def _predictions(
     program = source.bind(prepared)
 
     def at(z: jax.Array) -> list:
-        observations = evaluate(program, sites, centre + factor @ z).observations
-        return [fn.prediction for fn, _ in observations.values()]
+        return _approximated(evaluate(program, sites, centre + factor @ z).observations)
 
     return map_rows(at, z, at_most=TOGETHER)
 
@@ -264,7 +279,7 @@ def surrogate_densities(
     def without_predictions(vector: jax.Array) -> tuple:
         result = evaluate(program, sites, vector)
         observed = [
-            (about(fn, jnp.zeros(fn.event_shape)), value)
+            (about(fn, jnp.zeros(fn.event_shape)), value) if fn.fixed_precision else None
             for fn, value in result.observations.values()
         ]
         return result.log_prior + result.log_hyperprior, observed
@@ -275,8 +290,13 @@ def surrogate_densities(
     def approximate(vector: jax.Array, z: jax.Array) -> tuple[jax.Array, jax.Array]:
         likelihood = jnp.zeros(())
         terms = polynomial(z[: sites.n_parameters], weights.directions)
-        for (fn, value), each in zip(observed(vector), weights.coefficients, strict=True):
-            likelihood += about(fn, (terms @ each).reshape(fn.event_shape)).log_prob(value)
+        for one, each in zip(observed(vector), weights.coefficients, strict=True):
+            approximation = terms @ each
+            if one is None:
+                likelihood += approximation[0]
+            else:
+                fn, value = one
+                likelihood += about(fn, approximation.reshape(fn.event_shape)).log_prob(value)
         return prior(vector), likelihood
 
     return approximate
