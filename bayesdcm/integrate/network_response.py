@@ -20,6 +20,7 @@ from bayesdcm.data.device import on_device
 from bayesdcm.data.spectral import SpectralData
 from bayesdcm.integrate.base import Solver
 from bayesdcm.integrate.linear_response import (
+    delayed,
     inverses,
     is_stable,
     observer_transfer,
@@ -204,7 +205,7 @@ def network_transfer(system: NetworkSystem, frequencies: jax.Array) -> jax.Array
     seen = jnp.einsum("na,fnam->fnm", system.seen, received)
     coupling = system.weights.astype(complex)
     if system.delays is not None:
-        coupling = coupling * jnp.exp(-turns[:, None, None] * system.delays)
+        coupling = coupling * delayed(frequencies[:, None, None], system.delays)
     else:
         coupling = jnp.broadcast_to(coupling, (points, n, n))
     # What is sent, z = gain W z + first; only one signal travels in most networks.

@@ -11,7 +11,7 @@ from jax.scipy.linalg import solve_triangular
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import gammaln
 
-from bayesdcm.integrate.linear_response import FEW, product
+from bayesdcm.integrate.linear_response import FEW, product, squares
 from bayesdcm.observe.gaussian import GaussianObservation, Linearised
 from bayesdcm.observe.hermitian import from_columns, to_columns
 from bayesdcm.observe.temporal_precision import ConfoundBasis
@@ -175,7 +175,7 @@ def _inverse(matrices: jax.Array) -> tuple[jax.Array, jax.Array]:
         return jnp.diagonal(root).real, solve_triangular(root, jnp.eye(len(root)), lower=True)
 
     sizes, inverse = _row_by_row(row, matrices)
-    return 2 * jnp.log(sizes).sum(-1), product(inverse.conj().mT, inverse)
+    return 2 * jnp.log(sizes).sum(-1), squares(inverse.conj().mT)
 
 
 def _trace(first: jax.Array, second: jax.Array) -> jax.Array:
