@@ -9,7 +9,9 @@ they run on as many threads as there are cores, on a GPU as one batch.
 
 Where data are Gaussian and parameters few, trajectories follow a surrogate of the density that has
 polynomials for predictions, and the exact density corrects where they end: the same posterior for a
-tenth of the time, or less (`bayesdcm.infer.surrogate`).
+tenth of the time, or less (`bayesdcm.infer.surrogate`). In a hierarchy, trajectories of the group's
+parameters alternate with those of each subject, which are accepted or not one by one
+(`bayesdcm.infer.blocks`).
 
 References
 ----------
@@ -36,6 +38,7 @@ from numpyro.infer.hmc_util import HMCAdaptState, build_adaptation_schedule
 from scipy.linalg import solve_triangular
 
 from bayesdcm._configuration import COMPILED_ONCE
+from bayesdcm.infer.blocks import LONGEST, Blocks, advance_blocks, learnt
 from bayesdcm.infer.collapsed import Marginal, Split, collapsible, marginal
 from bayesdcm.infer.convergence import chain_status, check_chains
 from bayesdcm.infer.density import Layout, log_joint
@@ -180,6 +183,7 @@ class NUTS(Method):
                 adapt_metric,
                 collapsed,
                 surrogate is not None,
+                surrogate.blocks if surrogate else (0, 0),
             )
             weights = surrogate.weights if surrogate else None
             given = _Given(problem.prepared, jnp.asarray(centre), factor, weights, along)
@@ -237,6 +241,7 @@ class _Static(NamedTuple):
     adapt_metric: bool
     collapsed: tuple[str, ...]  # Sites that are integrated out, and drawn after each iteration.
     surrogate: bool  # Whether trajectories follow one.
+    blocks: tuple[int, int]  # How many, of how many coordinates each, move one by one.
 
     @property
     def transitions(self) -> int:
@@ -259,7 +264,10 @@ class _Given(NamedTuple):
 
 
 def _kernel(static: _Static, given: _Given) -> tuple[Callable, Callable, Callable, Callable]:
-    """Functions that start a chain, advance it, make a draw of all coordinates; its potential."""
+    """Functions that start a chain, advance it, make a draw of all coordinates; its potential.
+
+    All of what the sampler moves and of what it holds meanwhile, the coordinates of blocks.
+    """
     program = static.source.bind(given.prepared)
     parts = Split(static.sites, static.collapsed)
     base = given.centre[parts.collapsed]
@@ -279,23 +287,27 @@ def _kernel(static: _Static, given: _Given) -> tuple[Callable, Callable, Callabl
             static.source, static.sites, given.prepared, given.centre, given.surrogate
         )
 
-    def potential(z: jax.Array) -> jax.Array:
-        if static.surrogate:
-            return -approximate(others(z), z)
-        if static.collapsed:
-            return -marginal_at(z).log_density
-        vector, log_volume = placed(z)
-        return -log_joint(program, static.sites, vector) - log_volume
+    def potential(held: jax.Array) -> Callable[[jax.Array], jax.Array]:
+        def at(moved: jax.Array) -> jax.Array:
+            z = _whole(moved, held)
+            if static.surrogate:
+                return -approximate(others(z), z)
+            if static.collapsed:
+                return -marginal_at(z).log_density
+            vector, log_volume = placed(z)
+            return -log_joint(program, static.sites, vector) - log_volume
 
-    def draw(state: Any) -> tuple[jax.Array, jax.Array]:
+        return at
+
+    def draw(state: Any, held: jax.Array) -> tuple[jax.Array, jax.Array]:
         if not static.collapsed:
-            vector, log_volume = placed(state.z)
+            vector, log_volume = placed(_whole(state.z, held))
             return vector, -state.potential_energy - log_volume
         noise = jax.random.normal(jax.random.fold_in(state.rng_key, 1), base.shape)
         collapsed, log_density = marginal_at(state.z).draw(noise)
         return parts.join(collapsed, others(state.z)), log_density
 
-    initialise, advance = hmc(potential, algo="NUTS")
+    initialise, advance = hmc(potential_fn_gen=potential, algo="NUTS")
     start = partial(
         initialise,
         num_warmup=static.transitions * static.warmup,
@@ -314,54 +326,94 @@ for kind in (HMCState, HMCAdaptState):
     keep_class(kind)
 
 
-def _begin(static: _Static, given: _Given, z: jax.Array, key: jax.Array) -> Any:
+def _whole(moved: jax.Array, held: jax.Array) -> jax.Array:
+    return jnp.concatenate([moved, held.ravel()])
+
+
+def _begin(static: _Static, given: _Given, z: jax.Array, key: jax.Array) -> tuple[Any, Blocks]:
     start, *_ = _kernel(static, given)
+    n_blocks, size = static.blocks
+    moved, held = jnp.split(z, [len(z) - n_blocks * size])
+    held = held.reshape(n_blocks, size)
+    blocks = Blocks(held, jnp.full(n_blocks, LONGEST))
     # A single gradient, in the mode that compiles faster.
-    state = start(z, forward_mode_differentiation=True, rng_key=key)
+    state = start(moved, forward_mode_differentiation=True, rng_key=key, model_args=(held,))
     if static.adapt_metric:
-        return state
+        return state, blocks
     # NumPyro forgets the step size it has learnt wherever it may learn a new metric.
     last = len(build_adaptation_schedule(static.transitions * static.warmup)) - 1
     one_window = state.adapt_state._replace(window_idx=jnp.array(last))
-    return state._replace(adapt_state=one_window)
+    return state._replace(adapt_state=one_window), blocks
 
 
-def _block(static: _Static, given: _Given, state: Any, exact: jax.Array) -> tuple[tuple, tuple]:
-    """Chain and draws after a block; `exact` () is the log density itself, under a surrogate."""
+def _block(
+    static: _Static, given: _Given, state: Any, blocks: Blocks, exact: jax.Array
+) -> tuple[tuple, tuple]:
+    """Chain and draws after a block of draws.
+
+    Under a surrogate, `exact` () is the log density itself, or (1 + blocks,) its terms.
+    """
     start, advance, draw, potential = _kernel(static, given)
     # NumPyro's kernel learns its settings when a chain is initialised; the result is unused.
-    start(state.z, rng_key=state.rng_key)
-    program = static.source.bind(given.prepared)
+    start(state.z, rng_key=state.rng_key, model_args=(blocks.z,))
+    exactly = partial(log_joint, static.source.bind(given.prepared), static.sites)
+    if static.blocks[0]:
+        of_model = partial(static.source.model.log_terms, static.sites, given.prepared)
+        exactly, approximately = of_model(), of_model(given.surrogate)
+
+    def up_to_date(state: Any, blocks: Blocks) -> Any:
+        value, slope = jax.value_and_grad(potential(blocks.z))(state.z)
+        return state._replace(potential_energy=value, z_grad=slope)
+
     if static.surrogate:
         # It may have learnt more since.
-        value, slope = jax.value_and_grad(potential)(state.z)
-        state = state._replace(potential_energy=value, z_grad=slope)
+        state = up_to_date(state, blocks)
 
-    def transition(state: Any, _: None) -> tuple:
-        state = advance(state)
-        return state, (state.num_steps, state.accept_prob, state.diverging)
+    def transition(carry: tuple, _: None) -> tuple:
+        state, held = carry
+        state = advance(state, (held,))
+        return (state, held), (state.num_steps, state.accept_prob, state.diverging)
 
     def step(carry: tuple, _: None) -> tuple:
-        state, exact = carry
+        state, blocks, exact = carry
         before = state
-        state, parts = jax.lax.scan(transition, state, length=static.transitions)
+        (state, _), parts = jax.lax.scan(transition, (state, blocks.z), length=static.transitions)
         state = state._replace(
             num_steps=parts[0].sum(), accept_prob=parts[1].mean(), diverging=parts[2].any()
         )
-        position, log_density = draw(state)
+        position, log_density = draw(state, blocks.z)
         extra = {}
         if static.surrogate:
             # Far out, where chains begin, a surrogate may be so poor that none would leave.
             anyway = state.i <= static.transitions * static.warmup // 2
-            there = log_joint(program, static.sites, position)
+            there = exactly(position)
             state, exact, extra["exact_acceptance"] = correct(before, state, exact, there, anyway)
-            position, log_density = draw(state)[0], exact
+        if static.blocks[0]:
+
+            def of_blocks(terms: Callable) -> Callable:
+                return lambda held: terms(draw(state, held)[0])[1:]
+
+            key = jax.random.fold_in(state.rng_key, 3)
+            densities = map(of_blocks, (approximately, exactly))
+            blocks, each, acceptance, lost = advance_blocks(
+                key, blocks, exact[1:], *densities, anyway
+            )
+            exact = exact.at[1:].set(each)
+            iteration = state.i // static.transitions
+            learning = iteration <= static.warmup
+            blocks = jax.tree.map(
+                partial(jnp.where, learning), learnt(blocks, acceptance, iteration), blocks
+            )
+            state = up_to_date(state._replace(diverging=state.diverging | lost), blocks)
+            extra["block_acceptance"] = acceptance
+        if static.surrogate:
+            position, log_density = draw(state, blocks.z)[0], exact.sum()
         kept = {name: getattr(state, name) for name in STATISTICS} | extra
         kept["step_size"] = state.adapt_state.step_size
         kept["lp"] = log_density
-        return (state, exact), (position, kept)
+        return (state, blocks, exact), (position, kept)
 
-    return jax.lax.scan(step, (state, exact), length=BLOCK)
+    return jax.lax.scan(step, (state, blocks, exact), length=BLOCK)
 
 
 def _over_chains(function: Callable) -> Callable:
@@ -379,15 +431,15 @@ _block_one, _block_all = _often(_block), _often(_over_chains(_block))
 
 
 def _near(begin: Callable, about: NDArray, scattered: NDArray) -> Any:
-    """The state in which chains begin; those that would where the density is nil begin nearer."""
-    highest = np.asarray(begin(about).potential_energy)
+    """How chains begin, state and blocks; those that would where the density is nil, nearer."""
+    highest = np.asarray(begin(about)[0].potential_energy)
     for _ in range(HALVINGS):
-        state = begin(about + scattered)
-        far = ~(np.asarray(state.potential_energy) - highest <= FAR * about.shape[-1])
+        begun = begin(about + scattered)
+        far = ~(np.asarray(begun[0].potential_energy) - highest <= FAR * about.shape[-1])
         if not far.any():
             break
         scattered = np.where(far[..., None], scattered / 2, scattered)
-    return state
+    return begun
 
 
 @dataclass
@@ -436,6 +488,11 @@ class _Chains:
         """The state of all chains after some blocks."""
         raise NotImplementedError
 
+    def _nowhere(self) -> jax.Array:
+        """The log density itself before it is known, or its terms."""
+        n_blocks = self.static.blocks[0]
+        return jnp.full(1 + n_blocks, -jnp.inf) if n_blocks else jnp.array(-jnp.inf)
+
     def _keep(self, block: int, chain: int, result: tuple) -> None:
         if block >= self.n_warmup:
             self.kept[chain].append(jax.tree.map(np.asarray, result))
@@ -448,6 +505,9 @@ class _Chains:
         first = min(self.n_warmup // 2 + 1, self.n_warmup - 1)
         if self.static.surrogate and first <= block < self.n_warmup:
             acceptance = float(np.min(np.mean(result[1]["exact_acceptance"], axis=-1)))
+            if self.static.blocks[0]:
+                each = np.mean(result[1]["block_acceptance"], axis=-2)
+                acceptance = min(acceptance, float(np.min(each)))
             if acceptance < LEAST_ACCEPTANCE:
                 raise PoorSurrogate(acceptance)
 
@@ -456,9 +516,9 @@ class _Threads(_Chains):
     """Each chain on a thread."""
 
     def _begin(self, about: NDArray, scattered: NDArray) -> list[tuple]:
-        static, given, nowhere = self.static, self.given, jnp.array(-jnp.inf)
+        static, given, nowhere = self.static, self.given, self._nowhere()
         return [
-            (_near(lambda z, key=key: _begin_one(static, given, z, key), *start), nowhere)
+            (*_near(lambda z, key=key: _begin_one(static, given, z, key), *start), nowhere)
             for key, *start in zip(self.keys, about, scattered, strict=True)
         ]
 
@@ -498,8 +558,8 @@ class _Batch(_Chains):
 
     def _begin(self, about: NDArray, scattered: NDArray) -> tuple:
         keys = jnp.stack(self.keys)
-        state = _near(lambda z: _begin_all(self.static, self.given, z, keys), about, scattered)
-        return state, jnp.full(len(keys), -jnp.inf)
+        begun = _near(lambda z: _begin_all(self.static, self.given, z, keys), about, scattered)
+        return *begun, jnp.stack([self._nowhere()] * len(keys))
 
     def _through(self, state: tuple, blocks: range) -> tuple:
         for block in blocks:
@@ -549,4 +609,6 @@ def _collect(
     }
     if "exact_acceptance" in recorded:
         statistics["exact_acceptance"] = recorded["exact_acceptance"]
+    if "block_acceptance" in recorded:
+        statistics["block_acceptance"] = recorded["block_acceptance"].mean(-1)
     return position, statistics

@@ -38,6 +38,8 @@ from bayesdcm.infer.tail_shape import TailShape, tail_shape
 from bayesdcm.models.facts import Facts
 
 PRIOR_DRAWS = 500
+# By which a member of a hierarchy is predicted.
+MEMBER_DRAWS = 250
 # Quantile of the normal distribution at 95 %.
 NORMAL_95 = 1.6448536269514722
 
@@ -451,22 +453,26 @@ class Fit:
         """Posterior mean of the fitted data, confounds included, in the units of the data.
 
         Draws at which the model diverges are left out; ``attrs["left_out_draws"]`` is how many.
+        Of a hierarchy, 250 draws are taken for each subject.
 
         Returns
         -------
         xarray.DataArray or dict of xarray.DataArray
-            Shape of the observed array; a dict by site where there is more than one.
+            Shape of the observed array; a dict by site where there is more than one; of a
+            hierarchy, a dict of these by subject.
 
         Raises
         ------
         ValueError
-            If the program observes nothing, as that of a hierarchy, whose likelihood is a factor.
+            If the program has no observed site, but a factor.
 
         Warns
         -----
         UserWarning
             If draws are left out.
         """
+        if self.is_bound and hasattr(self.problem.model, "member_problems"):
+            return {name: member.predict() for name, member in self._members().items()}
         groups = arviz_adapter.groups_of(self.idata)
         if "posterior_predictive" not in groups:
             raise ValueError(
@@ -494,6 +500,18 @@ class Fit:
                     stacklevel=2,
                 )
         return next(iter(means.values())) if len(means) == 1 else means
+
+    def _members(self) -> dict[str, Fit]:
+        """Of a hierarchy, the posterior of each subject, by some draws."""
+        problems = self.problem.model.member_problems(self.problem.data)
+        vectors = self._draws_by_site["subject_parameters"]
+        vectors = vectors.reshape(-1, *vectors.shape[2:])
+        chosen = np.linspace(0, len(vectors) - 1, min(MEMBER_DRAWS, len(vectors))).astype(int)
+        method, seed = self.posterior.method, self.posterior.seed
+        return {
+            name: type(self)(problem, Posterior(method, draws=vectors[None, chosen, i], seed=seed))
+            for i, (name, problem) in enumerate(problems.items())
+        }
 
     def diagnose(self) -> Diagnosis:
         """What is wrong with the fit, in words.

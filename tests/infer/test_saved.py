@@ -409,7 +409,8 @@ def unsuited(fit):
     found = set() if method.exact else {"bridge"}
     if "posterior_predictive" not in idata(fit):
         # A hierarchy observes by a factor, and has more parameters than it has draws here.
-        found |= {"predict", "bridge", "compare"}
+        found |= {"bridge", "compare"}
+        found |= set() if hasattr(fit.problem.model, "member_problems") else {"predict"}
     # Priors of sparse models are not normal.
     normal = fit.posterior.gaussian and "inclusion" not in fit.summary()
     found |= set() if normal else NEEDS_GAUSSIAN
