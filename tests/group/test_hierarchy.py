@@ -190,11 +190,12 @@ def test_surrogates_of_one_parameter_and_series_of_two_lengths(monkeypatch):
     problem = make_problem(model, [np.linspace(-1, 2, n) for n in (5, 8, 5)])
     centre, covariance = model.gaussian_start(problem.prepared)
     weights = model.find_surrogate(problem, centre, covariance, 0).weights
-    approximate = model.log_terms(problem.sites, problem.prepared, weights)
+    approximate = jax.jit(model.log_terms(problem.sites, problem.prepared, weights))
     point = jnp.asarray(centre + np.sqrt(np.diag(covariance)))
-    exactly = log_joint(problem.source.bind(problem.prepared), problem.sites, point)
+    program = problem.source.bind(problem.prepared)
+    exactly = jax.jit(lambda at: log_joint(program, problem.sites, at))(point)
     np.testing.assert_allclose(approximate(point).sum(), exactly, rtol=1e-9)
-    terms = model.log_terms(problem.sites, problem.prepared)
+    terms = jax.jit(model.log_terms(problem.sites, problem.prepared))
     np.testing.assert_allclose(terms(point).sum(), exactly, rtol=1e-12)
     # A subject's own parameters are in no other's term.
     n_group = problem.sites.size - 3

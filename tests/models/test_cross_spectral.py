@@ -235,7 +235,7 @@ def test_what_differs_between_conditions_is_recovered():
     parameters["B"][0, 1, 0] = 0.8
     data = model.simulate(parameters, flat_data(degrees_of_freedom=400.0), seed=1)
     assert data.degrees_of_freedom.tolist() == [400.0, 400.0]
-    fit = bayesdcm.fit(model, data, progress=False)
+    fit = bayesdcm.fit(model, data, progress=False, starts=1)
     assert fit.method == "laplace" and fit.status["converged"]
     label = "B[deviant, source 2, source 1]"
     summary = fit.summary()
@@ -243,7 +243,7 @@ def test_what_differs_between_conditions_is_recovered():
     assert summary.loc[label, "sd"] < 0.25
     off = model.restrict(modulation=0)
     change = bayesdcm.reduce(fit, off=[label]).log_evidence - fit.log_evidence
-    refit = bayesdcm.fit(off, data, progress=False)
+    refit = bayesdcm.fit(off, data, progress=False, starts=1)
     # Reduction extrapolates a Gaussian by five standard deviations, and finds the loss too small.
     loss = refit.log_evidence - fit.log_evidence
     assert loss < change < -8
@@ -286,7 +286,7 @@ def test_dipoles_in_a_head_are_found_with_what_differs_between_conditions():
     parameters["moment"] = 8 * np.abs(np.random.default_rng(1).normal(size=(2, 3)))
     parameters["B"][0, 1, 0] = 0.8
     data = model.simulate(parameters, flat_data(12, head=head, degrees_of_freedom=400.0), seed=1)
-    fit = bayesdcm.fit(model, data, progress=False, draws=20)
+    fit = bayesdcm.fit(model, data, progress=False, starts=1, draws=20)
     for true, found in zip(parameters["moment"], fit.mean["moment"], strict=True):
         assert true @ found / np.linalg.norm(true) / np.linalg.norm(found) > 0.999
     found, sd = fit.mean["B"][0, 1, 0], fit.sd["B"][0, 1, 0]
