@@ -6,7 +6,10 @@ error in a file, the data or the model, 2 wrong usage, 130 interrupted.
 
 from __future__ import annotations
 
+import ctypes
+import gc
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -92,14 +95,15 @@ def demo(
         methods = (Laplace(), sampler)
         if example is BundledExample.recurrent:
             methods = (TruncatedBackpropagation(), *methods)
-        fits = {
-            method.name: _timed_fit(quiet, bundled.model, bundled.data, method, seed)
-            for method in methods
-        }
+        fits = {}
+        for method in methods:
+            fits[method.name] = _timed_fit(quiet, bundled.model, bundled.data, method, seed)
+            _forget_programs()
         sampled = fits[sampler.name]
         table = compare_posteriors(fits)
         for name, fit in fits.items():
             _print_diagnosis(fit, name)
+        _forget_programs()
         others = " and ".join(method.title for method in methods[:-1])
         typer.echo(f"\n{others[0].upper()}{others[1:]} against NUTS, the worst agreement first")
         if len(fits) == 2:
@@ -277,6 +281,17 @@ def _timed_fit(quiet: bool, model: Any, data: Any, method: Any, seed: int) -> Fi
 
     options = {"method": method, "seed": seed, "progress": not quiet}
     return timed(quiet, model, method, lambda: infer(model, data, **options))
+
+
+def _forget_programs() -> None:
+    """Free what was compiled: as much memory as all else takes, and hardly used again."""
+    import jax
+
+    jax.clear_caches()
+    gc.collect()
+    # The C library keeps what is free; others than glibc have no such function.
+    with suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _print_fit(fit: Fit) -> None:

@@ -515,6 +515,8 @@ class _Chains:
 class _Threads(_Chains):
     """Each chain on a thread."""
 
+    _program: Callable | None = None
+
     def _begin(self, about: NDArray, scattered: NDArray) -> list[tuple]:
         static, given, nowhere = self.static, self.given, self._nowhere()
         return [
@@ -524,7 +526,9 @@ class _Threads(_Chains):
 
     def _through(self, states: list[tuple], blocks: range) -> list[tuple]:
         # Tracing is not thread-safe in NumPyro: the first call compiles, the threads only run.
-        compiled = _block_one.program(self.static, self.given, *states[0])
+        if self._program is None:
+            self._program = _block_one.program(self.static, self.given, *states[0])
+        compiled = self._program
         stop = threading.Event()
 
         def chain(c: int) -> tuple:
