@@ -91,7 +91,7 @@ def demo(
         bundled = load_example(example.value)
         say(quiet, bundled.description)
         # R-hat is below 1.01 on this example with the default seed; more draws take longer.
-        sampler = NUTS(chains=4, warmup=100, draws=400, target_accept=0.85)
+        sampler = NUTS(chains=4, warmup=100, draws=600, target_accept=0.85)
         methods = (Laplace(), sampler)
         if example is BundledExample.recurrent:
             methods = (TruncatedBackpropagation(), *methods)
