@@ -18,7 +18,6 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 from numpy.typing import NDArray
-from numpyro.distributions import biject_to
 
 from bayesdcm.group.empirical_bayes import BETWEEN
 from bayesdcm.group.group_start import find_start
@@ -39,7 +38,7 @@ from bayesdcm.group.subject_coordinates import (
     SubjectReals,
     conditional,
 )
-from bayesdcm.infer.density import Layout, evaluate, layout
+from bayesdcm.infer.density import Layout, evaluate, layout, log_joint
 from bayesdcm.infer.evaluation import _prior_draw
 from bayesdcm.infer.method import one_of
 from bayesdcm.infer.problem import FREE, ModelSource, Problem, make_problem
@@ -257,14 +256,24 @@ class Hierarchy(GroupNames):
             Polynomials that take the place of predictions, see `SubjectSurrogates`.
         """
         group = self._group(prepared)
+        given = conditional(prepared.gaussian, group)
+        sites = subject_layout(self.model, prepared.batches[0])
+        support = SubjectReals(prepared.gaussian, given, prepared.places)
+        chosen = prepared.places[: prepared.prior_mean.shape[0]]
+        ungrouped_prior = dist.Normal(prepared.prior_mean, jnp.sqrt(prepared.prior_variance))
+
+        def rest(vectors: jax.Array) -> jax.Array:
+            prior = self._subjects(prepared, sites, vectors, surrogates)[0]
+            return prior - ungrouped_prior.log_prob(vectors[:, chosen]).sum(-1)
+
         vectors = numpyro.sample(
-            "subject_parameters", self._subjects_prior(prepared, group, surrogates)
+            "subject_parameters",
+            SubjectParameters(group, support, rest, partial(self._draw, prepared, sites)),
         )
-        _, likelihood, values = self._subjects(prepared, vectors, surrogates)
+        _, likelihood, values = self._subjects(prepared, sites, vectors, surrogates)
         for name, value in values.items():
             numpyro.deterministic(name, value)
         if self.clusters is not None:
-            chosen = prepared.places[: prepared.prior_mean.shape[0]]
             densities = group.log_densities(vectors[:, chosen])
             numpyro.deterministic("membership", jax.nn.softmax(densities, axis=-1))
         numpyro.factor("subject_likelihood", likelihood)
@@ -300,26 +309,10 @@ class Hierarchy(GroupNames):
         numpyro.deterministic("between_sd", spread)
         return GroupPrior(mean, jnp.atleast_2d(spread) ** -2, log_weight)
 
-    def _subjects_prior(
-        self, prepared: PreparedGroup, group: GroupPrior, surrogates: Any
-    ) -> SubjectParameters:
-        """Distribution of subjects' parameters given those of the group."""
-        given = conditional(prepared.gaussian, group)
-        support = SubjectReals(prepared.gaussian, given, prepared.places)
-        chosen = prepared.places[: prepared.prior_mean.shape[0]]
-        ungrouped_prior = dist.Normal(prepared.prior_mean, jnp.sqrt(prepared.prior_variance))
-
-        def rest(vectors: jax.Array) -> jax.Array:
-            prior = self._subjects(prepared, vectors, surrogates)[0]
-            return prior - ungrouped_prior.log_prob(vectors[:, chosen]).sum(-1)
-
-        return SubjectParameters(group, support, rest, partial(self._draw, prepared))
-
     def _subjects(
-        self, prepared: PreparedGroup, vectors: jax.Array, surrogates: Any
+        self, prepared: PreparedGroup, sites: Layout, vectors: jax.Array, surrogates: Any
     ) -> tuple[jax.Array, jax.Array, dict[str, jax.Array]]:
         """Log prior of the model itself, log likelihood, values of sites; subjects first."""
-        sites = subject_layout(self.model, prepared.batches[0])
         if surrogates is not None:
             return subjects_by_surrogates(self._source, sites, prepared, vectors, surrogates)
 
@@ -332,9 +325,8 @@ class Hierarchy(GroupNames):
 
         return prepared.map(one, vectors)
 
-    def _draw(self, prepared: PreparedGroup, key: jax.Array) -> jax.Array:
+    def _draw(self, prepared: PreparedGroup, sites: Layout, key: jax.Array) -> jax.Array:
         """A draw of all subjects' flat vectors from the model's own prior."""
-        sites = subject_layout(self.model, prepared.batches[0])
 
         def one(given: tuple[Any, jax.Array]) -> jax.Array:
             subject, key = given
@@ -380,10 +372,10 @@ class Hierarchy(GroupNames):
         """
         return find_subject_surrogates(problem, self._source, centre, covariance, seed)
 
-    def log_terms(
-        self, sites: Layout, prepared: PreparedGroup, surrogates: tuple | None = None
-    ) -> Callable[[jax.Array], jax.Array]:
-        """Terms of the log joint density of a flat vector: of the group, then of each subject.
+    def surrogate_log_joint(
+        self, sites: Layout, prepared: PreparedGroup, weights: tuple
+    ) -> Callable[[jax.Array, jax.Array], jax.Array]:
+        """The log joint density with polynomials for predictions, of a flat vector.
 
         Parameters
         ----------
@@ -391,27 +383,11 @@ class Hierarchy(GroupNames):
             Of the hierarchy.
         prepared : PreparedGroup
             From `prepare`.
-        surrogates : tuple, optional
-            Polynomials that take the place of predictions.
+        weights : tuple
+            Of `find_surrogate`.
         """
-
-        def terms(vector: jax.Array) -> jax.Array:
-            priors: list[SubjectParameters] = []
-
-            def program() -> None:
-                priors.append(self._subjects_prior(prepared, self._group(prepared), surrogates))
-
-            values = sites.unflatten(vector)
-            coordinates = values.pop("subject_parameters")
-            of_group = evaluate(program, sites, values).log_prior
-            transform = biject_to(priors[0].support)
-            vectors = transform(coordinates)
-            volume = transform.log_abs_det_jacobian(coordinates, vectors)
-            likelihood = self._subjects(prepared, vectors, surrogates)[1]
-            of_subjects = priors[0].log_prob(vectors) + volume + likelihood
-            return jnp.concatenate([of_group[None], of_subjects])
-
-        return terms
+        program = partial(self.sample, prepared, weights)
+        return lambda vector, _: log_joint(program, sites, vector)
 
     def gaussian_start(self, prepared: PreparedGroup) -> tuple[NDArray, NDArray]:
         """Gaussian approximation of the posterior of the flat vector, to start samplers from.

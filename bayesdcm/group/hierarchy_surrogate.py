@@ -74,11 +74,6 @@ class SubjectSurrogates:
             subject.learn(vectors)
 
     @property
-    def blocks(self) -> tuple[int, int]:
-        """Number of subjects, and of parameters of each."""
-        return self._centres.shape
-
-    @property
     def weights(self) -> tuple | None:
         """What the polynomials need, batch by batch."""
         if any(subject.weights is None for subject in self._subjects):

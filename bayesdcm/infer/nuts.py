@@ -9,9 +9,7 @@ they run on as many threads as there are cores, on a GPU as one batch.
 
 Where data are Gaussian and parameters few, trajectories follow a surrogate of the density that has
 polynomials for predictions, and the exact density corrects where they end: the same posterior for a
-tenth of the time, or less (`bayesdcm.infer.surrogate`). In a hierarchy, trajectories of the group's
-parameters alternate with those of each subject, which are accepted or not one by one
-(`bayesdcm.infer.blocks`).
+tenth of the time, or less (`bayesdcm.infer.surrogate`).
 
 References
 ----------
@@ -38,7 +36,6 @@ from numpyro.infer.hmc_util import HMCAdaptState, build_adaptation_schedule
 from scipy.linalg import solve_triangular
 
 from bayesdcm._configuration import COMPILED_ONCE
-from bayesdcm.infer.blocks import LONGEST, Blocks, advance_blocks, learnt
 from bayesdcm.infer.collapsed import Marginal, Split, collapsible, marginal
 from bayesdcm.infer.convergence import chain_status, check_chains
 from bayesdcm.infer.density import Layout, log_joint
@@ -183,7 +180,6 @@ class NUTS(Method):
                 adapt_metric,
                 collapsed,
                 surrogate is not None,
-                surrogate.blocks if surrogate else (0, 0),
             )
             weights = surrogate.weights if surrogate else None
             given = _Given(problem.prepared, jnp.asarray(centre), factor, weights, along)
@@ -241,7 +237,6 @@ class _Static(NamedTuple):
     adapt_metric: bool
     collapsed: tuple[str, ...]  # Sites that are integrated out, and drawn after each iteration.
     surrogate: bool  # Whether trajectories follow one.
-    blocks: tuple[int, int]  # How many, of how many coordinates each, move one by one.
 
     @property
     def transitions(self) -> int:
@@ -264,10 +259,7 @@ class _Given(NamedTuple):
 
 
 def _kernel(static: _Static, given: _Given) -> tuple[Callable, Callable, Callable, Callable]:
-    """Functions that start a chain, advance it, make a draw of all coordinates; its potential.
-
-    All of what the sampler moves and of what it holds meanwhile, the coordinates of blocks.
-    """
+    """Functions that start a chain, advance it, make a draw of all coordinates; its potential."""
     program = static.source.bind(given.prepared)
     parts = Split(static.sites, static.collapsed)
     base = given.centre[parts.collapsed]
@@ -287,27 +279,23 @@ def _kernel(static: _Static, given: _Given) -> tuple[Callable, Callable, Callabl
             static.source, static.sites, given.prepared, given.centre, given.surrogate
         )
 
-    def potential(held: jax.Array) -> Callable[[jax.Array], jax.Array]:
-        def at(moved: jax.Array) -> jax.Array:
-            z = _whole(moved, held)
-            if static.surrogate:
-                return -approximate(others(z), z)
-            if static.collapsed:
-                return -marginal_at(z).log_density
-            vector, log_volume = placed(z)
-            return -log_joint(program, static.sites, vector) - log_volume
+    def potential(z: jax.Array) -> jax.Array:
+        if static.surrogate:
+            return -approximate(others(z), z)
+        if static.collapsed:
+            return -marginal_at(z).log_density
+        vector, log_volume = placed(z)
+        return -log_joint(program, static.sites, vector) - log_volume
 
-        return at
-
-    def draw(state: Any, held: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def draw(state: Any) -> tuple[jax.Array, jax.Array]:
         if not static.collapsed:
-            vector, log_volume = placed(_whole(state.z, held))
+            vector, log_volume = placed(state.z)
             return vector, -state.potential_energy - log_volume
         noise = jax.random.normal(jax.random.fold_in(state.rng_key, 1), base.shape)
         collapsed, log_density = marginal_at(state.z).draw(noise)
         return parts.join(collapsed, others(state.z)), log_density
 
-    initialise, advance = hmc(potential_fn_gen=potential, algo="NUTS")
+    initialise, advance = hmc(potential, algo="NUTS")
     start = partial(
         initialise,
         num_warmup=static.transitions * static.warmup,
@@ -326,94 +314,54 @@ for kind in (HMCState, HMCAdaptState):
     keep_class(kind)
 
 
-def _whole(moved: jax.Array, held: jax.Array) -> jax.Array:
-    return jnp.concatenate([moved, held.ravel()])
-
-
-def _begin(static: _Static, given: _Given, z: jax.Array, key: jax.Array) -> tuple[Any, Blocks]:
+def _begin(static: _Static, given: _Given, z: jax.Array, key: jax.Array) -> Any:
     start, *_ = _kernel(static, given)
-    n_blocks, size = static.blocks
-    moved, held = jnp.split(z, [len(z) - n_blocks * size])
-    held = held.reshape(n_blocks, size)
-    blocks = Blocks(held, jnp.full(n_blocks, LONGEST))
     # A single gradient, in the mode that compiles faster.
-    state = start(moved, forward_mode_differentiation=True, rng_key=key, model_args=(held,))
+    state = start(z, forward_mode_differentiation=True, rng_key=key)
     if static.adapt_metric:
-        return state, blocks
+        return state
     # NumPyro forgets the step size it has learnt wherever it may learn a new metric.
     last = len(build_adaptation_schedule(static.transitions * static.warmup)) - 1
     one_window = state.adapt_state._replace(window_idx=jnp.array(last))
-    return state._replace(adapt_state=one_window), blocks
+    return state._replace(adapt_state=one_window)
 
 
-def _block(
-    static: _Static, given: _Given, state: Any, blocks: Blocks, exact: jax.Array
-) -> tuple[tuple, tuple]:
-    """Chain and draws after a block of draws.
-
-    Under a surrogate, `exact` () is the log density itself, or (1 + blocks,) its terms.
-    """
+def _block(static: _Static, given: _Given, state: Any, exact: jax.Array) -> tuple[tuple, tuple]:
+    """Chain and draws after a block; `exact` () is the log density itself, under a surrogate."""
     start, advance, draw, potential = _kernel(static, given)
     # NumPyro's kernel learns its settings when a chain is initialised; the result is unused.
-    start(state.z, rng_key=state.rng_key, model_args=(blocks.z,))
-    exactly = partial(log_joint, static.source.bind(given.prepared), static.sites)
-    if static.blocks[0]:
-        of_model = partial(static.source.model.log_terms, static.sites, given.prepared)
-        exactly, approximately = of_model(), of_model(given.surrogate)
-
-    def up_to_date(state: Any, blocks: Blocks) -> Any:
-        value, slope = jax.value_and_grad(potential(blocks.z))(state.z)
-        return state._replace(potential_energy=value, z_grad=slope)
-
+    start(state.z, rng_key=state.rng_key)
+    program = static.source.bind(given.prepared)
     if static.surrogate:
         # It may have learnt more since.
-        state = up_to_date(state, blocks)
+        value, slope = jax.value_and_grad(potential)(state.z)
+        state = state._replace(potential_energy=value, z_grad=slope)
 
-    def transition(carry: tuple, _: None) -> tuple:
-        state, held = carry
-        state = advance(state, (held,))
-        return (state, held), (state.num_steps, state.accept_prob, state.diverging)
+    def transition(state: Any, _: None) -> tuple:
+        state = advance(state)
+        return state, (state.num_steps, state.accept_prob, state.diverging)
 
     def step(carry: tuple, _: None) -> tuple:
-        state, blocks, exact = carry
+        state, exact = carry
         before = state
-        (state, _), parts = jax.lax.scan(transition, (state, blocks.z), length=static.transitions)
+        state, parts = jax.lax.scan(transition, state, length=static.transitions)
         state = state._replace(
             num_steps=parts[0].sum(), accept_prob=parts[1].mean(), diverging=parts[2].any()
         )
-        position, log_density = draw(state, blocks.z)
+        position, log_density = draw(state)
         extra = {}
         if static.surrogate:
             # Far out, where chains begin, a surrogate may be so poor that none would leave.
             anyway = state.i <= static.transitions * static.warmup // 2
-            there = exactly(position)
+            there = log_joint(program, static.sites, position)
             state, exact, extra["exact_acceptance"] = correct(before, state, exact, there, anyway)
-        if static.blocks[0]:
-
-            def of_blocks(terms: Callable) -> Callable:
-                return lambda held: terms(draw(state, held)[0])[1:]
-
-            key = jax.random.fold_in(state.rng_key, 3)
-            densities = map(of_blocks, (approximately, exactly))
-            blocks, each, acceptance, lost = advance_blocks(
-                key, blocks, exact[1:], *densities, anyway
-            )
-            exact = exact.at[1:].set(each)
-            iteration = state.i // static.transitions
-            learning = iteration <= static.warmup
-            blocks = jax.tree.map(
-                partial(jnp.where, learning), learnt(blocks, acceptance, iteration), blocks
-            )
-            state = up_to_date(state._replace(diverging=state.diverging | lost), blocks)
-            extra["block_acceptance"] = acceptance
-        if static.surrogate:
-            position, log_density = draw(state, blocks.z)[0], exact.sum()
+            position, log_density = draw(state)[0], exact
         kept = {name: getattr(state, name) for name in STATISTICS} | extra
         kept["step_size"] = state.adapt_state.step_size
         kept["lp"] = log_density
-        return (state, blocks, exact), (position, kept)
+        return (state, exact), (position, kept)
 
-    return jax.lax.scan(step, (state, blocks, exact), length=BLOCK)
+    return jax.lax.scan(step, (state, exact), length=BLOCK)
 
 
 def _over_chains(function: Callable) -> Callable:
@@ -431,15 +379,15 @@ _block_one, _block_all = _often(_block), _often(_over_chains(_block))
 
 
 def _near(begin: Callable, about: NDArray, scattered: NDArray) -> Any:
-    """How chains begin, state and blocks; those that would where the density is nil, nearer."""
-    highest = np.asarray(begin(about)[0].potential_energy)
+    """The state in which chains begin; those that would where the density is nil begin nearer."""
+    highest = np.asarray(begin(about).potential_energy)
     for _ in range(HALVINGS):
-        begun = begin(about + scattered)
-        far = ~(np.asarray(begun[0].potential_energy) - highest <= FAR * about.shape[-1])
+        state = begin(about + scattered)
+        far = ~(np.asarray(state.potential_energy) - highest <= FAR * about.shape[-1])
         if not far.any():
             break
         scattered = np.where(far[..., None], scattered / 2, scattered)
-    return begun
+    return state
 
 
 @dataclass
@@ -488,11 +436,6 @@ class _Chains:
         """The state of all chains after some blocks."""
         raise NotImplementedError
 
-    def _nowhere(self) -> jax.Array:
-        """The log density itself before it is known, or its terms."""
-        n_blocks = self.static.blocks[0]
-        return jnp.full(1 + n_blocks, -jnp.inf) if n_blocks else jnp.array(-jnp.inf)
-
     def _keep(self, block: int, chain: int, result: tuple) -> None:
         if block >= self.n_warmup:
             self.kept[chain].append(jax.tree.map(np.asarray, result))
@@ -505,9 +448,6 @@ class _Chains:
         first = min(self.n_warmup // 2 + 1, self.n_warmup - 1)
         if self.static.surrogate and first <= block < self.n_warmup:
             acceptance = float(np.min(np.mean(result[1]["exact_acceptance"], axis=-1)))
-            if self.static.blocks[0]:
-                each = np.mean(result[1]["block_acceptance"], axis=-2)
-                acceptance = min(acceptance, float(np.min(each)))
             if acceptance < LEAST_ACCEPTANCE:
                 raise PoorSurrogate(acceptance)
 
@@ -518,9 +458,9 @@ class _Threads(_Chains):
     _program: Callable | None = None
 
     def _begin(self, about: NDArray, scattered: NDArray) -> list[tuple]:
-        static, given, nowhere = self.static, self.given, self._nowhere()
+        static, given, nowhere = self.static, self.given, jnp.array(-jnp.inf)
         return [
-            (*_near(lambda z, key=key: _begin_one(static, given, z, key), *start), nowhere)
+            (_near(lambda z, key=key: _begin_one(static, given, z, key), *start), nowhere)
             for key, *start in zip(self.keys, about, scattered, strict=True)
         ]
 
@@ -562,8 +502,8 @@ class _Batch(_Chains):
 
     def _begin(self, about: NDArray, scattered: NDArray) -> tuple:
         keys = jnp.stack(self.keys)
-        begun = _near(lambda z: _begin_all(self.static, self.given, z, keys), about, scattered)
-        return *begun, jnp.stack([self._nowhere()] * len(keys))
+        state = _near(lambda z: _begin_all(self.static, self.given, z, keys), about, scattered)
+        return state, jnp.full(len(keys), -jnp.inf)
 
     def _through(self, state: tuple, blocks: range) -> tuple:
         for block in blocks:
@@ -613,6 +553,4 @@ def _collect(
     }
     if "exact_acceptance" in recorded:
         statistics["exact_acceptance"] = recorded["exact_acceptance"]
-    if "block_acceptance" in recorded:
-        statistics["block_acceptance"] = recorded["block_acceptance"].mean(-1)
     return position, statistics

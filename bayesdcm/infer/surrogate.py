@@ -171,12 +171,7 @@ class Surrogate:
     ----------
     weights : Weights or None
         None where too many predictions are not finite.
-    blocks : tuple of int
-        How many blocks, of how many coordinates each, the last ones are, that depend on each other
-        through the first ones only (`infer.blocks`).
     """
-
-    blocks = (0, 0)
 
     def __init__(
         self,
@@ -312,13 +307,12 @@ def surrogate_log_joint(
 ) -> Callable:
     """The log joint density with polynomials for predictions, of a flat vector and coordinates.
 
-    `point` is any flat vector, `weights` are those of what `find_surrogate` gave. Where the model
-    has `log_terms`, it is the sum of those.
+    `point` is any flat vector, `weights` are those of what `find_surrogate` gave. The model's own,
+    where it has a method of this name.
     """
-    own = getattr(getattr(source, "model", None), "log_terms", None)
+    own = getattr(getattr(source, "model", None), "surrogate_log_joint", None)
     if own is not None:
-        terms = own(sites, prepared, weights)
-        return lambda vector, _: terms(vector).sum()
+        return own(sites, prepared, weights)
     densities = surrogate_densities(source.bind(prepared), sites, point, weights)
     return lambda vector, z: sum(densities(vector, z))
 
@@ -332,8 +326,8 @@ def correct(
     ----------
     before, after : HMCState
         Of a sampler of the surrogate; its transitions must be reversible, which those of NUTS are.
-    exact, there : jax.Array, shape () or (terms,)
-        The log density itself at both, or its terms.
+    exact, there : jax.Array, shape ()
+        The log density itself at both.
     anyway : jax.Array, shape ()
         Whether to accept all finite densities, as while one looks for where to begin.
 
@@ -341,19 +335,18 @@ def correct(
     -------
     state : HMCState
         Where the chain is; refused, with what the sampler has learnt nonetheless.
-    exact : jax.Array, shape () or (terms,)
+    exact : jax.Array, shape ()
         The log density there.
     acceptance : jax.Array, shape ()
         Probability with which the correction accepts.
     """
-    ratio = (there - exact).sum() + after.potential_energy - before.potential_energy
-    finite = jnp.isfinite(there).all()
-    acceptance = jnp.where(finite, jnp.exp(jnp.minimum(ratio, 0.0)), 0.0)
+    ratio = there - exact + after.potential_energy - before.potential_energy
+    acceptance = jnp.where(jnp.isfinite(there), jnp.exp(jnp.minimum(ratio, 0.0)), 0.0)
     uniform = jax.random.uniform(jax.random.fold_in(after.rng_key, 2))
-    accepted = (uniform < acceptance) | (anyway & finite)
+    accepted = (uniform < acceptance) | (anyway & jnp.isfinite(there))
     place = {
         name: jnp.where(accepted, getattr(after, name), getattr(before, name))
         for name in ("z", "z_grad", "potential_energy", "energy")
     }
-    state = after._replace(**place, diverging=after.diverging | ~finite)
+    state = after._replace(**place, diverging=after.diverging | ~jnp.isfinite(there))
     return state, jnp.where(accepted, there, exact), acceptance

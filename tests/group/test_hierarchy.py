@@ -190,17 +190,13 @@ def test_surrogates_of_one_parameter_and_series_of_two_lengths(monkeypatch):
     problem = make_problem(model, [np.linspace(-1, 2, n) for n in (5, 8, 5)])
     centre, covariance = model.gaussian_start(problem.prepared)
     weights = model.find_surrogate(problem, centre, covariance, 0).weights
-    approximate = jax.jit(model.log_terms(problem.sites, problem.prepared, weights))
+    approximate = jax.jit(
+        lambda at: model.surrogate_log_joint(problem.sites, problem.prepared, weights)(at, None)
+    )
     point = jnp.asarray(centre + np.sqrt(np.diag(covariance)))
     program = problem.source.bind(problem.prepared)
     exactly = jax.jit(lambda at: log_joint(program, problem.sites, at))(point)
-    np.testing.assert_allclose(approximate(point).sum(), exactly, rtol=1e-9)
-    terms = jax.jit(model.log_terms(problem.sites, problem.prepared))
-    np.testing.assert_allclose(terms(point).sum(), exactly, rtol=1e-12)
-    # A subject's own parameters are in no other's term.
-    n_group = problem.sites.size - 3
-    others = terms(point.at[n_group].add(0.1)) == terms(point)
-    np.testing.assert_array_equal(others, [True, False, True, True])
+    np.testing.assert_allclose(approximate(point), exactly, rtol=1e-9)
 
 
 @pytest.fixture
@@ -224,7 +220,7 @@ def test_nuts_gives_the_exact_posterior(hierarchy, data, surrogates, request):
     fit = bayesdcm.fit(hierarchy, data, "nuts", progress=False, **options)
     record = fit.status["surrogate"]
     assert record["used"] == bool(surrogates)
-    assert not surrogates or 0.4 < record["acceptance"] < 0.95
+    assert not surrogates or 0.4 < record["acceptance"] < 0.9
     table = fit.summary()
     mean, sd, g, g_sd = averaged(data)
     group = table.iloc[:5]
@@ -242,7 +238,6 @@ def test_nuts_gives_the_exact_posterior(hierarchy, data, surrogates, request):
     assert fit.idata.log_likelihood["subject_likelihood"].shape == (2, options["draws"], N_SUBJECTS)
     assert surrogates or fit.diagnose().ok
     if surrogates:
-        assert 0.8 < fit.posterior.statistics["block_acceptance"].mean() < 0.95
         return
     found = fit.predict()
     assert list(found) == [f"subject {i + 1}" for i in range(N_SUBJECTS)]
