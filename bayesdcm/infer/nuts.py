@@ -8,8 +8,8 @@ blocks, so that progress can be shown and a run that is stopped keeps its finish
 they run on as many threads as there are cores, on a GPU as one batch.
 
 Where data are Gaussian and parameters few, trajectories follow a surrogate of the density that has
-polynomials for predictions, or for the likelihood of cross-spectra, and the exact density corrects where they end: the same posterior for a
-tenth of the time, or less (`bayesdcm.infer.surrogate`).
+polynomials for predictions, or for the likelihood of cross-spectra, and the exact density corrects
+where they end: the same posterior for a tenth of the time, or less (`bayesdcm.infer.surrogate`).
 
 References
 ----------

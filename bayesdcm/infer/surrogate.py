@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import combinations_with_replacement
-from math import prod
+from math import comb, prod
 from typing import Any, NamedTuple
 
 import jax
@@ -187,7 +187,8 @@ class Surrogate:
         self._n = sites.n_parameters
         self._points: list[NDArray] = []
         self._predicted: list[list[NDArray]] = []
-        count = max(FEWEST_POINTS, POINTS_PER_TERM * n_terms(self._n))
+        cubic = comb(min(self._n, CUBIC_DIRECTIONS) + 2, 3)
+        count = max(FEWEST_POINTS, POINTS_PER_TERM * (n_terms(self._n) + cubic))
         self._count = -(-count // TOGETHER) * TOGETHER
         self.weights: Weights | None = None
         self.learn(centre + self._random.normal(size=(self._count, len(centre))) @ factor.T)
@@ -203,6 +204,9 @@ class Surrogate:
         finite = np.all([np.isfinite(prediction).all(1) for prediction in flat], axis=0)
         self.weights = None
         if finite.mean() >= 1 - MOST_LOST:
+            if any(prediction.ndim == 2 for prediction in predicted):
+                # A likelihood far out, where polynomials are straight, would outweigh all others.
+                finite &= np.linalg.norm(z[:, : self._n], axis=1) < np.sqrt(self._n) + REACH
             self._points.append(z[finite, : self._n])
             self._predicted.append([prediction[finite] for prediction in flat])
             directions = _most_curved(self._regression(np.zeros((self._n, 0))), self._n)
