@@ -204,7 +204,7 @@ class Surrogate:
         finite = np.all([np.isfinite(prediction).all(1) for prediction in flat], axis=0)
         self.weights = None
         if finite.mean() >= 1 - MOST_LOST:
-            if any(prediction.ndim == 2 for prediction in predicted):
+            if any(prediction.shape[1:] == (1,) for prediction in predicted):
                 # A likelihood far out, where polynomials are straight, would outweigh all others.
                 finite &= np.linalg.norm(z[:, : self._n], axis=1) < np.sqrt(self._n) + REACH
             self._points.append(z[finite, : self._n])

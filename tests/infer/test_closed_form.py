@@ -423,15 +423,15 @@ def power_density(response):
 
 @pytest.mark.usefixtures("surrogate_of_all")
 @pytest.mark.parametrize(
-    ("program", "density"),
-    [(saturating, normal_density), (saturating_power, power_density)],
+    ("program", "density", "least"),
+    [(saturating, normal_density, 0.9), (saturating_power, power_density, 0.6)],
     ids=["predictions", "likelihood"],
 )
-def test_a_surrogate_is_corrected_by_the_density_itself(program, density):
+def test_a_surrogate_is_corrected_by_the_density_itself(program, density, least):
     """Ranks among the posterior on a grid are uniform, of models that are far from quadratic."""
     fit = bayesdcm.fit(program, RESPONSE, "nuts", starts=1, draws=1500, progress=False)
     record, acceptance = fit.status["surrogate"], fit.idata.sample_stats["exact_acceptance"]
-    assert record["used"] and 0.6 < record["acceptance"] < 0.99
+    assert record["used"] and least < record["acceptance"] < 0.99
     assert acceptance.shape == (4, 1500) and record["acceptance"] == float(acceptance.mean())
     assert fit.status["divergences"] == 0
     axis = np.linspace(-5, 5, 801)
