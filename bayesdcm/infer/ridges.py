@@ -70,7 +70,9 @@ keep_class(Straight)
 
 
 def scaled_by_node(model: Any, sites: Layout) -> list[NDArray]:
-    """Places in the flat vector of what multiplies the signals of a node, for each that has any.
+    """Places in the flat vector of what multiplies the signals of a node, for each that is seen.
+
+    There are none of a node for which all of it is fixed.
 
     Parameters
     ----------
@@ -79,23 +81,29 @@ def scaled_by_node(model: Any, sites: Layout) -> list[NDArray]:
     sites : Layout
         Of the program.
     """
-    tables = _places(model, sites, "scaled")
-    groups = [rows[rows >= 0] for table in tables for rows in table.reshape(len(table), -1)]
-    return [group for group in groups if group.size]
+    groups = []
+    for prior, table in _places(model, sites, "scaled"):
+        mean = np.reshape(prior.mean, (len(table), -1))
+        for rows, fixed_at in zip(table.reshape(mean.shape), mean, strict=True):
+            if (rows >= 0).any() or fixed_at.any():
+                groups.append(rows[rows >= 0])
+    return groups
 
 
-def _places(model: Any, sites: Layout, kind: str) -> list[NDArray]:
-    """Places in the flat vector of parameters of which the observer says that they are of a kind.
+def _places(model: Any, sites: Layout, kind: str) -> list[tuple[Any, NDArray]]:
+    """Priors of parameters of which the observer says that they are of a kind, and their places.
 
-    In the shape of each parameter, -1 where it is fixed.
+    Places are those in the flat vector, in the shape of the parameter, -1 where it is fixed.
     """
     names = getattr(getattr(getattr(model, "parts", None), "observer", None), kind, ())
     tables = []
     for prior in getattr(model, "priors", ()) if names else ():
-        if prior.name in names and prior.free.any():
-            site = prior.name if prior.name in sites.places else prior.name + FREE
-            tables.append(np.full(prior.free.shape, -1))
-            tables[-1][prior.free] = sites.places[site]
+        if prior.name in names:
+            table = np.full(prior.free.shape, -1)
+            if prior.free.any():
+                site = prior.name if prior.name in sites.places else prior.name + FREE
+                table[prior.free] = sites.places[site]
+            tables.append((prior, table))
     return tables
 
 
@@ -106,7 +114,8 @@ def straight(model: Any, sites: Layout, centre: NDArray, covariance: NDArray) ->
     ----------
     model, sites : see `scaled_by_node`
     """
-    groups, laws = scaled_by_node(model, sites), _places(model, sites, "power_laws")
+    groups = [group for group in scaled_by_node(model, sites) if group.size]
+    laws = [law for _, law in _places(model, sites, "power_laws")]
     if not groups and not laws:
         return None
     exponents, slopes = np.zeros((2, sites.size, sites.size))

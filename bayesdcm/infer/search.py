@@ -273,11 +273,14 @@ def _with_signs(
     Climbs begin twice: at the best optimum with other signs, and at the prior mean with the sizes
     of that optimum and the same signs, as all else may have gone far to make up for a wrong sign.
     """
+    # What is fixed is one node whose sign stays.
+    fixed = [places for places in nodes if not places.size][:1]
+    nodes = fixed + [places for places in nodes if places.size]
     n, n_parameters, optima, best = len(nodes), first.mean.shape[1], first, 0
     if n <= ALL_SIGNS:
         rounds = [np.array([(1, *rest) for rest in product((1, -1), repeat=n - 1)])[1:]]
     else:
-        rounds = list(1 - 2 * np.eye(n)[:, None])
+        rounds = list(1 - 2 * np.eye(n)[len(fixed) :, None])
     k, fruitless = 0, 0
     while n > 1 and fruitless < len(rounds):
         signs = rounds[k % len(rounds)]

@@ -189,6 +189,25 @@ def test_other_signs_of_nodes_are_tried(monkeypatch, n, starts):
     assert found.record == {"starts": starts, "reason": reason, "gain": gain, "left": None}
 
 
+@pytest.mark.parametrize(("fixed_at", "starts"), [(3.0, 3), (0.0, 1)])
+def test_signs_relative_to_a_fixed_node_are_tried(monkeypatch, fixed_at, starts):
+    prior = SimpleNamespace(
+        name="gain", free=np.array([False, True]), mean=np.array([fixed_at, 1.0])
+    )
+    observer = SimpleNamespace(scaled=("gain",))
+    model = SimpleNamespace(mirrored=True, priors=[prior], parts=SimpleNamespace(observer=observer))
+    sites = SimpleNamespace(places={"gain_free": np.array([0])}, size=1)
+
+    def climbed(points):
+        fields = dict.fromkeys(LaplaceResult._fields, np.zeros(len(points)))
+        return LaplaceResult(**fields | {"mean": points, "free_energy": -points[:, 0]})
+
+    monkeypatch.setattr(searching, "run_starts", lambda *given: climbed(given[4]))
+    static, centre = (SimpleNamespace(model=model), sites, None), np.ones(1)
+    found = searching.search(static, None, climbed(centre[None]), centre, 0)
+    assert found.record["starts"] == starts
+
+
 # Task DCMs
 
 
