@@ -684,6 +684,8 @@ class SpectralData(CheckedFields):
     def pick(self, names: Sequence[str]) -> Self:
         """Return some of the channels or regions, in the order of the names.
 
+        A connectome of regions keeps these; there is none where nothing connects them.
+
         Parameters
         ----------
         names : sequence of str
@@ -716,7 +718,9 @@ class SpectralData(CheckedFields):
             changes["head"] = self.head.pick(where)
         # Of sensors, which see regions through a lead field, it stays as it is.
         if self.connectome is not None and set(wanted) <= set(self.connectome.region_names or ()):
-            changes["connectome"] = self.connectome.subset(wanted)
+            places = [self.connectome.region_names.index(name) for name in wanted]
+            connected = self.connectome.weights[np.ix_(places, places)].any()
+            changes["connectome"] = self.connectome.subset(wanted) if connected else None
         if self.series is not None:
             delays, signal = self.series.slice_delays, self.series.signal
             changes["series"] = self.series.replace(

@@ -196,6 +196,7 @@ def test_a_connectome_goes_with_its_regions():
     assert picked.region_names == ("SPC", "V1")
     assert picked.weights.tolist() == [[0.0, 5.0], [2.0, 0.0]]
     assert data.reordered(names[::-1]).connectome.region_names == ("SPC", "V5", "V1")
+    assert data.pick("V5").names == ("V5",) and data.pick("V5").connectome is None
     sensors = SpectralData(np.eye(3)[None], [10.0], ["C3", "Cz", "C4"], connectome=connectome)
     assert sensors.pick(["Cz"]).connectome == connectome
 
