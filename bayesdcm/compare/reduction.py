@@ -80,6 +80,11 @@ def reduce_gaussian(
     Reduced
         Change of log-evidence, mean and covariance.
 
+    Raises
+    ------
+    ValueError
+        If shapes disagree.
+
     References
     ----------
     .. [1] Friston and Penny (2011), NeuroImage 56:2089.
@@ -93,10 +98,27 @@ def reduce_gaussian(
     >>> round(float(reduced.change), 3)  # log 2: what one did not need is gone
     0.693
     """
-    means = jnp.stack([jnp.asarray(m, float) for m in (mean, prior_mean, reduced_mean)])
-    covariances = (covariance, prior_covariance, reduced_covariance)
-    covariances = jnp.stack([jnp.asarray(m, float) for m in covariances])
+    mean = jnp.asarray(mean, float)
+    means = _stacked((mean.size,), mean=mean, prior_mean=prior_mean, reduced_mean=reduced_mean)
+    covariances = _stacked(
+        (mean.size, mean.size),
+        covariance=covariance,
+        prior_covariance=prior_covariance,
+        reduced_covariance=reduced_covariance,
+    )
     return _reduced(means, covariances, tolerance)
+
+
+def _stacked(shape: tuple[int, ...], **given: ArrayLike) -> jax.Array:
+    """Arrays one after the other, all of which must have this shape."""
+    arrays = {name: jnp.asarray(value, float) for name, value in given.items()}
+    for name, array in arrays.items():
+        if array.shape != shape:
+            raise ValueError(
+                f"{name} must have shape {shape}, since mean has {shape[0]} entries, got shape "
+                f"{array.shape}"
+            )
+    return jnp.stack(list(arrays.values()))
 
 
 @jax.jit

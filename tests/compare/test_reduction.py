@@ -77,6 +77,11 @@ def test_directions_of_no_prior_variance_keep_the_reduced_prior_mean():
     )
 
 
+def test_shapes_that_disagree_are_named():
+    with pytest.raises(ValueError, match=r"prior_mean must have shape \(1,\), .*got shape \(2,\)"):
+        reduce_gaussian([0.0], [[1.0]], [0.0, 0.0], [[1.0]], [0.0], [[1.0]])
+
+
 # Against fits without the parameter
 
 TIMES = np.linspace(-1, 1, 40)
