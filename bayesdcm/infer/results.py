@@ -475,8 +475,11 @@ class Fit:
             return {name: member.predict() for name, member in self._members().items()}
         groups = arviz_adapter.groups_of(self.idata)
         if "posterior_predictive" not in groups:
+            unbound = (
+                "" if self.is_bound else "; of a hierarchy, load_fit(path, model, data) has it"
+            )
             raise ValueError(
-                "the program has no observed site, so there is nothing that it predicts"
+                f"the program has no observed site, so there is nothing that it predicts{unbound}"
             )
         group = groups["posterior_predictive"]
         means = {}
