@@ -24,6 +24,8 @@ from bayesdcm.group.hierarchy_inputs import components_of, in_batches, selected_
 from bayesdcm.group.subject_coordinates import SubjectGaussian, subject_gaussian
 from bayesdcm.infer.density import Layout, layout
 from bayesdcm.infer.problem import ModelSource, _cached_layout
+from bayesdcm.infer.ridges import scaled_by_node
+from bayesdcm.infer.search import sign_rounds
 from bayesdcm.infer.threads import map_rows
 
 # Sites of the hierarchy itself.
@@ -122,6 +124,8 @@ def prepare_group(
                 f"the prediction for {subject.name} is not finite at the prior mean; check the "
                 "data, and that the prior mean gives a stable model"
             )
+    if getattr(model, "mirrored", False):
+        posterior = _with_signs(scaled_by_node(model, sites), priors, posterior, invert)
     posterior = _searched(priors, posterior, design, invert)
     moments = posterior.mean, posterior.covariance
     gaussian = subject_gaussian(*moments, selected, mean[selected], variance[selected])
@@ -144,6 +148,28 @@ def _check_sites(sites: Layout) -> None:
             f"a hierarchy needs Gaussian observations, but {sites.foreign[0]!r} is observed with "
             "another distribution; use bayesdcm.observe.gaussian"
         )
+
+
+def _with_signs(
+    nodes: list[NDArray],
+    priors: SubjectPriors,
+    posterior: SubjectPosteriors,
+    invert: Callable[[SubjectPriors], SubjectPosteriors],
+) -> SubjectPosteriors:
+    """The same, where other signs of nodes relative to each other are better, see `search`."""
+    nodes, rounds = sign_rounds(nodes)
+    for flips in rounds:
+        here = priors.start.copy()
+        for places in nodes:
+            here[:, places] = posterior.mean[:, places]
+        best = posterior
+        for signs in flips:
+            for start in (posterior.mean.copy(), here.copy()):
+                for places, sign in zip(nodes, signs, strict=True):
+                    start[:, places] *= sign
+                best = best.best(invert(priors._replace(start=start)))
+        posterior = best
+    return posterior
 
 
 def _searched(

@@ -259,6 +259,22 @@ def search(
     return SearchResult(optima, record)
 
 
+def sign_rounds(nodes: list[NDArray]) -> tuple[list[NDArray], list[NDArray]]:
+    """Nodes of which signs may differ, and signs to try together, one or more (tries, nodes).
+
+    `nodes` are places in the flat vector, see `scaled_by_node`; those that are fixed are one node
+    whose sign stays.
+    """
+    fixed = [places for places in nodes if not places.size][:1]
+    nodes = fixed + [places for places in nodes if places.size]
+    n = len(nodes)
+    if n < 2:
+        return nodes, []
+    if n <= ALL_SIGNS:
+        return nodes, [np.array([(1, *rest) for rest in product((1, -1), repeat=n - 1)])[1:]]
+    return nodes, list(1 - 2 * np.eye(n)[len(fixed) :, None])
+
+
 def _with_signs(
     static: tuple,
     prepared: Any,
@@ -273,16 +289,9 @@ def _with_signs(
     Climbs begin twice: at the best optimum with other signs, and at the prior mean with the sizes
     of that optimum and the same signs, as all else may have gone far to make up for a wrong sign.
     """
-    # What is fixed is one node whose sign stays.
-    fixed = [places for places in nodes if not places.size][:1]
-    nodes = fixed + [places for places in nodes if places.size]
-    n, n_parameters, optima, best = len(nodes), first.mean.shape[1], first, 0
-    if n <= ALL_SIGNS:
-        rounds = [np.array([(1, *rest) for rest in product((1, -1), repeat=n - 1)])[1:]]
-    else:
-        rounds = list(1 - 2 * np.eye(n)[len(fixed) :, None])
-    k, fruitless = 0, 0
-    while n > 1 and fruitless < len(rounds):
+    nodes, rounds = sign_rounds(nodes)
+    n_parameters, optima, best, k, fruitless = first.mean.shape[1], first, 0, 0, 0
+    while fruitless < len(rounds):
         signs = rounds[k % len(rounds)]
         here = np.array(centre)
         for places in nodes:
@@ -291,7 +300,7 @@ def _with_signs(
         starts = np.repeat([there, here], len(signs), axis=0)
         for places, sign in zip(nodes, np.tile(signs, (2, 1)).T, strict=True):
             starts[:, places] *= sign[:, None]
-        climbed = run_starts(*static, prepared, starts, progress and n > ALL_SIGNS)
+        climbed = run_starts(*static, prepared, starts, progress and len(rounds) > 1)
         optima = jax.tree.map(lambda *leaves: np.concatenate(leaves), optima, climbed)
         energy = np.where(optima.failed, -np.inf, optima.free_energy)
         # Where all are tried at once, none is left.

@@ -13,7 +13,7 @@ from scipy import stats
 
 from bayesdcm.group import Hierarchy, compare_with_peb, relabel
 from bayesdcm.group.group_start import SubjectPosteriors, SubjectPriors
-from bayesdcm.group.hierarchy_preparation import _searched
+from bayesdcm.group.hierarchy_preparation import _searched, _with_signs
 from bayesdcm.group.hierarchy_results import _numbers
 from bayesdcm.group.subject_coordinates import (
     GroupPrior,
@@ -197,6 +197,21 @@ def test_surrogates_of_one_parameter_and_series_of_two_lengths(monkeypatch):
     program = problem.source.bind(problem.prepared)
     exactly = jax.jit(lambda at: log_joint(program, problem.sites, at))(point)
     np.testing.assert_allclose(approximate(point), exactly, rtol=1e-9)
+
+
+def test_other_signs_of_the_sources_of_each_subject_are_tried():
+    true = np.array([[1, -1, 1], [1, 1, -1]])
+
+    def invert(priors):
+        """Signs stay as they start."""
+        signs = np.sign(priors.start)
+        wrong = np.minimum((signs != true).sum(1), (signs != -true).sum(1))
+        return SubjectPosteriors(priors.start, np.zeros((2, 3, 3)), -10.0 * wrong)
+
+    priors = SubjectPriors(*np.ones((3, 2, 3)))
+    nodes = list(np.arange(3)[:, None])
+    found = _with_signs(nodes, priors, invert(priors), invert)
+    assert found.free_energy.tolist() == [0, 0] and (np.abs(found.mean) == 1).all()
 
 
 @pytest.fixture
