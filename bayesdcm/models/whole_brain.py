@@ -263,8 +263,8 @@ class WholeBrainDCM(DCM):
             Always: weights of a connectome are no switches.
         """
         raise ValueError(
-            f"{', '.join(switches) or 'nothing'} cannot be restricted: a whole-brain model has no "
-            "connections of its own to switch off. Give it a connectome without these tracts"
+            f"{', '.join(switches) or 'this model'} cannot be restricted: a whole-brain model "
+            "has no connections of its own to switch off. Give it a connectome without these tracts"
         )
 
     # Names
