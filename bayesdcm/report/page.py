@@ -298,4 +298,7 @@ def _settings(fits: dict[str, Any], given: dict[str, Any]) -> list[tuple[str, st
 def _setting_text(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        known = {key: each for key, each in value.items() if each is not None}
+        return ", ".join(f"{key}: {_setting_text(each)}" for key, each in known.items())
     return f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 import pytest
 
 from bayesdcm.report import write_report
+from bayesdcm.report.page import _setting_text
 from bayesdcm.report.words import all_listed
 
 # For the fits that are reported.
@@ -129,3 +130,8 @@ def test_wrong_arguments(tmp_path):
 )
 def test_listed(items, text):
     assert all_listed(list(items)) == text
+
+
+def test_records_are_words():
+    record = {"starts": 3, "reason": "nodes may differ", "gain": 54.4750, "left": None}
+    assert _setting_text(record) == "starts: 3, reason: nodes may differ, gain: 54.475"
