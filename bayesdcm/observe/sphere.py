@@ -139,11 +139,8 @@ def series_terms(eccentricity: float, tolerance: float = 1e-10) -> int:
         )
     # Term n grows as n e^(n-1) and the whole sum as 1/(1-e)^2; the rest after N terms, relative
     # to the sum, is (1 + N (1 - e)) e^N.
-    for most in (1_000, 100_000):
-        n = np.arange(1, most)
-        rest = (1 + n * (1 - eccentricity)) * float(eccentricity) ** n
-        if rest[-1] < tolerance:
-            break
+    n = np.arange(1, 100_000)
+    rest = (1 + n * (1 - eccentricity)) * float(eccentricity) ** n
     return max(16, int(n[rest < tolerance][0]))
 
 
