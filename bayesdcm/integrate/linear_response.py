@@ -18,6 +18,7 @@ import numpy as np
 from bayesdcm.data.device import on_device
 from bayesdcm.data.spectral import SpectralData
 from bayesdcm.integrate.base import Solver
+from bayesdcm.integrate.complex_matrices import inverses
 from bayesdcm.neural.base import NeuralModel, Parameters, Prior, from_vector, to_vector
 from bayesdcm.neural.delays import inverse
 
@@ -31,8 +32,6 @@ SMALLEST_SINGULAR_VALUE = 1e-12
 # Squarings of the propagator that tell whether it grows, and terms of its series.
 SQUARINGS = 30
 TERMS = 14
-# Rows and columns of matrices of which many are worked on at once.
-FEW = 24
 # Growth, relative to the norm, up to which rounding may be what grows.
 STABLE = 1e-6
 
@@ -292,102 +291,6 @@ def _delayed_jvp(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]
     result = delayed(*primals)
     turns = tangents[0] * primals[1] + primals[0] * tangents[1]
     return result, jax.lax.complex(result.imag, -result.real) * (2 * jnp.pi * turns)
-
-
-@jax.custom_jvp
-def inverses(matrices: jax.Array) -> jax.Array:
-    """Inverses of matrices (rows, n, n), by elimination with the largest pivots.
-
-    Elementwise over the rows: decompositions of many matrices are handed to threads that may wait
-    for each other for ever on CPUs (`bayesdcm.infer.threads`). Large matrices are inverted one
-    after the other.
-
-    Examples
-    --------
-    >>> import jax.numpy as jnp
-    >>> inverses(jnp.array([[[0.0, 2.0], [4.0, 0.0]]])).tolist()
-    [[[0.0, 0.25], [0.5, 0.0]]]
-    """
-    n = matrices.shape[-1]
-    if n > FEW:
-        return jax.lax.map(jnp.linalg.inv, matrices)
-    places = jnp.arange(n)
-    identity = jnp.broadcast_to(jnp.eye(n, dtype=matrices.dtype), matrices.shape)
-
-    def eliminate(k: jax.Array, joined: jax.Array) -> jax.Array:
-        column = jnp.abs(joined[:, :, k])
-        largest = jnp.where(places >= k, column, -1.0).argmax(1)
-        chosen = (places == largest[:, None])[..., None]
-        here = (places == k)[:, None]
-        upper = joined[:, k]
-        lower = jnp.where(chosen, joined, 0.0).sum(1)
-        # Where they are the same row, the second holds.
-        joined = jnp.where(chosen, upper[:, None], joined)
-        row = lower / jnp.take(lower, k, axis=1)[:, None]
-        factor = jnp.take(joined, k, axis=2)[..., None]
-        return jnp.where(here, row[:, None], joined - factor * row[:, None])
-
-    joined = jnp.concatenate([matrices, identity], axis=2)
-    return jax.lax.fori_loop(0, n, eliminate, joined)[:, :, n:]
-
-
-@inverses.defjvp
-def _inverses_jvp(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
-    (matrices,), result = primals, inverses(*primals)
-
-    def around(inner: jax.Array) -> jax.Array:
-        return -product(product(result, inner), result)
-
-    # Backward, XLA would multiply by transposed matrices, which takes twice the time on CPUs.
-    change = jax.lax.custom_linear_solve(
-        lambda change: -product(product(matrices, change), matrices),
-        tangents[0],
-        lambda _, value: around(value),
-        lambda _, value: around(value.mT).mT,
-    )
-    return result, change
-
-
-def product(first: jax.Array, second: jax.Array) -> jax.Array:
-    """Products of complex matrices, (rows, n, m) and (rows, m, l).
-
-    On CPUs, four products of real matrices take half of the time of a complex one.
-
-    Examples
-    --------
-    >>> import jax.numpy as jnp
-    >>> product(jnp.full((1, 1, 1), 1j), jnp.full((1, 1, 1), 2 + 1j)).item()
-    (-1+2j)
-    """
-    if first.shape[-1] <= FEW:
-        return first @ second
-    real = first.real @ second.real - first.imag @ second.imag
-    return jax.lax.complex(real, first.real @ second.imag + first.imag @ second.real)
-
-
-@jax.custom_jvp
-def squares(matrices: jax.Array) -> jax.Array:
-    """``K K^H`` of complex matrices (rows, n, m).
-
-    Examples
-    --------
-    >>> import jax.numpy as jnp
-    >>> squares(jnp.array([[[1.0, 1j]]])).item()
-    (2+0j)
-    """
-    if matrices.shape[-1] <= FEW:
-        return matrices @ matrices.conj().mT
-    # Three products of real matrices.
-    real, imaginary = matrices.real, matrices.imag
-    across = imaginary @ real.mT
-    return jax.lax.complex(real @ real.mT + imaginary @ imaginary.mT, across - across.mT)
-
-
-@squares.defjvp
-def _squares_jvp(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
-    # One product instead of two, backwards as well.
-    half = product(tangents[0], primals[0].conj().mT)
-    return squares(*primals), half + half.conj().mT
 
 
 def cross_spectra(transfer: jax.Array, power: jax.Array) -> jax.Array:

@@ -19,14 +19,12 @@ from bayesdcm.data.covariance import CovarianceData
 from bayesdcm.data.device import on_device
 from bayesdcm.data.spectral import SpectralData
 from bayesdcm.integrate.base import Solver
+from bayesdcm.integrate.complex_matrices import inverses, product, squares
 from bayesdcm.integrate.linear_response import (
     delayed,
-    inverses,
     is_stable,
     observer_transfer,
-    product,
     rest_state,
-    squares,
 )
 from bayesdcm.neural.base import NeuralModel, Parameters, Prior
 from bayesdcm.neural.couplings import Coupling

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesdcm.data.spectral import SpectralData
-from bayesdcm.integrate.linear_response import squares
+from bayesdcm.integrate.complex_matrices import squares
 from bayesdcm.neural.base import NeuralModel, Parameters, Prior
 from bayesdcm.observe.bold import Balloon
 from bayesdcm.observe.covariance import MEASUREMENT_NOISE
@@ -103,11 +103,12 @@ class NetworkSpectra(SpectralObserver):
         if self.lead_field is not None:
             transfer = jnp.asarray(self.lead_field, complex) @ transfer
         spectra = squares(transfer)
-        mean = jnp.einsum("fii->", spectra).real / (len(spectra) * spectra.shape[-1])
+        mean = jnp.diagonal(spectra, axis1=1, axis2=2).real.mean()
         noise = MEASUREMENT_NOISE * jnp.exp(parameters["measurement_noise"]) * mean
-        spectra = spectra + noise * jnp.eye(spectra.shape[-1])
+        scale = 1.0
         if not self.absolute:
-            spectra = spectra * jnp.exp(parameters["amplitude"]) / (mean + noise)
+            scale = jnp.exp(parameters["amplitude"]) / (mean + noise)
+        spectra = scale * spectra + scale * noise * jnp.eye(spectra.shape[-1])
         return spectra[None]
 
     def check(self, data: Any, neural: NeuralModel) -> None:

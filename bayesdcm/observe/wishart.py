@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +9,12 @@ from jax.scipy.linalg import solve_triangular
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import gammaln
 
-from bayesdcm.integrate.linear_response import FEW, product, squares
+from bayesdcm.integrate.complex_matrices import (
+    matrix_product,
+    positive_inverse,
+    positive_inverses,
+    row_by_row,
+)
 from bayesdcm.observe.gaussian import GaussianObservation, Linearised
 from bayesdcm.observe.hermitian import from_columns, to_columns
 from bayesdcm.observe.temporal_precision import ConfoundBasis
@@ -69,7 +72,7 @@ class WishartObservation(GaussianObservation):
     @property
     def _root(self) -> jax.Array:
         """Lower triangular roots of the prediction, (rows, n, n)."""
-        return _row_by_row(jnp.linalg.cholesky, from_columns(self.prediction))
+        return row_by_row(jnp.linalg.cholesky, from_columns(self.prediction))
 
     def _by_row(self, value: jax.Array) -> jax.Array:
         misfit = _misfit(from_columns(self.prediction), from_columns(value))
@@ -145,49 +148,30 @@ def _within(root: jax.Array, matrix: jax.Array) -> jax.Array:
         half = solve_triangular(root, matrix, lower=True)
         return solve_triangular(root, half.conj().mT, lower=True)
 
-    return _row_by_row(row, root, matrix)
+    return row_by_row(row, root, matrix)
 
 
 @jax.custom_jvp
 def _misfit(predicted: jax.Array, estimated: jax.Array) -> jax.Array:
     """``log |S| + tr S^-1 s`` of Hermitian matrices (rows, n, n)."""
-    return _misfit_of(*_inverse(predicted), estimated)
+    logarithm, inverse = positive_inverses(predicted)
+    return logarithm + _trace(inverse, estimated)
 
 
 @_misfit.defjvp
 def _misfit_jvp(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
-    predicted, estimated = primals
-    logarithm, inverse = _inverse(predicted)
-    slope = inverse - product(product(inverse, estimated), inverse)
-    change = _trace(slope, tangents[0]) + _trace(inverse, tangents[1])
-    return _misfit_of(logarithm, inverse, estimated), change
+    def row(predicted: jax.Array, estimated: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        logarithm, inverse = positive_inverse(predicted)
+        slope = inverse - matrix_product(matrix_product(inverse, estimated), inverse)
+        return logarithm + _trace(inverse, estimated), slope, inverse
 
-
-def _misfit_of(logarithm: jax.Array, inverse: jax.Array, estimated: jax.Array) -> jax.Array:
-    return logarithm + _trace(inverse, estimated)
-
-
-def _inverse(matrices: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Logarithms of the determinants, (rows,), and inverses of Hermitian matrices (rows, n, n)."""
-
-    def row(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
-        root = jnp.linalg.cholesky(matrix)
-        return jnp.diagonal(root).real, solve_triangular(root, jnp.eye(len(root)), lower=True)
-
-    sizes, inverse = _row_by_row(row, matrices)
-    return 2 * jnp.log(sizes).sum(-1), squares(inverse.conj().mT)
+    misfit, slope, inverse = row_by_row(row, *primals)
+    return misfit, _trace(slope, tangents[0]) + _trace(inverse, tangents[1])
 
 
 def _trace(first: jax.Array, second: jax.Array) -> jax.Array:
     """Real part of the trace of products of Hermitian matrices, (rows,)."""
     return (first * second.conj()).sum((-2, -1)).real
-
-
-def _row_by_row(function: Callable, *rows: jax.Array) -> jax.Array:
-    """A function of matrices (n, n) of each row, one after the other where they are large."""
-    if rows[0].shape[-1] <= FEW:
-        return jax.vmap(function)(*rows)
-    return jax.lax.map(lambda row: function(*row), rows)
 
 
 def wishart_constant(spectra: NDArray, degrees_of_freedom: ArrayLike) -> NDArray[np.float64]:

@@ -10,7 +10,7 @@ from scipy.linalg import null_space, solve_discrete_lyapunov
 from scipy.special import multigammaln
 from scipy.stats import multivariate_normal
 
-from bayesdcm.integrate.linear_response import squares
+from bayesdcm.integrate.complex_matrices import squares
 from bayesdcm.observe import WishartObservation, spectral_precision, wishart_constant
 from bayesdcm.observe.autoregressive_smoothing import autoregressive_smoothing, smooth
 from bayesdcm.observe.hermitian import columns_to_entries, from_columns, to_columns

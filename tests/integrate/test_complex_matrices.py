@@ -1,0 +1,71 @@
+"""Algebra of many complex matrices: beside NumPy's and JAX's own, with derivatives of any kind."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bayesdcm.integrate.complex_matrices import (
+    FEW,
+    inverses,
+    positive_inverses,
+    product,
+    row_by_row,
+    squares,
+)
+
+LARGE = FEW + 7
+
+
+def matrices(n, seed=0, rows=2):
+    parts = np.random.default_rng(seed).normal(size=(2, rows, n, n))
+    return parts[0] + 1j * parts[1]
+
+
+@pytest.mark.parametrize("n", [3, LARGE])
+@pytest.mark.parametrize(
+    ("function", "plain"),
+    [(inverses, jnp.linalg.inv), (squares, lambda x: x @ x.conj().mT)],
+    ids=["inverses", "squares"],
+)
+def test_values_and_derivatives_both_ways(function, plain, n):
+    x, along, back = (jnp.asarray(matrices(n, seed)) for seed in range(3))
+
+    def everything(function):
+        value, tangent = jax.jvp(function, (x,), (along,))
+        # Of chains side by side, too.
+        (cotangent,) = jax.vjp(jax.vmap(function), x[None])[1](back[None])
+        second = jax.jvp(lambda x: jax.vjp(function, x)[1](back)[0], (x,), (along,))[1]
+        return value, tangent, cotangent, second
+
+    found, expected = (jax.jit(everything, static_argnums=0)(f) for f in (function, plain))
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-9 * np.abs(other).max())
+
+
+def test_inverses_where_quarters_have_none():
+    # Without exchanging rows nothing would come of it.
+    matrix = np.roll(np.eye(LARGE), 5, axis=1) + 1e-3j * np.eye(LARGE)[::-1]
+    both = jnp.stack([jnp.asarray(matrix), jnp.asarray(matrices(LARGE)[0])])
+    expected = np.linalg.inv(both)
+    for found in (jax.jit(inverses)(both), jax.jit(jax.vmap(inverses))(both[:, None])[:, 0]):
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-10 * np.abs(expected).max())
+    assert not np.isfinite(inverses(jnp.zeros((1, LARGE, LARGE), complex))).all()
+
+
+@pytest.mark.parametrize("n", [3, LARGE])
+def test_positive_inverses_and_products(n):
+    half = jnp.asarray(matrices(n))
+    positive = squares(half) + 0.1 * jnp.eye(n)
+    logarithm, inverse = jax.jit(positive_inverses)(positive)
+    np.testing.assert_allclose(logarithm, np.linalg.slogdet(positive)[1], rtol=1e-12)
+    np.testing.assert_allclose(product(positive, inverse), np.tile(np.eye(n), (2, 1, 1)), atol=1e-9)
+    logarithm, inverse = positive_inverses(positive.at[1].add(-100 * n * jnp.eye(n)))
+    assert np.isfinite(logarithm).tolist() == [True, False]
+    assert not np.isfinite(inverse[1]).all()
+
+
+def test_rows_are_taken_apart_where_they_are_large():
+    for n, loops in ((3, False), (LARGE, True)):
+        traced = jax.make_jaxpr(lambda x: row_by_row(jnp.trace, x))(jnp.zeros((2, n, n)))
+        assert ("scan" in str(traced)) == loops
