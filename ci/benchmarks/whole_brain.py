@@ -187,6 +187,9 @@ def recovery(brains="50", method="laplace", regions="8", draws="250"):
             inside[name] += bool(low <= true[name] <= high)
         if seed == 0:
             first = time.process_time() - start
+        if regions > 8:
+            counts = ", ".join(f"{name} {count}" for name, count in inside.items())
+            print(f"of {seed + 1}: {counts}; largest R-hat {worst:.3f}", flush=True)
     each = (time.process_time() - start - first) / max(brains - 1, 1)
     by_name = ", ".join(f"{name} {100 * count / brains:.0f}" for name, count in inside.items())
     print(
