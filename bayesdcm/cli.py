@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,6 +17,7 @@ import typer
 
 from bayesdcm import __version__
 from bayesdcm.commands.compare import compare
+from bayesdcm.commands.estimators import applied, read_estimator, recording_for, trained
 from bayesdcm.commands.files import check_writable, make_folder, named, read_priors
 from bayesdcm.commands.group import group
 from bayesdcm.commands.messages import as_text, noticing_interrupts, reported, say, timed
@@ -157,6 +158,21 @@ def fit(
             "connectivity of a table.",
         ),
     ] = None,
+    save_estimator: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="NC",
+            help="Save what --method amortised has learnt of a whole brain, for more recordings.",
+        ),
+    ] = None,
+    estimator: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="NC",
+            help="Apply a saved estimator to a table instead of training; it has its model and "
+            "connectome.",
+        ),
+    ] = None,
     seed: Seed = 0,
     priors: Priors = None,
     out: Annotated[
@@ -167,15 +183,29 @@ def fit(
 ) -> None:
     """Fit a DCM that SPM saved, or regression DCM of a table; print posterior and diagnosis."""
     with reported(quiet):
-        check_writable(out, report)
-        tabled = {"repetition_time": repetition_time, "events": events, "connectome": connectome}
-        dcm, data, spm = _model_and_data(file, model, sparse, **tabled)
-        dcm = with_integrator(dcm, integrator)
-        if priors is not None:
-            dcm = dcm.with_priors(read_priors(priors))
+        check_writable(out, report, save_estimator)
+        method, inferred = ctx.obj, None
+        if estimator is not None:
+            others = {
+                "--model": model, "--sparse": sparse, "--events": events, "--priors": priors,
+                "--integrator": integrator, "--save-estimator": save_estimator,
+            }  # fmt: skip
+            learnt = read_estimator(estimator, method, connectome, others)
+            data, spm = recording_for(learnt, file, repetition_time), None
+            dcm, method, inferred = learnt.problem.model, learnt.learnt.method, applied(learnt)
+        else:
+            tabled = {"repetition_time": repetition_time, "events": events}
+            dcm, data, spm = _model_and_data(file, model, sparse, connectome=connectome, **tabled)
+            dcm = with_integrator(dcm, integrator)
+            if priors is not None:
+                dcm = dcm.with_priors(read_priors(priors))
+            if save_estimator is not None:
+                inferred = trained(method, save_estimator, connectome)
         say(quiet, f"{file}: {data!r}")
         with noticing_interrupts() as noticed:
-            fit = _timed_fit(quiet, dcm, data, ctx.obj, seed)
+            fit = _timed_fit(quiet, dcm, data, method, seed, inferred)
+        if save_estimator is not None:
+            say(quiet, f"Estimator saved to {save_estimator}")
         if out is not None:
             fit.save(out)
             say(quiet, f"Saved to {out}")
@@ -276,11 +306,19 @@ def _model_and_data(
     return spm.model, spm.data, spm
 
 
-def _timed_fit(quiet: bool, model: Any, data: Any, method: Any, seed: int) -> Fit:
+def _timed_fit(
+    quiet: bool,
+    model: Any,
+    data: Any,
+    method: Any,
+    seed: int,
+    inferred: Callable[..., Fit] | None = None,
+) -> Fit:
+    """A fit by `bayesdcm.fit`, or by what is called as it is."""
     from bayesdcm.infer.fitting import fit as infer
 
     options = {"method": method, "seed": seed, "progress": not quiet}
-    return timed(quiet, model, method, lambda: infer(model, data, **options))
+    return timed(quiet, model, method, lambda: (inferred or infer)(model, data, **options))
 
 
 def _forget_programs() -> None:

@@ -32,14 +32,20 @@ def whole_brain_of_table(
     path: Path, repetition_time: float | None, connectome: Path
 ) -> tuple[Any, Any]:
     """Whole-brain model of a connectome, and the functional connectivity of the table."""
-    from bayesdcm.data import BoldData, Connectome, CovarianceData
+    from bayesdcm.data import Connectome, CovarianceData
     from bayesdcm.models.whole_brain import WholeBrainDCM
 
-    bold = BoldData(_read("FILE", path), _known(path, repetition_time))
     model = WholeBrainDCM(Connectome.from_csv(connectome))
-    data = CovarianceData.from_bold(bold)
+    data = CovarianceData.from_bold(bold_of_table(path, repetition_time))
     model.check(data)
     return model, data
+
+
+def bold_of_table(path: Path, repetition_time: float | None) -> Any:
+    """The signals of a table, `bayesdcm.BoldData` at rest."""
+    from bayesdcm.data import BoldData
+
+    return BoldData(_read("FILE", path), _known(path, repetition_time))
 
 
 def regression_of_spm(spm: Any, sparse: bool) -> tuple[Any, Any]:

@@ -10,7 +10,7 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesdcm.data import BoldData
 from bayesdcm.infer.batches import shape_of
 from bayesdcm.infer.conditional_flow import (
     FlowShape,
@@ -28,7 +29,7 @@ from bayesdcm.infer.conditional_flow import (
     require_flowjax,
     train,
 )
-from bayesdcm.infer.evaluation import modelled_confounds, observed_values
+from bayesdcm.infer.evaluation import degrees_of_freedom, modelled_confounds, observed_values
 from bayesdcm.infer.findings import add, listed
 from bayesdcm.infer.method import Method, option, positive_integer, positive_number
 from bayesdcm.infer.posterior import Posterior
@@ -49,6 +50,8 @@ FEWEST = 50
 OUTSIDE = 0.995
 # Of simulations that may be lost without a word.
 LOST = 0.05
+# Factor in degrees of freedom that goes without a word: less than a quarter of standard deviations.
+FREEDOM = 1.5
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -133,6 +136,7 @@ class AmortisedPosterior(Method):
     def require(self, problem: Problem) -> None:
         """Refuse programs that cannot be simulated as data are, see `Method.require`."""
         require_flowjax()
+        _check_duration(problem)
         if not observed_values(problem):
             raise ValueError(
                 f"method {self.name!r} simulates what is observed, but {problem.description} "
@@ -194,6 +198,16 @@ class AmortisedPosterior(Method):
                 "left out: the posterior holds for stable parameters only. Narrow the priors, or "
                 "take a shorter step.",
             )
+        given, trained = status["degrees_of_freedom"] or (1.0, 1.0)
+        if max(given / trained, trained / given) > FREEDOM:
+            add(
+                problems,
+                "other degrees of freedom",
+                f"The recording has {given:.4g} degrees of freedom, the simulations {trained:.4g}, "
+                f"so that intervals are too {'narrow' if given < trained else 'wide'}. Unless "
+                "duration or repetition time are other ones by mistake, train on a recording like "
+                "this.",
+            )
         if max(status["nearest"], status["beyond"]) > OUTSIDE:
             unusual = [f"{name} by {far:g}" for name, far in status["unusual"].items()]
             add(
@@ -215,7 +229,8 @@ class Learnt:
 
     `scale` has the features of the simulations; `location` and `width`, prior means and standard
     deviations (size,), scale parameters; `counts` are simulations, and how many were left out since
-    they are not finite.
+    they are not finite; `freedom` are the degrees of freedom that simulations had, of a Wishart
+    likelihood.
     """
 
     method: AmortisedPosterior
@@ -224,6 +239,7 @@ class Learnt:
     width: NDArray
     trained: Trained
     counts: tuple[int, int]
+    freedom: float | None = None
 
     @cached_property
     def _shape(self) -> FlowShape:
@@ -243,7 +259,7 @@ class Learnt:
         Raises
         ------
         ValueError
-            If the recording has other features than the simulations.
+            If the recording has other features than the simulations, or another duration.
         """
         features = self.features(problem)
         draws, log_q = self.draws(features, seed)
@@ -260,8 +276,11 @@ class Learnt:
             "left_out": self.counts[1],
             "held_out": -float(self.trained.losses[:, 1].min(0).mean()),
             "sd_ratio": draws.std(0).tolist(),
+            "degrees_of_freedom": None,
             **place._asdict(),
         }
+        if self.freedom is not None:
+            status["degrees_of_freedom"] = [degrees_of_freedom(problem), self.freedom]
         trace = {
             "log_density": -self.trained.losses[:, 0],
             "held_out_log_density": -self.trained.losses[:, 1],
@@ -278,6 +297,7 @@ class Learnt:
         problem : Problem
             The model bound to a recording.
         """
+        _check_duration(problem)
         observed = {name: value[None] for name, value in observed_values(problem).items()}
         names, features = features_of(problem, observed)
         if tuple(names) != tuple(self.scale.names):
@@ -328,7 +348,7 @@ def learn(
         progress,
     )
     counts = method.simulations, int((~finite).sum())
-    return Learnt(method, scale, location, width, trained, counts)
+    return Learnt(method, scale, location, width, trained, counts, degrees_of_freedom(problem))
 
 
 def features_of(problem: Problem, values: dict[str, NDArray]) -> tuple[list[str], NDArray]:
@@ -336,3 +356,18 @@ def features_of(problem: Problem, values: dict[str, NDArray]) -> tuple[list[str]
     model = getattr(problem.source, "model", None)
     dims = model.dims() if hasattr(model, "dims") else problem.dims
     return named_features(values, dims, problem.coords)
+
+
+def _check_duration(problem: Problem) -> None:
+    """Raise an error where signals last longer, or less long, than simulations of the model."""
+    simulated, data = getattr(problem.model, "duration", None), problem.data
+    for run in data.values() if isinstance(data, Mapping) else [data]:
+        if simulated is None or not isinstance(run, BoldData):
+            continue
+        recorded = len(run.signal) * run.repetition_time
+        if abs(recorded - simulated) > max(run.repetition_time, 0.01 * simulated):
+            raise ValueError(
+                f"data last {recorded:g} s, the simulations {simulated:g} s, so that their "
+                "features are known better or worse; cut the data, or train with the duration of "
+                "the data"
+            )

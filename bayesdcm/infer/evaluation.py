@@ -27,6 +27,7 @@ from bayesdcm.infer.problem import Problem
 from bayesdcm.infer.threads import map_rows, n_cores, single_threaded_linear_algebra
 from bayesdcm.infer.traced_programs import traced_once
 from bayesdcm.observe.gaussian import CONFOUND_PRECISION, GaussianObservation
+from bayesdcm.observe.wishart import WishartObservation
 
 # Rows of one call: programs have one shape, however many draws there are. A fit evaluates a point
 # besides its draws, and all rows of a call take time: those of predictions are few, and fewest on a
@@ -205,6 +206,17 @@ def modelled_confounds(problem: Problem) -> NDArray:
         return [fn.confounds.basis * fn.confounds.scale * _width(fn) for fn in observations]
 
     return block_diag(np.zeros((0, 0)), *map(np.asarray, _fixed(problem, confounds)))
+
+
+def degrees_of_freedom(problem: Problem) -> float | None:
+    """Mean degrees of freedom of the data, where the likelihood is Wishart's; None elsewhere."""
+
+    def of_sites(result: Evaluation) -> list[jax.Array]:
+        fns = [fn for fn, _ in result.observations.values()]
+        return [fn.degrees_of_freedom for fn in fns if isinstance(fn, WishartObservation)]
+
+    known = problem.constants.get("degrees_of_freedom")
+    return None if known is None or not _fixed(problem, of_sites) else float(np.mean(known))
 
 
 def _fixed(problem: Problem, of: Callable[[Evaluation], Any]) -> Any:

@@ -339,7 +339,16 @@ class SimulationObjective:
                     f"data is a Connectome with {len(data.bold)} runs; give one BoldData for {name}"
                 )
             data = data.bold[0]
-        return MEASURES[name][0](data) if isinstance(data, BoldData) else data
+        if not isinstance(data, BoldData):
+            return data
+        simulated = {each.name: getattr(each, "repetition_time", None) for each in self.observers}
+        interval = simulated.get(self._series)
+        if interval is not None and not np.isclose(interval, data.repetition_time, rtol=1e-3):
+            raise ValueError(
+                f"data for {name!r} have a repetition time of {data.repetition_time:g} s, the BOLD "
+                f"that is simulated one of {interval:g} s; give the observer that of the data"
+            )
+        return MEASURES[name][0](data)
 
     def _ordered(self, term: Term, value: Any) -> NDArray:
         """Data of a term as an array, regions in the order of the network's."""

@@ -1,4 +1,4 @@
-"""What an optimisation gained: free energy, evidence bound of SVI, density of searches."""
+"""What an optimisation gained: free energy, bound of SVI, density of searches and of training."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ def plot_free_energy(fit: Any, *, ax: Axes | None = None) -> Axes:
     fit : bayesdcm.Fit
         A fit by ``"laplace"`` (steps that lowered the free energy, and were taken back, are
         marked), by ``"variational_bayes"``, by ``"svi"`` (noisy estimates and their running mean),
-        or by ``"gradient"`` or ``"evolution"`` (the log joint density, a line for each start).
+        by ``"gradient"`` or ``"evolution"`` (the log joint density, a line for each start), or by
+        ``"amortised"`` (the log density of parameters of simulations, a line for each flow).
     ax : matplotlib.axes.Axes, optional
         Where to draw. None: a new figure.
 
@@ -37,6 +38,7 @@ def plot_free_energy(fit: Any, *, ax: Axes | None = None) -> Axes:
         "free_energy": (_draw_iterations, "free energy"),
         "elbo": (_draw_bound, "evidence lower bound"),
         "log_joint": (_draw_search, "log joint density"),
+        "held_out_log_density": (_draw_training, "log density of parameters"),
     }
     name = next((name for name in known if name in fit.trace), None)
     if name is None:
@@ -52,10 +54,13 @@ def plot_free_energy(fit: Any, *, ax: Axes | None = None) -> Axes:
     title = fit.posterior.method.title
     panel_title(ax, title[:1].upper() + title[1:])
     state = "converged" if fit.status.get("converged", True) else "not converged"
-    reached = fit.status["log_joint"] if name == "log_joint" else fit.log_evidence
+    reached = {"log_joint": "log_joint", "held_out_log_density": "held_out"}.get(name)
+    reached = fit.log_evidence if reached is None else fit.status[reached]
     ax.set_title(f"{state} at {reached:.1f} nats", loc="right", fontsize="small",
                  color=INK)  # fmt: skip
-    ax.legend(frameon=False, fontsize="small", loc="lower right")
+    # Held-out densities fall at the end; all else rises.
+    place = "lower left" if name == "held_out_log_density" else "lower right"
+    ax.legend(frameon=False, fontsize="small", loc=place)
     tidy(ax)
     return ax
 
@@ -96,6 +101,16 @@ def _draw_search(ax: Axes, fit: Any) -> None:
         low, high = np.nanquantile(settled, 0.02), np.nanmax(values)
         ax.set_ylim(low - 0.1 * (high - low) - 1, high + 0.05 * (high - low) + 1)
     ax.set_xlabel("step")
+
+
+def _draw_training(ax: Axes, fit: Any) -> None:
+    kinds = {"held_out_log_density": "held out", "log_density": "seen"}
+    for shade, (name, kind) in zip((0, 5), kinds.items(), strict=True):
+        values = np.asarray(fit.trace[name], float)
+        steps = np.arange(1, len(values) + 1)
+        lines = ax.plot(steps, values, color=colour(shade), linewidth=1.2)
+        lines[0].set_label(f"{kind} simulations")
+    ax.set_xlabel("pass over the simulations")
 
 
 def _draw_bound(ax: Axes, fit: Any) -> None:

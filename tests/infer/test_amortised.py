@@ -7,14 +7,23 @@ import numpyro.distributions as dist
 import pytest
 
 import bayesdcm
-from bayesdcm import AmortisedEstimator, Connectome, NetworkModel, SimulationObjective, WilsonCowan
+from bayesdcm import (
+    AmortisedEstimator,
+    BoldData,
+    Connectome,
+    Linear,
+    NetworkModel,
+    SimulationObjective,
+    WilsonCowan,
+)
 from bayesdcm.infer import train_amortised
 from bayesdcm.infer.problem import make_problem
 from bayesdcm.infer.simulated_features import named_features
 from bayesdcm.infer.simulations import simulations
-from bayesdcm.neural import OrnsteinUhlenbeck
-from bayesdcm.observe import LaggedCorrelation, StreamedSpectrum, gaussian, streamed
+from bayesdcm.neural import OrnsteinUhlenbeck, White
+from bayesdcm.observe import HrfConvolution, LaggedCorrelation, StreamedSpectrum, gaussian, streamed
 from bayesdcm.observe.hermitian import to_columns
+from bayesdcm.plot import plot_free_energy
 
 DESIGN = np.random.default_rng(0).normal(size=(6, 2))
 SMALL = {"simulations": 50, "epochs": 1, "ensemble": 1, "width": 8, "progress": False}
@@ -51,6 +60,12 @@ def test_posteriors_of_a_linear_model_are_those_in_closed_form(estimator):
     assert {problem.kind for problem in said.problems} <= {"approximation undecided"}
     assert said.facts["pareto_k"] < 0.7
     assert said.facts["nearest"] < 0.995
+    drawn = plot_free_energy(fits[0])
+    assert drawn.get_title(loc="right") == f"converged at {fits[0].status['held_out']:.1f} nats"
+    # Of two flows, on simulations that were held out and on those that were seen.
+    trace = fits[0].trace
+    expected = np.hstack([trace["held_out_log_density"], trace["log_density"]]).T
+    np.testing.assert_allclose([line.get_ydata() for line in drawn.lines], expected)
 
 
 def test_intervals_hold_the_truth_as_often_as_they_say(estimator):
@@ -153,6 +168,17 @@ def test_what_cannot_be_learnt_from_is_refused():
 
     with pytest.raises(ValueError, match="only 0 of 50 simulations are finite, too few to learn"):
         bayesdcm.fit(lost, np.array(0.0), "amortised", **SMALL)
+
+
+def test_bold_must_have_the_clock_of_the_simulations():
+    network = NetworkModel(Linear(), Connectome(1.0 - np.eye(3)), speed=None, noise=White(0.1))
+    terms, observers = {"functional_connectivity": "squared"}, [HrfConvolution("gamma", 1.0)]
+    model = SimulationObjective(network, terms, 20.0, 0.05, observers=observers)
+    scans = np.random.default_rng(0).normal(size=(30, 3))
+    with pytest.raises(ValueError, match="repetition time of 2 s, the BOLD that is simulated one"):
+        make_problem(model, BoldData(scans[:10], 2.0))
+    with pytest.raises(ValueError, match="data last 30 s, the simulations 20 s, so that their"):
+        bayesdcm.fit(model, BoldData(scans, 1.0), "amortised", **SMALL)
 
 
 def test_dynamics_count_by_their_distribution_and_constants_not_at_all(estimator):

@@ -13,7 +13,7 @@ import scipy.io
 from typer.testing import CliRunner
 
 import bayesdcm
-from bayesdcm import cli
+from bayesdcm import AmortisedEstimator, CovarianceData, cli
 from bayesdcm.infer.method import as_method
 
 
@@ -142,6 +142,68 @@ def test_whole_brain_of_a_table_and_a_connectome(run, tmp_path):
     assert "WholeBrainDCM(6 regions, linear" in done.stdout and "strength" in done.stdout
     done = run("fit", file, "--repetition-time", 1, "--connectome", weights, "--sparse")
     assert done.exit_code == 1 and "--connectome asks for a whole-brain model" in done.stderr
+
+
+def signals(path, names, scans):
+    """White signals, which have as many degrees of freedom as scans."""
+    shared = np.random.default_rng(0).normal(size=(scans, len(names) + 1))
+    pd.DataFrame(shared[:, 1:] + shared[:, :1], columns=names).to_csv(path, index=False)
+    return path
+
+
+def test_estimators_are_saved_and_applied_to_other_people(run, tmp_path):
+    names, weights = ["V1", "V5", "SPC"], tmp_path / "weights.csv"
+    pd.DataFrame(1.0 - np.eye(3), names, names).to_csv(weights)
+    ann, bob, cid = (
+        signals(tmp_path / f"{name}.csv", names, scans)
+        for name, scans in (("ann", 200), ("bob", 220), ("cid", 60))
+    )
+    tr, learnt = ("--repetition-time", 1), tmp_path / "estimator.nc"
+    few = ("--method", "amortised", "--simulations", 50, "--epochs", 1, "--draws", 60)
+    done = run("fit", ann, *tr, "--connectome", weights, *few, "--save-estimator", learnt)
+    assert done.exit_code == 0, done.stderr
+    assert f"Estimator saved to {learnt}" in done.stderr
+    out = tmp_path / "bob.nc"
+    done = run("fit", bob, *tr, "--estimator", learnt, "--out", out)
+    assert done.exit_code == 0, done.stderr
+    again = AmortisedEstimator.load(learnt)
+    data = CovarianceData.from_bold(bayesdcm.BoldData(pd.read_csv(bob), 1.0))
+    expected, found = again.fit(data).posterior.draws, bayesdcm.load_fit(out).posterior.draws
+    assert found.shape == (1, 60, 2)
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+    # Fewer scans than in training: the same posterior would be too sure of itself.
+    assert "degrees of freedom" not in done.stdout
+    done = run("fit", cid, *tr, "--estimator", learnt, "--connectome", weights)
+    assert done.exit_code == 0, done.stderr
+    assert "degrees of freedom, the simulations" in done.stdout
+    assert "so that intervals are too narrow" in done.stdout
+    other, fewer = tmp_path / "other.csv", tmp_path / "fewer.csv"
+    pd.DataFrame(2.0 - 2 * np.eye(3), names, names).to_csv(other)
+    pd.DataFrame(1.0 - np.eye(2), names[:2], names[:2]).to_csv(fewer)
+    two = signals(tmp_path / "two.csv", names[:2], 200)
+    moved = signals(tmp_path / "moved.csv", names[::-1], 200)
+    apply = (*tr, "--estimator", learnt)
+    for arguments, message in (
+        ((bob, *tr, "--estimator", out), "holds a fit, and no estimator"),
+        ((bob, *tr, "--estimator", weights), "is not a netCDF file"),
+        ((bob, *tr, "--estimator", tmp_path / "none.nc"), "there is no file"),
+        ((bob, "--estimator", learnt), "--repetition-time is needed with"),
+        ((bob, *apply, "--connectome", other), "has other weights than the connectome that"),
+        ((bob, *apply, "--connectome", fewer), "has 2 regions, but"),
+        ((two, *apply), "data has 2 regions"),
+        ((moved, *apply), "bring both in one order"),
+        ((bob, *apply, *few), "leave out --method with its options"),
+        ((bob, *apply, "--method", "nuts"), "leave out --method with its options"),
+        ((bob, *apply, "--sparse"), "leave out --sparse"),
+        ((out, *apply), "--estimator is for tables of signals"),
+        ((bob, *tr, *few, "--save-estimator", learnt), "give --method amortised and --connectome"),
+        (
+            (bob, *tr, "--connectome", weights, "--save-estimator", learnt),
+            "give --method amortised and --connectome",
+        ),
+    ):
+        done = run("fit", *arguments)
+        assert done.exit_code == 1 and message in done.stderr, (arguments, done.output)
 
 
 def test_fit_prints_saves_and_reports(run, study, tmp_path):
