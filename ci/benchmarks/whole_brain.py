@@ -3,6 +3,7 @@
     python ci/benchmarks/whole_brain.py connectivity FOLDER   # of the unpacked wheel of tvboptim
     python ci/benchmarks/whole_brain.py held_out FOLDER       # of the unpacked wheel of cubnm
     python ci/benchmarks/whole_brain.py nodes FOLDER          # the same, with nonlinear nodes
+    python ci/benchmarks/whole_brain.py dynamics FOLDER [NODE] [GENERATIONS]  # of it over time, too
     python ci/benchmarks/whole_brain.py nuts FOLDER           # 86 parameters, that of tvboptim
     python ci/benchmarks/whole_brain.py recovery [BRAINS] [METHOD] [REGIONS] [DRAWS]
     python ci/benchmarks/whole_brain.py cost [REGIONS]
@@ -15,6 +16,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from scipy.stats import ks_2samp
 
 import bayesdcm
 from bayesdcm import (
@@ -22,12 +24,22 @@ from bayesdcm import (
     CovarianceData,
     Hopf,
     Linear,
+    NetworkModel,
+    SimulationObjective,
     SpectralData,
     WholeBrainDCM,
     WilsonCowan,
     WongWang,
 )
 from bayesdcm.neural import White
+from bayesdcm.observe import (
+    HrfConvolution,
+    functional_connectivity,
+    functional_connectivity_dynamics,
+    functional_connectivity_dynamics_distance,
+    matrix_correlation,
+    upper_triangle,
+)
 
 # Free parameters by region: their number with 84 regions, besides the noise.
 KINDS = {
@@ -127,6 +139,151 @@ def nodes(folder):
             priors={prior.name: (0.0, 0.0) for prior in node.priors()},
         )
         judge(f"{node.title}, {coupling}", model, data, test)
+
+
+# Of a scan, a run and a step of simulations, s; and in scans, of windows of 30 s every 5 s, which
+# the names of the files of cubnm say.
+TR, DURATION, STEP, WINDOW, STRIDE = 0.72, 864.0, 0.02, 42, 7
+
+
+def values_over_time(series):
+    """Values of functional connectivity dynamics, of pairs of windows."""
+    found = functional_connectivity_dynamics(series, WINDOW, STRIDE)
+    return np.asarray(upper_triangle(found))
+
+
+def ring(values):
+    """A symmetric matrix whose values above the diagonal are distributed as these."""
+    n = 160
+    matrix = np.zeros((n, n))
+    upper = np.triu_indices(n, 1)
+    matrix[upper] = np.quantile(values, np.linspace(0, 1, len(upper[0])))
+    return matrix + matrix.T + np.eye(n)
+
+
+def apart(first, second):
+    """Distance of two distributions, Kolmogorov and Smirnov's."""
+    return ks_2samp(first, second).statistic
+
+
+def networks_over_time(weights, groups):
+    """Networks with strength and noise by network, the step of each, and what else is free."""
+    regional = {"strength": groups, "noise_intensity": groups}
+
+    def network(node, coupling, strength, noise):
+        return NetworkModel(
+            *(node, Connectome(weights), coupling),
+            strength=strength,
+            speed=None,
+            noise=White(noise),
+            regional=regional,
+        )
+
+    haemodynamics = {"observers": [HrfConvolution("gamma", TR)]}
+    activity = {"record": ["x"], "sampling_interval": TR}
+    return {
+        "linear": (
+            network(Linear(tau=20000.0), "diffusive", 50.0, 1.0),
+            haemodynamics,
+            {"tau": (0.0, 0.5)},
+        ),
+        # The model of BOLD itself: without haemodynamics.
+        "hopf": (
+            network(Hopf(), "diffusive", 1.0, 0.05),
+            activity,
+            {"a": (0.0, 0.1**2), "frequency": (0.0, 0.1)},
+        ),
+        "wong_wang": (
+            network(WongWang(), "additive", 0.6, 0.01),
+            haemodynamics,
+            {"I_0": (0.0, 0.05**2), "w": (0.0, 0.05**2)},
+        ),
+    }
+
+
+def dynamics(folder, only=None, generations="12"):
+    """Functional connectivity and its dynamics of BOLD that is simulated, linear or not.
+
+    A search minimises 1 - r with functional connectivity of the group for training plus the
+    distance from its dynamics, on two runs of 864 s; five fresh runs are judged by the group for
+    testing.
+    """
+    weights, data, test, groups = schaefer(folder)
+    hcp = Path(folder) / "cubnm/data/hcp"
+
+    def over_time(group):
+        name = "ctx_parc-schaefer-100_window-30_step-5_desc-fcdtril.npz"
+        return np.load(hcp / "fcd" / group / "REST" / name)["arr_0"]
+
+    train_time, test_time = over_time("group-train706"), over_time("group-test303")
+    upper = np.triu_indices(len(weights), 1)
+    for path in sorted((hcp / "bold").rglob("*.npz")):
+        run = np.load(path)["arr_0"].T
+        fc = np.corrcoef(run.T)[upper]
+        print(
+            f"recorded, {path.parts[-3]} {path.parts[-2]}: r with the group for testing "
+            f"{np.corrcoef(fc, test[upper])[0, 1]:.3f}, distance of dynamics "
+            f"{apart(values_over_time(run), test_time):.3f}",
+            flush=True,
+        )
+    aim = {"fc": data.covariance, "dynamics": ring(train_time)}
+
+    def loss(results, aim):
+        (series,) = results.values()
+        r = matrix_correlation(functional_connectivity(series), aim["fc"])
+        over_time = functional_connectivity_dynamics(series, WINDOW, STRIDE)
+        return 1 - r + functional_connectivity_dynamics_distance(over_time, aim["dynamics"])
+
+    for name, (network, settings, priors) in networks_over_time(weights, groups).items():
+        if only not in (None, name):
+            continue
+        # The search starts where functional connectivity alone, about rest, has its best fit.
+        about_rest = WholeBrainDCM(
+            *(weights, network.node, network.network.coupling),
+            strength=network.network.strength,
+            noise=network.network.noise[0],
+            regional={"strength": groups, "noise_intensity": groups},
+            likelihood="normal",
+            priors={prior.name: (0.0, 0.0) for prior in network.node.priors()}
+            | {"strength": (0.0, 0.25), "noise_intensity": (0.0, 0.5)},
+        )
+        begin = bayesdcm.fit(about_rest, data, "laplace", progress=False).mean
+        objective = SimulationObjective(
+            *(network, loss, DURATION, STEP, 60.0),
+            **settings,
+            free=["strength", "noise_intensity", *priors],
+            priors={each: (begin[each], 0.1) for each in ("strength", "noise_intensity")} | priors,
+            seed=[0, 1],
+        )
+        start = time.process_time()
+        fit = bayesdcm.fit(
+            *(objective, aim, "evolution"),
+            starts=1,
+            generations=int(generations),
+            progress=False,
+        )
+        spent = time.process_time() - start
+        made = objective.simulate(fit.mean, seed=[2, 3, 4, 5, 6], progress=False)
+        (series,) = (made[each].values for each in made.data_vars)
+        if series.shape[-1] != len(weights):
+            series = series.swapaxes(-1, -2)
+        fcs = [np.corrcoef(run.T)[upper] for run in series]
+        single = [np.corrcoef(fc, test[upper])[0, 1] for fc in fcs]
+        times = [values_over_time(run) for run in series]
+        distances = [apart(each, test_time) for each in times]
+        print(
+            f"{name}, {len(fit.labels)} parameters: r {np.mean(single):.3f} a run "
+            f"({min(single):.3f} to {max(single):.3f}), "
+            f"{np.corrcoef(np.mean(fcs, 0), test[upper])[0, 1]:.3f} of the mean; distance of "
+            f"dynamics {np.mean(distances):.3f} a run ({min(distances):.3f} to "
+            f"{max(distances):.3f}), {apart(np.concatenate(times), test_time):.3f} pooled; loss "
+            f"{objective.losses(fit.mean, aim)['objective']:.3f}, "
+            f"{fit.status['converged']}, {spent:.0f} CPU s",
+            flush=True,
+        )
+        print(
+            {k: np.round(v, 3).tolist() for k, v in network.physical(fit.mean).items()}, flush=True
+        )
 
 
 def nuts(folder):
