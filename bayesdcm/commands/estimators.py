@@ -52,10 +52,11 @@ def read_estimator(
     A ValueError where another method, options of it, or one of `others`, options by name, are
     given, or where the connectome is another one than that of the simulations.
     """
-    from bayesdcm.infer import AmortisedEstimator
+    from bayesdcm.infer import AmortisedEstimator, AmortisedPosterior
 
     further = [name for name, value in others.items() if value]
-    if method is not None and (method.name != "amortised" or method.options()):
+    own = isinstance(method, AmortisedPosterior) and not method.options()
+    if method is not None and not own:
         further.append("--method with its options")
     if further:
         raise ValueError(
