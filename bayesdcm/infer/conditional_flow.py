@@ -26,7 +26,8 @@ from bayesdcm.infer.progress import Progress
 # Share of the simulations that each flow does not see, by which training stops.
 HELD_OUT = 0.1
 BATCH = 64
-# Of AdamW, in steps: less makes flows too sure of themselves, more less sure than they could be.
+# Of AdamW, in steps: with few simulations, less makes flows too sure of themselves; with
+# 2,000, more makes them less sure than they could be.
 WEIGHT_DECAY = 0.5
 
 

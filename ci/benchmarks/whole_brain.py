@@ -152,7 +152,7 @@ def values_over_time(series):
     return np.asarray(upper_triangle(found))
 
 
-def ring(values):
+def matrix_of(values):
     """A symmetric matrix whose values above the diagonal are distributed as these."""
     n = 160
     matrix = np.zeros((n, n))
@@ -226,7 +226,7 @@ def dynamics(folder, only=None, generations="12"):
             f"{apart(values_over_time(run), test_time):.3f}",
             flush=True,
         )
-    aim = {"fc": data.covariance, "dynamics": ring(train_time)}
+    aim = {"fc": data.covariance, "dynamics": matrix_of(train_time)}
 
     def loss(results, aim):
         (series,) = results.values()
