@@ -22,6 +22,9 @@ PATH="$PWD/.venv-test/bin:$PATH"
 export MPLBACKEND=Agg
 # Progress bars need no widgets where nobody watches.
 export PYTHONWARNINGS="ignore:IProgress not found"
+# Both cores are busy: threads of NumPy's linear algebra would wait for work in loops, up to a sixth
+# of the time.
+export OPENBLAS_NUM_THREADS=1
 # Programs that were compiled once serve all tests and scripts. With a largest size JAX would lock
 # the folder and look at all of its files for each program: every compilation would wait, that of
 # the other worker too. Half a file, which another process is writing, JAX compiles anew.
