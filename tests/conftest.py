@@ -3,6 +3,7 @@
 import gc
 import os
 import sys
+from contextlib import contextmanager
 
 # Compiling takes most of the time of these tests, and a quarter less without LLVM's optimizations.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
@@ -59,15 +60,28 @@ def pytest_runtest_setup(item):
         pytest.skip("needs a GPU")
 
 
-@pytest.fixture(scope="module")
-def optimized():
-    """Compile as for users: where tests compute longer than they compile, or rounding counts."""
+@contextmanager
+def compiling_as_for_users():
     import jax
 
     before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", False)
     yield
     jax.config.update("jax_disable_most_optimizations", before)
+
+
+@pytest.fixture
+def optimized():
+    """Compile as for users: where a test computes longer than it compiles, or rounding counts."""
+    with compiling_as_for_users():
+        yield
+
+
+@pytest.fixture(scope="module")
+def optimized_file():
+    """The same for all that follows in a file, and for its fixtures."""
+    with compiling_as_for_users():
+        yield
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from bayesdcm.infer.stages import CONSTANT, OBSERVATION, STATES, Stages
 from bayesdcm.observe import gaussian
 
 # Compiled as users compile: rounding decides whether a step is the last.
-pytestmark = pytest.mark.usefixtures("optimized")
+pytestmark = pytest.mark.usefixtures("optimized_file")
 
 OBSERVER, PRECISION = {"role": "observer"}, {"role": "precision"}
 # The prior of confounds' coefficients in SPM's scheme for evoked responses.

@@ -17,7 +17,7 @@ import bayesdcm
 from bayesdcm.observe import gaussian
 
 # Compiled as users compile: rounding decides whether a step is the last.
-pytestmark = pytest.mark.usefixtures("optimized")
+pytestmark = pytest.mark.usefixtures("optimized_file")
 
 STEP = np.exp(-8)
 FLAT = np.exp(-16)

@@ -14,7 +14,7 @@ from bayesdcm.data.spm_modality import read_spm_model_file
 from bayesdcm.models.evoked import EvokedDCM
 
 # Compiled as users compile: rounding decides whether a step is the last.
-pytestmark = pytest.mark.usefixtures("optimized")
+pytestmark = pytest.mark.usefixtures("optimized_file")
 
 CASES = ("erp_2src_lfp", "cmc_2src_lfp", "erp_5src_ecd")
 # Of iterations, for SPM and for us.

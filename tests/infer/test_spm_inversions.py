@@ -10,7 +10,7 @@ import bayesdcm
 from bayesdcm.observe import gaussian
 
 # Compiled as users compile: rounding decides whether a step is the last.
-pytestmark = pytest.mark.usefixtures("optimized")
+pytestmark = pytest.mark.usefixtures("optimized_file")
 
 CASES = ("plain", "hyperprior", "confounds", "twoQ", "twoch", "badstart")
 

@@ -8,7 +8,7 @@ from bayesdcm.models import TaskDCM
 from bayesdcm.observe import bold_signal
 
 # Compiled as users compile: rounding decides whether a step is the last.
-pytestmark = pytest.mark.usefixtures("optimized")
+pytestmark = pytest.mark.usefixtures("optimized_file")
 
 CASES = ("block_bil1", "block_bil2", "event_bil1", "event_bil2")
 ONES = {"A": np.ones((3, 3)), "B": np.ones((2, 3, 3)), "C": np.ones((3, 2))}
