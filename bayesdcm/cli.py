@@ -6,10 +6,8 @@ error in a file, the data or the model, 2 wrong usage, 130 interrupted.
 
 from __future__ import annotations
 
-import ctypes
 import gc
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -84,10 +82,8 @@ def demo(
     """
     with reported(quiet):
         make_folder(out)
-        from bayesdcm.compare.posteriors import compare_posteriors
         from bayesdcm.infer import NUTS, Laplace, TruncatedBackpropagation
         from bayesdcm.models.examples import load_example
-        from bayesdcm.report import write_report
 
         bundled = load_example(example.value)
         say(quiet, bundled.description)
@@ -100,6 +96,10 @@ def demo(
         for method in methods:
             fits[method.name] = _timed_fit(quiet, bundled.model, bundled.data, method, seed)
             _forget_programs()
+        # Only now: compiling NUTS takes most memory, and libraries for figures take some, too.
+        from bayesdcm.compare.posteriors import compare_posteriors
+        from bayesdcm.report import write_report
+
         sampled = fits[sampler.name]
         table = compare_posteriors(fits)
         for name, fit in fits.items():
@@ -325,11 +325,11 @@ def _forget_programs() -> None:
     """Free what was compiled: as much memory as all else takes, and hardly used again."""
     import jax
 
+    from bayesdcm.infer.traced_programs import return_free_memory
+
     jax.clear_caches()
     gc.collect()
-    # The C library keeps what is free; others than glibc have no such function.
-    with suppress(AttributeError, OSError, TypeError):
-        ctypes.CDLL(None).malloc_trim(0)
+    return_free_memory()
 
 
 def _print_fit(fit: Fit) -> None:

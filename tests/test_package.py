@@ -190,6 +190,11 @@ def test_help_leaves_jax_alone():
     assert run_python(code) == "0 set()"
 
 
+def test_fitting_leaves_figures_alone():
+    code = "import bayesdcm, sys; bayesdcm.fit; print({'arviz', 'matplotlib'} & set(sys.modules))"
+    assert run_python(code) == "set()"
+
+
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no_such_name"):
         _ = bayesdcm.no_such_name

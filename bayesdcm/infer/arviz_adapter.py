@@ -8,25 +8,33 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Container, Mapping
+from functools import cache
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-with warnings.catch_warnings():
-    # ArviZ 0.23 announces its successor at import.
-    warnings.simplefilter("ignore", FutureWarning)
-    import arviz as az
+DATA_TREE = int(version("arviz").partition(".")[0]) >= 1
 
-DATA_TREE = int(az.__version__.partition(".")[0]) >= 1
+
+@cache
+def _arviz() -> Any:
+    """ArviZ, which brings Matplotlib along: a fit needs neither until it is looked at."""
+    with warnings.catch_warnings():
+        # ArviZ 0.23 announces its successor at import.
+        warnings.simplefilter("ignore", FutureWarning)
+        import arviz
+
+    return arviz
 
 
 def assemble(groups: Mapping[str, xr.Dataset]) -> Any:
     """An InferenceData (ArviZ 0.23) or DataTree (1.x) from data sets by group name."""
     if DATA_TREE:
         return xr.DataTree.from_dict({f"/{name}": group for name, group in groups.items()})
-    return az.InferenceData(**groups)
+    return _arviz().InferenceData(**groups)
 
 
 def groups_of(idata: Any) -> dict[str, xr.Dataset]:
@@ -80,10 +88,10 @@ def convergence(draws: NDArray) -> dict[str, NDArray]:
     Vehtari et al. (2021), Bayesian Analysis 16:667, https://doi.org/10.1214/20-BA1221
     """
     data = xr.Dataset({"x": (("chain", "draw", "parameter"), draws)})
-    ess = {f"ess_{at}": np.asarray(az.ess(data, method=at)["x"]) for at in ("bulk", "tail")}
+    ess = {f"ess_{at}": np.asarray(_arviz().ess(data, method=at)["x"]) for at in ("bulk", "tail")}
     # R-hat needs at least two chains.
     unknown = np.full(draws.shape[2], np.nan)
-    return ess | {"r_hat": np.asarray(az.rhat(data)["x"]) if len(draws) > 1 else unknown}
+    return ess | {"r_hat": np.asarray(_arviz().rhat(data)["x"]) if len(draws) > 1 else unknown}
 
 
 def pareto_k(log_weights: NDArray) -> float:
@@ -108,7 +116,7 @@ def effective_sample_size(values: NDArray) -> float:
     Analysis 16:667, https://doi.org/10.1214/20-BA1221
     """
     data = xr.Dataset({"x": (("chain", "draw"), values)})
-    return float(az.ess(data, method="mean")["x"])
+    return float(_arviz().ess(data, method="mean")["x"])
 
 
 def smoothed_weights(log_ratios: NDArray, effective: float = 1.0) -> tuple[NDArray, NDArray]:
@@ -130,5 +138,5 @@ def smoothed_weights(log_ratios: NDArray, effective: float = 1.0) -> tuple[NDArr
             # ArviZ 1.x takes log-likelihoods, the negative of the log ratios.
             weights, shapes = array_stats.psislw(-log_ratios, r_eff=effective)
         else:
-            weights, shapes = az.psislw(log_ratios, reff=effective)
+            weights, shapes = _arviz().psislw(log_ratios, reff=effective)
     return np.asarray(weights), np.atleast_1d(np.asarray(shapes))

@@ -13,6 +13,7 @@ compiled programs are not kept (see `bayesdcm._compiled_programs`), neither are 
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
 import logging
@@ -78,12 +79,19 @@ class TracedOnce:
     def __call__(self, *arguments: Any) -> Any:
         """Value of the function."""
         compiled, given = self._chosen(arguments)
-        return compiled(*given)
+        before = compiled._cache_size()
+        value = compiled(*given)
+        if compiled._cache_size() > before:
+            return_free_memory()
+        return value
 
     def program(self, *arguments: Any) -> Callable:
         """The compiled program for arguments such as these, a function of the arrays alone."""
+        before = len(self._programs)
         compiled, given = self._chosen(arguments)
         program = compiled.lower(*given).compile()
+        if len(self._programs) > before:
+            return_free_memory()
         if compiled is self._traced:
             return program
         return lambda *arrays: program(*jax.tree.leaves(arrays))
@@ -151,6 +159,13 @@ class TracedOnce:
             logger.debug("A traced program is not kept: %s", error)
             return None
         return exported
+
+
+def return_free_memory() -> None:
+    """Give the system what the C library keeps of freed memory; compiling leaves much of it."""
+    # Libraries other than glibc have no such function.
+    with suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def keep_class(kind: type) -> None:
