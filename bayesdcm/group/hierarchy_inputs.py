@@ -171,9 +171,13 @@ def _subject(model: Any, name: str, item: Any, prepare: bool, named: bool) -> Su
         raise ValueError(
             f"data: the fit of {name} must be made by method='laplace'; give the data set instead"
         )
-    if getattr(problem.source, "model", None) != model:
+    prepared, program = problem.prepared, getattr(problem.source, "program", None)
+    if isinstance(model, ProgramModel) and program == model.program:
+        # Programs are compiled for the arrays among their data, or for all of them.
+        prepared = model.prepare(problem.data)
+    elif getattr(problem.source, "model", None) != model:
         raise ValueError(f"data: the fit of {name} is of another model than the hierarchy's")
-    return Subject(name, problem.prepared, problem.labels, problem.coords, posterior)
+    return Subject(name, prepared, problem.labels, problem.coords, posterior)
 
 
 def in_batches(prepared: Sequence[Any]) -> tuple[list[Any], list[NDArray[np.intp]]]:

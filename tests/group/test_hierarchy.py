@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from bayesdcm.group import Hierarchy, compare_with_peb, relabel
+from bayesdcm.group import Hierarchy, compare_with_peb, fit_group, relabel
 from bayesdcm.group.group_start import SubjectPosteriors, SubjectPriors
 from bayesdcm.group.hierarchy_preparation import _searched, _with_signs
 from bayesdcm.group.hierarchy_results import _numbers
@@ -432,6 +432,18 @@ def test_comparison_with_peb():
 def test_bad_arguments_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         Hierarchy(program, parameters=["A"], **options)
+
+
+def test_fits_of_a_group_are_subjects(data, hierarchy, problem):
+    fits = fit_group(program, data, progress=False)
+    found = make_problem(hierarchy, fits)
+    point = jnp.linspace(-0.5, 0.5, problem.sites.size)
+    densities = [
+        float(log_joint(p.source.bind(p.prepared), p.sites, point)) for p in (found, problem)
+    ]
+    assert densities[0] == pytest.approx(densities[1], rel=1e-9)
+    with pytest.raises(ValueError, match="is of another model than the hierarchy's"):
+        make_problem(Hierarchy(lambda data: program(data), parameters=["A"]), fits)
 
 
 def test_bad_data_are_refused(data):
