@@ -70,7 +70,8 @@ class LocalLinear(StimulusDriven):
             jacobian, delay_operator = pair
 
             def steps(rates: jax.Array) -> jax.Array:
-                given = jax.lax.stop_gradient(Given(rates, dt, operator, delay_operator))
+                held = jax.lax.stop_gradient((operator, delay_operator))
+                given = Given(rates, dt, *held)
                 delays = neural.delays(parameters)
                 return step_by_entries(jacobian, delays, given, halvings, entries)
 

@@ -13,6 +13,7 @@ https://doi.org/10.1016/j.neuroimage.2005.10.045.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from math import factorial
 
 import jax
@@ -123,7 +124,7 @@ def local_linear(
 
     Of the rate of change ``flow(x, u)``, 1/s, the initial states (n,), inputs (steps, inputs), and
     the operator (n, n) from `step_operator`. Where its derivatives are easier found of what it does
-    to rates (steps, n), `steps` gives that.
+    to rates (steps, n), `steps` gives that. Derivatives of any order are those of the scheme.
 
     Examples
     --------
@@ -133,22 +134,48 @@ def local_linear(
     >>> x[:, 0].round(4).tolist()
     [0.6321, 0.8647, 0.9502]
     """
-    rate, constants = jax.closure_convert(flow, x0, inputs[0])
-    held_operator = jax.lax.stop_gradient(operator)
+    rate, of_flow = jax.closure_convert(flow, x0, inputs[0])
+    moved, of_steps = jax.closure_convert(
+        steps or (lambda rates: rates @ operator.T), jnp.zeros((len(inputs), len(x0)))
+    )
+    return _states(rate, moved, x0, inputs, operator, of_flow, of_steps)
 
-    def step(x: jax.Array, u: jax.Array, constants: list) -> tuple[jax.Array, jax.Array]:
-        given = rate(x, u, *constants)
-        return x + held_operator @ given, given
 
-    # What changes with the operator is found for all steps at once, from where they are taken.
-    start, held_inputs, held = jax.lax.stop_gradient((x0, inputs, constants))
-    rates = jax.lax.scan(lambda x, u: step(x, u, held), start, held_inputs)[1]
-    moved = rates @ operator.T if steps is None else steps(rates)
-    changes = moved - jax.lax.stop_gradient(moved)
+@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _states(
+    rate: Callable,
+    moved: Callable,
+    x0: jax.Array,
+    inputs: jax.Array,
+    operator: jax.Array,
+    of_flow: list[jax.Array],
+    of_steps: list[jax.Array],
+) -> jax.Array:
+    """States of `local_linear`: `rate` is its flow, and `moved` its `steps`, with what they use."""
 
-    def advance(x: jax.Array, given: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        u, moved = given
-        x = step(x, u, constants)[0] + moved
+    def step(x: jax.Array, u: jax.Array) -> tuple[jax.Array, jax.Array]:
+        x = x + operator @ rate(x, u, *of_flow)
         return x, x
 
-    return jax.lax.scan(advance, x0, (inputs, changes))[1]
+    return jax.lax.scan(step, x0, inputs)[1]
+
+
+@_states.defjvp
+def _states_jvp(
+    rate: Callable, moved: Callable, primals: tuple, tangents: tuple
+) -> tuple[jax.Array, jax.Array]:
+    x0, inputs, operator, of_flow, of_steps = primals
+    dx0, du, _, d_flow, d_steps = tangents
+    states = _states(rate, moved, *primals)
+    before = jnp.concatenate([x0[None], states[:-1]])
+    rates = jax.vmap(lambda x, u: rate(x, u, *of_flow))(before, inputs)
+    # What changes with the operator is found for all steps at once.
+    changes = jax.jvp(lambda *of_steps: moved(rates, *of_steps), of_steps, d_steps)[1]
+
+    def advance(dx: jax.Array, given: tuple) -> tuple[jax.Array, jax.Array]:
+        x, u, du, change = given
+        along = jax.jvp(rate, (x, u, *of_flow), (dx, du, *d_flow))[1]
+        dx = dx + operator @ along + change
+        return dx, dx
+
+    return states, jax.lax.scan(advance, dx0, (before, inputs, du, changes))[1]

@@ -160,3 +160,28 @@ def test_a_nonlinear_flow_is_solved_to_first_order():
     exact = solve(12800)
     errors = [float(np.abs(solve(n) - exact).max()) for n in (32, 64, 128)]
     np.testing.assert_allclose(np.array(errors[:-1]) / errors[1:], 2, atol=0.15)
+
+
+def test_derivatives_of_first_and_second_order_are_those_of_the_scheme():
+    A, B, u, x0 = linear_system()
+
+    def by(solve):
+        def size(theta):
+            delay_operator = jnp.eye(4) + theta[1] * A / 1e3
+            operator = step_operator(theta[0] * A, delay_operator, 0.01, 1)
+            flow = lambda x, u: A @ jnp.tanh(theta[0] * x) + theta[2] * B @ u  # noqa: E731
+            return (solve(flow, theta[2] * x0, jnp.asarray(u), operator)[-1] ** 2).sum()
+
+        return size
+
+    def plain(flow, start, u, operator):
+        def step(x, u):
+            x = x + operator @ flow(x, u)
+            return x, x
+
+        return jax.lax.scan(step, start, u)[1]
+
+    theta = jnp.array([0.9, 0.2, 1.1])
+    for derivative in (jax.jacfwd, jax.grad, jax.hessian):
+        ours, theirs = (jax.jit(derivative(by(f)))(theta) for f in (local_linear, plain))
+        np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-12)
