@@ -21,6 +21,7 @@ import os
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache, partial, update_wrapper
@@ -39,6 +40,8 @@ from bayesdcm.infer.problem import ModelSource
 logger = logging.getLogger("bayesdcm")
 
 MOST_FILES = 300
+# Of compiling, s; what takes less leaves little memory behind.
+LONG = 2.0
 # Settings of JAX's on which traced code depends.
 SETTINGS = (
     "jax_enable_x64",
@@ -79,19 +82,18 @@ class TracedOnce:
     def __call__(self, *arguments: Any) -> Any:
         """Value of the function."""
         compiled, given = self._chosen(arguments)
-        before = compiled._cache_size()
+        before, start = compiled._cache_size(), time.perf_counter()
         value = compiled(*given)
         if compiled._cache_size() > before:
-            return_free_memory()
+            _return_free_memory_after(start)
         return value
 
     def program(self, *arguments: Any) -> Callable:
         """The compiled program for arguments such as these, a function of the arrays alone."""
-        before = len(self._programs)
         compiled, given = self._chosen(arguments)
+        start = time.perf_counter()
         program = compiled.lower(*given).compile()
-        if len(self._programs) > before:
-            return_free_memory()
+        _return_free_memory_after(start)
         if compiled is self._traced:
             return program
         return lambda *arrays: program(*jax.tree.leaves(arrays))
@@ -159,6 +161,12 @@ class TracedOnce:
             logger.debug("A traced program is not kept: %s", error)
             return None
         return exported
+
+
+def _return_free_memory_after(start: float) -> None:
+    """Where compiling took long: of small programs little is left, and looking takes time, too."""
+    if time.perf_counter() - start > LONG:
+        return_free_memory()
 
 
 def return_free_memory() -> None:
