@@ -31,7 +31,7 @@ from bayesdcm.infer.conditional_flow import (
 )
 from bayesdcm.infer.evaluation import degrees_of_freedom, modelled_confounds, observed_values
 from bayesdcm.infer.findings import add, listed
-from bayesdcm.infer.method import Method, option, positive_integer, positive_number
+from bayesdcm.infer.method import Method, option, positive_integer, positive_number, several
 from bayesdcm.infer.posterior import Posterior
 from bayesdcm.infer.problem import Problem
 from bayesdcm.infer.simulated_features import FeatureScale, feature_scale, named_features
@@ -124,7 +124,7 @@ class AmortisedPosterior(Method):
     epochs: int = option(300, positive_integer, words="Passes over the simulations.", shell=True)
     patience: int = option(20, positive_integer, words="Passes without gain.")
     learning_rate: float = option(1e-3, positive_number, words="Step of Adam.")
-    draws: int = option(1000, positive_integer, words="Draws of the posterior.", shell=True)
+    draws: int = option(1000, several, words="Draws of the posterior.", shell=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()

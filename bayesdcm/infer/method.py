@@ -24,6 +24,12 @@ def positive_integer(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
 
 
+def several(name: str, value: Any) -> None:
+    """Raise an error unless an option is an integer of at least 2: one draw has no spread."""
+    if not (isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= 2):
+        raise ValueError(f"{name} must be an integer of at least 2, got {value!r}")
+
+
 def positive_number(name: str, value: Any) -> None:
     """Raise an error unless an option is a positive number."""
     number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
@@ -225,7 +231,8 @@ class Method(ABC):
             raise ValueError(
                 f"method {self.name!r} needs Gaussian observations, but "
                 f"{problem.sites.foreign[0]!r} is observed with another distribution; use "
-                "bayesdcm.observe.gaussian, or method='nuts'"
+                "bayesdcm.observe.gaussian, or method='nuts', and for a group bayesdcm.fit_group "
+                "and bayesdcm.peb"
             )
 
     @property

@@ -39,7 +39,15 @@ from bayesdcm._configuration import COMPILED_ONCE
 from bayesdcm.infer.collapsed import Marginal, Split, collapsible, marginal
 from bayesdcm.infer.convergence import chain_status, check_chains
 from bayesdcm.infer.density import Layout, log_joint
-from bayesdcm.infer.method import Method, one_of, option, positive_integer, probability, switch
+from bayesdcm.infer.method import (
+    Method,
+    one_of,
+    option,
+    positive_integer,
+    probability,
+    several,
+    switch,
+)
 from bayesdcm.infer.posterior import Posterior
 from bayesdcm.infer.problem import Problem
 from bayesdcm.infer.progress import Progress
@@ -132,7 +140,7 @@ class NUTS(Method):
     warmup: int | None = option(
         None, positive_integer, words="Warm-up iterations of each chain.", shell=True
     )
-    draws: int = option(750, positive_integer, words="Draws kept of each chain.", shell=True)
+    draws: int = option(750, several, words="Draws kept of each chain.", shell=True)
     target_accept: float = option(0.9, probability, words="Acceptance rate to aim at.", shell=True)
     max_tree_depth: int = option(10, positive_integer, words="Longest trajectory, log2 of steps.")
     adapt_metric: bool | None = option(None, switch, words="Whether to adapt a dense metric.")

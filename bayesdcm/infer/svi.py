@@ -33,7 +33,15 @@ from numpyro.infer.util import log_density
 
 from bayesdcm.infer.density import Layout, log_joint
 from bayesdcm.infer.findings import add
-from bayesdcm.infer.method import Method, one_of, option, positive_integer, positive_number, switch
+from bayesdcm.infer.method import (
+    Method,
+    one_of,
+    option,
+    positive_integer,
+    positive_number,
+    several,
+    switch,
+)
 from bayesdcm.infer.posterior import Posterior
 from bayesdcm.infer.problem import Problem
 from bayesdcm.infer.progress import Progress
@@ -108,7 +116,7 @@ class SVI(Method):
     learning_rate: float = option(0.02, positive_number, words="Initial learning rate.")
     particles: int = option(4, positive_integer, words="Draws that each step averages.")
     rank: int | None = option(None, positive_integer, words="Rank of the guide low_rank.")
-    draws: int = option(1000, positive_integer, words="Draws of the approximation.", shell=True)
+    draws: int = option(1000, several, words="Draws of the approximation.", shell=True)
     surrogate: bool = option(
         True, switch, words="Whether guides may be fitted to a surrogate of the density."
     )

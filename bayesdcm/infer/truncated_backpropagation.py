@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from bayesdcm.data.validation import warn_caller
 from bayesdcm.infer.density import Layout
 from bayesdcm.infer.findings import add
-from bayesdcm.infer.method import Method, option, positive_integer, positive_number
+from bayesdcm.infer.method import Method, option, positive_integer, positive_number, several
 from bayesdcm.infer.point_curvature import curvature_about
 from bayesdcm.infer.point_estimate import PointOptima, check_starts, nothing_finite, prior_scale
 from bayesdcm.infer.posterior import Posterior
@@ -147,7 +147,7 @@ class TruncatedBackpropagation(Method):
     )
     patience: int = option(20, positive_integer, words="Epochs without a rise of the density.")
     starts: Any = option(1, words="Starting points.", shell=positive_integer)
-    draws: int = option(1000, positive_integer, words="Draws from the posterior.", shell=True)
+    draws: int = option(1000, several, words="Draws from the posterior.", shell=True)
 
     def options(self) -> dict[str, Any]:
         """Options that are not at their defaults; an optimiser of one's own by the name "own"."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bayesdcm.infer.block_covariance import BlockCovariance
 from bayesdcm.infer.findings import add, listed
-from bayesdcm.infer.method import Method, option, positive_integer, positive_number
+from bayesdcm.infer.method import Method, option, positive_integer, positive_number, several
 from bayesdcm.infer.posterior import Posterior
 from bayesdcm.infer.problem import FREE, Problem
 from bayesdcm.infer.progress import Progress
@@ -112,7 +112,7 @@ class VariationalBayes(Method):
     max_iterations: int = option(500, positive_integer, words="Iterations at most.")
     tolerance: float = option(1e-5, positive_number, words="Change in nats at the end.")
     starts: int = option(1, positive_integer, words="Orders of visits of sparse models.")
-    draws: int | None = option(None, positive_integer, words="Draws from the posterior.")
+    draws: int | None = option(None, several, words="Draws from the posterior.")
 
     @classmethod
     def is_usual_for(cls, model: Any) -> bool:

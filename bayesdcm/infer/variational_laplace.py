@@ -20,7 +20,7 @@ from bayesdcm.infer.findings import add
 from bayesdcm.infer.inversion import best_optimum, laplace_settings
 from bayesdcm.infer.laplace import LaplaceResult
 from bayesdcm.infer.many_inversions import invert_all, run_starts
-from bayesdcm.infer.method import Method, one_of, option, positive_integer
+from bayesdcm.infer.method import Method, one_of, option, positive_integer, several
 from bayesdcm.infer.modes import optima_apart
 from bayesdcm.infer.posterior import Posterior
 from bayesdcm.infer.problem import Problem
@@ -100,7 +100,7 @@ class Laplace(Method):
     derivatives: str = option(
         "exact", one_of("exact", "one_sided"), words="Derivatives of the prediction."
     )
-    draws: int = option(1000, positive_integer, words="Draws from the posterior.", shell=True)
+    draws: int = option(1000, several, words="Draws from the posterior.", shell=True)
 
     def run(self, problem: Problem, seed: int, progress: bool) -> Posterior:
         """Invert a problem, see `Method.run`."""

@@ -199,6 +199,13 @@ def test_methods_are_objects_whose_fields_are_the_options(linear, linear_data):
         bayesdcm.NUTS(chains=0)
 
 
+@pytest.mark.parametrize("name", ["laplace", "svi", "nuts", "tbptt", "amortised"])
+def test_one_draw_has_no_spread(name):
+    with pytest.raises(ValueError, match="draws must be an integer of at least 2, got 1"):
+        METHODS[name](draws=1)
+    assert METHODS[name](draws=2).draws == 2
+
+
 def test_a_method_of_a_user_is_known_by_its_name(linear, linear_data):
     @dataclass(frozen=True, kw_only=True, eq=False)
     class Prior(bayesdcm.infer.Method):
