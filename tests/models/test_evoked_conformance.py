@@ -3,7 +3,6 @@
 import itertools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import numpyro
 import pytest
@@ -69,8 +68,8 @@ def make_case(neural, spatial, integrator):
     rng, point, direction = np.random.default_rng(5), {}, {}
     for prior in model.priors:
         moved = rng.normal(size=np.shape(prior.mean)) * np.sqrt(prior.variance)
-        point[prior.name] = jnp.asarray(prior.mean + 0.2 * moved)
-        direction[prior.name] = jnp.asarray(rng.normal(size=np.shape(prior.mean)) * prior.free)
+        point[prior.name] = np.asarray(prior.mean + 0.2 * moved)
+        direction[prior.name] = np.asarray(rng.normal(size=np.shape(prior.mean)) * prior.free)
     return model, data, point, direction
 
 
@@ -115,12 +114,12 @@ def test_predictions_and_their_derivatives(neural, spatial, integrator):
     step = 1e-4
     steps = np.array([0.0, step, -step, 2 * step, -2 * step])
     points = [jax.tree.map(lambda p, d, s=s: p + s * d, point, direction) for s in steps]
-    loop = jnp.stack([model.predict(p, data) for p in points])
+    loop = np.stack([model.predict(p, data) for p in points])
     prediction, scale = loop[0], float(np.abs(loop[0]).max())
-    assert prediction.shape == data.signal.shape and prediction.dtype == jnp.float64
+    assert prediction.shape == data.signal.shape and prediction.dtype == np.float64
     assert np.isfinite(loop).all()
     assert 1e-6 < scale < 1e6
-    weight = jnp.asarray(np.random.default_rng(6).normal(size=prediction.shape)) / scale
+    weight = np.random.default_rng(6).normal(size=prediction.shape) / scale
 
     def derivatives(points, directions, weights):
         predict = jax.vmap(lambda p: model.predict(p, data))
@@ -129,10 +128,10 @@ def test_predictions_and_their_derivatives(neural, spatial, integrator):
         return predictions, tangent(directions), reverse
 
     # One program for all: derivatives at the first point and, against the direction, at another.
-    stacked = jax.tree.map(lambda *values: jnp.stack(values), *points[:2])
-    directions = jax.tree.map(lambda d: jnp.stack([d, -2 * d]), direction)
-    weights = jnp.stack([weight, jnp.zeros_like(weight)])
-    together, forward, reverse = jitted(derivatives, stacked, directions, weights)
+    stacked = jax.tree.map(lambda *values: np.stack(values), *points[:2])
+    directions = jax.tree.map(lambda d: np.stack([d, -2 * d]), direction)
+    weights = np.stack([weight, np.zeros_like(weight)])
+    together, forward, reverse = jax.device_get(jitted(derivatives, stacked, directions, weights))
     np.testing.assert_allclose(together, loop[:2], rtol=0, atol=1e-10 * scale)
     assert set(reverse) == {prior.name for prior in model.priors}
     # What has no weight has no derivative.
