@@ -89,6 +89,18 @@ class Solver(ABC):
             From `prepare`.
         """
 
+    def of_program(self, arrays: Any) -> Any:
+        """What `solve` takes where parameters that the priors fix are constants.
+
+        By default the same as anywhere: what `prepare` gives serves derivatives by all parameters.
+
+        Parameters
+        ----------
+        arrays : pytree
+            From `prepare`.
+        """
+        return arrays
+
 
 class HeldInputs(Solver):
     """A solver of models whose inputs are given in bins of micro-time and held within each."""

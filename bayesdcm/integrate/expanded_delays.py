@@ -48,20 +48,31 @@ class LocalLinear(StimulusDriven):
     def settings(
         self, neural: NeuralModel, dt: float, design: np.ndarray, priors: Mapping[str, Prior]
     ) -> ByValue[tuple]:
-        """Halvings that the step operator needs, and entries that depend on parameters."""
-        means = {prior.name: priors.get(prior.name, prior).mean for prior in neural.priors()}
-        entries = None
+        """Halvings that the step operator needs, and entries that depend on parameters.
+
+        Those that depend on any, and those that depend on any that are free.
+        """
+        in_force = [priors.get(prior.name, prior) for prior in neural.priors()]
+        means = {prior.name: prior.mean for prior in in_force}
+        entries = of_free = None
         if isinstance(neural, SourceModel) and not self.one_sided:
             entries = dependent_entries(ByValue(neural))
+            fixed = {prior.name: np.where(prior.free, np.nan, prior.mean) for prior in in_force}
+            of_free = dependent_entries(ByValue(neural), ByValue(fixed))
         halvings = prior_halvings(ByValue((neural, means, self.one_sided, dt, design)))
-        return ByValue((halvings, entries))
+        return ByValue((halvings, entries, of_free))
+
+    def of_program(self, arrays: dict) -> dict:
+        """See `Solver.of_program`."""
+        halvings, _, of_free = arrays["settings"].value
+        return {**arrays, "settings": ByValue((halvings, of_free, of_free))}
 
     def trajectory(
         self, neural: NeuralModel, parameters: Parameters, start: jax.Array, arrays: dict
     ) -> jax.Array:
         """See `StimulusDriven.trajectory`."""
         n, dt = neural.n_nodes, arrays["dt"]
-        halvings, entries = arrays["settings"].value
+        halvings, entries, _ = arrays["settings"].value
         inputs = self.inputs(neural, parameters, arrays["times"] + arrays["start"])
         rest = from_vector(start, n)
         pair = linear_operators(neural, parameters, rest, inputs[0], self.one_sided)
@@ -119,31 +130,40 @@ def prior_halvings(held: ByValue[tuple]) -> int:
 
 
 @lru_cache(maxsize=64)
-def dependent_entries(held: ByValue[SourceModel]) -> Entries | None:
+def dependent_entries(
+    held: ByValue[SourceModel], fixed: ByValue[dict[str, np.ndarray]] | None = None
+) -> Entries | None:
     """Entries of the Jacobian, and of the delays where it is not zero, that depend on parameters.
 
-    Those that are the same function of them are in one group.
+    Those that are the same function of them, of the Jacobian up to a factor, are in one group.
+    Parameters are all, or those that are NaN in the full arrays of `fixed`.
 
     Rates must be analytic functions of the parameters. None where no entry does, or where the delay
     operator is not a function of these entries alone.
     """
-    source = held.value
+    source, constants = held.value, fixed.value if fixed else {}
     own_operator = type(source).delay_operator is not NeuralModel.delay_operator
     if own_operator or source.delay_in_flow or type(source).delays is NeuralModel.delays:
         return None
     start, random = np.asarray(source.rest()), np.random.default_rng(0)
 
     @jax.jit
-    def at(parameters: dict[str, jax.Array], u: jax.Array) -> jax.Array:
+    def at(parameters: dict[str, jax.Array], u: jax.Array, effects: jax.Array) -> jax.Array:
+        parameters = source.condition(parameters, effects)
         jacobian = source.jacobian(start, u, parameters)
         return jnp.stack([jacobian, source.delays(parameters)])
+
+    def drawn(prior: Prior) -> np.ndarray:
+        value, constant = random.normal(size=prior.mean.shape), constants.get(prior.name, np.nan)
+        return np.where(np.isnan(constant), value, constant)
 
     # Wherever an entry depends on a parameter, it differs between points drawn at random.
     first, second = (
         np.asarray(
             at(
-                {prior.name: random.normal(size=prior.mean.shape) for prior in source.priors()},
+                {prior.name: drawn(prior) for prior in source.priors()},
                 random.normal(size=source.n_inputs),
+                random.normal(size=source.n_effects),
             )
         )
         for _ in range(2)
@@ -152,15 +172,22 @@ def dependent_entries(held: ByValue[SourceModel]) -> Entries | None:
     moving[1] &= moving[0] | (first[0] != 0)
     if not moving.any():
         return None
+    growth = second[0] / np.where(moving[0], first[0], 1.0)
+    of_jacobian = _alike(moving[0], growth[..., None])
+    factors = tuple(
+        tuple(float(first[0].flat[entry] / first[0].flat[group[0]]) for entry in group)
+        for group in of_jacobian
+    )
     # What delays share is cheap within a column.
-    columns = np.broadcast_to(np.arange(first.shape[-1]), first.shape) * [[[0]], [[1]]]
-    return Entries(*map(_alike, moving, np.stack([first, second, columns], axis=-1)))
+    columns = np.broadcast_to(np.arange(first.shape[-1]), first.shape[1:])
+    of_delays = _alike(moving[1], np.stack([first[1], second[1], columns], axis=-1))
+    return Entries(of_jacobian, factors, of_delays)
 
 
 def _alike(moving: np.ndarray, values: np.ndarray) -> tuple[tuple[int, ...], ...]:
-    """Groups of entries, flat, whose `values` (n, n, 3) are the same; small groups first."""
+    """Groups of entries, flat, whose `values` (n, n, k) are the same; small groups first."""
     groups: dict[tuple, list[int]] = {}
     for entry in np.flatnonzero(moving).tolist():
-        key = tuple(f"{value:.12e}" for value in values.reshape(-1, 3)[entry])
+        key = tuple(f"{value:.12e}" for value in values.reshape(moving.size, -1)[entry])
         groups.setdefault(key, []).append(entry)
     return tuple(sorted(map(tuple, groups.values()), key=len))

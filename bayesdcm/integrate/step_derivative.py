@@ -67,10 +67,12 @@ def phi_derivative(matrix: jax.Array, halvings: int = 0) -> tuple[jax.Array, jax
 class Entries(NamedTuple):
     """Groups of entries, flat, of Jacobian and delays; each group is one function of parameters.
 
-    Those of a group of delays are in one column. Entries in no group do not depend on parameters.
+    Entries of a group of the Jacobian are multiples of its first, by `factors`, those of a group of
+    delays are in one column. Entries in no group do not depend on parameters.
     """
 
     jacobian: tuple[tuple[int, ...], ...]
+    factors: tuple[tuple[float, ...], ...]
     delays: tuple[tuple[int, ...], ...]
 
 
@@ -95,7 +97,7 @@ def step_by_entries(
     --------
     >>> def step(J):
     ...     given = Given(jnp.ones((1, 1)), 1.0, -jnp.expm1(J), jnp.eye(1))
-    ...     return step_by_entries(J, jnp.zeros((1, 1)), given, 0, Entries(((0,),), ()))
+    ...     return step_by_entries(J, jnp.zeros((1, 1)), given, 0, Entries(((0,),), ((1.0,),), ()))
     >>> value, slope = jax.jvp(step, (-jnp.eye(1),), (jnp.ones((1, 1)),))
     >>> round(float(value[0, 0]), 6), round(float(slope[0, 0]), 6)
     (0.632121, 0.264241)
@@ -121,7 +123,8 @@ def _step_jvp(
 
     def solve(_: object, right: tuple) -> tuple:
         x, y = right
-        first = [np.array([group[0] for group in groups], int) for groups in entries]
+        groups = entries.jacobian, entries.delays
+        first = [np.array([group[0] for group in of_matrix], int) for of_matrix in groups]
         moved = jnp.concatenate([d.reshape(-1)[at] for d, at in zip(x, first, strict=True)])
         return x, y + jnp.tensordot(
             moved, _by_entries(jacobian, delays, given, halvings, entries), 1
@@ -156,9 +159,12 @@ def _by_entries(
     of_jacobian = jnp.concatenate([right, jnp.zeros((1, *delayed.shape))])
     of_product = jnp.concatenate([flow_jacobian @ right, delayed[None]])
     parts = []
-    for _, alike in groupby(entries.jacobian, len):
-        row, column = np.divmod(np.array(list(alike)), n)
+    with_factors = zip(entries.jacobian, entries.factors, strict=True)
+    for _, alike in groupby(with_factors, lambda group: len(group[0])):
+        group, factor = map(np.array, zip(*alike, strict=True))
+        row, column = np.divmod(group, n)
         received = of_jacobian[:, column] - of_product[:, column] * delays[row, column][..., None]
+        received = factor[..., None] * received
         parts.append(jnp.einsum("mgkt,mngk->gtn", received, left[:, :, place[row]]))
     for _, alike in groupby(entries.delays, len):
         row, column = np.divmod(np.array(list(alike)), n)

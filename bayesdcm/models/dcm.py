@@ -449,7 +449,7 @@ class DCM:
                 f"priors names {', '.join(map(repr, self.priors.pending))}, whose places depend "
                 "on the names of a data set; use model.for_data(data)"
             )
-        neural, _, observer = self.parts
+        neural, solver, observer = self.parts
         role = "observer" if observer.staged else None
         parameters = {name: sample_prior(prior) for name, prior in self._of_neural.items()}
         parameters |= {n: sample_prior(prior, role) for n, prior in self._of_observer.items()}
@@ -457,7 +457,7 @@ class DCM:
         for name, value in derived.items():
             numpyro.deterministic(name, value)
         log_precision = sample_prior(self.priors.noise, "precision")
-        solution = self._solution(parameters, prepared.steps)
+        solution = self._solution(parameters, solver.of_program(prepared.steps))
         prediction = observer.predict(solution, parameters, prepared.space)
         numpyro.sample(
             self.observed_site,

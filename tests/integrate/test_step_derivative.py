@@ -50,7 +50,7 @@ def test_step_has_the_derivatives_of_its_formula(halvings):
     # Delays that move do so together.
     late[:, 1:] = False
     single = tuple((entry,) for entry in np.flatnonzero(moving).tolist())
-    entries = Entries(single, (tuple(np.flatnonzero(late).tolist()),))
+    entries = Entries(single, ((1.0,),) * len(single), (tuple(np.flatnonzero(late).tolist()),))
 
     def at(scale):
         return J + (scale[0] + scale[1] ** 2) * moving * dJ, delays + scale[2] * late
@@ -101,7 +101,7 @@ def test_states_have_the_same_derivatives_by_all_parameters(neural, step, monkey
         return jax.jit(jax.jacfwd(lambda p: model.states(p, prepared)))(point)
 
     by_entries = derivatives()
-    monkeypatch.setattr(expanded_delays, "dependent_entries", lambda neural: None)
+    monkeypatch.setattr(expanded_delays, "dependent_entries", lambda *given: None)
     prepared = model.prepare(data)
     assert not prepared.steps["settings"].value[1]
     for name, expected in derivatives().items():
@@ -114,7 +114,9 @@ def test_entries_are_those_of_currents_only():
     entries = dependent_entries(ByValue(model.source_model))
     n = 2 * len(model.source_model.states)
     currents = {2 * k + i for k in (3, 4, 5, 7) for i in range(2)}
-    jacobian, delays = ([entry for group in each for entry in group] for each in entries)
+    jacobian, delays = (
+        [entry for group in each for entry in group] for each in (entries.jacobian, entries.delays)
+    )
     assert {entry // n for entry in jacobian} == currents
     assert len(jacobian) < n * len(currents) / 2
     # Delays within a source are constants, and one for each way between sources.
