@@ -104,7 +104,7 @@ def set_xla_flags(environ: MutableMapping[str, str]) -> None:
         The environment, ``os.environ``.
     """
     given = environ.get("XLA_FLAGS", "")
-    version = _jaxlib_version()
+    version = jaxlib_version()
     merged = merge_generator(merge_scheduler(merge_xla_flags(given), version), version)
     if merged == given:
         return
@@ -207,7 +207,7 @@ def _switched_off(
 
 
 @cache
-def _jaxlib_version() -> tuple[int, ...]:
+def jaxlib_version() -> tuple[int, ...]:
     """Version of the installed jaxlib; empty where it cannot be told."""
     # Read from its file: importing it, or importlib.metadata, takes longer than all else here.
     found = importlib.util.find_spec("jaxlib")

@@ -25,8 +25,8 @@ from bayesdcm._configuration import (
 ROOT = Path(__file__).parents[1]
 THRESHOLD = "xla_cpu_small_while_loop_byte_threshold=100000000"
 # What is added to flags after the threshold, with this version of jaxlib.
-SCHEDULER_FLAG = merge_scheduler("-", _configuration._jaxlib_version())[1:]
-GENERATOR_FLAG = merge_generator("-", _configuration._jaxlib_version())[1:]
+SCHEDULER_FLAG = merge_scheduler("-", _configuration.jaxlib_version())[1:]
+GENERATOR_FLAG = merge_generator("-", _configuration.jaxlib_version())[1:]
 ADDED = f"{THRESHOLD}{SCHEDULER_FLAG}{GENERATOR_FLAG}"
 
 
@@ -113,7 +113,7 @@ def test_a_generator_of_the_users_stays():
 
 def test_the_version_of_jaxlib_is_found():
     stated = importlib.metadata.version("jaxlib").split(".")
-    assert _configuration._jaxlib_version()[:3] == tuple(int(part) for part in stated[:3])
+    assert _configuration.jaxlib_version()[:3] == tuple(int(part) for part in stated[:3])
 
 
 @pytest.mark.slow

@@ -10,6 +10,9 @@ since each that finishes its part of a large array goes on with what comes next;
 wait, the program never ends. On two cores, values of 3,000 draws of a hierarchy of 16 subjects did
 not. A single matrix is never handed over, nor are so few and small ones as `FEW_MULTIPLICATIONS`
 allow: `map_rows` computes rows after each other, as many at once as are safe.
+
+XLA also divides the parts of a single small program between its threads, which look for more to do
+in a loop before they rest: `on_one_thread` has such a program computed by one.
 """
 
 from __future__ import annotations
@@ -24,6 +27,8 @@ from typing import Any
 import jax
 from threadpoolctl import ThreadpoolController
 
+from bayesdcm._configuration import jaxlib_version
+
 # Jaxlib 0.10 hands over what takes about 200,000 multiplications; four chains may be side by side.
 FEW_MULTIPLICATIONS = 50_000
 # JAX's names of the operations that it hands over.
@@ -31,6 +36,12 @@ DECOMPOSITIONS = {
     "cholesky", "eig", "eigh", "geqrf", "householder_product", "lu", "schur", "svd",
     "triangular_solve",
 }  # fmt: skip
+
+# One of the two alone leaves threads at work.
+ON_ONE_THREAD = {
+    "xla_cpu_multi_thread_eigen": False,
+    "xla_disable_hlo_passes": "cpu-parallel-task-assigner",
+}
 
 
 def n_cores() -> int:
@@ -44,6 +55,12 @@ def _controller() -> ThreadpoolController:
     import scipy.linalg  # noqa: F401
 
     return ThreadpoolController()
+
+
+def on_one_thread() -> dict[str, Any] | None:
+    """``compiler_options`` of `jax.jit` that leave a program undivided; None where unknown."""
+    known = (0, 10) <= jaxlib_version() < (0, 11)
+    return ON_ONE_THREAD if known and jax.default_backend() == "cpu" else None
 
 
 @contextmanager

@@ -64,17 +64,18 @@ class TracedOnce:
         classes `jax.export` knows.
     n_static : int
         How many arguments are no arrays; the first is a source, or a tuple that begins with one.
-    compiler_options : dict, optional
-        As `jax.jit` takes them.
+    compiler_options : dict or callable, optional
+        As `jax.jit` takes them, or a function of the static arguments that gives them or None.
     """
 
     def __init__(
-        self, function: Callable, n_static: int, compiler_options: dict | None = None
+        self, function: Callable, n_static: int, compiler_options: dict | Callable | None = None
     ) -> None:
         update_wrapper(self, function)
         self._function, self._n_static = function, n_static
-        self._compile = partial(jax.jit, compiler_options=compiler_options)
-        self._traced = self._compile(function, static_argnums=tuple(range(n_static)))
+        self._options = compiler_options
+        # By options; within other programs there are none.
+        self._traced: dict[Any, Any] = {}
         self._programs: dict[Any, Callable | None] = {}
         # NumPyro traces in one thread at a time.
         self._lock = threading.RLock()
@@ -94,7 +95,7 @@ class TracedOnce:
         start = time.perf_counter()
         program = compiled.lower(*given).compile()
         _return_free_memory_after(start)
-        if compiled is self._traced:
+        if given is arguments:
             return program
         return lambda *arrays: program(*jax.tree.leaves(arrays))
 
@@ -102,7 +103,7 @@ class TracedOnce:
     def n_compiled(self) -> int:
         """How many programs there are in this process."""
         kept = [program for program in self._programs.values() if program is not None]
-        return sum(program._cache_size() for program in [self._traced, *kept])
+        return sum(program._cache_size() for program in [*self._traced.values(), *kept])
 
     def _chosen(self, arguments: tuple) -> tuple[Any, tuple]:
         """The compiled function for arguments such as these, and what it takes of them."""
@@ -110,8 +111,11 @@ class TracedOnce:
         leaves, tree = jax.tree.flatten(arrays)
         # The programs of a user's own are JAX's to keep, and to forget.
         ours = isinstance(_parts(static)[0], ModelSource)
-        if not ours or any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
-            return self._traced, arguments
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+            return self._jitted(None), arguments
+        options = self._options(*static) if callable(self._options) else self._options
+        if not ours:
+            return self._jitted(options), arguments
         # Weak types, which do not survive a file, are left out.
         types = tuple(
             jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves
@@ -122,9 +126,20 @@ class TracedOnce:
                 while len(self._programs) >= MOST_FILES:
                     del self._programs[next(iter(self._programs))]
                 kept = self._kept(static, tree, types)
-                self._programs[key] = None if kept is None else self._compile(kept.call)
+                called = None if kept is None else jax.jit(kept.call, compiler_options=options)
+                self._programs[key] = called
             program = self._programs[key]
-        return (self._traced, arguments) if program is None else (program, tuple(leaves))
+        return (self._jitted(options), arguments) if program is None else (program, tuple(leaves))
+
+    def _jitted(self, options: dict | None) -> Any:
+        """The function as JAX compiles it, without what is kept of it."""
+        key = None if options is None else tuple(sorted(options.items()))
+        if key not in self._traced:
+            static = tuple(range(self._n_static))
+            self._traced[key] = jax.jit(
+                self._function, static_argnums=static, compiler_options=options
+            )
+        return self._traced[key]
 
     def _kept(self, static: tuple, tree: Any, types: tuple) -> jax.export.Exported | None:
         """The traced program as it is kept, or will be; None where it is not."""
@@ -182,7 +197,7 @@ def keep_class(kind: type) -> None:
     jax.export.register_namedtuple_serialization(kind, serialized_name=name)
 
 
-def traced_once(n_static: int, compiler_options: dict | None = None) -> Callable:
+def traced_once(n_static: int, compiler_options: dict | Callable | None = None) -> Callable:
     """`TracedOnce` as a decorator."""
     return partial(TracedOnce, n_static=n_static, compiler_options=compiler_options)
 
