@@ -1,5 +1,6 @@
 """Rows of linear algebra computed together: the same numbers, and never too many at once."""
 
+import os
 import subprocess
 import sys
 
@@ -9,7 +10,12 @@ import numpy as np
 import pytest
 
 from bayesdcm.group.subject_coordinates import GroupPrior, SubjectGaussian, conditional
-from bayesdcm.infer.threads import FEW_MULTIPLICATIONS, _multiplications, map_rows
+from bayesdcm.infer.threads import (
+    FEW_MULTIPLICATIONS,
+    _multiplications,
+    map_rows,
+    on_one_thread,
+)
 
 # Values of many draws of a hierarchy. As one batch of matrices they never came, on two cores.
 MANY_DRAWS = """
@@ -98,3 +104,16 @@ def test_values_of_many_draws_of_a_hierarchy_arrive():
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "(3000, 16, 6)"
+
+
+def test_programs_of_one_thread_are_not_divided():
+    def divided(options):
+        compiled = jax.jit(jnp.sin, compiler_options=options).lower(jnp.ones((512, 512))).compile()
+        return 'outer_dimension_partitions":["' in compiled.as_text()
+
+    options = on_one_thread()
+    if options is None:
+        pytest.skip("not tried with this version of jaxlib, or no CPU")
+    assert not divided(options)
+    if hasattr(os, "sched_getaffinity"):
+        assert divided(None) == (len(os.sched_getaffinity(0)) > 1)

@@ -12,6 +12,7 @@ import pytest
 import bayesdcm
 from bayesdcm.infer import traced_programs
 from bayesdcm.infer.problem import ModelSource
+from bayesdcm.infer.threads import on_one_thread
 from bayesdcm.infer.traced_programs import MOST_FILES, traced_once
 from tests.test_compiled_programs import run_python
 
@@ -131,3 +132,22 @@ def test_inside_other_programs_it_is_traced(folder):
     many = jax.vmap(lambda row: program(ModelSource(MODEL), (), 2.0, row)["y"])(x)
     np.testing.assert_allclose(many, np.linalg.inv(8 * x))
     assert not list(Path(folder).iterdir())
+
+
+def test_compiler_options_may_depend_on_what_is_static():
+    asked = []
+
+    def options(source, n):
+        asked.append(n)
+        return on_one_thread() if n < 3 else None
+
+    @traced_once(2, options)
+    def scaled(source, n, x):
+        return n * x
+
+    assert [float(scaled("a user's program", n, jnp.ones(()))) for n in (2, 3, 2)] == [2, 3, 2]
+    assert asked == [2, 3, 2]
+    assert scaled.n_compiled == 2
+    # Programs within others have none of their own.
+    assert float(jax.jit(lambda x: scaled("a user's program", 2, x))(jnp.ones(()))) == 2
+    assert len(asked) == 3

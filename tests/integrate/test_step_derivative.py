@@ -127,6 +127,31 @@ def test_entries_are_those_of_currents_only():
     assert {len(group) for group in entries.jacobian} == {1, 2, 3}
 
 
+def test_what_programs_hold_fixed_needs_no_entries_of_its_own():
+    model, rng = network("erp", 3), np.random.default_rng(0)
+    data = bayesdcm.EvokedData(rng.normal(size=(2, 12, 3)), np.arange(12) * 0.008)
+    neural, solver, observer = model.parts
+    steps = model.prepare(data).steps
+    _, every, of_free = steps["settings"].value
+    # The first and the last source are not connected: what one receives of the other, in three
+    # rows, moves with the synapse alone, like what it receives backward of its neighbour elsewhere.
+    assert len(of_free.delays) == 4 and len(every.delays) == 6
+    assert sum(map(len, of_free.jacobian)) == sum(map(len, every.jacobian))
+    assert len(of_free.jacobian) < len(every.jacobian)
+    priors = neural.priors()
+    # With other factors than at the means.
+    point = {p.name: p.mean + 0.2 * p.free * rng.normal(size=p.mean.shape) for p in priors}
+    along = {p.name: p.free * rng.normal(size=p.mean.shape) for p in priors}
+
+    @jax.jit
+    def derivative(steps):
+        return jax.jvp(lambda p: solver.solve(neural, observer, p, steps), (point,), (along,))[1]
+
+    expected = derivative(steps)
+    atol = 1e-11 * np.abs(expected).max()
+    assert_allclose(derivative(solver.of_program(steps)), expected, rtol=0, atol=atol)
+
+
 @pytest.mark.parametrize("neural", ["cmc", "lfp"])
 def test_models_with_other_operators_are_differentiated_as_they_are(neural):
     assert dependent_entries(ByValue(network(neural).source_model)) is None
