@@ -31,8 +31,8 @@ from bayesdcm.observe.wishart import WishartObservation
 
 # Rows of one call: programs have one shape, however many draws there are. A fit evaluates a point
 # besides its draws, and all rows of a call take time: those of predictions are few, and fewest on a
-# CPU (`PART`).
-PART, LARGE_PART, VALUES, PRIOR, KEYS = 8, 128, 256, 64, 512
+# CPU (`PART`). Keys take next to no time, so that all that a fit needs come from one program.
+PART, LARGE_PART, VALUES, PRIOR, KEYS = 8, 128, 256, 64, 8192
 
 # Programs of a source and its sites that run in no time.
 compiled_once = traced_once(2, COMPILED_ONCE)
@@ -116,11 +116,9 @@ def _predictive(
     return map_rows(of_draw, (draws, keys))
 
 
-@partial(jax.jit, static_argnums=(1, 2, 3), compiler_options=COMPILED_ONCE)
-def _split(seed: int, n: int, columns: int | None, generator: str) -> jax.Array:
-    keys = jax.random.split(jax.random.key(seed, impl=generator), n * (columns or 1))
-    data = jax.random.key_data(keys)
-    return data if columns is None else data.reshape(n, columns, -1)
+@partial(jax.jit, static_argnums=(1, 2), compiler_options=COMPILED_ONCE)
+def _split(seed: int, n: int, generator: str) -> jax.Array:
+    return jax.random.key_data(jax.random.split(jax.random.key(seed, impl=generator), n))
 
 
 def _generator(sites: Layout) -> str:
@@ -134,7 +132,9 @@ def _keys(seed: int, n: int, columns: int | None = None, generator: str = "rbg")
 
     Shape (n, ...), or (n, columns, ...). Of other numbers of rows the first ones are the same.
     """
-    return np.asarray(_split(seed, n, columns, generator))
+    size = n * (columns or 1)
+    data = np.asarray(_split(seed, size + -size % KEYS, generator))[:size]
+    return data if columns is None else data.reshape(n, columns, -1)
 
 
 @single_threaded_linear_algebra()
@@ -154,7 +154,7 @@ def _evaluated(
     source: Any, sites: Layout, prepared: Any, draws: NDArray, seed: int, names: tuple[str, ...]
 ) -> dict:
     n = len(draws)
-    keys = _keys(seed, n + -n % KEYS, generator=_generator(sites))[:n]
+    keys = _keys(seed, n, generator=_generator(sites))
     # The one draw of a method that finds a point may be a long simulation.
     size = PART if jax.default_backend() == "cpu" else LARGE_PART
     size = 1 if n == 1 and sites.foreign else size
@@ -253,5 +253,5 @@ def prior_sample(problem: Problem, n_draws: int, seed: int) -> NDArray:
 
 def prior_points(source: Any, sites: Layout, prepared: Any, n_draws: int, seed: int) -> NDArray:
     """`prior_sample` of what a problem holds."""
-    keys = _keys(seed, n_draws + -n_draws % KEYS, len(sites.sites))[:n_draws]
+    keys = _keys(seed, n_draws, len(sites.sites))
     return in_parts(partial(_prior, source, sites, prepared), PRIOR, keys)
