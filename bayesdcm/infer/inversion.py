@@ -13,8 +13,9 @@ from bayesdcm.infer.laplace import LaplaceResult, variational_laplace
 from bayesdcm.infer.threads import on_one_thread
 from bayesdcm.infer.traced_programs import traced_once
 
-# Threads bring little to inversions of so few: 71 parameters took 0.41 s by the clock with two
-# threads instead of 0.43 s, but 0.51 s of their time.
+# Threads bring little to inversions in stages, of evoked responses, of so few: 71 parameters took
+# 0.41 s by the clock with two threads instead of 0.43 s, but 0.51 s of their time. Other programs
+# have large matrices, whatever the number of their parameters.
 FEW_PARAMETERS = 100
 
 
@@ -33,7 +34,8 @@ def laplace_settings(
 
 
 def _options(source: Any, sites: Layout, settings: tuple[int, str]) -> dict | None:
-    return on_one_thread() if sites.n_parameters <= FEW_PARAMETERS else None
+    few = has_stages(sites) and sites.n_parameters <= FEW_PARAMETERS
+    return on_one_thread() if few else None
 
 
 @traced_once(3, _options)

@@ -60,7 +60,7 @@ from bayesdcm.infer.surrogate import (
     find_surrogate,
     surrogate_log_joint,
 )
-from bayesdcm.infer.threads import n_cores
+from bayesdcm.infer.threads import n_cores, on_one_thread
 from bayesdcm.infer.traced_programs import keep_class, traced_once
 from bayesdcm.infer.variational_laplace import gaussian_start, starts_option
 
@@ -380,10 +380,11 @@ def _over_chains(function: Callable) -> Callable:
     return over_chains
 
 
-# A chain begins once.
-_once, _often = traced_once(1, COMPILED_ONCE), traced_once(1)
+# A chain begins once. Where each has a thread, no others stand by.
+_once = traced_once(1, COMPILED_ONCE)
 _begin_one, _begin_all = _once(_begin), _once(_over_chains(_begin))
-_block_one, _block_all = _often(_block), _often(_over_chains(_block))
+_block_one = traced_once(1, lambda static: on_one_thread())(_block)
+_block_all = traced_once(1)(_over_chains(_block))
 
 
 def _near(begin: Callable, about: NDArray, scattered: NDArray) -> Any:
