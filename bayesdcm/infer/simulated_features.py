@@ -92,7 +92,7 @@ def _half_octaves(density: NDArray, frequencies: NDArray) -> tuple[list[str], ND
 
 
 def _powers_and_coherencies(columns: NDArray) -> NDArray[np.float64]:
-    """Of cross-spectra as columns (..., n n), see `bayesdcm.observe.hermitian.to_columns`."""
+    """Of cross-spectra as columns (..., n n), see `bayesdcm.integrate.hermitian.to_columns`."""
     n = round(columns.shape[-1] ** 0.5)
     # Columns are positive on the diagonal but for estimates that are no cross-spectra.
     power = np.maximum(columns[..., :: n + 1], np.finfo(float).tiny)

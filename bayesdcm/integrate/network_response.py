@@ -19,7 +19,14 @@ from bayesdcm.data.covariance import CovarianceData
 from bayesdcm.data.device import on_device
 from bayesdcm.data.spectral import SpectralData
 from bayesdcm.integrate.base import Solver
-from bayesdcm.integrate.complex_matrices import inverses, product, squares
+from bayesdcm.integrate.complex_matrices import (
+    inverses,
+    product,
+    row_by_row,
+    spectrum,
+    squares,
+)
+from bayesdcm.integrate.hermitian import from_columns, to_columns
 from bayesdcm.integrate.linear_response import (
     delayed,
     is_stable,
@@ -186,20 +193,9 @@ def network_transfer(system: NetworkSystem, frequencies: jax.Array) -> jax.Array
     jax.Array
         Shape (frequencies, nodes, processes * nodes): ``K K^H`` is the cross-spectrum.
     """
-    n, k, m = system.entry.shape
+    n, _, m = system.entry.shape
     processes, points = len(system.noise), len(frequencies)
-    turns = 2j * jnp.pi * frequencies
-    nodes = turns[:, None, None, None] * jnp.eye(k) - system.local
-    response = inverses(nodes.reshape(-1, k, k)).reshape(points, n, k, k)
-    power = jnp.where(
-        system.tau > 0,
-        4 * system.tau / (1 + (2 * jnp.pi * frequencies[:, None, None] * system.tau) ** 2),
-        2.0,
-    )
-    driven = jnp.einsum("fnab,pnb,fpn->fpna", response, system.noise, jnp.sqrt(power))
-    received = jnp.einsum("fnab,nbm->fnam", response, system.entry.astype(complex))
-    gain = jnp.einsum("nla,fnam->fnlm", system.sent, received)
-    first = jnp.einsum("nla,fpna->fpnl", system.sent, driven)
+    driven, received, gain, first = _each_node(system, frequencies)
     seen = jnp.einsum("na,fnam->fnm", system.seen, received)
     coupling = system.weights.astype(complex)
     if system.delays is not None:
@@ -223,6 +219,72 @@ def network_transfer(system: NetworkSystem, frequencies: jax.Array) -> jax.Array
         apart = jnp.einsum("na,fpna->fpn", system.seen, driven)
         among = among + apart[..., None, :] * jnp.eye(n)
     return among.transpose(0, 2, 1, 3).reshape(points, n, processes * n)
+
+
+def _each_node(system: NetworkSystem, frequencies: jax.Array) -> tuple[jax.Array, ...]:
+    """What nodes make of noise and of what they receive: their states, and what they send."""
+    n, k, _ = system.entry.shape
+    turns = 2j * jnp.pi * frequencies
+    nodes = turns[:, None, None, None] * jnp.eye(k) - system.local
+    response = inverses(nodes.reshape(-1, k, k)).reshape(-1, n, k, k)
+    power = jnp.where(
+        system.tau > 0,
+        4 * system.tau / (1 + (2 * jnp.pi * frequencies[:, None, None] * system.tau) ** 2),
+        2.0,
+    )
+    driven = jnp.einsum("fnab,pnb,fpn->fpna", response, system.noise, jnp.sqrt(power))
+    received = jnp.einsum("fnab,nbm->fnam", response, system.entry.astype(complex))
+    gain = jnp.einsum("nla,fnam->fnlm", system.sent, received)
+    return driven, received, gain, jnp.einsum("nla,fpna->fpnl", system.sent, driven)
+
+
+def network_spectra(
+    system: NetworkSystem, frequencies: jax.Array, seen: jax.Array | None = None
+) -> jax.Array:
+    """Cross-spectra of the activity of nodes, ``K K^H`` of what `network_transfer` gives.
+
+    Parameters
+    ----------
+    system : NetworkSystem
+        Stable; whether it is, is not looked at.
+    frequencies : jax.Array
+        Hz, shape (frequencies,).
+    seen : jax.Array, optional
+        What is seen of a unit of activity, shape (frequencies, nodes). None: all.
+
+    Returns
+    -------
+    jax.Array
+        As real columns (`bayesdcm.integrate.hermitian`), shape (frequencies, nodes nodes).
+    """
+    n, _, m = system.entry.shape
+    if not (system.seen_travels and m == 1):
+        transfer = network_transfer(system, frequencies)
+        return to_columns(squares(transfer if seen is None else seen[:, :, None] * transfer))
+    _, _, gain, first = _each_node(system, frequencies)
+    power = (first.real**2 + first.imag**2)[..., 0].sum(1)
+
+    # Worked out again backwards, since keeping it takes longer; and with real numbers, of which XLA
+    # takes many at once.
+    @jax.checkpoint
+    def loop(frequency: jax.Array, gain: jax.Array) -> jax.Array:
+        real, imaginary = gain.real[:, None] * system.weights, gain.imag[:, None] * system.weights
+        if system.delays is not None:
+            turned = delayed(frequency, system.delays)
+            real, imaginary = (
+                real * turned.real - imaginary * turned.imag,
+                real * turned.imag + imaginary * turned.real,
+            )
+        return jax.lax.complex(jnp.eye(n) - real, -imaginary)
+
+    def row(frequency: jax.Array, gain: jax.Array, power: jax.Array, *seen: jax.Array) -> jax.Array:
+        matrix = loop(frequency, gain)
+        for each in seen:
+            matrix = matrix / each
+        return to_columns(spectrum(matrix, power))
+
+    given = () if seen is None else (seen,)
+    return row_by_row(row, frequencies, gain[:, :, 0, 0], power, *given)
 
 
 def stationary_covariance(matrix: jax.Array, power: jax.Array) -> jax.Array:
@@ -283,7 +345,7 @@ def _smith(matrix: jax.Array, power: jax.Array) -> jax.Array:
 
 @dataclass(frozen=True)
 class NetworkResponse(Solver):
-    """Transfer functions of a network that fluctuates about its rest, to spectra of `SpectralData`.
+    """Cross-spectra of a network that fluctuates about its rest, for those of `SpectralData`.
 
     What `LinearResponse` is for other neural models: rest is found, and delays are as they are.
     Noise is that of the network.
@@ -315,14 +377,13 @@ class NetworkResponse(Solver):
     def solve(
         self, neural: Network, observer: Any, parameters: Parameters, arrays: dict
     ) -> jax.Array:
-        """Activity, or what is seen of it, (frequencies, nodes, noises); see `network_transfer`."""
+        """Of activity, or of what is seen of it; see `network_spectra`."""
         frequencies = arrays["frequencies"]
         system = network_system(replace(neural, **arrays["tracts"]), parameters)
-        transfer = network_transfer(system, frequencies)
+        seen = None
         if observer.states:
             seen = observer_transfer(observer, neural.n_nodes, parameters, frequencies)
-            transfer = seen[:, :, None] * transfer
-        return jnp.where(_stable(system), transfer, jnp.inf)
+        return jnp.where(_stable(system), network_spectra(system, frequencies, seen), jnp.inf)
 
 
 @dataclass(frozen=True)
@@ -403,9 +464,10 @@ class StationaryCovariance(Solver):
             return across @ whole @ across.T
         # Half of the points lie below the frequency at which a node by itself has decayed.
         rate = _middle_rate(jax.lax.stop_gradient(system.local).mean(0)) / (2 * jnp.pi)
-        transfer = network_transfer(system, rate * arrays["frequencies"])
-        turns = 2j * jnp.pi * rate * arrays["frequencies"] * (0.0 if lag is None else lag)
-        spectra = squares(transfer) * jnp.exp(turns)[:, None, None]
+        frequencies = rate * arrays["frequencies"]
+        turns = 2j * jnp.pi * frequencies * (0.0 if lag is None else lag)
+        spectra = from_columns(network_spectra(system, frequencies))
+        spectra = spectra * jnp.exp(turns)[:, None, None]
         total = rate * jnp.tensordot(arrays["weights"], spectra.real, 1)
         return jnp.where(_stable(system), total, jnp.nan)
 

@@ -16,6 +16,7 @@ from bayesdcm.data.connectome import Connectome
 from bayesdcm.data.covariance import CovarianceData
 from bayesdcm.data.spectral import SpectralData
 from bayesdcm.data.validation import check_real_array, some_names
+from bayesdcm.integrate.hermitian import from_columns
 from bayesdcm.integrate.network_response import (
     NetworkResponse,
     StationaryCovariance,
@@ -434,5 +435,4 @@ def _cross_spectra(
     solver, observer = NetworkResponse(), NetworkSpectra(absolute=True)
     network = model.network.network
     arrays = {"frequencies": frequencies, "tracts": tracts(network, None)}
-    transfer = solver.solve(network, observer, parameters, arrays)
-    return transfer @ transfer.conj().mT
+    return from_columns(solver.solve(network, observer, parameters, arrays))

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from bayesdcm.data.by_value import ByValue
 from bayesdcm.data.device import on_device
 from bayesdcm.data.spectral import SpectralData
+from bayesdcm.integrate.hermitian import column_labels
 from bayesdcm.integrate.linear_response import cross_spectra
 from bayesdcm.neural.base import NeuralModel, Parameters, Prior
 from bayesdcm.observe.channels import (
@@ -27,7 +28,6 @@ from bayesdcm.observe.channels import (
     mode_names,
 )
 from bayesdcm.observe.evoked_preparation import dct_basis
-from bayesdcm.observe.hermitian import column_labels
 from bayesdcm.observe.spectra import SpectralObserver
 
 # Largest covariance, over all lags, channels and conditions, of what is modelled; SPM's.

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from scipy.special import multigammaln
 
 from bayesdcm.data.covariance import CovarianceData
+from bayesdcm.integrate.hermitian import to_columns
 from bayesdcm.neural.base import NeuralModel, Parameters, Prior
 from bayesdcm.observe.base import Observer, noise_prior
 from bayesdcm.observe.gaussian import GaussianObservation
-from bayesdcm.observe.hermitian import to_columns
 from bayesdcm.observe.temporal_precision import ConfoundBasis
 from bayesdcm.observe.wishart import WishartObservation
 

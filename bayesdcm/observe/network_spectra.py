@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesdcm.data.spectral import SpectralData
-from bayesdcm.integrate.complex_matrices import squares
+from bayesdcm.integrate.hermitian import from_columns, to_columns
 from bayesdcm.neural.base import NeuralModel, Parameters, Prior
 from bayesdcm.observe.bold import Balloon
 from bayesdcm.observe.covariance import MEASUREMENT_NOISE
@@ -99,17 +99,21 @@ class NetworkSpectra(SpectralObserver):
 
     def spectra(self, solution: jax.Array, parameters: Parameters, arrays: None) -> jax.Array:
         """See `SpectralObserver.spectra`."""
-        transfer = solution
+        return from_columns(self.predict(solution, parameters, arrays))[None]
+
+    def predict(self, solution: jax.Array, parameters: Parameters, arrays: None) -> jax.Array:
+        """See `SpectralObserver.predict`; all stays in columns unless channels mix regions."""
+        columns = solution
         if self.lead_field is not None:
-            transfer = jnp.asarray(self.lead_field, complex) @ transfer
-        spectra = squares(transfer)
-        mean = jnp.diagonal(spectra, axis1=1, axis2=2).real.mean()
+            field = jnp.asarray(self.lead_field, complex)
+            columns = to_columns(field @ from_columns(columns) @ field.T)
+        identity = jnp.eye(round(columns.shape[-1] ** 0.5)).reshape(-1)
+        mean = (columns @ identity).mean() / identity.sum()
         noise = MEASUREMENT_NOISE * jnp.exp(parameters["measurement_noise"]) * mean
         scale = 1.0
         if not self.absolute:
             scale = jnp.exp(parameters["amplitude"]) / (mean + noise)
-        spectra = scale * spectra + scale * noise * jnp.eye(spectra.shape[-1])
-        return spectra[None]
+        return scale * columns + scale * noise * identity
 
     def check(self, data: Any, neural: NeuralModel) -> None:
         """Raise an error where data are of something else, or of another number of channels."""

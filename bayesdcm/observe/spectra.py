@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bayesdcm.data.spectral import SpectralData
+from bayesdcm.integrate.hermitian import column_labels, column_sizes, from_columns, to_columns
 from bayesdcm.neural.base import NeuralModel, Parameters, Prior
 from bayesdcm.observe.base import Observer, noise_prior
 from bayesdcm.observe.gaussian import GaussianObservation
-from bayesdcm.observe.hermitian import column_labels, column_sizes, from_columns, to_columns
 from bayesdcm.observe.spectral_precision import SpectralPrecision, spectral_precision
 from bayesdcm.observe.wishart import WishartObservation, wishart_constant
 

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesdcm.observe.hermitian import columns_to_entries
+from bayesdcm.integrate.hermitian import columns_to_entries
 from bayesdcm.observe.temporal_precision import ConfoundBasis, confound_basis
 
 
@@ -87,7 +87,7 @@ def spectral_precision(spectra: NDArray, repetitions: int = 1) -> SpectralPrecis
     Returns
     -------
     SpectralPrecision
-        Of the columns that `bayesdcm.observe.hermitian.to_columns` makes.
+        Of the columns that `bayesdcm.integrate.hermitian.to_columns` makes.
 
     Examples
     --------

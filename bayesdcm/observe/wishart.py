@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,13 +13,13 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import gammaln
 
 from bayesdcm.integrate.complex_matrices import (
+    hermitian_product,
     matrix_product,
     positive_inverse,
-    positive_inverses,
     row_by_row,
 )
+from bayesdcm.integrate.hermitian import from_columns, to_columns
 from bayesdcm.observe.gaussian import GaussianObservation, Linearised
-from bayesdcm.observe.hermitian import from_columns, to_columns
 from bayesdcm.observe.temporal_precision import ConfoundBasis
 
 
@@ -34,7 +37,7 @@ class WishartObservation(GaussianObservation):
     Parameters
     ----------
     prediction : jax.Array
-        Predicted cross-spectra as real columns (`bayesdcm.observe.hermitian`), shape
+        Predicted cross-spectra as real columns (`bayesdcm.integrate.hermitian`), shape
         (rows, n n).
     degrees_of_freedom : jax.Array
         Independent complex samples behind each row, shape (rows,).
@@ -75,7 +78,7 @@ class WishartObservation(GaussianObservation):
         return row_by_row(jnp.linalg.cholesky, from_columns(self.prediction))
 
     def _by_row(self, value: jax.Array) -> jax.Array:
-        misfit = _misfit(from_columns(self.prediction), from_columns(value))
+        misfit = _misfit(self.prediction, value)
         return self.constant - self.degrees_of_freedom * misfit
 
     def log_prob(self, value: jax.Array) -> jax.Array:
@@ -153,25 +156,35 @@ def _within(root: jax.Array, matrix: jax.Array) -> jax.Array:
 
 @jax.custom_jvp
 def _misfit(predicted: jax.Array, estimated: jax.Array) -> jax.Array:
-    """``log |S| + tr S^-1 s`` of Hermitian matrices (rows, n, n)."""
-    logarithm, inverse = positive_inverses(predicted)
-    return logarithm + _trace(inverse, estimated)
+    """``log |S| + tr S^-1 s`` of matrices as columns (rows, n n), (rows,)."""
+    return _by_matrix(lambda *row: _misfit_and_slopes(*row)[0], predicted, estimated)
 
 
 @_misfit.defjvp
 def _misfit_jvp(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
-    def row(predicted: jax.Array, estimated: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        logarithm, inverse = positive_inverse(predicted)
-        slope = inverse - matrix_product(matrix_product(inverse, estimated), inverse)
-        return logarithm + _trace(inverse, estimated), slope, inverse
-
-    misfit, slope, inverse = row_by_row(row, *primals)
-    return misfit, _trace(slope, tangents[0]) + _trace(inverse, tangents[1])
+    misfit, *slopes = _by_matrix(_misfit_and_slopes, *primals)
+    changes = zip(slopes, tangents, strict=True)
+    return misfit, sum((slope * change).sum(1) for slope, change in changes)
 
 
-def _trace(first: jax.Array, second: jax.Array) -> jax.Array:
-    """Real part of the trace of products of Hermitian matrices, (rows,)."""
-    return (first * second.conj()).sum((-2, -1)).real
+def _by_matrix(function: Callable, *columns: jax.Array) -> Any:
+    """A function of the columns of matrices, of one after the other where they are large."""
+    n = round(columns[0].shape[-1] ** 0.5)
+
+    def row(*matrices: jax.Array) -> Any:
+        return function(*(matrix.reshape(n * n) for matrix in matrices))
+
+    return row_by_row(row, *(each.reshape(-1, n, n) for each in columns))
+
+
+def _misfit_and_slopes(predicted: jax.Array, estimated: jax.Array) -> tuple[jax.Array, ...]:
+    """Of one row, and derivatives by its columns, (n n,)."""
+    s = from_columns(estimated)
+    logarithm, inverse = positive_inverse(from_columns(predicted))
+    by_estimated = to_columns(inverse)
+    data = to_columns(hermitian_product(matrix_product(inverse, s), inverse))
+    misfit = logarithm + (by_estimated * estimated).sum()
+    return misfit, by_estimated - data, by_estimated
 
 
 def wishart_constant(spectra: NDArray, degrees_of_freedom: ArrayLike) -> NDArray[np.float64]:

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from bayesdcm.observe.hermitian import column_sizes, from_columns
+from bayesdcm.integrate.hermitian import column_sizes, from_columns
 from bayesdcm.plot import style
 from bayesdcm.plot.quantities import finite
 from bayesdcm.plot.series import Series, arranged, data_axes, fitted_series, named_places

@@ -357,11 +357,11 @@ def recovery(brains="50", method="laplace", regions="8", draws="250"):
 
 
 def cost(regions="80"):
-    """Of one evaluation of the likelihood of spectra, with one thread as in fits."""
+    """Of one evaluation of the likelihood of spectra, on one thread as in chains."""
     import jax
     from numpyro.infer.util import initialize_model
 
-    from bayesdcm.infer.threads import single_threaded_linear_algebra
+    from bayesdcm.infer.threads import on_one_thread, single_threaded_linear_algebra
 
     regions = int(regions)
     for node, coupling in ((None, "diffusive"), (WongWang(), "additive")):
@@ -381,9 +381,10 @@ def cost(regions="80"):
         made = initialize_model(jax.random.key(0), model.program(data))
         point = {name: 0 * value for name, value in made.param_info.z.items()}
         for title, function in (
-            ("value", jax.jit(made.potential_fn)),
-            ("with gradient", jax.jit(jax.value_and_grad(made.potential_fn))),
+            ("value", made.potential_fn),
+            ("with gradient", jax.value_and_grad(made.potential_fn)),
         ):
+            function = jax.jit(function, compiler_options=on_one_thread())
             spent = []
             with single_threaded_linear_algebra():
                 for _ in range(6):

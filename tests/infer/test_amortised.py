@@ -20,9 +20,9 @@ from bayesdcm.infer import train_amortised
 from bayesdcm.infer.problem import make_problem
 from bayesdcm.infer.simulated_features import named_features
 from bayesdcm.infer.simulations import simulations
+from bayesdcm.integrate.hermitian import to_columns
 from bayesdcm.neural import OrnsteinUhlenbeck, White
 from bayesdcm.observe import HrfConvolution, LaggedCorrelation, StreamedSpectrum, gaussian, streamed
-from bayesdcm.observe.hermitian import to_columns
 from bayesdcm.plot import plot_free_energy
 
 DESIGN = np.random.default_rng(0).normal(size=(6, 2))

@@ -11,6 +11,7 @@ from bayesdcm.integrate.complex_matrices import (
     positive_inverses,
     product,
     row_by_row,
+    spectrum,
     squares,
 )
 
@@ -22,11 +23,24 @@ def matrices(n, seed=0, rows=2):
     return parts[0] + 1j * parts[1]
 
 
+def power(x):
+    return jnp.abs(x[:, :, 0]) ** 2
+
+
+def plain_spectra(x):
+    inverse = jnp.linalg.inv(x)
+    return (inverse * power(x)[:, None]) @ inverse.conj().mT
+
+
 @pytest.mark.parametrize("n", [3, LARGE])
 @pytest.mark.parametrize(
     ("function", "plain"),
-    [(inverses, jnp.linalg.inv), (squares, lambda x: x @ x.conj().mT)],
-    ids=["inverses", "squares"],
+    [
+        (inverses, jnp.linalg.inv),
+        (squares, lambda x: x @ x.conj().mT),
+        (lambda x: row_by_row(lambda p, a: spectrum(a, p), power(x), x), plain_spectra),
+    ],
+    ids=["inverses", "squares", "spectra"],
 )
 def test_values_and_derivatives_both_ways(function, plain, n):
     x, along, back = (jnp.asarray(matrices(n, seed)) for seed in range(3))

@@ -12,10 +12,10 @@ from bayesdcm.data.head import SphereHead
 from bayesdcm.infer.problem import make_problem
 from bayesdcm.infer.ridges import straight
 from bayesdcm.integrate import LinearResponse, SpmLinearResponse, linear_system, rest_state
+from bayesdcm.integrate.hermitian import from_columns
 from bayesdcm.neural import CMC, CMM, ERP, LFP
 from bayesdcm.neural.base import from_vector, to_vector
 from bayesdcm.observe import ChannelSpectra
-from bayesdcm.observe.hermitian import from_columns
 
 NEURAL = {"erp": ERP, "cmc": CMC, "lfp": LFP}
 

@@ -285,8 +285,8 @@ def test_the_exact_density_of_series_is_that_of_a_kalman_filter():
 @pytest.mark.slow
 def test_the_wishart_likelihood_is_that_of_series_but_for_what_tapers_lose():
     """At the truth, scores have the mean zero and the variance that curvatures promise."""
+    from bayesdcm.integrate.hermitian import to_columns
     from bayesdcm.observe import WishartObservation
-    from bayesdcm.observe.hermitian import to_columns
 
     model = SpectralDCM(np.ones((2, 2)))
     true = means(model) | {"A": np.array([[0.0, 0.0], [0.3, 0.0]])}

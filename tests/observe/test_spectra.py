@@ -11,9 +11,9 @@ from scipy.special import multigammaln
 from scipy.stats import multivariate_normal
 
 from bayesdcm.integrate.complex_matrices import squares
+from bayesdcm.integrate.hermitian import columns_to_entries, from_columns, to_columns
 from bayesdcm.observe import WishartObservation, spectral_precision, wishart_constant
 from bayesdcm.observe.autoregressive_smoothing import autoregressive_smoothing, smooth
-from bayesdcm.observe.hermitian import columns_to_entries, from_columns, to_columns
 from bayesdcm.observe.stationary_series import stationary_log_density
 
 SPM = np.load(Path(__file__).parents[1] / "data" / "spm_spectral.npz")

@@ -44,7 +44,8 @@ def from_columns(columns: Any) -> Any:
     above, below = np.triu(np.ones((n, n))), np.tril(np.ones((n, n)), -1)
     real, imaginary = matrix * above, matrix * below
     real = real + xp.swapaxes(real, -1, -2) * below
-    return real + 1j * (imaginary - xp.swapaxes(imaginary, -1, -2))
+    imaginary = imaginary - xp.swapaxes(imaginary, -1, -2)
+    return real + 1j * imaginary if xp is np else jax.lax.complex(real, imaginary)
 
 
 def columns_to_entries(n: int) -> NDArray[np.complex128]:
