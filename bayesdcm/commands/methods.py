@@ -65,11 +65,11 @@ def _flag(name: str) -> str:
 
 
 def _kind(name: str, check: Callable[[str, Any], None]) -> type:
-    from bayesdcm.infer.method import positive_integer
+    from bayesdcm.infer.method import positive_integer, several
 
     if hasattr(check, "choices"):
         return choice(name, list(check.choices))
-    return int if check is positive_integer else float
+    return int if check in (positive_integer, several) else float
 
 
 def _chosen(name: str | None, given: dict[str, Any]) -> Any:

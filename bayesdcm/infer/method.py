@@ -68,10 +68,10 @@ def option(
 ) -> Any:
     """A field of a `Method`, for the body of a subclass.
 
-    `check(name, value)` raises where a value is not allowed (`positive_integer`, `positive_number`,
-    `probability`, `switch`, `one_of`); where the default is None, None is taken, too. `words` say
-    what it is, for the help of the shell command; `shell` whether the command has it, or what it
-    takes there, where that is less.
+    `check(name, value)` raises where a value is not allowed (`positive_integer`, `several`,
+    `positive_number`, `probability`, `switch`, `one_of`); where the default is None, None is taken,
+    too. `words` say what it is, for the help of the shell command; `shell` whether the command has
+    it, or what it takes there, where that is less.
     """
     taken = check if shell is True else shell
     return field(default=default, metadata={"check": check, "words": words, "shell": taken})
