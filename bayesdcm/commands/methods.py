@@ -65,11 +65,9 @@ def _flag(name: str) -> str:
 
 
 def _kind(name: str, check: Callable[[str, Any], None]) -> type:
-    from bayesdcm.infer.method import positive_integer, several
-
     if hasattr(check, "choices"):
         return choice(name, list(check.choices))
-    return int if check in (positive_integer, several) else float
+    return getattr(check, "kind", float)
 
 
 def _chosen(name: str | None, given: dict[str, Any]) -> Any:

@@ -18,16 +18,21 @@ if TYPE_CHECKING:
 Check = Callable[[str, Any], None]
 
 
-def positive_integer(name: str, value: Any) -> None:
-    """Raise an error unless an option is an integer of at least 1."""
-    if not (isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= 1):
-        raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
+def integer_of_at_least(least: int) -> Check:
+    """A check of integers; `kind` is what the shell command takes them for."""
+
+    def check(name: str, value: Any) -> None:
+        integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        if not (integer and value >= least):
+            raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
+
+    check.kind = int  # type: ignore[attr-defined]
+    return check
 
 
-def several(name: str, value: Any) -> None:
-    """Raise an error unless an option is an integer of at least 2: one draw has no spread."""
-    if not (isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= 2):
-        raise ValueError(f"{name} must be an integer of at least 2, got {value!r}")
+positive_integer = integer_of_at_least(1)
+# Of draws: a single one has no spread.
+several = integer_of_at_least(2)
 
 
 def positive_number(name: str, value: Any) -> None:

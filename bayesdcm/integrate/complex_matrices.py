@@ -335,25 +335,20 @@ def _spectrum_jvp(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array
     return result, _linear(forward, backward, tangents, result)
 
 
-def positive_inverses(matrices: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Logarithms of determinants, (rows,), and inverses of positive definite matrices.
+def positive_inverse(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Logarithm of the determinant, (), and inverse of a positive definite matrix.
 
     Parameters
     ----------
-    matrices : jax.Array
-        Hermitian, shape (rows, n, n); results are not finite where one is not positive definite.
+    matrix : jax.Array
+        Hermitian, shape (n, n); results are not finite where it is not positive definite.
 
     Examples
     --------
-    >>> logarithm, inverse = positive_inverses(jnp.full((1, 1, 1), 2 + 0j))
-    >>> logarithm.round(4).tolist(), inverse.round(4).tolist()
-    ([0.6931], [[[(0.5+0j)]]])
+    >>> logarithm, inverse = positive_inverse(jnp.full((1, 1), 2 + 0j))
+    >>> logarithm.round(4).item(), inverse.round(4).tolist()
+    (0.6931, [[(0.5+0j)]])
     """
-    return row_by_row(positive_inverse, matrices)
-
-
-def positive_inverse(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Logarithm of the determinant and inverse of one matrix, see `positive_inverses`."""
     if len(matrix) <= FEW:
         root = jnp.linalg.cholesky(matrix)
         inverse = solve_triangular(root, jnp.eye(len(root)), lower=True)

@@ -245,10 +245,8 @@ def network_spectra(
 
     Parameters
     ----------
-    system : NetworkSystem
-        Stable; whether it is, is not looked at.
-    frequencies : jax.Array
-        Hz, shape (frequencies,).
+    system, frequencies
+        As in `network_transfer`.
     seen : jax.Array, optional
         What is seen of a unit of activity, shape (frequencies, nodes). None: all.
 

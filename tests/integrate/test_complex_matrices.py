@@ -1,5 +1,7 @@
 """Algebra of many complex matrices: beside NumPy's and JAX's own, with derivatives of any kind."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 from bayesdcm.integrate.complex_matrices import (
     FEW,
     inverses,
-    positive_inverses,
+    positive_inverse,
     product,
     row_by_row,
     spectrum,
@@ -69,12 +71,12 @@ def test_inverses_where_quarters_have_none():
 
 @pytest.mark.parametrize("n", [3, LARGE])
 def test_positive_inverses_and_products(n):
-    half = jnp.asarray(matrices(n))
+    half, inverses_of = jnp.asarray(matrices(n)), partial(row_by_row, positive_inverse)
     positive = squares(half) + 0.1 * jnp.eye(n)
-    logarithm, inverse = jax.jit(positive_inverses)(positive)
+    logarithm, inverse = jax.jit(inverses_of)(positive)
     np.testing.assert_allclose(logarithm, np.linalg.slogdet(positive)[1], rtol=1e-12)
     np.testing.assert_allclose(product(positive, inverse), np.tile(np.eye(n), (2, 1, 1)), atol=1e-9)
-    logarithm, inverse = positive_inverses(positive.at[1].add(-100 * n * jnp.eye(n)))
+    logarithm, inverse = inverses_of(positive.at[1].add(-100 * n * jnp.eye(n)))
     assert np.isfinite(logarithm).tolist() == [True, False]
     assert not np.isfinite(inverse[1]).all()
 
