@@ -19,6 +19,7 @@ from bayesdcm.infer.density import Layout, Outputs, evaluate, log_joint
 from bayesdcm.infer.modelled_data import ModelledData
 from bayesdcm.infer.problem import Problem
 from bayesdcm.infer.threads import map_rows, single_threaded_linear_algebra
+from bayesdcm.infer.traced_programs import traced_once
 
 # Points are evaluated in parts of one size, so that any number of them is compiled once.
 BATCH, PART = 32, 256
@@ -133,7 +134,7 @@ def log_target(
     return lambda point: marginal(program, parts, base, point).log_density
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
+@traced_once(3)
 def _log_densities(
     source: Any,
     sites: Layout,
@@ -146,7 +147,7 @@ def _log_densities(
     return map_rows(log_density, points, at_most=BATCH)
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@traced_once(2)
 def _log_priors(source: Any, sites: Layout, prepared: Any, points: jax.Array) -> jax.Array:
     program = source.bind(prepared)
 

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 
 from bayesdcm.compare.bridge import bridge_sampling
-from bayesdcm.compare.estimate import Evidence, Proposal, Target, large_error, log_joints
+from bayesdcm.compare.estimate import Evidence, Proposal, Target, large_error
 from bayesdcm.compare.thermodynamic import thermodynamic_integration
 from bayesdcm.infer import arviz_adapter
+from bayesdcm.infer.evaluation import joint_densities
 from bayesdcm.infer.method import one_of
 from bayesdcm.infer.results import Fit
 from bayesdcm.infer.tail_shape import PARETO_LIMIT
@@ -128,7 +129,8 @@ def _importance(fit: Fit, seed: int, draws: int = 4000) -> Evidence:
     posterior = fit.posterior
     if posterior.gaussian is None:
         # An approximation of SVI is kept as draws.
-        joint = log_joints(fit.problem, posterior.sample[0])
+        joint = joint_densities(fit.problem, posterior.sample[0])
+        joint = np.where(np.isnan(joint), -np.inf, joint)
         return importance_sampling(joint - posterior.density[0])
     # Of a normal approximation, what remains where some sites are integrated out is normal.
     mean, covariance = posterior.gaussian

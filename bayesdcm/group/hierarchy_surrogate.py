@@ -61,7 +61,7 @@ class SubjectSurrogates:
             sites = subject_layout(source.model, batch)
             for row, i in enumerate(np.asarray(members)):
                 subject = jax.tree.map(lambda leaf, row=row: leaf[row], batch)
-                about = jnp.asarray(self._centres[i]), jnp.asarray(self._factors[i])
+                about = self._centres[i], self._factors[i]
                 self._subjects[i] = Surrogate(source, sites, subject, *about, seed + i)
 
     def _vectors(self, points: NDArray) -> NDArray:
@@ -83,7 +83,8 @@ class SubjectSurrogates:
         return tuple(
             (
                 jax.tree.map(
-                    lambda *leaves: jnp.stack(leaves), *(self._subjects[i].weights for i in members)
+                    lambda *leaves: jnp.asarray(np.stack(leaves)),
+                    *(self._subjects[i].weights for i in members),
                 ),
                 jnp.asarray(self._centres[members]),
                 jnp.asarray(maps[members]),

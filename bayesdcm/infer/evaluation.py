@@ -150,6 +150,16 @@ def predictive(problem: Problem, draws: jax.Array, seed: int) -> dict[str, dict[
     return _evaluated(problem.source, problem.sites, problem.prepared, draws, seed, names)
 
 
+@single_threaded_linear_algebra()
+def joint_densities(problem: Problem, draws: NDArray) -> NDArray:
+    """Log joint densities (draws,), nats, of data and flat draws (draws, size).
+
+    By the program of `predictive`, which a fit needs anyway: another one takes longer to compile.
+    """
+    parts = (problem.source, problem.sites, problem.prepared)
+    return _evaluated(*parts, draws, 0, ("stats",))["stats"]["lp"]
+
+
 def _evaluated(
     source: Any, sites: Layout, prepared: Any, draws: NDArray, seed: int, names: tuple[str, ...]
 ) -> dict:

@@ -426,7 +426,8 @@ class _Chains:
             if surrogate is not None:
                 half = self.n_warmup // 2
                 state = self._through(state, blocks[:half])
-                begun = self.given.centre + (about + scattered) @ self.given.factor.T
+                centre, factor = np.asarray(self.given.centre), np.asarray(self.given.factor)
+                begun = centre + (about + scattered) @ factor.T
                 surrogate.learn(np.concatenate([begun, *sum(self._seen, [])]))
                 if surrogate.weights is None:
                     raise PoorSurrogate(0.0)
@@ -456,7 +457,7 @@ class _Chains:
         # The first block after the surrogate has learnt is left out, if there are more.
         first = min(self.n_warmup // 2 + 1, self.n_warmup - 1)
         if self.static.surrogate and first <= block < self.n_warmup:
-            acceptance = float(np.min(np.mean(result[1]["exact_acceptance"], axis=-1)))
+            acceptance = float(np.asarray(result[1]["exact_acceptance"]).mean(-1).min())
             if acceptance < LEAST_ACCEPTANCE:
                 raise PoorSurrogate(acceptance)
 

@@ -29,10 +29,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 from numpy.typing import NDArray
 from numpyro.infer.hmc import HMCState
 from scipy.linalg import solve_triangular
 
+from bayesdcm._configuration import COMPILED_ONCE
 from bayesdcm.infer.density import Layout, Outputs, Program, evaluate, log_joint
 from bayesdcm.infer.dependence import depends
 from bayesdcm.infer.problem import Problem
@@ -113,7 +115,10 @@ def polynomial(z: jax.Array, directions: jax.Array) -> jax.Array:
     return values + slopes
 
 
-def has_surrogate(program: Program, sites: Layout, point: jax.Array) -> bool:
+_polynomials = jax.jit(jax.vmap(polynomial, (0, None)), compiler_options=COMPILED_ONCE)
+
+
+def has_surrogate(program: Program, sites: Layout, point: ArrayLike) -> bool:
     """Whether data are Gaussian about predictions without log-precisions, which take some time.
 
     Or, where there are few parameters, likelihoods depend on no log-precision.
@@ -161,7 +166,7 @@ class Surrogate:
     ----------
     source, sites, prepared
         Of a problem that `has_surrogate`.
-    centre, factor : jax.Array, shapes (size,) and (size, size)
+    centre, factor : ndarray, shapes (size,) and (size, size)
         Of the Gaussian approximation, and a lower factor of its covariance; first points are draws
         from it.
     seed : int
@@ -178,8 +183,8 @@ class Surrogate:
         source: Any,
         sites: Layout,
         prepared: Any,
-        centre: jax.Array,
-        factor: jax.Array,
+        centre: NDArray,
+        factor: NDArray,
         seed: int,
     ) -> None:
         self._static, self._given = (source, sites), (prepared, centre, factor)
@@ -198,7 +203,7 @@ class Surrogate:
         _, centre, factor = self._given
         # So many each time: one compiled program.
         points = self._random.choice(points, self._count, replace=len(points) < self._count)
-        z = solve_triangular(np.asarray(factor), (points - centre).T, lower=True).T
+        z = solve_triangular(factor, (points - centre).T, lower=True).T
         predicted = _predictions(self._static, *self._given, z)
         flat = [np.asarray(prediction).reshape(len(z), -1) for prediction in predicted]
         finite = np.all([np.isfinite(prediction).all(1) for prediction in flat], axis=0)
@@ -213,7 +218,7 @@ class Surrogate:
             self.weights = Weights(jnp.asarray(directions), self._regression(directions))
 
     def _regression(self, directions: NDArray) -> tuple[jax.Array, ...]:
-        terms = jax.vmap(polynomial, (0, None))(np.concatenate(self._points), directions)
+        terms = _polynomials(np.concatenate(self._points), directions)
         basis, triangle = np.linalg.qr(np.asarray(terms))
         predicted = (np.concatenate(each) for each in zip(*self._predicted, strict=True))
         return tuple(jnp.asarray(solve_triangular(triangle, basis.T @ each)) for each in predicted)
@@ -227,12 +232,11 @@ def find_surrogate(problem: Problem, centre: NDArray, covariance: NDArray, seed:
     own = getattr(getattr(problem.source, "model", None), "find_surrogate", None)
     if own is not None:
         return own(problem, centre, covariance, seed)
-    point, source, sites = jnp.asarray(centre), problem.source, problem.sites
-    prepared = problem.prepared
-    if not has_surrogate(source.bind(prepared), sites, point):
+    source, sites, prepared = problem.source, problem.sites, problem.prepared
+    if not has_surrogate(source.bind(prepared), sites, centre):
         return None
-    factor = jnp.linalg.cholesky(jnp.asarray(covariance))
-    surrogate = Surrogate(source, sites, prepared, point, factor, seed)
+    factor = np.linalg.cholesky(covariance)
+    surrogate = Surrogate(source, sites, prepared, centre, factor, seed)
     return surrogate if surrogate.weights is not None else None
 
 

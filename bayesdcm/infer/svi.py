@@ -15,6 +15,7 @@ References
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, NamedTuple
@@ -31,7 +32,9 @@ from numpyro.distributions import constraints
 from numpyro.infer import Trace_ELBO, autoguide, init_to_value
 from numpyro.infer.util import log_density
 
+from bayesdcm._configuration import COMPILED_ONCE
 from bayesdcm.infer.density import Layout, log_joint
+from bayesdcm.infer.evaluation import joint_densities
 from bayesdcm.infer.findings import add
 from bayesdcm.infer.method import (
     Method,
@@ -52,7 +55,7 @@ from bayesdcm.infer.surrogate import (
     surrogate_log_joint,
 )
 from bayesdcm.infer.tail_shape import check_approximation
-from bayesdcm.infer.threads import map_rows
+from bayesdcm.infer.traced_programs import garbage_left
 from bayesdcm.infer.variational_laplace import gaussian_start, starts_option
 
 logger = logging.getLogger("bayesdcm")
@@ -126,7 +129,7 @@ class SVI(Method):
         centre, covariance, _, search = gaussian_start(problem, self.starts, seed, progress)
         surrogate = find_surrogate(problem, centre, covariance, seed) if self.surrogate else None
         factor = _coordinates(covariance, self.guide)
-        whiten = jnp.asarray(np.linalg.inv(np.linalg.cholesky(covariance))) @ factor
+        whiten = np.linalg.inv(np.linalg.cholesky(covariance)) @ factor
         fitted = self._fit(problem, centre, factor, whiten, surrogate, seed, progress)
         if surrogate is not None and not fitted.faithful:
             surrogate = None
@@ -154,8 +157,8 @@ class SVI(Method):
         self,
         problem: Problem,
         centre: NDArray,
-        factor: jax.Array,
-        whiten: jax.Array,
+        factor: NDArray,
+        whiten: NDArray,
         surrogate: Surrogate | None,
         seed: int,
         progress: bool,
@@ -172,8 +175,9 @@ class SVI(Method):
             surrogate is not None,
         )
         weights = surrogate.weights if surrogate else None
-        given = _Given(problem.prepared, jnp.asarray(centre), factor, whiten, weights)
-        key, sampling = jax.random.split(jax.random.key(seed))
+        arrays = (jnp.asarray(array) for array in (centre, factor, whiten))
+        given = _Given(problem.prepared, *arrays, weights)
+        key, keys = _keys(seed, self.draws)
         losses = []
         with Progress("SVI", static.steps, "step", progress) as shown:
             state = _start(static, given, key)
@@ -187,8 +191,8 @@ class SVI(Method):
                 logger.warning("SVI was stopped after %d of %d steps", done, self.steps)
                 if not losses:
                     raise
-        keys = jax.random.split(sampling, self.draws)
-        draws = tuple(map(np.asarray, _draw(static, given, key, state, keys)))
+        flat, log_q = map(np.asarray, _draw(static, given, key, state, keys))
+        draws = flat, log_q, joint_densities(problem, flat)
         return _Fitted(-np.concatenate(losses), draws, len(losses) == n_blocks)
 
     def check(self, fit: Any, problems: list[str], facts: dict[str, Any]) -> None:
@@ -273,12 +277,27 @@ def _svi(static: _Static, given: _Given) -> infer.SVI:
     return infer.SVI(program, guide, optax.adam(schedule), loss)
 
 
-@partial(jax.jit, static_argnums=0)
+def _compiled(function: Callable, options: dict[str, Any] | None = None) -> Callable:
+    """A compiled function of `_Static` and arrays."""
+    # The guide's constants are sound, and each check of one would be a program; those of the model
+    # were checked when it was bound to data.
+    unchecked = numpyro.validation_enabled(False)(function)
+    return garbage_left()(jax.jit(unchecked, static_argnums=0, compiler_options=options))
+
+
+@partial(jax.jit, static_argnums=1, compiler_options=COMPILED_ONCE)
+def _keys(seed: int, draws: int) -> tuple[jax.Array, jax.Array]:
+    """Keys of the steps, and of each draw."""
+    key, sampling = jax.random.split(jax.random.key(seed))
+    return key, jax.random.split(sampling, draws)
+
+
+@partial(_compiled, options=COMPILED_ONCE)
 def _start(static: _Static, given: _Given, key: jax.Array) -> Any:
     return _svi(static, given).init(key)
 
 
-@partial(jax.jit, static_argnums=0)
+@_compiled
 def _block(static: _Static, given: _Given, key: jax.Array, state: Any) -> tuple[Any, jax.Array]:
     svi = _svi(static, given)
     # The guide's prototype is built by init; its result is unused.
@@ -290,11 +309,11 @@ def _block(static: _Static, given: _Given, key: jax.Array, state: Any) -> tuple[
     return jax.lax.scan(step, state, length=BLOCK)
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(_compiled, options=COMPILED_ONCE)
 def _draw(
     static: _Static, given: _Given, key: jax.Array, state: Any, keys: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Draws of the fitted guide, their density, and the log joint density there."""
+) -> tuple[jax.Array, jax.Array]:
+    """Draws of the fitted guide, and their density."""
     svi = _svi(static, given)
     svi.init(key)
     parameters = svi.get_params(state)
@@ -317,16 +336,14 @@ def _draw(
 
     z, log_q = jax.vmap(draw)(keys)
     flat = given.centre + z @ given.factor.T
-    program = static.source.bind(given.prepared)
-    joint = map_rows(lambda v: log_joint(program, static.sites, v), flat, at_most=32)
-    return flat, log_q - jnp.log(jnp.diagonal(given.factor)).sum(), joint
+    return flat, log_q - jnp.log(jnp.diagonal(given.factor)).sum()
 
 
-def _coordinates(covariance: NDArray, guide: str) -> jax.Array:
+def _coordinates(covariance: NDArray, guide: str) -> NDArray:
     """Linear map from the guide's coordinates, lower triangular, (size, size)."""
     if guide in ("mean_field", "low_rank"):
-        return jnp.diag(jnp.asarray(1 / np.sqrt(np.diagonal(np.linalg.inv(covariance)))))
-    return jnp.linalg.cholesky(jnp.asarray(covariance))
+        return np.diag(1 / np.sqrt(np.diagonal(np.linalg.inv(covariance))))
+    return np.linalg.cholesky(covariance)
 
 
 def _settled(elbo: NDArray) -> bool:

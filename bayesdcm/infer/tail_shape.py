@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from bayesdcm.infer import arviz_adapter
-from bayesdcm.infer.evaluation import predictive
+from bayesdcm.infer.evaluation import joint_densities
 from bayesdcm.infer.findings import add
 
 PARETO_LIMIT = 0.7
@@ -121,7 +121,7 @@ def tail_shape(fit: Any) -> TailShape:
     samples: list[TailShape] = [shape_of(first)] if len(first) == posterior.n_draws else []
     while not samples or not _mean(samples).beyond(SURELY) and _is_worthwhile(samples):
         again = posterior.again(len(samples) + 1)
-        joint = predictive(fit.problem, again.sample[0], again.seed)["stats"]["lp"]
+        joint = joint_densities(fit.problem, again.sample[0])
         if not np.isfinite(joint).any():
             break
         samples.append(shape_of(joint - again.density[0]))

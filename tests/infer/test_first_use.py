@@ -46,6 +46,18 @@ def test_nothing_is_compiled_twice():
         assert programs_of(use)[0] == 0
 
 
+def test_svi_compiles_its_steps_and_little_else():
+    data = np.random.default_rng(0).normal(size=24)
+    bayesdcm.fit(line, data, draws=50).diagnose()
+    n, fit = programs_of(lambda: bayesdcm.fit(line, data, "svi", steps=1000))
+    # Keys, the first state, steps, draws, and what JAX makes of given arrays; checks of the guide's
+    # constants alone would be twenty.
+    assert n <= 10
+    # Densities of draws are by the program that fits need.
+    evidence = lambda: bayesdcm.log_evidence(fit, "importance")  # noqa: E731
+    assert programs_of(lambda: (fit.diagnose(), evidence()))[0] == 0
+
+
 def test_one_program_serves_all_numbers_of_draws():
     problem = make_problem(line, np.zeros(21))
     draws = np.random.default_rng(1).normal(size=(300, 4))

@@ -1,5 +1,6 @@
 """Traced programs on disk: a second process traces nothing, and nothing stale is found."""
 
+import gc
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -151,3 +152,26 @@ def test_compiler_options_may_depend_on_what_is_static():
     # Programs within others have none of their own.
     assert float(jax.jit(lambda x: scaled("a user's program", 2, x))(jnp.ones(()))) == 2
     assert len(asked) == 3
+
+
+def test_garbage_is_collected_again_after_tracing():
+    @traced_once(1)
+    def watched(source, x):
+        collecting.append(gc.isenabled())
+        return x + 1
+
+    collecting: list[bool] = []
+    assert gc.isenabled()
+    for function in (watched, watched.program):
+        function("a user's program", jnp.ones(2))
+    assert collecting[0] is False
+    assert gc.isenabled()
+    with pytest.raises(TypeError):
+        watched("a user's program", jnp.ones(2), None)
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        watched("a user's program", jnp.ones(3))
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
