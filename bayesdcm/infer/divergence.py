@@ -35,9 +35,11 @@ def finite_draws(values: NDArray) -> NDArray[np.bool_]:
     kept = np.isfinite(flat).all(axis=(1, 2))
     if not kept.any():
         return kept
-    middle = np.median(flat[kept], axis=0)
+    # Predictions at all draws are large, and not copied where all draws are sound.
+    sound = flat if kept.all() else flat[kept]
+    middle = np.median(sound, axis=0)
     with np.errstate(over="ignore"):
-        distance = np.abs(flat[kept] - middle).max(axis=1)
+        distance = abs(sound - middle).max(axis=1)
     # Draws may be the same but for rounding.
     rounding = 1e-9 * np.abs(middle).max(axis=0) + np.finfo(float).tiny
     logarithm = np.log(np.maximum(distance, rounding))
@@ -57,7 +59,7 @@ def kept_draws(array: Any) -> tuple[NDArray, int]:
     values = array.transpose("chain", "draw", ...).to_numpy()
     values = values.reshape(values.shape[0] * values.shape[1], *values.shape[2:])
     kept = finite_draws(values)
-    return (values[kept] if kept.any() else values), int((~kept).sum())
+    return (values[kept] if kept.any() and not kept.all() else values), int((~kept).sum())
 
 
 def finite_mean(array: Any) -> NDArray:

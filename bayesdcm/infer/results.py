@@ -314,13 +314,17 @@ class Fit:
         prior = prior_sample(problem, PRIOR_DRAWS, posterior.seed)
         prior_values = {k: v[None] for k, v in site_values(problem, prior).items()}
         dims, data = _dims(problem), modelled_data(problem)
+        modelled, predicted = self._by_chain(evaluated.pop("predictive")), {}
+        # Those of all draws are most of the memory of a fit: none is kept twice.
+        for name in list(modelled):
+            predicted |= in_data_units(problem, {name: modelled.pop(name)})
         likelihood = {
             name: problem.arrange(value) if is_restored(problem, name) else value
             for name, value in self._by_chain(evaluated["likelihood"]).items()
         }
         groups = {
             "posterior": _shown(self._draws_by_site),
-            "posterior_predictive": in_data_units(problem, self._by_chain(evaluated["predictive"])),
+            "posterior_predictive": predicted,
             "log_likelihood": likelihood,
             "sample_stats": statistics,
             "prior": _shown(prior_values),

@@ -207,7 +207,9 @@ class BoldObserver(Observer):
 
     def restore(self, scaled: NDArray, data: BoldData, priors: Mapping[str, Prior]) -> NDArray:
         """From the scaled, centred signal to the units of the data, (..., scans, regions)."""
-        return scaled / self.scale(data) + np.asarray(data.signal).mean(axis=0)
+        restored = scaled / self.scale(data)
+        restored += np.asarray(data.signal).mean(axis=0)
+        return restored
 
 
 class _Course(NamedTuple):
