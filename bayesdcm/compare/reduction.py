@@ -98,10 +98,10 @@ def reduce_gaussian(
     >>> round(float(reduced.change), 3)  # log 2: what one did not need is gone
     0.693
     """
-    mean = jnp.asarray(mean, float)
-    means = _stacked((mean.size,), mean=mean, prior_mean=prior_mean, reduced_mean=reduced_mean)
-    covariances = _stacked(
-        (mean.size, mean.size),
+    size = np.size(mean)
+    means = _of_shape((size,), mean=mean, prior_mean=prior_mean, reduced_mean=reduced_mean)
+    covariances = _of_shape(
+        (size, size),
         covariance=covariance,
         prior_covariance=prior_covariance,
         reduced_covariance=reduced_covariance,
@@ -109,21 +109,25 @@ def reduce_gaussian(
     return _reduced(means, covariances, tolerance)
 
 
-def _stacked(shape: tuple[int, ...], **given: ArrayLike) -> jax.Array:
-    """Arrays one after the other, all of which must have this shape."""
-    arrays = {name: jnp.asarray(value, float) for name, value in given.items()}
+def _of_shape(shape: tuple[int, ...], **given: ArrayLike) -> list[ArrayLike]:
+    """Arrays, all of which must have this shape."""
+    arrays = {
+        name: value if isinstance(value, jax.Array) else np.asarray(value, float)
+        for name, value in given.items()
+    }
     for name, array in arrays.items():
         if array.shape != shape:
             raise ValueError(
                 f"{name} must have shape {shape}, since mean has {shape[0]} entries, got shape "
                 f"{array.shape}"
             )
-    return jnp.stack(list(arrays.values()))
+    return list(arrays.values())
 
 
 @jax.jit
-def _reduced(means: jax.Array, covariances: jax.Array, tolerance: float) -> Reduced:
+def _reduced(means: list[jax.Array], covariances: list[jax.Array], tolerance: float) -> Reduced:
     """`reduce_gaussian` of the posterior, the prior and the reduced prior."""
+    means, covariances = (jnp.stack(each).astype(float) for each in (means, covariances))
     basis, kept = reduced_directions(covariances[1], tolerance)
     reduced = reduce_within(means @ basis, basis.T @ covariances @ basis, kept, JITTER)
     used = basis * kept

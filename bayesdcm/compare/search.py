@@ -19,6 +19,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, softmax
 
+from bayesdcm._configuration import COMPILED_ONCE
 from bayesdcm.compare.gaussian_fit import Moments, gaussian_of
 from bayesdcm.compare.reduction import (
     TOLERANCE,
@@ -44,6 +45,9 @@ SCORE_JITTER = float(np.exp(-16))
 VARIANCE_RANGE = 1024.0
 # Models scored by one call of compiled code.
 BATCH = 256
+
+
+_directions = jax.jit(reduced_directions, compiler_options=COMPILED_ONCE)
 
 
 class GaussianSearch(NamedTuple):
@@ -180,8 +184,8 @@ def search_gaussian(
     size = len(np.asarray(mean))
     moments = (mean, covariance, prior_mean, prior_covariance, np.broadcast_to(absent, (size,)))
     full = _Full(*(jnp.asarray(array, float) for array in moments))
-    basis, counts = reduced_directions(full.prior_covariance, tolerance)
-    variance = np.diagonal(full.prior_covariance)
+    basis, counts = _directions(full.prior_covariance, tolerance)
+    variance = np.diagonal(np.asarray(full.prior_covariance))
     if candidates is None:
         usual = variance[variance < VARIANCE_RANGE]
         eligible = free = variance > (usual.mean() / VARIANCE_RANGE if len(usual) else 0.0)
