@@ -517,7 +517,7 @@ class DCM:
         complete = complete_parameters(model.priors, parameters, self.names(data))
         solution = model._solution(complete, model._steps(data))
         space = observer.prepare(data, model._of_observer)
-        prediction = observer.predict(solution, complete, space)
+        prediction = _compiled_prediction(model, solution, complete, space)
         return observer.at_data(prediction, data, model._of_observer)
 
     def simulate(
@@ -681,3 +681,11 @@ def _compiled_solution(
     neural, solver, observer = model.parts
     solution = solver.solve(neural, observer, parameters, steps)
     return solution[observer.seen(model._of_observer)] if seen else solution
+
+
+@partial(jax.jit, static_argnums=0)
+def _compiled_prediction(
+    model: DCM, solution: jax.Array, parameters: Mapping[str, jax.Array], space: Any
+) -> jax.Array:
+    """What the observer makes of a solution, compiled once for a structure and shapes."""
+    return model.parts.observer.predict(solution, parameters, space)

@@ -234,7 +234,7 @@ def meg_sphere_lead_field(
     summed[np.nonzero(used)[0], np.arange(used.sum())] = weights[used]
     x = _from_centre(positions, centre)
     used_points, used_normals = jnp.asarray(points[used]), jnp.asarray(normals[used])
-    field = _at_each(lambda one: _sarvas(one, used_points, used_normals), x)
+    field = _sarvas_at_each(x, used_points, used_normals)
     return MAGNETIC_CONSTANT / (4 * np.pi) * jnp.einsum("cp,...pa->...ca", summed, field)
 
 
@@ -251,6 +251,11 @@ def _sarvas(x: jax.Array, points: jax.Array, normals: jax.Array) -> jax.Array:
     # n . (F q x x0 - (q x x0 . r) grad F) / F^2 = q . (x0 x v)
     across = F[:, None] * normals - (gradient * normals).sum(-1)[:, None] * points
     return jnp.cross(jnp.broadcast_to(x[None, :], across.shape), across) / (F**2)[:, None]
+
+
+@jax.jit
+def _sarvas_at_each(positions: jax.Array, points: jax.Array, normals: jax.Array) -> jax.Array:
+    return _at_each(lambda x: _sarvas(x, points, normals), positions)
 
 
 def _from_centre(positions: ArrayLike, centre: NDArray) -> jax.Array:
