@@ -15,9 +15,10 @@ References
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, wraps
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -277,11 +278,20 @@ def _svi(static: _Static, given: _Given) -> infer.SVI:
     return infer.SVI(program, guide, optax.adam(schedule), loss)
 
 
+_tracing = threading.Lock()
+
+
 def _compiled(function: Callable, options: dict[str, Any] | None = None) -> Callable:
     """A compiled function of `_Static` and arrays."""
+
     # The guide's constants are sound, and each check of one would be a program; those of the model
     # were checked when it was bound to data.
-    unchecked = numpyro.validation_enabled(False)(function)
+    @wraps(function)
+    def unchecked(*arguments: Any) -> Any:
+        # The switch is the process's: two threads that trace would leave it off.
+        with _tracing, numpyro.validation_enabled(False):
+            return function(*arguments)
+
     return garbage_left()(jax.jit(unchecked, static_argnums=0, compiler_options=options))
 
 

@@ -185,7 +185,7 @@ class TracedOnce:
 def garbage_left() -> Iterator[None]:
     """Leave garbage where it is: tracing makes millions of objects, and next to none.
 
-    Python would look through all that was ever imported again and again, a quarter of the time.
+    Python would look through all that was ever imported again and again, a fifth of tracing.
     """
     enabled = gc.isenabled()
     gc.disable()
