@@ -19,8 +19,9 @@ import pytest
 # Tracing makes millions of short-lived tuples. Python's own thresholds would look through all that
 # was ever imported or compiled again and again: a seventh of the time of the tests.
 gc.set_threshold(100_000, 20, 100)
-# Above this, programs that were compiled are forgotten between files of tests.
-MOST_MEMORY = 3_000_000_000
+# Above this, programs that were compiled are forgotten between files of tests, which takes seconds,
+# and compiling the small ones again takes more. Two workers share the machine.
+MOST_MEMORY = max(3_000_000_000, 0.3 * psutil.virtual_memory().total)
 # Scripts that made the data; with --doctest-modules pytest would import them.
 collect_ignore = ["data"]
 

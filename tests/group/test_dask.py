@@ -18,12 +18,13 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def subjects():
     example = bayesdcm.load_example("attention")
-    full = example.data
+    full, true = example.data, example.parameters
     design = bayesdcm.BoldData(
-        full.signal[:60], full.repetition_time, full.inputs[: 60 * 16], full.input_dt
+        full.signal[:60, :2], full.repetition_time, full.inputs[: 60 * 16], full.input_dt
     )
-    model = bayesdcm.TaskDCM(example.model.A, C=example.model.C, integrator="bilinear")
-    parameters = {name: v for name, v in example.parameters.items() if name != "B"}
+    model = bayesdcm.TaskDCM(example.model.A[:2, :2], C=example.model.C[:2], integrator="bilinear")
+    parameters = {name: true[name][:2] for name in ("C", "transit")}
+    parameters |= {"A": true["A"][:2, :2], "decay": true["decay"], "epsilon": true["epsilon"]}
     return model, {f"sub-{i:02d}": model.simulate(parameters, design, i, snr=3) for i in range(12)}
 
 

@@ -85,13 +85,13 @@ def test_files_of_rest_are_fitted_and_reported(run, tmp_path):
 
 
 def table_of_signals(path):
-    """Signals of six regions at rest, of which the third drives the fourth."""
-    A = -0.5 * np.eye(6)
+    """Signals of four regions at rest, of which the third drives the fourth."""
+    A = -0.5 * np.eye(4)
     A[3, 2] = 0.4
-    names = [f"R{k + 1}" for k in range(6)]
+    names = [f"R{k + 1}" for k in range(4)]
     design = bayesdcm.data.BoldDesign(300, 1.0, None, None, names)
-    model = bayesdcm.RegressionDCM(np.ones((6, 6)), measurement_noise=0.1)
-    data = model.simulate({"A": A, "log_precision": np.full(6, 2.0)}, design, seed=0)
+    model = bayesdcm.RegressionDCM(np.ones((4, 4)), measurement_noise=0.1)
+    data = model.simulate({"A": A, "log_precision": np.full(4, 2.0)}, design, seed=0)
     pd.DataFrame(data.signal, columns=names).to_csv(path, index=False)
     return path
 
@@ -107,12 +107,12 @@ def test_tables_of_signals_are_fitted_by_regression(run, study, tmp_path):
     assert "method: variational_bayes" in done.stdout and "A[R4, R3]" in done.stdout
     result = bayesdcm.load_fit(out)
     assert result.mean["A"][3, 2] == pytest.approx(0.4, abs=4 * result.sd["A"][3, 2])
-    assert "RegressionDCM(6 regions, 0 inputs" in report.read_text(encoding="utf-8")
+    assert "RegressionDCM(4 regions, 0 inputs" in report.read_text(encoding="utf-8")
     events = tmp_path / "events.tsv"
     events.write_text("onset\tduration\ttrial_type\n10\t20\tface\n90\t20\tface\n")
     done = run("fit", file, "--repetition-time", 1, "--events", events, "--sparse")
     assert done.exit_code == 0, done.stderr
-    assert "1 input, sparse; connections: 36 A, 0 B, 6 C" in done.stdout
+    assert "1 input, sparse; connections: 16 A, 0 B, 4 C" in done.stdout
     done = run("fit", study.path, "--model", "regression")
     assert done.exit_code == 0, done.stderr
     assert "RegressionDCM(2 regions" in done.stdout and "SPM" not in done.stdout
@@ -135,11 +135,11 @@ def test_options_of_tables_are_refused_elsewhere(run, study, tmp_path, arguments
 
 def test_whole_brain_of_a_table_and_a_connectome(run, tmp_path):
     file, weights = table_of_signals(tmp_path / "run.csv"), tmp_path / "weights.csv"
-    names = [f"R{i + 1}" for i in range(6)]
-    pd.DataFrame(1.0 - np.eye(6), names, names).to_csv(weights)
+    names = [f"R{i + 1}" for i in range(4)]
+    pd.DataFrame(1.0 - np.eye(4), names, names).to_csv(weights)
     done = run("fit", file, "--repetition-time", 1, "--connectome", weights)
     assert done.exit_code == 0, done.stderr
-    assert "WholeBrainDCM(6 regions, linear" in done.stdout and "strength" in done.stdout
+    assert "WholeBrainDCM(4 regions, linear" in done.stdout and "strength" in done.stdout
     done = run("fit", file, "--repetition-time", 1, "--connectome", weights, "--sparse")
     assert done.exit_code == 1 and "--connectome asks for a whole-brain model" in done.stderr
 
