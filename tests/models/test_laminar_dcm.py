@@ -268,16 +268,14 @@ def test_the_network_is_explained_where_the_calibration_did_not_look():
         events, proximal, weights = (
             table[f"{name}_{k}"] for k in ("events", "proximal", "weights")
         )
-        trials = []
-        for times in events:
-            drives = [
-                drive(f"drive{k}", "proximal" if near else "distal", float(time)).at(
-                    weights_ampa=each[:, 0], weights_nmda=each[:, 1]
-                )
-                for k, (time, near, each) in enumerate(zip(times, proximal, weights, strict=True))
-            ]
-            model = LaminarDCM(drives)
-            trials.append(model.predict(means(model), empty(1e-3 * table["times"])))
+        drives = [
+            drive(f"drive{k}", "proximal" if near else "distal", float(time)).at(
+                weights_ampa=each[:, 0], weights_nmda=each[:, 1]
+            )
+            for k, (time, near, each) in enumerate(zip(events[0], proximal, weights, strict=True))
+        ]
+        model, design = LaminarDCM(drives), empty(1e-3 * table["times"])
+        trials = [model.predict(means(model) | {"time": times}, design) for times in events]
         seen = DipoleData.from_arrays(table[name], table["times"], "nAm", "ms").smooth(0.02)
         predicted = seen.replace(dipole=np.mean(trials, axis=0), smoothing=0.0).smooth(0.02)
         error = ((seen.dipole - predicted.dipole) ** 2).sum()
