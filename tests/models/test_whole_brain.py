@@ -81,9 +81,7 @@ def test_wishart_density_is_that_of_samples():
 
 @pytest.mark.parametrize("likelihood", ["wishart", "normal"])
 def test_laplace_recovers_the_strength(likelihood):
-    # Of which another test has the program, too.
-    regional = ["noise_intensity"] if likelihood == "wishart" else []
-    model = WholeBrainDCM(ring(8), likelihood=likelihood, regional=regional)
+    model = WholeBrainDCM(ring(8), likelihood=likelihood)
     true = prior_means(model) | {"strength": 0.7, "measurement_noise": 0.3}
     data = model.simulate(true, CovarianceData(np.eye(8), 4000), seed=1)
     fit = bayesdcm.fit(model, data, progress=False)
