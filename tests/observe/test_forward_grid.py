@@ -1,7 +1,6 @@
 """Interpolation of a gridded lead field, measured against the spheres it was made from."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
