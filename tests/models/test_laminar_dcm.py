@@ -354,6 +354,7 @@ def test_windows_longer_than_the_calibration_are_told():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("optimized")
 def test_intervals_hold_drives_as_often_as_they_say():
     """Forty responses of the column with drives drawn from the prior."""
     free = [each.free(time=4.0) for each in TWO]
