@@ -231,12 +231,11 @@ class SpectralDCM(DCM):
         frequencies = np.arange(1, length // 2 + 1) / (length * bold.repetition_time)
         spectra = self.cross_spectra(parameters, frequencies, list(bold.region_names))
         turns = np.exp(2j * np.pi * frequencies[:, None] * np.asarray(bold.slice_delays))
-        spectra = spectra * turns[:, :, None] * turns[:, None, :].conj()
         confounds = np.asarray(bold.confounds)
         left, sizes, _ = np.linalg.svd(confounds / np.abs(confounds).max(0), full_matrices=False)
         left = jnp.asarray(left[:, sizes > 1e-10 * sizes[0]])
         series = jnp.asarray(bold.signal)
-        return _series_log_density(spectra, series, left, length, bold.repetition_time)
+        return _series_log_density(spectra, turns, series, left, length, bold.repetition_time)
 
     def simulate(
         self, parameters: Parameters, design: Any, seed: int, snr: float | None = None
@@ -331,10 +330,16 @@ def _compiled_transfer(model: SpectralDCM, parameters: Parameters, steps: Any) -
     return solver.solve(neural, observer, parameters, steps)
 
 
-@partial(jax.jit, static_argnums=(3, 4))
+@partial(jax.jit, static_argnums=(4, 5))
 def _series_log_density(
-    spectra: jax.Array, series: jax.Array, confounds: jax.Array, length: int, step: float
+    spectra: jax.Array,
+    turns: jax.Array,
+    series: jax.Array,
+    confounds: jax.Array,
+    length: int,
+    step: float,
 ) -> jax.Array:
+    spectra = spectra * turns[:, :, None] * turns[:, None, :].conj()
     zero = jnp.zeros((1, *spectra.shape[1:]), complex)
     by_lag = jnp.fft.irfft(jnp.concatenate([zero, spectra]) / (2 * step), length, axis=0)
     return stationary_log_density(by_lag[: len(series)], series, confounds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -75,7 +76,7 @@ class WishartObservation(GaussianObservation):
     @property
     def _root(self) -> jax.Array:
         """Lower triangular roots of the prediction, (rows, n, n)."""
-        return row_by_row(jnp.linalg.cholesky, from_columns(self.prediction))
+        return _roots(self.prediction)
 
     def _by_row(self, value: jax.Array) -> jax.Array:
         misfit = _misfit(self.prediction, value)
@@ -129,19 +130,35 @@ class WishartObservation(GaussianObservation):
         key : jax.Array
         sample_shape : tuple of int
         """
-        root = self._root
-        rows, n = root.shape[:2]
-        first, second = jax.random.split(key)
-        # Bartlett's decomposition; with fewer samples than channels, of what there is.
-        shapes = jnp.maximum(self.degrees_of_freedom[:, None] - jnp.arange(n), 0.0)
-        present = shapes > 0
-        squares = jax.random.gamma(first, jnp.where(present, shapes, 1.0), (*sample_shape, rows, n))
-        noise = jax.random.normal(second, (2, *sample_shape, rows, n, n)) / jnp.sqrt(2)
-        below = jnp.tril(noise[0] + 1j * noise[1], -1)
-        factor = below + jnp.sqrt(squares)[..., None, :] * jnp.eye(n)
-        factor = root @ (factor * present[:, None, :])
-        product = factor @ factor.conj().mT / self.degrees_of_freedom[:, None, None]
-        return to_columns(product)
+        return _estimates(self.prediction, self.degrees_of_freedom, key, sample_shape)
+
+
+def _roots(prediction: jax.Array) -> jax.Array:
+    return row_by_row(jnp.linalg.cholesky, from_columns(prediction))
+
+
+# Compiled as one: simulations draw outside of programs.
+@partial(jax.jit, static_argnames="sample_shape")
+def _estimates(
+    prediction: jax.Array,
+    degrees_of_freedom: jax.Array,
+    key: jax.Array,
+    sample_shape: tuple[int, ...],
+) -> jax.Array:
+    """Draws of `WishartObservation`."""
+    root = _roots(prediction)
+    rows, n = root.shape[:2]
+    first, second = jax.random.split(key)
+    # Bartlett's decomposition; with fewer samples than channels, of what there is.
+    shapes = jnp.maximum(degrees_of_freedom[:, None] - jnp.arange(n), 0.0)
+    present = shapes > 0
+    squares = jax.random.gamma(first, jnp.where(present, shapes, 1.0), (*sample_shape, rows, n))
+    noise = jax.random.normal(second, (2, *sample_shape, rows, n, n)) / jnp.sqrt(2)
+    below = jnp.tril(noise[0] + 1j * noise[1], -1)
+    factor = below + jnp.sqrt(squares)[..., None, :] * jnp.eye(n)
+    factor = root @ (factor * present[:, None, :])
+    product = factor @ factor.conj().mT / degrees_of_freedom[:, None, None]
+    return to_columns(product)
 
 
 def _within(root: jax.Array, matrix: jax.Array) -> jax.Array:

@@ -58,9 +58,11 @@ def at_prior_mean(model):
     return {prior.name: jnp.asarray(prior.mean) for prior in model.priors()}
 
 
-@pytest.mark.parametrize("speed", [None, 4.0])
-@pytest.mark.parametrize("name", NODES)
+@pytest.mark.parametrize(
+    ("name", "speed"), [("linear", None), ("linear", 4.0), *((n, 4.0) for n in [*NODES][1:])]
+)
 def test_transfer_is_that_of_all_states_together(name, speed):
+    """With delays and, of the same linear systems, without."""
     model = network(name, speed)
     parts = model.network
     n, k = parts.n_nodes, len(parts.states)
@@ -70,25 +72,31 @@ def test_transfer_is_that_of_all_states_together(name, speed):
         system = network_system(parts, parameters)
         dense = linear_system(parts, parameters)
         entry = jnp.einsum("na,nj->anj", system.noise[0], jnp.eye(n)).reshape(n * k, n)
-        whole = LinearSystem(dense.jacobian, dense.delays, jnp.sqrt(2.0) * entry, dense.operator)
-        states = dense_transfer(whole, FREQUENCIES)
         seen = jax.vmap(to_vector)(jnp.einsum("na,nj->jna", system.seen, jnp.eye(n)))
-        return network_transfer(system, FREQUENCIES), seen @ states
 
-    found, expected = both(at_prior_mean(model))
-    np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-10 * np.abs(expected).max())
+        def pair(own, delays):
+            whole = LinearSystem(dense.jacobian, delays, jnp.sqrt(2.0) * entry, dense.operator)
+            return network_transfer(own, FREQUENCIES), seen @ dense_transfer(whole, FREQUENCIES)
+
+        return pair(system, dense.delays), pair(system._replace(delays=None), None)
+
+    for found, expected in both(at_prior_mean(model)):
+        np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-10 * np.abs(expected).max())
 
 
 def test_two_signals_that_travel():
     """As with one: what is sent twice, of which one does nothing, changes nothing."""
     model = network("linear")
-    one = jax.jit(lambda p: network_system(model.network, p))(at_prior_mean(model))
-    silent = jnp.zeros_like(one.sent)
-    two = one._replace(
-        sent=jnp.concatenate([one.sent, silent], 1), entry=jnp.concatenate([one.entry] * 2, 2)
-    )
-    expected = network_transfer(one, FREQUENCIES)
-    np.testing.assert_allclose(network_transfer(two, FREQUENCIES), expected, rtol=1e-12)
+
+    @jax.jit
+    def both(parameters):
+        one = network_system(model.network, parameters)
+        sent = jnp.concatenate([one.sent, jnp.zeros_like(one.sent)], 1)
+        two = one._replace(sent=sent, entry=jnp.concatenate([one.entry] * 2, 2))
+        return [network_transfer(system, FREQUENCIES) for system in (one, two)]
+
+    expected, found = both(at_prior_mean(model))
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
 def test_lyapunov_against_scipy():
@@ -96,8 +104,9 @@ def test_lyapunov_against_scipy():
     matrix = rng.normal(size=(6, 6)) - 4 * np.eye(6)
     root = rng.normal(size=(6, 6))
     expected = solve_continuous_lyapunov(matrix, -root @ root.T)
-    np.testing.assert_allclose(stationary_covariance(matrix, root @ root.T), expected, rtol=1e-9)
-    assert np.isnan(stationary_covariance(jnp.eye(2), jnp.eye(2))).all()
+    solve = jax.jit(stationary_covariance)
+    np.testing.assert_allclose(solve(matrix, root @ root.T), expected, rtol=1e-9)
+    assert np.isnan(solve(np.eye(6), np.eye(6))).all()
 
 
 def test_derivatives_of_lyapunov():
@@ -108,15 +117,30 @@ def test_derivatives_of_lyapunov():
     def value(t):
         return (weights * stationary_covariance(matrix + t * direction, jnp.eye(4))).sum()
 
-    numeric = (value(1e-5) - value(-1e-5)) / 2e-5
-    np.testing.assert_allclose(jax.grad(value)(0.0), numeric, rtol=1e-6)
-    np.testing.assert_allclose(jax.jvp(value, (0.0,), (1.0,))[1], numeric, rtol=1e-6)
+    @jax.jit
+    def three(t):
+        return value(t), jax.grad(value)(t), jax.jvp(value, (t,), (1.0,))[1]
+
+    numeric = (three(1e-5)[0] - three(-1e-5)[0]) / 2e-5
+    _, reverse, forward = three(0.0)
+    np.testing.assert_allclose([reverse, forward], numeric, rtol=1e-6)
+
+
+def covariance_and(other, model, parameters, points=256):
+    """By one program, the covariance and another function of a network and its parameters."""
+    solver = StationaryCovariance(points)
+    arrays = solver.prepare(model.network, None, None, {})
+
+    @jax.jit
+    def both(parameters):
+        found = solver.solve(model.network, None, parameters, arrays)
+        return found, other(model.network, parameters)
+
+    return both(parameters)
 
 
 def covariance(model, parameters, points=256):
-    solver = StationaryCovariance(points)
-    arrays = solver.prepare(model.network, None, None, {})
-    return jax.jit(lambda p: solver.solve(model.network, None, p, arrays))(parameters)
+    return covariance_and(lambda *_: None, model, parameters, points)[0]
 
 
 def test_spectra_add_up_to_the_covariance():
@@ -135,12 +159,12 @@ def test_units_of_states_do_not_matter():
     """Second-order states have rates of change that are much larger than their values."""
     model = network("jansen_rit", None)
     parameters = at_prior_mean(model)
-    system = jax.jit(lambda p: network_system(model.network, p))(parameters)
+    found, system = covariance_and(network_system, model, parameters)
     n, k, _ = system.entry.shape
     power = np.einsum("na,nb,nm->namb", system.noise[0], system.noise[0], np.eye(n))
     whole = solve_continuous_lyapunov(system.matrix(), -power.reshape(n * k, n * k))
     expected = np.einsum("na,namb,mb->nm", system.seen, whole.reshape(n, k, n, k), system.seen)
-    np.testing.assert_allclose(covariance(model, parameters), expected, rtol=1e-6)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
     # By spectra, as with delays.
     far = network("jansen_rit", 1e6)
     np.testing.assert_allclose(covariance(far, at_prior_mean(far)), expected, rtol=1e-3)
@@ -162,28 +186,35 @@ def test_derivative_by_the_speed():
     model = network("wilson_cowan")
     parameters = at_prior_mean(model)
 
-    @jax.jit
     def value(speed):
         transfer = network_transfer(
             network_system(model.network, parameters | {"speed": speed}), FREQUENCIES
         )
         return jnp.abs(transfer[:, 0]).sum()
 
+    @jax.jit
+    def three(speed):
+        found, tangent = jax.linearize(value, speed)
+        return found, tangent(1.0), jax.linear_transpose(tangent, speed)(1.0)[0]
+
     # Of sixth order, which allows steps that rounding does not reach.
     step, weights = 0.02, (0.75, -0.15, 1 / 60)
-    differences = [value((i + 1) * step) - value(-(i + 1) * step) for i in range(3)]
+    differences = [three((i + 1) * step)[0] - three(-(i + 1) * step)[0] for i in range(3)]
     numeric = np.dot(weights, differences) / step
-    np.testing.assert_allclose(jax.grad(value)(0.0), numeric, rtol=1e-6)
-    np.testing.assert_allclose(jax.jvp(value, (0.0,), (1.0,))[1], jax.grad(value)(0.0), rtol=1e-9)
+    _, forward, reverse = three(0.0)
+    np.testing.assert_allclose(reverse, numeric, rtol=1e-6)
+    np.testing.assert_allclose(forward, reverse, rtol=1e-9)
 
 
 def test_unstable_rest_is_not_finite():
     model = NetworkModel(Linear(), WEIGHTS, "additive", strength=10.0, speed=None, noise=White(1.0))
-    assert np.isnan(covariance(model, at_prior_mean(model))).all()
-    solver, parts = NetworkResponse(), model.network
     arrays = {"frequencies": FREQUENCIES, "tracts": {}}
-    transfer = solver.solve(parts, _NoStates(), at_prior_mean(model), arrays)
-    assert not np.isfinite(transfer).any()
+
+    def response(parts, parameters):
+        return NetworkResponse().solve(parts, _NoStates(), parameters, arrays)
+
+    found, transfer = covariance_and(response, model, at_prior_mean(model))
+    assert np.isnan(found).all() and not np.isfinite(transfer).any()
 
 
 class _NoStates:
@@ -195,13 +226,14 @@ class _NoStates:
     ("name", "size", "seconds", "dt"),
     [
         ("linear", 0.1, 400.0, 1e-3),
-        ("wong_wang", 0.01, 400.0, 1e-3),
-        ("wilson_cowan", 0.01, 100.0, 2e-4),
         ("hopf", 0.1, 100.0, 2e-4),
         ("jansen_rit", 0.003, 100.0, 2e-4),
-        ("montbrio_pazo_roxin", 0.003, 100.0, 2e-4),
-        ("wong_wang_ei", 0.003, 400.0, 5e-4),
-        ("oscillator", 0.003, 100.0, 2e-4),
+        # One of each coupling is above.
+        pytest.param("wong_wang", 0.01, 400.0, 1e-3, marks=pytest.mark.exhaustive),
+        pytest.param("wilson_cowan", 0.01, 100.0, 2e-4, marks=pytest.mark.exhaustive),
+        pytest.param("montbrio_pazo_roxin", 0.003, 100.0, 2e-4, marks=pytest.mark.exhaustive),
+        pytest.param("wong_wang_ei", 0.003, 400.0, 5e-4, marks=pytest.mark.exhaustive),
+        pytest.param("oscillator", 0.003, 100.0, 2e-4, marks=pytest.mark.exhaustive),
     ],
 )
 def test_simulations(name, size, seconds, dt):
@@ -216,19 +248,23 @@ def test_simulations(name, size, seconds, dt):
         sampling_interval=1e-3,
         progress=False,
     )[observed].to_numpy()
-    parameters = at_prior_mean(model)
-    found = np.array([np.cov(each.T) for each in series])
-    expected = np.asarray(covariance(model, parameters))
-    error = found.std(0, ddof=1) / np.sqrt(len(found))
-    scale = np.sqrt(np.outer(np.diagonal(expected), np.diagonal(expected)))
-    # Eight standard errors, of four runs; and what means over 1 ms and steps leave out.
-    assert (np.abs(found.mean(0) - expected) < 8 * error + 0.03 * scale).all()
     # Spectra in octaves, by Welch's method with segments of 4 s.
     signals = series.swapaxes(1, 2)
     at, estimated = csd(signals[:, None], signals[:, :, None], fs=1e3, nperseg=4000)
     at, estimated = at[at < 32], estimated[..., at < 32]
-    transfer = jax.jit(lambda p: network_transfer(network_system(model.network, p), at))(parameters)
-    spectra = np.asarray(transfer @ transfer.conj().mT)
+
+    def response(parts, parameters):
+        return network_transfer(network_system(parts, parameters), at)
+
+    expected, transfer = jax.tree.map(
+        np.asarray, covariance_and(response, model, at_prior_mean(model))
+    )
+    found = np.array([np.cov(each.T) for each in series])
+    error = found.std(0, ddof=1) / np.sqrt(len(found))
+    scale = np.sqrt(np.outer(np.diagonal(expected), np.diagonal(expected)))
+    # Eight standard errors, of four runs; and what means over 1 ms and steps leave out.
+    assert (np.abs(found.mean(0) - expected) < 8 * error + 0.03 * scale).all()
+    spectra = transfer @ transfer.conj().mT
     for low in (1, 2, 4, 8, 16):
         band = (at >= low) & (at < 2 * low)
         expected = spectra[band].mean(0)

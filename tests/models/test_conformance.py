@@ -64,8 +64,8 @@ def case(request, integrator, design):
     point, direction = {}, {}
     for prior in model.priors:
         moved = rng.normal(size=prior.mean.shape) * np.sqrt(prior.variance)
-        point[prior.name] = jnp.asarray(prior.mean + 0.3 * moved + (prior.name == "C"))
-        direction[prior.name] = jnp.asarray(rng.normal(size=prior.mean.shape) * prior.free)
+        point[prior.name] = np.asarray(prior.mean + 0.3 * moved + (prior.name == "C"))
+        direction[prior.name] = np.asarray(rng.normal(size=prior.mean.shape) * prior.free)
     return model, point, direction, model.predict(point, design)
 
 
@@ -86,20 +86,30 @@ def skip_if_slow(request):
 
 
 def test_derivatives_agree(request, case, design):
+    """Compiled as not; vmap is a loop; forward, reverse and differences agree."""
     skip_if_slow(request)
-    model, point, direction, _ = case
-    weight = jnp.asarray(np.random.default_rng(5).normal(size=(12, 2)))
+    model, point, direction, alone = case
+    weight = np.random.default_rng(5).normal(size=(12, 2))
+    weights = np.stack([weight, np.zeros_like(weight)])
 
     @quick_jit
-    def derivatives(point):
-        prediction, tangent = jax.linearize(lambda p: model.predict(p, design), point)
-        (reverse,) = jax.linear_transpose(tangent, point)(weight)
-        return prediction, tangent(direction), reverse
+    def derivatives(points):
+        predict = jax.vmap(lambda p: model.predict(p, design))
+        predictions, tangent = jax.linearize(predict, points)
+        (reverse,) = jax.linear_transpose(tangent, points)(weights)
+        return predictions, tangent({k: np.stack([d, d]) for k, d in direction.items()}), reverse
 
-    prediction, forward, reverse = derivatives(point)
-    np.testing.assert_allclose(prediction, case[3], rtol=0, atol=1e-11)  # jit = no jit
-    along = sum((reverse[name] * direction[name]).sum() for name in point)
-    assert float((forward * weight).sum()) == pytest.approx(float(along), rel=1e-9)
+    other = {name: value + 0.05 * direction[name] for name, value in point.items()}
+    both = {name: np.stack([point[name], other[name]]) for name in point}
+    predictions, (forward, elsewhere), reverse = derivatives(both)
+    np.testing.assert_allclose(predictions[0], alone, rtol=0, atol=1e-11)
+    np.testing.assert_allclose(predictions[1], model.predict(other, design), rtol=0, atol=1e-11)
+    assert np.abs(predictions[1] - predictions[0]).max() > 1e-3
+    assert np.abs(elsewhere - forward).max() > 1e-6
+    # What has no weight has no derivative.
+    assert all((value[1] == 0).all() for value in reverse.values())
+    along = sum(float((reverse[name][0] * direction[name]).sum()) for name in point)
+    assert float((forward * weight).sum()) == pytest.approx(along, rel=1e-9)
 
     def at(step):
         moved = jax.tree.map(lambda p, d: p + step * d, point, direction)
@@ -109,17 +119,6 @@ def test_derivatives_agree(request, case, design):
     # Fourth-order central differences: error of some step ** 4 and 1e-13 / step.
     central = (8 * (at(step) - at(-step)) - (at(2 * step) - at(-2 * step))) / (12 * step)
     np.testing.assert_allclose(forward, central, rtol=0, atol=1e-8 * np.abs(forward).max())
-
-
-def test_vmap_is_a_loop(request, case, design):
-    skip_if_slow(request)
-    model, point, direction, prediction = case
-    other = jax.tree.map(lambda p, d: p + 0.05 * d, point, direction)
-    stack = jax.tree.map(lambda *values: jnp.stack(values), point, other)
-    together = quick_jit(jax.vmap(lambda p: model.predict(p, design)))(stack)
-    np.testing.assert_allclose(together[0], prediction, rtol=0, atol=1e-11)
-    np.testing.assert_allclose(together[1], model.predict(other, design), rtol=0, atol=1e-11)
-    assert np.abs(together[1] - together[0]).max() > 1e-3
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if "gated" not in kind])

@@ -86,9 +86,9 @@ def jitted(function, *arguments):
 
 # Each neural model, observation and integrator once.
 SOME = {
-    ("erp", "ecd", "delayed"),
+    ("erp", "ecd", "local_linear"),
     ("cmc", "img", "local_linear"),
-    ("lfp", "lfp", "local_linear"),
+    ("lfp", "lfp", "delayed"),
     ("nmda", "fixed", "local_linear"),
     ("laminar", "lfp", "delayed"),
 }

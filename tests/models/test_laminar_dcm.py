@@ -134,9 +134,10 @@ def test_the_flow_is_what_steps_approach():
     x = jnp.asarray(column.rest() + np.random.default_rng(1).random((1, 50)))
     u, h = jnp.full(12, 1e-3), 1e-6
     step = plain_step(np.asarray(x[0]), np.asarray(u), equations.calibration().values, h)
-    flow = column.flow(x, u, parameters)[0]
+    function = jax.jit(lambda x, u: column.flow(x, u, parameters))
+    flow = function(x, u)[0]
     np.testing.assert_allclose(1e-3 * flow, (step - x[0]) / h, rtol=1e-4, atol=1e-4)
-    assert np.abs(column.flow(jnp.asarray(column.rest()), 0 * u, parameters)).max() < 1e-9
+    assert np.abs(function(column.rest(), 0 * u)).max() < 1e-9
 
 
 def test_rest_is_stable_and_firing_never_negative():
@@ -222,18 +223,22 @@ def test_derivatives_agree_in_both_modes_with_differences():
     prepared, point = model.prepare(data), means(model)
     neural, solver, observer = model.parts
 
-    @jax.jit
     def loss(moved):
         at = {name: jnp.asarray(value) for name, value in point.items()}
         at |= {"time": at["time"] + moved[:2], "spread": moved[2:4], "scale": moved[4]}
         solution = solver.solve(neural, observer, at, prepared.steps)
         return (observer.predict(solution[..., :4], at, prepared.space) ** 2).sum()
 
-    start = jnp.array([0.3, -0.4, 0.1, 0.2, 0.1])
-    reverse, forward = jax.grad(loss)(start), jax.jacfwd(loss)(start)
+    @jax.jit
+    def three(moved):
+        value, tangent = jax.linearize(loss, moved)
+        return value, jax.vmap(tangent)(np.eye(5)), jax.linear_transpose(tangent, moved)(1.0)[0]
+
+    start = np.array([0.3, -0.4, 0.1, 0.2, 0.1])
+    _, forward, reverse = three(start)
     np.testing.assert_allclose(forward, reverse, rtol=1e-10)
     step = 1e-4
-    central = [(loss(start + e) - loss(start - e)) / (2 * step) for e in step * np.eye(5)]
+    central = [(three(start + e)[0] - three(start - e)[0]) / (2 * step) for e in step * np.eye(5)]
     np.testing.assert_allclose(reverse, central, rtol=1e-5)
 
 
@@ -263,16 +268,14 @@ def test_the_network_is_explained_where_the_calibration_did_not_look():
         events, proximal, weights = (
             table[f"{name}_{k}"] for k in ("events", "proximal", "weights")
         )
-        trials = []
-        for times in events:
-            drives = [
-                drive(f"drive{k}", "proximal" if near else "distal", float(time)).at(
-                    weights_ampa=each[:, 0], weights_nmda=each[:, 1]
-                )
-                for k, (time, near, each) in enumerate(zip(times, proximal, weights, strict=True))
-            ]
-            model = LaminarDCM(drives)
-            trials.append(model.predict(means(model), empty(1e-3 * table["times"])))
+        drives = [
+            drive(f"drive{k}", "proximal" if near else "distal", float(time)).at(
+                weights_ampa=each[:, 0], weights_nmda=each[:, 1]
+            )
+            for k, (time, near, each) in enumerate(zip(events[0], proximal, weights, strict=True))
+        ]
+        model, design = LaminarDCM(drives), empty(1e-3 * table["times"])
+        trials = [model.predict(means(model) | {"time": times}, design) for times in events]
         seen = DipoleData.from_arrays(table[name], table["times"], "nAm", "ms").smooth(0.02)
         predicted = seen.replace(dipole=np.mean(trials, axis=0), smoothing=0.0).smooth(0.02)
         error = ((seen.dipole - predicted.dipole) ** 2).sum()
@@ -351,6 +354,7 @@ def test_windows_longer_than_the_calibration_are_told():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("optimized")
 def test_intervals_hold_drives_as_often_as_they_say():
     """Forty responses of the column with drives drawn from the prior."""
     free = [each.free(time=4.0) for each in TWO]

@@ -280,11 +280,12 @@ def test_roots_are_the_lowest_and_have_second_derivatives():
     def root(a):
         return lowest_root(lambda z: z**2 - a, jnp.full(2, -9.0), jnp.zeros(2))
 
-    a = jnp.array([4.0, 9.0])
-    np.testing.assert_allclose(root(a), [-2, -3], atol=1e-12)
+    a = np.array([4.0, 9.0])
+    np.testing.assert_allclose(jax.jit(root)(a), [-2, -3], atol=1e-12)
     twice = jax.jit(jax.vmap(jax.grad(jax.grad(lambda a: root(a * jnp.ones(2))[0]))))(a)
     np.testing.assert_allclose(twice, a**-1.5 / 4, rtol=1e-9)
-    three = lowest_root(lambda z: (z - 1) * (z - 2) * (z - 3), 0.0, 4.0)
+    cubic = jax.jit(lambda low: lowest_root(lambda z: (z - 1) * (z - 2) * (z - 3), low, 4.0))
+    three = cubic(0.0)
     assert float(three) == pytest.approx(1.0, abs=1e-12)
 
 
@@ -311,12 +312,20 @@ def test_sources_are_nodes(kind):
     x = node.rest() + rng.normal(size=(3, len(node.states)))
     received = rng.normal(size=(len(node.afferents), 3))
     constants = node.constants(parameters)
-    rate = node.local(x, received, NOTHING, constants)
-    expected = three.local(x, received, NOTHING, known)
-    np.testing.assert_allclose(rate, expected, rtol=1e-12, atol=1e-9)
-    np.testing.assert_allclose(node.sent(x, constants), three.sent(x, known), rtol=1e-12)
+
+    @jax.jit
+    def rates_and_signals(x, received):
+        rates = (
+            node.local(x, received, NOTHING, constants),
+            three.local(x, received, NOTHING, known),
+        )
+        return rates, (node.sent(x, constants), three.sent(x, known))
+
+    rates, signals = rates_and_signals(x, received)
+    np.testing.assert_allclose(*rates, rtol=1e-12, atol=1e-9)
+    np.testing.assert_allclose(*signals, rtol=1e-12)
     assert set(node.state_units.values()) == {"mV"}
-    assert len(node.signals) == len(node.sent(x, constants))
+    assert len(node.signals) == len(signals[0])
     names = {prior.name for prior in node.priors()}
     assert not names & {"A", "B", "C", "delay", "intrinsic_delay", "input_timing", "modulatory"}
 

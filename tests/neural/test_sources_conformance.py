@@ -69,6 +69,12 @@ def test_mapped_as_one_by_one(model, points):
     assert each[0].dtype == jnp.float64
 
 
+@pytest.mark.parametrize(
+    "model",
+    [LFP, *(pytest.param(kind, marks=pytest.mark.exhaustive) for kind in (ERP, CMC, NMDA))],
+    indirect=True,
+    ids=lambda model: model.__name__,
+)
 def test_flow_compiled_as_not_compiled(model, points):
     arguments = first(points)
     same(model.flow(*arguments), jax.jit(model.flow)(*arguments), 1e-14)
