@@ -257,7 +257,7 @@ def test_a_strongly_deactivated_region_is_explained(deactivated):
 
 def test_a_task_model_that_is_right_at_once_starts_once():
     data = simulated([[0.0, 0.2], [0.3, 0.0]], 0.3, 0.8, 2.0)
-    found = bayesdcm.fit(two_regions(), data)
+    found = bayesdcm.fit(two_regions(), data, draws=50)
     assert found.status["search"] == {"starts": 1, "reason": None, "gain": 0.0, "left": None}
     assert found.log_evidence == bayesdcm.fit(two_regions(), data, starts=1).log_evidence
     assert found.diagnose().facts.get("search") is None
@@ -265,7 +265,7 @@ def test_a_task_model_that_is_right_at_once_starts_once():
 
 def test_groups_of_task_models_search(deactivated):
     data, _, found = deactivated
-    group = fit_group(two_regions(), [data], progress=False)
+    group = fit_group(two_regions(), [data], progress=False, draws=50)
     single = bayesdcm.fit(two_regions(), data, seed=group[0].status["seed"])
     assert group[0].log_evidence == pytest.approx(single.log_evidence, abs=1e-3)
     assert group[0].log_evidence == pytest.approx(found.log_evidence, abs=10)
