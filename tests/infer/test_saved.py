@@ -258,7 +258,7 @@ NORMAL = ("task by laplace", "line by laplace")
 CHOSEN = {
     "plots": SHOWN,
     "write_report": ("task by laplace", "linear by nuts", "network by evolution"),
-    "save": ("task by laplace", "line by laplace", "linear by nuts"),
+    "save": NORMAL,
     "search_reduced": NORMAL,
     "peb": NORMAL,
     "importance": (*NORMAL, "stacked", "linear by svi", "linear by amortised"),

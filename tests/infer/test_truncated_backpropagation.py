@@ -159,6 +159,7 @@ def test_gradient_of_one_window_is_that_of_the_log_joint():
     np.testing.assert_allclose(-window, whole, rtol=1e-10, atol=1e-10 * np.abs(whole).max())
 
 
+@pytest.mark.usefixtures("optimized")
 def test_training_finds_the_published_truth(clean):
     fit = bayesdcm.fit(MODEL, clean, "tbptt", starts=START[None], epochs=400, progress=False)
     point = fit.posterior.optima.points[0]
@@ -292,7 +293,7 @@ def test_other_models_with_euler_steps_are_trained(short):
     truth = {prior.name: prior.mean for prior in model.priors}
     truth |= {"A": 0.5 * np.eye(3, k=-1), "C": np.array([[1.0], [0.0], [0.0]])}
     data = model.simulate(truth, short, seed=1, snr=4.0)
-    fit = bayesdcm.fit(model, data, "tbptt", starts=4, epochs=400, draws=40, progress=False)
+    fit = bayesdcm.fit(model, data, "tbptt", starts=2, epochs=400, draws=40, progress=False)
     assert fit.status["starts_moved"] >= 1
     assert np.isfinite(fit.posterior.optima.log_joint).all()
     assert fit.status["log_joint"] > fit.trace["log_joint"][0].max()
