@@ -258,7 +258,8 @@ SHOWN = (
 NORMAL = ("task by laplace", "line by laplace")
 CHOSEN = {
     "write_report": ("task by laplace", "linear by nuts", "network by evolution"),
-    "save": NORMAL,
+    # Of a program of one's own, predictions are written, too.
+    "save": tuple(name for name in FITS if not name.startswith("linear")),
     "search_reduced": NORMAL,
     "peb": NORMAL,
     "importance": (*NORMAL, "stacked", "linear by svi", "linear by amortised"),
