@@ -180,8 +180,8 @@ def train(
     _, fixed, _ = _parts(_made(shape, 0))
     fixed = tuple(jax.tree.leaves(fixed))
     each = [jax.tree.leaves(_parts(_made(shape, 1 + member))[0]) for member in range(members)]
-    weights = tuple(jnp.stack(leaves) for leaves in zip(*each, strict=True))
-    state = weights, jax.vmap(_optimiser(training).init)(weights)
+    weights = tuple(np.stack(leaves) for leaves in zip(*each, strict=True))
+    state = weights, jax.jit(jax.vmap(_optimiser(training).init))(weights)
     best, lowest, since = weights, np.full(members, np.inf), np.zeros(members, int)
     losses: list[NDArray] = []
     x, features = jnp.asarray(x), jnp.asarray(features)
@@ -197,9 +197,7 @@ def train(
                 unseen = np.asarray(_held_out(shape, fixed, state[0], x, features, held))
                 losses.append(np.stack([np.asarray(seen), unseen]))
                 better = unseen < lowest
-                best = jax.tree.map(
-                    lambda new, old, b=better: jnp.where(_column(b, new), new, old), state[0], best
-                )
+                best = _chosen(better, state[0], best)
                 lowest, since = np.where(better, unseen, lowest), np.where(better, 0, since + 1)
                 shown.advance(1, f"held out {-lowest.mean():.3f} nats")
                 if (since >= training.patience).all():
@@ -215,8 +213,10 @@ def train(
     )
 
 
-def _column(flags: NDArray, like: jax.Array) -> NDArray:
-    return flags.reshape(-1, *[1] * (like.ndim - 1))
+@jax.jit
+def _chosen(better: jax.Array, new: Any, old: Any) -> Any:
+    """Weights of each member, the new ones where they are better."""
+    return jax.tree.map(lambda one, other: jax.vmap(jnp.where)(better, one, other), new, old)
 
 
 @partial(jax.jit, static_argnums=(0, 3))

@@ -371,18 +371,20 @@ def linear_haemodynamics() -> LinearHaemodynamics:
     >>> round(linear_haemodynamics().gain, 2)
     19.3
     """
-    with jax.ensure_compile_time_eval():
-        observer = Balloon()
-        parameters: Parameters = {
-            "transit": jnp.zeros(1),
-            "decay": jnp.zeros(()),
-            "epsilon": jnp.zeros(()),
-        }
-        rest = jnp.zeros((1, len(observer.states)))
+    observer = Balloon()
+
+    # One program: each operation by itself would be compiled, eighty of them.
+    @jax.jit
+    def about(rest: jax.Array, parameters: Parameters) -> tuple[jax.Array, ...]:
         rates = linear_filters(observer, 1, parameters)[0]
         drive = observer.flow(jnp.ones(1), rest, parameters)[0]
         read = jax.grad(lambda h: observer.read(h, parameters)[0])(rest)[0]
-        return LinearHaemodynamics(*(np.asarray(each) for each in (rates, drive, read)))
+        return rates, drive, read
+
+    with jax.ensure_compile_time_eval():
+        means = {"transit": jnp.zeros(1), "decay": jnp.zeros(()), "epsilon": jnp.zeros(())}
+        found = about(jnp.zeros((1, len(observer.states))), means)
+        return LinearHaemodynamics(*(np.asarray(each) for each in found))
 
 
 def input_responses(data: BoldData) -> tuple[NDArray, NDArray]:

@@ -1,15 +1,18 @@
 """SPM's inversions, linear models with a closed-form posterior, and the folder of references."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
 
+from bayesdcm.infer.problem import make_problem
 from bayesdcm.observe import gaussian
 
 
@@ -30,23 +33,68 @@ def references():
     return Path(folder)
 
 
+class Sharing:
+    """The protocol of the package's own models, for a program that is given its data as arrays.
+
+    Equal models share compiled code, so that fits of further data sets of the same shape cost next
+    to nothing; a program that is no more than a function is compiled for each fit.
+    """
+
+    observed_site = None
+
+    def program(self, data):
+        return lambda: self.sample(self.prepare(data))
+
+    def prepare(self, data):
+        return jax.tree.map(jnp.asarray, data)
+
+    def dims(self):
+        return {}
+
+    def coords(self, data):
+        return {}
+
+    def constants(self, data):
+        return {}
+
+    def restore(self, values, data):
+        return values
+
+    def arrange(self, values, data):
+        return values
+
+
 @dataclass(frozen=True)
-class Linear:
+class SharingProgram(Sharing):
+    """A model that is no more than a program, a function of the data."""
+
+    function: Callable
+
+    def sample(self, data):
+        self.function(data)
+
+    def labels(self, data):
+        return make_problem(self.function, data).labels
+
+
+@pytest.fixture(scope="session")
+def sharing():
+    """The class of models of programs that share compiled code, to be called with a program."""
+    return SharingProgram
+
+
+@dataclass(frozen=True)
+class Linear(Sharing):
     """A linear model ``y = X b + confounds + noise``, one or two observed sites.
 
-    It follows the protocol of the package's own models: equal models share compiled code, so that
-    fits of further data sets of the same shape cost next to nothing. Data are a dict of ``X``,
-    ``y``, ``prior_mean``, ``prior_log_sd``, ``log_precision`` and, where wanted, ``confounds``,
-    ``X_second`` and ``y_second``. With `learned`, the log-precision is a site with prior
-    N(log_precision, 1).
+    Data are a dict of ``X``, ``y``, ``prior_mean``, ``prior_log_sd``, ``log_precision`` and, where
+    wanted, ``confounds``, ``X_second`` and ``y_second``. With `learned`, the log-precision is a
+    site with prior N(log_precision, 1).
     """
 
     learned: bool = False
 
     observed_site = "y"
-
-    def program(self, data):
-        return lambda: self.sample(self.prepare(data))
 
     def prepare(self, data):
         return {name: jnp.asarray(value, float) for name, value in data.items()}
@@ -73,12 +121,6 @@ class Linear:
 
     def constants(self, data):
         return {"design": np.asarray(data["X"])}
-
-    def restore(self, values, data):
-        return values
-
-    def arrange(self, values, data):
-        return values
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """Programs with observer sites: SPM's `spm_nlsi_N`, closed forms, and the ways to write them."""
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import jax
@@ -230,10 +231,22 @@ def linear_posterior(problem, count):
     return (mean + covariance @ B.T @ P @ e)[:5], covariance[:5, :5], evidence
 
 
+@pytest.fixture(scope="module")
+def linear_fit(problem):
+    """A function that fits a linear program, once."""
+
+    @cache
+    def fit(count, observer, dense):
+        infer = OBSERVER if observer else {}
+        return bayesdcm.fit(linear_program(problem, count, infer, dense), problem["y"])
+
+    return fit
+
+
 @pytest.mark.parametrize("count", [1, 2])
-def test_linear_models_have_the_exact_posterior(problem, count):
+def test_linear_models_have_the_exact_posterior(problem, linear_fit, count):
     mean, covariance, evidence = linear_posterior(problem, count)
-    fit = bayesdcm.fit(linear_program(problem, count, OBSERVER), problem["y"])
+    fit = linear_fit(count, True, False)
     assert fit.status["converged"]
     # SPM's scheme adds exp(-16) to variances.
     np.testing.assert_allclose(fit.covariance, covariance, atol=1e-6)
@@ -244,12 +257,9 @@ def test_linear_models_have_the_exact_posterior(problem, count):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("infer", [OBSERVER, {}], ids=["observer", "plain"])
-def test_several_temporal_components_are_those_of_all_data(problem, infer):
-    fits = [
-        bayesdcm.fit(linear_program(problem, 2, infer, dense), problem["y"])
-        for dense in (False, True)
-    ]
+@pytest.mark.parametrize("observer", [True, False], ids=["observer", "plain"])
+def test_several_temporal_components_are_those_of_all_data(linear_fit, observer):
+    fits = [linear_fit(2, observer, dense) for dense in (False, True)]
     assert fits[0].log_evidence == pytest.approx(fits[1].log_evidence, abs=1e-8)
     np.testing.assert_allclose(fits[0].covariance, fits[1].covariance, atol=1e-9)
     np.testing.assert_allclose(fits[0].mean["b"], fits[1].mean["b"], atol=1e-8)
@@ -311,21 +321,21 @@ def test_an_observer_alone_is_fitted_as_parameters(problem):
     assert fit.status["converged"]
 
 
-def test_states_that_are_not_finite_are_stepped_back_from(caplog):
+def test_states_that_are_not_finite_are_stepped_back_from(sharing, caplog):
     def cliff(y):
         b = numpyro.sample("b", dist.Normal(0.0, 10.0))
         g = numpyro.sample("g", dist.Normal(1.0, 0.1), infer=OBSERVER)
         state = jnp.where(b < 1, b, jnp.nan)
         numpyro.sample("y", gaussian(g * state + 0 * y, 2.0), obs=y)
 
-    y = np.array([1.31, 1.29, 1.32, 1.28])
+    y, model = np.array([1.31, 1.29, 1.32, 1.28]), sharing(cliff)
     with caplog.at_level("WARNING", "bayesdcm"):
-        fit = bayesdcm.fit(cliff, y)
+        fit = bayesdcm.fit(model, y)
     assert fit.status["recoveries"] > 0
     assert "the trajectory diverged" in caplog.text
     assert 0.8 < fit.mean["b"] < 1 and np.isfinite(fit.log_evidence)
     with pytest.raises(ValueError, match="not finite at any starting point"):
-        bayesdcm.fit(cliff, y, starts=np.array([[2.0, 1.0]]))
+        bayesdcm.fit(model, y, starts=np.array([[2.0, 1.0]]))
 
 
 def test_sites_are_ordered_by_role(spm):

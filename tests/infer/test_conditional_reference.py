@@ -145,7 +145,7 @@ OBSERVERS = {
 @pytest.mark.parametrize(
     ("observer", "confounds", "components"),
     [
-        ("one row", 1, 1),
+        pytest.param("one row", 1, 1, marks=pytest.mark.exhaustive),
         ("a row each", 0, 1),
         pytest.param("mixed", 2, 1, marks=pytest.mark.exhaustive),
         pytest.param("mixed", 1, 2, marks=pytest.mark.slow),

@@ -449,7 +449,7 @@ def test_a_response_that_the_model_cannot_make(driven, tmp_path):
     microtime = 0.125 * np.arange(len(design.inputs))
     _, sound = canonical_responses(design.inputs, microtime, design.times)
     signal = prediction + noise + 0.3 * np.outer(sound[:, 0], [0, 1])
-    fit = bayesdcm.fit(model, design.replace(signal=signal), progress=False)
+    fit = bayesdcm.fit(model, design.replace(signal=signal), draws=100, progress=False)
     found = fit.diagnose()
     kinds = {p.kind: p for p in found.problems}
     text = kinds["residuals follow inputs"]
@@ -465,7 +465,7 @@ def test_a_region_that_is_left_unexplained(driven):
     rng = np.random.default_rng(5)
     signal = prediction + noise
     signal[:, 1] = rng.normal(size=100)
-    fit = bayesdcm.fit(model, design.replace(signal=signal), progress=False)
+    fit = bayesdcm.fit(model, design.replace(signal=signal), draws=100, progress=False)
     (text,) = [p for p in fit.diagnose().problems if p.kind == "regions explained badly"]
     share = 100 * fit.diagnose().facts["explained_variance"]
     assert f"others are explained well: V5 ({share[1]:.0f} %), but V1 {share[0]:.0f} %" in text

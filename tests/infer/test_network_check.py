@@ -69,7 +69,7 @@ def test_runs_of_the_network_correct_the_posterior(tmp_path):
     noise = np.random.default_rng(1).normal(size=len(TIMES))
     data = BLANK.replace(dipole=clean + sd * noise, noise_sd=sd)
     free = [drive.free(time=6.0) for drive in DRIVES]
-    before = bayesdcm.fit(LaminarDCM(free), data, progress=False)
+    before = bayesdcm.fit(LaminarDCM(free), data, draws=100, progress=False)
     network = OtherColumn()
     check = before.check_with(network, draws=12, n_trials=2, progress=False)
     assert network.sets == 24

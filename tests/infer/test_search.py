@@ -41,12 +41,17 @@ def heard(frequency):
 
 
 @pytest.fixture(scope="module")
-def found():
-    return bayesdcm.fit(wave, heard(1.6), starts="auto")
+def model(sharing):
+    return sharing(wave)
 
 
-def test_a_search_leaves_a_poor_optimum(found):
-    alone = bayesdcm.fit(wave, heard(1.6), starts=1)
+@pytest.fixture(scope="module")
+def found(model):
+    return bayesdcm.fit(model, heard(1.6), starts="auto")
+
+
+def test_a_search_leaves_a_poor_optimum(model, found):
+    alone = bayesdcm.fit(model, heard(1.6), starts=1)
     record = found.status["search"]
     assert record["gain"] == pytest.approx(found.log_evidence - alone.log_evidence)
     assert record["gain"] > 50 and record["reason"] == UNEXPLAINED and record["left"] is None
@@ -55,9 +60,9 @@ def test_a_search_leaves_a_poor_optimum(found):
     assert len(found.modes) > 1 and found.modes[0] is found
 
 
-def test_a_search_is_the_same_for_the_same_seed(found):
-    again = bayesdcm.fit(wave, heard(1.6), starts="auto")
-    other = bayesdcm.fit(wave, heard(1.6), starts="auto", seed=1)
+def test_a_search_is_the_same_for_the_same_seed(model, found):
+    again = bayesdcm.fit(model, heard(1.6), starts="auto")
+    other = bayesdcm.fit(model, heard(1.6), starts="auto", seed=1)
     energies = found.trace["starts_free_energy"]
     assert np.array_equal(again.trace["starts_free_energy"], energies)
     assert not np.array_equal(other.trace["starts_free_energy"][:5], energies[:5])
@@ -91,10 +96,10 @@ def test_a_run_that_has_not_converged_is_a_reason():
     assert not stopped_early(optimum, 1)
 
 
-def test_a_good_optimum_is_left_alone():
+def test_a_good_optimum_is_left_alone(model):
     data = heard(1.01)
-    kept = bayesdcm.fit(wave, data, starts="auto")
-    alone = bayesdcm.fit(wave, data, starts=1)
+    kept = bayesdcm.fit(model, data, starts="auto")
+    alone = bayesdcm.fit(model, data, starts=1)
     assert kept.status["search"] == {"starts": 1, "reason": None, "gain": 0.0, "left": None}
     assert kept.log_evidence == alone.log_evidence
     assert np.array_equal(kept.mean["frequency"], alone.mean["frequency"])
@@ -107,22 +112,22 @@ def test_programs_start_once_unless_they_are_asked_to_search():
     assert default.log_evidence == alone.log_evidence
 
 
-def test_nuts_starts_where_the_search_ended(found):
-    mean, _, _, record = gaussian_start(make_problem(wave, heard(1.6)), "auto", 0)
+def test_nuts_starts_where_the_search_ended(model, found):
+    mean, _, _, record = gaussian_start(make_problem(model, heard(1.6)), "auto", 0)
     assert mean[0] == pytest.approx(float(found.mean["frequency"]), abs=1e-9)
     options = {"chains": 1, "draws": 50, "warmup": 50, "progress": False}
-    fit = bayesdcm.fit(wave, heard(1.6), "nuts", starts="auto", **options)
+    fit = bayesdcm.fit(model, heard(1.6), "nuts", starts="auto", **options)
     assert fit.status["search"] == record == found.status["search"]
     assert fit.mean["frequency"] == pytest.approx(1.6, abs=0.02)
 
 
 @pytest.mark.parametrize("side_by_side", ["threads", "vectorized"])
-def test_groups_search_as_single_fits_do(side_by_side):
+def test_groups_search_as_single_fits_do(model, side_by_side):
     data = {"ann": heard(1.6), "ben": heard(1.01)}
     options = {"starts": "auto", "progress": False}
-    group = fit_group(wave, data, side_by_side=side_by_side, **options)
+    group = fit_group(model, data, side_by_side=side_by_side, **options)
     for subject, fit in zip(data, group, strict=True):
-        single = bayesdcm.fit(wave, data[subject], starts="auto", seed=fit.status["seed"])
+        single = bayesdcm.fit(model, data[subject], starts="auto", seed=fit.status["seed"])
         assert fit.log_evidence == pytest.approx(single.log_evidence, abs=1e-3)
         assert fit.status["search"]["starts"] == single.status["search"]["starts"]
 
@@ -252,7 +257,7 @@ def test_a_strongly_deactivated_region_is_explained(deactivated):
 
 def test_a_task_model_that_is_right_at_once_starts_once():
     data = simulated([[0.0, 0.2], [0.3, 0.0]], 0.3, 0.8, 2.0)
-    found = bayesdcm.fit(two_regions(), data)
+    found = bayesdcm.fit(two_regions(), data, draws=50)
     assert found.status["search"] == {"starts": 1, "reason": None, "gain": 0.0, "left": None}
     assert found.log_evidence == bayesdcm.fit(two_regions(), data, starts=1).log_evidence
     assert found.diagnose().facts.get("search") is None
@@ -260,7 +265,7 @@ def test_a_task_model_that_is_right_at_once_starts_once():
 
 def test_groups_of_task_models_search(deactivated):
     data, _, found = deactivated
-    group = fit_group(two_regions(), [data], progress=False)
+    group = fit_group(two_regions(), [data], progress=False, draws=50)
     single = bayesdcm.fit(two_regions(), data, seed=group[0].status["seed"])
     assert group[0].log_evidence == pytest.approx(single.log_evidence, abs=1e-3)
     assert group[0].log_evidence == pytest.approx(found.log_evidence, abs=10)

@@ -223,7 +223,10 @@ def test_the_fit_is_sound_and_survives_a_file(fit, tmp_path):
 
 @pytest.fixture(scope="module")
 def block():
-    """One driven region; noise-free signal, and the true parameters."""
+    """One driven region: the model, and functions that make its signal and data of it.
+
+    Confounds are a constant and movements unless told, so that all fits share a program.
+    """
     model = TaskDCM([[1]], C=[[1]])
     events = {"onset": [10.0, 50.0, 90.0, 130.0], "duration": [15.0] * 4}
     design = bayesdcm.BoldDesign.from_events(80, 2.0, events, ["V1"], input_names=["task"])
@@ -233,7 +236,10 @@ def block():
         clean = np.asarray(model.predict(truth | {"C": np.array([[strength]])}, design))
         return clean + sd * np.random.default_rng(seed).normal(size=clean.shape)
 
-    def bold(signal, **keywords):
+    moved = np.c_[np.ones(80), np.random.default_rng(5).normal(size=(80, 3))]
+
+    def bold(signal, confounds=moved, **keywords):
+        keywords["confounds"] = confounds
         run = {"inputs": design.inputs, "input_dt": design.input_dt, "input_names": ["task"]}
         return BoldData(signal, 2.0, **run, region_names=["V1"], **keywords)
 
@@ -280,13 +286,13 @@ def test_raw_signals_raise_a_warning_where_they_are_modelled(block):
 
 def test_units_of_confounds_do_not_matter(block):
     model, signal, bold = block
-    motion = np.random.default_rng(5).normal(size=(80, 3))
     y = signal(1.0, 0.1, 3)
 
     def evidence(model, confounds):
         return bayesdcm.fit(model, bold(y, confounds=confounds), draws=20).log_evidence
 
-    millimetres, metres = np.c_[np.ones(80), motion], np.c_[np.ones(80), 1e-3 * motion]
+    millimetres = bold(y).confounds
+    metres = millimetres * [1, 1e-3, 1e-3, 1e-3]
     # Nor how they are combined.
     mixed = millimetres @ np.array([[1, 2, 0, 0], [0, 1, 0, 0], [0, 3, 1, 0], [0, 0, 0, 1e4]])
     found = [evidence(model, confounds) for confounds in (millimetres, metres, mixed)]
