@@ -252,18 +252,6 @@ SHOWN = (
     "line by laplace",
     "network by evolution",
 )
-# Operations that take long, by the fits whose pages and numbers tell all there is. Of the others
-# only --runall asks for them: that the same model and posterior were read, on which alone they
-# depend, the remaining operations tell.
-NORMAL = ("task by laplace", "line by laplace")
-CHOSEN = {
-    "write_report": ("task by laplace", "linear by nuts", "network by evolution"),
-    # Of a program of one's own, predictions are written, too.
-    "save": tuple(name for name in FITS if not name.startswith("linear")),
-    "search_reduced": NORMAL,
-    "peb": NORMAL,
-    "importance": (*NORMAL, "stacked", "linear by svi", "linear by amortised"),
-}
 OWN = (
     "line by laplace",
     "linear by svi",
@@ -450,18 +438,14 @@ def grid(names):
 
 
 @pytest.mark.parametrize("name", grid(FITS))
-def test_a_fit_that_was_read_does_all_that_the_saved_one_does(
-    name, tmp_path, linear, linear_data, pytestconfig
-):
-    reported.folder, everything = tmp_path, pytestconfig.getoption("--runall")
+def test_a_fit_that_was_read_does_all_that_the_saved_one_does(name, tmp_path, linear, linear_data):
+    reported.folder = tmp_path
     here = SimpleNamespace(folder=tmp_path / "group", model=linear(), data=linear_data())
     fit = FITS[name](here)
     again = read_again(name, fit, tmp_path / "fit.nc")
     failed = {}
     for operation, run in OPERATIONS.items():
         if operation in ("plots", "write_report") and name not in SHOWN:
-            continue
-        if name not in CHOSEN.get(operation, FITS) and not everything:
             continue
         expected = outcome(run, fit)
         assert_same(expected, outcome(run, again), f"{name}: {operation}")
