@@ -157,6 +157,12 @@ def _optimiser(training: Training) -> optax.GradientTransformation:
     return optax.chain(clipped, optax.adamw(training.learning_rate, weight_decay=WEIGHT_DECAY))
 
 
+@partial(jax.jit, static_argnums=0)
+def _memory(training: Training, weights: Any) -> Any:
+    """What the step rule of each member knows before the first step."""
+    return jax.vmap(_optimiser(training).init)(weights)
+
+
 def train(
     shape: FlowShape,
     training: Training,
@@ -181,7 +187,7 @@ def train(
     fixed = tuple(jax.tree.leaves(fixed))
     each = [jax.tree.leaves(_parts(_made(shape, 1 + member))[0]) for member in range(members)]
     weights = tuple(np.stack(leaves) for leaves in zip(*each, strict=True))
-    state = weights, jax.jit(jax.vmap(_optimiser(training).init))(weights)
+    state = weights, _memory(training, weights)
     best, lowest, since = weights, np.full(members, np.inf), np.zeros(members, int)
     losses: list[NDArray] = []
     x, features = jnp.asarray(x), jnp.asarray(features)

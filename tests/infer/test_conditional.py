@@ -15,6 +15,7 @@ import bayesdcm
 from bayesdcm.infer.density import layout
 from bayesdcm.infer.stages import CONSTANT, OBSERVATION, STATES, Stages
 from bayesdcm.observe import gaussian
+from tests.infer.conftest import Sharing
 
 # Compiled as users compile: rounding decides whether a step is the last.
 pytestmark = pytest.mark.usefixtures("optimized_file")
@@ -45,16 +46,13 @@ def two_states(p, t, u):
 
 
 @dataclass(frozen=True)
-class Generic:
+class Generic(Sharing):
     """SPM's small problem, by the protocol of the package's models: equal ones share code."""
 
     whole: bool = False
     noise: str = "temporal"
 
     observed_site = "y"
-
-    def program(self, data):
-        return lambda: self.sample(self.prepare(data))
 
     def prepare(self, data):
         return {name: jnp.asarray(value) for name, value in data.items() if "/" not in name}
@@ -83,21 +81,6 @@ class Generic:
 
     def labels(self, data):
         return {"p": ["a", "k", "b"], "g": ["first", "second"], "h": ["h"]}
-
-    def dims(self):
-        return {}
-
-    def coords(self, data):
-        return {}
-
-    def constants(self, data):
-        return {}
-
-    def restore(self, values, data):
-        return values
-
-    def arrange(self, values, data):
-        return values
 
 
 def confounds(n):
