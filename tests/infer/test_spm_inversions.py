@@ -13,7 +13,6 @@ from bayesdcm.observe import gaussian
 pytestmark = pytest.mark.usefixtures("optimized_file")
 
 CASES = ("plain", "hyperprior", "confounds", "twoQ", "twoch", "badstart")
-FEW = ("plain", "confounds", "badstart")
 
 
 def decay_program(case, free, hyperprior_mean, hyperprior_sd):
@@ -67,11 +66,7 @@ def assert_agrees(fit, case, free, evidence, moments):
     assert fit.status["converged"]
 
 
-# Of the others, test_small_problems_are_equal_with_derivatives_as_in_spm has the numbers.
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=() if name in FEW else pytest.mark.exhaustive) for name in CASES],
-)
+@pytest.mark.parametrize("name", CASES)
 def test_small_problems_agree_with_spm(spm, name):
     # SPM's derivatives are one-sided differences, ours are exact. The stopping points differ by
     # 1e-5 in the parameters for that; in "confounds" F is 1.03e-4 apart.
