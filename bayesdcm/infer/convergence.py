@@ -107,7 +107,7 @@ def check_chains(fit: Any, problems: list[str], facts: dict[str, Any]) -> None:
             problems,
             "diverging trajectories",
             f"{facts['divergences']} trajectories diverged: part of the posterior may be missed. "
-            "Raise target_accept (0.95), or use adapt_metric=True with more warmup.",
+            "Raise target_accept (to 0.95, or 0.99), or use adapt_metric=True with more warmup.",
         )
     energy = np.asarray(stats["energy"])
     change = (np.diff(energy, axis=1) ** 2).mean(1) / energy.var(1)

@@ -75,6 +75,8 @@ FAR, HALVINGS = 10.0, 8
 # Of what a surrogate proposes, in each of the last blocks of the warm-up of a chain: a place that
 # it thinks little of holds a chain for long, also where most of what it proposes is accepted.
 LEAST_ACCEPTANCE = 0.5
+# To aim at, elsewhere and where sites are not centred.
+ACCEPTANCE, IN_FUNNELS = 0.9, 0.98
 STATISTICS = ("energy", "num_steps", "accept_prob", "diverging")
 
 
@@ -93,8 +95,9 @@ class NUTS(Method):
         400 where a metric is adapted.
     draws : int
         Kept iterations of each chain.
-    target_accept : float
-        Acceptance rate that the step size aims at.
+    target_accept : float, optional
+        Acceptance rate that the step size aims at. None: 0.9, or 0.98 where sites are not centred
+        (`bayesdcm.HorseshoePrior`), whose funnels longer steps miss.
     max_tree_depth : int
         Longest trajectory, ``2**depth - 1`` steps.
     adapt_metric : bool, optional
@@ -141,7 +144,9 @@ class NUTS(Method):
         None, positive_integer, words="Warm-up iterations of each chain.", shell=True
     )
     draws: int = option(750, several, words="Draws kept of each chain.", shell=True)
-    target_accept: float = option(0.9, probability, words="Acceptance rate to aim at.", shell=True)
+    target_accept: float | None = option(
+        None, probability, words="Acceptance rate to aim at.", shell=True
+    )
     max_tree_depth: int = option(10, positive_integer, words="Longest trajectory, log2 of steps.")
     adapt_metric: bool | None = option(None, switch, words="Whether to adapt a dense metric.")
     surrogate: bool = option(
@@ -157,9 +162,10 @@ class NUTS(Method):
         collapsed = collapsible(
             problem.source.bind(problem.prepared), problem.sites, jnp.asarray(centre)
         )
+        centred = all(site.centred for site in problem.sites.sites)
         adapt_metric = self.adapt_metric
         if adapt_metric is None:
-            adapt_metric = bool(collapsed) or not all(s.centred for s in problem.sites.sites)
+            adapt_metric = bool(collapsed) or not centred
         n_warmup = -(-(self.warmup or (400 if adapt_metric else 200)) // BLOCK)
         n_blocks = -(-self.draws // BLOCK)
         others = Split(problem.sites, collapsed).others
@@ -183,7 +189,7 @@ class NUTS(Method):
                 problem.source,
                 problem.sites,
                 n_warmup * BLOCK,
-                self.target_accept,
+                self.target_accept or (ACCEPTANCE if centred else IN_FUNNELS),
                 self.max_tree_depth,
                 adapt_metric,
                 collapsed,

@@ -520,7 +520,7 @@ def horseshoe(sharing):
 
 @pytest.mark.slow
 def test_nuts_with_a_horseshoe_prior(horseshoe):
-    fit = horseshoe.fit("nuts", chains=2, seed=1)
+    fit = horseshoe.fit("nuts", draws=1000, seed=1)
     assert fit.status["divergences"] <= 5
     assert fit.summary()["r_hat"].max() < 1.01
     assert_sampled(flat_draws(fit, "b"), horseshoe.mean, horseshoe.sd)
