@@ -123,8 +123,9 @@ CLASSES = {
     }.items()
     for name in names
 }
-# Arrays of so many numbers are written among the rest.
-SHORT = 16
+# Arrays of at most so many numbers are written among the rest: an array of its own in a file takes
+# more room, and a millisecond or two.
+SHORT = 512
 
 
 class NotPlain(TypeError):
@@ -135,7 +136,7 @@ class PlainWriter:
     """Turns objects into what JSON can hold, and collects their arrays by name, equal ones once.
 
     >>> writer = PlainWriter()
-    >>> writer.plain({"x": np.arange(30.0), "same": np.arange(30.0), "n": (1, "a")})
+    >>> writer.plain({"x": np.arange(600.0), "same": np.arange(600.0), "n": (1, "a")})
     {'x': {'is': 'array', 'name': 'x', 'dtype': 'float64'}, ...}
     >>> list(writer.arrays)
     ['x']

@@ -581,9 +581,9 @@ def test_heads_and_measurement_info_come_back():
     for channel, place in zip(info["chs"], np.eye(3), strict=True):
         channel["loc"][:3] = 0.09 * place
     sensors = 0.09 * np.eye(3)
-    signal = np.random.default_rng(0).normal(scale=1e-6, size=(2, 30, 3))
+    signal = np.random.default_rng(0).normal(scale=1e-6, size=(2, 600, 3))
     data = EvokedData(
-        signal, np.arange(30) / 250, info["ch_names"], head=SphereHead(sensors), info=info
+        signal, np.arange(600) / 250, info["ch_names"], head=SphereHead(sensors), info=info
     )
     writer = PlainWriter()
     plain = json.loads(json.dumps(writer.plain({"one": data, "same": data})))
