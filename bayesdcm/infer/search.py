@@ -69,6 +69,9 @@ UNCONVERGED = "variational Laplace had not converged"
 STEEP = "variational Laplace had stopped while its steps were short"
 UNEXPLAINED = "responses of the model at other parameters explain the residuals"
 
+# Of the observed sites, (points, times, columns), and numbers of confounds.
+Residuals = tuple[list[NDArray], list[int]]
+
 
 class SearchResult(NamedTuple):
     """Optima, as arrays with one row a start, the given one first, and a record of the search.
@@ -89,8 +92,8 @@ class _Model(NamedTuple):
     prepared: Any
     centre: NDArray  # The prior mean, (size,).
 
-    def residuals(self, points: NDArray) -> tuple[list[NDArray], list[int]]:
-        """Residuals of the observed sites, (points, times, columns), and numbers of confounds.
+    def residuals(self, points: NDArray) -> Residuals:
+        """Residuals at flat points (points, size).
 
         Precisions are those of the prior mean everywhere, so that residuals can be compared.
         """
@@ -185,10 +188,10 @@ def _fits_best(others: list[NDArray]) -> NDArray:
 
 
 def _reason(
-    model: _Model, optima: LaplaceResult, place: int, others: list[NDArray] | None
+    here: Residuals, optima: LaplaceResult, place: int, others: list[NDArray] | None
 ) -> str | None:
-    """What is wrong with an optimum; without draws, what may be."""
-    residuals, n_confounds = model.residuals(np.asarray(optima.mean[[place]]))
+    """What is wrong with an optimum that leaves residuals; without draws, what may be."""
+    residuals, n_confounds = here
     for i, (residual,) in enumerate(residuals):
         if len(residual) < FEWEST or not coloured(residual).any():
             continue
@@ -224,11 +227,12 @@ def search(
         return _with_signs(static, prepared, first, centre, nodes, record, progress)
     model, optima, best, fruitless = _Model(static, prepared, np.asarray(centre)), first, 0, 0
     many = bool(getattr(inverted, "many_modes", False))
-    if _reason(model, optima, best, None) is None and not many:
+    here = model.residuals(optima.mean[[best]])
+    if _reason(here, optima, best, None) is None and not many:
         return SearchResult(optima, record)
     seeds = [int(state) for state in np.random.SeedSequence(seed).generate_state(1 + ROUNDS)]
     points, others = model.draws(TRIALS, seeds[0])
-    left = _reason(model, optima, best, others) if len(points) else None
+    left = _reason(here, optima, best, others) if len(points) else None
     record["reason"] = left or (MANY_MODES if many else None)
     effort = MORE if many else 1
     for k in range(ROUNDS if record["reason"] else 0):
@@ -241,14 +245,14 @@ def search(
         climbs = CLIMBS * (effort * 2**fruitless if many else 1)
         starts = points[_fits_best(responses)[:climbs]]
         if left in (STEEP, UNCONVERGED):
-            here = np.concatenate([optima.mean[best], np.asarray(centre)[optima.mean.shape[1] :]])
-            starts = np.concatenate([here[None], starts])
+            start = np.concatenate([optima.mean[best], np.asarray(centre)[optima.mean.shape[1] :]])
+            starts = np.concatenate([start[None], starts])
         climbed = run_starts(*static, prepared, starts, progress and many)
         optima = jax.tree.map(lambda *leaves: np.concatenate(leaves), optima, climbed)
         energy = np.where(optima.failed, -np.inf, optima.free_energy)
         fruitless = 0 if energy.max() > energy[best] + GAIN else fruitless + 1
         best = int(np.argmax(energy))
-        left = _reason(model, optima, best, others)
+        left = _reason(model.residuals(optima.mean[[best]]), optima, best, others)
         # Where there are many optima anyway, a short step says nothing of another.
         poor = left == UNEXPLAINED or (left and not many)
         if fruitless >= (FRUITLESS if poor else 1 + many):

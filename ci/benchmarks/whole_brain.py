@@ -4,7 +4,7 @@
     python ci/benchmarks/whole_brain.py held_out FOLDER       # of the unpacked wheel of cubnm
     python ci/benchmarks/whole_brain.py nodes FOLDER          # the same, with nonlinear nodes
     python ci/benchmarks/whole_brain.py dynamics FOLDER [NODE] [GENERATIONS]  # of it over time, too
-    python ci/benchmarks/whole_brain.py nuts FOLDER           # 86 parameters, that of tvboptim
+    python ci/benchmarks/whole_brain.py nuts FOLDER [DRAWS] [SEED]  # 86 parameters, tvboptim
     python ci/benchmarks/whole_brain.py recovery [BRAINS] [METHOD] [REGIONS] [DRAWS]
     python ci/benchmarks/whole_brain.py cost [REGIONS]
 
@@ -286,15 +286,16 @@ def dynamics(folder, only=None, generations="12"):
         )
 
 
-def nuts(folder):
+def nuts(folder, draws="1500", seed="0"):
     weights, data = tvboptim(folder)
     for likelihood in ("normal", "wishart"):
         model = WholeBrainDCM(weights, regional=["noise_intensity"], likelihood=likelihood)
         start = time.process_time()
-        fit = bayesdcm.fit(model, data, "nuts", progress=False)
+        options = {"draws": int(draws), "seed": int(seed), "progress": False}
+        fit = bayesdcm.fit(model, data, "nuts", **options)
         facts = fit.diagnose().facts
         print(
-            f"NUTS {likelihood}, {len(fit.labels)} parameters: "
+            f"NUTS {likelihood}, {len(fit.labels)} parameters, {draws} draws a chain: "
             f"R-hat {facts['r_hat']:.4f}, bulk ESS "
             f"{facts['ess_bulk']:.0f}, {facts['divergences']} divergences, r "
             f"{correlation(model, fit, data):.3f}, {time.process_time() - start:.0f} CPU s with "

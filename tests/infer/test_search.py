@@ -91,8 +91,7 @@ def test_a_run_that_has_not_converged_is_a_reason():
         slope=np.zeros(2),
         trace={"accepted": np.ones((2, 128))},
     )
-    white = SimpleNamespace(residuals=lambda points: ([], []))
-    assert _reason(white, optimum, 0, None) == UNCONVERGED
+    assert _reason(([], []), optimum, 0, None) == UNCONVERGED
     assert not stopped_early(optimum, 1)
 
 
