@@ -175,7 +175,7 @@ def _subject(model: Any, name: str, item: Any, prepare: bool, named: bool) -> Su
     if isinstance(model, ProgramModel) and program == model.program:
         # Programs are compiled for the arrays among their data, or for all of them.
         prepared = model.prepare(problem.data)
-    elif getattr(problem.source, "model", None) != model:
+    elif problem.model != model:
         raise ValueError(f"data: the fit of {name} is of another model than the hierarchy's")
     return Subject(name, prepared, problem.labels, problem.coords, posterior)
 

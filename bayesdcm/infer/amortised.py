@@ -156,7 +156,7 @@ class AmortisedPosterior(Method):
     def batch_key(self, problem: Problem) -> Hashable | None:
         """One training serves all recordings of a model and shape, see `Method.batch_key`."""
         try:
-            key = problem.source, shape_of(problem.prepared), repr(self.options())
+            key = problem.source, problem.model, shape_of(problem.prepared), repr(self.options())
             hash(key)
         except TypeError:
             return None

@@ -23,7 +23,8 @@ class ModelSource:
     """A hashable model of this package: its program takes prepared data as arrays.
 
     Equal models are equal sources, so programs compiled for one data set serve all others of the
-    same shape.
+    same shape. Those of a `DCM` do not know the numbers of its normal priors either, which are
+    among the arrays (`DCM.structure`): what needs them takes `Problem.model`.
     """
 
     model: Any
@@ -162,7 +163,7 @@ def _as_is(values: NDArray) -> NDArray:
 
 
 def _model_problem(model: Any, data: Any, coordinates: Any) -> Problem:
-    source = ModelSource(model)
+    source = ModelSource(getattr(model, "structure", model))
     prepared = model.prepare(data) if coordinates is None else model.prepare(data, coordinates)
     leaves, tree = jax.tree.flatten(prepared)
     shapes = tuple((leaf.shape, leaf.dtype) for leaf in leaves)

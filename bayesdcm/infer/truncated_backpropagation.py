@@ -309,7 +309,7 @@ class TruncatedBackpropagation(Method):
 def _prior_sd(problem: Problem) -> NDArray:
     """Standard deviations of the prior over the flat vector."""
     sd = prior_scale(problem).sd
-    for prior in problem.source.model.priors.all:
+    for prior in problem.model.priors.all:
         site = prior.name if prior.free.all() else f"{prior.name}_free"
         places = problem.sites.places.get(site)
         # Where the table has them, moments need no draws.

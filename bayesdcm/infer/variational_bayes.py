@@ -135,7 +135,7 @@ class VariationalBayes(Method):
 
     def run(self, problem: Problem, seed: int, progress: bool) -> Posterior:
         """Infer all regions, one after the other, as `Method.run`."""
-        model = problem.source.model
+        model = problem.model
         n, size = model.n_regions, problem.sites.size
         mean, inclusion = np.zeros(size), np.ones(size)
         places, blocks, found = [], [], []
@@ -240,7 +240,7 @@ class _Region(NamedTuple):
 
 
 def _regions(problem: Problem) -> Iterator[_Region]:
-    model, prepared = problem.source.model, problem.prepared
+    model, prepared = problem.model, problem.prepared
     columns, places = model.columns(prepared)
     target, n = np.asarray(prepared.signal), model.n_regions
     rows, confounds = np.ones(target.shape, bool), 0

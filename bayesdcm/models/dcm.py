@@ -26,6 +26,8 @@ from bayesdcm.observe.base import Observer
 Parameters = Mapping[str, ArrayLike]
 # Axes of parameters that have an entry for each node of the neural model.
 NODES = ("node", "region", "source")
+# What a model works out of its priors, and keeps.
+OF_PRIORS = ("priors", "structure", "_key", "_of_neural", "_of_observer")
 
 
 class Parts(NamedTuple):
@@ -40,8 +42,10 @@ class Prepared(NamedTuple):
     """What a program needs of a data set, as arrays: a pytree that compiled code takes.
 
     What the solver takes, what the observer's forward model takes, data as they are modelled
-    (times, columns), what the likelihood takes (confounds, serial correlation), and effects in
-    which conditions differ (conditions, effects), None where there are no conditions.
+    (times, columns), what the likelihood takes (confounds, serial correlation), effects in which
+    conditions differ (conditions, effects), None where there are no conditions, and means and
+    standard deviations of normal priors (`Priors.moments`), which programs take as data: other
+    numbers call for no other program.
     """
 
     steps: Any
@@ -49,6 +53,7 @@ class Prepared(NamedTuple):
     signal: jax.Array
     noise: Any
     design: jax.Array | None
+    priors: Mapping[str, tuple[jax.Array, jax.Array]]
 
 
 class DCM:
@@ -165,6 +170,20 @@ class DCM:
     def _key(self) -> tuple:
         return structure_key(self._asdict() | {"priors": self.priors.key})
 
+    @cached_property
+    def structure(self) -> Self:
+        """The same model without the numbers of normal priors: what its program depends on.
+
+        Itself where a subclass has a program of its own, which may not take them as data.
+        """
+        if type(self).sample is not DCM.sample:
+            return self
+        # Not by the constructor, which may compare priors with what else was given.
+        other = object.__new__(type(self))
+        kept = {name: value for name, value in vars(self).items() if name not in OF_PRIORS}
+        other.__dict__.update(kept, priors=self.priors.structure)
+        return other
+
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and self._key == other._key
 
@@ -251,6 +270,9 @@ class DCM:
 
     def with_priors(self, priors: Any) -> Self:
         """The same model with other priors.
+
+        Other means and variances of normal priors call for no other compiled program; other fixed
+        values and families do.
 
         Parameters
         ----------
@@ -400,10 +422,11 @@ class DCM:
         self.check(data)
         signal, noise = self.parts.observer.observed(data, self._of_observer)
         design = getattr(data, "design", None)
+        moments = self.priors.named(self.names(data)).moments
         return Prepared(
             self._steps(data),
             self.parts.observer.prepare(data, self._of_observer),
-            *on_device((signal, noise, design)),
+            *on_device((signal, noise, design, moments)),
         )
 
     def _steps(self, design: Any) -> Any:
@@ -450,13 +473,14 @@ class DCM:
                 "on the names of a data set; use model.for_data(data)"
             )
         neural, solver, observer = self.parts
-        role = "observer" if observer.staged else None
-        parameters = {name: sample_prior(prior) for name, prior in self._of_neural.items()}
-        parameters |= {n: sample_prior(prior, role) for n, prior in self._of_observer.items()}
+        role, moments = "observer" if observer.staged else None, prepared.priors.get
+        parameters = {n: sample_prior(p, None, moments(n)) for n, p in self._of_neural.items()}
+        parameters |= {n: sample_prior(p, role, moments(n)) for n, p in self._of_observer.items()}
         derived = {**neural.derive(parameters, prepared.design), **observer.derive(parameters)}
         for name, value in derived.items():
             numpyro.deterministic(name, value)
-        log_precision = sample_prior(self.priors.noise, "precision")
+        noise = self.priors.noise
+        log_precision = sample_prior(noise, "precision", moments(noise.name))
         solution = self._solution(parameters, solver.of_program(prepared.steps))
         prediction = observer.predict(solution, parameters, prepared.space)
         numpyro.sample(
@@ -476,7 +500,7 @@ class DCM:
         """
         names = self._of_neural if not self.parts.observer.states else parameters
         needed = {name: parameters[name] for name in names}
-        return _compiled_solution(self, needed, steps, seen)
+        return _compiled_solution(self.structure, needed, steps, seen)
 
     # Prediction
 
@@ -517,7 +541,7 @@ class DCM:
         complete = complete_parameters(model.priors, parameters, self.names(data))
         solution = model._solution(complete, model._steps(data))
         space = observer.prepare(data, model._of_observer)
-        prediction = _compiled_prediction(model, solution, complete, space)
+        prediction = _compiled_prediction(model.structure, solution, complete, space)
         return observer.at_data(prediction, data, model._of_observer)
 
     def simulate(

@@ -89,6 +89,32 @@ class Priors(Sequence):
         return structure_key(self.given)
 
     @property
+    def structure(self) -> Priors:
+        """The same without the numbers that `moments` has: means are 0 and variances 1."""
+        changed, given = {entry.name for entry in self.given}, []
+        for prior in self.all:
+            if prior.family is None:
+                free, mean = prior.free, np.where(prior.free, 0.0, prior.mean)
+                given.append(Given(prior.name, mean, np.where(free, 1.0, 0.0)))
+            elif prior.name in changed:
+                given.append(_given(prior))
+        return Priors(self.own, tuple(given))
+
+    @property
+    def moments(self) -> dict[str, tuple[NDArray, NDArray]]:
+        """Means and standard deviations of free entries, of parameters with normal priors only.
+
+        As `sample_prior` takes them, by name.
+        """
+        table = {}
+        for prior in self.all:
+            if prior.family is None and prior.free.any():
+                at = ... if prior.free.all() else prior.free
+                mean, variance = np.asarray(prior.mean, float), np.asarray(prior.variance, float)
+                table[prior.name] = (mean[at], np.sqrt(variance[at]))
+        return table
+
+    @property
     def noise(self) -> Prior:
         """Prior of the log-precisions of the noise."""
         return self.all[-1]
@@ -120,18 +146,7 @@ class Priors(Sequence):
             name, index = places[entry.name]
             table[name] = _single(table[name], defaults[name], index, entry)
         changed = {entry.name.partition("[")[0] for entry in self.given}
-        whole = tuple(
-            Given(
-                name,
-                np.asarray(prior.mean),
-                np.asarray(prior.variance),
-                family=prior.family,
-                of_family=prior.not_normal,
-            )
-            for name, prior in table.items()
-            if name in changed
-        )
-        return Priors(self.own, whole)
+        return Priors(self.own, tuple(_given(table[name]) for name in table if name in changed))
 
     def restricted_to(self, own: tuple[Prior, ...]) -> tuple[Given, ...]:
         """What was given, for a model with some of the connections, of which `own` are the priors.
@@ -154,6 +169,12 @@ class Priors(Sequence):
             return replace(entry, mean=parts[0], variance=parts[1])
 
         return tuple(kept(entry) for entry in self.given)
+
+
+def _given(prior: Prior) -> Given:
+    """All of a prior, as if it had been given."""
+    mean, variance = np.asarray(prior.mean), np.asarray(prior.variance)
+    return Given(prior.name, mean, variance, family=prior.family, of_family=prior.not_normal)
 
 
 def parse_priors(priors: Any) -> tuple[Given, ...]:

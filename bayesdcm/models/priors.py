@@ -19,13 +19,16 @@ from bayesdcm.neural.base import Prior
 FREE = "_free"
 
 
-def sample_prior(prior: Prior, role: str | None = None) -> jax.Array:
+def sample_prior(
+    prior: Prior, role: str | None = None, moments: tuple[ArrayLike, ArrayLike] | None = None
+) -> jax.Array:
     """Sample the free entries of a parameter and return the full array.
 
     An array whose entries are all free is a site of its own name. Otherwise the free entries are a
     vector site ``NAME_free`` (in C order) and the full array, constants included, is the
     deterministic site ``NAME``. `role` marks the site: ``"observer"`` for spatial parameters,
-    ``"precision"`` for log-precisions of the noise.
+    ``"precision"`` for log-precisions of the noise. `moments` are means and standard deviations of
+    the site, in the place of those that a normal prior has.
 
     Examples
     --------
@@ -45,7 +48,7 @@ def sample_prior(prior: Prior, role: str | None = None) -> jax.Array:
     def of(mean: NDArray, variance: NDArray, chosen: NDArray) -> dist.Distribution:
         if chosen.any():
             return prior.family.distribution(prior.name, mean, variance, chosen)
-        return dist.Normal(mean, np.sqrt(variance))
+        return dist.Normal(*((mean, np.sqrt(variance)) if moments is None else moments))
 
     if free.size and free.all():
         distribution = of(mean, variance, chosen)

@@ -108,9 +108,9 @@ def _check_model(fit: Any, model: Any, data: Any, n_draws: int) -> None:
             "model must be the one that was fitted; its neural model, units or free parameters "
             f"differ{f', in {other}' if other else ''}; got {model!r}"
         )
-    if fit.problem is not None and fit.problem.source.model != model.for_data(data):
+    if fit.problem is not None and fit.problem.model != model.for_data(data):
         raise ValueError(
-            f"model must be the one that was fitted, {fit.problem.source.model!r}; got {model!r}, "
+            f"model must be the one that was fitted, {fit.problem.model!r}; got {model!r}, "
             "of which other arguments, solver or priors differ"
         )
     observed = fit.idata.observed_data["signal"]

@@ -4,16 +4,19 @@ import dataclasses
 from functools import cache
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import numpyro
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpyro.infer.util import log_density
 from scipy.stats import laplace, norm
 
 import bayesdcm
 from bayesdcm import BoldData, EvokedData, EvokedDCM, HorseshoePrior, LaplacePrior, TaskDCM
+from bayesdcm.infer.density import log_joint, traced
 from bayesdcm.infer.prior_moments import prior_moments
 from bayesdcm.infer.problem import make_problem
 
@@ -75,6 +78,35 @@ def test_given_priors_are_those_of_the_program(data, priors, expected):
     found = moments(TaskDCM(A, C=C, priors=priors), data)
     for label, value in expected.items():
         assert found[label] == pytest.approx(value), label
+
+
+def test_other_numbers_need_no_other_program(data):
+    model = TaskDCM(A, C=C, priors={"A": LaplacePrior(0.3)})
+    problem = make_problem(model, data)
+    others = [{"C": (0.5, 4)}, {"transit[V5]": (0.1, 0.5)}, {"log_precision": (1, 9)}]
+    point = 0.1 * jnp.arange(problem.sites.size)
+    parts = problem.sites.unflatten(point)
+    for priors in others:
+        other = make_problem(model.with_priors(priors), data)
+        assert other.source == problem.source and other.model != problem.model
+        # A user's own NumPyro has the numbers, too.
+        direct = log_density(model.with_priors(priors).program(data), (), {}, parts)[0]
+        joint = log_joint(problem.source.bind(other.prepared), problem.sites, point)
+        assert float(joint) == pytest.approx(float(direct), rel=1e-12)
+    for priors in ({"decay": 0.1}, {"A": LaplacePrior(0.4)}, {"C": LaplacePrior(0.4)}):
+        assert make_problem(model.with_priors(priors), data).source != problem.source
+
+
+def test_programs_of_subclasses_know_their_priors(data):
+    class Doubled(bayesdcm.DCM):
+        def sample(self, prepared):
+            numpyro.sample("C", numpyro.distributions.Normal(self.priors[2].mean[0, 0], 1.0))
+            numpyro.sample("signal", numpyro.distributions.Normal(0.0, 1.0), obs=prepared.signal[0])
+
+    parts = TaskDCM(A, C=C).parts
+    problem = make_problem(Doubled(*parts, priors={"C": (0.7, 1.0)}), data)
+    site = traced(problem.source.bind(problem.prepared))["C"]
+    assert float(site["fn"].loc) == 0.7
 
 
 def test_fixed_values_are_constants(data):
