@@ -41,8 +41,12 @@ from bayesdcm.infer.problem import ModelSource
 logger = logging.getLogger("bayesdcm")
 
 MOST_FILES = 300
-# Of compiling, s; what takes less leaves little memory behind.
-LONG = 2.0
+MAPS = Path("/proc/self/maps")
+# Of compiling, s; what takes less leaves little memory behind, or takes few maps.
+LONG, NOT_SHORT = 2.0, 0.1
+# Share of the memory maps that Linux lets a process have. A large program takes hundreds of them,
+# and where none is left, compiling ends the process.
+MOST_MAPS = 0.5
 # Settings of JAX's on which traced code depends.
 SETTINGS = (
     "jax_enable_x64",
@@ -88,7 +92,7 @@ class TracedOnce:
             before, start = compiled._cache_size(), time.perf_counter()
             value = compiled(*given)
         if compiled._cache_size() > before:
-            _return_free_memory_after(start)
+            _clear_up_after(start)
         return value
 
     def program(self, *arguments: Any) -> Callable:
@@ -97,7 +101,7 @@ class TracedOnce:
             compiled, given = self._chosen(arguments)
             start = time.perf_counter()
             program = compiled.lower(*given).compile()
-        _return_free_memory_after(start)
+        _clear_up_after(start)
         if given is arguments:
             return program
         return lambda *arrays: program(*jax.tree.leaves(arrays))
@@ -196,10 +200,13 @@ def garbage_left() -> Iterator[None]:
             gc.enable()
 
 
-def _return_free_memory_after(start: float) -> None:
+def _clear_up_after(start: float) -> None:
     """Where compiling took long: of small programs little is left, and looking takes time, too."""
-    if time.perf_counter() - start > LONG:
+    took = time.perf_counter() - start
+    if took > LONG:
         return_free_memory()
+    if took > NOT_SHORT:
+        _keep_maps_free()
 
 
 def return_free_memory() -> None:
@@ -207,6 +214,26 @@ def return_free_memory() -> None:
     # Libraries other than glibc have no such function.
     with suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def _keep_maps_free() -> None:
+    """Forget all compiled programs where there are too many; what is needed again is read or made.
+
+    After a hundred models of other structures, say.
+    """
+    most = _most_maps()
+    if most and len(MAPS.read_bytes().splitlines()) > MOST_MAPS * most:
+        logger.info("Compiled programs take much of what the system allows, and are forgotten")
+        jax.clear_caches()
+        gc.collect()
+
+
+@cache
+def _most_maps() -> int | None:
+    """Memory maps that a process may have; None where that is not known."""
+    with suppress(OSError, ValueError):
+        return int(Path("/proc/sys/vm/max_map_count").read_text())
+    return None
 
 
 def keep_class(kind: type) -> None:

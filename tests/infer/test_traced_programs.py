@@ -175,3 +175,22 @@ def test_garbage_is_collected_again_after_tracing():
         assert not gc.isenabled()
     finally:
         gc.enable()
+
+
+@pytest.mark.skipif(not traced_programs.MAPS.exists(), reason="only Linux limits memory maps")
+def test_programs_are_forgotten_before_the_system_ends_the_process(monkeypatch):
+    @traced_once(1)
+    def doubled(source, x):
+        return 2 * x
+
+    forgotten: list[str] = []
+    monkeypatch.setattr(jax, "clear_caches", lambda: forgotten.append("all"))
+    monkeypatch.setattr(traced_programs, "NOT_SHORT", 0.0)
+    doubled("a user's program", jnp.ones(2))
+    assert not forgotten
+    monkeypatch.setattr(traced_programs, "MOST_MAPS", 0.0)
+    doubled("a user's program", jnp.ones(2))  # compiles nothing
+    assert not forgotten
+    assert doubled("a user's program", jnp.ones(3)).tolist() == [2, 2, 2]
+    doubled.program("a user's program", jnp.ones(4))
+    assert len(forgotten) == 2
