@@ -53,7 +53,7 @@ class Prepared(NamedTuple):
     signal: jax.Array
     noise: Any
     design: jax.Array | None
-    priors: Mapping[str, tuple[jax.Array, jax.Array]]
+    priors: Mapping[str, tuple[NDArray, NDArray]]
 
 
 class DCM:
@@ -426,7 +426,10 @@ class DCM:
         return Prepared(
             self._steps(data),
             self.parts.observer.prepare(data, self._of_observer),
-            *on_device((signal, noise, design, moments)),
+            *on_device((signal, noise, design)),
+            # NumPyro checks them wherever a program is traced with data at hand: as arrays of
+            # JAX's, each check would be compiled.
+            moments,
         )
 
     def _steps(self, design: Any) -> Any:
