@@ -222,10 +222,17 @@ def _keep_maps_free() -> None:
     After a hundred models of other structures, say.
     """
     most = _most_maps()
-    if most and len(MAPS.read_bytes().splitlines()) > MOST_MAPS * most:
+    if most and _n_maps() > MOST_MAPS * most:
         logger.info("Compiled programs take much of what the system allows, and are forgotten")
         jax.clear_caches()
         gc.collect()
+
+
+def _n_maps() -> int:
+    """Memory maps that this process has; 0 where that may not be read."""
+    with suppress(OSError):
+        return MAPS.read_bytes().count(b"\n")
+    return 0
 
 
 @cache
