@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache, partial
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -23,7 +23,7 @@ from bayesdcm.infer.density import (
     evaluate,
     unconstrained_values,
 )
-from bayesdcm.infer.problem import Problem
+from bayesdcm.infer.problem import Problem, normal_prior
 from bayesdcm.infer.threads import map_rows, n_cores, single_threaded_linear_algebra
 from bayesdcm.infer.traced_programs import traced_once
 from bayesdcm.observe.gaussian import CONFOUND_PRECISION, GaussianObservation
@@ -31,8 +31,8 @@ from bayesdcm.observe.wishart import WishartObservation
 
 # Rows of one call: programs have one shape, however many draws there are. A fit evaluates a point
 # besides its draws, and all rows of a call take time: those of predictions are few, and fewest on a
-# CPU (`PART`). Keys take next to no time, so that all that a fit needs come from one program.
-PART, LARGE_PART, VALUES, PRIOR, KEYS = 8, 128, 256, 64, 8192
+# CPU (`PART`).
+PART, LARGE_PART, VALUES, PRIOR = 8, 128, 256, 64
 
 # Programs of a source and its sites that run in no time.
 compiled_once = traced_once(2, COMPILED_ONCE)
@@ -85,14 +85,13 @@ def _predictive(
 
     def of_draw(row: tuple[jax.Array, jax.Array]) -> dict[str, dict[str, jax.Array]]:
         vector, data = row
-        key = jax.random.wrap_key_data(data, impl=_generator(sites))
+        keys = iter(jax.random.wrap_key_data(data, impl=_generator(sites)))
         result = evaluate(program, sites, vector)
         joint = result.log_prior + result.log_hyperprior + result.log_likelihood
         predictive, likelihood, whitened, confounds = {}, {}, {}, {}
         for name, (fn, value) in result.observations.items():
-            key, first, second = jax.random.split(key, 3)
-            fitted = fn.fitted(value, first)
-            predictive[name] = fitted + fn.sample(second) - fn.prediction
+            fitted = fn.fitted(value, next(keys))
+            predictive[name] = fitted + fn.sample(next(keys)) - fn.prediction
             predictive[f"{name}_prediction"] = fn.prediction
             predictive[f"{name}_fitted"] = fitted
             likelihood[name] = fn.pointwise(value, fitted)
@@ -100,10 +99,10 @@ def _predictive(
             confounds[name] = jnp.asarray(fn.confounds.scale.shape[0])
         for name in sites.foreign:
             fn, value = result.foreign[name]
-            key, first = jax.random.split(key)
+            key = next(keys)
             # A factor (numpyro.factor) has a likelihood, but no data.
             if jnp.size(value):
-                predictive[name] = fn.sample(first)
+                predictive[name] = fn.sample(key)
             likelihood[name] = fn.log_prob(value)
         return {
             "stats": {"lp": joint},
@@ -116,9 +115,8 @@ def _predictive(
     return map_rows(of_draw, (draws, keys))
 
 
-@partial(jax.jit, static_argnums=(1, 2), compiler_options=COMPILED_ONCE)
-def _split(seed: int, n: int, generator: str) -> jax.Array:
-    return jax.random.key_data(jax.random.split(jax.random.key(seed, impl=generator), n))
+# Numbers that make a key.
+WORDS = {"rbg": 4, "threefry2x32": 2}
 
 
 def _generator(sites: Layout) -> str:
@@ -126,15 +124,13 @@ def _generator(sites: Layout) -> str:
     return "threefry2x32" if sites.foreign else "rbg"
 
 
-@lru_cache(maxsize=8)
-def _keys(seed: int, n: int, columns: int | None = None, generator: str = "rbg") -> NDArray:
-    """Data of keys, by default of the generator that compiles fastest.
+def _keys(seed: int, n: int, columns: int, generator: str = "rbg") -> NDArray:
+    """Data of keys (n, columns, words), by default of the generator that compiles fastest.
 
-    Shape (n, ...), or (n, columns, ...). Of other numbers of rows the first ones are the same.
+    JAX would compile programs to split keys. Of other numbers of rows the first ones are the same.
     """
-    size = n * (columns or 1)
-    data = np.asarray(_split(seed, size + -size % KEYS, generator))[:size]
-    return data if columns is None else data.reshape(n, columns, -1)
+    shape = (n, columns, WORDS[generator])
+    return np.random.default_rng(seed).integers(2**32, size=shape, dtype=np.uint32)
 
 
 @single_threaded_linear_algebra()
@@ -164,7 +160,7 @@ def _evaluated(
     source: Any, sites: Layout, prepared: Any, draws: NDArray, seed: int, names: tuple[str, ...]
 ) -> dict:
     n = len(draws)
-    keys = _keys(seed, n, generator=_generator(sites))
+    keys = _keys(seed, n, 2 * len(sites.observed), _generator(sites))
     # The one draw of a method that finds a point may be a long simulation.
     size = PART if jax.default_backend() == "cpu" else LARGE_PART
     size = 1 if n == 1 and sites.foreign else size
@@ -263,5 +259,9 @@ def prior_sample(problem: Problem, n_draws: int, seed: int) -> NDArray:
 
 def prior_points(source: Any, sites: Layout, prepared: Any, n_draws: int, seed: int) -> NDArray:
     """`prior_sample` of what a problem holds."""
+    normal = normal_prior(source, sites, prepared)
+    if normal is not None:
+        mean, sd = normal
+        return mean + sd * np.random.default_rng(seed).standard_normal((n_draws, len(mean)))
     keys = _keys(seed, n_draws, len(sites.sites))
     return in_parts(partial(_prior, source, sites, prepared), PRIOR, keys)

@@ -15,7 +15,7 @@ from bayesdcm.infer.block_covariance import BlockCovariance, diagonal_covariance
 from bayesdcm.infer.density import Layout, Outputs, evaluate
 from bayesdcm.infer.evaluation import compiled_once
 from bayesdcm.infer.expected_prior import kinked
-from bayesdcm.infer.problem import Problem
+from bayesdcm.infer.problem import Problem, normal_prior
 
 # How far the slope at a point may be from where it is if it is affine, relative to its terms.
 SAME = 1e-9
@@ -54,6 +54,10 @@ def _moments(problem: Problem) -> tuple[NDArray, NDArray | BlockCovariance]:
     """Of a Gaussian prior the slope is affine: its differences are the precision."""
     size = problem.sites.size
     dense = size <= MOST_DENSE
+    normal = normal_prior(problem.source, problem.sites, problem.prepared)
+    if normal is not None:
+        mean, variance = normal[0], normal[1] ** 2
+        return mean, np.diag(variance) if dense else diagonal_covariance(variance)
     steps = np.zeros((2 + (size if dense else 1), size))
     steps[1:-1] = np.eye(size) if dense else 1.0
     steps[-1] = np.random.default_rng(0).uniform(0.5, 2.0, size)

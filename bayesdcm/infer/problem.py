@@ -158,6 +158,21 @@ def _traced_layout(source: Any, prepared: Any) -> Layout:
     return layouts[0]
 
 
+def normal_prior(source: Any, sites: Layout, prepared: Any) -> tuple[NDArray, NDArray] | None:
+    """Means and standard deviations, each (size,), of a prior of independent normal parameters.
+
+    Where prepared data have them all; None elsewhere, whatever the prior is.
+    """
+    if not getattr(getattr(source, "model", None), "takes_priors", False):
+        return None
+    known = getattr(prepared, "priors", {})
+    given = [known.get(site.name.removesuffix(FREE)) for site in sites.sites]
+    if any(each is None for each in given) or not all(site.gaussian for site in sites.sites):
+        return None
+    mean, sd = (np.concatenate([np.ravel(each[k]) for each in given]) for k in range(2))
+    return mean, sd
+
+
 def _as_is(values: NDArray) -> NDArray:
     return values
 

@@ -23,7 +23,7 @@ from bayesdcm.infer.many_inversions import invert_all, run_starts
 from bayesdcm.infer.method import Method, one_of, option, positive_integer, several
 from bayesdcm.infer.modes import optima_apart
 from bayesdcm.infer.posterior import Posterior
-from bayesdcm.infer.problem import Problem
+from bayesdcm.infer.problem import Problem, normal_prior
 from bayesdcm.infer.search import search
 from bayesdcm.infer.tail_shape import check_approximation
 from bayesdcm.infer.traced_programs import traced_once
@@ -226,8 +226,14 @@ def _posterior(task: Task, static: tuple, optima: LaplaceResult | Exception) -> 
     return task.method.posterior(best, task.seed)
 
 
+def _centre(source: Any, sites: Layout, prepared: Any) -> NDArray:
+    """The prior mean, flat."""
+    normal = normal_prior(source, sites, prepared)
+    return np.asarray(_middle(source, sites, prepared)) if normal is None else normal[0]
+
+
 @traced_once(2)
-def _centre(source: Any, sites: Layout, prepared: Any) -> jax.Array:
+def _middle(source: Any, sites: Layout, prepared: Any) -> jax.Array:
     return prior_centre(source.bind(prepared), sites)
 
 
@@ -257,7 +263,7 @@ def searches(source: Any, starts: Any) -> bool:
 
 def laplace_starts(problem: Problem, starts: Any, seed: int) -> NDArray:
     """Starting points, the prior mean first; it alone where others depend on what it finds."""
-    centre = np.asarray(_centre(problem.source, problem.sites, problem.prepared))
+    centre = _centre(problem.source, problem.sites, problem.prepared)
     if starts is None or (isinstance(starts, str) and starts == SEARCH):
         return centre[None]
     if isinstance(starts, int | np.integer) and not isinstance(starts, bool):
@@ -338,7 +344,7 @@ def _searched(
     """The best of the optima of all starts, and of others where these are poor."""
     record = None
     if searches(problem.source, starts):
-        centre = np.asarray(_centre(problem.source, problem.sites, problem.prepared))
+        centre = _centre(problem.source, problem.sites, problem.prepared)
         optima, record = search(static, problem.prepared, optima, centre, seed, progress)
     try:
         return best_optimum(optima) | {"search": record}

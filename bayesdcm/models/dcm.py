@@ -170,13 +170,21 @@ class DCM:
     def _key(self) -> tuple:
         return structure_key(self._asdict() | {"priors": self.priors.key})
 
+    @property
+    def takes_priors(self) -> bool:
+        """Whether its program takes the numbers of normal priors as data, as `prepare` has them.
+
+        That of a subclass with a `sample` of its own may not.
+        """
+        return type(self).sample is DCM.sample
+
     @cached_property
     def structure(self) -> Self:
         """The same model without the numbers of normal priors: what its program depends on.
 
-        Itself where a subclass has a program of its own, which may not take them as data.
+        Itself where that does not take them as data.
         """
-        if type(self).sample is not DCM.sample:
+        if not self.takes_priors:
             return self
         # Not by the constructor, which may compare priors with what else was given.
         other = object.__new__(type(self))

@@ -43,7 +43,7 @@ def masses():
 
 @pytest.fixture(scope="module")
 def laplace():
-    return bayesdcm.fit(squared, DATA, starts=6)
+    return bayesdcm.fit(squared, DATA, starts=12)
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_all_optima_are_kept(laplace, masses):
     np.testing.assert_allclose(energies, masses[1], atol=0.03)
     assert all(mode.status["converged"] for mode in laplace.modes)
     assert laplace.modes[1].modes == (laplace.modes[1],)
-    assert len(laplace.trace["starts_free_energy"]) == 6
+    assert len(laplace.trace["starts_free_energy"]) == 12
 
 
 def test_one_start_has_one_mode():
