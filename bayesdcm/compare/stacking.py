@@ -43,14 +43,14 @@ class Pointwise(NamedTuple):
 
 def pointwise_likelihood(fit: Any) -> NDArray[np.float64]:
     """Log-likelihood (chains, draws, points), nats, of the data; observed sites side by side."""
-    group = fit.idata.log_likelihood
+    group = fit._groups["log_likelihood"]
     values = [group[name].transpose("chain", "draw", ...).to_numpy() for name in group.data_vars]
     return np.concatenate([v.reshape(*v.shape[:2], -1) for v in values], axis=-1)
 
 
 def pointwise_weights(fit: Any) -> NDArray[np.float64] | None:
     """Log importance weights (chains, draws) of an approximation; None for exact draws."""
-    group = fit.idata.sample_stats
+    group = fit._groups["sample_stats"]
     if "log_q" not in group:
         return None
     return np.asarray((group["lp"] - group["log_q"]).transpose("chain", "draw"))

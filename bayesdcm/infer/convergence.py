@@ -67,7 +67,7 @@ def chain_status(
 
 def check_chains(fit: Any, problems: list[str], facts: dict[str, Any]) -> None:
     """Whether chains agree, are long enough, and reach the tails, as `Method.check`."""
-    table, stats = fit.summary(), fit.idata.sample_stats
+    table, stats = fit.summary(), fit._groups["sample_stats"]
     if stats.sizes["chain"] == 1:
         add(
             problems,

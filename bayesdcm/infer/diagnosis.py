@@ -153,7 +153,7 @@ def _check_prior(fit: Any, problems: list[str], facts: dict[str, Any]) -> None:
 
 def _label(fit: Any, shift: Shift) -> str:
     _, name, index = shift
-    array = fit.idata.posterior[name]
+    array = fit._groups["posterior"][name]
     dims = [dim for dim in array.dims if dim not in AXES]
     names = [arviz_adapter.axis_names(array, d)[i] for d, i in zip(dims, index, strict=True)]
     return f"{name}[{', '.join(names)}]" if names else name
@@ -186,11 +186,11 @@ def _noise_in_words(fit: Any, held: list[Shift]) -> str:
 
 
 def _check_explained(fit: Any, problems: list[str], facts: dict[str, Any]) -> None:
-    group = getattr(fit.idata, "posterior_predictive", None)
+    group = fit._groups.get("posterior_predictive")
     # Programs whose likelihood is a factor alone observe nothing that could be explained.
     if group is None:
         return
-    observed = fit.idata.observed_data
+    observed = fit._groups["observed_data"]
     for name in observed.data_vars:
         if f"{name}_prediction" not in group:
             continue

@@ -77,7 +77,7 @@ def check_divergence(fit: Any, problems: list[str], facts: dict[str, Any]) -> No
 
     ``left_out_draws`` among the facts is that of the site where they are most.
     """
-    group = getattr(fit.idata, "posterior_predictive", None)
+    group = fit._groups.get("posterior_predictive")
     if group is None:
         return
     counts = {

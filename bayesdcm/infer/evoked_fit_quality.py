@@ -10,7 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy.stats import chi2
 
-from bayesdcm.infer.arviz_adapter import axis_names, groups_of
+from bayesdcm.infer.arviz_adapter import axis_names
 from bayesdcm.infer.divergence import kept_draws
 from bayesdcm.infer.findings import add, listed
 
@@ -37,7 +37,7 @@ def check_evoked_fit(fit: Any, problems: list[str], facts: dict[str, Any]) -> No
     none that the model makes, and its residuals may be correlated where those of no draw are.
     """
     order = ("condition", "time", "mode")
-    groups = groups_of(fit.idata)
+    groups = fit._groups
     # A hierarchy keeps neither.
     group = groups.get("posterior_predictive", {})
     for site, observed in groups.get("observed_data", {}).items():

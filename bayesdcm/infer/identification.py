@@ -76,7 +76,7 @@ def check_baseline(fit: Any, problems: list[str], facts: dict[str, Any]) -> None
     model = fit.problem.model if fit.is_bound else None
     if not hasattr(model, "baseline_correlation"):
         return
-    observed, predicted = fit.idata.observed_data, fit.idata.posterior_predictive
+    observed, predicted = fit._groups["observed_data"], fit._groups["posterior_predictive"]
     name = next(iter(observed.data_vars))
     mean = finite_mean(predicted[f"{name}_prediction"])
     own = float(np.corrcoef(np.ravel(observed[name]), np.ravel(mean))[0, 1])

