@@ -210,12 +210,10 @@ def _assess(
     position = jnp.concatenate([parameters, confounds])
     forms = quadratic_forms(noise, jacobian, residual, confounds)
     confound_precision = noise.confound_precision
-    index = jnp.arange(n_parameters, len(position))
+    of_confounds = jnp.diag(jnp.concatenate([jnp.zeros(n_parameters), confound_precision]))
 
     def with_confounds(prior_curvature: jax.Array) -> jax.Array:
-        precision = jnp.zeros((len(position),) * 2)
-        precision = precision.at[:n_parameters, :n_parameters].set(-prior_curvature)
-        return precision.at[index, index].set(confound_precision)
+        return of_confounds + jnp.pad(-prior_curvature, (0, len(confounds)))
 
     if problem.kinked.size:
         scales, _ = noise.scales(log_precision)
@@ -258,12 +256,14 @@ def _assess(
         + half_log_determinant(hyper.log_precision_covariance)
     )
     prior_slope = jnp.concatenate([slope, -confound_precision * confounds])
+    terms = jnp.stack([accuracy, parameter_term, precision_term])
     return _Point(
         position,
         hyper.log_precision,
         hyper.covariance,
         hyper.log_precision_covariance,
-        accuracy + parameter_term + precision_term,
+        # In a loop: XLA would add them up again for all that depends on whether it is better.
+        jax.lax.fori_loop(0, len(terms), lambda k, total: total + terms[k], jnp.zeros(())),
         accuracy,
         scales @ forms.gradient + prior_slope,
         -jnp.tensordot(scales, forms.curvature, 1) - prior_precision,

@@ -44,9 +44,13 @@ def _jitter(matrix: jax.Array) -> jax.Array:
 
 
 def indefinite_inverse(matrix: jax.Array) -> jax.Array:
-    """Inverse with SPM's jitter of a small matrix that need not be positive definite."""
-    jittered = matrix + _jitter(matrix) * jnp.eye(len(matrix))
-    return 1 / jittered if len(matrix) == 1 else jnp.linalg.inv(jittered)
+    """Inverse with SPM's jitter of a small symmetric matrix that need not be positive definite."""
+    jitter = _jitter(matrix)
+    if len(matrix) == 1:
+        return 1 / (matrix + jitter)
+    # Of a curvature, which a step has decomposed already.
+    values, vectors = jnp.linalg.eigh(-matrix)
+    return (vectors / (jitter - values)) @ vectors.T
 
 
 def log_determinant(eigenvalues: jax.Array) -> jax.Array:

@@ -46,9 +46,8 @@ from bayesdcm.infer.traced_programs import keep_class, traced_once
 MOST_TERMS = 500
 # Parameters up to which a polynomial of the log likelihood itself is near it.
 MOST_PARAMETERS = 10
-# Of numbers that a model makes for one density: of smaller ones gradients of 4 x 750 draws cost less
-# than compiling the surrogate, and of those below a third of this the surrogate's gradient is no
-# cheaper.
+# Of numbers that a model makes for one density: of smaller ones gradients of 4 x 750 draws cost
+# less than compiling the surrogate; of a third as many, less than its gradients.
 LEAST_OPERATIONS = 100_000
 # Predictions that are regressed on, for each coefficient, and at least.
 POINTS_PER_TERM, FEWEST_POINTS = 3, 96

@@ -301,7 +301,7 @@ def _package() -> str:
 @cache
 def _find_linear_algebra() -> None:
     """Let JAX find LAPACK, which it does where a program that needs it is traced, and only then."""
-    jax.jit(jnp.linalg.cholesky).lower(jnp.eye(2))
+    jax.jit(jnp.linalg.cholesky).lower(jax.ShapeDtypeStruct((2, 2), jnp.result_type(float)))
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -57,7 +57,9 @@ def sample_prior(
     if free.any():
         distribution = of(mean[free], variance[free], chosen[free]).to_event(1)
         entries = numpyro.sample(prior.name + FREE, distribution, infer=infer)
-        full = full.at[np.nonzero(free)].set(entries)
+        # Not by a scatter, which XLA makes a loop of.
+        place = np.maximum(np.cumsum(free).reshape(free.shape) - 1, 0)
+        full = jnp.where(free, entries.at[place].get(mode="promise_in_bounds"), full)
     return numpyro.deterministic(prior.name, full)
 
 
