@@ -163,10 +163,9 @@ def normal_prior(source: Any, sites: Layout, prepared: Any) -> tuple[NDArray, ND
 
     Where prepared data have them all; None elsewhere, whatever the prior is.
     """
-    if not getattr(getattr(source, "model", None), "takes_priors", False):
+    if not (isinstance(source, ModelSource) and getattr(source.model, "takes_priors", False)):
         return None
-    known = getattr(prepared, "priors", {})
-    given = [known.get(site.name.removesuffix(FREE)) for site in sites.sites]
+    given = [prepared.priors.get(site.name.removesuffix(FREE)) for site in sites.sites]
     if any(each is None for each in given) or not all(site.gaussian for site in sites.sites):
         return None
     mean, sd = (np.concatenate([np.ravel(each[k]) for each in given]) for k in range(2))

@@ -17,8 +17,10 @@ from scipy.stats import laplace, norm
 import bayesdcm
 from bayesdcm import BoldData, EvokedData, EvokedDCM, HorseshoePrior, LaplacePrior, TaskDCM
 from bayesdcm.infer.density import log_joint, traced
+from bayesdcm.infer.empirical_prior import with_prior
+from bayesdcm.infer.evaluation import prior_sample
 from bayesdcm.infer.prior_moments import prior_moments
-from bayesdcm.infer.problem import make_problem
+from bayesdcm.infer.problem import make_problem, normal_prior
 
 A, C = [[1, 0], [1, 1]], [[1], [0]]
 
@@ -97,6 +99,29 @@ def test_other_numbers_need_no_other_program(data):
         assert make_problem(model.with_priors(priors), data).source != problem.source
 
 
+def test_moments_and_draws_without_the_program(data, monkeypatch):
+    model = TaskDCM(A, C=C, priors={"C": (0.5, 4), "transit[V5]": (0.1, 0.5), "decay": 0.1})
+    problem = make_problem(model, data)
+    mean, sd = normal_prior(problem.source, problem.sites, problem.prepared)
+    draws = prior_sample(problem, 4000, 0)
+    np.testing.assert_array_equal(prior_sample(problem, 10, 0), draws[:10])
+    np.testing.assert_allclose(draws.mean(0), mean, atol=0.1 * sd.max())
+    np.testing.assert_allclose(draws.std(0), sd, rtol=0.05)
+    # As the slopes of the program's log prior have them.
+    monkeypatch.setattr("bayesdcm.infer.prior_moments.normal_prior", lambda *_: None)
+    by_program = prior_moments(problem)
+    np.testing.assert_allclose(mean, by_program[0], rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(np.diag(sd**2), by_program[1], rtol=1e-9, atol=1e-12)
+    # The program is asked where not all are normal, and where it has another prior.
+    others = [
+        make_problem(model.with_priors({"C": LaplacePrior(0.4)}), data),
+        with_prior(problem, mean + 1, np.diag(sd**2)),
+    ]
+    for other in others:
+        assert normal_prior(other.source, other.sites, other.prepared) is None
+    np.testing.assert_allclose(prior_moments(others[1])[0], mean + 1, rtol=1e-6)
+
+
 def test_programs_of_subclasses_know_their_priors(data):
     class Doubled(bayesdcm.DCM):
         def sample(self, prepared):
@@ -105,6 +130,7 @@ def test_programs_of_subclasses_know_their_priors(data):
 
     parts = TaskDCM(A, C=C).parts
     problem = make_problem(Doubled(*parts, priors={"C": (0.7, 1.0)}), data)
+    assert normal_prior(problem.source, problem.sites, problem.prepared) is None
     site = traced(problem.source.bind(problem.prepared))["C"]
     assert float(site["fn"].loc) == 0.7
 
