@@ -37,7 +37,7 @@ def line(data):
 @pytest.fixture(scope="module")
 def estimator():
     options = {"simulations": 1000, "ensemble": 2, "layers": 2, "width": 24, "patience": 10}
-    return train_amortised(line, np.zeros(6), learning_rate=3e-3, seed=1, progress=False, **options)
+    return train_amortised(line, np.zeros(6), learning_rate=3e-3, seed=0, progress=False, **options)
 
 
 def data(seed):

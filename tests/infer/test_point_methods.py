@@ -12,7 +12,7 @@ from bayesdcm.compare import compare_posteriors, log_evidence
 from bayesdcm.infer import Evolution, Gradient
 
 METHODS = {
-    "gradient": {"starts": 2, "steps": 120},
+    "gradient": {"starts": 2, "steps": 200},
     "evolution": {"starts": 2, "generations": 60},
 }
 

@@ -293,7 +293,7 @@ def test_other_models_with_euler_steps_are_trained(short):
     truth = {prior.name: prior.mean for prior in model.priors}
     truth |= {"A": 0.5 * np.eye(3, k=-1), "C": np.array([[1.0], [0.0], [0.0]])}
     data = model.simulate(truth, short, seed=1, snr=4.0)
-    fit = bayesdcm.fit(model, data, "tbptt", starts=2, epochs=400, draws=40, progress=False)
+    fit = bayesdcm.fit(model, data, "tbptt", starts=3, epochs=400, draws=40, progress=False)
     assert fit.status["starts_moved"] >= 1
     assert np.isfinite(fit.posterior.optima.log_joint).all()
     assert fit.status["log_joint"] > fit.trace["log_joint"][0].max()
