@@ -15,10 +15,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
+from scipy.special import logsumexp
 
 DATA_TREE = int(version("arviz").partition(".")[0]) >= 1
 # Quantiles of which the tail effective sample size is.
 TAILS = (0.05, 0.95)
+# Log weights that differ by less are equal, and the shortest tail that has a shape.
+EQUAL, SHORTEST_TAIL = 1e-9, 5
 
 
 def _statistics() -> Any:
@@ -38,6 +41,13 @@ def assemble(groups: Mapping[str, xr.Dataset]) -> Any:
         from arviz import InferenceData
 
     return InferenceData(**groups)
+
+
+def groups_of(idata: Any) -> dict[str, xr.Dataset]:
+    """The groups of an ArviZ object as data sets, in their order."""
+    if DATA_TREE:
+        return {name: node.to_dataset() for name, node in idata.children.items()}
+    return {name: idata[name] for name in idata.groups()}
 
 
 def dataset(
@@ -100,10 +110,6 @@ def pareto_k(log_weights: NDArray) -> float:
     https://proceedings.mlr.press/v80/yao18a.html
     """
     finite = np.asarray(log_weights)[np.isfinite(log_weights)]
-    finite = finite - finite.max()
-    # Weights that are all equal have no tail to fit.
-    if np.ptp(finite) < 1e-9:
-        return float("-inf")
     return float(smoothed_weights(finite[None])[1][0])
 
 
@@ -116,19 +122,45 @@ def effective_sample_size(values: NDArray) -> float:
     return float(_statistics().ess(values, method="mean"))
 
 
+def tail_length(n_draws: int, effective: float = 1.0) -> int:
+    """How many of the largest weights make up the tail; `effective` is effective draws over draws.
+
+    >>> tail_length(1000), tail_length(100)
+    (94, 20)
+    """
+    return min(n_draws // 5, int(3 * np.sqrt(n_draws / effective)))
+
+
 def smoothed_weights(log_ratios: NDArray, effective: float = 1.0) -> tuple[NDArray, NDArray]:
     """Importance weights whose largest values are smoothed by a generalised Pareto tail.
 
     Of finite log ratios (points, draws): log weights (points, draws), whose exponentials sum to one
     over draws, and the shapes of the tails (points,); `effective` is effective draws over draws.
+    Where there are too few draws for a tail, or it does not fit into floating-point numbers, its
+    shape is infinite and weights are as they are; where all are equal, minus infinite.
     Vehtari et al. (2024), J Mach Learn Res 25:72, https://jmlr.org/papers/v25/19-556.html
 
     >>> weights, _ = smoothed_weights(np.random.default_rng(0).normal(size=(3, 400)))
     >>> np.exp(weights).sum(1).round(6).tolist()
     [1.0, 1.0, 1.0]
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        # It takes log-likelihoods, the negative of the log ratios.
-        weights, shapes = _statistics().psislw(-log_ratios, r_eff=effective)
-    return np.asarray(weights), np.atleast_1d(np.asarray(shapes))
+    n_draws = log_ratios.shape[1]
+    weights = log_ratios - logsumexp(log_ratios, axis=1, keepdims=True)
+    shapes = np.where(np.ptp(log_ratios, axis=1) < EQUAL, -np.inf, np.inf)
+    n_tail = tail_length(n_draws, effective)
+    if n_tail < SHORTEST_TAIL:
+        return weights, shapes
+    tails = np.sort(log_ratios, axis=1)[:, -n_tail - 1 :]
+    lowest = tails[:, 0] - tails[:, -1]
+    known = np.flatnonzero((lowest > np.log(np.finfo(float).tiny)) & (lowest < -EQUAL))
+    if len(known):
+        # So many of them at most as `tail_length` says.
+        effective = max(effective, 225 / n_draws)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            # It takes log-likelihoods, the negative of the log ratios.
+            smoothed, found = _statistics().psislw(-weights[known], r_eff=effective)
+        sound = np.isfinite(np.atleast_1d(found)) & np.isfinite(smoothed).all(1)
+        weights[known[sound]] = np.asarray(smoothed)[sound]
+        shapes[known[sound]] = np.atleast_1d(found)[sound]
+    return weights, shapes

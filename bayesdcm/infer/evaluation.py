@@ -130,7 +130,7 @@ def _keys(seed: int, n: int, columns: int, generator: str = "rbg") -> NDArray:
     JAX would compile programs to split keys. Of other numbers of rows the first ones are the same.
     """
     shape = (n, columns, WORDS[generator])
-    return np.random.default_rng(seed).integers(2**32, size=shape, dtype=np.uint32)
+    return np.random.default_rng([seed, *b"keys"]).integers(2**32, size=shape, dtype=np.uint32)
 
 
 @single_threaded_linear_algebra()
@@ -262,6 +262,8 @@ def prior_points(source: Any, sites: Layout, prepared: Any, n_draws: int, seed: 
     normal = normal_prior(source, sites, prepared)
     if normal is not None:
         mean, sd = normal
-        return mean + sd * np.random.default_rng(seed).standard_normal((n_draws, len(mean)))
+        # Those of other things that are drawn by the same seed are other numbers.
+        random = np.random.default_rng([seed, *b"prior"])
+        return mean + sd * random.standard_normal((n_draws, len(mean)))
     keys = _keys(seed, n_draws, len(sites.sites))
     return in_parts(partial(_prior, source, sites, prepared), PRIOR, keys)

@@ -79,7 +79,7 @@ def read_fit(path: Path, problem: Problem | None = None) -> Fit:
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"path: {str(path)!r} cannot be read ({error})") from error
     if results:
-        known["_groups"] = results
+        known["_data_sets"] = results
     bound: Any = problem
     if bound is None and plain["program"] is not None:
         bound = partial(rebuilt_problem, plain["program"], arrays)

@@ -161,11 +161,10 @@ def _traced_layout(source: Any, prepared: Any) -> Layout:
 def normal_prior(source: Any, sites: Layout, prepared: Any) -> tuple[NDArray, NDArray] | None:
     """Means and standard deviations, each (size,), of a prior of independent normal parameters.
 
-    Where prepared data have them all; None elsewhere, whatever the prior is.
+    Where a model's prepared data have them all; None elsewhere, whatever the prior is.
     """
-    if not (isinstance(source, ModelSource) and getattr(source.model, "takes_priors", False)):
-        return None
-    given = [prepared.priors.get(site.name.removesuffix(FREE)) for site in sites.sites]
+    known = getattr(prepared, "priors", {}) if isinstance(source, ModelSource) else {}
+    given = [known.get(site.name.removesuffix(FREE)) for site in sites.sites]
     if any(each is None for each in given) or not all(site.gaussian for site in sites.sites):
         return None
     mean, sd = (np.concatenate([np.ravel(each[k]) for each in given]) for k in range(2))

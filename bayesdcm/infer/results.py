@@ -306,11 +306,19 @@ class Fit:
         NAME, replicated data ``NAME``, the noise-free ``NAME_prediction`` and, with confounds,
         ``NAME_fitted``, in the units of the data.
         """
-        return arviz_adapter.assemble(self._groups)
+        return arviz_adapter.assemble(self._data_sets)
+
+    @property
+    def _groups(self) -> dict[str, xr.Dataset]:
+        """Groups of `idata` by name, with what users have changed there.
+
+        Without it where nobody has asked for it: ArviZ 0.23 takes half a second to be imported.
+        """
+        shown = vars(self).get("idata")
+        return self._data_sets if shown is None else arviz_adapter.groups_of(shown)
 
     @worked_out
-    def _groups(self) -> dict[str, xr.Dataset]:
-        """Groups of `idata` by name; of 0.23, ArviZ takes half a second to be imported."""
+    def _data_sets(self) -> dict[str, xr.Dataset]:
         problem, posterior = self.problem, self.posterior
         evaluated = predictive(problem, posterior.flat_sample, posterior.seed)
         statistics = dict(posterior.statistics) or self._by_chain(evaluated["stats"])

@@ -88,8 +88,7 @@ def _error(k: float, n_draws: int) -> float:
         return float("inf")
     if not np.isfinite(k):
         return 0.0
-    # As many weights make up the tail.
-    tail = max(min(n_draws // 5, int(np.ceil(3 * np.sqrt(n_draws)))), 1)
+    tail = max(arviz_adapter.tail_length(n_draws), 1)
     return float(max(1 + k, 0.5) / np.sqrt(tail) * tail / (tail + PRIOR_WEIGHTS))
 
 
@@ -97,8 +96,8 @@ def tail_shape(fit: Any) -> TailShape:
     """Pareto k-hat of a fit, from more draws than the fit keeps where it is near the limit.
 
     Of a Gaussian posterior whose program is at hand, further samples of as many draws (200 at
-    least) are taken until the mean of their k-hats is clearly on one side of the limit, or is
-    unlikely to be after 8 samples, the most that are taken.
+    least) are taken until the mean of their k-hats is clearly on one side of the limit, or is not
+    likely to be (two to one) after 8 samples, the most that are taken.
 
     Parameters
     ----------

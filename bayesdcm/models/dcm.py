@@ -170,27 +170,23 @@ class DCM:
     def _key(self) -> tuple:
         return structure_key(self._asdict() | {"priors": self.priors.key})
 
-    @property
-    def takes_priors(self) -> bool:
-        """Whether its program takes the numbers of normal priors as data, as `prepare` has them.
-
-        That of a subclass with a `sample` of its own may not.
-        """
-        return type(self).sample is DCM.sample
-
     @cached_property
     def structure(self) -> Self:
         """The same model without the numbers of normal priors: what its program depends on.
 
-        Itself where that does not take them as data.
+        Itself where a subclass has a program of its own, which may not take them as data.
         """
-        if not self.takes_priors:
+        if self._has_own_program:
             return self
         # Not by the constructor, which may compare priors with what else was given.
         other = object.__new__(type(self))
         kept = {name: value for name, value in vars(self).items() if name not in OF_PRIORS}
         other.__dict__.update(kept, priors=self.priors.structure)
         return other
+
+    @property
+    def _has_own_program(self) -> bool:
+        return type(self).sample is not DCM.sample
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and self._key == other._key
@@ -430,14 +426,14 @@ class DCM:
         self.check(data)
         signal, noise = self.parts.observer.observed(data, self._of_observer)
         design = getattr(data, "design", None)
-        moments = self.priors.named(self.names(data)).moments
+        named = self.priors.named(self.names(data))
         return Prepared(
             self._steps(data),
             self.parts.observer.prepare(data, self._of_observer),
             *on_device((signal, noise, design)),
             # NumPyro checks them wherever a program is traced with data at hand: as arrays of
             # JAX's, each check would be compiled.
-            moments,
+            {} if self._has_own_program else named.moments,
         )
 
     def _steps(self, design: Any) -> Any:

@@ -59,12 +59,14 @@ def known(log_likelihood, observed=(0.0,), method="nuts"):
     """A fit of which only likelihoods and data are known, as one that was read from disk."""
     fit = Fit(None, Posterior(METHODS[method]()))
     axes = ("chain", "draw", "point")
-    fit.__dict__["_groups"] = {
-        "posterior": xr.Dataset({"b": (axes[:2], log_likelihood.sum(-1))}),
-        "sample_stats": xr.Dataset({"lp": (axes[:2], log_likelihood.sum(-1))}),
-        "log_likelihood": xr.Dataset({"y": (axes, log_likelihood)}),
-        "observed_data": xr.Dataset({"y": (("point",), np.asarray(observed, float))}),
-    }
+    fit.__dict__["idata"] = arviz_adapter.assemble(
+        {
+            "posterior": xr.Dataset({"b": (axes[:2], log_likelihood.sum(-1))}),
+            "sample_stats": xr.Dataset({"lp": (axes[:2], log_likelihood.sum(-1))}),
+            "log_likelihood": xr.Dataset({"y": (axes, log_likelihood)}),
+            "observed_data": xr.Dataset({"y": (("point",), np.asarray(observed, float))}),
+        }
+    )
     return fit
 
 

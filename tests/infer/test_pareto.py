@@ -1,14 +1,19 @@
 """The Pareto k-hat of importance weights whose tails are known."""
 
+import jax.numpy as jnp
 import numpy as np
+import numpyro
+import numpyro.distributions as dist
 import pytest
 
-from bayesdcm.infer.arviz_adapter import pareto_k
+import bayesdcm
+from bayesdcm.infer.arviz_adapter import pareto_k, smoothed_weights
+from bayesdcm.observe import gaussian
 
 N_WEIGHTS = 20_000
 SHAPES = (0.2, 0.5, 0.7, 1.0, 1.5)
 # Weights beyond the threshold that the estimate is made from, and draws that its prior counts for.
-TAIL, PRIOR = int(np.ceil(3 * np.sqrt(N_WEIGHTS))), 10
+TAIL, PRIOR = int(3 * np.sqrt(N_WEIGHTS)), 10
 
 
 def expected(shape):
@@ -80,3 +85,38 @@ def test_equal_weights_have_no_tail(value):
     noise = 1e-11 * np.random.default_rng(7).normal(size=500)
     assert pareto_k(np.full(500, value)) == -np.inf
     assert pareto_k(value + noise) == -np.inf
+
+
+RANDOM = np.random.default_rng(4).normal(size=1000)
+
+
+@pytest.mark.parametrize(
+    ("log_weights", "shape"),
+    [
+        pytest.param(1e3 * RANDOM, np.inf, id="beyond floating-point numbers"),
+        pytest.param(RANDOM[:24], np.inf, id="few"),
+        pytest.param(RANDOM[:1], -np.inf, id="one"),
+        pytest.param(np.minimum(RANDOM, 0.0), np.inf, id="a tail of ties"),
+        pytest.param(np.full(1000, 7.0), -np.inf, id="equal"),
+        pytest.param(7 + 1e-13 * RANDOM, -np.inf, id="equal but for rounding"),
+    ],
+)
+def test_weights_without_a_tail_are_left_as_they_are(log_weights, shape):
+    assert pareto_k(log_weights) == shape
+    beside = np.random.default_rng(5).normal(size=log_weights.shape)
+    weights, shapes = smoothed_weights(np.stack([log_weights, beside]), 0.1)
+    assert shapes[0] == shape and np.isfinite(shapes[1]) == (len(beside) >= 25)
+    relative = log_weights - log_weights.max()
+    np.testing.assert_allclose(weights[0] - weights[0].max(), relative, atol=1e-9)
+    np.testing.assert_allclose(np.exp(weights).sum(1), 1.0)
+
+
+def test_an_approximation_that_misses_the_posterior_by_far_is_doubtful():
+    def program(data):
+        x = numpyro.sample("x", dist.Normal(jnp.zeros(10), 1.0).to_event(1))
+        numpyro.sample("y", gaussian(x**2, np.log(100.0)), obs=data)
+
+    fit = bayesdcm.fit(program, np.ones(10), "laplace", starts=1)
+    found = fit.diagnose()
+    assert found.facts["pareto_k"] > 1
+    assert "approximation doubtful" in {problem.kind for problem in found.problems}

@@ -239,6 +239,22 @@ def test_files_of_another_kind_are_refused(laplace, tmp_path, make):
         bayesdcm.load_fit(path)
 
 
+def test_what_users_change_in_the_arviz_object_is_kept(laplace, tmp_path):
+    path = tmp_path / "fit.nc"
+    laplace.save(path)
+    fit = bayesdcm.load_fit(path)
+    fit.idata.posterior["twice"] = 2 * fit.idata.posterior["b"]
+    fit.save(path, predictions=True)
+    kept = bayesdcm.load_fit(path).idata.posterior
+    np.testing.assert_allclose(kept["twice"], 2 * kept["b"])
+
+
+def test_draws_by_one_seed_are_not_those_of_another_thing(laplace):
+    groups = laplace.idata
+    prior, posterior = (np.asarray(g["b"])[0, :500, 0] for g in (groups.prior, groups.posterior))
+    assert abs(np.corrcoef(prior, posterior)[0, 1]) < 0.2
+
+
 def test_arviz_files_are_refused(laplace, tmp_path):
     path = tmp_path / "idata.nc"
     laplace.idata.to_netcdf(str(path), engine="h5netcdf")

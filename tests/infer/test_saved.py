@@ -568,7 +568,7 @@ def test_predictions_are_written_where_they_are_asked_for(tmp_path):
     fit = bayesdcm.fit(task_model(), task_data(1), draws=DRAWS)
     path = fit.save(tmp_path / "fit.nc", predictions=True)
     read = bayesdcm.load_fit(path)
-    assert "_groups" in read._known
+    assert "_data_sets" in read._known
     assert_same(idata(fit), idata(read), "idata")
     written = az.from_netcdf(str(path))
     np.testing.assert_array_equal(written.posterior["A"], fit.idata.posterior["A"])

@@ -105,6 +105,9 @@ def test_moments_and_draws_without_the_program(data, monkeypatch):
     mean, sd = normal_prior(problem.source, problem.sites, problem.prepared)
     draws = prior_sample(problem, 4000, 0)
     np.testing.assert_array_equal(prior_sample(problem, 10, 0), draws[:10])
+    # Not the numbers that a posterior, or noise, takes from the same seed.
+    others = np.random.default_rng(0).standard_normal(draws.shape)
+    assert abs(np.corrcoef(((draws - mean) / sd).ravel(), others.ravel())[0, 1]) < 0.02
     np.testing.assert_allclose(draws.mean(0), mean, atol=0.1 * sd.max())
     np.testing.assert_allclose(draws.std(0), sd, rtol=0.05)
     # As the slopes of the program's log prior have them.

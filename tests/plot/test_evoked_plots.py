@@ -41,15 +41,15 @@ def texts(drawn):
 
 def changed(fit, **groups):
     """The fit with data sets of its ArviZ object replaced."""
-    fit._groups = fit._groups | groups
-    fit.__dict__.pop("idata", None)
+    found = arviz_adapter.groups_of(fit.idata)
+    fit.idata = arviz_adapter.assemble(found | groups)
     return fit
 
 
 def constants(fit, channels, back, names):
     """Other channels for the same modes."""
     dims = {"channels": ("condition", "time", "channel"), "modes_to_channels": ("mode", "channel")}
-    old = fit._groups["constant_data"]
+    old = arviz_adapter.groups_of(fit.idata)["constant_data"]
     coords = {axis: old[axis].values for axis in ("condition", "time", "mode")}
     values = {"channels": channels, "modes_to_channels": back}
     new = arviz_adapter.dataset(values, dims, coords | {"channel": np.array(names)}, ())
@@ -109,7 +109,7 @@ def test_fit_has_a_panel_for_each_mode_and_condition(evoked, evoked_fit):
 
 
 def test_fit_writes_the_power_of_ten_of_small_signals(evoked_fit):
-    groups = evoked_fit._groups
+    groups = arviz_adapter.groups_of(evoked_fit.idata)
     small = {name: groups[name] * 1e-6 for name in ("observed_data", "posterior_predictive")}
     figure = plot.plot_fit(changed(evoked_fit, **small))
     assert "signal (10⁻⁶ × units of the data)" in texts(figure)
@@ -167,7 +167,7 @@ def test_strengths_are_drawn_in_percent_with_their_intervals(evoked_fit):
 
 
 def test_strengths_without_a_baseline_condition_or_without_effects(evoked_fit):
-    groups = evoked_fit._groups
+    groups = arviz_adapter.groups_of(evoked_fit.idata)
     centred = groups["constant_data"].copy(deep=True)
     centred["design"] -= 0.5
     figure = plot.plot_connection_strengths(changed(evoked_fit, constant_data=centred))
@@ -367,7 +367,7 @@ def test_report_of_evoked_responses(evoked_fit, tmp_path):
 
 
 def test_diverging_draws_are_left_out(evoked_fit):
-    group = evoked_fit._groups["posterior_predictive"].copy(deep=True)
+    group = arviz_adapter.groups_of(evoked_fit.idata)["posterior_predictive"].copy(deep=True)
     for name in group.data_vars:
         group[name][0, 3] = np.nan
     fit = changed(evoked_fit, posterior_predictive=group)
