@@ -3,13 +3,11 @@
 # largest of the weights in the tail are zero as floating-point numbers (log weights that are normal
 # with a standard deviation of 1000, say: one draw has all of the weight), `psislw` gives a Pareto
 # k-hat of 0.05, where 0.7 and more means that weights cannot be used, and NaN for all smoothed
-# weights; ArviZ 0.23.4 gives a k-hat of 81. Fewer than 25 weights, of which ArviZ says that k-hat is
-# infinite, raise.
+# weights; ArviZ 0.23.4 gives a k-hat of 81.
 #
 # Output seen:
 #   standard deviation 1: arviz k 0.38, arviz-stats k 0.37, NaN among its weights: 0
 #   standard deviation 1000: arviz k 81.33, arviz-stats k 0.05, NaN among its weights: 1000
-#   24 weights: arviz k inf, arviz-stats raises ValueError
 #
 # Fails where that changes.
 set -euo pipefail
@@ -37,11 +35,4 @@ for sd in (1, 1000):
     )
 assert abs(seen[1][0] - seen[1][1]) < 0.05 and seen[1][2] == 0
 assert seen[1000][0] > 10 and seen[1000][1] < 0.1 and seen[1000][2] == 1000
-few = float(arviz.psislw(normal[:24])[1])
-try:
-    array_stats.psislw(-normal[:24])
-    raise SystemExit("no error")
-except ValueError as error:
-    print(f"24 weights: arviz k {few}, arviz-stats raises {type(error).__name__}")
-assert np.isinf(few)
 PYTHON
