@@ -1,8 +1,8 @@
 """The one place that knows the difference between ArviZ 0.23 and 1.x.
 
 ArviZ 0.23 keeps groups in an `InferenceData`, ArviZ 1.x in an `xarray.DataTree`. Statistics are
-those of `arviz_stats`, of which ArviZ 1.x is made; without ArviZ 0.23 they are imported in a tenth
-of the time. Everything else in the package goes through here.
+those of `arviz_stats`, of which ArviZ 1.x is made; without ArviZ 0.23 they are imported in a
+seventh of the time. Everything else in the package goes through here.
 """
 
 from __future__ import annotations
