@@ -80,6 +80,9 @@ class LaplaceResult(NamedTuple):
     trace : dict
         Per iteration: ``free_energy`` evaluated, ``accepted``, ``predicted_change``,
         ``log_step``.
+    residuals : tuple of (times, columns)
+        Of each Gaussian observation at the mean, with unit precision at the start's
+        log-precisions and without confounds; none where there are observer sites.
     """
 
     mean: jax.Array
@@ -95,6 +98,7 @@ class LaplaceResult(NamedTuple):
     recoveries: jax.Array
     slope: jax.Array
     trace: dict[str, jax.Array]
+    residuals: tuple[jax.Array, ...] = ()
 
 
 keep_class(LaplaceResult)
@@ -107,6 +111,7 @@ class _Point(NamedTuple):
     log_precision: jax.Array
     covariance: jax.Array
     log_precision_covariance: jax.Array
+    residual: list[jax.Array]
     free_energy: jax.Array
     accuracy: jax.Array
     gradient: jax.Array
@@ -262,6 +267,7 @@ def _assess(
         hyper.log_precision,
         hyper.covariance,
         hyper.log_precision_covariance,
+        residual,
         # In a loop: XLA would add them up again for all that depends on whether it is better.
         jax.lax.fori_loop(0, len(terms), lambda k, total: total + terms[k], jnp.zeros(())),
         accuracy,
@@ -331,7 +337,7 @@ def variational_laplace(
         lambda state: _iterate(problem, sites.n_parameters, state),
         _begin(problem, sites, start, max_iterations),
     )
-    return _result(sites, state)
+    return _result(problem.noise, sites, state)
 
 
 def _begin(problem: _Problem, sites: Layout, start: jax.Array, max_iterations: int) -> _State:
@@ -343,6 +349,7 @@ def _begin(problem: _Problem, sites: Layout, start: jax.Array, max_iterations: i
         start[n:],
         jnp.zeros((size, size)),
         jnp.zeros((n_hyper, n_hyper)),
+        [jnp.zeros(fn.columns.shape) for fn in problem.noise.observations],
         -jnp.inf,
         -jnp.inf,
         jnp.zeros(size),
@@ -357,8 +364,9 @@ def _begin(problem: _Problem, sites: Layout, start: jax.Array, max_iterations: i
     return _State(zero, position, step, empty, flags, no, no, zero, zero, record)
 
 
-def _result(sites: Layout, state: _State) -> LaplaceResult:
+def _result(noise: Noise, sites: Layout, state: _State) -> LaplaceResult:
     best, n = state.best, sites.n_parameters
+    pairs = zip(noise.observations, best.residual, strict=True)
     return LaplaceResult(
         best.position[:n],
         best.covariance[:n, :n],
@@ -373,6 +381,8 @@ def _result(sites: Layout, state: _State) -> LaplaceResult:
         state.recoveries,
         _newton_gain(best),
         state.trace,
+        # Observations of the noise alone predict nothing.
+        tuple(fn.whitened_residual(residual.reshape(fn.event_shape)) for fn, residual in pairs),
     )
 
 

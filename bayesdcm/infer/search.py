@@ -47,7 +47,8 @@ ROUNDS, FRUITLESS = 8, 4
 HALVINGS = 5
 # What counts as better, in nats.
 GAIN = 1.0
-# Residuals are looked at where so many autocorrelations have this p-value or less.
+# Residuals are looked at where so many autocorrelations of a column have this p-value or less,
+# divided by the number of columns.
 LAGS, WHITE = 10, 0.2
 # They are poor where the main components of responses at draws of the prior explain this share of
 # a column (what as many random components would explain is taken off), with this p-value.
@@ -92,8 +93,14 @@ class _Model(NamedTuple):
     prepared: Any
     centre: NDArray  # The prior mean, (size,).
 
+    def of_optimum(self, optima: LaplaceResult, place: int) -> list[NDArray]:
+        """Residuals at an optimum, (1, times, columns) each, which it holds as a rule."""
+        if optima.residuals:
+            return [site[[place]] for site in optima.residuals]
+        return self.residuals(optima.mean[[place]])[0]
+
     def residuals(self, points: NDArray) -> Residuals:
-        """Residuals at flat points (points, size).
+        """Residuals at flat points (points, size), and numbers of confounds.
 
         Precisions are those of the prior mean everywhere, so that residuals can be compared.
         """
@@ -102,7 +109,7 @@ class _Model(NamedTuple):
         points = np.concatenate([points[:, :n], precisions], axis=1)
         return whitened_residuals(*self.static[:2], self.prepared, points)
 
-    def draws(self, n: int, seed: int, about: NDArray | None = None) -> tuple[NDArray, list]:
+    def draws(self, n: int, seed: int, about: NDArray | None = None) -> tuple[NDArray, Residuals]:
         """Points drawn from the prior at which the model does not diverge, and residuals there.
 
         With `about`, points are drawn about these parameters, less widely. Where the prior covers
@@ -117,7 +124,7 @@ class _Model(NamedTuple):
             points[:, :n_parameters] = about + SPREAD * shift
         middle = self.centre[:n_parameters] if about is None else about
         for _ in range(HALVINGS):
-            residuals, _ = self.residuals(points)
+            residuals, n_confounds = self.residuals(points)
             size = np.max([np.abs(site).max((1, 2), initial=0) for site in residuals], axis=0)
             finite = np.isfinite(size)
             if finite.mean() > 0.5:
@@ -125,7 +132,7 @@ class _Model(NamedTuple):
             points[~finite, :n_parameters] = (points[~finite, :n_parameters] + middle) / 2
         usual = DIVERGING * np.median(size[finite]) if finite.any() else 0.0
         kept = np.flatnonzero(finite & (size <= usual))
-        return points[kept], [site[kept] for site in residuals]
+        return points[kept], ([site[kept] for site in residuals], n_confounds)
 
 
 def stopped_early(optima: LaplaceResult, place: int) -> bool:
@@ -146,11 +153,11 @@ def coloured(residual: NDArray) -> NDArray:
 
     By the test of Ljung and Box (1978), Biometrika 65:297, https://doi.org/10.1093/biomet/65.2.297
     """
-    n, centred = len(residual), residual - residual.mean(0)
+    (n, columns), centred = residual.shape, residual - residual.mean(0)
     power = np.maximum((centred**2).sum(0), np.finfo(float).tiny)
     lags = range(1, LAGS + 1)
     squares = [((centred[k:] * centred[:-k]).sum(0) / power) ** 2 / (n - k) for k in lags]
-    return stats.chi2.sf(n * (n + 2) * np.sum(squares, axis=0), LAGS) < WHITE
+    return stats.chi2.sf(n * (n + 2) * np.sum(squares, axis=0), LAGS) < WHITE / columns
 
 
 def explained_elsewhere(residual: NDArray, others: NDArray, n_confounds: int = 0) -> NDArray:
@@ -188,14 +195,16 @@ def _fits_best(others: list[NDArray]) -> NDArray:
 
 
 def _reason(
-    here: Residuals, optima: LaplaceResult, place: int, others: list[NDArray] | None
+    here: list[NDArray], optima: LaplaceResult, place: int, others: Residuals | None
 ) -> str | None:
     """What is wrong with an optimum that leaves residuals; without draws, what may be."""
-    residuals, n_confounds = here
-    for i, (residual,) in enumerate(residuals):
+    for i, (residual,) in enumerate(here):
         if len(residual) < FEWEST or not coloured(residual).any():
             continue
-        if others is None or explained_elsewhere(residual, others[i], n_confounds[i]).any():
+        if others is None:
+            return UNEXPLAINED
+        elsewhere, n_confounds = (each[i] for each in others)
+        if explained_elsewhere(residual, elsewhere, n_confounds).any():
             return UNEXPLAINED
     if stopped_early(optima, place):
         return STEEP
@@ -227,7 +236,7 @@ def search(
         return _with_signs(static, prepared, first, centre, nodes, record, progress)
     model, optima, best, fruitless = _Model(static, prepared, np.asarray(centre)), first, 0, 0
     many = bool(getattr(inverted, "many_modes", False))
-    here = model.residuals(optima.mean[[best]])
+    here = model.of_optimum(optima, best)
     if _reason(here, optima, best, None) is None and not many:
         return SearchResult(optima, record)
     seeds = [int(state) for state in np.random.SeedSequence(seed).generate_state(1 + ROUNDS)]
@@ -243,7 +252,7 @@ def search(
         if not len(points):
             break
         climbs = CLIMBS * (effort * 2**fruitless if many else 1)
-        starts = points[_fits_best(responses)[:climbs]]
+        starts = points[_fits_best(responses[0])[:climbs]]
         if left in (STEEP, UNCONVERGED):
             start = np.concatenate([optima.mean[best], np.asarray(centre)[optima.mean.shape[1] :]])
             starts = np.concatenate([start[None], starts])
@@ -252,7 +261,7 @@ def search(
         energy = np.where(optima.failed, -np.inf, optima.free_energy)
         fruitless = 0 if energy.max() > energy[best] + GAIN else fruitless + 1
         best = int(np.argmax(energy))
-        left = _reason(model.residuals(optima.mean[[best]]), optima, best, others)
+        left = _reason(model.of_optimum(optima, best), optima, best, others)
         # Where there are many optima anyway, a short step says nothing of another.
         poor = left == UNEXPLAINED or (left and not many)
         if fruitless >= (FRUITLESS if poor else 1 + many):

@@ -346,6 +346,8 @@ def _searched(
     if searches(problem.source, starts):
         centre = _centre(problem.source, problem.sites, problem.prepared)
         optima, record = search(static, problem.prepared, optima, centre, seed, progress)
+    # Only the search asks for residuals; a fit and its file can do without.
+    optima = optima._replace(residuals=())
     try:
         return best_optimum(optima) | {"search": record}
     except ValueError as error:

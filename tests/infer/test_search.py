@@ -1,5 +1,6 @@
 """Other starts of variational Laplace, where the first has led to a poor optimum."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ import pytest
 import bayesdcm
 from bayesdcm.group import fit_group
 from bayesdcm.infer import search as searching
+from bayesdcm.infer.inversion import laplace_settings
 from bayesdcm.infer.laplace import LaplaceResult
 from bayesdcm.infer.problem import make_problem
 from bayesdcm.infer.search import (
@@ -22,7 +24,7 @@ from bayesdcm.infer.search import (
     explained_elsewhere,
     stopped_early,
 )
-from bayesdcm.infer.variational_laplace import gaussian_start
+from bayesdcm.infer.variational_laplace import gaussian_start, laplace_starts
 
 TIMES = np.arange(80.0)
 
@@ -91,7 +93,7 @@ def test_a_run_that_has_not_converged_is_a_reason():
         slope=np.zeros(2),
         trace={"accepted": np.ones((2, 128))},
     )
-    assert _reason(([], []), optimum, 0, None) == UNCONVERGED
+    assert _reason([], optimum, 0, None) == UNCONVERGED
     assert not stopped_early(optimum, 1)
 
 
@@ -102,6 +104,56 @@ def test_a_good_optimum_is_left_alone(model):
     assert kept.status["search"] == {"starts": 1, "reason": None, "gain": 0.0, "left": None}
     assert kept.log_evidence == alone.log_evidence
     assert np.array_equal(kept.mean["frequency"], alone.mean["frequency"])
+
+
+def residuals_of(source, data):
+    """Residuals at an optimum as variational Laplace gives them, and as its prediction does."""
+    problem = make_problem(source, data)
+    centre = laplace_starts(problem, 1, 0)
+    static = problem.source, problem.sites, laplace_settings(problem.sites, None, "exact")
+    optima = searching.run_starts(*static, problem.prepared, centre)
+    model = searching._Model(static, problem.prepared, centre[0])
+    return model.of_optimum(optima, 0), model.residuals(optima.mean)[0], optima
+
+
+def test_residuals_of_an_optimum_are_those_of_its_prediction(model):
+    task = simulated([[0.0, 0.2], [0.3, 0.0]], 0.3, 0.8, 2.0)
+    noisy = replace(task, confounds=np.linspace(-1, 1, 120)[:, None])
+    # Log-precisions are not those of the optimum: residuals at other points are compared with it.
+    for source, data in ((model, heard(1.01)), (two_regions(), noisy), (correlated, heard(1.01))):
+        given, again, optima = residuals_of(source, data)
+        assert len(optima.residuals) == len(again) == 1
+        np.testing.assert_allclose(given[0], again[0], rtol=1e-8, atol=1e-8)
+
+
+def correlated(data):
+    """Noise that is correlated in time, and two confounds, as quadratic as can be."""
+    level = numpyro.sample("level", dist.Normal(0, 1).expand([2]))
+    noise = numpyro.sample("noise", dist.Normal(0, 1).expand([2]), infer={"role": "precision"})
+    near = np.abs(TIMES[:, None] - TIMES)
+    components = np.stack([np.eye(80), np.exp(-near / 3)])
+    prediction = (level[0] * jnp.sin(TIMES) + level[1] * jnp.cos(TIMES))[:, None]
+    confounds = np.stack([np.ones(80), TIMES / 80], axis=1)
+    observed = bayesdcm.observe.gaussian(prediction, noise, components, confounds=confounds)
+    numpyro.sample("y", observed, obs=data)
+
+
+def test_only_residuals_that_may_be_correlated_cost_a_prediction(monkeypatch):
+    def refuse(*given):
+        raise AssertionError("predicted again")
+
+    monkeypatch.setattr(searching, "whitened_residuals", refuse)
+    data = simulated([[0.0, 0.2], [0.3, 0.0]], 0.3, 0.8, 2.0)
+    found = bayesdcm.fit(two_regions(), data, draws=50)
+    assert found.status["search"]["starts"] == 1
+    assert found.posterior.optima.residuals == ()
+
+
+def test_many_columns_are_not_looked_at_more_often():
+    random = np.random.default_rng(2)
+    for n_columns in (1, 8):
+        looked_at = [coloured(random.normal(size=(200, n_columns))).any() for _ in range(400)]
+        assert np.mean(looked_at) == pytest.approx(0.2, abs=0.06)
 
 
 def test_programs_start_once_unless_they_are_asked_to_search():
