@@ -403,28 +403,27 @@ class Fit:
     @worked_out
     def _summary(self) -> pd.DataFrame:
         labels, gaussian = self.labels, self.posterior.gaussian
-        if gaussian is not None and isinstance(gaussian[1], BlockCovariance):
-            return self._summary_of_many(gaussian[0], np.sqrt(gaussian[1].diagonal()))
+        if gaussian is not None and (self._exact or isinstance(gaussian[1], BlockCovariance)):
+            return self._gaussian_summary(gaussian[0], np.sqrt(variances(gaussian[1])))
         draws = self._entries
         if self.posterior.point is not None:
             return self._point_summary(draws[0, 0])
         flat = draws.reshape(-1, len(labels))
-        if self._exact:
-            mean, covariance = self.posterior.gaussian
-            sd = np.sqrt(np.diagonal(covariance))
-            low, high = mean - NORMAL_95 * sd, mean + NORMAL_95 * sd
-        else:
-            mean, sd = flat.mean(0), flat.std(0, ddof=1)
-            low, high = np.quantile(flat, (0.05, 0.95), axis=0)
-        columns = {"mean": mean, "sd": sd, "eti_5%": low, "eti_95%": high}
-        columns["probability"] = np.maximum((flat > 0).mean(0), (flat < 0).mean(0))
+        low, high = np.quantile(flat, (0.05, 0.95), axis=0)
+        columns = {
+            "mean": flat.mean(0),
+            "sd": flat.std(0, ddof=1),
+            "eti_5%": low,
+            "eti_95%": high,
+            "probability": np.maximum((flat > 0).mean(0), (flat < 0).mean(0)),
+        }
         columns |= self._inclusion()
         if self.posterior.method.exact:
             columns |= arviz_adapter.convergence(draws)
         return pd.DataFrame(columns, index=pd.Index(labels, name="parameter"))
 
-    def _summary_of_many(self, mean: NDArray, sd: NDArray) -> pd.DataFrame:
-        """Of a Gaussian posterior of many parameters, without draws."""
+    def _gaussian_summary(self, mean: NDArray, sd: NDArray) -> pd.DataFrame:
+        """Of a Gaussian posterior, without draws."""
         columns = {
             "mean": mean,
             "sd": sd,
@@ -455,7 +454,7 @@ class Fit:
         -------
         pandas.DataFrame
             Columns ``mean``, ``sd``, ``eti_5%``, ``eti_95%`` (equal-tailed interval),
-            ``probability`` (that the parameter has the sign most draws have) and, for NUTS,
+            ``probability`` (that the parameter has the sign that it has most likely) and, for NUTS,
             ``ess_bulk``, ``ess_tail``, ``r_hat``; of sparse models ``inclusion`` (probability that
             the parameter is not absent). Of methods that find the best point and no
             more, ``estimate``, ``spread`` (half the range over the starts that reached the best,

@@ -33,6 +33,7 @@ from typing import Any
 import jax
 import jax.export
 import jax.numpy as jnp
+import numpy as np
 
 import bayesdcm
 from bayesdcm._compiled_programs import cache_folder
@@ -123,10 +124,7 @@ class TracedOnce:
         options = self._options(*static) if callable(self._options) else self._options
         if not ours:
             return self._jitted(options), arguments
-        # Weak types, which do not survive a file, are left out.
-        types = tuple(
-            jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves
-        )
+        types = tuple(map(_type_of, leaves))
         key = (static, tree, types)
         with self._lock:
             if key not in self._programs:
@@ -183,6 +181,12 @@ class TracedOnce:
             logger.debug("A traced program is not kept: %s", error)
             return None
         return exported
+
+
+def _type_of(leaf: Any) -> jax.ShapeDtypeStruct:
+    """Shape and type of an array or number; weak types, which do not survive a file, left out."""
+    known = leaf.dtype if hasattr(leaf, "dtype") else jnp.result_type(leaf)
+    return jax.ShapeDtypeStruct(np.shape(leaf), known)
 
 
 @contextmanager
