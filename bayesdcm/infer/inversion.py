@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from bayesdcm.infer.conditional import conditional_laplace
 from bayesdcm.infer.density import Layout
 from bayesdcm.infer.laplace import LaplaceResult, variational_laplace
+from bayesdcm.infer.problem import normal_prior
 from bayesdcm.infer.threads import on_one_thread
 from bayesdcm.infer.traced_programs import traced_once
 
@@ -58,8 +60,11 @@ def run_laplace(
     LaplaceResult
         The optimum.
     """
-    invert = conditional_laplace if has_stages(sites) else variational_laplace
-    return invert(source.bind(prepared), sites, start, *settings)
+    program = source.bind(prepared)
+    if has_stages(sites):
+        return conditional_laplace(program, sites, start, *settings)
+    normal = normal_prior(source, sites, prepared, jnp)
+    return variational_laplace(program, sites, start, *settings, normal)
 
 
 def best_optimum(optima: LaplaceResult) -> dict[str, Any]:

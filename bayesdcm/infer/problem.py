@@ -158,16 +158,19 @@ def _traced_layout(source: Any, prepared: Any) -> Layout:
     return layouts[0]
 
 
-def normal_prior(source: Any, sites: Layout, prepared: Any) -> tuple[NDArray, NDArray] | None:
+def normal_prior(
+    source: Any, sites: Layout, prepared: Any, numbers: Any = np
+) -> tuple[Any, Any] | None:
     """Means and standard deviations, each (size,), of a prior of independent normal parameters.
 
-    Where a model's prepared data have them all; None elsewhere, whatever the prior is.
+    Where a model's prepared data have them all; None elsewhere, whatever the prior is. `numbers` is
+    NumPy, or JAX's for prepared data that are traced.
     """
     known = getattr(prepared, "priors", {}) if isinstance(source, ModelSource) else {}
     given = [known.get(site.name.removesuffix(FREE)) for site in sites.sites]
     if any(each is None for each in given) or not all(site.gaussian for site in sites.sites):
         return None
-    mean, sd = (np.concatenate([np.ravel(each[k]) for each in given]) for k in range(2))
+    mean, sd = (numbers.concatenate([numbers.ravel(each[k]) for each in given]) for k in range(2))
     return mean, sd
 
 

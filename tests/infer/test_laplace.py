@@ -2,6 +2,7 @@
 
 from functools import cache
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
@@ -9,6 +10,9 @@ import numpyro.distributions as dist
 import pytest
 
 import bayesdcm
+from bayesdcm.infer.laplace import variational_laplace
+from bayesdcm.infer.problem import make_problem, normal_prior
+from bayesdcm.infer.variational_laplace import laplace_starts
 from bayesdcm.observe import gaussian
 
 
@@ -189,3 +193,21 @@ def test_correlated_noise_agrees_with_generalised_least_squares():
     marginal = correlation / 4 + 4 * X @ X.T
     evidence = -(y @ np.linalg.solve(marginal, y) + np.linalg.slogdet(2 * np.pi * marginal)[1]) / 2
     assert fit.log_evidence == pytest.approx(evidence, abs=1e-5)
+
+
+def test_a_prior_that_is_known_to_be_normal_changes_no_number():
+    """With other means and variances, entries that are fixed, and the noise of one region."""
+    example = bayesdcm.load_example("attention")
+    priors = {"A": (0.1, 0.05), "transit": (0.2, 0.01), "log_precision": (1.0, 2.0)}
+    problem = make_problem(example.model.with_priors(priors), example.data)
+    program, sites = problem.source.bind(problem.prepared), problem.sites
+    start = laplace_starts(problem, 1, 0)[0] + 0.01
+    normal = normal_prior(problem.source, sites, problem.prepared)
+    by_program, known = (
+        jax.jit(lambda given=given: variational_laplace(program, sites, start, 6, normal=given))()
+        for given in (None, normal)
+    )
+    assert by_program.free_energy == pytest.approx(float(known.free_energy), abs=1e-9)
+    np.testing.assert_allclose(known.mean, by_program.mean, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(known.covariance, by_program.covariance, rtol=1e-8, atol=1e-14)
+    assert known.n_iterations == by_program.n_iterations == 6
