@@ -14,6 +14,8 @@ from bayesdcm.infer.findings import add
 # widely, as those of a posterior with heavy tails do, so many median deviations of their logarithm.
 FARTHEST = 10.0
 DEVIATIONS = 6.0
+# Numbers of a block that is looked at at once.
+BLOCK = 500_000
 
 
 def finite_draws(values: NDArray) -> NDArray[np.bool_]:
@@ -35,11 +37,16 @@ def finite_draws(values: NDArray) -> NDArray[np.bool_]:
     kept = np.isfinite(flat).all(axis=(1, 2))
     if not kept.any():
         return kept
-    # Predictions at all draws are large, and not copied where all draws are sound.
+    # Predictions at all draws are large: they are not copied where all draws are sound, and what is
+    # worked out of them is so in blocks.
     sound = flat if kept.all() else flat[kept]
-    middle = np.median(sound, axis=0)
-    with np.errstate(over="ignore"):
-        distance = abs(sound - middle).max(axis=1)
+    middle, distance = np.empty(flat.shape[1:]), np.zeros((len(sound), columns))
+    length = max(1, BLOCK // (len(sound) * columns))
+    for start in range(0, len(middle), length):
+        block = sound[:, start : start + length]
+        middle[start : start + length] = centre = np.median(block, axis=0)
+        with np.errstate(over="ignore"):
+            np.maximum(distance, abs(block - centre).max(axis=1), out=distance)
     # Draws may be the same but for rounding.
     rounding = 1e-9 * np.abs(middle).max(axis=0) + np.finfo(float).tiny
     logarithm = np.log(np.maximum(distance, rounding))

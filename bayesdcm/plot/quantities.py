@@ -50,7 +50,7 @@ def finite(draws: NDArray) -> NDArray:
     kept = finite_draws(draws)
     if not kept.any():
         raise ValueError("the model diverges at every draw of the posterior; see fit.diagnose()")
-    return draws[kept]
+    return draws if kept.all() else draws[kept]
 
 
 def quantity(fit: Any, name: str) -> Quantity:
