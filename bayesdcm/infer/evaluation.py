@@ -182,12 +182,14 @@ def whitened_residuals(
 ) -> tuple[list[NDArray], list[int]]:
     """Residuals (draws, times, columns) at flat draws (draws, size), and how many confounds.
 
-    Of each Gaussian observation, with unit precision and without confounds, by the program of
-    `predictive`.
+    Of each Gaussian observation, in the program's order, with unit precision and without confounds,
+    by the program of `predictive`.
     """
     of_draws = _evaluated(source, sites, prepared, draws, 0, ("whitened", "confounds"))
-    n_confounds = [int(n[0]) for n in of_draws["confounds"].values()]
-    return list(of_draws["whitened"].values()), n_confounds
+    # Compiled programs put names in alphabetical order.
+    names = [name for name in sites.observed if name not in sites.foreign]
+    n_confounds = [int(of_draws["confounds"][name][0]) for name in names]
+    return [of_draws["whitened"][name] for name in names], n_confounds
 
 
 def observed_values(problem: Problem) -> dict[str, NDArray]:

@@ -81,8 +81,9 @@ class LaplaceResult(NamedTuple):
         Per iteration: ``free_energy`` evaluated, ``accepted``, ``predicted_change``,
         ``log_step``.
     residuals : tuple of (times, columns)
-        Of each Gaussian observation at the mean, with unit precision at the start's
-        log-precisions and without confounds; none where there are observer sites.
+        Of each Gaussian observation, in the program's order, at the mean, with unit precision at
+        the start's log-precisions and without confounds. Empty where these take more than a
+        product to find, or states were held while the observer took steps; and in fits.
     """
 
     mean: jax.Array
@@ -392,7 +393,9 @@ def _begin(problem: _Problem, sites: Layout, start: jax.Array, max_iterations: i
 
 def _result(noise: Noise, sites: Layout, state: _State) -> LaplaceResult:
     best, n = state.best, sites.n_parameters
-    pairs = zip(noise.observations, best.residual, strict=True)
+    pairs = list(zip(noise.observations, best.residual, strict=True))
+    if not all(fn.white for fn, _ in pairs):
+        pairs = []
     return LaplaceResult(
         best.position[:n],
         best.covariance[:n, :n],

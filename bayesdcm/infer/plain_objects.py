@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from hashlib import sha1
 from importlib import import_module
 from pathlib import Path
@@ -215,18 +215,25 @@ class PlainWriter:
             return {"is": "method", "name": kind.name, "options": self.plain(value.options(), name)}
         if CLASSES.get(kind.__name__) != kind.__module__:
             raise NotPlain(f"{name} is {kind.__name__}, a class that files do not hold")
-        named = value._asdict() if hasattr(value, "_asdict") else _given_fields(value)
         return {
             "is": kind.__name__,
-            "with": {key: self.plain(entry, f"{name}.{key}") for key, entry in named.items()},
+            "with": {
+                key: self.plain(entry, f"{name}.{key}")
+                for key, entry in _given_fields(value).items()
+            },
         }
 
 
 def _given_fields(value: Any) -> dict[str, Any]:
     """Fields that the constructor takes and that are not at their defaults."""
-    taken = {field.name: field.default for field in fields(value) if field.init}
-    values = {name: getattr(value, name) for name in taken}
-    return {name: given for name, given in values.items() if given is not taken[name]}
+    if hasattr(value, "_asdict"):
+        values, defaults = value._asdict(), getattr(value, "_field_defaults", {})
+    else:
+        defaults = {field.name: field.default for field in fields(value) if field.init}
+        values = {name: getattr(value, name) for name in defaults}
+    return {
+        name: given for name, given in values.items() if given is not defaults.get(name, MISSING)
+    }
 
 
 def from_plain(plain: Any, arrays: Mapping[str, NDArray]) -> Any:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from bayesdcm.infer.density import Layout, Program, layout
 from bayesdcm.infer.threads import single_threaded_linear_algebra
+from bayesdcm.models.dcm import Prepared
 from bayesdcm.models.facts import Facts
 
 FREE = "_free"
@@ -166,7 +167,8 @@ def normal_prior(
     Where a model's prepared data have them all; None elsewhere, whatever the prior is. `numbers` is
     NumPy, or JAX's for prepared data that are traced.
     """
-    known = getattr(prepared, "priors", {}) if isinstance(source, ModelSource) else {}
+    ours = isinstance(source, ModelSource) and isinstance(prepared, Prepared)
+    known = prepared.priors if ours else {}
     given = [known.get(site.name.removesuffix(FREE)) for site in sites.sites]
     if any(each is None for each in given) or not all(site.gaussian for site in sites.sites):
         return None

@@ -47,8 +47,9 @@ ROUNDS, FRUITLESS = 8, 4
 HALVINGS = 5
 # What counts as better, in nats.
 GAIN = 1.0
-# Residuals are looked at where so many autocorrelations of a column have this p-value or less,
-# divided by the number of columns.
+# Residuals are looked at where so many autocorrelations of a column have this p-value or less, over
+# the root of the number of columns: of many, chance finds something in one more often, but looking
+# is a smaller part of the fit, and what is wrong with one of them must be seen, too.
 LAGS, WHITE = 10, 0.2
 # They are poor where the main components of responses at draws of the prior explain this share of
 # a column (what as many random components would explain is taken off), with this p-value.
@@ -157,7 +158,7 @@ def coloured(residual: NDArray) -> NDArray:
     power = np.maximum((centred**2).sum(0), np.finfo(float).tiny)
     lags = range(1, LAGS + 1)
     squares = [((centred[k:] * centred[:-k]).sum(0) / power) ** 2 / (n - k) for k in lags]
-    return stats.chi2.sf(n * (n + 2) * np.sum(squares, axis=0), LAGS) < WHITE / columns
+    return stats.chi2.sf(n * (n + 2) * np.sum(squares, axis=0), LAGS) < WHITE / np.sqrt(columns)
 
 
 def explained_elsewhere(residual: NDArray, others: NDArray, n_confounds: int = 0) -> NDArray:
