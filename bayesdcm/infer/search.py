@@ -111,7 +111,7 @@ class _Model(NamedTuple):
         return whitened_residuals(*self.static[:2], self.prepared, points)
 
     def draws(self, n: int, seed: int, about: NDArray | None = None) -> tuple[NDArray, Residuals]:
-        """Points drawn from the prior at which the model does not diverge, and residuals there.
+        """Points drawn from the prior at which the model does not diverge, and `residuals` there.
 
         With `about`, points are drawn about these parameters, less widely. Where the prior covers
         little else than points at which it does, these come nearer until most do not.
@@ -247,13 +247,13 @@ def search(
     effort = MORE if many else 1
     for k in range(ROUNDS if record["reason"] else 0):
         widely = left or (many and fruitless == 0)
-        points, responses = model.draws(
+        points, (responses, _) = model.draws(
             effort * DRAWS, seeds[1 + k], None if widely else np.asarray(optima.mean[best])
         )
         if not len(points):
             break
         climbs = CLIMBS * (effort * 2**fruitless if many else 1)
-        starts = points[_fits_best(responses[0])[:climbs]]
+        starts = points[_fits_best(responses)[:climbs]]
         if left in (STEEP, UNCONVERGED):
             start = np.concatenate([optima.mean[best], np.asarray(centre)[optima.mean.shape[1] :]])
             starts = np.concatenate([start[None], starts])

@@ -196,7 +196,7 @@ def test_correlated_noise_agrees_with_generalised_least_squares():
 
 
 def test_a_prior_that_is_known_to_be_normal_changes_no_number():
-    """With other means and variances, entries that are fixed, and the noise of one region."""
+    """With other means and variances than the usual ones, and off the prior mean."""
     example = bayesdcm.load_example("attention")
     priors = {"A": (0.1, 0.05), "transit": (0.2, 0.01), "log_precision": (1.0, 2.0)}
     problem = make_problem(example.model.with_priors(priors), example.data)
