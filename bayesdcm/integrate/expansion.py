@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesdcm.integrate.base import HeldInputs, activity_drive, flat_flow
-from bayesdcm.integrate.cascade import Cascade, exponential, propagators, trajectory
+from bayesdcm.integrate.cascade import Cascade, exponential, propagators, total, trajectory
 from bayesdcm.integrate.grid import TimeGrid, at_samples, bins_after_onset
 from bayesdcm.neural.base import NeuralModel, Parameters
 
@@ -154,8 +154,8 @@ def gated_trajectory(
     generators = bilinear_generators(expansion, grid.inputs)
     rest, no_input = jnp.zeros(size - 1), jnp.zeros(grid.inputs.shape[1])
     curvature = jax.jacfwd(jax.jacfwd(flow))(rest, no_input)[:, :, :n_regions]
-    # The step's duration is bounded by the doublings that the grid needs.
-    squarings = len(grid.halvings) + len(grid.bits)
+    # Each doubling of a bin on the way to the longest step needs one more.
+    squarings = len(grid.halvings) + len(grid.bins).bit_length()
 
     def advance(state: tuple, step: tuple) -> tuple:
         (x, h), (held, duration) = state, step
@@ -165,8 +165,8 @@ def gated_trajectory(
         )
         generator = _driven(generators[held] + extra, drive.at[:, 0].add(gate), filters)
         power = exponential(generator, duration, squarings)
-        h = (power.coupling * x).sum(-1) + (power.filter * h[:, None, :]).sum(-1)
-        return ((power.neuronal * x).sum(-1), h), h
+        h = total(power.coupling * x, -1) + total(power.filter * h[:, None, :], -1)
+        return (total(power.neuronal * x, -1), h), h
 
     start = _start(drive, filters)
     durations = grid.bin_width * grid.propagator_bins[grid.step]

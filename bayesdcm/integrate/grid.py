@@ -42,8 +42,8 @@ class TimeGrid(NamedTuple):
         Duration of a propagator in bins.
     sample : (scans, regions)
         The point at which each region is read.
-    bits : (bits of the longest duration,)
-        ``0, 1, 2, ...``; its length is the number of doublings that reach the longest step.
+    bins : (longest duration in bins,)
+        ``0, 1, 2, ...``; its length is known to the compiler.
     halvings : (squarings,)
         ``0, 1, 2, ...``; its length is that of `squarings_for` a bin, known to the compiler.
 
@@ -61,7 +61,7 @@ class TimeGrid(NamedTuple):
     propagator_input: jax.Array
     propagator_bins: jax.Array
     sample: jax.Array
-    bits: jax.Array
+    bins: jax.Array
     halvings: jax.Array
 
 
@@ -230,7 +230,7 @@ def time_grid(
         propagator_input=np.minimum(distinct[:, 0], len(rows) - 1).astype(np.int32),
         propagator_bins=distinct[:, 1].astype(np.int32),
         sample=np.searchsorted(boundaries, samples).astype(np.int32),
-        bits=np.arange(int(distinct[:, 1].max()).bit_length() or 1, dtype=np.int32),
+        bins=np.arange(max(int(distinct[:, 1].max()), 1), dtype=np.int32),
         halvings=np.arange(squarings_for(bin_width), dtype=np.int32),
     )
 
@@ -254,7 +254,7 @@ def common_grids(grids: Sequence[TimeGrid]) -> list[TimeGrid]:
 
     # The last step, and the last propagator, have no duration.
     lengths = longest("inputs", "step", "propagator_input", "propagator_bins")
-    counts = {k: np.arange(n, dtype=np.int32) for k, n in longest("bits", "halvings").items()}
+    counts = {k: np.arange(n, dtype=np.int32) for k, n in longest("bins", "halvings").items()}
     return [
         grid._replace(**{k: _padded(getattr(grid, k), n) for k, n in lengths.items()}, **counts)
         for grid in grids

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from bayesdcm.integrate.cascade import Cascade, propagators, trajectory
+from bayesdcm.integrate.cascade import Cascade, propagators, total, trajectory
 from bayesdcm.integrate.grid import TimeGrid, at_samples
 from bayesdcm.neural.base import Parameters
 from bayesdcm.observe import balloon
@@ -159,7 +159,7 @@ def _effects(slopes: VenousSlopes, adjoint: Callable, rows: jax.Array, tau: jax.
 
 def _total(weights: jax.Array, parts: jax.Array) -> jax.Array:
     """Sum over the first axis of products, for which XLA uses vector instructions."""
-    return sum(w * part for w, part in zip(weights, parts, strict=True))
+    return total(jax.vmap(jnp.multiply)(weights, parts), 0)
 
 
 def _from_first(steps: Cascade) -> tuple[jax.Array, jax.Array]:

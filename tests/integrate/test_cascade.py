@@ -14,7 +14,15 @@ from bayesdcm.integrate import (
     runge_kutta,
     time_grid,
 )
-from bayesdcm.integrate.cascade import Cascade, exponential, propagators, trajectory
+from bayesdcm.integrate.cascade import (
+    FEW_BINS,
+    FEW_TERMS,
+    Cascade,
+    exponential,
+    propagators,
+    total,
+    trajectory,
+)
 from bayesdcm.integrate.grid import LARGEST_RATE, squarings_for
 
 REGIONS, FILTERS, STATES = 2, 3, 4
@@ -52,9 +60,12 @@ def test_exponential(duration):
     np.testing.assert_allclose(dense(made), expected, rtol=0, atol=1e-11 * np.abs(expected).max())
 
 
-def test_trajectory_is_a_product_of_dense_exponentials():
-    inputs = np.repeat([0.0, 1.0, 3.0, 1.0], [3, 9, 4, 16])[:, None]
-    grid = time_grid(inputs, 0.1, 4, np.array([0.5, 0.2]))
+@pytest.mark.parametrize("finer", [1, 3, 8])
+def test_trajectory_is_a_product_of_dense_exponentials(finer):
+    inputs = np.repeat([0.0, 1.0, 3.0, 1.0], np.multiply([3, 9, 4, 16], finer))[:, None]
+    width = 0.1 / finer
+    grid = time_grid(inputs, width, 4, np.array([0.5, 0.2]))
+    assert (len(grid.bins) <= FEW_BINS) == (finer == 1)
     rows = jnp.asarray(grid.inputs)[:, 0]
     base, change = random_cascade(1, rate=0.4), random_cascade(2, rate=0.1)
     neuronal = base.neuronal + rows[:, None, None] * change.neuronal
@@ -67,11 +78,19 @@ def test_trajectory_is_a_product_of_dense_exponentials():
     index = np.asarray(grid.step)
     for point, bins in enumerate(np.asarray(grid.propagator_bins)[index]):
         generator = base._replace(neuronal=base.neuronal + inputs[bin_, 0] * change.neuronal)
-        state = scipy.linalg.expm(dense(generator) * bins * 0.1) @ state
+        state = scipy.linalg.expm(dense(generator) * bins * width) @ state
         bin_ += bins
         np.testing.assert_allclose(x[point + 1], state[:STATES], rtol=0, atol=1e-12)
         np.testing.assert_allclose(h[point + 1].ravel(), state[STATES:], rtol=0, atol=1e-12)
     assert bin_ == np.asarray(grid.propagator_bins)[index].sum() > 0
+
+
+@pytest.mark.parametrize("size", [0, 1, FEW_TERMS, FEW_TERMS + 1])
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_total_is_a_sum(size, axis):
+    shape = np.insert([2, 3], axis % 3, size)
+    terms = np.random.default_rng(size).normal(size=shape)
+    np.testing.assert_allclose(total(jnp.asarray(terms), axis), terms.sum(axis), atol=1e-14)
 
 
 def test_expansion_of_a_bilinear_flow_is_exact():
