@@ -75,9 +75,9 @@ def test_steps_cover_the_run_and_hold_its_inputs(design, max_step):
             )
 
 
-@given(designs())
-def test_padding_has_no_duration_and_fills_blocks(design):
-    grid = time_grid(*design, max_step=0.85)
+@given(designs(), st.sampled_from([None, 0.85]))
+def test_padding_has_no_duration_and_fills_blocks(design, max_step):
+    grid = time_grid(*design, max_step)
     assert len(grid.step) % STEP_BLOCK == 0
     assert len(grid.propagator_input) == len(grid.propagator_bins)
     assert len(grid.propagator_input) % PROPAGATOR_BLOCK == 0
@@ -87,6 +87,9 @@ def test_padding_has_no_duration_and_fills_blocks(design):
     assert np.asarray(grid.sample).max() <= last + 1
     assert (lengths[: last + 1] > 0).all()
     assert len(grid.bins) >= np.asarray(grid.propagator_bins).max()
+    # Designs of the same scans share programs.
+    still = time_grid(np.zeros_like(design[0]), *design[1:], max_step)
+    assert len(still.bins) == len(grid.bins)
 
 
 def test_delays_of_nothing_and_of_the_repetition_time():
