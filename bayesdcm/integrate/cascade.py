@@ -13,7 +13,6 @@ to apply and cubic to compute.
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import jax
@@ -26,8 +25,6 @@ TAYLOR_DEGREE = 6
 # Up to so many terms, sums written out take a fifth to a half of the time that reductions and
 # products of matrices take here, and less to compile.
 FEW_TERMS = 12
-# Steps of up to so many bins take their propagators from a table of the powers of one bin's.
-FEW_BINS = 16
 
 
 class Cascade(NamedTuple):
@@ -156,28 +153,37 @@ def propagators(generator: Cascade, grid: TimeGrid) -> Cascade:
         ``neuronal`` (propagators, m, m), ``coupling`` (propagators, regions, k, m), ``filter``
         (propagators, regions, k, k).
     """
-    n = len(grid.inputs)
-    stacked = Cascade(
-        generator.neuronal,
-        jnp.broadcast_to(generator.coupling, (n, *generator.coupling.shape)),
-        generator.filter[None],
-    )
+    n, held, longest = len(grid.inputs), grid.propagator_input, len(grid.bins)
+    coupling = jnp.broadcast_to(generator.coupling, (n, *generator.coupling.shape))
+    stacked = Cascade(generator.neuronal, coupling, generator.filter[None])
     one_bin = exponential(stacked, grid.bin_width, len(grid.halvings))
-    longest, held = len(grid.bins), grid.propagator_input
+    # The fewer products: with many inputs or short bins, doublings.
+    if longest * n > longest.bit_length() * (n + len(held)):
+        return _doubled(one_bin, grid)
+    powers, bins = _powers(one_bin, longest), grid.propagator_bins
+    return Cascade(powers.neuronal[bins, held], powers.coupling[bins, held], powers.filter[bins, 0])
 
-    def of(powers: Cascade, power: jax.Array) -> Cascade:
-        filters = powers.filter[power, 0]
-        return Cascade(powers.neuronal[power, held], powers.coupling[power, held], filters)
 
-    if longest <= FEW_BINS:
-        return of(_powers(one_bin, longest), grid.propagator_bins)
-    # Of many bins: whole multiples of a number of bins, and what is left.
-    radix = math.isqrt(longest) + 1
-    left = _powers(one_bin, radix)
-    multiples = _powers(jax.tree.map(lambda block: block[radix], left), longest // radix)
-    return _compose(
-        of(multiples, grid.propagator_bins // radix), of(left, grid.propagator_bins % radix)
-    )
+def _doubled(one_bin: Cascade, grid: TimeGrid) -> Cascade:
+    """`propagators` as products of powers 1, 2, 4, ... of that of one bin."""
+    n, rates = len(grid.inputs), one_bin.filter
+    one_bin = one_bin._replace(filter=jnp.broadcast_to(rates, (n, *rates.shape[1:])))
+
+    def of_propagators(cascade: Cascade) -> Cascade:
+        return jax.tree.map(lambda block: block[grid.propagator_input], cascade)
+
+    def double(state: tuple[Cascade, Cascade], bit: jax.Array) -> tuple:
+        power, result = state
+        used = ((grid.propagator_bins >> bit) & 1).astype(bool)
+        longer = jax.tree.map(
+            lambda yes, no: jnp.where(used.reshape((-1,) + (1,) * (yes.ndim - 1)), yes, no),
+            _compose(of_propagators(power), result),
+            result,
+        )
+        return (_compose(power, power), longer), None
+
+    start = one_bin, _identity(of_propagators(one_bin))
+    return jax.lax.scan(double, start, jnp.arange(len(grid.bins).bit_length()))[0][1]
 
 
 def _powers(one: Cascade, highest: int) -> Cascade:

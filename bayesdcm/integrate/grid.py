@@ -43,8 +43,7 @@ class TimeGrid(NamedTuple):
     sample : (scans, regions)
         The point at which each region is read.
     bins : (longest duration in bins,)
-        ``0, 1, 2, ...``; its length, known to the compiler, is the longest duration that scans and
-        the longest step allow, whatever the inputs.
+        ``0, 1, 2, ...``; its length is known to the compiler.
     halvings : (squarings,)
         ``0, 1, 2, ...``; its length is that of `squarings_for` a bin, known to the compiler.
 
@@ -205,7 +204,6 @@ def time_grid(
     if updates is not None:
         wanted.append(np.asarray(updates)[np.asarray(updates) < samples.max()])
     boundaries = np.unique(np.concatenate(wanted).astype(int))
-    longest = np.diff(np.unique(np.append(samples, 0))).max(initial=1)
     parts = 1
     if max_step is not None:
         # From here on, time counts in bins that are no wider than the longest step; what acts
@@ -213,8 +211,7 @@ def time_grid(
         parts = max(math.ceil(bin_width / max_step - 1e-9), 1)
         u, bin_width = np.repeat(u, parts, axis=0), bin_width / parts
         boundaries, samples = boundaries * parts, samples * parts
-        max_bins = max(int(max_step / bin_width + 1e-9), 1)
-        boundaries, longest = _split(boundaries, max_bins), min(longest * parts, max_bins)
+        boundaries = _split(boundaries, max(int(max_step / bin_width + 1e-9), 1))
 
     # Runs of constant input, not bins: sorting rows is slow.
     starts = np.concatenate([[0], changes * parts])
@@ -233,7 +230,7 @@ def time_grid(
         propagator_input=np.minimum(distinct[:, 0], len(rows) - 1).astype(np.int32),
         propagator_bins=distinct[:, 1].astype(np.int32),
         sample=np.searchsorted(boundaries, samples).astype(np.int32),
-        bins=np.arange(longest, dtype=np.int32),
+        bins=np.arange(max(int(distinct[:, 1].max()), 1), dtype=np.int32),
         halvings=np.arange(squarings_for(bin_width), dtype=np.int32),
     )
 

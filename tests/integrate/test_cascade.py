@@ -15,7 +15,6 @@ from bayesdcm.integrate import (
     time_grid,
 )
 from bayesdcm.integrate.cascade import (
-    FEW_BINS,
     FEW_TERMS,
     Cascade,
     exponential,
@@ -65,7 +64,6 @@ def test_trajectory_is_a_product_of_dense_exponentials(finer):
     inputs = np.repeat([0.0, 1.0, 3.0, 1.0], np.multiply([3, 9, 4, 16], finer))[:, None]
     width = 0.1 / finer
     grid = time_grid(inputs, width, 4, np.array([0.5, 0.2]))
-    assert (len(grid.bins) <= FEW_BINS) == (finer == 1)
     rows = jnp.asarray(grid.inputs)[:, 0]
     base, change = random_cascade(1, rate=0.4), random_cascade(2, rate=0.1)
     neuronal = base.neuronal + rows[:, None, None] * change.neuronal

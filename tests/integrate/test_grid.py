@@ -87,9 +87,6 @@ def test_padding_has_no_duration_and_fills_blocks(design, max_step):
     assert np.asarray(grid.sample).max() <= last + 1
     assert (lengths[: last + 1] > 0).all()
     assert len(grid.bins) >= np.asarray(grid.propagator_bins).max()
-    # Designs of the same scans share programs.
-    still = time_grid(np.zeros_like(design[0]), *design[1:], max_step)
-    assert len(still.bins) == len(grid.bins)
 
 
 def test_delays_of_nothing_and_of_the_repetition_time():
