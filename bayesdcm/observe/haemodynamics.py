@@ -101,10 +101,14 @@ def _venous_course_jvp(primals: tuple, tangents: tuple) -> tuple[tuple, tuple]:
         moved_x, moved_h, v, q = state
         index, x, h, by = taken
         step, change = jax.tree.map(lambda block: block[index], (steps, moved_steps))
-        later = _total(moved_x, step[0]) + _total(x, change[0])
-        later_h = _total(moved_h, step[1]) + _total(h, change[1])
-        moved_activity = _total(x, moved_rows[index])
-        forced = _total(moved_activity, by.activity) + _total(moved_x, by.x) + _total(moved_h, by.h)
+        later = _weighted_sum(moved_x, step[0]) + _weighted_sum(x, change[0])
+        later_h = _weighted_sum(moved_h, step[1]) + _weighted_sum(h, change[1])
+        moved_activity = _weighted_sum(x, moved_rows[index])
+        forced = (
+            _weighted_sum(moved_activity, by.activity)
+            + _weighted_sum(moved_x, by.x)
+            + _weighted_sum(moved_h, by.h)
+        )
         forced = forced + by.decay * moved_decay + by.tau * moved_tau + by.v * v
         v, q = forced[0], forced[1] + by.q * q
         return (later[: len(x)], later_h + later[len(x) :].reshape(h.shape), v, q), (v, q)
@@ -147,7 +151,9 @@ def _effects(slopes: VenousSlopes, adjoint: Callable, rows: jax.Array, tau: jax.
     by_tau = slopes.volume_by_log_transit_time, slopes.deoxyhaemoglobin_by_log_transit_time
     by_v = slopes.volume_by_volume, slopes.deoxyhaemoglobin_by_volume
     return _Effects(
-        _total(by_activity.swapaxes(0, 1)[:, :, None], rows.transpose(1, 0, 3, 2)[:, :, :, None]),
+        _weighted_sum(
+            by_activity.swapaxes(0, 1)[:, :, None], rows.transpose(1, 0, 3, 2)[:, :, :, None]
+        ),
         by_activity,
         by_h,
         by_decay,
@@ -157,8 +163,8 @@ def _effects(slopes: VenousSlopes, adjoint: Callable, rows: jax.Array, tau: jax.
     )
 
 
-def _total(weights: jax.Array, parts: jax.Array) -> jax.Array:
-    """Sum over the first axis of products, for which XLA uses vector instructions."""
+def _weighted_sum(weights: jax.Array, parts: jax.Array) -> jax.Array:
+    """Sum over the first axis of products."""
     return total(jax.vmap(jnp.multiply)(weights, parts), 0)
 
 
