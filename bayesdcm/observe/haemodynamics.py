@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from bayesdcm.integrate.cascade import Cascade, propagators, total, trajectory
+from bayesdcm.integrate.directions import along_directions
 from bayesdcm.integrate.grid import TimeGrid, at_samples
 from bayesdcm.neural.base import Parameters
 from bayesdcm.observe import balloon
@@ -94,8 +95,19 @@ def _venous_course_jvp(primals: tuple, tangents: tuple) -> tuple[tuple, tuple]:
     v, q, series = venous_response(flow, _durations(grid), tau)
     slopes = venous_slopes(series, q[:-1], flow, _durations(grid), tau)
     effects = _effects(slopes, adjoint, rows[grid.step], tau)
-    steps, moved_steps = _from_first(steps), _from_first(moved_steps)
-    moved_rows = moved_rows.transpose(0, 3, 1, 2)
+    given = (_from_first(steps), x, h, effects)
+    changes = (_from_first(moved_steps), moved_rows.transpose(0, 3, 1, 2), moved_decay, moved_tau)
+    still = jnp.zeros_like(tau)[None]
+    moved = _moved_course((given, grid.step), changes)
+    return (v, q), tuple(jnp.concatenate([still, part]) for part in moved)
+
+
+@along_directions
+def _moved_course(given: tuple, changes: tuple) -> tuple[jax.Array, jax.Array]:
+    """Changes of volume and deoxyhaemoglobin at the end of steps, (steps, regions, directions)."""
+    (steps, x, h, effects), step_of = given
+    steps, x, h, effects = jax.tree.map(lambda part: part[..., None], (steps, x, h, effects))
+    moved_steps, moved_rows, moved_decay, moved_tau = changes
 
     def move(state: tuple, taken: tuple) -> tuple:
         moved_x, moved_h, v, q = state
@@ -111,12 +123,17 @@ def _venous_course_jvp(primals: tuple, tangents: tuple) -> tuple[tuple, tuple]:
         )
         forced = forced + by.decay * moved_decay + by.tau * moved_tau + by.v * v
         v, q = forced[0], forced[1] + by.q * q
-        return (later[: len(x)], later_h + later[len(x) :].reshape(h.shape), v, q), (v, q)
+        later_h = later_h + later[len(x) :].reshape(later_h.shape)
+        return (later[: len(x)], later_h, v, q), (v, q)
 
-    still = jnp.zeros_like(tau)
-    start = (jnp.zeros_like(x[0]), jnp.zeros_like(h[0]), still, still)
-    _, moved = jax.lax.scan(move, start, (grid.step, x, h, effects))
-    return (v, q), tuple(jnp.concatenate([still[None], part]) for part in moved)
+    still = jnp.zeros_like(moved_tau)
+    start = (
+        jnp.zeros((*x.shape[1:-1], *moved_decay.shape)),
+        jnp.zeros((*h.shape[1:-1], *moved_decay.shape)),
+        still,
+        still,
+    )
+    return jax.lax.scan(move, start, (step_of, x, h, effects))[1]
 
 
 class _Effects(NamedTuple):
