@@ -16,6 +16,10 @@ import jax.numpy as jnp
 from jax.extend.core import Primitive, jaxpr_as_fun
 from jax.interpreters import ad, batching, mlir
 
+# Numbers that an instruction takes at a time. Directions that are left over would be taken one by
+# one: 17 of them need 2.3 ms where 16 need 1.2, and 20 need 1.4.
+VECTOR = 4
+
 
 class _Flat(NamedTuple):
     """A function of given values and changes, as one of their leaves."""
@@ -121,11 +125,13 @@ def _batched(leaves: Sequence, axes: Sequence, *, flat: _Flat) -> tuple[Sequence
             leaf = jnp.broadcast_to(leaf[..., None, :], (*leaf.shape[:-1], size, leaf.shape[-1]))
         else:
             leaf = jnp.moveaxis(leaf, axis, -2)
-        return leaf.reshape(*leaf.shape[:-2], -1)
+        leaf = leaf.reshape(*leaf.shape[:-2], -1)
+        return jnp.pad(leaf, [(0, 0)] * (leaf.ndim - 1) + [(0, -leaf.shape[-1] % VECTOR)])
 
+    n = size * leaves[-1].shape[-1]
     changes = [merged(*pair) for pair in pairs[flat.n_given :]]
     value = _along.bind(*leaves[: flat.n_given], *changes, flat=flat)
-    value = [part.reshape(*part.shape[:-1], size, -1) for part in value]
+    value = [part[..., :n].reshape(*part.shape[:-1], size, -1) for part in value]
     return value, [part.ndim - 2 for part in value]
 
 

@@ -74,12 +74,12 @@ def test_batches_of_changes_and_of_what_is_given(arrays, axes):
     equal(jax.vmap(lanes, axes)(*batch), jax.vmap(plain, axes)(*batch))
 
 
-def test_directions_are_taken_together(arrays):
+def test_directions_are_taken_together_and_fill_vectors(arrays):
     given, changes = arrays
     several = jax.tree.map(lambda part: jnp.stack([part] * 7), changes)
     CALLS.clear()
     jax.jit(jax.vmap(lanes, (None, 0))).lower(given, several)
-    assert set(CALLS) == {(3, 7)}
+    assert set(CALLS) == {(3, 8)}
 
 
 def of_rates(function):
