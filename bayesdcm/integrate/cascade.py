@@ -46,7 +46,7 @@ class Cascade(NamedTuple):
     filter: jax.Array
 
 
-def total(terms: jax.Array, axis: int) -> jax.Array:
+def total(terms: jax.Array, axis: int, few: int = FEW_TERMS) -> jax.Array:
     """Sum over an axis, written out where it is short, so that XLA uses vector instructions.
 
     Parameters
@@ -55,6 +55,8 @@ def total(terms: jax.Array, axis: int) -> jax.Array:
         What is summed.
     axis : int
         Over which axis; negative ones count from the last.
+    few : int
+        Up to how many terms are written out.
 
     Returns
     -------
@@ -68,7 +70,7 @@ def total(terms: jax.Array, axis: int) -> jax.Array:
     [3.0, 3.0]
     """
     size = terms.shape[axis]
-    if not 0 < size <= FEW_TERMS:
+    if not 0 < size <= few:
         return terms.sum(axis)
     # Cut up only here, after multiplications: its derivative in reverse is one concatenation.
     return sum(jax.lax.split(terms, [1] * size, axis % terms.ndim)).squeeze(axis)
