@@ -27,9 +27,10 @@ TAYLOR_ORDER = 8
 # Longest step of the nonlinear part, s; order and step together keep the error near 1e-5 of the
 # peak for responses of 5 % (ci/benchmarks/integrators.py).
 LONGEST_STEP = 0.85
-# Up to so many terms, sums of products are written out. Along many directions, models of 16 regions
-# take three quarters of the time, and of 24 half of it; compiling takes a seventh longer.
-FEW_TERMS = 32
+# Neuronal states up to which sums of products are written out, and many directions are taken
+# together. Derivatives of 16 regions take four fifths of the time; of 31, they would take four
+# thirds.
+FEW_TERMS = 24
 
 
 def _generator(neuronal: jax.Array, drive: jax.Array, rates: jax.Array) -> Cascade:
@@ -101,15 +102,14 @@ def _venous_course_jvp(primals: tuple, tangents: tuple) -> tuple[tuple, tuple]:
     given = (_from_first(steps), x, h, effects)
     changes = (_from_first(moved_steps), moved_rows.transpose(0, 3, 1, 2), moved_decay, moved_tau)
     still = jnp.zeros_like(tau)[None]
-    moved = _moved_course((given, grid.step), changes)
+    course = _along_directions if x.shape[1] <= FEW_TERMS else _moved_course
+    moved = course((given, grid.step), changes)
     return (v, q), tuple(jnp.concatenate([still, part]) for part in moved)
 
 
-@along_directions
 def _moved_course(given: tuple, changes: tuple) -> tuple[jax.Array, jax.Array]:
-    """Changes of volume and deoxyhaemoglobin at the end of steps, (steps, regions, directions)."""
+    """Changes of volume and deoxyhaemoglobin at the end of steps, each (steps, regions)."""
     (steps, x, h, effects), step_of = given
-    steps, x, h, effects = jax.tree.map(lambda part: part[..., None], (steps, x, h, effects))
     moved_steps, moved_rows, moved_decay, moved_tau = changes
 
     def move(state: tuple, taken: tuple) -> tuple:
@@ -130,13 +130,16 @@ def _moved_course(given: tuple, changes: tuple) -> tuple[jax.Array, jax.Array]:
         return (later[: len(x)], later_h, v, q), (v, q)
 
     still = jnp.zeros_like(moved_tau)
-    start = (
-        jnp.zeros((*x.shape[1:-1], *moved_decay.shape)),
-        jnp.zeros((*h.shape[1:-1], *moved_decay.shape)),
-        still,
-        still,
-    )
-    return jax.lax.scan(move, start, (step_of, x, h, effects))[1]
+    directions = moved_decay.shape
+    start = jnp.zeros((x.shape[1], *directions)), jnp.zeros((*h.shape[1:3], *directions))
+    return jax.lax.scan(move, (*start, still, still), (step_of, x, h, effects))[1]
+
+
+@along_directions
+def _along_directions(given: tuple, changes: tuple) -> tuple[jax.Array, jax.Array]:
+    """The same, with an axis of directions after all others of changes."""
+    same, step_of = given
+    return _moved_course((jax.tree.map(lambda part: part[..., None], same), step_of), changes)
 
 
 class _Effects(NamedTuple):
