@@ -30,7 +30,7 @@ LONGEST_STEP = 0.85
 # Neuronal states up to which sums of products are written out, and many directions are taken
 # together. Derivatives of 16 regions take four fifths of the time; of 31, they would take four
 # thirds.
-FEW_TERMS = 24
+MOST_STATES = 24
 
 
 def _generator(neuronal: jax.Array, drive: jax.Array, rates: jax.Array) -> Cascade:
@@ -102,7 +102,7 @@ def _venous_course_jvp(primals: tuple, tangents: tuple) -> tuple[tuple, tuple]:
     given = (_from_first(steps), x, h, effects)
     changes = (_from_first(moved_steps), moved_rows.transpose(0, 3, 1, 2), moved_decay, moved_tau)
     still = jnp.zeros_like(tau)[None]
-    course = _along_directions if x.shape[1] <= FEW_TERMS else _moved_course
+    course = _along_directions if x.shape[1] <= MOST_STATES else _moved_course
     moved = course((given, grid.step), changes)
     return (v, q), tuple(jnp.concatenate([still, part]) for part in moved)
 
@@ -188,7 +188,7 @@ def _effects(slopes: VenousSlopes, adjoint: Callable, rows: jax.Array, tau: jax.
 
 def _weighted_sum(weights: jax.Array, parts: jax.Array) -> jax.Array:
     """Sum over the first axis of products."""
-    return total(jax.vmap(jnp.multiply)(weights, parts), 0, FEW_TERMS)
+    return total(jax.vmap(jnp.multiply)(weights, parts), 0, MOST_STATES)
 
 
 def _from_first(steps: Cascade) -> tuple[jax.Array, jax.Array]:

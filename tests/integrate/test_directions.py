@@ -53,7 +53,15 @@ def test_one_direction_outside_of_and_within_programs(arrays):
 
 
 @pytest.mark.parametrize(
-    "axes", [(None, 0), (None, (0, None)), (None, (None, 1)), (((0, None), None), None), (0, 0)]
+    "axes",
+    [
+        (None, 0),
+        (None, (0, None)),
+        (None, (None, 1)),
+        (((0, None), None), None),
+        # Whole numbers say where to look; they are the same for all.
+        (((0, 0), None), 0),
+    ],
 )
 def test_batches_of_changes_and_of_what_is_given(arrays, axes):
     def widened(part, axis):
@@ -65,12 +73,7 @@ def test_batches_of_changes_and_of_what_is_given(arrays, axes):
         each = axis if isinstance(axis, tuple) else [axis] * len(part)
         return tuple(map(spread, each, part))
 
-    given, changes = arrays
-    given = given[0], jnp.abs(given[1])
-    if axes == (0, 0):
-        # Whole numbers say where to look; they are the same for all.
-        axes = (((0, 0), None), (0, 0))
-    batch = tuple(map(spread, axes, (given, changes)))
+    batch = tuple(map(spread, axes, arrays))
     equal(jax.vmap(lanes, axes)(*batch), jax.vmap(plain, axes)(*batch))
 
 

@@ -41,6 +41,17 @@ def vectors():
     return found
 
 
+def test_directions_may_be_taken_together_or_apart(vectors, monkeypatch):
+    """Together where regions are few, apart where they are many."""
+    forward = jax.jacfwd(response)
+    together = forward(jnp.asarray(vectors[0]), grid_of(4))
+    monkeypatch.setattr(haemodynamics, "MOST_STATES", 0)
+    monkeypatch.delattr(haemodynamics, "_along_directions")
+    apart = forward(jnp.asarray(vectors[0]), grid_of(4))
+    assert np.abs(together).max() > 0.1
+    np.testing.assert_allclose(apart, together, rtol=0, atol=1e-12 * np.abs(together).max())
+
+
 def test_derivatives_are_those_through_the_loops(vectors, monkeypatch):
     grid = grid_of(4)
     weights = np.random.default_rng(2).normal(size=(6, 2))
