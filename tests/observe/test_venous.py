@@ -43,11 +43,14 @@ def vectors():
 
 def test_directions_may_be_taken_together_or_apart(vectors, monkeypatch):
     """Together where regions are few, apart where they are many."""
-    forward = jax.jacfwd(response)
-    together = forward(jnp.asarray(vectors[0]), grid_of(4))
+
+    def forward():
+        return jax.jit(lambda vector: jax.jacfwd(response)(vector, grid_of(4)))(vectors[0])
+
+    together = forward()
     monkeypatch.setattr(haemodynamics, "MOST_STATES", 0)
     monkeypatch.delattr(haemodynamics, "_along_directions")
-    apart = forward(jnp.asarray(vectors[0]), grid_of(4))
+    apart = forward()
     assert np.abs(together).max() > 0.1
     np.testing.assert_allclose(apart, together, rtol=0, atol=1e-12 * np.abs(together).max())
 
@@ -130,8 +133,8 @@ def test_slopes_of_a_step_are_its_derivatives():
 def test_steps_of_no_duration_change_nothing():
     flow, tau = [jnp.full((1, 1), 1.3), *[jnp.zeros((1, 1))] * 3], jnp.full(1, 2.0)
     none = jnp.zeros((1, 1))
-    v, q, steps = venous_response(flow, none, tau)
-    slopes = venous_slopes(steps, q[:-1], flow, none, tau)
+    v, q, steps = jax.jit(venous_response)(flow, none, tau)
+    slopes = jax.jit(venous_slopes)(steps, q[:-1], flow, none, tau)
     assert v[1] == q[1] == slopes.volume_by_volume == slopes.deoxyhaemoglobin_by_itself == 1
     others = slopes._replace(volume_by_volume=[], deoxyhaemoglobin_by_itself=[])
     assert all(slope == 0 for slope in jax.tree.leaves(others))
