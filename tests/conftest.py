@@ -33,6 +33,16 @@ hypothesis.settings.load_profile("bayesdcm")
 def pytest_addoption(parser):
     parser.addoption("--runslow", action="store_true", help="run the tests marked slow, too")
     parser.addoption("--runall", action="store_true", help="run those marked exhaustive as well")
+    parser.addoption("--once", action="store_true", help="keep no compiled program for other runs")
+
+
+def pytest_configure(config):
+    # To keep what nobody will look for takes a twentieth of the time. Processes that tests start
+    # keep theirs.
+    if config.getoption("--once"):
+        import jax
+
+        jax.config.update("jax_enable_compilation_cache", False)
 
 
 def pytest_collection_finish():
