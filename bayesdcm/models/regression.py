@@ -28,6 +28,33 @@ CONNECTIONS = ("A", "B", "C")
 SIMULATED_SHARE = 0.1
 
 
+@jax.jit
+def _signal_course(
+    A: jax.Array,
+    B: jax.Array,
+    drive: tuple[jax.Array, jax.Array],
+    responses: jax.Array,
+    levels: jax.Array,
+    interval: float,
+) -> jax.Array:
+    """The signal from scan to scan, (scans, regions), driven by inputs and by what is added."""
+    C, added = drive
+    n = len(C)
+    by_region = jnp.broadcast_to(responses, (n, *responses.shape[1:]))
+    added += jnp.einsum("mrj,mj->rm", by_region, C)
+
+    def advance(signal: jax.Array, now: tuple) -> tuple[jax.Array, jax.Array]:
+        added, level = now
+        rates = A + jnp.einsum("nj,jmn->mn", level, B)
+        later = signal + interval * (rates @ signal + added)
+        return later, later
+
+    by_rate = jnp.broadcast_to(jnp.moveaxis(levels, 0, 1), (len(added), n, len(B)))
+    first = jnp.zeros(n)
+    _, course = jax.lax.scan(advance, first, (added, by_rate))
+    return jnp.concatenate([first[None], course])
+
+
 @dataclass(frozen=True, eq=False)
 class RegressionDCM(DCM):
     """Regression dynamic causal model of BOLD signals, of tasks and at rest, for many regions.
@@ -238,23 +265,10 @@ class RegressionDCM(DCM):
 
     def _course(self, parameters: Parameters, data: Any, noise: jax.Array) -> jax.Array:
         """The signal under inputs and changes by noise, (rates, regions), in percent per second."""
-        responses, levels = (jnp.asarray(each) for each in self.observer.responses(data))
-        C = self.neural.input_scale * parameters["C"]
-        drive = jnp.einsum(
-            "mrj,mj->rm", jnp.broadcast_to(responses, (len(C), *responses.shape[1:])), C
-        )
-        drive += noise + parameters.get("baseline", 0.0)
-
-        def advance(signal: jax.Array, now: tuple) -> tuple[jax.Array, jax.Array]:
-            added, level = now
-            rates = parameters["A"] + jnp.einsum("nj,jmn->mn", level, parameters["B"])
-            later = signal + data.repetition_time * (rates @ signal + added)
-            return later, later
-
-        by_rate = jnp.broadcast_to(jnp.moveaxis(levels, 0, 1), (len(drive), len(C), self.n_inputs))
-        first = jnp.zeros(len(C))
-        _, course = jax.lax.scan(advance, first, (drive, by_rate))
-        return jnp.concatenate([first[None], course])
+        responses, levels = self.observer.responses(data)
+        drive = self.neural.input_scale * parameters["C"], noise + parameters.get("baseline", 0.0)
+        interval = float(data.repetition_time)
+        return _signal_course(parameters["A"], parameters["B"], drive, responses, levels, interval)
 
     def simulate(
         self, parameters: Parameters, design: Any, seed: int, snr: float | None = None

@@ -21,7 +21,7 @@ from bayesdcm.integrate.grid import TimeGrid, at_samples
 from bayesdcm.neural.base import Parameters
 from bayesdcm.observe import balloon
 from bayesdcm.observe.balloon import LOWEST_FLOW, STEPHAN_2007
-from bayesdcm.observe.venous import VenousSlopes, venous_course, venous_response, venous_slopes
+from bayesdcm.observe.venous import VenousSlopes, venous_course, venous_response
 
 TAYLOR_ORDER = 8
 # Longest step of the nonlinear part, s; order and step together keep the error near 1e-5 of the
@@ -96,8 +96,7 @@ def _venous_course_jvp(primals: tuple, tangents: tuple) -> tuple[tuple, tuple]:
     )
     x, h, activity = _from_rest(steps, rows, grid)
     flow, adjoint = jax.vjp(_flow, activity, h, jnp.broadcast_to(given[2], h[:, 0].shape))
-    v, q, series = venous_response(flow, _durations(grid), tau)
-    slopes = venous_slopes(series, q[:-1], flow, _durations(grid), tau)
+    v, q, slopes = venous_response(flow, _durations(grid), tau)
     effects = _effects(slopes, adjoint, rows[grid.step], tau)
     given = (_from_first(steps), x, h, effects)
     changes = (_from_first(moved_steps), moved_rows.transpose(0, 3, 1, 2), moved_decay, moved_tau)

@@ -8,8 +8,8 @@ Volume v and deoxyhaemoglobin q of a region obey::
 Given the Taylor coefficients of flow on every step, the solution on a step is a power series
 too: one root per step is taken, and everything else is arithmetic. Over a step, v and q are smooth
 functions of their values at its start, of the coefficients of flow and of the transit time;
-`venous_slopes` gives the derivatives of these functions from the adjoint of the series, for all
-steps at once. A derivative of the whole response is then one affine recurrence, whose coefficients
+`venous_response` gives the derivatives of these functions from the adjoint of the series. A
+derivative of the whole response is then one affine recurrence, whose coefficients
 all directions share.
 """
 
@@ -92,43 +92,40 @@ def _correlation(weights: Series, a: Series) -> Series:
     return [sum(weights[k] * a[k - i] for k in range(i, n)) for i in range(n)]
 
 
-def _end(duration: jax.Array, like: jax.Array, order: int) -> Series:
-    """Weights of the Taylor coefficients in the value at the end of a step."""
-    return [jnp.broadcast_to(duration**k, like.shape) for k in range(order + 1)]
-
-
 def _dot(a: Series, b: Series) -> jax.Array:
     return sum(x * y for x, y in zip(a, b, strict=True))
 
 
-class VenousSeries(NamedTuple):
-    """Taylor coefficients on all steps, each (steps, regions), s in time.
+class VenousSlopes(NamedTuple):
+    """Derivatives of volume and deoxyhaemoglobin at the end of a step, each (steps, regions).
 
     Attributes
     ----------
-    volume, outflow, clearance : list of jax.Array
-        Of v, ``v^(1/alpha)`` and their ratio.
-    delivery, delivery_slope : list of jax.Array
-        Of ``f E(f) / E0``, and of its derivative by f.
-    gain : jax.Array
-        Of deoxyhaemoglobin over steps.
-    by_source : list of jax.Array
-        Derivatives of deoxyhaemoglobin at the end by the coefficients of what is added to it.
+    volume_by_volume, deoxyhaemoglobin_by_volume, deoxyhaemoglobin_by_itself
+        By the values at the start.
+    volume_by_flow, deoxyhaemoglobin_by_flow
+        Lists, by the Taylor coefficients of blood flow.
+    volume_by_log_transit_time, deoxyhaemoglobin_by_log_transit_time
+        By the logarithm of the transit time.
     """
 
-    volume: Series
-    outflow: Series
-    clearance: Series
-    delivery: Series
-    delivery_slope: Series
-    gain: jax.Array
-    by_source: Series
+    volume_by_volume: jax.Array
+    deoxyhaemoglobin_by_volume: jax.Array
+    deoxyhaemoglobin_by_itself: jax.Array
+    volume_by_flow: Series
+    deoxyhaemoglobin_by_flow: Series
+    volume_by_log_transit_time: jax.Array
+    deoxyhaemoglobin_by_log_transit_time: jax.Array
 
 
 def venous_response(
     flow: Series, duration: jax.Array, tau: jax.Array
-) -> tuple[jax.Array, jax.Array, VenousSeries]:
-    """Volume and deoxyhaemoglobin at the points of a grid, from rest.
+) -> tuple[jax.Array, jax.Array, VenousSlopes]:
+    """Volume and deoxyhaemoglobin at the points of a grid, from rest, and derivatives of steps.
+
+    Derivatives are worked out step by step, as values are: of all steps at once they take a third
+    longer with three regions and twice as long with sixteen, for series do not fit the caches of a
+    core.
 
     Parameters
     ----------
@@ -144,8 +141,8 @@ def venous_response(
     -------
     v, q : jax.Array
         Relative to rest, each (steps + 1, regions).
-    series : VenousSeries
-        What `venous_slopes` needs.
+    slopes : VenousSlopes
+        Of the values at the end of each step.
 
     References
     ----------
@@ -154,34 +151,65 @@ def venous_response(
 
     Examples
     --------
-    >>> import jax.numpy as jnp
-    >>> v, q, _ = venous_response([jnp.ones((3, 1))], jnp.full((3, 1), 0.5), jnp.full(1, 2.0))
-    >>> v.ravel().tolist()
-    [1.0, 1.0, 1.0, 1.0]
+    >>> import jax, jax.numpy as jnp
+    >>> flow, duration = [jnp.ones((3, 1))], jnp.full((3, 1), 0.5)
+    >>> v, q, slopes = jax.jit(venous_response)(flow, duration, jnp.full(1, 2.0))
+    >>> v.ravel().tolist(), slopes.volume_by_flow[0].tolist()
+    ([1.0, 1.0, 1.0, 1.0], [[0.25], [0.25], [0.25]])
     """
 
-    def fill(v: jax.Array, step: tuple) -> tuple:
-        coefficients, width = step
-        volume, outflow = volume_series(v, coefficients, tau)
-        return power_series.evaluate(volume, width), (volume, outflow)
+    def advance(state: tuple, step: tuple) -> tuple:
+        *ends, slopes = _step(*state, *step, tau)
+        return tuple(ends), (state, slopes)
 
     rest = jnp.ones_like(tau)
-    v_end, (volume, outflow) = jax.lax.scan(fill, rest, (flow, duration))
+    ends, (starts, slopes) = jax.lax.scan(advance, (rest, rest), (flow, duration))
+    v, q = _joined(starts, ends)
+    return v, q, slopes
+
+
+def _joined(starts: tuple, ends: tuple) -> list[jax.Array]:
+    return [jnp.concatenate([s, end[None]]) for s, end in zip(starts, ends, strict=True)]
+
+
+def _step(
+    v: jax.Array, q: jax.Array, flow: Series, duration: jax.Array, tau: jax.Array
+) -> tuple[jax.Array, jax.Array, VenousSlopes]:
+    """Volume and deoxyhaemoglobin at the end of a step, and their derivatives."""
+    order, zero = len(flow), jnp.zeros_like(q)
+    end = [jnp.broadcast_to(duration**k, q.shape) for k in range(order + 1)]
+    volume, outflow = volume_series(v, flow, tau)
     clearance = quotient(outflow, volume)
     delivery, slope = delivery_series(flow)
-    end = _end(duration, volume[0], len(flow))
-    gain, by_source = _relaxation_adjoint(clearance, end, tau)
-    offset = _dot(by_source, delivery)
-    q_end, q = jax.lax.scan(lambda q, by: (by[0] * q + by[1], q), rest, (gain, offset))
-    v, q = jnp.concatenate([volume[0], v_end[None]]), jnp.concatenate([q, q_end[None]])
-    return v, q, VenousSeries(volume, outflow, clearance, delivery, slope, gain, by_source)
+    q_by_q, q_by_source = _relaxation_adjoint(clearance, end, tau)
+    # d(v^p) = p v^(p-1) dv, and v^(p-1) is the clearance.
+    rate = [OUTFLOW_EXPONENT * c for c in clearance]
+    v_by_v, v_by_flow = _relaxation_adjoint(rate, end, tau)
+    # d(v^(p-1) q) = v^(p-1) dq + (p - 1) (v^(p-1) q / v) dv.
+    content = relaxation(clearance, delivery, q, tau)
+    cleared = [product_term(clearance, content, k) for k in range(order)]
+    bend = [(OUTFLOW_EXPONENT - 1) * c for c in quotient(cleared, volume)]
+    by_volume = _correlation(q_by_source, bend)
+    lost_by_v, lost_by_flow = _relaxation_adjoint(rate, [*by_volume, zero], tau)
+    gained_by_flow = _correlation(q_by_source, slope)
+    # Derivatives in time times the transit time: zero of steps of no duration, without 0/0.
+    rising = [f - o for f, o in zip(flow, outflow, strict=True)]
+    filling = [d - c for d, c in zip(delivery, cleared, strict=True)]
+    slopes = VenousSlopes(
+        v_by_v,
+        -lost_by_v,
+        q_by_q,
+        v_by_flow,
+        [gained - lost for gained, lost in zip(gained_by_flow, lost_by_flow, strict=True)],
+        -_dot(v_by_flow, rising),
+        _dot(lost_by_flow, rising) - _dot(q_by_source, filling),
+    )
+    # The adjoint has it in fewer dependent operations than the series of the content.
+    return power_series.evaluate(volume, duration), q_by_q * q + _dot(q_by_source, delivery), slopes
 
 
 def venous_course(flow: Series, duration: jax.Array, tau: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Volume and deoxyhaemoglobin of `venous_response`, without what derivatives need.
-
-    Coefficients are worked out step by step and not kept: those of all steps, of several series
-    side by side, do not fit the caches of a core.
+    """Volume and deoxyhaemoglobin of `venous_response`, without derivatives.
 
     Parameters
     ----------
@@ -212,81 +240,5 @@ def venous_course(flow: Series, duration: jax.Array, tau: jax.Array) -> tuple[ja
 
     rest = jnp.ones_like(tau)
     ends, starts = jax.lax.scan(advance, (rest, rest), (flow, duration))
-    v, q = (jnp.concatenate([s, end[None]]) for s, end in zip(starts, ends, strict=True))
+    v, q = _joined(starts, ends)
     return v, q
-
-
-class VenousSlopes(NamedTuple):
-    """Derivatives of volume and deoxyhaemoglobin at the end of a step, each (steps, regions).
-
-    Attributes
-    ----------
-    volume_by_volume, deoxyhaemoglobin_by_volume, deoxyhaemoglobin_by_itself
-        By the values at the start.
-    volume_by_flow, deoxyhaemoglobin_by_flow
-        Lists, by the Taylor coefficients of blood flow.
-    volume_by_log_transit_time, deoxyhaemoglobin_by_log_transit_time
-        By the logarithm of the transit time.
-    """
-
-    volume_by_volume: jax.Array
-    deoxyhaemoglobin_by_volume: jax.Array
-    deoxyhaemoglobin_by_itself: jax.Array
-    volume_by_flow: Series
-    deoxyhaemoglobin_by_flow: Series
-    volume_by_log_transit_time: jax.Array
-    deoxyhaemoglobin_by_log_transit_time: jax.Array
-
-
-def venous_slopes(
-    series: VenousSeries, q: jax.Array, flow: Series, duration: jax.Array, tau: jax.Array
-) -> VenousSlopes:
-    """Derivatives of steps of `venous_response`, all of them at once.
-
-    Parameters
-    ----------
-    series : VenousSeries
-        From `venous_response`.
-    q : jax.Array
-        Deoxyhaemoglobin at the start of the steps, (steps, regions).
-    flow, duration, tau
-        As in `venous_response`.
-
-    Returns
-    -------
-    VenousSlopes
-        Of the values at the end of each step.
-
-    Examples
-    --------
-    >>> import jax.numpy as jnp
-    >>> flow, duration, tau = [jnp.ones((1, 1)), jnp.zeros((1, 1))], jnp.ones((1, 1)), jnp.ones(1)
-    >>> v, q, series = venous_response(flow, duration, tau)
-    >>> slopes = venous_slopes(series, q[:-1], flow, duration, tau)
-    >>> abs(slopes.volume_by_log_transit_time).tolist()
-    [[0.0]]
-    """
-    volume, outflow, clearance, delivery, slope, q_by_q, q_by_source = series
-    order, zero = len(flow), jnp.zeros_like(q)
-    content = relaxation(clearance, delivery, q, tau)
-    # d(v^p) = p v^(p-1) dv, and v^(p-1) is the clearance.
-    rate = [OUTFLOW_EXPONENT * c for c in clearance]
-    v_by_v, v_by_flow = _relaxation_adjoint(rate, _end(duration, q, order), tau)
-    # d(v^(p-1) q) = v^(p-1) dq + (p - 1) (v^(p-1) q / v) dv.
-    cleared = [product_term(clearance, content, k) for k in range(order)]
-    bend = [(OUTFLOW_EXPONENT - 1) * c for c in quotient(cleared, volume)]
-    by_volume = _correlation(q_by_source, bend)
-    lost_by_v, lost_by_flow = _relaxation_adjoint(rate, [*by_volume, zero], tau)
-    gained_by_flow = _correlation(q_by_source, slope)
-    # Derivatives in time times the transit time: zero of steps of no duration, without 0/0.
-    rising = [f - o for f, o in zip(flow, outflow, strict=True)]
-    filling = [d - c for d, c in zip(delivery, cleared, strict=True)]
-    return VenousSlopes(
-        v_by_v,
-        -lost_by_v,
-        q_by_q,
-        v_by_flow,
-        [gained - lost for gained, lost in zip(gained_by_flow, lost_by_flow, strict=True)],
-        -_dot(v_by_flow, rising),
-        _dot(lost_by_flow, rising) - _dot(q_by_source, filling),
-    )

@@ -9,7 +9,7 @@ from bayesdcm.integrate.grid import common_grids, time_grid
 from bayesdcm.observe import haemodynamics
 from bayesdcm.observe.balloon import STEPHAN_2007
 from bayesdcm.observe.haemodynamics import balloon_response
-from bayesdcm.observe.venous import venous_response, venous_slopes, volume_series
+from bayesdcm.observe.venous import venous_response, volume_series
 
 N_SUBJECTS, N_SIZE = 3, 8
 
@@ -106,14 +106,13 @@ def test_slopes_of_a_step_are_its_derivatives():
 
     def solve(flow, tau):
         series = [jnp.stack([lead[k], flow[k]])[:, None] for k in range(order)]
-        return series, venous_response(series, width, jnp.full(1, tau))
+        return venous_response(series, width, jnp.full(1, tau))
 
     def points(flow, tau):
-        v, q, _ = solve(flow, tau)[1]
+        v, q, _ = solve(flow, tau)
         return v[:, 0], q[:, 0]
 
-    series, (_, q, steps) = jax.jit(solve)(jnp.asarray(flow), tau)
-    slopes = jax.jit(venous_slopes)(steps, q[:-1], series, width, jnp.full(1, tau))
+    *_, slopes = jax.jit(solve)(jnp.asarray(flow), tau)
     slopes = jax.tree.map(lambda a: float(a[1, 0]), slopes)
     derivatives = jax.jit(jax.jacfwd(points, argnums=(0, 1)))(jnp.asarray(flow), tau)
     (v_by_flow, v_by_tau), (q_by_flow, q_by_tau) = derivatives
@@ -133,8 +132,7 @@ def test_slopes_of_a_step_are_its_derivatives():
 def test_steps_of_no_duration_change_nothing():
     flow, tau = [jnp.full((1, 1), 1.3), *[jnp.zeros((1, 1))] * 3], jnp.full(1, 2.0)
     none = jnp.zeros((1, 1))
-    v, q, steps = jax.jit(venous_response)(flow, none, tau)
-    slopes = jax.jit(venous_slopes)(steps, q[:-1], flow, none, tau)
+    v, q, slopes = jax.jit(venous_response)(flow, none, tau)
     assert v[1] == q[1] == slopes.volume_by_volume == slopes.deoxyhaemoglobin_by_itself == 1
     others = slopes._replace(volume_by_volume=[], deoxyhaemoglobin_by_itself=[])
     assert all(slope == 0 for slope in jax.tree.leaves(others))
