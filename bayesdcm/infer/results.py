@@ -242,7 +242,7 @@ class Fit:
         for name in self._parameter_names():
             at, shifted = values[name][0], values[name][1:]
             slopes = (shifted - at).reshape(len(centre), -1)
-            variance = np.einsum("ip,ij,jp->p", slopes, covariance, slopes)
+            variance = ((covariance @ slopes) * slopes).sum(0)
             mean[name] = at
             sd[name] = np.sqrt(np.maximum(variance, 0)).reshape(np.shape(at))
         return mean, sd
