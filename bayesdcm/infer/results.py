@@ -242,7 +242,10 @@ class Fit:
         for name in self._parameter_names():
             at, shifted = values[name][0], values[name][1:]
             slopes = (shifted - at).reshape(len(centre), -1)
-            variance = ((covariance @ slopes) * slopes).sum(0)
+            # Most entries of the arrays of many regions are constants.
+            free = slopes.any(0)
+            variance = np.zeros(slopes.shape[1])
+            variance[free] = ((covariance @ slopes[:, free]) * slopes[:, free]).sum(0)
             mean[name] = at
             sd[name] = np.sqrt(np.maximum(variance, 0)).reshape(np.shape(at))
         return mean, sd

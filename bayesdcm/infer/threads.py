@@ -27,7 +27,7 @@ from typing import Any
 import jax
 from threadpoolctl import ThreadpoolController
 
-from bayesdcm._configuration import jaxlib_version
+from bayesdcm._configuration import TRIED_VERSION, jaxlib_version
 
 # Jaxlib 0.10 hands over what takes about 200,000 multiplications; four chains may be side by side.
 FEW_MULTIPLICATIONS = 50_000
@@ -59,7 +59,7 @@ def _controller() -> ThreadpoolController:
 
 def on_one_thread() -> dict[str, Any] | None:
     """``compiler_options`` of `jax.jit` that leave a program undivided; None where unknown."""
-    known = (0, 10) <= jaxlib_version() < (0, 11)
+    known = jaxlib_version()[:2] == TRIED_VERSION
     return ON_ONE_THREAD if known and jax.default_backend() == "cpu" else None
 
 
