@@ -134,7 +134,10 @@ def _other_confounds(one: ModelledData, two: ModelledData, what: str) -> str:
     first, second = _confounds(two, one) or (np.zeros(0),) * 2
     if np.array_equal(first, second):
         return ""
-    numbers = [np.linalg.matrix_rank(part / _sizes(part)) for part in (first, second)]
+    # NumPy 2.1 has no rank of matrices without columns.
+    numbers = [
+        np.linalg.matrix_rank(part / _sizes(part)) if part.size else 0 for part in (first, second)
+    ]
     reason = "confounds have a flat prior, so that evidence depends on their number and unit"
     if numbers[0] != numbers[1]:
         return (
