@@ -298,9 +298,10 @@ def _object(plain: Mapping[str, Any], arrays: Mapping[str, NDArray]) -> Any:
 def _info_as_bytes(info: Any) -> NDArray[np.uint8]:
     import mne
 
-    with TemporaryDirectory() as folder:
+    # Before MNE 1.10 it takes no `verbose`.
+    with TemporaryDirectory() as folder, mne.use_log_level("error"):
         path = Path(folder) / "measurement-info.fif"
-        mne.io.write_info(path, info, verbose="error")
+        mne.io.write_info(path, info)
         return np.frombuffer(path.read_bytes(), np.uint8)
 
 
