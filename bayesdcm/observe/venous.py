@@ -9,8 +9,8 @@ Given the Taylor coefficients of flow on every step, the solution on a step is a
 too: one root per step is taken, and everything else is arithmetic. Over a step, v and q are smooth
 functions of their values at its start, of the coefficients of flow and of the transit time;
 `venous_response` gives the derivatives of these functions from the adjoint of the series. A
-derivative of the whole response is then one affine recurrence, whose coefficients
-all directions share.
+derivative of the whole response is then one affine recurrence, whose coefficients all directions
+share.
 """
 
 from __future__ import annotations

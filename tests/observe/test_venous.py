@@ -61,16 +61,17 @@ def test_derivatives_are_those_through_the_loops(vectors, monkeypatch):
 
     @jax.jit
     def both(v):
-        _, tangent = jax.linearize(lambda v: response(v, grid), v)
+        value, tangent = jax.linearize(lambda v: response(v, grid), v)
         jacobian = jax.vmap(tangent, out_axes=-1)(np.eye(N_SIZE))
-        return jacobian, jax.linear_transpose(tangent, v)(weights)[0]
+        return value, jacobian, jax.linear_transpose(tangent, v)(weights)[0]
 
     found = [both(v) for v in vectors]
     with monkeypatch.context() as patch:
         patch.setattr(haemodynamics, "_venous_course", haemodynamics._venous_course.fun)
-        plain = jax.jit(lambda v: jax.jacfwd(response)(v, grid))
+        plain = jax.jit(lambda v: (response(v, grid), jax.jacfwd(response)(v, grid)))
         expected = [plain(v) for v in vectors]
-    for (jacobian, gradient), known in zip(found, expected, strict=True):
+    for (value, jacobian, gradient), (course, known) in zip(found, expected, strict=True):
+        np.testing.assert_allclose(value, course, rtol=1e-12, atol=1e-13)
         np.testing.assert_allclose(jacobian, known, rtol=1e-9, atol=1e-10)
         np.testing.assert_allclose(gradient, np.tensordot(weights, known), rtol=1e-9, atol=1e-10)
 
