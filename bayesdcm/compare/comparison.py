@@ -78,12 +78,14 @@ def compare(
         If there are fewer than two, `by` is unknown, or fits are not of the same data as they
         enter the likelihood: observed values, factors that they were multiplied by, channel
         modes, confounds (whose coefficients have a flat prior, so that evidence depends on their
-        number and unit).
+        number and unit). If an evidence is not a number; or, by prediction, if the likelihood
+        judges the data as a whole, as it does a covariance (Wishart).
 
     Notes
     -----
     Left-out points are single entries of the data (a scan of a region), given the coefficients of
-    confounds; points that noise correlates are predicted given all the others. In time series,
+    confounds; points that noise correlates are predicted given all the others. Of cross-spectra
+    with a Wishart likelihood, they are frequencies with all their entries. In time series,
     that asks how well gaps are filled, and models differ less than by evidence. Draws of an
     approximation, variational Laplace or SVI, are weighed by the posterior's density over its
     own; where they are far apart (`Fit.diagnose`), so is what follows from it, and a warning says
@@ -144,6 +146,11 @@ def _by_evidence(fits: Mapping[str, Any], seed: int) -> pd.DataFrame:
         warnings.simplefilter("ignore", RuntimeWarning)
         for name, fit in fits.items():
             evidences[name] = fit if isinstance(fit, Evidence) else log_evidence(fit, seed=seed)
+            if np.isnan(float(evidences[name])):
+                raise ValueError(
+                    f"the log-evidence of fits[{name!r}] is not a number; see diagnose() of the "
+                    "fit, and leave it out"
+                )
     kinds = {name: evidence.method for name, evidence in evidences.items()}
     # All but bounds estimate the evidence itself.
     if len({kind if kind in ("free_energy", "elbo") else "" for kind in kinds.values()}) > 1:

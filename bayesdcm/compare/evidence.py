@@ -20,6 +20,9 @@ from bayesdcm.infer.results import Fit
 from bayesdcm.infer.tail_shape import PARETO_LIMIT
 from bayesdcm.infer.variational_laplace import kink_text, rough_sites
 
+# Of a normal approximation, unless the user asks for others.
+IMPORTANCE_DRAWS = 4000
+
 
 def log_evidence(fit: Fit, method: str | None = None, *, seed: int = 0, **options: Any) -> Evidence:
     """Log-evidence of the model of a fit.
@@ -41,7 +44,8 @@ def log_evidence(fit: Fit, method: str | None = None, *, seed: int = 0, **option
         Seed of what is drawn.
     **options
         Bridge: ``proposals`` (as many as half the draws; draws of each proposal), ``warp``
-        (False; mirror skewed posteriors). Importance: ``draws`` (4000). Thermodynamic: ``path``
+        (False; mirror skewed posteriors). Importance: ``draws`` (4000; of
+        SVI at most those of the fit, all by default). Thermodynamic: ``path``
         ("approximation", or "prior"), ``temperatures`` (8; 24 from the prior), ``power`` (2; 5),
         ``chains`` (4), ``warmup`` (150), ``draws`` (250).
 
@@ -105,6 +109,11 @@ def _free_energy(fit: Fit, seed: int) -> Evidence:
         )
     kind = fit.posterior.method.evidence or "free_energy"
     problems = () if fit.status.get("converged", True) else ("The fit has not converged.",)
+    if lost := fit.status.get("diverging_draws"):
+        problems = (
+            *problems,
+            f"The model diverges at {lost} draws of the approximation, which the bound leaves out.",
+        )
     if kind == "free_energy" and fit.is_bound and (rough := rough_sites(fit.problem)):
         problems = (*problems, kink_text(rough))
     return Evidence(float(fit.log_evidence), float("nan"), kind, {}, problems)
@@ -120,7 +129,7 @@ def _bridge(fit: Fit, seed: int, **options: Any) -> Evidence:
     return bridge_sampling(fit.problem, draws, scale=scale, seed=seed, **options)
 
 
-def _importance(fit: Fit, seed: int, draws: int = 4000) -> Evidence:
+def _importance(fit: Fit, seed: int, draws: int | None = None) -> Evidence:
     if fit.posterior.density is None:
         raise ValueError(
             f"method 'importance' needs the density of an approximation, fit is by "
@@ -129,21 +138,26 @@ def _importance(fit: Fit, seed: int, draws: int = 4000) -> Evidence:
     posterior = fit.posterior
     if posterior.gaussian is None:
         # An approximation of SVI is kept as draws.
-        joint = joint_densities(fit.problem, posterior.sample[0])
+        sample, density = posterior.sample[0][:draws], posterior.density[0][:draws]
+        joint = joint_densities(fit.problem, sample)
         joint = np.where(np.isnan(joint), -np.inf, joint)
-        return importance_sampling(joint - posterior.density[0])
+        evidence = importance_sampling(joint - density, "Fit again with more draws.")
+        if len(sample) < (draws or 0):
+            few = f"The fit has {len(sample)} draws, not {draws}: fit again with more draws."
+            evidence = replace(evidence, problems=(*evidence.problems, few))
+        return evidence
     # Of a normal approximation, what remains where some sites are integrated out is normal.
     mean, covariance = posterior.gaussian
     target = Target(fit.problem, mean)
     places = target.places
     factor = np.linalg.cholesky(covariance[np.ix_(places, places)])
     proposal = Proposal(target, mean[places], factor)
-    points = proposal.draw(draws, np.random.default_rng(seed))
+    points = proposal.draw(draws or IMPORTANCE_DRAWS, np.random.default_rng(seed))
     return importance_sampling(proposal.log_ratio(points))
 
 
-def importance_sampling(log_weights: NDArray) -> Evidence:
-    """Log-evidence from log importance weights (draws,).
+def importance_sampling(log_weights: NDArray, remedy: str = "Raise draws.") -> Evidence:
+    """Log-evidence from log importance weights (draws,); the `remedy` is for large errors.
 
     They are log joint density minus log density of the proposal, at independent draws of that.
     The ``details`` have ``pareto_k``, the shape of the tail of the weights (Vehtari et al. 2024,
@@ -162,7 +176,7 @@ def importance_sampling(log_weights: NDArray) -> Evidence:
             f"{PARETO_LIMIT}): the approximation differs from the posterior, and the standard "
             "error is too small. Use fit(..., method='nuts') and bridge sampling."
         )
-    problems += large_error(error, "Raise draws.")
+    problems += large_error(error, remedy)
     bound = float(np.mean(log_weights))
     details = {"pareto_k": shape, "effective_draws": effective, "bound": bound}
     return Evidence(float(estimate), error, "importance", details, tuple(problems))

@@ -42,10 +42,20 @@ class Pointwise(NamedTuple):
 
 
 def pointwise_likelihood(fit: Any) -> NDArray[np.float64]:
-    """Log-likelihood (chains, draws, points), nats, of the data; observed sites side by side."""
+    """Log-likelihood (chains, draws, points), nats, of the data; observed sites side by side.
+
+    ValueError where the data are a single point, such as one covariance with a Wishart likelihood:
+    nothing is left to predict it from.
+    """
     group = fit._groups["log_likelihood"]
     values = [group[name].transpose("chain", "draw", ...).to_numpy() for name in group.data_vars]
-    return np.concatenate([v.reshape(*v.shape[:2], -1) for v in values], axis=-1)
+    points = np.concatenate([v.reshape(*v.shape[:2], -1) for v in values], axis=-1)
+    if points.shape[-1] == 1:
+        raise ValueError(
+            "the likelihood judges the data as a whole, so that no point can be left out and "
+            "predicted from others; compare by 'evidence'"
+        )
+    return points
 
 
 def pointwise_weights(fit: Any) -> NDArray[np.float64] | None:
@@ -300,6 +310,12 @@ def _modes(fit: Any) -> list[Fit]:
                 f"{other[0]!r} where {other[1]!r} was expected. Fit all to one data set, or put "
                 "regions and inputs in one order first (data.reordered)"
             )
+    method, gaussian = modes[0].posterior.method, [mode.posterior.gaussian for mode in modes]
+    if len(modes) > 1 and not method.exact and any(moments is None for moments in gaussian):
+        raise ValueError(
+            f"fits by {method.name!r} keep draws of their approximation, not the density elsewhere "
+            "that a mixture needs; mix fits by 'laplace' or 'nuts'"
+        )
     return modes
 
 

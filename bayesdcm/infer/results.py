@@ -335,8 +335,14 @@ class Fit:
         for name in list(modelled):
             predicted |= in_data_units(problem, {name: modelled.pop(name)})
         likelihood = {
-            name: problem.arrange(value) if is_restored(problem, name) else value
+            name: _arranged(problem, value) if is_restored(problem, name) else value
             for name, value in self._by_chain(evaluated["likelihood"]).items()
+        }
+        # What is judged as a whole has one number, rows that are have one each.
+        of_likelihood = {
+            name: dims[name][: value.ndim - len(AXES)]
+            for name, value in likelihood.items()
+            if name in dims and not problem.sites.foreign
         }
         groups = {
             "posterior": _shown(self._draws_by_site),
@@ -350,8 +356,7 @@ class Fit:
         return {
             name: arviz_adapter.dataset(
                 values,
-                # Of what is judged as a whole there is one number.
-                {} if name == "log_likelihood" and problem.sites.foreign else dims,
+                of_likelihood if name == "log_likelihood" else dims,
                 problem.coords,
                 () if name.endswith("_data") else AXES,
             )
@@ -670,6 +675,13 @@ def _shown(values: Mapping[str, NDArray]) -> dict[str, NDArray]:
     """Sites that results show: full arrays instead of vectors of free entries."""
     hidden = {n for n in values if n.endswith(FREE) and n.removesuffix(FREE) in values}
     return {name: value for name, value in values.items() if name not in hidden}
+
+
+def _arranged(problem: Problem, likelihood: NDArray) -> NDArray:
+    """Log-likelihoods of points, (chains, draws, rows, columns), or of rows, on axes of results."""
+    if likelihood.ndim > len(AXES) + 1:
+        return problem.arrange(likelihood)
+    return problem.arrange(likelihood[..., None])[..., 0]
 
 
 def _dims(problem: Problem) -> dict[str, tuple[str, ...]]:

@@ -13,6 +13,8 @@ from scipy.spatial import cKDTree
 # Quantiles that stand for a matrix of windows, whose order says nothing.
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 NEIGHBOURS = 5
+# Parts of the simulations, each of which is placed among the others.
+PARTS = 5
 # Standard deviation of the first component as flows see it, and bound of all.
 LARGEST, BOUND = 6.0, 8.0
 # Features that vary by less than so much of their size are constant but for rounding.
@@ -119,9 +121,9 @@ class FeatureScale(NamedTuple):
     """Features of simulations as flows take them: principal components.
 
     `kept`: which features vary; `mean` and `sd` of these; `basis` (features, components), from
-    standardised features to components; `seen` (simulations, components) and `beyond`
-    (simulations,), the root mean square of what components leave out, of the simulations;
-    `apart` (simulations,), their mean distances to their nearest neighbours.
+    standardised features to components; `seen` (simulations, components), the simulations. As a
+    recording would, simulations have, by components of others, `beyond` (simulations,), the root
+    mean square of what these leave out, and `apart` (simulations,), mean distances to the nearest.
     """
 
     names: tuple[str, ...]
@@ -151,16 +153,20 @@ class FeatureScale(NamedTuple):
         spread = LARGEST * components * (lengths.min() / lengths)
         return BOUND * np.tanh(spread / BOUND)
 
+    def distances(self, features: NDArray) -> tuple[NDArray, NDArray]:
+        """Mean distance to the nearest simulations, and what components leave out, (rows,) each."""
+        components, beyond = self.components(features)
+        nearest = min(NEIGHBOURS, len(self.seen))
+        return cKDTree(self.seen).query(components, range(1, nearest + 1))[0].mean(1), beyond
+
     def place(self, features: NDArray) -> Place:
         """Where the features of one recording, (features,), lie."""
-        components, beyond = self.components(features[None])
-        distances = np.sqrt(((self.seen - components) ** 2).sum(1))
-        distance = np.sort(distances)[:NEIGHBOURS].mean()
+        apart, beyond = self.distances(features[None])
         far = np.abs((features[self.kept] - self.mean) / self.sd)
         names = np.asarray(self.names)[self.kept]
         most = np.argsort(-far)[:3]
         return Place(
-            float((self.apart < distance).mean()),
+            float((self.apart < apart[0]).mean()),
             float((self.beyond < beyond[0]).mean()),
             {str(names[i]): round(float(far[i]), 1) for i in most},
         )
@@ -168,6 +174,17 @@ class FeatureScale(NamedTuple):
 
 def feature_scale(names: Sequence[str], features: NDArray, components: int) -> FeatureScale:
     """Scale of the features of simulations, (simulations, features), all finite."""
+    scale = _scale_of(names, features, components)
+    beyond, apart = np.empty(len(features)), np.empty(len(features))
+    # Components leave less out of the simulations that they were found from than of others.
+    for part in np.array_split(np.arange(len(features)), min(PARTS, len(features))):
+        others = _scale_of(names, np.delete(features, part, axis=0), components)
+        apart[part], beyond[part] = others.distances(features[part])
+    return scale._replace(beyond=beyond, apart=apart)
+
+
+def _scale_of(names: Sequence[str], features: NDArray, components: int) -> FeatureScale:
+    """`feature_scale` without distances."""
     mean, sd = features.mean(0), features.std(0)
     kept = sd > CONSTANT * np.maximum(np.abs(mean), 1e-30)
     if not kept.any():
@@ -181,6 +198,4 @@ def feature_scale(names: Sequence[str], features: NDArray, components: int) -> F
     basis = directions[:number].T * (np.sqrt(len(features)) / size[:number])
     empty = np.zeros(0)
     scale = FeatureScale(tuple(names), kept, mean, sd, basis, empty, empty, empty)
-    seen, beyond = scale.components(features)
-    apart = cKDTree(seen).query(seen, NEIGHBOURS + 1)[0][:, 1:].mean(1)
-    return scale._replace(seen=seen, beyond=beyond, apart=apart)
+    return scale._replace(seen=scale.components(features)[0])

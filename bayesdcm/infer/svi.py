@@ -143,13 +143,18 @@ class SVI(Method):
             "guide": self.guide,
             "surrogate": {"used": surrogate is not None},
         }
-        bound = float((joint - log_q)[finite].mean()) if finite.any() else float("nan")
+        # Draws at which the model diverges would make the bound -inf: it is that of the guide
+        # without them, whose density is larger elsewhere.
+        share = finite.mean()
+        bound = (joint - log_q)[finite].mean() + np.log(share) if share else np.nan
+        if share < 1:
+            status["diverging_draws"] = int((~finite).sum())
         return Posterior(
             self,
             draws=flat[None],
             log_q=log_q[None],
             seed=seed,
-            log_evidence=bound,
+            log_evidence=float(bound),
             trace={"elbo": elbo},
             status=status | ({"search": search} if search else {}),
         )

@@ -84,7 +84,7 @@ def shape_of(log_weights: NDArray) -> TailShape:
 
 
 def _error(k: float, n_draws: int) -> float:
-    if n_draws < 20:
+    if arviz_adapter.tail_length(n_draws) < arviz_adapter.SHORTEST_TAIL:
         return float("inf")
     if not np.isfinite(k):
         return 0.0

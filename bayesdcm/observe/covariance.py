@@ -223,8 +223,8 @@ class RegionalCovariance(Observer):
         return self.arrange(scaled / np.sqrt(2) if wishart else scaled, data)
 
     def arrange(self, values: NDArray, data: CovarianceData) -> NDArray:
-        """From (..., rows, columns) to (..., pairs)."""
-        if self.likelihood_name == "normal":
+        """From (..., rows, columns) to (..., pairs); of what the row has as a whole, (..., 1)."""
+        if self.likelihood_name == "normal" or values.shape[-1] == 1:
             return values[..., 0]
         n = data.n_regions
         return values[..., 0, np.ravel_multi_index(np.triu_indices(n, 1), (n, n))]

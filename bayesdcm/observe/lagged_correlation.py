@@ -19,8 +19,11 @@ __all__ = ["LaggedCorrelation"]
 class _Sums(NamedTuple):
     offset: jax.Array
     recent: jax.Array
+    # Of all samples, and by lag of those that have another one a lag before, and of the products.
     total: jax.Array
     squares: jax.Array
+    later: jax.Array
+    later_squares: jax.Array
     products: jax.Array
     seen: jax.Array
 
@@ -29,8 +32,8 @@ class _Sums(NamedTuple):
 class LaggedCorrelation(SeriesObserver):
     """Correlation of each region with each other one, a while ago.
 
-    The covariance at a lag over the standard deviations of both regions. It tells which region
-    leads, and by how much, so that delays show in it.
+    Means and standard deviations are those of the samples that have a partner. It tells which
+    region leads, and by how much, so that delays show in it.
 
     Parameters
     ----------
@@ -71,10 +74,11 @@ class LaggedCorrelation(SeriesObserver):
                 f"lags is {self.lags}; expected at least one, all shorter than the series, which "
                 f"lasts {shape[0] * step:g} s"
             )
-        row = jnp.zeros(shape[1])
+        row, rows = jnp.zeros(shape[1]), jnp.zeros((len(steps), shape[1]))
         products = jnp.zeros((len(steps), shape[1], shape[1]))
         past = jnp.zeros((max(steps), shape[1]))
-        return _Sums(row, past, row, row, products, jnp.zeros((), jnp.int32)), ByValue(steps)
+        nothing = jnp.zeros((), jnp.int32)
+        return _Sums(row, past, row, row, rows, rows, products, nothing), ByValue(steps)
 
     def update(self, carry: Any, activity: jax.Array) -> Any:
         """Sums with a further block; see `SeriesObserver`."""
@@ -85,20 +89,33 @@ class LaggedCorrelation(SeriesObserver):
         reach, now = len(sums.recent), rows[len(sums.recent) :]
         # What was before the first sample counts as zero, and adds nothing.
         added = [now.T @ rows[reach - lag : len(rows) - lag] for lag in steps.value]
-        products = sums.products + jnp.stack(added)
-        recent = rows[len(rows) - reach :]
-        total, squares = sums.total + now.sum(0), sums.squares + (now**2).sum(0)
-        seen = sums.seen + len(activity)
-        return _Sums(offset, recent, total, squares, products, seen), steps
+        place = sums.seen + jnp.arange(len(now))
+        partnered = 1.0 * (place >= jnp.asarray(steps.value)[:, None])
+        updated = _Sums(
+            offset,
+            rows[len(rows) - reach :],
+            sums.total + now.sum(0),
+            sums.squares + (now**2).sum(0),
+            sums.later + partnered @ now,
+            sums.later_squares + partnered @ now**2,
+            sums.products + jnp.stack(added),
+            sums.seen + len(activity),
+        )
+        return updated, steps
 
     def finish(self, carry: Any) -> jax.Array:
         """Correlations, shape (lags, regions, regions a while ago); see `SeriesObserver`."""
         sums, steps = carry
-        pairs = (sums.seen - jnp.asarray(steps.value))[:, None, None]
-        mean = sums.total / sums.seen
-        covariance = sums.products / pairs - jnp.outer(mean, mean)
-        sd = jnp.sqrt(sums.squares / sums.seen - mean**2)
-        return covariance / jnp.outer(sd, sd)
+        pairs = (sums.seen - jnp.asarray(steps.value))[:, None]
+        last = [sums.recent[len(sums.recent) - lag :] for lag in steps.value]
+        earlier = sums.total - jnp.stack([part.sum(0) for part in last])
+        earlier_squares = sums.squares - jnp.stack([(part**2).sum(0) for part in last])
+        mean, mean_before = sums.later / pairs, earlier / pairs
+        sd = jnp.sqrt(sums.later_squares / pairs - mean**2)
+        sd_before = jnp.sqrt(earlier_squares / pairs - mean_before**2)
+        outer = jax.vmap(jnp.outer)
+        covariance = sums.products / pairs[..., None] - outer(mean, mean_before)
+        return covariance / outer(sd, sd_before)
 
     def result_coords(self, shape: tuple[int, int], step: float) -> dict[str, NDArray]:
         """Lags, s; see `SeriesObserver`."""

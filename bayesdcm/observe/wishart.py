@@ -88,13 +88,13 @@ class WishartObservation(GaussianObservation):
         return jnp.where(jnp.isfinite(log_density), log_density, -jnp.inf)
 
     def pointwise(self, value: jax.Array, fitted: jax.Array) -> jax.Array:
-        """Log-density of each row, in its first column: entries of a row have none of their own.
+        """Log-density of each row, (rows,): entries of a row have none of their own.
 
         Parameters
         ----------
         value, fitted : see `GaussianObservation.pointwise`
         """
-        return jnp.zeros(value.shape).at[:, 0].set(self._by_row(value))
+        return self._by_row(value)
 
     def _whiten(self, root: jax.Array, columns: jax.Array) -> jax.Array:
         white = to_columns(_within(root, from_columns(columns)))

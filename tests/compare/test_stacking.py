@@ -104,6 +104,13 @@ def test_masses_of_optima(laplace, masses):
     assert stacked.fit.modes == laplace.modes
 
 
+def test_approximations_without_a_density_are_not_mixed():
+    fit = bayesdcm.fit(squared, DATA, "svi", steps=50, progress=False)
+    assert stack_modes(fit, by="evidence").weights.tolist() == [1.0]
+    with pytest.raises(ValueError, match="fits by 'svi' keep draws of their approximation"):
+        stack_modes([fit, fit])
+
+
 def test_masses_of_chains(chains, masses):
     """How many chains found a mode does not count."""
     modes = chains.modes

@@ -8,6 +8,7 @@ import pytest
 
 import bayesdcm
 from bayesdcm.infer.arviz_adapter import pareto_k, smoothed_weights
+from bayesdcm.infer.tail_shape import shape_of
 from bayesdcm.observe import gaussian
 
 N_WEIGHTS = 20_000
@@ -109,6 +110,10 @@ def test_weights_without_a_tail_are_left_as_they_are(log_weights, shape):
     relative = log_weights - log_weights.max()
     np.testing.assert_allclose(weights[0] - weights[0].max(), relative, atol=1e-9)
     np.testing.assert_allclose(np.exp(weights).sum(1), 1.0)
+
+
+def test_few_draws_give_no_verdict():
+    assert not any(shape_of(RANDOM[:n]).clear for n in (3, 15, 20, 24))
 
 
 def test_an_approximation_that_misses_the_posterior_by_far_is_doubtful():

@@ -418,6 +418,9 @@ NEEDS_POSTERIOR = {"covariance", "compare", "compare by loo", "compare_posterior
 def unsuited(fit):
     method = fit.posterior.method
     found = set() if method.exact else {"bridge"}
+    if all(array.ndim == 2 for array in idata(fit)["log_likelihood"].values()):
+        # Of data that are judged as a whole nothing can be left out.
+        found |= {"compare by loo"}
     if "posterior_predictive" not in idata(fit):
         # A hierarchy observes by a factor, and has more parameters than it has draws here.
         found |= {"bridge", "compare"}

@@ -1,11 +1,16 @@
 """SVI: traces, seeds, convergence, interruption."""
 
+import jax.numpy as jnp
 import numpy as np
+import numpyro
+import numpyro.distributions as dist
 import pytest
+from scipy import stats
 from tqdm.auto import tqdm
 
 import bayesdcm
 from bayesdcm.infer import svi
+from bayesdcm.observe import gaussian
 
 
 def approximate(linear, data, **options):
@@ -46,6 +51,25 @@ def test_draws_carry_the_density_of_the_guide(fit):
     # The bound is the mean of what importance weights measure.
     assert gap.mean() == pytest.approx(fit.log_evidence, abs=1e-9)
     assert gap.std() < 0.5
+
+
+def test_draws_that_diverge_lower_the_bound():
+    """A part of the prior is without likelihood: a bound stays one, and says what it leaves out."""
+
+    def program(data):
+        x = numpyro.sample("x", dist.Normal(1, 1))
+        rate = jnp.where(x > 0, jnp.log(x), jnp.nan)
+        numpyro.sample("y", gaussian(rate + 0 * data, 0.0), obs=data)
+
+    data = np.zeros(1)
+    x = np.linspace(1e-9, 10, 200_001)
+    density = stats.norm(1).pdf(x) * stats.norm(np.log(x)).pdf(0)
+    exact = np.log(np.trapezoid(density, x))
+    fit = bayesdcm.fit(program, data, "svi", steps=100, surrogate=False, progress=False)
+    assert fit.status["diverging_draws"] > 0
+    with pytest.warns(RuntimeWarning, match="diverges at .* draws of the approximation"):
+        found = bayesdcm.log_evidence(fit)
+    assert float(found) < exact and not found.ok
 
 
 def test_steps_are_rounded_up_to_blocks(linear, data):

@@ -12,6 +12,7 @@ from scipy.stats import multivariate_normal
 
 import bayesdcm
 from bayesdcm import BoldData, BoldDesign, SpectralData, SpectralDCM
+from bayesdcm.infer.density import evaluate
 
 SPM = np.load(Path(__file__).parents[1] / "data" / "spm_spectral.npz")
 SPECTRA = np.load(Path(__file__).parents[1] / "data" / "spm_spectra.npz")
@@ -140,6 +141,14 @@ def test_scale_of_the_signals_does_not_matter():
 def test_labels_units_and_results():
     data = SpectralData.from_bold(recording())
     fit = bayesdcm.fit(SpectralDCM([[1, 0], [1, 1]]), data, draws=20)
+    # Entries of one frequency have no likelihood of their own.
+    by_frequency = fit.idata.log_likelihood["signal"]
+    assert by_frequency.dims == ("chain", "draw", "condition", "frequency")
+    program = fit.problem.source.bind(fit.problem.prepared)
+    expected = evaluate(program, fit.problem.sites, jnp.asarray(fit.posterior.flat_sample[3]))
+    assert float(by_frequency[0, 3].sum()) == pytest.approx(
+        float(expected.log_likelihood), abs=1e-8
+    )
     assert fit.labels[:3] == ["A[R1, R1]", "A[R2, R1]", "A[R2, R2]"]
     assert "fluctuation[amplitude]" in fit.labels and "shared_noise[exponent]" in fit.labels
     assert "regional_noise[R2]" in fit.labels

@@ -1,5 +1,7 @@
 """The posterior over a brain: likelihoods, recovery, names, and what is said of it."""
 
+from functools import partial
+
 import jax
 import numpy as np
 import pandas as pd
@@ -90,6 +92,14 @@ def test_laplace_recovers_the_strength(likelihood):
     assert diagnosis.facts["baseline_correlation"] > 0.95
     assert abs(diagnosis.facts["data_correlation"] - diagnosis.facts["baseline_correlation"]) < 0.02
     assert diagnosis.facts["flat_directions"] == 0
+    by_prediction = partial(bayesdcm.compare, {"one": fit, "other": fit}, by="loo")
+    if likelihood == "normal":
+        assert fit.idata.log_likelihood["signal"].dims == ("chain", "draw", "pair")
+        assert by_prediction()["elpd"].nunique() == 1
+    else:
+        assert fit.idata.log_likelihood["signal"].dims == ("chain", "draw")
+        with pytest.raises(ValueError, match="the likelihood judges the data as a whole"):
+            by_prediction()
 
 
 def test_spectra_with_delays_tell_the_speed():
