@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from scipy.special import multigammaln
 
 from bayesdcm.data.covariance import CovarianceData
-from bayesdcm.integrate.hermitian import to_columns
+from bayesdcm.integrate.complex_matrices import row_by_row
+from bayesdcm.integrate.hermitian import from_columns, to_columns
 from bayesdcm.neural.base import NeuralModel, Parameters, Prior
 from bayesdcm.observe.base import Observer, noise_prior
-from bayesdcm.observe.gaussian import GaussianObservation
+from bayesdcm.observe.gaussian import GaussianObservation, Linearised
 from bayesdcm.observe.temporal_precision import ConfoundBasis
 from bayesdcm.observe.wishart import WishartObservation
 
@@ -33,6 +34,128 @@ class WishartCount(NamedTuple):
     constant: jax.Array
 
 
+class CorrelationObservation(WishartObservation):
+    """Correlations of real signals, whose covariance has a Wishart distribution.
+
+    The standard deviation of the samples of each region says nothing about correlations, and is
+    not known from them: it is integrated out, by Laplace's method. With P predicted, R observed
+    from v samples of n regions, and ``M = P^-1 * R`` entry by entry, the density of R is that of
+    a covariance times
+
+        integral of prod_i s_i^(v-1) exp(-v/2 sum_ij s_i M_ij s_j) 2^n ds,
+
+    whose integrand is largest where ``s_i sum_j M_ij s_j = 1``.
+
+    Parameters
+    ----------
+    prediction : jax.Array
+        Predicted correlations as columns (`bayesdcm.integrate.hermitian`), shape (1, n n).
+    degrees_of_freedom, constant : jax.Array
+        See `WishartCount`.
+
+    References
+    ----------
+    .. [1] Wishart (1928), Biometrika 20A:32. https://doi.org/10.1093/biomet/20A.1-2.32
+
+    Examples
+    --------
+    >>> equal = to_columns(jnp.eye(2, dtype=complex))[None]
+    >>> fn = CorrelationObservation(equal, jnp.array([2.0]), jnp.zeros(1))
+    >>> found = fn.sample(jax.random.key(0)).reshape(2, 2)
+    >>> jnp.diagonal(found).round(6).tolist()
+    [1.0, 1.0]
+    """
+
+    def _scales(self, value: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """The most likely standard deviations, (rows, n), and their curvature over v, (rows, n, n).
+
+        The latter is that in their logarithms.
+        """
+
+        def row(predicted: jax.Array, observed: jax.Array) -> tuple[jax.Array, jax.Array]:
+            return _most_likely_scales(jnp.linalg.inv(predicted) * observed)
+
+        return row_by_row(row, from_columns(self.prediction).real, from_columns(value).real)
+
+    def _mean(self, value: jax.Array) -> jax.Array:
+        scales, _ = self._scales(value)
+        return self.prediction / _products(scales)
+
+    def _integral(self, value: jax.Array) -> jax.Array:
+        """Logarithm of the integral over scales, without the part of the most likely, (rows,)."""
+        scales, curvature = self._scales(value)
+        n, freedom = scales.shape[1], 2 * self.degrees_of_freedom
+        root = row_by_row(jnp.linalg.cholesky, curvature)
+        volume = jnp.log(jnp.diagonal(root, axis1=1, axis2=2)).sum(1)
+        return n * jnp.log(2.0) + n / 2 * jnp.log(2 * jnp.pi / freedom) - volume
+
+    def _by_row(self, value: jax.Array) -> jax.Array:
+        return super()._by_row(value) + self._integral(value)
+
+    def linearised(self, value: jax.Array) -> Linearised:
+        """White columns about this prediction; see `GaussianObservation.linearised`.
+
+        Parameters
+        ----------
+        value : jax.Array, as observed
+        """
+        columns, residual, remainder = super().linearised(value)
+        # Its gradient is that of a column with a residual of 1: the imaginary part of the first
+        # pair, which is 0 otherwise.
+        place = self._scales(value)[0].shape[1]
+        columns = columns.at[:, place].set(self._integral(value))
+        return Linearised(columns, residual.at[:, place].set(1.0), remainder + 0.5)
+
+    def sample(self, key: jax.Array, sample_shape: tuple[int, ...] = ()) -> jax.Array:
+        """Correlations of as many samples, shape (..., rows, columns).
+
+        Parameters
+        ----------
+        key : jax.Array
+        sample_shape : tuple of int
+        """
+        drawn = super().sample(key, sample_shape)
+        n = round(drawn.shape[-1] ** 0.5)
+        return drawn / _products(jnp.sqrt(drawn[..., :: n + 1]))
+
+
+def _products(scales: jax.Array) -> jax.Array:
+    """Of scales (..., n) by columns of matrices, (..., n n)."""
+    return (scales[..., :, None] * scales[..., None, :]).reshape(*scales.shape[:-1], -1)
+
+
+def _most_likely_scales(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Positive s (n,) with ``s_i sum_j M_ij s_j = 1``, of M positive definite, and ``1 + s M s``.
+
+    The minimum of ``s M s / 2 - sum log s``, which is self-concordant: Newton's method with steps
+    of ``1 / (1 + decrement)`` finds it from anywhere (Boyd and Vandenberghe 2004, Convex
+    Optimization, section 9.6).
+    """
+    identity = jnp.eye(len(matrix))
+
+    def curvature(s: jax.Array, matrix: jax.Array) -> jax.Array:
+        return identity + s[:, None] * matrix * s
+
+    def newton(s: jax.Array, matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
+        slope = s * (matrix @ s) - 1
+        change = -jnp.linalg.solve(curvature(s, matrix), slope)
+        return change, jnp.sqrt(jnp.maximum(-slope @ change, 0.0))
+
+    def step(state: tuple) -> tuple:
+        s, _, count = state
+        change, decrement = newton(s, constant)
+        size = jnp.where(decrement > 0.25, 1 / (1 + decrement), 1.0)
+        return s * (1 + size * change), decrement, count + 1
+
+    constant = jax.lax.stop_gradient(matrix)
+    start = 1 / jnp.sqrt(jnp.diagonal(constant)), jnp.array(jnp.inf), 0
+    s, *_ = jax.lax.while_loop(lambda state: (state[1] > 1e-7) & (state[2] < 100), step, start)
+    # Two more have derivatives up to the third.
+    for _ in range(2):
+        s = s * (1 + newton(s, matrix)[0])
+    return s, curvature(s, matrix)
+
+
 @dataclass(frozen=True)
 class RegionalCovariance(Observer):
     """Covariance of the signals of regions: that of their activity, and noise of measurement.
@@ -45,7 +168,8 @@ class RegionalCovariance(Observer):
     ----------
     likelihood_name : {"wishart", "normal"}
         ``"wishart"``: the covariance has a Wishart distribution about that predicted, with the
-        degrees of freedom of the data. ``"normal"``: each pair's entry has a normal distribution
+        degrees of freedom of the data; of correlations, the scale of each region is integrated
+        out. ``"normal"``: each pair's entry has a normal distribution
         about that predicted, with one variance that is estimated, so that the posterior mean is
         near what has the least squared error; it makes allowance for models that explain part of
         functional connectivity.
@@ -152,7 +276,8 @@ class RegionalCovariance(Observer):
     ) -> GaussianObservation:
         """Wishart, or normal."""
         if noise is not None:
-            return WishartObservation(prediction, *noise)
+            kind = WishartObservation if self.absolute else CorrelationObservation
+            return kind(prediction, *noise)
         nothing = ConfoundBasis(jnp.zeros((len(prediction), 0)), jnp.zeros(0))
         return GaussianObservation(prediction, jnp.atleast_1d(log_precision), None, nothing)
 

@@ -73,13 +73,12 @@ class WishartObservation(GaussianObservation):
         nothing = ConfoundBasis(jnp.zeros((prediction.shape[0], 0)), jnp.zeros(0))
         super().__init__(prediction, jnp.zeros(1), None, nothing)
 
-    @property
-    def _root(self) -> jax.Array:
-        """Lower triangular roots of the prediction, (rows, n, n)."""
-        return _roots(self.prediction)
+    def _mean(self, value: jax.Array) -> jax.Array:
+        """Mean of the distribution that observed values are held against, (rows, columns)."""
+        return self.prediction
 
     def _by_row(self, value: jax.Array) -> jax.Array:
-        misfit = _misfit(self.prediction, value)
+        misfit = _misfit(self._mean(value), value)
         return self.constant - self.degrees_of_freedom * misfit
 
     def log_prob(self, value: jax.Array) -> jax.Array:
@@ -107,7 +106,8 @@ class WishartObservation(GaussianObservation):
         ----------
         value : jax.Array, as observed
         """
-        return self._whiten(self._root, value - self.prediction)
+        mean = self._mean(value)
+        return self._whiten(_roots(mean), value - mean)
 
     def linearised(self, value: jax.Array) -> Linearised:
         """White columns about this prediction; see `GaussianObservation.linearised`.
@@ -116,10 +116,11 @@ class WishartObservation(GaussianObservation):
         ----------
         value : jax.Array, as observed
         """
-        root = jax.lax.stop_gradient(self._root)
-        residual = self._whiten(root, value - self.prediction)
+        mean = self._mean(value)
+        root = jax.lax.stop_gradient(_roots(mean))
+        residual = self._whiten(root, value - mean)
         as_normal = -((residual**2).sum() + residual.size * jnp.log(2 * jnp.pi)) / 2
-        columns = self._whiten(root, self.prediction)
+        columns = self._whiten(root, mean)
         return Linearised(columns, residual, self.log_prob(value) - as_normal)
 
     def sample(self, key: jax.Array, sample_shape: tuple[int, ...] = ()) -> jax.Array:

@@ -3,9 +3,12 @@
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
+from scipy.special import logsumexp
 
 import bayesdcm
 from bayesdcm import (
@@ -18,8 +21,10 @@ from bayesdcm import (
     WongWang,
     plot,
 )
+from bayesdcm.integrate.hermitian import from_columns, to_columns
 from bayesdcm.neural import OrnsteinUhlenbeck, White
 from bayesdcm.observe import linear_functional_connectivity
+from bayesdcm.observe.covariance import CorrelationObservation, RegionalCovariance
 from bayesdcm.report import write_report
 
 WEIGHTS = np.array([[0, 2.0, 1, 0], [2, 0, 0, 1], [1, 0, 0, 3], [0, 1, 3, 0]])
@@ -79,6 +84,75 @@ def test_wishart_density_is_that_of_samples():
         of_samples -= 50 / 2 * np.linalg.slogdet(predicted)[1]
         differences.append(float(found) - of_samples)
     np.testing.assert_allclose(differences, differences[0], rtol=1e-9)
+
+
+def correlations(r, s, t, freedom, observed):
+    """Three regions with these correlations predicted, the others observed."""
+    predicted = jnp.array([[1.0, r, s], [r, 1.0, t], [s, t, 1.0]])
+    _, count = RegionalCovariance().observed(CovarianceData(observed, freedom), {})
+    return CorrelationObservation(to_columns(predicted.astype(complex))[None], *count)
+
+
+def test_density_of_correlations_is_that_of_a_covariance_with_any_scales():
+    """By quadrature over the standard deviations of samples."""
+    observed = np.array([[1, 0.5, 0.2], [0.5, 1, 0.6], [0.2, 0.6, 1]])
+    columns = to_columns(jnp.asarray(observed, complex))[None]
+    log_scales = np.stack(np.meshgrid(*[np.linspace(-1, 1, 81)] * 3), axis=-1).reshape(-1, 3)
+    for freedom, tolerance in ((40, 0.02), (400, 0.002)):
+        found, expected = [], []
+        for r in (0.1, 0.4, 0.7):
+            fn = correlations(r, 0.1, 0.5, freedom, observed)
+            found.append(float(fn.log_prob(columns)))
+            predicted = np.asarray(from_columns(fn.prediction)[0].real)
+            sizes = np.exp(log_scales)
+            covariances = observed * sizes[:, :, None] * sizes[:, None, :]
+            density = stats.wishart(freedom, predicted / freedom).logpdf(covariances.T)
+            # Of the change of variables from covariances to correlations and log scales.
+            density += 3 * np.log(2) + 4 * log_scales.sum(1)
+            expected.append(logsumexp(density) + 3 * np.log(2 / 80))
+        np.testing.assert_allclose(found, expected, atol=tolerance)
+
+
+def test_derivatives_of_the_density_of_correlations():
+    observed = np.array([[1, 0.5, 0.2], [0.5, 1, 0.6], [0.2, 0.6, 1]])
+    columns = to_columns(jnp.asarray(observed, complex))[None]
+
+    def log_density(point):
+        return correlations(*point, 60, observed).log_prob(columns)
+
+    def linearised(point):
+        return correlations(*point, 60, observed).linearised(columns)
+
+    point, steps = jnp.array([0.4, 0.1, 0.5]), 1e-5 * jnp.eye(3)
+    gradient = jax.grad(log_density)(point)
+    differences = [(log_density(point + h) - log_density(point - h)) / 2e-5 for h in steps]
+    np.testing.assert_allclose(gradient, differences, rtol=1e-6)
+    # Second derivatives go through the most likely scales, too.
+    gradients = [
+        (jax.grad(log_density)(point + h) - jax.grad(log_density)(point - h)) / 2e-5 for h in steps
+    ]
+    np.testing.assert_allclose(jax.hessian(log_density)(point), gradients, rtol=1e-5)
+    # What variational Laplace climbs is the density.
+    at, jacobian = linearised(point), jax.jacfwd(lambda p: linearised(p).columns)(point)
+    np.testing.assert_allclose(jnp.einsum("rcp,rc->p", jacobian, at.residual), gradient, rtol=1e-9)
+    normal = -((at.residual**2).sum() + at.residual.size * np.log(2 * np.pi)) / 2
+    assert float(normal + at.remainder) == pytest.approx(float(log_density(point)), abs=1e-9)
+
+
+def test_draws_of_correlations_scatter_as_their_density_says():
+    observed = np.array([[1, 0.5, 0.2], [0.5, 1, 0.6], [0.2, 0.6, 1]])
+    fn = correlations(0.5, 0.2, 0.6, 200, observed)
+    drawn = fn.sample(jax.random.key(0), (4000,))
+    point = jnp.array([0.5, 0.2, 0.6])
+
+    @jax.jit
+    def score(value):
+        return jax.grad(lambda p: correlations(*p, 200, observed).log_prob(value))(point)
+
+    scores = jax.lax.map(score, drawn, batch_size=500)
+    jacobian = jax.jacfwd(lambda p: correlations(*p, 200, observed).linearised(drawn[0]).columns)
+    information = jnp.einsum("rcp,rcq->pq", *[jacobian(point)] * 2)
+    np.testing.assert_allclose(np.diag(np.cov(scores.T)), np.diag(information), rtol=0.15)
 
 
 @pytest.mark.parametrize("likelihood", ["wishart", "normal"])
