@@ -1,8 +1,8 @@
 """Whether evidences or predictive densities of several fits may be put side by side.
 
-They are densities of the data. Those of other data, of the same data times a factor, or with
-other confounds, whose coefficients have a flat prior, differ by amounts that say nothing of the
-models.
+They are densities of the data. Those of other data, of the same data times a factor or in another
+form, such as rates of change, or with other confounds, whose coefficients have a flat prior, differ
+by amounts that say nothing of the models.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def _difference(one: ModelledData, two: ModelledData, what: str) -> str:
         return _other_channels(one.constants, two.constants)
     if unequal:
         return f"{unequal}; evidences and predictive densities of different data cannot be compared"
-    return _other_scale(one, two) or _other_confounds(one, two, what)
+    return _other_form(one, two) or _other_scale(one, two) or _other_confounds(one, two, what)
 
 
 def _other_values(one: Mapping[str, NDArray], two: Mapping[str, NDArray]) -> str:
@@ -116,6 +116,24 @@ def _other_channels(one: Mapping[str, NDArray], two: Mapping[str, NDArray]) -> s
     )
 
 
+def _other_form(one: ModelledData, two: ModelledData) -> str:
+    """Rates of change, spectra and signals have other densities, whose units alone matter."""
+    forms = [
+        [values / np.max(data.constants.get("scale", 1.0)) for values in data.entered.values()]
+        for data in (one, two)
+    ]
+    if not all(forms):
+        return ""
+    first, second = (np.concatenate([values.ravel() for values in form]) for form in forms)
+    if first.shape == second.shape and _close(first, second).all():
+        return ""
+    return (
+        "they enter the likelihood in other forms, such as signals, their rates of change or "
+        "spectra, covariances or entries of them, whose densities are of different quantities; "
+        "compare models of one class with one likelihood"
+    )
+
+
 def _other_scale(one: ModelledData, two: ModelledData) -> str:
     # Programs model data as they are.
     scales = [data.constants.get("scale", None if data.constants else 1.0) for data in (two, one)]
@@ -126,7 +144,7 @@ def _other_scale(one: ModelledData, two: ModelledData) -> str:
         f"the data were multiplied by {scales[0]:.6g} and by {scales[1]:.6g} to be modelled, which "
         f"alone changes the log-density of {n} points by "
         f"{n * abs(np.log(scales[1] / scales[0])):.1f} nats; fit both with models that scale alike "
-        "(TaskDCM(integrator='bilinear') has SPM's scaling, other integrators have none)"
+        "(of TaskDCM, integrator='bilinear' has SPM's scaling, others have none)"
     )
 
 

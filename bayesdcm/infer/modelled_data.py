@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -17,17 +18,20 @@ class ModelledData(NamedTuple):
 
     `observed`: arrays by site, in the units that they came in. `constants`: those of the data set
     as results hold them: of regions and channels, the ``scale`` by which data were multiplied to be
-    modelled, and confounds or channel modes.
+    modelled, and confounds or channel modes. `entered`: arrays by site as they enter the
+    likelihood, such as rates of change; empty where the program is not at hand.
     """
 
     observed: Mapping[str, NDArray]
     constants: Mapping[str, NDArray]
+    entered: Mapping[str, NDArray] = MappingProxyType({})
 
 
 def modelled_data(problem: Problem) -> ModelledData:
     """Of a program bound to data."""
-    observed = in_data_units(problem, observed_values(problem))
-    return ModelledData(observed, known_constants(problem))
+    entered = observed_values(problem)
+    observed = in_data_units(problem, entered)
+    return ModelledData(observed, known_constants(problem), entered)
 
 
 def data_in_results(groups: Mapping[str, Mapping]) -> ModelledData:

@@ -9,6 +9,7 @@ import numpyro.distributions as dist
 import pytest
 
 import bayesdcm
+from bayesdcm import BoldData, RegressionDCM, TaskDCM
 from bayesdcm.compare import Evidence, compare, log_evidence, stack_modes
 from bayesdcm.compare.comparable import check_comparable
 from bayesdcm.infer import Fit, Laplace, Posterior
@@ -242,3 +243,18 @@ def test_scaling_of_spm():
     fits = {integrator: of_region(integrator, None) for integrator in ("nonlinear", "bilinear")}
     with pytest.raises(ValueError, match=r"multiplied by 0\.\d+ and by 1 to be modelled"):
         compare(fits)
+
+
+def test_densities_of_other_forms_are_refused():
+    """Of signals, and of their rates of change, whose unit of time alone matters."""
+    signal = np.random.default_rng(0).normal(size=(80, 2))
+    data = BoldData(signal, 2.0, np.ones((80, 1)), 2.0)
+    ones, noise = np.ones((2, 2)), {"log_precision": 0.0}
+    of_rates = bayesdcm.fit(RegressionDCM(ones, C=[[1], [0]]), data)
+    smaller = bayesdcm.fit(RegressionDCM(np.eye(2), C=[[1], [0]]), data)
+    of_signals = bayesdcm.fit(TaskDCM(ones, C=[[1], [0]], priors=noise), data, max_iterations=2)
+    assert compare({"rates": of_rates, "fewer": smaller})["probability"].sum() == pytest.approx(1)
+    with pytest.raises(ValueError, match="they enter the likelihood in other forms"):
+        compare({"rates": of_rates, "signals": of_signals})
+    with pytest.raises(ValueError, match="is of RegressionDCM and that of 1 is of TaskDCM"):
+        bayesdcm.peb([of_rates, of_signals])
