@@ -78,7 +78,7 @@ def of_fit(name: Any, fit: Any) -> FirstLevel:
     except ValueError as error:
         raise ValueError(f"subject {name!r}: {error}") from error
     labels = tuple(gaussian.labels)
-    fields = tuple(label.partition("[")[0] for label in labels)
+    fields = tuple(map(_site, labels))
     return FirstLevel(
         name,
         labels,
@@ -162,6 +162,7 @@ def select(first: Sequence[FirstLevel], parameters: Any) -> tuple[tuple[str, ...
     groups = not isinstance(one.source, Fit)
     for other in first[1:]:
         other.places(labels)
+        _check_meaning(one, other, labels)
         known = {other.labels[i] for _, name in wanted for i in other.names.get(name, ())}
         if groups and parameters == CONNECTIONS:
             known = set(other.labels)
@@ -173,6 +174,26 @@ def select(first: Sequence[FirstLevel], parameters: Any) -> tuple[tuple[str, ...
                 "name the labels that all have in parameters"
             )
     return labels, tuple(chosen[i] for i in order)
+
+
+def _check_meaning(one: FirstLevel, other: FirstLevel, labels: Sequence[str]) -> None:
+    """Raise where parameters of the same name are not the same thing."""
+    if not (isinstance(one.source, Fit) and isinstance(other.source, Fit)):
+        return
+    models = [level.source.description.partition("(")[0] for level in (one, other)]
+    facts = [level.source.facts for level in (one, other)]
+    units = [{name: each.units.get(name) for name in map(_site, labels)} for each in facts]
+    own = [{name: each.self_units.get(name) for name in map(_site, labels)} for each in facts]
+    if facts[0].kind != facts[1].kind or units[0] != units[1] or own[0] != own[1]:
+        raise ValueError(
+            f"all fits must be of one model, but that of subject {one.name!r} is of {models[0]} and "
+            f"that of {other.name!r} is of {models[1]}, whose parameters have another meaning or "
+            "unit"
+        )
+
+
+def _site(label: str) -> str:
+    return label.partition("[")[0]
 
 
 def _usual(one: FirstLevel, parameters: tuple) -> Sequence[str]:
