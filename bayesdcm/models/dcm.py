@@ -347,7 +347,7 @@ class DCM:
         0.1
         """  # noqa: E501
         names = self.names(data)
-        return prior_table(self.priors.named(names), names)
+        return prior_table(self.priors.named(names), names, self.facts().unit)
 
     def restrict(self, **switches: ArrayLike | None) -> Self:
         """The same model with connections switched off.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -381,10 +381,15 @@ def _single(prior: Prior, own: Prior, index: tuple[int, ...], given: Given) -> P
     return replace(prior, **parts)
 
 
-def prior_table(priors: Priors, names: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+def prior_table(
+    priors: Priors,
+    names: Mapping[str, Sequence[str]],
+    unit: Callable[[str, tuple[int, ...]], str],
+) -> pd.DataFrame:
     """Priors of all entries that are estimated or were given, one row each, see `DCM.prior_table`.
 
-    Of priors without pending entries, and the names along each kind of axis.
+    Of priors without pending entries, the names along each kind of axis, and the `unit` of an entry
+    by the name of its array and its place.
     """
     rows, families = [], []
     for default, prior in zip(priors.own, priors.all, strict=True):
@@ -393,8 +398,9 @@ def prior_table(priors: Priors, names: Mapping[str, Sequence[str]]) -> pd.DataFr
         for label, index in labelled_entries(prior, names):
             if shown[index]:
                 value = float(variance[index])
+                of_entry = unit(prior.name, index)
                 rows.append(
-                    (label, float(mean[index]) + 0.0, value, value**0.5, prior.unit, value == 0)
+                    (label, float(mean[index]) + 0.0, value, value**0.5, of_entry, value == 0)
                 )
                 families.append(prior.family.title if prior.not_normal[index] else NORMAL)
     columns = ["parameter", "mean", "variance", "sd", "unit", "fixed"]

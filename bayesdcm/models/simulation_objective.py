@@ -179,7 +179,7 @@ class SimulationObjective:
 
     def prior_table(self) -> pd.DataFrame:
         """Priors of what is fitted or was given, one row an entry, as `DCM.prior_table`."""
-        return prior_table(Priors(self.all_priors), self.names())
+        return prior_table(Priors(self.all_priors), self.names(), self.facts().unit)
 
     def names(self) -> dict[str, list[str]]:
         """Names along each kind of axis."""

@@ -157,8 +157,10 @@ def test_a_table_goes_back_into_a_model(data):
     model = TaskDCM(A, C=C, priors={"A[V5, V1]": (0.3, 0.01), "decay": 0.1})
     table = model.prior_table(data)
     assert list(table.columns) == ["mean", "variance", "sd", "unit", "fixed"]
-    assert table.loc["decay"].to_list() == [0.1, 0.0, 0.0, "log scaling", True]
+    assert table.loc["decay"].to_list() == [0.1, 0.0, 0.0, "log scaling of 0.64 Hz", True]
     assert table.loc["A[V5, V1]", "sd"] == pytest.approx(0.1)
+    units = table.loc[["A[V5, V1]", "A[V1, V1]"], "unit"]
+    assert units.to_list() == ["Hz", "log scaling of 0.5 Hz"]
     pd.testing.assert_frame_equal(TaskDCM(A, C=C, priors=table).prior_table(data), table)
     with pytest.raises(ValueError, match="did you mean|it has"):
         model.prior_table()
