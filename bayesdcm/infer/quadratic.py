@@ -279,7 +279,8 @@ def _columns(
     crossed = jnp.swapaxes(J, 1, 2) @ scaled
     # Of each column's component, the confounds' block of that column alone is not zero.
     same = np.eye(columns)
-    crossed = (crossed[:, :, None, :] * same[:, None, :, None]).reshape(columns, n_parameters, -1)
+    crossed = crossed[:, :, None, :] * same[:, None, :, None]
+    crossed = crossed.reshape(columns, n_parameters, columns * n_confounds)
     squares = same[:, :, None] * fn.confounds.scale**2
     corner = jax.vmap(jnp.diag)(squares.reshape(columns, -1))
     curvature = jnp.block([[by_parameters, crossed], [jnp.swapaxes(crossed, 1, 2), corner]])
@@ -297,8 +298,8 @@ def _shared(
     scaled = basis * scale
     error = fn.whiten(residual) - scaled @ coefficients.reshape(columns, -1).T
     J = fn.whiten(jacobian)
-    flat = J.reshape(n_parameters, -1)
-    crossed = jnp.einsum("ptc,tq->pcq", J, scaled).reshape(n_parameters, -1)
+    flat = J.reshape(n_parameters, residual.size)
+    crossed = jnp.einsum("ptc,tq->pcq", J, scaled).reshape(n_parameters, columns * len(scale))
     corner = jnp.diag(jnp.tile(scale**2, columns))
     curvature = jnp.block([[flat @ flat.T, crossed], [crossed.T, corner]])
     gradient = jnp.concatenate([flat @ error.ravel(), (error.T @ scaled).ravel()])
@@ -316,10 +317,10 @@ def _temporal(
     weighed_design = components @ scaled
     weighed_error = components @ error
     weighed = jnp.einsum("ist,ptc->ipsc", components, jacobian)
-    weighed = weighed.reshape(len(components), n_parameters, -1)
-    flat = jacobian.reshape(n_parameters, -1)
+    weighed = weighed.reshape(len(components), n_parameters, residual.size)
+    flat = jacobian.reshape(n_parameters, residual.size)
     crossed = jnp.einsum("ptc,itq->ipcq", jacobian, weighed_design)
-    crossed = crossed.reshape(len(components), n_parameters, -1)
+    crossed = crossed.reshape(len(components), n_parameters, columns * scaled.shape[1])
     corner = jax.vmap(lambda block: jnp.kron(jnp.eye(columns), block))(scaled.T @ weighed_design)
     curvature = jnp.block([[weighed @ flat.T, crossed], [jnp.swapaxes(crossed, 1, 2), corner]])
     by_confounds = (jnp.swapaxes(weighed_error, 1, 2) @ scaled).reshape(len(components), -1)
@@ -333,7 +334,7 @@ def _components(
 ) -> tuple:
     """Any components, over the flattened residual."""
     design = fn.confound_matrix()
-    J = jnp.concatenate([jacobian.reshape(len(jacobian), -1).T, design], axis=1)
+    J = jnp.concatenate([jacobian.reshape(len(jacobian), residual.size).T, design], axis=1)
     error = residual.ravel() - design @ coefficients
     if fn.components.ndim == 2:
         weighted = fn.components[:, :, None] * J

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -212,7 +212,9 @@ class VariationalBayes(Method):
                 f"The free energy of {listed(left)} was still changing after "
                 f"{self.max_iterations} iterations: raise max_iterations.",
             )
-        fastest = float(np.linalg.eigvals(fit.mean["A"]).real.max())
+        # Where no connection is free, there is nothing that data could make unstable.
+        A = fit.mean["A"] if "A" in fit.mean else np.zeros((1, 1))
+        fastest = float(np.linalg.eigvals(A).real.max())
         facts["largest_eigenvalue"] = fastest
         if fastest > 0:
             add(
@@ -250,6 +252,7 @@ def _regions(problem: Problem) -> Iterator[_Region]:
         basis, scale = map(np.asarray, prepared.noise)
         confounds = len(scale)
         columns = np.concatenate([columns, basis * scale], axis=1)
+    target = target - rows * _of_constants(model, columns, places)
     whole = bool(rows.all())
     # Where that is too large, the error says so.
     with np.errstate(over="ignore", invalid="ignore"):
@@ -257,7 +260,7 @@ def _regions(problem: Problem) -> Iterator[_Region]:
         cross = columns.T @ target
     priors = [prior for prior in model.priors if prior.free.any()]
     tables = [_entries(problem, prior, places[prior.name]) for prior in priors]
-    table = np.concatenate(tables)
+    table = np.concatenate([np.zeros(0, ENTRY), *tables])
     noise = model.priors.noise
     noise_places = problem.sites.places[noise.name]
     for region in range(n):
@@ -292,19 +295,38 @@ def _noise_prior(prior: Prior, region: int) -> GammaNoise | NormalNoise:
     return NormalNoise(float(prior.mean[region]), float(prior.variance[region]))
 
 
+def _of_constants(model: Any, columns: NDArray, places: Mapping[str, NDArray]) -> NDArray:
+    """What parameters that are not estimated add to the prediction, (rows, regions)."""
+    added = np.zeros((len(columns), model.n_regions))
+    for prior in model.priors:
+        if prior.name in places:
+            constant = np.where(prior.free, 0.0, prior.mean)
+            for index in np.argwhere(constant):
+                region = index[_region_axis(prior)]
+                added[:, region] += constant[*index] * columns[:, places[prior.name][*index]]
+    return added
+
+
+def _region_axis(prior: Prior) -> int:
+    return prior.dims.index("to" if "to" in prior.dims else "region")
+
+
+ENTRY = [
+    *((name, int) for name in ("region", "place", "column")),
+    *((name, float) for name in ("mean", "variance", "inclusion")),
+]
+
+
 def _entries(problem: Problem, prior: Prior, columns: NDArray) -> NDArray:
     """Free entries of a parameter: region, place in the flat vector, regressor, and prior."""
     free = prior.free
-    kinds = [("region", int), ("place", int), ("column", int)]
-    kinds += [("mean", float), ("variance", float), ("inclusion", float)]
-    table = np.zeros(int(free.sum()), kinds)
+    table = np.zeros(int(free.sum()), ENTRY)
     if prior.family is not None and not isinstance(prior.family, SpikeAndSlabPrior):
         raise ValueError(
             f"priors[{prior.name!r}] is a {type(prior.family).__name__}; method "
             "'variational_bayes' takes normal priors and SpikeAndSlabPrior, use method='nuts'"
         )
-    axis = prior.dims.index("to" if "to" in prior.dims else "region")
-    table["region"] = np.argwhere(free)[:, axis]
+    table["region"] = np.argwhere(free)[:, _region_axis(prior)]
     site = prior.name if free.all() else prior.name + FREE
     table["place"] = problem.sites.places[site]
     table["column"], table["mean"] = columns[free], np.asarray(prior.mean)[free]

@@ -300,3 +300,15 @@ def test_units_of_confounds_do_not_matter(block):
     # They do on SPM's path.
     spm = TaskDCM([[1]], C=[[1]], integrator="bilinear")
     assert abs(evidence(spm, metres) - evidence(spm, millimetres)) > 10
+
+
+@pytest.mark.parametrize("block", [False, True])
+def test_noise_alone_is_estimated(block):
+    """A model without free parameters is one to compare with."""
+    rng = np.random.default_rng(3)
+    confounds = np.linspace(-1, 1, 100)[:, None] if block else None
+    data = BoldData(rng.normal(size=(100, 2)), 2.0, np.ones((100, 1)), 2.0, confounds=confounds)
+    fixed = dict.fromkeys(("A", "C", "transit", "decay", "epsilon"), 0.0)
+    fit = bayesdcm.fit(TaskDCM(np.ones((2, 2)), C=[[1], [0]], priors=fixed), data)
+    assert [label.partition("[")[0] for label in fit.labels] == ["log_precision"] * 2
+    assert fit.status["converged"] and abs(fit.summary()["mean"]).max() < 0.5

@@ -119,6 +119,20 @@ def test_other_methods_read_the_same_program(small):
     np.testing.assert_allclose(nuts.sd["A"], found.sd["A"], rtol=0.15)
 
 
+@pytest.mark.parametrize("priors", [{"A[V1, V1]": -0.3}, {"A": -0.2}])
+def test_constants_enter_the_prediction(priors):
+    rng = np.random.default_rng(2)
+    signal = rng.normal(size=(120, 2)).cumsum(0)
+    data = BoldData(signal - signal.mean(0), 2.0, region_names=["V1", "V5"])
+    model = RegressionDCM(np.ones((2, 2)), priors=priors)
+    found, other = (
+        bayesdcm.fit(model, data, method) for method in ("variational_bayes", "laplace")
+    )
+    assert found.log_evidence == pytest.approx(other.log_evidence, abs=0.05)
+    np.testing.assert_allclose(found.summary()["mean"], other.summary()["mean"], atol=0.02)
+    assert "largest_eigenvalue" in found.diagnose().facts
+
+
 def test_sparse_fits(small):
     _, data, rigid = small
     model = RegressionDCM(np.ones((3, 3)), sparse=True, measurement_noise=0.1)
