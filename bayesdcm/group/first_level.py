@@ -186,9 +186,9 @@ def _check_meaning(one: FirstLevel, other: FirstLevel, labels: Sequence[str]) ->
     own = [{name: each.self_units.get(name) for name in map(_site, labels)} for each in facts]
     if facts[0].kind != facts[1].kind or units[0] != units[1] or own[0] != own[1]:
         raise ValueError(
-            f"all fits must be of one model, but that of subject {one.name!r} is of {models[0]} and "
-            f"that of {other.name!r} is of {models[1]}, whose parameters have another meaning or "
-            "unit"
+            f"all fits must be of one model, but that of subject {one.name!r} is of {models[0]} "
+            f"and that of {other.name!r} is of {models[1]}, whose parameters have another meaning "
+            "or unit"
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -18,7 +18,7 @@ from bayesdcm.infer.evaluation import prior_sample
 from bayesdcm.infer.expected_prior import has_kink
 from bayesdcm.infer.findings import add
 from bayesdcm.infer.inversion import best_optimum, laplace_settings
-from bayesdcm.infer.laplace import LaplaceResult
+from bayesdcm.infer.laplace import TOLERANCE, LaplaceResult
 from bayesdcm.infer.many_inversions import invert_all, run_starts
 from bayesdcm.infer.method import Method, one_of, option, positive_integer, several
 from bayesdcm.infer.modes import optima_apart
@@ -178,6 +178,16 @@ class Laplace(Method):
                 "energy and the posterior are provisional. Raise max_iterations, or try several "
                 "starts (starts=8).",
             )
+        elif (left := _left_to_gain(fit.trace)) > TOLERANCE:
+            add(
+                problems,
+                "stopped early",
+                f"Variational Laplace stopped after {fit.status.get('n_iterations')} short steps, "
+                f"none of which promised {TOLERANCE:g} nats, as SPM's criterion has it, but about "
+                f"{left:.1f} nats were left to gain: means are off by up to "
+                f"{np.sqrt(2 * left):.1f} posterior standard deviations. Data say little; use "
+                "method='nuts'.",
+            )
         rough = rough_sites(fit.problem) if fit.is_bound else []
         if rough:
             add(problems, "kinks", kink_text(rough))
@@ -197,6 +207,16 @@ class Laplace(Method):
                 f"{NEAR_MODES:.0f} nats of the best one: the posterior has several modes, of which "
                 "this fit is one. See fit.modes, and compare with method='nuts'.",
             )
+
+
+def _left_to_gain(trace: Mapping[str, NDArray]) -> float:
+    """About how many nats a full step would have gained where no step promised many, else 0."""
+    change, log_step = trace.get("predicted_change"), trace.get("log_step")
+    if change is None or not len(change) or not (change < TOLERANCE).all():
+        return 0.0
+    # A step so long goes this share of the way, and promises twice that share of the gain.
+    share = -np.expm1(-np.exp(log_step[-1]))
+    return float(change[-1] / (2 * share))
 
 
 def rough_sites(problem: Problem) -> list[str]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesdcm.infer.arviz_adapter import axis_names
-from bayesdcm.plot.quantities import CONSTANT, check_fit, flat_draws, sign_probability
+from bayesdcm.plot.quantities import CONSTANT, Marginals, check_fit, flat_draws
 
 # Arrays of connections between nodes, the one to draw first.
 SITES = ("effective_connectivity", "A")
@@ -62,6 +62,7 @@ class Connections:
     title: str
     unit: str
     relative: bool  # whether strengths are relative to their prior means, and changes factors
+    marginals: Marginals
 
     def name(self, entry: Connection) -> str:
         """From where to where an entry leads, the node only within one."""
@@ -70,7 +71,11 @@ class Connections:
 
     def certainty(self, draws: NDArray) -> float:
         """Posterior probability of the sign of an amount, or of the direction of a factor."""
-        return float(sign_probability(np.log(draws) if self.relative else draws))
+        return float(self.marginals.of(np.log(draws) if self.relative else draws)[1])
+
+    def mean(self, draws: NDArray) -> float:
+        """Posterior mean of an amount."""
+        return float(self.marginals.of(draws)[0])
 
 
 class _Changing(NamedTuple):
@@ -158,7 +163,7 @@ def read_connections(fit: Any) -> Connections:
     without = [name for name, row in zip(conditions, design, strict=True) if not row.any()]
     return Connections(
         entries, axis_names(array, "to"), conditions, next(iter(without), ""), site,
-        site_title(fit, site), fit.facts.unit(site), relative,
+        site_title(fit, site), fit.facts.unit(site), relative, Marginals(fit),
     )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from bayesdcm.infer.findings import listed
 from bayesdcm.plot import style
 from bayesdcm.plot.blocks import MANY, Blocks, mark_blocks, read_blocks
-from bayesdcm.plot.quantities import Quantity, flat_draws, quantity, sign_probability
+from bayesdcm.plot.quantities import Marginals, Quantity, flat_draws, quantity
 from bayesdcm.plot.region_matrix import name_some
 
 # Axes of nodes that connections or inputs act on.
@@ -150,8 +150,9 @@ def _between_networks(fit: Any, matrix: Quantity, blocks: Blocks) -> Quantity:
     draws = member @ draws @ member.T / np.maximum(counts, 1)
     some = counts > 0
     names = {"to": blocks.names, "from": blocks.names}
-    return Quantity(matrix.name, draws.mean(0), sign_probability(draws), some,
-                    np.zeros_like(some), some, matrix.dims, names)  # fmt: skip
+    mean, probability = Marginals(fit).of(draws)
+    return Quantity(matrix.name, mean, probability, some, np.zeros_like(some), some, matrix.dims,
+                    names)  # fmt: skip
 
 
 def _draw_image(

@@ -116,7 +116,9 @@ def plot_network(
     for row, node in enumerate(connections.nodes):
         entry = within.get(row)
         shown = entry is not None and not connections.relative
-        sketch.draw_node(places[row], radius, node, entry.draws.mean() if shown else None)
+        sketch.draw_node(
+            places[row], radius, node, connections.mean(entry.draws) if shown else None
+        )
         lines = [] if entry is None else _change_lines(connections, entry)
         if lines:
             sketch.write_under(_beside(sketch, places[row], radius, lines), lines)
@@ -161,8 +163,8 @@ def _link(
     start, end = between_circles(places[first.source], places[first.to], radius, bend)
     notes = _change_lines(connections, first)
     if not connections.relative:
-        strength, probability = first.draws.mean(), connections.certainty(first.draws)
-        return Link(start, end, float(strength), probability, notes, bend)
+        strength, probability = map(float, connections.marginals.of(first.draws))
+        return Link(start, end, strength, probability, notes, bend)
     tint, line = FAMILIES.get(first.family, (style.INK, "-"))
     medians = [100 * np.median(member.draws) for member in members]
     text = " / ".join(f"{median:.0f}" for median in medians) + f"{style.NBSP}%"
@@ -179,7 +181,7 @@ def _change_lines(connections: Connections, entry: Connection) -> tuple[str, ...
         amount = (
             f"×{style.NBSP}{np.median(draws):.2f}"
             if connections.relative
-            else style.signed(draws.mean())
+            else style.signed(connections.mean(draws))
         )
         where = f"{_within_word(entry)}: " if connections.relative and entry.within else ""
         lines.append(f"{where}{name} {amount}{' per unit' if gates else ''}{doubt}")

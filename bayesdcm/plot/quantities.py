@@ -9,10 +9,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import solve_triangular
+from scipy.special import ndtr
 
 from bayesdcm.infer.arviz_adapter import axis_names
+from bayesdcm.infer.block_covariance import BlockCovariance
 from bayesdcm.infer.divergence import finite_draws
 
+# Share of its spread by which an affine function of parameters may differ from one: rounding.
+AFFINE = 1e-7
 # Below this the spread of the prior draws of a constant is rounding error.
 CONSTANT = 1e-9
 # Arrays of connections whose diagonal is of nodes to themselves; kinds of connection have none.
@@ -25,7 +30,7 @@ class Quantity:
 
     name: str
     mean: NDArray
-    probability: NDArray  # of the sign that most draws of an entry have
+    probability: NDArray  # of the sign that an entry has most likely
     free: NDArray  # entries that have a prior distribution; the others are constants
     fixed: NDArray  # constants that act: self-connections; others are connections that are absent
     sign_open: NDArray  # entries to which the prior gives both signs
@@ -33,9 +38,53 @@ class Quantity:
     names: Mapping[str, list[str]]  # along each axis
 
 
-def sign_probability(draws: NDArray) -> NDArray:
-    """Share of draws with the sign that most have; draws lie along the first axis."""
-    return np.maximum((draws > 0).mean(0), (draws < 0).mean(0))
+class Marginals:
+    """Means, and probabilities of signs, of what follows from the posterior of a fit.
+
+    Of affine functions of the parameters of a normal posterior they are those of their normal
+    distributions, as tables have them; of all else, those of draws.
+
+    >>> import bayesdcm, numpyro, numpyro.distributions as dist
+    >>> def program(data):
+    ...     mean = numpyro.sample("mean", dist.Normal(0, 1))
+    ...     numpyro.sample("y", bayesdcm.observe.gaussian(mean + 0 * data, 0.0), obs=data)
+    >>> fit = bayesdcm.fit(program, np.zeros(1), draws=50)
+    >>> mean, probability = Marginals(fit).of(1 + 2 * flat_draws(fit.idata.posterior["mean"]))
+    >>> round(float(mean), 3), round(float(probability), 3)  # N(1, 2)
+    (1.0, 0.76)
+    """
+
+    def __init__(self, fit: Any) -> None:
+        posterior = fit.posterior
+        self._gaussian, self._sample = posterior.gaussian, None
+        if posterior.gaussian is not None and posterior.draws is None:
+            sample = posterior.flat_sample
+            if len(sample) > sample.shape[1] + 1:
+                self._sample = np.column_stack([np.ones(len(sample)), sample])
+                # Columns of one size, so that small parameters count as large ones.
+                self._sizes = np.sqrt((self._sample**2).mean(0))
+                self._orthogonal, self._triangle = np.linalg.qr(self._sample / self._sizes)
+
+    def of(self, draws: NDArray) -> tuple[NDArray, NDArray]:
+        """Means and probabilities of the likelier sign, of draws (draws, ...), (...) each."""
+        mean = draws.mean(0)
+        probability = np.maximum((draws > 0).mean(0), (draws < 0).mean(0))
+        if self._sample is None or len(draws) != len(self._sample):
+            return mean, probability
+        flat = draws.reshape(len(draws), -1)
+        solved = solve_triangular(self._triangle, self._orthogonal.T @ flat)
+        coefficients = solved / self._sizes[:, None]
+        away = np.abs(flat - self._sample @ coefficients).max(0, initial=0)
+        affine = (away <= AFFINE * flat.std(0)) & (np.ptp(flat, axis=0) > 0)
+        centre, covariance = self._gaussian
+        weights = coefficients[1:, affine]
+        means = coefficients[0, affine] + centre @ weights
+        dense = covariance.dense() if isinstance(covariance, BlockCovariance) else covariance
+        sd = np.sqrt((weights * (dense @ weights)).sum(0))
+        mean, probability = np.array(mean), np.array(probability)
+        places = affine.reshape(draws.shape[1:])
+        mean[places], probability[places] = means, ndtr(np.abs(means) / sd)
+        return mean, probability
 
 
 def flat_draws(array: Any) -> NDArray:
@@ -63,11 +112,12 @@ def quantity(fit: Any, name: str) -> Quantity:
     array, draws = posterior[name], flat_draws(posterior[name])
     prior = flat_draws(fit.idata.prior[name])
     dims = tuple(str(d) for d in array.dims if d not in ("chain", "draw"))
-    mean, free = draws.mean(0), np.ptp(prior, axis=0) > CONSTANT
+    mean, probability = Marginals(fit).of(draws)
+    free = np.ptp(prior, axis=0) > CONSTANT
     return Quantity(
         name=name,
         mean=mean,
-        probability=sign_probability(draws),
+        probability=probability,
         free=free,
         fixed=_self_connections(fit, name, dims, mean) & ~free,
         sign_open=(prior > 0).any(0) & (prior < 0).any(0),

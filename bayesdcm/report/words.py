@@ -179,9 +179,9 @@ def findings(fit: Any, connections: Connections | None) -> list[str]:
     first = "Without input" if is_driven(fit) else connections.title
     for start, strengths in ((first, between), ("With input", changes)):
         sure = [item for item in strengths.items() if _is_certain(connections, item[1])]
-        sure.sort(key=lambda item: -abs(item[1].mean()))
+        sure.sort(key=lambda item: -abs(connections.mean(item[1])))
         items = [
-            f"{phrase} {signed(draws.mean())} {connections.unit} "
+            f"{phrase} {signed(connections.mean(draws))} {connections.unit} "
             f"({probability_text(connections.certainty(draws))})".replace("  ", " ")
             for phrase, draws in sure[:MOST_FINDINGS]
         ]

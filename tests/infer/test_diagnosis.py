@@ -293,6 +293,23 @@ def curved(linear):
     return Curved()
 
 
+def test_an_end_after_short_steps_is_told():
+    """SPM's criterion counts promised gains, which short steps keep small."""
+
+    def program(data):
+        mean = numpyro.sample("mean", dist.Normal(0, 1))
+        numpyro.sample("y", gaussian(mean + 0 * data, 0.0), obs=data)
+
+    stopped = bayesdcm.fit(program, np.ones(1))
+    assert stopped.status["n_iterations"] == 4
+    (found,) = [each for each in stopped.diagnose().problems if each.kind == "stopped early"]
+    # It is 0.6 posterior standard deviations away from the posterior mean, 0.5.
+    assert "about 0.2 nats were left to gain: means are off by up to 0.6" in str(found)
+    for data in (np.zeros(1), np.full(1, 3.0)):
+        sound = bayesdcm.fit(program, data).diagnose().problems
+        assert "stopped early" not in {each.kind for each in sound}
+
+
 def test_verdicts_do_not_depend_on_the_seed(curved):
     y = 0.3 + 0.2 * np.random.default_rng(0).normal(size=12)
     for width in (0.1, 0.3, 0.6):

@@ -15,6 +15,8 @@ import bayesdcm
 from bayesdcm import plot
 from bayesdcm.compare import compare_posteriors
 from bayesdcm.models.facts import Facts
+from bayesdcm.plot.connections import read_connections
+from bayesdcm.plot.quantities import quantity
 from bayesdcm.plot.style import probability_text, signed
 from bayesdcm.report import write_report
 
@@ -51,18 +53,36 @@ def test_every_figure_of_every_method(loaded, method):
 
 def test_connectivity_writes_means_probabilities_and_absent_connections(study):
     ax = plot.plot_connectivity(study.laplace, "A")
-    mean, draws = study.laplace.mean["A"], np.asarray(study.laplace.idata.posterior["A"])
-    found = texts(ax)
-    assert signed(draws.mean((0, 1))[1, 0]) in found
-    probability = max((draws[..., 1, 0] > 0).mean(), (draws[..., 1, 0] < 0).mean())
+    found, table = texts(ax), study.laplace.summary()
+    assert signed(table.loc["A[V5, V1]", "mean"]) in found
+    probability = table.loc["A[V5, V1]", "probability"]
     assert probability_text(probability).replace("\xa0", " ") in found
-    assert abs(draws.mean((0, 1))[1, 0] - mean[1, 0]) < 0.05
     hatched = [patch for patch in ax.patches if patch.get_hatch()]
     # V5 to V1, the one connection that is absent: row 0, column 1.
     assert [patch.get_xy() for patch in hatched] == [(0.5, -0.5)]
     assert [label.get_text() for label in ax.get_xticklabels()] == ["V1", "V5"]
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("from region", "to region")
     assert "posterior mean (Hz;\ndiagonal: log scaling of 0.5 Hz)" in found
+
+
+def test_figures_have_the_numbers_of_tables(study):
+    """Of normal posteriors in closed form, of others from draws."""
+    for fit in (study.laplace, study.nuts):
+        table, shown = fit.summary(), quantity(fit, "A")
+        for label in table.index[table.index.str.startswith("A[")]:
+            at = tuple(shown.names["to"].index(name) for name in label[2:-1].split(", "))
+            found = shown.mean[at], shown.probability[at]
+            np.testing.assert_allclose(found, table.loc[label, ["mean", "probability"]], rtol=1e-9)
+    connections = read_connections(study.laplace)
+    table = study.laplace.summary()
+    by_route = {(e.to, e.source): e for e in connections.entries}
+    entry = by_route[1, 0]
+    row = table.loc["A[V5, V1]"]
+    assert connections.mean(entry.draws) == pytest.approx(row["mean"], abs=1e-12)
+    assert connections.certainty(entry.draws) == pytest.approx(row["probability"], abs=1e-12)
+    # What is no affine function of parameters has the mean of its draws.
+    own = by_route[0, 0]
+    assert connections.mean(own.draws) == own.draws.mean()
 
 
 def test_connectivity_centres_colours_on_zero_and_fades_the_uncertain(study):
