@@ -53,8 +53,11 @@ def peb(
     """Effects of covariates on the parameters of a group: parametric empirical Bayes.
 
     Parameters of every subject are normal about ``sum of covariate x effect``, with a covariance
-    between subjects that is estimated. Subjects count as precisely as their data determine them.
-    The model is that of SPM (``spm_dcm_peb``); with ``stop="spm"``, so are the numbers.
+    between subjects that is estimated. Subjects count as precisely as their data determine them,
+    and, as in SPM, a sixteenth of their prior more: with as much information in data as in the
+    prior, the standard deviation of a group mean is .97 of the exact one, with a quarter .9, with
+    next to none .7 (16 subjects) or less. The model is that of SPM (``spm_dcm_peb``); with
+    ``stop="spm"``, so are the numbers.
 
     Parameters
     ----------

@@ -119,16 +119,20 @@ def left_out(
 
     Arguments are those of `bayesdcm.group.empirical_bayes`; the covariate is at `column` of the
     design. With ``stop="optimum"``, SPM's prior variances of covariates are in units of their root
-    mean square. Friston et al. (2016), https://doi.org/10.1016/j.neuroimage.2015.11.015.
+    mean square, and where the first covariate is a constant, others are taken about the mean of the
+    subjects who are not left out, so that their origin does not matter. Friston et al. (2016), https://doi.org/10.1016/j.neuroimage.2015.11.015.
     """
     posterior = [np.asarray(a, float) for a in (mean, covariance, prior_mean, prior_covariance)]
-    log_evidence, design = np.asarray(log_evidence, float), np.asarray(design, float)
-    units = covariate_units(design, stop)
-    design = design / units
-    levels = np.unique(design[:, column])
+    log_evidence, given = np.asarray(log_evidence, float), np.asarray(design, float)
+    constant = given[0, 0] != 0 and np.ptp(given[:, 0]) == 0
     estimates = []
-    for i in range(len(design)):
-        rest = np.arange(len(design)) != i
+    for i in range(len(given)):
+        rest = np.arange(len(given)) != i
+        origin = np.zeros(given.shape[1])
+        if stop == "optimum" and constant:
+            origin[1:] = given[rest, 1:].mean(0)
+        units = covariate_units(given - origin, stop)
+        design = (given - origin) / units
         group = empirical_bayes(
             *(part[rest] for part in posterior),
             log_evidence[rest],
@@ -147,12 +151,11 @@ def left_out(
             tolerance,
             stop,
         )
-        estimates.append((estimate[0], estimate[1], _levels(estimate, levels)))
+        unit, levels = units[column], np.unique(design[:, column])
+        mean_of_one = origin[column] + estimate[0] * unit
+        estimates.append((mean_of_one, estimate[1] * unit**2, _levels(estimate, levels)))
     means, variances, probabilities = zip(*estimates, strict=True)
-    unit = units[column]
-    return LeftOut(
-        np.array(means) * unit, np.array(variances) * unit**2, np.stack(probabilities, axis=1)
-    )
+    return LeftOut(np.array(means), np.array(variances), np.stack(probabilities, axis=1))
 
 
 def leave_one_out(
@@ -180,7 +183,8 @@ def leave_one_out(
     covariate : str, optional
         Name of the covariate to predict; by default the second.
     stop : {"optimum", "spm"}
-        As there. With ``"spm"``, predictions depend on the units of covariates.
+        As there. With ``"spm"``, predictions depend on the units of covariates, and on whether they
+        are centred.
 
     Returns
     -------

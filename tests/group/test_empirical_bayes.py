@@ -182,6 +182,22 @@ def test_left_out_covariates_as_spm(spm):
     assert_allclose(found.probability, spm["left_out/probability"], rtol=0, atol=1e-8)
 
 
+def test_predictions_do_not_depend_on_the_origin_of_the_covariate():
+    rng = np.random.default_rng(4)
+    n, size, age = 9, 3, np.linspace(-1, 1, 9)
+    mean = 0.2 + np.outer(age, [0.3, 0.0, -0.2]) + 0.05 * rng.normal(size=(n, size))
+    precise = np.tile(0.01 * np.eye(size), (n, 1, 1))
+    prior = np.zeros((n, size)), np.tile(np.eye(size), (n, 1, 1))
+    found = [
+        left_out(mean, precise, *prior, np.zeros(n), np.stack([np.ones(n), shift + age], axis=1))
+        for shift in (0.0, 50.0)
+    ]
+    assert_allclose(found[1].mean - 50, found[0].mean, rtol=0, atol=1e-6)
+    assert_allclose(found[1].variance, found[0].variance, rtol=1e-6)
+    assert_allclose(found[1].probability, found[0].probability, rtol=0, atol=1e-6)
+    assert 0.7 < np.polyfit(age, found[0].mean, 1)[0] < 1.1
+
+
 # Against closed forms
 
 
