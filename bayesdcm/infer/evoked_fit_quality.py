@@ -85,8 +85,8 @@ def _say(
             problems,
             "some responses are explained little",
             f"Less than half of the response is explained in {len(order)} of {explained.size} "
-            f"pairs of mode and condition: {listed(pairs, MOST_NAMED)}. Of all data "
-            f"{100 * max(total, 0):.0f} % is explained, but residuals there are more than noise. "
+            f"pairs of mode and condition: {listed(pairs, MOST_NAMED)}; of all data "
+            f"{100 * max(total, 0):.0f} % is, but residuals there are more than noise. "
             "Check sources, inputs and the window, and compare models; parameters say little where "
             "data are not described.",
         )
@@ -98,8 +98,8 @@ def _say(
         "Residuals are correlated in time beyond the noise that the model assumes, in "
         f"{suspects} (largest autocorrelation once the model's is taken out, at the "
         "draw where it is least; 0 if noise is as assumed): that alone makes the posterior too "
-        "narrow and the evidence too sure. See plot_residuals; describe what is left (more sources or inputs, a "
-        "shorter window), or filter and sample data so that noise is as assumed.",
+        "narrow and the evidence too sure. See plot_residuals; describe what is left (more sources "
+        "or inputs, a shorter window), or filter and sample data so that noise is as assumed.",
     )
 
 
