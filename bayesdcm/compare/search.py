@@ -71,7 +71,8 @@ class GaussianSearch(NamedTuple):
         model without them alone; missing for those pruned before it, whose patterns were not
         scored with the others, and for those that are no candidates.
     mean, variance : (size,)
-        Average over models.
+        Average over models of the last set, of each without what the best one lacks, as in SPM:
+        what the best model lacks is at its value when off, with next to no variance.
     """
 
     searched: NDArray[np.int64]
@@ -168,7 +169,8 @@ def search_gaussian(
     Returns
     -------
     GaussianSearch
-        The last set of models with their probabilities, and the average over it.
+        The last set of models with their probabilities, and the average over it, in which what
+        the best model lacks is off.
 
     References
     ----------
@@ -300,7 +302,9 @@ class ReducedSearch:
         that a greedy search kept before it, against the model without them alone; missing for
         those that it pruned before.
     mean, sd : pandas.Series
-        Average over models of the posterior of every free parameter.
+        Average over models of the posterior of every free parameter. As in SPM, models are
+        averaged without what the best one lacks: such a parameter has the value at which it is
+        off, 0 by default, and an sd of next to 0, even where ``present`` is not near 0.
     best : ReducedFit
         The best model found.
     description : str
@@ -326,10 +330,11 @@ class ReducedSearch:
         Returns
         -------
         pandas.DataFrame
-            Columns ``mean`` and ``sd`` of the average over models, ``present``, the posterior
-            probability that the parameter is there, and ``search``, what the search did with it:
-            ``"searched"`` (in the last set of models), ``"kept"`` or ``"pruned"`` (before it;
-            ``present`` of those pruned is not known), ``"not searched"``.
+            Columns ``mean`` and ``sd`` of the average over models (for what the best model lacks,
+            value when off and about 0), ``present``, the posterior probability that the parameter
+            is there, and ``search``, what the search did with it: ``"searched"`` (in the last set
+            of models), ``"kept"`` or ``"pruned"`` (before it; ``present`` of those pruned is not
+            known), ``"not searched"``.
         """
         table = pd.DataFrame({"mean": self.mean, "sd": self.sd, "present": self.present})
         table = table.reindex(self.mean.index)
@@ -364,7 +369,8 @@ def search_reduced(
     Returns
     -------
     ReducedSearch
-        With ``models``, ``present``, ``best`` and ``summary()``.
+        With ``models``, ``present``, ``best`` and ``summary()``. Means and standard deviations in
+        the summary are an average over models in which what the best one lacks is off, as in SPM.
 
     Raises
     ------

@@ -18,6 +18,7 @@ from bayesdcm.data.run import Run
 from bayesdcm.data.spectral_estimates import (
     check_frequency_range,
     cosine_drifts,
+    dependent_columns,
     spectra_of_segments,
     without_confounds,
 )
@@ -31,7 +32,14 @@ from bayesdcm.data.spectral_validation import (
     complex_spectra,
     factor_to_si,
 )
-from bayesdcm.data.validation import check_names, check_order, check_positive, check_whole, describe
+from bayesdcm.data.validation import (
+    check_names,
+    check_order,
+    check_positive,
+    check_whole,
+    describe,
+    some_names,
+)
 
 if TYPE_CHECKING:
     import mne
@@ -227,8 +235,9 @@ class SpectralData(CheckedFields):
         TypeError
             If `bold` is no `BoldData`.
         ValueError
-            If frequencies lie outside what the run can show, an option is not known, or the run is
-            too short for the order or the bandwidth.
+            If frequencies lie outside what the run can show, an option is not known, the run is
+            too short for the order, the bandwidth or two frequencies, or signals are linear
+            combinations of each other.
 
         References
         ----------
@@ -257,9 +266,21 @@ class SpectralData(CheckedFields):
                 "expected a frequency, in Hz, well below that of the scans. Use 1/128 Hz or so."
             )
         series = without_confounds(bold.signal, np.hstack([bold.confounds, drifts]))
+        if method == "autoregressive":
+            _check_independent(series, bold.region_names or ())
         estimate = spectra_of_segments(
             series[np.newaxis], rate, method, wanted, limits, bandwidth, order, _BOLD_FREQUENCIES
         )
+        # With fewer degrees of freedom, spectra of any signals are singular.
+        if method == "multitaper" and bold.n_regions <= estimate.degrees_of_freedom:
+            _check_independent(series, bold.region_names or ())
+        if wanted is None and len(estimate.frequencies) < 2:
+            raise ValueError(
+                f"bold has {bold.n_scans} scans of {bold.repetition_time:g} s, of which tapers of "
+                f"bandwidth {estimate.bandwidth:g} Hz leave 1 frequency from {limits[0]:g} to "
+                f"{limits[1]:g} Hz; expected at least 2. Give a longer run, a wider range (fmin, "
+                "fmax), a smaller bandwidth, or method='autoregressive'."
+            )
         # A region that is measured later shows the same fluctuation as if it came earlier.
         turns = np.exp(-2j * np.pi * estimate.frequencies[:, None] * bold.slice_delays)
         spectra = estimate.spectra * turns[:, :, None] * turns[:, None, :].conj()
@@ -843,6 +864,17 @@ class SpectralData(CheckedFields):
             "Estimate": f"{self.estimator}; {self._freedom}",
             "Head": "none" if self.head is None else repr(self.head),
         }
+
+
+def _check_independent(series: NDArray[np.float64], names: Sequence[str]) -> None:
+    dependent = [names[i] for i in dependent_columns(series)]
+    if dependent:
+        raise ValueError(
+            "bold has signals that are linear combinations of each other, of the regions "
+            f"{some_names(dependent)}, so that their spectra are singular; expected signals of "
+            "which none follows from others. Leave out regions that come twice, or one of those "
+            "whose sum was removed."
+        )
 
 
 def _check_series(series: object, names: tuple[str, ...]) -> None:

@@ -18,6 +18,7 @@ __all__ = [
     "autoregressive_spectra",
     "check_frequency_range",
     "cosine_drifts",
+    "dependent_columns",
     "multitaper_spectra",
     "spectra_of_segments",
     "without_confounds",
@@ -31,6 +32,9 @@ _GAMMA_SHAPE, _GAMMA_SCALE = 1e-3, 1e3
 _PASSES, _TOLERANCE = 32, 1e-4
 # Entries of the table of complex exponentials that are held at a time.
 _BLOCK = 4_000_000
+# Of standardised series: singular values, relative to the largest, that count as zero, and entries
+# of their vectors that do not.
+_SINGULAR, _INVOLVED = 1e-9, 1e-6
 
 
 class SpectralEstimate(NamedTuple):
@@ -174,7 +178,14 @@ def autoregressive_spectra(
     lags = np.arange(1, order + 1)
     turns = np.exp(-2j * np.pi * frequencies[:, None] * lags / rate)
     for segment in segments:
-        weights, innovations = _autoregression(segment, order)
+        try:
+            weights, innovations = _autoregression(segment, order)
+        except np.linalg.LinAlgError:
+            raise ValueError(
+                f"series {dependent_columns(segment)}, numbered from 0, are linear combinations of "
+                "each other, so that there is no autoregressive model of them. Leave out one of "
+                "them, or use method 'multitaper'."
+            ) from None
         by_lag = weights.reshape(order, n_channels, n_channels).transpose(0, 2, 1)
         response = np.linalg.inv(np.eye(n_channels) - np.einsum("fk,kij->fij", turns, by_lag))
         spectra += response @ innovations @ response.conj().transpose(0, 2, 1)
@@ -221,6 +232,19 @@ def _autoregression(
         covariance = np.linalg.inv(data + shrinkage * np.eye(count))
         weights = covariance @ (data @ first)
     return weights.reshape(q, n, order="F"), innovations
+
+
+def dependent_columns(series: NDArray[np.float64]) -> list[int]:
+    """Which of the series (times, channels) are linear combinations of others, and these.
+
+    >>> dependent_columns(np.array([[1.0, 0, 2], [0, 1, 0], [0, 0, 0], [3, 5, 6]]))
+    [0, 2]
+    """
+    centred = series - series.mean(0)
+    size = np.linalg.norm(centred, axis=0)
+    _, values, vectors = np.linalg.svd(centred / np.where(size > 0, size, 1.0), full_matrices=False)
+    null = vectors[values <= _SINGULAR * values[0]]
+    return np.flatnonzero((np.abs(null) > _INVOLVED).any(0)).tolist()
 
 
 def cosine_drifts(n_times: int, duration: float, limit: float) -> NDArray[np.float64]:

@@ -5,20 +5,21 @@ Each raises an error that names the argument, what came, what was expected and w
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bayesdcm.data.bold_validation import UNITS as BOLD_UNITS
-from bayesdcm.data.validation import check_real_array, describe, read_only
+from bayesdcm.data.validation import check_real_array, describe, read_only, some_names
 
 __all__ = [
     "KINDS",
     "check_conditions",
     "check_degrees_of_freedom",
     "check_frequencies",
+    "check_independent",
     "check_kind",
     "check_spectra",
     "check_unit",
@@ -33,6 +34,8 @@ _PREFIXES = {"": 1.0, "m": 1e-3, "u": 1e-6, "µ": 1e-6, "μ": 1e-6, "n": 1e-9, "
 _SI = ("V", "T", "T/m", "A m")
 # Rounding of estimates, relative to the roots of the products of powers.
 _TOLERANCE = 1e-6
+# Eigenvalues of coherencies that count as zero, relative to the largest.
+_SINGULAR = 1e-13
 
 
 def check_kind(kind: object) -> str:
@@ -189,3 +192,26 @@ def check_degrees_of_freedom(value: Any, n_conditions: int, n_frequencies: int) 
             "number of tapers times epochs or windows that were averaged"
         )
     return checked
+
+
+def check_independent(
+    spectra: NDArray[np.complex128], freedom: ArrayLike, names: Sequence[str]
+) -> None:
+    """Raise ValueError where channels are linear combinations of each other at all frequencies.
+
+    Only where degrees of freedom are enough for spectra that are not singular, of which the
+    Wishart distribution has a density.
+    """
+    if np.min(freedom) < len(names):
+        return
+    size = np.sqrt(np.diagonal(spectra, axis1=-2, axis2=-1).real)
+    coherency = (spectra / (size[..., :, None] * size[..., None, :])).mean((0, 1))
+    values, vectors = np.linalg.eigh(coherency)
+    null = vectors[:, values <= _SINGULAR * len(names) * values[-1]]
+    involved = np.flatnonzero((np.abs(null) > _TOLERANCE).any(1))
+    if len(involved):
+        raise ValueError(
+            "data has spectra of signals that are linear combinations of each other, of "
+            f"{some_names([names[i] for i in involved])}; expected signals of which none follows "
+            "from others. Leave one of them out (data.pick)."
+        )

@@ -136,7 +136,9 @@ class EffectsSearch:
         the model without them alone; missing for those that it pruned before, and for those that
         were not searched.
     mean, sd : pandas.DataFrame
-        Average over models of the posterior of all effects.
+        Average over models of the posterior of all effects. As in SPM, models are averaged without
+        what the best one lacks: such an effect has the value at which it is off, 0 by default, and
+        an sd of next to 0, even where ``present`` is not near 0.
     best : ReducedEffects
         The best model found.
     """
@@ -161,10 +163,10 @@ class EffectsSearch:
         Returns
         -------
         pandas.DataFrame
-            Columns ``covariate``, ``parameter``, ``mean``, ``sd``, ``present``, and ``search``,
-            what the search did with the effect: ``"searched"`` (in the last set of models),
-            ``"kept"`` or ``"pruned"`` (before it; ``present`` of those pruned is not known),
-            ``"not searched"``.
+            Columns ``covariate``, ``parameter``, ``mean`` and ``sd`` (of effects that the best
+            model lacks, value when off and about 0), ``present``, and ``search``, what the search
+            did with the effect: ``"searched"`` (in the last set of models), ``"kept"`` or
+            ``"pruned"`` (before it; ``present`` of those pruned is not known), ``"not searched"``.
         """
         table = tidy({"mean": self.mean, "sd": self.sd, "present": self.present})
         table["search"] = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -216,7 +217,10 @@ def _labelled(n_clusters: int, sites: Layout, prepared: Any, centre: NDArray, se
     precision = np.asarray(gaussian.information) + np.diag(1 / prior)
     weighted = np.asarray(gaussian.weighted) + np.asarray(prepared.prior_mean) / prior
     estimates = np.linalg.solve(precision, weighted[..., None])[..., 0]
-    means, labels = kmeans2(estimates / np.sqrt(prior), n_clusters, minit="++", rng=seed)
+    # Where subjects are alike, clusters stay empty.
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        means, labels = kmeans2(estimates / np.sqrt(prior), n_clusters, minit="++", rng=seed)
     counts = np.bincount(labels, minlength=n_clusters)
     order = np.argsort(-counts, kind="stable")
     weights = (counts[order] + 1) / (counts + 1).sum()

@@ -201,9 +201,14 @@ class Hierarchy(GroupNames):
         Raises
         ------
         ValueError
-            If the design has another number of rows, no parameter is selected, or a subject's
-            prediction is not finite.
+            If the design has another number of rows, no parameter is selected, there are more
+            clusters than subjects, or a subject's prediction is not finite.
         """
+        if self.clusters is not None and len(data_sets(data)) < self.clusters:
+            raise ValueError(
+                f"clusters is {self.clusters}, but there are {len(data_sets(data))} subjects; "
+                "expected no more clusters than subjects"
+            )
         return prepare_group(self, data, coordinates)
 
     def essentials(

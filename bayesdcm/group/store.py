@@ -72,7 +72,13 @@ class Store:
         Writes the index (JSON); fits that are there must have the fingerprints.
         """
         for model in self.models:
-            self.path((model, "any")).parent.mkdir(parents=True, exist_ok=True)
+            try:
+                self.path((model, "any")).parent.mkdir(parents=True, exist_ok=True)
+            except (FileExistsError, NotADirectoryError):
+                raise ValueError(
+                    f"out must be a folder, but {str(self.folder)!r}, or a folder above it or in "
+                    "it, is a file; choose another name, or delete that file"
+                ) from None
         with open(self.folder / ".lock", "w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -73,6 +73,11 @@ def load_fit(path: str | Path, model: Any = None, data: Any = None) -> Fit:
 def read_fit(path: Path, problem: Problem | None = None) -> Fit:
     """Read what `write_fit` wrote, bound to `problem` (not checked), or to what the file holds."""
     plain, arrays, results = read_contents(path)
+    if "estimator" in plain:
+        raise ValueError(
+            f"path: {str(path)!r} holds an estimator, and no fit; read it by "
+            "bayesdcm.AmortisedEstimator.load"
+        )
     try:
         posterior = from_plain(plain["posterior"], arrays)
         known = from_plain(plain["known"], arrays)

@@ -183,10 +183,9 @@ class TruncatedBackpropagation(Method):
     def _plan(self, problem: Problem) -> Plan:
         """Windows in steps; ValueError where they are too short, or leave scans out."""
         step, n_steps = float(problem.prepared.steps.step), len(problem.prepared.steps.inputs)
-        window = min(max(round(self.window / step), 1), n_steps)
-        stride = max(
-            round(self.window / 2 / step if self.stride is None else self.stride / step), 1
-        )
+        length = min(self.window / step, n_steps)
+        window = max(round(length), 1)
+        stride = max(round(length / 2 if self.stride is None else self.stride / step), 1)
         if window <= DELAYS:
             raise ValueError(
                 f"window is {self.window:g} s, {window} steps of {step:g} s, but a change of a "

@@ -92,6 +92,7 @@ class NetworkModel:
     regional: Sequence[str] | Mapping[str, Any] = ()
 
     def __post_init__(self) -> None:
+        check_node(self.node)
         _check_choice("scheme", self.scheme, SCHEMES)
         self.network.priors()
 
@@ -99,7 +100,7 @@ class NetworkModel:
     def network(self) -> Network:
         """The network as a neural model."""
         connectome, node = self.connectome, self.node
-        weights = np.array(getattr(connectome, "weights", connectome), float)
+        weights = weights_of(connectome)
         if weights.ndim != 2 or weights.shape[0] != weights.shape[1]:
             raise ValueError(
                 f"connectome has weights of shape {weights.shape}; expected a square matrix, "
@@ -336,8 +337,8 @@ class NetworkModel:
         Raises
         ------
         ValueError
-            If times are not whole numbers of steps, names are not known, shapes disagree, or the
-            trajectory diverges.
+            If times are not whole numbers of steps, names are not known, shapes disagree, the
+            result is larger than the memory of the machine, or the trajectory diverges.
         """
         steps = (
             steps_of("transient", transient, step, least=0),
@@ -607,6 +608,24 @@ class NetworkModel:
             if str(name).startswith("time"):
                 dataset[name].attrs["units"] = "s"
         return dataset.assign_attrs(step=step, model=self.node.title or type(self.node).__name__)
+
+
+def check_node(node: object) -> None:
+    """Raise TypeError of what is no node, such as the name or the class of one."""
+    if not isinstance(node, NodeModel):
+        advice = "; call it, for an object" if isinstance(node, type) else ""
+        raise TypeError(f"node must be a node such as Linear() or WongWang(), got {node!r}{advice}")
+
+
+def weights_of(connectome: Any) -> NDArray[np.float64]:
+    """Copy of the weights of a connectome, which may be weights alone; TypeError of others."""
+    try:
+        return np.array(getattr(connectome, "weights", connectome), float)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"connectome must be a Connectome or a matrix of weights, got {connectome!r}; "
+            "Connectome.from_csv reads files"
+        ) from None
 
 
 def _check_choice(argument: str, value: Any, choices: Any) -> None:

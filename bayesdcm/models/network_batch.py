@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -67,11 +68,17 @@ def in_chunks(
         Results of the observers.
     ndarray
         Whether each simulation stayed finite.
+
+    Raises
+    ------
+    ValueError
+        If the recorded series alone are larger than the memory of the machine.
     """
     static = (plan, ByValue(tuple(observers)), varied)
     many = varied is not None
     total = len(wiring.key) if many else 1
     shape = ((total,) if many else ()) + (steps[1], wiring.network.n_nodes)
+    _check_size(shape, plan.recorded)
     recorded = {name: np.empty(shape) for name in plan.recorded}
 
     def run(first: int, bar: tqdm) -> tuple[list[NDArray], NDArray]:
@@ -129,6 +136,27 @@ def chunk_size(simulations: int, fitting: int) -> int:
 def cores() -> int:
     """How many programs run at once: on a CPU, one for each core."""
     return (os.cpu_count() or 1) if jax.default_backend() == "cpu" else 1
+
+
+def physical_memory() -> float:
+    """Bytes of memory that the machine has; infinite where it does not tell."""
+    try:
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, OSError, ValueError):
+        return np.inf
+
+
+def _check_size(shape: tuple[int, ...], names: Sequence[str]) -> None:
+    """Raise before long work, at the end of which the system would end the process."""
+    size, memory = 8.0 * math.prod(shape) * len(names), physical_memory()
+    if size > memory:
+        *many, steps, regions = shape
+        raise ValueError(
+            f"the result has {steps} steps of {', '.join(names)} in {regions} regions"
+            f"{f', of {many[0]} simulations' if many else ''}: {size / 1e9:.3g} GB, but the memory "
+            f"is {memory / 1e9:.3g} GB. duration and step are in s; to keep less, give "
+            "sampling_interval, observers or record"
+        )
 
 
 def _stretches(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from numbers import Real
 from typing import Any
 
 import jax
@@ -96,7 +97,7 @@ class RegressionDCM(DCM):
     ------
     TypeError, ValueError
         If a structure is not binary, not square, or its shape disagrees with the others; if an
-        option is not as described, or `sparse` is to go with `B`.
+        option is not as described or of no effect, or `sparse` is to go with `B`.
 
     Notes
     -----
@@ -139,6 +140,11 @@ class RegressionDCM(DCM):
         for name in ("sparse", "as_tapas"):
             if not isinstance(getattr(self, name), bool | np.bool_):
                 raise TypeError(f"{name} must be True or False, got {getattr(self, name)!r}")
+        if not isinstance(self.inclusion, Real) or isinstance(self.inclusion, bool):
+            raise TypeError(
+                f"inclusion must be a number, a probability between 0 and 1, got {self.inclusion!r}"
+            )
+        self._check_used()
         if self.sparse and self.B.any():
             raise ValueError(
                 "sparse=True is for models without modulation, but B has switches that are on; "
@@ -146,6 +152,17 @@ class RegressionDCM(DCM):
             )
         self.solver.check(self.neural, self.observer)
         self._set_priors(self.priors)
+
+    def _check_used(self) -> None:
+        """Raise ValueError where an option is given that others make void."""
+        for name, usual, void, advice in (
+            ("inclusion", 0.5, not self.sparse, "is for sparse=True"),
+            ("threshold", 1.0, not self.as_tapas, "is for as_tapas=True"),
+            ("measurement_noise", None, self.as_tapas, "is for as_tapas=False"),
+        ):
+            value = getattr(self, name)
+            if void and value != usual:
+                raise ValueError(f"{name} is {value!r}, but {advice}; give that, or leave it out")
 
     def __repr__(self) -> str:
         counts = [f"{int(getattr(self, k).sum())} {k}" for k in CONNECTIONS]

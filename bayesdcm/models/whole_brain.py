@@ -23,8 +23,8 @@ from bayesdcm.integrate.network_response import (
     check_network,
     tracts,
 )
-from bayesdcm.models.dcm import DCM, Parameters, Parts
-from bayesdcm.models.network import NetworkModel
+from bayesdcm.models.dcm import DCM, Parameters, Parts, Prepared
+from bayesdcm.models.network import NetworkModel, check_node, weights_of
 from bayesdcm.models.priors import complete_parameters
 from bayesdcm.neural.base import NodeModel, Prior
 from bayesdcm.neural.couplings import Coupling
@@ -34,6 +34,8 @@ from bayesdcm.observe.covariance import RegionalCovariance
 from bayesdcm.observe.network_spectra import NetworkSpectra
 
 LIKELIHOODS = ("wishart", "normal", "whittle")
+# At which a stable rest is looked for where the prior means have none.
+PRIOR_DRAWS = 20
 STRENGTH_VARIANCE = 1.0
 # Log scalings of the strength of the linear baseline.
 BASELINE_STRENGTHS = np.linspace(-4.0, 4.0, 25)
@@ -141,10 +143,7 @@ class WholeBrainDCM(DCM):
         if self.haemodynamics and (self.lead_field is not None or self.absolute):
             other = "lead_field" if self.lead_field is not None else "absolute"
             raise ValueError(f"haemodynamics and {other} exclude each other; leave one of them out")
-        if not isinstance(self.node, NodeModel):
-            raise TypeError(
-                f"node must be a node such as Linear() or WongWang(), got {self.node!r}"
-            )
+        check_node(self.node)
         network = self.network.network
         check_network(network)
         if self.lead_field is not None:
@@ -175,7 +174,7 @@ class WholeBrainDCM(DCM):
     @cached_property
     def network(self) -> NetworkModel:
         """The network as what simulates it, a `bayesdcm.NetworkModel`."""
-        weights = np.asarray(getattr(self.connectome, "weights", self.connectome), float)
+        weights = weights_of(self.connectome)
         strength = self.strength
         if strength is None:
             strength = len(weights) / weights.sum() if weights.any() else 1.0
@@ -286,6 +285,35 @@ class WholeBrainDCM(DCM):
                 f"data has the regions {some_names(names)}, but the connectome has "
                 f"{some_names(known)}; {advice}"
             )
+
+    def prepare(self, data: Any) -> Prepared:
+        """Arrays that the program needs of a data set, see `DCM.prepare`.
+
+        Parameters
+        ----------
+        data : CovarianceData or SpectralData
+            The data set.
+
+        Raises
+        ------
+        ValueError
+            If the network has no stable rest at the prior means, nor at draws of the prior.
+        """
+        prepared = super().prepare(data)
+        model, random = self.for_data(data), np.random.default_rng(0)
+        # Before a fit, which would search for a starting point for long and blame the data.
+        for draw in range(1 + PRIOR_DRAWS):
+            parameters = {}
+            for prior in model.priors:
+                away = np.sqrt(prior.variance) * random.normal(size=np.shape(prior.mean))
+                parameters[prior.name] = jnp.asarray(prior.mean + (away if draw else 0.0))
+            if np.isfinite(model._solution(parameters, prepared.steps)).all():
+                return prepared
+        raise ValueError(
+            f"the network of {type(self.node).__name__} nodes has no stable rest at the prior "
+            "means, about which it could respond, nor nearby; choose other constants of the node, "
+            "a weaker coupling (strength) or another node"
+        )
 
     def _check_own(
         self, own: Connectome | None, others: Mapping[str, Sequence[str] | None]

@@ -79,6 +79,10 @@ class BoldRates(BoldObserver):
 
     def __post_init__(self) -> None:
         share = self.measurement_noise
+        if share is not None and np.asarray(share).dtype.kind not in "iuf":
+            raise TypeError(
+                f"measurement_noise must be a number, a share from 0 to 1, or None, got {share!r}"
+            )
         if share is not None and not (np.ndim(share) == 0 and 0 <= share <= 1):
             raise ValueError(
                 "measurement_noise must be a share from 0 to 1, or None for the one of the "

@@ -161,8 +161,11 @@ class BoldSpectra(SpectralObserver):
                 "are multitaper estimates, whose errors it does not know; give "
                 "SpectralData.from_bold(bold, method='autoregressive')"
             )
-        if self.as_spm and data.n_frequencies < 2:
-            raise ValueError("data has 1 frequency, but SPM's smoothing needs several")
+        if data.n_frequencies < 2:
+            raise ValueError(
+                "data has 1 frequency, but the model is for spectra of several; give "
+                "SpectralData.from_bold of a longer run, or more frequencies"
+            )
 
     def scale(self, data: SpectralData) -> float:
         """Factor that makes the standard deviation of the signals 1/4, as in SPM.

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bayesdcm.data.spectral import SpectralData
+from bayesdcm.data.spectral_validation import check_independent
 from bayesdcm.integrate.hermitian import column_labels, column_sizes, from_columns, to_columns
 from bayesdcm.neural.base import NeuralModel, Parameters, Prior
 from bayesdcm.observe.base import Observer, noise_prior
@@ -127,6 +128,8 @@ class SpectralObserver(Observer):
         if self.as_spm:
             return rows, spectral_precision(spectra.mean(0), len(spectra))
         freedom = data.independent_degrees_of_freedom
+        if spectra.shape[-1] == len(data.names):
+            check_independent(spectra, freedom, data.names)
         freedom = np.broadcast_to(freedom, spectra.shape[:2]).reshape(-1)
         constant = wishart_constant(spectra.reshape(-1, *spectra.shape[2:]), freedom)
         return rows, WishartNoise(freedom.copy(), constant)

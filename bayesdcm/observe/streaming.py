@@ -336,7 +336,7 @@ class WindowMeans(SeriesObserver):
     Raises
     ------
     ValueError
-        If the interval is not a whole number of steps.
+        If the interval is not a whole number of steps, or longer than the series.
 
     Examples
     --------
@@ -352,6 +352,12 @@ class WindowMeans(SeriesObserver):
     def start(self, shape: tuple[int, int], step: float) -> Any:
         """Sums over windows, of nothing; see `SeriesObserver`."""
         size = steps_of("interval", self.interval, step)
+        if size > shape[0]:
+            raise ValueError(
+                f"interval is {self.interval:g} s, but the series lasts {shape[0] * step:g} s; "
+                "expected at least one window. Simulate for longer, or take shorter windows "
+                "(sampling_interval)."
+            )
         sums = jnp.zeros((shape[0] // size, shape[1]))
         return _Windows(sums, jnp.zeros((), jnp.int32)), ByValue(size)
 

@@ -304,6 +304,30 @@ def test_doors_name_faults(call, text):
         call()
 
 
+NOISE = np.random.default_rng(0).normal(size=(200, 3))
+
+
+@pytest.mark.parametrize("method", ["multitaper", "autoregressive"])
+@pytest.mark.parametrize("last", [NOISE[:, 0], NOISE[:, 0] - NOISE[:, 1]])
+def test_signals_that_follow_from_others_are_named(method, last):
+    signal = np.column_stack([NOISE[:, :2], last])
+    regions = "'a', 'c'" if last is NOISE[:, 0] else "'c'"
+    data = BoldData(signal, 2.0, region_names=["a", "b", "c"], unit="percent")
+    with pytest.raises(ValueError, match=f"combinations of each other, .* {regions}, so that"):
+        SpectralData.from_bold(data, method)
+    assert SpectralData.from_bold(data.replace(signal=NOISE), method).n_channels == 3
+
+
+def test_channels_without_an_autoregressive_model_are_numbered():
+    with pytest.raises(ValueError, match=r"series \[0, 2\], numbered from 0, are linear"):
+        autoregressive_spectra(NOISE[None][:, :, [0, 1, 0]], 2.0, np.ones(1))
+
+
+def test_runs_too_short_for_two_frequencies():
+    with pytest.raises(ValueError, match="bold has 20 scans of 2 s, .* leave 1 frequency from"):
+        SpectralData.from_bold(BoldData(NOISE[:20], 2.0, unit="percent"))
+
+
 def test_units_are_converted_at_the_door():
     options = {"unit": "uV", "sided": 2}
     data = SpectralData.from_arrays(np.ones((1, 1, 1)), [1.0], **options)

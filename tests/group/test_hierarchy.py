@@ -377,6 +377,17 @@ def test_clusters_start_where_the_subjects_are():
     np.testing.assert_allclose(means, [[-1.5, 1.0], [1.5, -1.0]], atol=0.5)
 
 
+def test_clusters_of_subjects_that_are_alike_start_without_warnings(recwarn):
+    with pytest.raises(ValueError, match="clusters is 9, but there are 8 subjects"):
+        make_problem(Hierarchy(program, parameters=["A"], clusters=9), simulated(CLUSTERED))
+    model = Hierarchy(program, parameters=["A"], clusters=3)
+    problem = make_problem(model, simulated(CLUSTERED[:1]) * 4)
+    recwarn.clear()
+    centre, covariance = model.gaussian_start(problem.prepared)
+    assert np.isfinite(centre).all() and np.isfinite(covariance).all()
+    assert not recwarn.list
+
+
 @pytest.mark.exhaustive
 def test_clusters_tell_subjects_apart():
     model = Hierarchy(program, parameters=["A"], clusters=2)

@@ -283,6 +283,12 @@ def test_what_cannot_be_trained(short):
             bayesdcm.fit(MODEL, short, "tbptt", progress=False, **options)
 
 
+def test_a_window_longer_than_the_run_is_the_run(short):
+    problem = make_problem(MODEL, short)
+    plan = TruncatedBackpropagation(window=500.0)._plan(problem)
+    assert (plan.window, plan.stride, plan.count(240)) == (240, 120, 1)
+
+
 def test_other_models_with_euler_steps_are_trained(short):
     A = np.eye(3) + np.eye(3, k=-1)
     A[0, 1] = 1

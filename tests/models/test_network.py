@@ -354,6 +354,7 @@ def test_what_a_model_refuses(options, message):
         ({"parameters": {"gain": 1.0}}, "parameters names 'gain'; expected one of tau_E"),
         ({"parameters": {"speed": np.ones((2, 2))}}, r"shape \(2, 2\); expected \(\), or one more"),
         ({"record": ("V",)}, "record names 'V'; expected one of E, I"),
+        ({"sampling_interval": 1.0}, "interval is 1 s, but the series lasts 0.001 s; expected"),
         ({"start": [0.0]}, r"start has shape \(1,\); expected \(2,\) or \(4, 2\)"),
         ({"history": np.ones(3)}, r"history has shape \(3,\); expected \(4,\)"),
         ({"stimulus": {"I_E": np.ones(3)}}, r"stimulus\['I_E'\] has shape \(3,\)"),
@@ -364,6 +365,25 @@ def test_what_a_model_refuses(options, message):
 def test_what_a_simulation_refuses(options, message):
     with pytest.raises(ValueError, match=message):
         driven().simulate(**({"duration": 1e-3} | options))
+
+
+def test_a_result_beyond_the_memory_is_refused_before_work(monkeypatch):
+    monkeypatch.setattr(network_batch, "physical_memory", lambda: 1000.0)
+    with pytest.raises(ValueError, match=r"1000 steps of E, I in 4 regions: .* duration and step"):
+        driven().simulate(0.1)
+    with pytest.raises(ValueError, match=r"4 regions, of 3 simulations: .* sampling_interval"):
+        driven().simulate(0.1, seed=[0, 1, 2])
+
+
+@pytest.mark.parametrize("node", ["wilson_cowan", WilsonCowan])
+def test_a_node_is_an_object(node):
+    with pytest.raises(TypeError, match="node must be a node such as Linear.*, got"):
+        NetworkModel(node, np.ones((2, 2)), speed=None)
+
+
+def test_a_connectome_is_no_name_of_a_file():
+    with pytest.raises(TypeError, match="connectome must be .*, got 'w.csv'; .*from_csv reads"):
+        NetworkModel(WilsonCowan(), "w.csv")
 
 
 def test_speed_needs_lengths():

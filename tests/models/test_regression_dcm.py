@@ -302,6 +302,14 @@ def test_whitening_keeps_volumes_and_comes_back():
         ),
         ({"A": np.ones((2, 2)), "measurement_noise": 2.0}, "a share from 0 to 1"),
         ({"A": np.ones((2, 2)), "sparse": True, "inclusion": 1.0}, "between 0 and 1, got 1.0"),
+        ({"A": np.ones((2, 2)), "measurement_noise": "0.1"}, "must be a number, a share from"),
+        ({"A": np.ones((2, 2)), "sparse": True, "inclusion": "0.5"}, "must be a number, a prob"),
+        ({"A": np.ones((2, 2)), "inclusion": 0.1}, "inclusion is 0.1, but is for sparse=True"),
+        ({"A": np.ones((2, 2)), "threshold": 2.0}, "threshold is 2.0, but is for as_tapas=True"),
+        (
+            {"A": np.ones((2, 2)), "measurement_noise": 0.1, "as_tapas": True},
+            "measurement_noise is 0.1, but is for as_tapas=False",
+        ),
         ({"A": np.ones((2, 2)), "as_tapas": True, "threshold": -1}, "threshold must be a number"),
     ],
 )

@@ -178,6 +178,15 @@ def test_data_that_do_not_fit_are_refused(change, message):
         SpectralDCM(np.ones((2, 2))).check(data)
 
 
+def test_spectra_that_the_likelihood_cannot_take_are_refused():
+    data, model = SpectralData.from_bold(recording()), SpectralDCM(np.ones((2, 2)))
+    twice = data.replace(spectra=data.spectra[:, :, [0, 0]][:, :, :, [0, 0]], series=None)
+    with pytest.raises(ValueError, match="linear combinations of each other, of '.*data.pick"):
+        model.prepare(twice)
+    with pytest.raises(ValueError, match="data has 1 frequency, but the model is for spectra of"):
+        model.check(data.crop(fmax=data.frequencies[0]))
+
+
 def test_wrong_arguments_are_refused():
     with pytest.raises(ValueError, match="likelihood must be one of 'wishart', 'spm', got 'ar'"):
         SpectralDCM([[1]], "ar")

@@ -22,7 +22,7 @@ from bayesdcm import (
     plot,
 )
 from bayesdcm.integrate.hermitian import from_columns, to_columns
-from bayesdcm.neural import OrnsteinUhlenbeck, White
+from bayesdcm.neural import Kuramoto, OrnsteinUhlenbeck, White
 from bayesdcm.observe import linear_functional_connectivity
 from bayesdcm.observe.covariance import CorrelationObservation, RegionalCovariance
 from bayesdcm.report import write_report
@@ -376,12 +376,21 @@ def test_bad_data():
         WholeBrainDCM(WEIGHTS).restrict(weights=np.zeros((4, 4)))
     with pytest.raises(TypeError, match="node must be a node such as Linear"):
         WholeBrainDCM(WEIGHTS, "wilson_cowan")
+    with pytest.raises(TypeError, match="connectome must be a Connectome or a matrix"):
+        WholeBrainDCM("weights.csv")
     with pytest.raises(ValueError, match="parameters names 'gain', which the model does not"):
         WholeBrainDCM(WEIGHTS).functional_connectivity({"gain": 1.0})
     with pytest.raises(ValueError, match="frequencies must be above 0 Hz, got 0"):
         WholeBrainDCM(WEIGHTS).cross_spectra({}, [0.0])
     with pytest.raises(ValueError, match="absolute is True"):
         WholeBrainDCM(WEIGHTS, absolute=True).check(CovarianceData(np.eye(4), 10))
+
+
+@pytest.mark.parametrize("options", [{"node": Kuramoto()}, {"strength": -5.0}])
+def test_a_network_without_a_stable_rest_is_told(options):
+    data = CovarianceData(np.eye(4), 100)
+    with pytest.raises(ValueError, match="no stable rest at the prior means.*a weaker coupling"):
+        bayesdcm.fit(WholeBrainDCM(WEIGHTS, **options), data, progress=False)
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 import bayesdcm
 from bayesdcm import AmortisedEstimator, CovarianceData, cli
+from bayesdcm.commands.tables import bold_of_table
 from bayesdcm.infer.method import as_method
 
 
@@ -133,6 +134,30 @@ def test_options_of_tables_are_refused_elsewhere(run, study, tmp_path, arguments
     assert done.exit_code == 1 and message in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (",V1,V2\n0,1.5,2\n1,2,1\n", "the first column of .* has no name: .*index=False"),
+        ("V1,V1\n1.5,2\n2,1\n", "2 columns of .* have the name 'V1'; regions must have different"),
+        ("0.5,2\n2,1\n", "the first line of .* must hold names of regions, got numbers, 0.5, 2"),
+        ("V1;V2\n1,5;2\n2;1\n", "column 'V1' of .* holds text, '1,5' in scan 1; .*decimal points"),
+        ("V1,V2\n1,5,2,3\n2,0,1,4\n", "more values in a line than the first line has names, 2"),
+        ("", "is not a table of values separated by commas"),
+    ],
+)
+def test_faults_of_tables_of_signals_name_the_column(tmp_path, text, message):
+    path = tmp_path / "run.csv"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=f"FILE: .*{message}"):
+        bold_of_table(path, 1.0)
+
+
+def test_regions_of_tables_may_be_numbered(tmp_path):
+    path = tmp_path / "run.csv"
+    path.write_text("7,12\n1.5,2\n2,1\n1,1\n")
+    assert bold_of_table(path, 1.0).region_names == ("7", "12")
+
+
 def test_whole_brain_of_a_table_and_a_connectome(run, tmp_path):
     file, weights = table_of_signals(tmp_path / "run.csv"), tmp_path / "weights.csv"
     names = [f"R{i + 1}" for i in range(4)]
@@ -167,6 +192,8 @@ def test_estimators_are_saved_and_applied_to_other_people(run, tmp_path):
     done = run("fit", bob, *tr, "--estimator", learnt, "--out", out)
     assert done.exit_code == 0, done.stderr
     again = AmortisedEstimator.load(learnt)
+    with pytest.raises(ValueError, match="holds an estimator, and no fit; .*AmortisedEstimator"):
+        bayesdcm.load_fit(learnt)
     data = CovarianceData.from_bold(bayesdcm.BoldData(pd.read_csv(bob), 1.0))
     expected, found = again.fit(data).posterior.draws, bayesdcm.load_fit(out).posterior.draws
     assert found.shape == (1, 60, 2)
