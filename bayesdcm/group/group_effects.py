@@ -261,7 +261,8 @@ class GroupEffects(GaussianEffects):
         Returns
         -------
         EffectsSearch
-            With ``models``, ``present``, ``best``, ``mean`` and ``sd`` of the average.
+            With ``models``, ``present``, ``best``, ``mean`` and ``sd`` of the average, in which
+            effects that the best model lacks are absent, as in SPM.
 
         Raises
         ------

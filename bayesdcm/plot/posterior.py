@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from bayesdcm.compare.posteriors import compare_posteriors
 from bayesdcm.plot import style
-from bayesdcm.plot.quantities import CONSTANT, entries, flat_draws, named_fits
+from bayesdcm.plot.quantities import CONSTANT, Marginals, entries, flat_draws, named_fits
 from bayesdcm.plot.style import Canvas
 
 N_DEFAULT = 8
@@ -75,7 +76,10 @@ def plot_posterior(
         name, index = entries(first)[label]
         ax.set_xlabel(first.facts.unit(name, index), fontsize="small")
     style.legend(figure, style.labelled(axes[:1]), loc="outside upper right")
-    style.heading(figure, "Posterior densities")
+    n_free = len(first.summary())
+    some = parameters is None and len(labels) < n_free
+    chosen = f" of {len(labels)} of {n_free} parameters" if some else ""
+    style.heading(figure, f"Posterior densities{chosen}")
     return figure
 
 
@@ -110,7 +114,7 @@ def _draws(fit: Any, group: str, label: str) -> NDArray:
 
 
 def _draw(ax: Axes, named: Mapping[str, Any], label: str, prior: bool) -> None:
-    from scipy.stats import gaussian_kde
+    from scipy.stats import gaussian_kde, norm
 
     draws = {name: _draws(fit, "posterior", label) for name, fit in named.items()}
     before = _draws(next(iter(named.values())), "prior", label) if prior else None
@@ -120,10 +124,13 @@ def _draw(ax: Axes, named: Mapping[str, Any], label: str, prior: bool) -> None:
             x, gaussian_kde(before)(x), color=style.PRIOR, alpha=0.45, linewidth=0, label="prior"
         )
     for i, (name, values) in enumerate(draws.items()):
-        ax.plot(x, gaussian_kde(values)(x), color=style.colour(i), linestyle=style.dashes(i),
+        mean, sd = Marginals(named[name]).normal(values)
+        density = gaussian_kde(values)(x) if np.isnan(sd) else norm(mean, sd).pdf(x)
+        ax.plot(x, density, color=style.colour(i), linestyle=style.dashes(i),
                 linewidth=1.8, label=name)  # fmt: skip
     ax.set(yticks=[], ylim=(0, None), xlim=(x[0], x[-1]))
     ax.tick_params(labelsize="small")
+    ax.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
     style.tidy(ax)
     ax.spines["left"].set_visible(False)
 

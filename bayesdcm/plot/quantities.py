@@ -65,12 +65,12 @@ class Marginals:
                 self._sizes = np.sqrt((self._sample**2).mean(0))
                 self._orthogonal, self._triangle = np.linalg.qr(self._sample / self._sizes)
 
-    def of(self, draws: NDArray) -> tuple[NDArray, NDArray]:
-        """Means and probabilities of the likelier sign, of draws (draws, ...), (...) each."""
-        mean = draws.mean(0)
-        probability = np.maximum((draws > 0).mean(0), (draws < 0).mean(0))
+    def normal(self, draws: NDArray) -> tuple[NDArray, NDArray]:
+        """Means and standard deviations of draws (draws, ...) of what is normal, else NaN."""
+        shape = draws.shape[1:]
+        mean, sd = np.full(shape, np.nan), np.full(shape, np.nan)
         if self._sample is None or len(draws) != len(self._sample):
-            return mean, probability
+            return mean, sd
         flat = draws.reshape(len(draws), -1)
         solved = solve_triangular(self._triangle, self._orthogonal.T @ flat)
         coefficients = solved / self._sizes[:, None]
@@ -78,13 +78,19 @@ class Marginals:
         affine = (away <= AFFINE * flat.std(0)) & (np.ptp(flat, axis=0) > 0)
         centre, covariance = self._gaussian
         weights = coefficients[1:, affine]
-        means = coefficients[0, affine] + centre @ weights
         dense = covariance.dense() if isinstance(covariance, BlockCovariance) else covariance
-        sd = np.sqrt((weights * (dense @ weights)).sum(0))
-        mean, probability = np.array(mean), np.array(probability)
-        places = affine.reshape(draws.shape[1:])
-        mean[places], probability[places] = means, ndtr(np.abs(means) / sd)
-        return mean, probability
+        places = affine.reshape(shape)
+        mean[places] = coefficients[0, affine] + centre @ weights
+        sd[places] = np.sqrt((weights * (dense @ weights)).sum(0))
+        return mean, sd
+
+    def of(self, draws: NDArray) -> tuple[NDArray, NDArray]:
+        """Means and probabilities of the likelier sign, of draws (draws, ...), (...) each."""
+        mean, sd = self.normal(draws)
+        counted = np.maximum((draws > 0).mean(0), (draws < 0).mean(0))
+        with np.errstate(invalid="ignore"):
+            probability = np.where(np.isnan(sd), counted, ndtr(np.abs(mean) / sd))
+        return np.where(np.isnan(mean), draws.mean(0), mean), probability
 
 
 def flat_draws(array: Any) -> NDArray:

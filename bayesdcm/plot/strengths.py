@@ -150,7 +150,7 @@ def _draw_interval(
 def _percent_axis(ax: Axes) -> None:
     """Logarithmic, so that doubling and halving are equally far from 100 %."""
     ax.set_xscale("log")
-    low, high = min(ax.get_xlim()[0], 80), max(ax.get_xlim()[1], 125)
+    low, high = min(ax.get_xlim()[0], 70), max(ax.get_xlim()[1], 140)
     ax.set_xlim(low, high)
     visible = TICKS[(low <= TICKS) & (high >= TICKS)]
     every = -(-len(visible) // N_TICKS)
