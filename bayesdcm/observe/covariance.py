@@ -9,6 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.scipy.linalg import cho_factor, cho_solve
 from numpy.typing import NDArray
 from scipy.special import multigammaln
 
@@ -136,23 +137,21 @@ def _most_likely_scales(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
     def curvature(s: jax.Array, matrix: jax.Array) -> jax.Array:
         return identity + s[:, None] * matrix * s
 
-    def newton(s: jax.Array, matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
-        slope = s * (matrix @ s) - 1
-        change = -jnp.linalg.solve(curvature(s, matrix), slope)
-        return change, jnp.sqrt(jnp.maximum(-slope @ change, 0.0))
-
     def step(state: tuple) -> tuple:
         s, _, count = state
-        change, decrement = newton(s, constant)
+        slope = s * (constant @ s) - 1
+        change = -cho_solve(cho_factor(curvature(s, constant)), slope)
+        decrement = jnp.sqrt(jnp.maximum(-slope @ change, 0.0))
         size = jnp.where(decrement > 0.25, 1 / (1 + decrement), 1.0)
         return s * (1 + size * change), decrement, count + 1
 
     constant = jax.lax.stop_gradient(matrix)
     start = 1 / jnp.sqrt(jnp.diagonal(constant)), jnp.array(jnp.inf), 0
     s, *_ = jax.lax.while_loop(lambda state: (state[1] > 1e-7) & (state[2] < 100), step, start)
-    # Two more have derivatives up to the third.
+    # Each further step with the same curvature is right by one more derivative.
+    factor = cho_factor(curvature(s, constant))
     for _ in range(2):
-        s = s * (1 + newton(s, matrix)[0])
+        s = s * (1 - cho_solve(factor, s * (matrix @ s) - 1))
     return s, curvature(s, matrix)
 
 
