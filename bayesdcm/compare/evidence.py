@@ -15,7 +15,7 @@ from bayesdcm.compare.estimate import Evidence, Proposal, Target, large_error
 from bayesdcm.compare.thermodynamic import thermodynamic_integration
 from bayesdcm.infer import arviz_adapter
 from bayesdcm.infer.evaluation import joint_densities
-from bayesdcm.infer.method import one_of
+from bayesdcm.infer.method import one_of, positive_integer
 from bayesdcm.infer.results import Fit
 from bayesdcm.infer.tail_shape import PARETO_LIMIT
 from bayesdcm.infer.variational_laplace import kink_text, rough_sites
@@ -44,10 +44,10 @@ def log_evidence(fit: Fit, method: str | None = None, *, seed: int = 0, **option
         Seed of what is drawn.
     **options
         Bridge: ``proposals`` (as many as half the draws; draws of each proposal), ``warp``
-        (False; mirror skewed posteriors). Importance: ``draws`` (4000; of
-        SVI at most those of the fit, all by default). Thermodynamic: ``path``
-        ("approximation", or "prior"), ``temperatures`` (8; 24 from the prior), ``power`` (2; 5),
-        ``chains`` (4), ``warmup`` (150), ``draws`` (250).
+        (False; mirror skewed posteriors). Importance: ``draws`` (4000; of SVI at most those of
+        the fit, all by default). Thermodynamic: ``path`` ("approximation", or "prior"),
+        ``temperatures`` (8; 24 from the prior), ``power`` (2; 5), ``chains`` (4), ``warmup``
+        (150), ``draws`` (250).
 
     Returns
     -------
@@ -135,6 +135,8 @@ def _importance(fit: Fit, seed: int, draws: int | None = None) -> Evidence:
             f"method 'importance' needs the density of an approximation, fit is by "
             f"{fit.method!r}: use method='bridge'"
         )
+    if draws is not None:
+        positive_integer("draws", draws)
     posterior = fit.posterior
     if posterior.gaussian is None:
         # An approximation of SVI is kept as draws.

@@ -67,44 +67,35 @@ class CorrelationObservation(WishartObservation):
     [1.0, 1.0]
     """
 
-    def _scales(self, value: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """The most likely standard deviations, (rows, n), and their curvature over v, (rows, n, n).
-
-        The latter is that in their logarithms.
-        """
-
-        def row(predicted: jax.Array, observed: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def _mean(self, value: jax.Array) -> jax.Array:
+        def row(predicted: jax.Array, observed: jax.Array) -> jax.Array:
             return _most_likely_scales(jnp.linalg.inv(predicted) * observed)
 
-        return row_by_row(row, from_columns(self.prediction).real, from_columns(value).real)
+        matrices = (from_columns(columns).real for columns in (self.prediction, value))
+        return self.prediction / _products(row_by_row(row, *matrices))
 
-    def _mean(self, value: jax.Array) -> jax.Array:
-        scales, _ = self._scales(value)
-        return self.prediction / _products(scales)
-
-    def _integral(self, value: jax.Array) -> jax.Array:
+    def _integral(self, value: jax.Array, mean: jax.Array) -> jax.Array:
         """Logarithm of the integral over scales, without the part of the most likely, (rows,)."""
-        scales, curvature = self._scales(value)
-        n, freedom = scales.shape[1], 2 * self.degrees_of_freedom
-        root = row_by_row(jnp.linalg.cholesky, curvature)
-        volume = jnp.log(jnp.diagonal(root, axis1=1, axis2=2)).sum(1)
+
+        def row(mean: jax.Array, observed: jax.Array) -> jax.Array:
+            # The curvature in logarithms of the scales, over v.
+            root = jnp.linalg.cholesky(jnp.eye(len(mean)) + jnp.linalg.inv(mean) * observed)
+            return jnp.log(jnp.diagonal(root)).sum()
+
+        n = round(value.shape[-1] ** 0.5)
+        volume = row_by_row(row, *(from_columns(columns).real for columns in (mean, value)))
+        freedom = 2 * self.degrees_of_freedom
         return n * jnp.log(2.0) + n / 2 * jnp.log(2 * jnp.pi / freedom) - volume
 
-    def _by_row(self, value: jax.Array) -> jax.Array:
-        return super()._by_row(value) + self._integral(value)
+    def _by_row(self, value: jax.Array, mean: jax.Array) -> jax.Array:
+        return super()._by_row(value, mean) + self._integral(value, mean)
 
-    def linearised(self, value: jax.Array) -> Linearised:
-        """White columns about this prediction; see `GaussianObservation.linearised`.
-
-        Parameters
-        ----------
-        value : jax.Array, as observed
-        """
-        columns, residual, remainder = super().linearised(value)
-        # Its gradient is that of a column with a residual of 1: the imaginary part of the first
-        # pair, which is 0 otherwise.
-        place = self._scales(value)[0].shape[1]
-        columns = columns.at[:, place].set(self._integral(value))
+    def _linearised(self, value: jax.Array, mean: jax.Array) -> Linearised:
+        columns, residual, remainder = super()._linearised(value, mean)
+        # The gradient of the integral is that of a column with a residual of 1: the imaginary part
+        # of the first pair, which is 0 otherwise.
+        place = round(value.shape[-1] ** 0.5)
+        columns = columns.at[:, place].set(self._integral(value, mean))
         return Linearised(columns, residual.at[:, place].set(1.0), remainder + 0.5)
 
     def sample(self, key: jax.Array, sample_shape: tuple[int, ...] = ()) -> jax.Array:
@@ -125,8 +116,8 @@ def _products(scales: jax.Array) -> jax.Array:
     return (scales[..., :, None] * scales[..., None, :]).reshape(*scales.shape[:-1], -1)
 
 
-def _most_likely_scales(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Positive s (n,) with ``s_i sum_j M_ij s_j = 1``, of M positive definite, and ``1 + s M s``.
+def _most_likely_scales(matrix: jax.Array) -> jax.Array:
+    """Positive s (n,) with ``s_i sum_j M_ij s_j = 1``, of M positive definite.
 
     The minimum of ``s M s / 2 - sum log s``, which is self-concordant: Newton's method with steps
     of ``1 / (1 + decrement)`` finds it from anywhere (Boyd and Vandenberghe 2004, Convex
@@ -152,7 +143,7 @@ def _most_likely_scales(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
     factor = cho_factor(curvature(s, constant))
     for _ in range(2):
         s = s * (1 - cho_solve(factor, s * (matrix @ s) - 1))
-    return s, curvature(s, matrix)
+    return s
 
 
 @dataclass(frozen=True)

@@ -77,14 +77,16 @@ class WishartObservation(GaussianObservation):
         """Mean of the distribution that observed values are held against, (rows, columns)."""
         return self.prediction
 
-    def _by_row(self, value: jax.Array) -> jax.Array:
-        misfit = _misfit(self._mean(value), value)
-        return self.constant - self.degrees_of_freedom * misfit
+    def _by_row(self, value: jax.Array, mean: jax.Array) -> jax.Array:
+        return self.constant - self.degrees_of_freedom * _misfit(mean, value)
+
+    def _log_density(self, value: jax.Array, mean: jax.Array) -> jax.Array:
+        log_density = self._by_row(value, mean).sum()
+        return jnp.where(jnp.isfinite(log_density), log_density, -jnp.inf)
 
     def log_prob(self, value: jax.Array) -> jax.Array:
         """Log-density, (); -inf where the prediction is not finite or not positive definite."""
-        log_density = self._by_row(value).sum()
-        return jnp.where(jnp.isfinite(log_density), log_density, -jnp.inf)
+        return self._log_density(value, self._mean(value))
 
     def pointwise(self, value: jax.Array, fitted: jax.Array) -> jax.Array:
         """Log-density of each row, (rows,): entries of a row have none of their own.
@@ -93,7 +95,7 @@ class WishartObservation(GaussianObservation):
         ----------
         value, fitted : see `GaussianObservation.pointwise`
         """
-        return self._by_row(value)
+        return self._by_row(value, self._mean(value))
 
     def _whiten(self, root: jax.Array, columns: jax.Array) -> jax.Array:
         white = to_columns(_within(root, from_columns(columns)))
@@ -116,12 +118,14 @@ class WishartObservation(GaussianObservation):
         ----------
         value : jax.Array, as observed
         """
-        mean = self._mean(value)
+        return self._linearised(value, self._mean(value))
+
+    def _linearised(self, value: jax.Array, mean: jax.Array) -> Linearised:
         root = jax.lax.stop_gradient(_roots(mean))
         residual = self._whiten(root, value - mean)
         as_normal = -((residual**2).sum() + residual.size * jnp.log(2 * jnp.pi)) / 2
         columns = self._whiten(root, mean)
-        return Linearised(columns, residual, self.log_prob(value) - as_normal)
+        return Linearised(columns, residual, self._log_density(value, mean) - as_normal)
 
     def sample(self, key: jax.Array, sample_shape: tuple[int, ...] = ()) -> jax.Array:
         """Estimates from as many samples, shape (..., rows, columns).

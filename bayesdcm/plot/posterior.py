@@ -68,8 +68,9 @@ def plot_posterior(
     n_rows = -(-len(labels) // n_columns)
     figure = figure or style.new_figure(max(2.5 * n_columns + 0.3, 4.5), 1.9 * n_rows + 0.7)
     axes = style.first_panels(figure.subplots(n_rows, n_columns, squeeze=False), len(labels))
+    marginals = {name: Marginals(fit) for name, fit in named.items()}
     for ax, label in zip(axes, labels, strict=True):
-        _draw(ax, named, label, prior)
+        _draw(ax, named, marginals, label, prior)
         # Long labels would run into the next panel.
         title = label.replace("[", "\n[", 1) if len(label) > LONGEST else label
         style.panel_title(ax, title, fontweight="bold")
@@ -113,7 +114,9 @@ def _draws(fit: Any, group: str, label: str) -> NDArray:
     return flat_draws(getattr(fit.idata, group)[name])[(slice(None), *index)]
 
 
-def _draw(ax: Axes, named: Mapping[str, Any], label: str, prior: bool) -> None:
+def _draw(
+    ax: Axes, named: Mapping[str, Any], marginals: Mapping[str, Marginals], label: str, prior: bool
+) -> None:
     from scipy.stats import gaussian_kde, norm
 
     draws = {name: _draws(fit, "posterior", label) for name, fit in named.items()}
@@ -124,7 +127,7 @@ def _draw(ax: Axes, named: Mapping[str, Any], label: str, prior: bool) -> None:
             x, gaussian_kde(before)(x), color=style.PRIOR, alpha=0.45, linewidth=0, label="prior"
         )
     for i, (name, values) in enumerate(draws.items()):
-        mean, sd = Marginals(named[name]).normal(values)
+        mean, sd = marginals[name].normal(values)
         density = gaussian_kde(values)(x) if np.isnan(sd) else norm(mean, sd).pdf(x)
         ax.plot(x, density, color=style.colour(i), linestyle=style.dashes(i),
                 linewidth=1.8, label=name)  # fmt: skip

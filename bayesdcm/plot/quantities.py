@@ -56,14 +56,16 @@ class Marginals:
 
     def __init__(self, fit: Any) -> None:
         posterior = fit.posterior
-        self._gaussian, self._sample = posterior.gaussian, None
+        self._sample = None
         if posterior.gaussian is not None and posterior.draws is None:
-            sample = posterior.flat_sample
+            sample, (self._centre, self._covariance) = posterior.flat_sample, posterior.gaussian
             if len(sample) > sample.shape[1] + 1:
                 self._sample = np.column_stack([np.ones(len(sample)), sample])
                 # Columns of one size, so that small parameters count as large ones.
                 self._sizes = np.sqrt((self._sample**2).mean(0))
                 self._orthogonal, self._triangle = np.linalg.qr(self._sample / self._sizes)
+                if isinstance(self._covariance, BlockCovariance):
+                    self._covariance = self._covariance.dense()
 
     def normal(self, draws: NDArray) -> tuple[NDArray, NDArray]:
         """Means and standard deviations of draws (draws, ...) of what is normal, else NaN."""
@@ -76,12 +78,10 @@ class Marginals:
         coefficients = solved / self._sizes[:, None]
         away = np.abs(flat - self._sample @ coefficients).max(0, initial=0)
         affine = (away <= AFFINE * flat.std(0)) & (np.ptp(flat, axis=0) > 0)
-        centre, covariance = self._gaussian
         weights = coefficients[1:, affine]
-        dense = covariance.dense() if isinstance(covariance, BlockCovariance) else covariance
         places = affine.reshape(shape)
-        mean[places] = coefficients[0, affine] + centre @ weights
-        sd[places] = np.sqrt((weights * (dense @ weights)).sum(0))
+        mean[places] = coefficients[0, affine] + self._centre @ weights
+        sd[places] = np.sqrt((weights * (self._covariance @ weights)).sum(0))
         return mean, sd
 
     def of(self, draws: NDArray) -> tuple[NDArray, NDArray]:
