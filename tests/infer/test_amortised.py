@@ -118,6 +118,7 @@ def recording(model, seed):
     return {term.name: found[term.name] for term in model.terms}
 
 
+@pytest.mark.slow
 def test_networks_are_simulated_with_noise_of_their_own(tmp_path):
     model = objective()
     made = train_amortised(model, recording(model, 0), out=tmp_path / "simulations", **SMALL)

@@ -243,7 +243,9 @@ LONG = (
     "hierarchy of programs",
     "hierarchy",
 )
-# Of the others, figures and pages show nothing else.
+# The longest of the others.
+SLOW = ("evoked by laplace", "recurrent by tbptt", "network by evolution")
+# Of those that are not LONG, figures and pages show nothing else.
 SHOWN = (
     "task by laplace",
     "evoked by laplace",
@@ -435,9 +437,8 @@ def unsuited(fit):
 
 
 def grid(names):
-    return [
-        pytest.param(name, marks=[pytest.mark.exhaustive] if name in LONG else []) for name in names
-    ]
+    marks = dict.fromkeys(LONG, [pytest.mark.exhaustive]) | dict.fromkeys(SLOW, [pytest.mark.slow])
+    return [pytest.param(name, marks=marks.get(name, [])) for name in names]
 
 
 @pytest.mark.parametrize("name", grid(FITS))

@@ -65,6 +65,7 @@ def test_an_integrator_is_for_task_fmri_only(run, monkeypatch):
     assert "--integrator is for models of task fMRI; leave it out" in done.stderr
 
 
+@pytest.mark.slow
 def test_files_of_rest_are_fitted_and_reported(run, tmp_path):
     reference = np.load("tests/data/spm_spectra.npz")
     two = reference["signal_3"][:, :2], reference["spectra_3"][:, :2, :2]
@@ -176,6 +177,7 @@ def signals(path, names, scans):
     return path
 
 
+@pytest.mark.slow
 def test_estimators_are_saved_and_applied_to_other_people(run, tmp_path):
     names, weights = ["V1", "V5", "SPC"], tmp_path / "weights.csv"
     pd.DataFrame(1.0 - np.eye(3), names, names).to_csv(weights)

@@ -493,6 +493,7 @@ def test_spectra_have_a_panel_for_each_pair(tmp_path):
     plt.close("all")
 
 
+@pytest.mark.slow
 def test_report_of_many_regions_is_short(many_regions, tmp_path, monkeypatch):
     monkeypatch.setattr("bayesdcm.report.page.MOST_ROWS", 30)
     fit, networks = many_regions
