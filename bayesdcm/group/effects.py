@@ -101,6 +101,17 @@ def peb(
 
     Notes
     -----
+    Results depend on the origin of covariates, as in SPM: the prior of an effect is set by the
+    size of its covariate, that of age 70 +- 5 by 70, which shrinks the effect of a year three
+    times as much as that of age less its mean does. Centre covariates.
+
+    Where subjects differ much more than `beta` expects (a standard deviation of a quarter of the
+    prior's for 16), the narrow hyperprior keeps the spread between them, and with it intervals of
+    effects, too small: in simulations of groups of 8 with a true spread of half the prior's, those
+    of 90 % held 74 %, of 20 with all of it 71 %. A ``log_precision`` below -0.5 in the result is
+    the sign of it. A smaller `beta`, or `Hierarchy` with ``between_prior="half_normal"``, is then
+    the remedy.
+
     Results do not depend on the units of covariates: an effect of age in years is a tenth of one
     in decades, and all evidences are the same. SPM's iterations end where the free energy falls or
     stops to change; large effects can then be up to a third of their standard deviation nearer to
