@@ -12,17 +12,21 @@ MEAN = "mean"
 
 
 def read_design(
-    path: Path, subjects: Sequence[str], covariates: Sequence[str] = (), centre: bool = True
+    path: Path,
+    subjects: Sequence[str],
+    covariates: Sequence[str] = (),
+    centre: bool = True,
+    fitted: Sequence[str] | None = None,
 ) -> tuple[Any, list[str]]:
     """Covariates of a group, the group mean first, and sentences on what was done to them.
 
     The file has names of subjects, exactly these, in the first column, covariates (all, if none
     are chosen) in the others, and names in the first line. The table has subjects in rows, in the
-    order of `subjects`.
+    order of `subjects`, or only those `fitted`, over whom covariates are then centred.
     """
     table = _read(path)
     _check_subjects(path, list(table.index), list(subjects))
-    table = table.loc[list(subjects)]
+    table = table.loc[list(subjects if fitted is None else fitted)]
     unknown = [name for name in covariates if name not in table.columns]
     if unknown:
         raise ValueError(

@@ -127,6 +127,9 @@ def group(
             say(quiet, f"{len(fits)} of {len(names)} fits are done{again}")
             raise KeyboardInterrupt
         say(quiet, "Checking every fit ...")
+        if design is not None and len(fits) < len(names):
+            # Subjects who could not be fitted are said below; the group mean is that of the others.
+            table, notes = read_design(design, names, chosen, centre, fits.subjects)
         diagnosis = fits.diagnose(progress=not quiet)
         _print_subjects(fits, diagnosis)
         for note in notes:
@@ -264,9 +267,6 @@ def _group_effects(
     from bayesdcm.group.effects import peb
 
     say(quiet, "Effects on the group by parametric empirical Bayes ...")
-    if table is not None:
-        # Subjects who could not be fitted are said above.
-        table = table.loc[fits.subjects]
     effects = peb(fits, table, parameters, between=between.value)
     summary, effects_search = effects.summary(), None
     if search:

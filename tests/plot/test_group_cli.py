@@ -308,6 +308,9 @@ def test_designs_are_put_in_order_and_centred(design):
     assert table.index.tolist() == list(NAMES)
     assert table["age"].tolist() == [15.0, 5.0, -5.0, -15.0]
     assert any("constant is the same for all subjects and left out" in note for note in notes)
+    some, notes = read_design(design, NAMES, ["age"], fitted=NAMES[1:3])
+    assert list(some.index) == list(NAMES[1:3]) and abs(some["age"].sum()) < 1e-12
+    assert np.ptp(some["age"]) > 0 and "centred" in notes[0]
     table, notes = read_design(design, NAMES, ["age"], centre=False)
     assert table["age"].tolist() == [50.0, 40.0, 30.0, 20.0] and notes == []
 
