@@ -699,7 +699,9 @@ class SpectralData(CheckedFields):
         freedom = freedom[:, None] if freedom.ndim == 1 else freedom
         share = np.ones(self.n_frequencies)
         if self.n_frequencies > 1:
-            share = np.minimum(np.gradient(self.frequencies) / self.bandwidth, 1.0)
+            # A wide gap on one side does not make up for a narrow one on the other.
+            gaps = np.minimum(np.diff(self.frequencies) / self.bandwidth, 1.0)
+            share = (np.append(gaps[:1], gaps) + np.append(gaps, gaps[-1:])) / 2
         return freedom * share
 
     def pick(self, names: Sequence[str]) -> Self:

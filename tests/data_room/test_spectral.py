@@ -207,6 +207,9 @@ def test_fields_are_checked_selected_and_kept_in_files():
     assert not data.spectra.flags.writeable
     np.testing.assert_array_equal(data.independent_degrees_of_freedom, np.full((2, 5), 9.0))
     assert make(bandwidth=2.0).independent_degrees_of_freedom[0, 0] == 4.5
+    clusters = make(frequencies=[10.0, 10.5, 20.0, 20.5, 30.0], bandwidth=2.0)
+    shares = clusters.independent_degrees_of_freedom[0] / 9
+    np.testing.assert_allclose(shares, [0.25, 0.625, 0.625, 0.625, 1.0])
     other = data.reordered(["IFG", "A1", "STG"], ["task", "rest"]).crop(2, 4)
     np.testing.assert_array_equal(other.spectra[0, 0, 0, 1], data.spectra[1, 1, 2, 0])
     assert other.design.tolist() == [[1], [0]] and other.n_frequencies == 3
