@@ -11,29 +11,46 @@ from bayesdcm.commands.files import read_table, separator
 MEAN = "mean"
 
 
-def read_design(
-    path: Path,
-    subjects: Sequence[str],
-    covariates: Sequence[str] = (),
-    centre: bool = True,
-    fitted: Sequence[str] | None = None,
-) -> tuple[Any, list[str]]:
-    """Covariates of a group, the group mean first, and sentences on what was done to them.
+def read_design(path: Path, subjects: Sequence[str], covariates: Sequence[str] = ()) -> Any:
+    """Covariates of a group: a table of numbers, subjects in rows in the order of `subjects`.
 
     The file has names of subjects, exactly these, in the first column, covariates (all, if none
-    are chosen) in the others, and names in the first line. The table has subjects in rows, in the
-    order of `subjects`, or only those `fitted`, over whom covariates are then centred.
+    are chosen) in the others, and names in the first line.
     """
     table = _read(path)
     _check_subjects(path, list(table.index), list(subjects))
-    table = table.loc[list(subjects if fitted is None else fitted)]
+    table = table.loc[list(subjects)]
     unknown = [name for name in covariates if name not in table.columns]
     if unknown:
         raise ValueError(
             f"--covariates: {str(path)!r} has no column {unknown[0]!r}; its covariates are "
             f"{', '.join(map(repr, table.columns)) or 'none'}"
         )
-    return _with_mean(path, table, list(covariates), centre)
+    return _numbers(path, table[list(covariates) or list(table.columns)])
+
+
+def with_mean(table: Any, centre: bool = True) -> tuple[Any, list[str]]:
+    """The table with the group mean first, and sentences on what was done to covariates."""
+    import pandas as pd
+
+    notes, kept = [], {MEAN: 1.0}
+    for name, column in table.items():
+        if column.max() == column.min():
+            notes.append(
+                f"Covariate {name} is the same for all subjects and left out: the group mean is "
+                "always there."
+            )
+            continue
+        if name == MEAN:
+            raise ValueError(
+                f"--design: a covariate is named {MEAN!r}, as the group mean is; name it otherwise"
+            )
+        kept[name] = column - column.mean() if centre else column
+        if centre:
+            notes.append(
+                f"Covariate {name} is centred: its mean, {column.mean():.4g}, was subtracted."
+            )
+    return pd.DataFrame(kept, index=table.index), notes
 
 
 def _read(path: Path) -> Any:
@@ -62,46 +79,27 @@ def _check_subjects(path: Path, rows: list[str], subjects: list[str]) -> None:
         )
 
 
-def _with_mean(
-    path: Path, table: Any, covariates: list[str], centre: bool
-) -> tuple[Any, list[str]]:
+def _numbers(path: Path, table: Any) -> Any:
     import numpy as np
     import pandas as pd
 
-    chosen = table[covariates or list(table.columns)]
-    notes, kept = [], {MEAN: np.ones(len(table))}
-    for name in chosen.columns:
-        column = pd.to_numeric(chosen[name], errors="coerce").to_numpy(float)
-        if not np.isfinite(column).all():
-            subject = chosen.index[~np.isfinite(column)][0]
-            given = str(chosen.loc[subject, name])
-            missing = given.strip().lower() in ("", "n/a", "na", "nan", "null", "none")
-            advice = "code groups as numbers, such as -1 and 1"
-            if missing:
-                advice = (
-                    "leave out subjects whose values are missing, or choose other columns by "
-                    "--covariates"
-                )
-            elif "," in given:
-                advice = "write decimals with a point"
-            raise ValueError(
-                f"--design: {name!r} of subject {subject!r} in {str(path)!r} is {given!r}, which "
-                f"{'is a missing value' if missing else 'is no number'}; {advice}"
-            )
-        if np.ptp(column) == 0:
-            notes.append(
-                f"Covariate {name} is the same for all subjects and left out: the group mean is "
-                "always there."
-            )
+    numbers = table.apply(pd.to_numeric, errors="coerce").astype(float)
+    for name, column in numbers.items():
+        if np.isfinite(column).all():
             continue
-        if name == MEAN:
-            raise ValueError(
-                f"--design: a covariate of {str(path)!r} is named {MEAN!r}, as the group mean is; "
-                "name it otherwise"
+        subject = column.index[~np.isfinite(column)][0]
+        given = str(table.loc[subject, name])
+        missing = given.strip().lower() in ("", "n/a", "na", "nan", "null", "none")
+        advice = "code groups as numbers, such as -1 and 1"
+        if missing:
+            advice = (
+                "leave out subjects whose values are missing, or choose other columns by "
+                "--covariates"
             )
-        kept[name] = column - column.mean() if centre else column
-        if centre:
-            notes.append(
-                f"Covariate {name} is centred: its mean, {column.mean():.4g}, was subtracted."
-            )
-    return pd.DataFrame(kept, index=table.index), notes
+        elif "," in given:
+            advice = "write decimals with a point"
+        raise ValueError(
+            f"--design: {name!r} of subject {subject!r} in {str(path)!r} is {given!r}, which "
+            f"{'is a missing value' if missing else 'is no number'}; {advice}"
+        )
+    return numbers

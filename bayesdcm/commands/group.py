@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bayesdcm.commands.design_file import read_design
+from bayesdcm.commands.design_file import read_design, with_mean
 from bayesdcm.commands.files import check_writable, make_folder, named, read_priors
 from bayesdcm.commands.messages import as_text, noticing_interrupts, reported, say, timed
 from bayesdcm.commands.options import (
@@ -107,7 +107,8 @@ def group(
         chosen = [part.strip() for text in covariates or () for part in text.split(",")]
         table, notes = None, []
         if design is not None:
-            table, notes = read_design(design, names, chosen, centre)
+            covariates_of_all = read_design(design, names, chosen)
+            table, notes = with_mean(covariates_of_all, centre)
             if len(names) > 1:
                 # Before long work: effects of these covariates must be told apart.
                 from bayesdcm.group.design import checked_design
@@ -127,9 +128,9 @@ def group(
             say(quiet, f"{len(fits)} of {len(names)} fits are done{again}")
             raise KeyboardInterrupt
         say(quiet, "Checking every fit ...")
-        if design is not None and len(fits) < len(names):
+        if design is not None and 1 < len(fits) < len(names):
             # Subjects who could not be fitted are said below; the group mean is that of the others.
-            table, notes = read_design(design, names, chosen, centre, fits.subjects)
+            table, notes = with_mean(covariates_of_all.loc[fits.subjects], centre)
         diagnosis = fits.diagnose(progress=not quiet)
         _print_subjects(fits, diagnosis)
         for note in notes:

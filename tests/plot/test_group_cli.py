@@ -16,7 +16,7 @@ import scipy.io
 from typer.testing import CliRunner
 
 from bayesdcm import cli
-from bayesdcm.commands.design_file import read_design
+from bayesdcm.commands.design_file import read_design, with_mean
 from bayesdcm.compare import Evidence
 from bayesdcm.group import EffectsSearch, GroupDiagnosis, GroupEffects, GroupFit, fit_group
 from bayesdcm.group.gaussian_effects import ReducedEffects
@@ -172,6 +172,17 @@ def test_group_prints_subjects_and_effects(run, files, design, search, tmp_path)
     assert sorted(path.stem for path in out.glob("*.nc")) == list(NAMES)
 
 
+def test_covariates_are_centred_over_who_was_fitted(run, files, design, data, monkeypatch):
+    monkeypatch.setitem(data, "sub-01", np.full(16, np.nan))
+    seen = []
+    peb = GroupEffects.summary
+    monkeypatch.setattr(GroupEffects, "summary", lambda self: seen.append(self) or peb(self))
+    done = run("group", *files, "--design", design, "--covariates", "age", "--no-search")
+    assert "sub-01" in done.stdout and "3 subjects" in done.stdout, done.output
+    assert "Covariate age is centred: its mean, 30, was subtracted." in done.stdout
+    assert seen[0].design["age"].tolist() == [10.0, 0.0, -10.0]
+
+
 def test_group_says_what_the_search_pruned(run, files, search, monkeypatch):
     made_up = GroupEffects.search
 
@@ -303,15 +314,12 @@ def test_group_wrong_usage_is_2(run, files, arguments):
 
 
 def test_designs_are_put_in_order_and_centred(design):
-    table, notes = read_design(design, NAMES)
+    table, notes = with_mean(read_design(design, NAMES))
     assert list(table.columns) == ["mean", "age", "patients"]
     assert table.index.tolist() == list(NAMES)
     assert table["age"].tolist() == [15.0, 5.0, -5.0, -15.0]
     assert any("constant is the same for all subjects and left out" in note for note in notes)
-    some, notes = read_design(design, NAMES, ["age"], fitted=NAMES[1:3])
-    assert list(some.index) == list(NAMES[1:3]) and abs(some["age"].sum()) < 1e-12
-    assert np.ptp(some["age"]) > 0 and "centred" in notes[0]
-    table, notes = read_design(design, NAMES, ["age"], centre=False)
+    table, notes = with_mean(read_design(design, NAMES, ["age"]), centre=False)
     assert table["age"].tolist() == [50.0, 40.0, 30.0, 20.0] and notes == []
 
 
@@ -320,7 +328,7 @@ def test_designs_may_have_other_separators(tmp_path, mark):
     path = tmp_path / "participants.tsv"
     rows = [("participant_id", "age"), ("sub-02", "30.5"), ("sub-01", "20")]
     path.write_text("\n".join(mark.join(row) for row in rows), encoding="utf-8-sig")
-    table, _ = read_design(path, NAMES[:2], centre=False)
+    table = read_design(path, NAMES[:2])
     assert table["age"].to_list() == [20.0, 30.5]
 
 
@@ -341,7 +349,7 @@ def test_designs_say_what_is_wrong(tmp_path, text, message):
     path = tmp_path / "design.csv"
     path.write_text(text)
     with pytest.raises(ValueError, match=message):
-        read_design(path, NAMES[:2])
+        with_mean(read_design(path, NAMES[:2]))
     with pytest.raises(FileNotFoundError, match="there is no file"):
         read_design(tmp_path / "absent.csv", NAMES)
 
