@@ -45,6 +45,7 @@ def run_python(code, **environ):
     return done.stdout.strip().splitlines(), done.stderr
 
 
+@pytest.mark.slow
 def test_a_second_process_finds_what_the_first_compiled(tmp_path):
     environ = {"XDG_CACHE_HOME": str(tmp_path), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
     first, _ = run_python(FIT, **environ)

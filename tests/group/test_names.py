@@ -531,6 +531,7 @@ def test_fits_of_programs_to_data_in_another_order_are_refused():
     assert peb(fits, parameters="C").parameters == ("C[0]", "C[1]")
 
 
+@pytest.mark.slow
 def test_fits_of_evoked_responses_with_other_contrasts_are_refused():
     fields = {"design": [[0], [1]], "effect_names": ["change"]}
     data = {"ann": evoked(0, **fields), "ben": evoked(1, ("deviant", "standard"), **fields)}

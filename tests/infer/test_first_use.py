@@ -33,6 +33,7 @@ def line(data):
     numpyro.sample("y", bayesdcm.observe.gaussian(mean, noise), obs=data)
 
 
+@pytest.mark.slow
 def test_nothing_is_compiled_twice():
     jax.clear_caches()
     data = np.random.default_rng(0).normal(size=23)
@@ -46,6 +47,7 @@ def test_nothing_is_compiled_twice():
         assert programs_of(use)[0] == 0
 
 
+@pytest.mark.slow
 def test_svi_compiles_its_steps_and_little_else():
     data = np.random.default_rng(0).normal(size=24)
     bayesdcm.fit(line, data, draws=50).diagnose()

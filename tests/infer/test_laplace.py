@@ -195,6 +195,7 @@ def test_correlated_noise_agrees_with_generalised_least_squares():
     assert fit.log_evidence == pytest.approx(evidence, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_a_prior_that_is_known_to_be_normal_changes_no_number():
     """With other means and variances than the usual ones, and off the prior mean."""
     example = bayesdcm.load_example("attention")

@@ -244,7 +244,17 @@ LONG = (
     "hierarchy",
 )
 # The longest of the others.
-SLOW = ("evoked by laplace", "recurrent by tbptt", "network by evolution")
+SLOW = (
+    "linear by svi",
+    "linear by nuts",
+    "evoked by laplace",
+    "spectral by laplace",
+    "whole brain by laplace",
+    "re-estimated",
+    "network by evolution",
+    "linear by amortised",
+    "recurrent by tbptt",
+)
 # Of those that are not LONG, figures and pages show nothing else.
 SHOWN = (
     "task by laplace",

@@ -246,6 +246,7 @@ def block():
     return model, signal, bold
 
 
+@pytest.mark.slow
 def test_estimates_refer_to_the_unit_of_the_data_whatever_its_range(block):
     """SPM scales signals down to a range of 4, and C with them; by default nothing is scaled."""
     model, signal, bold = block

@@ -33,6 +33,7 @@ print(json.dumps([fit.log_evidence, seconds["jaxpr_trace_duration"]]))
 """
 
 
+@pytest.mark.slow
 def test_a_second_process_traces_no_program_and_has_the_same_numbers(tmp_path):
     (first, _), (second, said) = (
         run_python(

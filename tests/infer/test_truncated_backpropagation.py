@@ -160,6 +160,7 @@ def test_gradient_of_one_window_is_that_of_the_log_joint():
 
 
 @pytest.mark.usefixtures("optimized")
+@pytest.mark.slow
 def test_training_finds_the_published_truth(clean):
     fit = bayesdcm.fit(MODEL, clean, "tbptt", starts=START[None], epochs=400, progress=False)
     point = fit.posterior.optima.points[0]

@@ -127,6 +127,7 @@ def test_entries_are_those_of_currents_only():
     assert {len(group) for group in entries.jacobian} == {1, 2, 3}
 
 
+@pytest.mark.slow
 def test_what_programs_hold_fixed_needs_no_entries_of_its_own():
     model, rng = network("erp", 3), np.random.default_rng(0)
     data = bayesdcm.EvokedData(rng.normal(size=(2, 12, 3)), np.arange(12) * 0.008)

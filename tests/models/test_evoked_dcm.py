@@ -316,6 +316,7 @@ def test_names_and_axes(data):
 # Prediction
 
 
+@pytest.mark.slow
 def test_conditions_differ_by_the_modulation(model, data, parameters):
     first, second = np.asarray(model.predict(parameters, data))
     assert np.abs(first[:, 1] - second[:, 1]).max() > 0.05 * np.abs(first[:, 1]).max()

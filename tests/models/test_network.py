@@ -141,6 +141,7 @@ def test_without_delays_a_step_is_along_the_flow():
     np.testing.assert_allclose(delays[:4, 4:], wires().lengths * 1e-3 / 20, rtol=1e-14)
 
 
+@pytest.mark.slow
 def test_derivatives_through_delays_are_those_of_differences(monkeypatch):
     # Several stretches, a transient, an observer; one parameter differs between regions.
     monkeypatch.setattr(network_run, "STRETCH_STEPS", (64, 64))

@@ -94,6 +94,7 @@ def fit():
     )
 
 
+@pytest.mark.slow
 def test_parameters_are_recovered_where_noise_is_known(fit):
     # The prior draws them by a little.
     assert float(fit.mean["strength"]) == pytest.approx(TRUTH["strength"], abs=0.02)
@@ -185,6 +186,7 @@ def test_other_data_are_refused(data, error, text):
 # Objectives
 
 
+@pytest.mark.slow
 def test_terms_are_weighted_and_measured_on_the_series_of_an_observer():
     means = WindowMeans(0.01, name="rate")
     terms = {"functional_connectivity": ("squared", 2.0), "rate": lambda a, b: ((a - b) ** 2).sum()}

@@ -138,6 +138,7 @@ def test_scale_of_the_signals_does_not_matter():
     np.testing.assert_allclose(first.mean["A"], second.mean["A"], rtol=1e-8)
 
 
+@pytest.mark.slow
 def test_labels_units_and_results():
     data = SpectralData.from_bold(recording())
     fit = bayesdcm.fit(SpectralDCM([[1, 0], [1, 1]]), data, draws=20)
@@ -202,6 +203,7 @@ def test_wrong_arguments_are_refused():
         )
 
 
+@pytest.mark.slow
 def test_measures_follow_from_one_posterior():
     parameters = means(SpectralDCM(np.ones((2, 2)))) | {"A": np.array([[0.0, 0.0], [0.4, 0.0]])}
     parameters |= {"regional_noise": np.full(2, -3.0), "shared_noise": np.array([-3.0, 0.0])}

@@ -144,6 +144,7 @@ def test_derivatives_of_the_density_of_correlations():
     assert float(normal + at.remainder) == pytest.approx(float(log_density(point)), abs=1e-9)
 
 
+@pytest.mark.slow
 def test_draws_of_correlations_scatter_as_their_density_says():
     observed = np.array([[1, 0.5, 0.2], [0.5, 1, 0.6], [0.2, 0.6, 1]])
     fn = correlations(0.5, 0.2, 0.6, 200, observed)
@@ -253,6 +254,7 @@ def test_a_network_that_data_do_not_tell():
     assert np.isfinite(diagnosis.facts["baseline_correlation"])
 
 
+@pytest.mark.slow
 def test_report_and_figure_of_fitted_correlations(tmp_path):
     connectome = bayesdcm.load_connectome("example")
     data = CovarianceData.from_bold(connectome.bold)
@@ -288,6 +290,7 @@ def people(model, shift, seed=3):
     return made, strengths
 
 
+@pytest.mark.slow
 def test_a_group_with_connectomes_of_their_own():
     model, shift = WholeBrainDCM(ring(5)), np.repeat([-1.0, 1.0], 4)
     data, strengths = people(model, shift)

@@ -55,6 +55,7 @@ def test_directions_may_be_taken_together_or_apart(vectors, monkeypatch):
     np.testing.assert_allclose(apart, together, rtol=0, atol=1e-12 * np.abs(together).max())
 
 
+@pytest.mark.slow
 def test_derivatives_are_those_through_the_loops(vectors, monkeypatch):
     grid = grid_of(4)
     weights = np.random.default_rng(2).normal(size=(6, 2))
@@ -84,6 +85,7 @@ def test_second_derivatives_are_symmetric(vectors):
     assert abs(hessian).max() > 0.1
 
 
+@pytest.mark.slow
 def test_subjects_at_once_have_the_derivatives_of_subjects_alone(vectors):
     grids = common_grids([grid_of(onset) for onset in (4, 9, 13)])
     stacked = jax.tree.map(lambda *a: np.stack(a), *grids)

@@ -98,6 +98,7 @@ def table_of_signals(path):
     return path
 
 
+@pytest.mark.slow
 def test_tables_of_signals_are_fitted_by_regression(run, study, tmp_path):
     file, out, report = (
         table_of_signals(tmp_path / "run.csv"),
@@ -159,6 +160,7 @@ def test_regions_of_tables_may_be_numbered(tmp_path):
     assert bold_of_table(path, 1.0).region_names == ("7", "12")
 
 
+@pytest.mark.slow
 def test_whole_brain_of_a_table_and_a_connectome(run, tmp_path):
     file, weights = table_of_signals(tmp_path / "run.csv"), tmp_path / "weights.csv"
     names = [f"R{i + 1}" for i in range(4)]

@@ -468,6 +468,7 @@ def test_networks_of_regions_are_checked(many_regions, groups, message):
         plot.plot_network(many_regions[0], centres=np.zeros((3, 3)))
 
 
+@pytest.mark.slow
 def test_spectra_have_a_panel_for_each_pair(tmp_path):
     design = bayesdcm.BoldDesign(120, 2.0, None, None, ["V1", "V5"])
     model = bayesdcm.SpectralDCM([[1, 0], [1, 1]])
