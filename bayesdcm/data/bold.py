@@ -56,7 +56,8 @@ class BoldData(Run):
         By default the columns of a DataFrame, else "input 1", "input 2", ...; the empty tuple
         where there are no inputs.
     confounds : array_like, shape (scans, confounds), optional
-        Regressors of no interest, with a flat prior; by default a column of ones, as in SPM.
+        Regressors of no interest, with a flat prior; by default a column of ones, as in SPM. Where
+        none of their combinations is constant (motion alone, say), a column of ones is added last.
     slice_delays : array_like, shape (regions,), optional
         When each region is measured after the onset of a scan, in s, at most the repetition time;
         by default 1 s as in SPM, or the repetition time where that is shorter.

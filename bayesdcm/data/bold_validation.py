@@ -8,7 +8,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bayesdcm.data.validation import check_positive, check_real_array, some_names, warn_caller
+from bayesdcm.data.validation import (
+    check_positive,
+    check_real_array,
+    read_only,
+    some_names,
+    warn_caller,
+)
 
 __all__ = [
     "LARGEST_RANGE",
@@ -156,23 +162,32 @@ def check_coverage(
 
 
 def check_confounds(confounds: ArrayLike | None, n_scans: int) -> NDArray[np.float64]:
-    """Return confounds, (scans, confounds), of full rank; a column of ones for None."""
-    given = np.ones((n_scans, 1)) if confounds is None else confounds
+    """Return confounds, (scans, confounds), of full rank, which can model a constant.
+
+    As in SPM, a column of ones is added where none of their combinations is constant: models
+    predict changes from a baseline that is never known.
+    """
+    ones = np.ones((n_scans, 1))
+    given = ones if confounds is None else confounds
     checked = check_real_array("confounds", given, ("scans", "confounds"), allow_bool=True)
-    rows, columns = checked.shape
-    if rows != n_scans:
+    if checked.shape[0] != n_scans:
         raise ValueError(
-            f"confounds has {rows} rows, shape {checked.shape}, but the run has {n_scans} scans; "
-            "expected one row per scan. Cut confounds to the scans that are modelled."
+            f"confounds has {checked.shape[0]} rows, shape {checked.shape}, but the run has "
+            f"{n_scans} scans; expected one row per scan. Cut confounds to the scans that are "
+            "modelled."
         )
     # Columns of very different units (mm, degrees, spikes) must not look dependent.
     largest = np.abs(checked).max(axis=0)
-    rank = np.linalg.matrix_rank(checked / np.where(largest > 0, largest, 1.0))
+    scaled = checked / np.where(largest > 0, largest, 1.0)
+    rank, columns = np.linalg.matrix_rank(scaled), checked.shape[1]
+    if rank == columns and np.linalg.matrix_rank(np.hstack([scaled, ones])) > rank:
+        checked = read_only(np.hstack([checked, ones]))
+        rank, columns = rank + 1, columns + 1
     if rank < columns or columns >= n_scans:
         raise ValueError(
-            f"confounds has {columns} columns of rank {rank} for {n_scans} scans; expected "
-            "linearly independent columns, fewer than scans. Drop columns that repeat or combine "
-            "others (a constant beside one indicator per session, say)."
+            f"confounds has {columns} columns of rank {rank} for {n_scans} scans, the constant "
+            "counted; expected linearly independent columns, fewer than scans. Drop columns that "
+            "repeat or combine others (a constant beside one indicator per session, say)."
         )
     return checked
 

@@ -43,7 +43,7 @@ class BoldDesign(Run):
     input_names : sequence of str, optional
         By default "input 1", "input 2", ...; the empty tuple where there are no inputs.
     confounds : array_like, shape (scans, confounds), optional
-        Regressors of no interest, as in `BoldData`; by default a column of ones.
+        Regressors of no interest, as in `BoldData`, which adds a column of ones where it is missing.
     slice_delays : array_like, shape (regions,), optional
         When each region is measured after the onset of a scan, in s, as in `BoldData`; by default
         1 s, or the repetition time where that is shorter.

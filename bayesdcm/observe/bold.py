@@ -36,6 +36,8 @@ from bayesdcm.observe.streaming import SeriesObserver, in_windows, scan_clock
 
 # Longest step of haemodynamics that a series drives, s: the error is near 1e-5 of a response.
 SERIES_STEP = 0.01
+# Bins of inputs, s, up to which reading a bin early changes responses by some percent.
+COARSEST = 0.25
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,15 @@ class BoldObserver(Observer):
                 f"data.signal in unit='arbitrary' varies by more than {LARGEST_RANGE:g}, which no "
                 "BOLD response in percent does, and the model predicts percent; convert it by "
                 "to_percent()"
+            )
+        finest = data.repetition_time / 16
+        if not self.as_spm and data.input_dt > max(COARSEST, finest) * (1 + 1e-9):
+            times = int(np.ceil(data.input_dt / finest))
+            warn_caller(
+                f"data.inputs come in bins of {data.input_dt:g} s; as in SPM, slice delays are "
+                "rounded to whole bins and scans are read a bin before, so that responses are up "
+                f"to {data.input_dt:g} s off. Give finer bins: np.repeat(inputs, {times}, axis=0) "
+                f"with input_dt={data.input_dt / times:.6g}"
             )
         return scaled, self.confound_basis(data)
 

@@ -25,7 +25,9 @@ from bayesdcm.observe.linear_regression import NormalNoise, Regression, rigid_po
 # Shares of measurement among which the evidence chooses.
 SHARES = (0.001, 0.01, 0.03, 0.1, 0.3, 0.6, 0.9)
 # How many regions the choice is made by.
-JUDGES = 4
+JUDGES = 8
+# Confounds at the scans before and after that differ less than this, relative, are the same.
+SAME = 1e-6
 # Of the variance of the noise, so that its correlation can be decomposed.
 JITTER = 1e-8
 
@@ -46,11 +48,12 @@ class BoldRates(BoldObserver):
         Must be False.
     measurement_noise : float, optional
         Share of errors of measurement in the variance of the noise, from 0 to 1. None: that among
-        0.001, ..., 0.9 of the largest evidence, over some of the regions.
+        0.001, ..., 0.9 of the largest evidence, over eight of the regions at most.
 
     Notes
     -----
-    Confounds of the data, and their coefficients of unknown size, are those of the rates.
+    Confounds of the data, at the scans before and after, with coefficients of unknown size, are
+    those of the rates.
 
     References
     ----------
@@ -165,13 +168,27 @@ class BoldRates(BoldObserver):
     def rate_confounds(self, data: BoldData) -> ConfoundBasis:
         """Confounds of the rates, made white.
 
+        A confound adds to the rate of change by both scans of which that is the difference, and to
+        the signal that predicts it: each is there at the scan before and at the scan after.
+
         Parameters
         ----------
         data : BoldData
             The data set.
+
+        Raises
+        ------
+        ValueError
+            If these leave nothing of the rates.
         """
-        confounds = np.asarray(data.confounds)[:-1] / np.abs(data.confounds).max(0)
-        basis, _ = confound_basis(self.whitening(data)(confounds), data.n_scans - 1)
+        basis, sizes = confound_basis(self.whitening(data)(_at_rates(data)), data.n_scans - 1)
+        basis = basis[:, sizes > SAME * sizes[0]]
+        if basis.shape[1] >= data.n_scans - 1:
+            raise ValueError(
+                f"data.confounds are {data.confounds.shape[1]} columns, which at the scans before "
+                f"and after fit all {data.n_scans - 1} rates of change; expected fewer. Give the "
+                "main components of the confounds."
+            )
         return ConfoundBasis(basis, np.full(basis.shape[1], np.sqrt(data.n_scans)))
 
     def whitening(self, data: BoldData) -> Whitening:
@@ -197,11 +214,14 @@ class BoldRates(BoldObserver):
         signal, n = self.signal(data), data.n_regions
         rates = np.diff(signal, axis=0) / data.repetition_time
         responses, _ = input_responses(data)
-        confounds = np.asarray(data.confounds)[:-1] / np.abs(data.confounds).max(0)
-        columns = np.column_stack([signal[:-1], responses.mean(0), confounds])
+        columns = np.column_stack([signal[:-1], responses.mean(0), _at_rates(data)])
         precision = np.full(columns.shape[1], 1e-6)
         precision[:n] = n / 8
-        judges = np.unique(np.linspace(0, n - 1, min(JUDGES, n)).astype(int))
+        # Errors of measurement turn successive rates against one another. Regions that lie evenly
+        # over this speak for all, in whatever order they come.
+        successive = (rates[1:] * rates[:-1]).sum(0) / (rates**2).sum(0)
+        places = np.linspace(0, n - 1, min(JUDGES, n)).round().astype(int)
+        judges = np.sort(np.argsort(successive, kind="stable")[places])
         evidence = []
         for share in SHARES:
             white = whitening(len(rates), float(data.repetition_time), share)
@@ -277,6 +297,12 @@ class BoldRates(BoldObserver):
         """
         before = [(0, 0)] * (np.ndim(values) - 2) + [(1, 0), (0, 0)]
         return np.pad(values, before)
+
+
+def _at_rates(data: BoldData) -> NDArray:
+    """Confounds at the scans before and after each rate, (rates, columns), largest value 1."""
+    confounds = np.asarray(data.confounds) / np.abs(data.confounds).max(0)
+    return np.hstack([confounds[:-1], confounds[1:]])
 
 
 @dataclass(frozen=True, eq=False)

@@ -156,6 +156,17 @@ class FilteredSpectra(BoldRates):
 
     # Data
 
+    def check(self, data: Any, neural: NeuralModel) -> None:
+        """See `BoldRates.check`; confounds beside a constant are refused."""
+        super().check(data, neural)
+        confounds = np.asarray(data.confounds)
+        if np.ptp(confounds, axis=0).any():
+            raise ValueError(
+                f"data.confounds are {confounds.shape[1]} columns, but with as_tapas=True only a "
+                "constant is modelled; take as_tapas=False, or the confounds out of the signal "
+                "before"
+            )
+
     def spectra(self, data: BoldData) -> Spectra:
         """All steps from a run to its regression.
 

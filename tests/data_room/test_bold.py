@@ -8,6 +8,8 @@ import warnings
 import numpy as np
 import pytest
 
+from bayesdcm import SpectralData
+from bayesdcm.data import CovarianceData
 from bayesdcm.data.bold import BoldData
 
 
@@ -203,6 +205,32 @@ def test_bad_arguments_are_named(signal, inputs, changes, error, text):
     arguments = {"signal": signal, "repetition_time": 2.0, "inputs": inputs, "input_dt": 0.5}
     with pytest.raises(error, match=text):
         BoldData(**(arguments | changes))
+
+
+def test_a_constant_is_added_to_confounds_without_one(signal):
+    """Else the baseline, which no model predicts, would be taken for a response."""
+    motion, session = np.arange(12.0)[:, None] ** 2, np.repeat(np.eye(2), 6, axis=0)
+    added = BoldData(signal, 2.0, confounds=motion).confounds
+    np.testing.assert_array_equal(added, np.hstack([motion, np.ones((12, 1))]))
+    assert not added.flags.writeable
+    for complete in (session, np.hstack([7 + np.zeros((12, 1)), motion])):
+        given = BoldData(signal, 2.0, confounds=complete).confounds
+        np.testing.assert_array_equal(given, complete)
+    with pytest.raises(ValueError, match="12 columns .* the constant counted"):
+        BoldData(signal, 2.0, confounds=np.eye(12)[:, :11])
+
+
+@pytest.mark.parametrize("container", [CovarianceData, SpectralData])
+def test_motion_alone_as_confounds_leaves_no_baseline(container):
+    rng = np.random.default_rng(0)
+    signal, motion = rng.normal(size=(60, 2)), rng.normal(size=(60, 3))
+    some = [
+        container.from_bold(BoldData(each, 2.0, confounds=motion, unit="percent"))
+        for each in (signal, signal + 30)
+    ]
+    name = "covariance" if container is CovarianceData else "spectra"
+    near, far = (np.asarray(getattr(each, name)) for each in some)
+    np.testing.assert_allclose(far, near, rtol=1e-9, atol=1e-12)
 
 
 def test_confounds_of_very_different_units_are_independent(signal):

@@ -216,6 +216,36 @@ def test_connections_are_recovered(resting):
     assert chosen == pytest.approx(0.1)
 
 
+def test_confounds_are_removed_at_both_scans_of_a_rate(resting):
+    """Motion that jumps from scan to scan changes nothing once it is given."""
+    model, _, data = resting
+    rng = np.random.default_rng(0)
+    motion = np.column_stack([rng.normal(size=600), np.arange(600) == 100])
+    moved = data.signal + motion @ rng.normal(scale=3.0, size=(2, 6))
+    clean, cleaned = (
+        fit(model, BoldData(y, 0.72, confounds=motion, unit="percent"), progress=False)
+        for y in (data.signal, moved)
+    )
+    # Errors in what predicts remain; a confound of 600 rates costs little.
+    np.testing.assert_allclose(cleaned.mean["A"], clean.mean["A"], atol=1e-4)
+    assert np.abs(clean.mean["A"] - fit(model, data, progress=False).mean["A"]).max() < 0.02
+    many = BoldData(data.signal, 0.72, confounds=rng.normal(size=(600, 320)), unit="percent")
+    with pytest.raises(ValueError, match="321 columns, .* fit all 599 rates"):
+        fit(model, many, progress=False)
+
+
+def test_the_share_of_measurement_does_not_hang_on_the_order_of_regions(resting):
+    _, _, data = resting
+    rng, model = np.random.default_rng(0), RegressionDCM(np.ones((12, 12)))
+    noise = rng.normal(size=(600, 12)) * np.where(np.arange(12) % 3 == 0, 2.0, 0.02)
+    signal = np.hstack([data.signal, data.signal[::-1]]) + noise
+    shares = set()
+    for _ in range(4):
+        shuffled = BoldData(signal[:, rng.permutation(12)], 0.72, unit="percent")
+        shares.add(float(model.constants(shuffled)["measurement_noise"]))
+    assert len(shares) == 1
+
+
 def test_intervals_cover_what_the_model_simulates(resting):
     """Spectra of real series are counted once: 90 % intervals hold what they should."""
     model, parameters, _ = resting
@@ -329,6 +359,9 @@ def test_data_that_do_not_fit_are_refused(resting):
     task = BoldData(data.signal, 0.72, inputs=np.ones((864, 1)), input_dt=0.5, unit="percent")
     with pytest.raises(ValueError, match="in bins of repetition_time / 16"):
         fit(RegressionDCM(np.ones((6, 6)), np.ones((6, 1)), as_tapas=True), task)
+    drifting = BoldData(data.signal, 0.72, confounds=np.arange(600.0)[:, None], unit="percent")
+    with pytest.raises(ValueError, match="2 columns, but with as_tapas=True only a constant"):
+        fit(RegressionDCM(np.ones((6, 6)), as_tapas=True), drifting)
 
 
 def test_observers_are_parts_of_any_model(resting):
