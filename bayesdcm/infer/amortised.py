@@ -29,7 +29,12 @@ from bayesdcm.infer.conditional_flow import (
     require_flowjax,
     train,
 )
-from bayesdcm.infer.evaluation import degrees_of_freedom, modelled_confounds, observed_values
+from bayesdcm.infer.evaluation import (
+    degrees_of_freedom,
+    modelled_confounds,
+    observed_values,
+    predictive,
+)
 from bayesdcm.infer.findings import add, listed
 from bayesdcm.infer.method import Method, option, positive_integer, positive_number, several
 from bayesdcm.infer.posterior import Posterior
@@ -52,6 +57,8 @@ OUTSIDE = 0.995
 LOST = 0.05
 # Factor in degrees of freedom that goes without a word: less than a quarter of standard deviations.
 FREEDOM = 1.5
+# Predictions that differ less than this, relative to the largest, are the same.
+SAME = 1e-4
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -165,15 +172,19 @@ class AmortisedPosterior(Method):
     def run_many(
         self, batch: Batch, side_by_side: str
     ) -> Iterator[tuple[Hashable, Posterior | Exception]]:
-        """Train once for all, see `Method.run_many`."""
+        """Train once for all recordings of which the model predicts the same.
+
+        See `Method.run_many`.
+        """
         del side_by_side
-        learnt = None
+        known: list[Learnt] = []
         for key, task in zip(batch.keys, batch.tasks, strict=True):
             try:
+                task.method.require(task.problem)
+                learnt = next((each for each in known if each.serves(task.problem)), None)
                 if learnt is None:
-                    task.method.require(task.problem)
-                    # The first recording gives no more than shapes.
                     learnt = learn(task.problem, task.method, 0, False)
+                    known.append(learnt)
                 yield key, learnt.posterior(task.problem, task.seed)
             except Exception as error:
                 yield key, error
@@ -230,7 +241,8 @@ class Learnt:
     `scale` has the features of the simulations; `location` and `width`, prior means and standard
     deviations (size,), scale parameters; `counts` are simulations, and how many were left out since
     they are not finite; `freedom` are the degrees of freedom that simulations had, of a Wishart
-    likelihood.
+    likelihood; `expected` is what the model predicts at two points, by site, which tells models
+    apart that depend on more of a recording than what is observed (its inputs, its connectome).
     """
 
     method: AmortisedPosterior
@@ -240,6 +252,7 @@ class Learnt:
     trained: Trained
     counts: tuple[int, int]
     freedom: float | None = None
+    expected: Mapping[str, NDArray] | None = None
 
     @cached_property
     def _shape(self) -> FlowShape:
@@ -259,9 +272,16 @@ class Learnt:
         Raises
         ------
         ValueError
-            If the recording has other features than the simulations, or another duration.
+            If the recording has other features than the simulations, another duration, or is one
+            of which the model predicts something else.
         """
         features = self.features(problem)
+        if not self.serves(problem):
+            raise ValueError(
+                "at the same parameters, the model predicts other data of this recording than of "
+                "the one that it was trained for, so more differs than what is observed (inputs, "
+                "timing, connectome, covariates); train an estimator for this recording"
+            )
         draws, log_q = self.draws(features, seed)
         place = self.scale.place(features)
         flat = self.location + self.width * draws
@@ -287,6 +307,17 @@ class Learnt:
         }
         return Posterior(
             self.method, draws=flat[None], log_q=density, seed=seed, trace=trace, status=status
+        )
+
+    def serves(self, problem: Problem) -> bool:
+        """Whether the model predicts of a recording what it did of that which was trained for."""
+        if self.expected is None:
+            return True
+        found = expected_values(problem, self.location, self.width)
+        return found.keys() == self.expected.keys() and all(
+            found[name].shape == np.shape(value)
+            and np.allclose(found[name], value, SAME, SAME * _size(value), equal_nan=True)
+            for name, value in self.expected.items()
         )
 
     def features(self, problem: Problem) -> NDArray[np.float64]:
@@ -348,7 +379,21 @@ def learn(
         progress,
     )
     counts = method.simulations, int((~finite).sum())
-    return Learnt(method, scale, location, width, trained, counts, degrees_of_freedom(problem))
+    expected = None if own_simulator(problem) else expected_values(problem, location, width)
+    freedom = degrees_of_freedom(problem)
+    return Learnt(method, scale, location, width, trained, counts, freedom, expected)
+
+
+def expected_values(problem: Problem, location: NDArray, width: NDArray) -> dict[str, NDArray]:
+    """What a program predicts at two points, by site; a draw of the data where it has no mean."""
+    values = predictive(problem, np.stack([location, location + width / 2]), 0)["predictive"]
+    sites = observed_values(problem)
+    return {name: values.get(f"{name}_prediction", values[name]) for name in sites}
+
+
+def _size(values: NDArray) -> float:
+    finite = np.abs(values[np.isfinite(values)])
+    return float(finite.max()) if finite.size else 0.0
 
 
 def features_of(problem: Problem, values: dict[str, NDArray]) -> tuple[list[str], NDArray]:

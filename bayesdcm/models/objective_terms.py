@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,11 +91,14 @@ class Term:
         As the user gave it.
     weight : float
         Factor of the loss.
+    connectivity : bool
+        Whether it is a symmetric matrix of regions, of which pairs are compared.
     """
 
     name: str
     kind: Any
     weight: float
+    connectivity: bool = False
 
     @property
     def compares_distributions(self) -> bool:
@@ -108,7 +111,7 @@ class Term:
         if callable(self.kind):
             return self.kind
         if self.kind == "correlation":
-            return _connectivity_loss if self.name == CONNECTIVITY else correlation_loss
+            return _connectivity_loss if self.connectivity else correlation_loss
         if self.kind == "squared":
             return squared_loss
         return _wasserstein if self.kind == "wasserstein" else _kolmogorov_smirnov
@@ -117,7 +120,9 @@ class Term:
 KINDS = ("correlation", "squared", "wasserstein", "kolmogorov_smirnov")
 
 
-def parse_terms(objective: Mapping[str, Any]) -> tuple[Term, ...]:
+def parse_terms(
+    objective: Mapping[str, Any], connectivity: Collection[str] = (CONNECTIVITY,)
+) -> tuple[Term, ...]:
     """Check the terms of an objective.
 
     Parameters
@@ -125,6 +130,8 @@ def parse_terms(objective: Mapping[str, Any]) -> tuple[Term, ...]:
     objective : mapping
         From the name of what is compared to a name of `KINDS`, a callable ``(predicted,
         observed) -> loss``, or a pair of one of these and a positive weight.
+    connectivity : collection of str
+        Names of symmetric matrices of regions.
 
     Returns
     -------
@@ -163,5 +170,5 @@ def parse_terms(objective: Mapping[str, Any]) -> tuple[Term, ...]:
             )
         if not (isinstance(weight, int | float) and 0 < weight < float("inf")):
             raise ValueError(f"objective[{name!r}] has weight {weight!r}; expected a positive one")
-        terms.append(Term(str(name), kind, float(weight)))
+        terms.append(Term(str(name), kind, float(weight), name in connectivity))
     return tuple(terms)

@@ -22,7 +22,7 @@ from bayesdcm.data.named_axes import in_order
 from bayesdcm.models.facts import Facts
 from bayesdcm.models.given_priors import Priors, parse_priors, prior_table
 from bayesdcm.models.network import NetworkModel
-from bayesdcm.models.objective_terms import CONNECTIVITY, MEASURES, Term, parse_terms
+from bayesdcm.models.objective_terms import CONNECTIVITY, DYNAMICS, MEASURES, Term, parse_terms
 from bayesdcm.models.priors import complete_parameters, sample_prior, site_labels
 from bayesdcm.neural.base import Parameters, Prior
 from bayesdcm.observe.loss_likelihood import LossLikelihood
@@ -174,8 +174,12 @@ class SimulationObjective:
 
     def _usually_free(self, names: Sequence[str]) -> tuple[str, ...]:
         regional = dict.fromkeys(self.network.network.regional or {})
-        usual = ["strength", "speed", *regional, *(f"{name}_by_map" for name in regional)]
-        return tuple(name for name in usual if name in names)
+        further = [
+            f"{name}_by_{what}" if what else f"{name}_spread"
+            for name in regional
+            for what in ("map", "region", "")
+        ]
+        return tuple(name for name in ("strength", "speed", *regional, *further) if name in names)
 
     def prior_table(self) -> pd.DataFrame:
         """Priors of what is fitted or was given, one row an entry, as `DCM.prior_table`."""
@@ -192,7 +196,10 @@ class SimulationObjective:
     @cached_property
     def terms(self) -> tuple[Term, ...] | None:
         """Terms of the objective; None where it is one callable."""
-        return None if callable(self.objective) else parse_terms(self.objective)
+        if callable(self.objective):
+            return None
+        streamed = (each for each in self.observers if isinstance(each, StreamedCorrelation))
+        return parse_terms(self.objective, {CONNECTIVITY, *(each.name for each in streamed)})
 
     @cached_property
     def _all_observers(self) -> tuple[SeriesObserver, ...]:
@@ -341,14 +348,22 @@ class SimulationObjective:
             data = data.bold[0]
         if not isinstance(data, BoldData):
             return data
-        simulated = {each.name: getattr(each, "repetition_time", None) for each in self.observers}
-        interval = simulated.get(self._series)
+        interval = self._interval(any_series=name == DYNAMICS)
         if interval is not None and not np.isclose(interval, data.repetition_time, rtol=1e-3):
             raise ValueError(
-                f"data for {name!r} have a repetition time of {data.repetition_time:g} s, the BOLD "
-                f"that is simulated one of {interval:g} s; give the observer that of the data"
+                f"data for {name!r} have a repetition time of {data.repetition_time:g} s, the "
+                f"{self._series!r} that is simulated one of {interval:g} s; give the observer that "
+                "of the data"
             )
         return MEASURES[name][0](data)
+
+    def _interval(self, any_series: bool) -> float | None:
+        """Time between samples of the series that is measured, s: of BOLD, or of any."""
+        for each in self.observers:
+            if each.name == self._series:
+                interval = getattr(each, "repetition_time", None)
+                return getattr(each, "interval", None) if any_series and not interval else interval
+        return (self.sampling_interval or self.step) if any_series and self._series else None
 
     def _ordered(self, term: Term, value: Any) -> NDArray:
         """Data of a term as an array, regions in the order of the network's."""

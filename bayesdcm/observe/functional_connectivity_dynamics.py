@@ -79,7 +79,7 @@ def functional_connectivity_dynamics(series: Any, window: int = 83, stride: int 
     coords = {}
     if labels.sampling_interval is not None:
         middles = np.arange(matrix.shape[-1]) * stride + (window - 1) / 2
-        coords = dict.fromkeys(("window", "other window"), middles * labels.sampling_interval)
+        coords = dict.fromkeys(("window", "other window"), labels.times(middles))
     return labels.attach(matrix, ("window", "other window"), **coords)
 
 

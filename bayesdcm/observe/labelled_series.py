@@ -43,6 +43,10 @@ class Labels:
     sampling_interval: float | None = None
     start: float | None = None
 
+    def times(self, samples: np.ndarray) -> np.ndarray:
+        """Times of samples by number, s, where the sampling interval is known."""
+        return (self.start or 0.0) + self.sampling_interval * samples
+
     def attach(self, values: jax.Array, axes: Sequence[str], **coords: Any) -> Any:
         """A labelled array, where there are labels; the array itself, where there are none.
 

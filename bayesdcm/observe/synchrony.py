@@ -65,7 +65,7 @@ def phase_coherence(
     coherence = _phase_coherence(values, kept, phases)
     coords = {}
     if labels.sampling_interval is not None:
-        coords["time"] = labels.sampling_interval * np.arange(values.shape[-2])
+        coords["time"] = labels.times(np.arange(values.shape[-2]))
     return labels.attach(coherence, ("time",), **coords)
 
 

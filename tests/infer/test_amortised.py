@@ -16,7 +16,9 @@ from bayesdcm import (
     SimulationObjective,
     WilsonCowan,
 )
-from bayesdcm.infer import train_amortised
+from bayesdcm.infer import amortised, train_amortised
+from bayesdcm.infer.batches import Batch, Task
+from bayesdcm.infer.posterior import Posterior
 from bayesdcm.infer.problem import make_problem
 from bayesdcm.infer.simulated_features import named_features
 from bayesdcm.infer.simulations import simulations
@@ -101,6 +103,29 @@ def test_estimators_are_saved_and_read(estimator, tmp_path):
         AmortisedEstimator.load(tmp_path / "missing.nc")
 
 
+@pytest.mark.slow
+def test_recordings_of_other_designs_are_trained_for_by_themselves(monkeypatch):
+    """What is not observed, inputs here, differs between recordings; fits must not mix them."""
+
+    def slope(data):
+        b = numpyro.sample("b", dist.Normal(0.0, 1.0))
+        numpyro.sample("y", gaussian(data["x"] * b, 0.0), obs=data["y"])
+
+    x = np.linspace(-1, 1, 30)
+    recordings = [{"x": x, "y": x}, {"x": 5 * x, "y": 5 * x}, {"x": x, "y": -x}]
+    made = train_amortised(slope, recordings[0], **SMALL)
+    made.fit(recordings[2])
+    with pytest.raises(ValueError, match=r"the model predicts other data of this .* \(inputs, tim"):
+        made.fit(recordings[1])
+    trained, learn = [], amortised.learn
+    monkeypatch.setattr(amortised, "learn", lambda *a: trained.append(a[0]) or learn(*a))
+    method = made.learnt.method
+    tasks = [Task(make_problem(slope, each), method, 0) for each in recordings]
+    found = dict(method.run_many(Batch("abc", tasks), "threads"))
+    assert [problem.data["x"][-1] for problem in trained] == [1, 5]
+    assert all(isinstance(each, Posterior) for each in found.values()) and set(found) == set("abc")
+
+
 # Networks, which have a simulator of their own
 
 
@@ -177,7 +202,7 @@ def test_bold_must_have_the_clock_of_the_simulations():
     terms, observers = {"functional_connectivity": "squared"}, [HrfConvolution("gamma", 1.0)]
     model = SimulationObjective(network, terms, 20.0, 0.05, observers=observers)
     scans = np.random.default_rng(0).normal(size=(30, 3))
-    with pytest.raises(ValueError, match="repetition time of 2 s, the BOLD that is simulated one"):
+    with pytest.raises(ValueError, match="repetition time of 2 s, the .bold. that is simulated one"):
         make_problem(model, BoldData(scans[:10], 2.0))
     with pytest.raises(ValueError, match="data last 30 s, the simulations 20 s, so that their"):
         bayesdcm.fit(model, BoldData(scans, 1.0), "amortised", **SMALL)

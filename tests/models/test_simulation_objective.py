@@ -14,7 +14,7 @@ from bayesdcm import Connectome, NetworkModel, SimulationObjective, WilsonCowan
 from bayesdcm.infer.point_estimate import densities, slopes
 from bayesdcm.infer.problem import ModelSource, make_problem
 from bayesdcm.neural import OrnsteinUhlenbeck
-from bayesdcm.observe import WindowMeans, functional_connectivity
+from bayesdcm.observe import StreamedCorrelation, WindowMeans, functional_connectivity
 from bayesdcm.observe.loss_likelihood import LossLikelihood
 
 NAMES = ["V1", "V5", "SPC"]
@@ -167,6 +167,24 @@ def test_measures_are_worked_out_of_recordings():
         np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
+def test_connectivity_by_another_name_leaves_its_diagonal_out():
+    values = np.array([[1, 0.1, 0.3], [0.1, 1, 0.2], [0.3, 0.2, 1]])
+    streamed = made({"fast": "correlation"}, observers=[StreamedCorrelation(name="fast")])
+    plain = made({"functional_connectivity": "correlation"})
+    expected = 1 - np.corrcoef(values[np.triu_indices(3, 1)], DATA[np.triu_indices(3, 1)])[0, 1]
+    for (term,) in (streamed.terms, plain.terms):
+        assert float(term.loss(jnp.asarray(values), DATA)) == pytest.approx(expected)
+
+
+def test_windows_of_recordings_are_as_long_as_those_of_simulations():
+    bold = bayesdcm.BoldData(np.random.default_rng(0).normal(size=(200, 3)), 2.0)
+    terms = {"functional_connectivity_dynamics": "wasserstein"}
+    for options in ({"observers": [WindowMeans(0.01)]}, {"record": ["E"]}):
+        objective = made(terms, **options)
+        with pytest.raises(ValueError, match="repetition time of 2 s, the .* is simulated one of"):
+            objective.prepare(bold)
+
+
 @pytest.mark.parametrize(
     ("data", "error", "text"),
     [
@@ -218,13 +236,15 @@ def test_an_objective_may_be_any_function_of_all_results():
 
 
 def test_groups_maps_and_labels_are_free():
-    regional = {"w_EE": ["a", "a", "b"], "theta_E": [0.0, 0.5, 1.0]}
+    regional = {"w_EE": ["a", "a", "b"], "theta_E": [0.0, 0.5, 1.0], "tau_E": "shrunk"}
     connectome = Connectome(LENGTHS / 40, LENGTHS, NAMES)
     model = NetworkModel(WilsonCowan(), connectome, regional=regional)
     objective = SimulationObjective(model, CONNECTIVITY, 0.1, priors={"w_EE[b]": (0.1, 0.2)})
     table = objective.prior_table()
     assert table.loc["w_EE[b]", ["mean", "variance"]].tolist() == [0.1, 0.2]
-    assert {"w_EE[a]", "theta_E", "theta_E_by_map[map 1]", "strength", "speed"} <= set(table.index)
+    expected = {"w_EE[a]", "theta_E", "theta_E_by_map[map 1]", "strength", "speed"}
+    expected |= {"tau_E", "tau_E_spread", *(f"tau_E_by_region[{name}]" for name in NAMES)}
+    assert expected <= set(table.index)
     values = model.physical({"w_EE": jnp.array([0.0, 0.1]), "theta_E": jnp.array(0.5)})
     np.testing.assert_allclose(values["w_EE"], 12 * np.exp([0.0, 0.1]))
     assert float(values["theta_E"]) == pytest.approx(2.8 * np.exp(0.5))

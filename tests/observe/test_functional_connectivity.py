@@ -92,6 +92,9 @@ def test_labels_are_kept(signals):
     np.testing.assert_allclose(functional_connectivity(data), expected, atol=1e-12)
     dynamics = functional_connectivity_dynamics(data, window=10, stride=5)
     assert dynamics["other window"].values.tolist() == [9.0, 19.0, 29.0, 39.0, 49.0]
+    late = array.isel(simulation=0).assign_coords(time=100 + 2.0 * np.arange(array.sizes["time"]))
+    dynamics = functional_connectivity_dynamics(late, window=10, stride=5)
+    assert dynamics["window"].values.tolist() == [109.0, 119.0, 129.0, 139.0, 149.0]
 
 
 @pytest.mark.parametrize(
