@@ -202,7 +202,7 @@ def test_bold_must_have_the_clock_of_the_simulations():
     terms, observers = {"functional_connectivity": "squared"}, [HrfConvolution("gamma", 1.0)]
     model = SimulationObjective(network, terms, 20.0, 0.05, observers=observers)
     scans = np.random.default_rng(0).normal(size=(30, 3))
-    with pytest.raises(ValueError, match="repetition time of 2 s, the .bold. that is simulated one"):
+    with pytest.raises(ValueError, match="repetition time of 2 s, the .bold. that is simulated"):
         make_problem(model, BoldData(scans[:10], 2.0))
     with pytest.raises(ValueError, match="data last 30 s, the simulations 20 s, so that their"):
         bayesdcm.fit(model, BoldData(scans, 1.0), "amortised", **SMALL)
