@@ -39,6 +39,7 @@ from bayesdcm.data.validation import (
     check_whole,
     describe,
     some_names,
+    warn_caller,
 )
 
 if TYPE_CHECKING:
@@ -525,6 +526,7 @@ class SpectralData(CheckedFields):
         csd: mne.time_frequency.CrossSpectralDensity | Mapping[str, Any],
         degrees_of_freedom: ArrayLike | None = None,
         *,
+        bandwidth: float | None = None,
         kind: str = "lfp",
         unit: str | None = None,
         picks: Sequence[str] | None = None,
@@ -541,6 +543,11 @@ class SpectralData(CheckedFields):
             For single frequencies, not their mean or sum; a dict has one for each condition.
         degrees_of_freedom : float or array_like, optional
             Tapers times epochs that were averaged; None: not known.
+        bandwidth : float, optional
+            Distance at which estimates are independent, Hz: of multitaper ones that argument of
+            MNE-Python's, of Fourier ones 1 over the length of an epoch, of wavelets the frequency
+            over a third of the cycles. None: the distance of the frequencies, of which a warning
+            tells where degrees of freedom are given.
         kind : {"lfp", "eeg", "meg"}
             What the channels are.
         unit : str, optional
@@ -549,7 +556,7 @@ class SpectralData(CheckedFields):
         picks : sequence of str, optional
             Names of channels in the order that is wanted; by default all.
         **fields
-            Others of `SpectralData`, such as `bandwidth` or `design`.
+            Others of `SpectralData`, such as `design`.
 
         Returns
         -------
@@ -566,13 +573,19 @@ class SpectralData(CheckedFields):
         >>> import mne
         >>> noise = np.random.default_rng(0).normal(size=(20, 2, 250))
         >>> csd = mne.time_frequency.csd_array_fourier(noise, 250.0, fmin=5, fmax=9, verbose=False)
-        >>> SpectralData.from_csd(csd, 20, unit="arbitrary").frequencies.tolist()
+        >>> SpectralData.from_csd(csd, 20, bandwidth=1.0, unit="arbitrary").frequencies.tolist()
         [5.0, 6.0, 7.0, 8.0, 9.0]
         """
         from bayesdcm.data.mne_spectral import csd_fields
 
-        known = csd_fields(csd)
-        data = cls(**known, kind=kind, unit=unit, degrees_of_freedom=degrees_of_freedom, **fields)
+        known = csd_fields(csd) | {"degrees_of_freedom": degrees_of_freedom, "bandwidth": bandwidth}
+        data = cls(**known, kind=kind, unit=unit, **fields)
+        if degrees_of_freedom is not None and bandwidth is None and data.n_frequencies > 1:
+            warn_caller(
+                f"bandwidth is missing, so that estimates {data.bandwidth:g} Hz apart are taken to "
+                "be independent; those by several tapers or wavelets share samples, and would "
+                "count several times. Give bandwidth, Hz, also where it is that distance"
+            )
         return data if picks is None else data.pick(picks)
 
     @classmethod
@@ -695,8 +708,7 @@ class SpectralData(CheckedFields):
         """
         if self.degrees_of_freedom is None:
             return None
-        freedom = self.degrees_of_freedom
-        freedom = freedom[:, None] if freedom.ndim == 1 else freedom
+        freedom = self.degrees_of_freedom.reshape(self.n_conditions, -1)
         share = np.ones(self.n_frequencies)
         if self.n_frequencies > 1:
             # A wide gap on one side does not make up for a narrow one on the other.

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from hashlib import sha1
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,6 +18,7 @@ from bayesdcm.infer.evaluation import observed_values, predictive, prior_sample,
 from bayesdcm.infer.plain_objects import NotPlain, PlainWriter
 from bayesdcm.infer.problem import Problem
 from bayesdcm.infer.progress import Progress
+from bayesdcm.observe.spectra import WishartNoise
 
 # Simulations of a file, and of a step of the progress.
 PART = 250
@@ -67,8 +70,20 @@ def _simulated(problem: Problem, flat: NDArray, seeds: NDArray) -> dict[str, NDA
         free = {site.name.removesuffix("_free") for site in problem.sites.sites}
         parameters = {name: value for name, value in values.items() if name in free}
         return simulate(parameters, [int(each) for each in seeds], False)
-    replicated = predictive(problem, flat, int(seeds[0]))["predictive"]
+    # What is learnt from must hold as much as data do; draws of spectra are independent, and
+    # estimates that share samples are not.
+    prepared = jax.tree.map(_fewer_samples, problem.prepared, is_leaf=_is_wishart)
+    counted_once = replace(problem, prepared=prepared)
+    replicated = predictive(counted_once, flat, int(seeds[0]))["predictive"]
     return {name: replicated[name] for name in observed_values(problem)}
+
+
+def _is_wishart(node: Any) -> bool:
+    return isinstance(node, WishartNoise)
+
+
+def _fewer_samples(node: Any) -> Any:
+    return node._replace(samples=node.degrees_of_freedom) if _is_wishart(node) else node
 
 
 def _folder(folder: Path, problem: Problem, seed: int) -> Path:

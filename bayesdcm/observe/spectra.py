@@ -30,12 +30,13 @@ class WishartNoise(NamedTuple):
 
     Attributes
     ----------
-    degrees_of_freedom, constant : (rows,)
+    degrees_of_freedom, constant, samples : (rows,)
         See `bayesdcm.observe.WishartObservation`.
     """
 
     degrees_of_freedom: jax.Array
     constant: jax.Array
+    samples: jax.Array
 
 
 @dataclass(frozen=True)
@@ -130,9 +131,11 @@ class SpectralObserver(Observer):
         freedom = data.independent_degrees_of_freedom
         if spectra.shape[-1] == len(data.names):
             check_independent(spectra, freedom, data.names)
-        freedom = np.broadcast_to(freedom, spectra.shape[:2]).reshape(-1)
+        freedom = freedom.reshape(-1)
+        samples = np.asarray(data.degrees_of_freedom).reshape(len(spectra), -1)
+        samples = np.broadcast_to(samples, spectra.shape[:2]).reshape(-1).astype(float)
         constant = wishart_constant(spectra.reshape(-1, *spectra.shape[2:]), freedom)
-        return rows, WishartNoise(freedom.copy(), constant)
+        return rows, WishartNoise(freedom, constant, samples)
 
     def noise_prior(self, neural: NeuralModel) -> Prior:
         """One log-precision, which is fixed for the Wishart likelihood."""
@@ -177,8 +180,8 @@ class SpectralObserver(Observer):
         if freedom is None:
             return design.replace(spectra=clean, series=None)
         shape = clean.shape[:2]
-        freedom = freedom[:, None] if freedom.ndim == 1 else freedom
-        freedom = jnp.asarray(np.broadcast_to(freedom, shape).reshape(-1), float)
+        freedom = np.broadcast_to(freedom.reshape(shape[0], -1), shape)
+        freedom = jnp.asarray(freedom.reshape(-1), float)
         columns = jnp.asarray(to_columns(clean).reshape(shape[0] * shape[1], -1))
         fn = WishartObservation(columns, freedom, jnp.zeros(len(columns)))
         drawn = np.asarray(fn.sample(jax.random.key(int(rng.integers(2**31)))))

@@ -45,6 +45,9 @@ class WishartObservation(GaussianObservation):
     constant : jax.Array
         What data and degrees of freedom add to the log-density of each row, shape (rows,); see
         `wishart_constant`.
+    samples : jax.Array, optional
+        Samples behind the estimate of each row, by which draws scatter, shape (rows,); more than
+        the degrees of freedom where rows share some. None: these.
 
     References
     ----------
@@ -64,12 +67,18 @@ class WishartObservation(GaussianObservation):
         *GaussianObservation.pytree_data_fields,
         "degrees_of_freedom",
         "constant",
+        "samples",
     )
 
     def __init__(
-        self, prediction: jax.Array, degrees_of_freedom: jax.Array, constant: jax.Array
+        self,
+        prediction: jax.Array,
+        degrees_of_freedom: jax.Array,
+        constant: jax.Array,
+        samples: jax.Array | None = None,
     ) -> None:
         self.degrees_of_freedom, self.constant = degrees_of_freedom, constant
+        self.samples = degrees_of_freedom if samples is None else samples
         nothing = ConfoundBasis(jnp.zeros((prediction.shape[0], 0)), jnp.zeros(0))
         super().__init__(prediction, jnp.zeros(1), None, nothing)
 
@@ -128,14 +137,14 @@ class WishartObservation(GaussianObservation):
         return Linearised(columns, residual, self._log_density(value, mean) - as_normal)
 
     def sample(self, key: jax.Array, sample_shape: tuple[int, ...] = ()) -> jax.Array:
-        """Estimates from as many samples, shape (..., rows, columns).
+        """Estimates, shape (..., rows, columns): each scatters as it should, rows by themselves.
 
         Parameters
         ----------
         key : jax.Array
         sample_shape : tuple of int
         """
-        return _estimates(self.prediction, self.degrees_of_freedom, key, sample_shape)
+        return _estimates(self.prediction, self.samples, key, sample_shape)
 
 
 def _roots(prediction: jax.Array) -> jax.Array:
@@ -146,7 +155,7 @@ def _roots(prediction: jax.Array) -> jax.Array:
 @partial(jax.jit, static_argnames="sample_shape")
 def _estimates(
     prediction: jax.Array,
-    degrees_of_freedom: jax.Array,
+    samples: jax.Array,
     key: jax.Array,
     sample_shape: tuple[int, ...],
 ) -> jax.Array:
@@ -155,14 +164,14 @@ def _estimates(
     rows, n = root.shape[:2]
     first, second = jax.random.split(key)
     # Bartlett's decomposition; with fewer samples than channels, of what there is.
-    shapes = jnp.maximum(degrees_of_freedom[:, None] - jnp.arange(n), 0.0)
+    shapes = jnp.maximum(samples[:, None] - jnp.arange(n), 0.0)
     present = shapes > 0
     squares = jax.random.gamma(first, jnp.where(present, shapes, 1.0), (*sample_shape, rows, n))
     noise = jax.random.normal(second, (2, *sample_shape, rows, n, n)) / jnp.sqrt(2)
     below = jnp.tril(noise[0] + 1j * noise[1], -1)
     factor = below + jnp.sqrt(squares)[..., None, :] * jnp.eye(n)
     factor = root @ (factor * present[:, None, :])
-    product = factor @ factor.conj().mT / degrees_of_freedom[:, None, None]
+    product = factor @ factor.conj().mT / samples[:, None, None]
     return to_columns(product)
 
 

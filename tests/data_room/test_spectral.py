@@ -50,7 +50,13 @@ def from_two_sided():
 
 
 def from_mne(estimate, **options):
-    return SpectralData.from_csd(estimate(delayed_pair(), RATE, verbose=False, **options), 40)
+    csd = estimate(delayed_pair(), RATE, verbose=False, **options)
+    with pytest.warns(UserWarning, match="bandwidth is missing, so that estimates .* Hz apart"):
+        data = SpectralData.from_csd(csd, 40)
+    again = SpectralData.from_csd(csd, 40, bandwidth=2.0)
+    assert again.bandwidth == 2.0
+    np.testing.assert_array_equal(again.spectra, data.spectra)
+    return data
 
 
 def from_bold(method):

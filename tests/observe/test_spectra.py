@@ -10,10 +10,12 @@ from scipy.linalg import null_space, solve_discrete_lyapunov
 from scipy.special import multigammaln
 from scipy.stats import multivariate_normal
 
+from bayesdcm import SpectralData
 from bayesdcm.integrate.complex_matrices import squares
 from bayesdcm.integrate.hermitian import columns_to_entries, from_columns, to_columns
 from bayesdcm.observe import WishartObservation, spectral_precision, wishart_constant
 from bayesdcm.observe.autoregressive_smoothing import autoregressive_smoothing, smooth
+from bayesdcm.observe.network_spectra import NetworkSpectra
 from bayesdcm.observe.stationary_series import stationary_log_density
 
 SPM = np.load(Path(__file__).parents[1] / "data" / "spm_spectral.npz")
@@ -138,6 +140,25 @@ def test_wishart_draws_have_their_mean_and_variance():
     np.testing.assert_allclose(drawn.diagonal(axis1=2, axis2=3).real.var(0), expected, rtol=0.06)
     # As many independent samples as degrees of freedom.
     assert (np.linalg.matrix_rank(drawn[:3, 1], tol=1e-9) == 2).all()
+
+
+def test_draws_scatter_as_estimates_that_share_samples_do():
+    """Frequencies within a bandwidth count less, but each estimate is as good as any."""
+    f = np.linspace(5, 15, 41)
+    data = SpectralData(np.ones((41, 1, 1)), f, degrees_of_freedom=30, bandwidth=2.0)
+    observer = NetworkSpectra(absolute=True)
+    rows, noise = observer.observed(data, {})
+    assert noise.degrees_of_freedom[3] == pytest.approx(30 / 8)
+    fn = observer.likelihood(jnp.asarray(rows), jnp.zeros(()), noise)
+    drawn = np.asarray(fn.sample(jax.random.key(0), (2000,)))
+    np.testing.assert_allclose(drawn.std(0), 30**-0.5, rtol=0.1)
+    design = data.replace(degrees_of_freedom=[[30.0] * 20 + [300.0] * 21])
+    rng = np.random.default_rng(0)
+    some = [
+        observer.simulated(data.spectra, design, {}, None, None, rng).spectra for _ in range(200)
+    ]
+    spread = np.std(np.ravel(some, "F").reshape(-1, 200).real, axis=1)
+    np.testing.assert_allclose(spread, np.r_[[30**-0.5] * 20, [300**-0.5] * 21], rtol=0.3)
 
 
 def test_white_residuals_give_gradient_and_information():
