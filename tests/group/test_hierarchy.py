@@ -229,7 +229,9 @@ def distorted_surrogates(monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("surrogates", [None, "distorted_surrogates"])
+@pytest.mark.parametrize(
+    "surrogates", [pytest.param(None, marks=pytest.mark.exhaustive), "distorted_surrogates"]
+)
 def test_nuts_gives_the_exact_posterior(hierarchy, data, surrogates, request):
     if surrogates:
         request.getfixturevalue(surrogates)

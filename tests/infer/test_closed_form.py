@@ -518,7 +518,7 @@ def horseshoe(sharing):
     return SparseLine(sharing(program), given, centre, np.sqrt(second - centre**2), log_evidence)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_nuts_with_a_horseshoe_prior(horseshoe):
     fit = horseshoe.fit("nuts", draws=1000, seed=1)
     assert fit.status["divergences"] <= 5

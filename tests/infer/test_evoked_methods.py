@@ -62,6 +62,7 @@ def test_every_method_takes_every_neural_model(simulated, method):
     assert (residual.std(axis=1) ** 2).sum() < 0.1 * (data.signal.std(axis=1) ** 2).sum()
 
 
+@pytest.mark.slow
 def test_a_column_as_a_source_comes_back_to_rest_and_is_recovered():
     model = bayesdcm.EvokedDCM(
         forward=[[0, 0], [1, 0]],

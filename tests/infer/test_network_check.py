@@ -57,7 +57,7 @@ class OtherColumn:
         return responses
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_runs_of_the_network_correct_the_posterior(tmp_path):
     truth = LaminarDCM(DRIVES)
     clean = np.asarray(

@@ -242,6 +242,8 @@ LONG = (
     "task by nuts",
     "hierarchy of programs",
     "hierarchy",
+    "re-estimated",
+    "whole brain by laplace",
 )
 # The longest of the others.
 SLOW = (
@@ -249,8 +251,6 @@ SLOW = (
     "linear by nuts",
     "evoked by laplace",
     "spectral by laplace",
-    "whole brain by laplace",
-    "re-estimated",
     "network by evolution",
     "linear by amortised",
     "recurrent by tbptt",

@@ -262,7 +262,7 @@ def test_sources_are_found_with_their_signs_relative_to_each_other():
     assert model.mirrored and not as_spm.mirrored
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_patches_are_found_with_any_signs_of_their_modes():
     field = np.random.default_rng(3).normal(size=(2, 12, 4)) * np.array([1, 0.5, 0.3, 0.2])
     given = {"observation": "img", "lead_field": field}
@@ -277,7 +277,7 @@ def test_patches_are_found_with_any_signs_of_their_modes():
     assert fit.status["search"]["gain"] > 20
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_dipoles_in_a_head_are_found_with_what_differs_between_conditions():
     directions = np.random.default_rng(2).normal(size=(12, 3))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)

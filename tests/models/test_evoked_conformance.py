@@ -88,7 +88,7 @@ def jitted(function, *arguments):
 SOME = {
     ("erp", "ecd", "local_linear"),
     ("cmc", "img", "local_linear"),
-    ("lfp", "lfp", "delayed"),
+    ("lfp", "lfp", "local_linear"),
     ("nmda", "fixed", "local_linear"),
     ("laminar", "lfp", "delayed"),
 }

@@ -353,7 +353,7 @@ def test_windows_longer_than_the_calibration_are_told():
         LaminarDCM(TWO).check(empty(np.arange(-0.03, 0.2505, 0.001)))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("optimized")
 def test_intervals_hold_drives_as_often_as_they_say():
     """Forty responses of the column with drives drawn from the prior."""

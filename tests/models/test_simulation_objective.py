@@ -43,7 +43,7 @@ def every_kind():
 # Derivatives of the whole objective, by coupling, speed, constants of the node and noise
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_derivatives_of_the_objective_are_those_of_differences(every_kind):
     problem = make_problem(every_kind, DATA)
     at, step = np.array([0.1, -0.05, 0.2, -0.2, 0.15]), 1e-4

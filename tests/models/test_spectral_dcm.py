@@ -322,7 +322,7 @@ def test_the_exact_density_of_series_is_that_of_a_kalman_filter():
     assert np.abs(np.diff(expected)).min() > 1
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_wishart_likelihood_is_that_of_series_but_for_what_tapers_lose():
     """At the truth, scores have the mean zero and the variance that curvatures promise."""
     from bayesdcm.integrate.hermitian import to_columns

@@ -144,7 +144,7 @@ def test_derivatives_of_the_density_of_correlations():
     assert float(normal + at.remainder) == pytest.approx(float(log_density(point)), abs=1e-9)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_draws_of_correlations_scatter_as_their_density_says():
     observed = np.array([[1, 0.5, 0.2], [0.5, 1, 0.6], [0.2, 0.6, 1]])
     fn = correlations(0.5, 0.2, 0.6, 200, observed)
@@ -309,7 +309,7 @@ def test_a_group_with_connectomes_of_their_own():
     assert predicted.attrs["correlation"] > 0.8
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_hierarchy_with_connectomes_of_their_own():
     model, shift = WholeBrainDCM(ring(5)), np.repeat([-1.0, 1.0], 4)
     data, _ = people(model, shift)
@@ -402,7 +402,7 @@ def test_a_network_without_a_stable_rest_is_told(options):
         bayesdcm.fit(WholeBrainDCM(WEIGHTS, **options), data, progress=False)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_nuts_and_laplace_agree():
     model = WholeBrainDCM(ring(8), regional=["noise_intensity"])
     true = prior_means(model) | {"strength": 0.5}
