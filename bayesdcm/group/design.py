@@ -12,6 +12,9 @@ from numpy.typing import ArrayLike
 from bayesdcm.data.validation import some_names, warn_caller
 
 GROUP_MEAN = "mean"
+# Standard deviations from 0 of a covariate's mean that go without a word: groups coded 0 and 1 have
+# less, unless nearly all subjects are in one.
+FAR = 2.0
 
 
 def checked_design(
@@ -47,6 +50,20 @@ def checked_design(
         )
     _check_columns(values, [str(name) for name in table.columns])
     return pd.DataFrame(values, pd.Index(subjects, name="subject"), table.columns.astype(str))
+
+
+def warn_of_origin(table: pd.DataFrame) -> pd.DataFrame:
+    """The same table; a warning where a covariate is far from 0, as age is, for its spread."""
+    mean, spread = table.mean().abs(), table.std(ddof=0)
+    far = [name for name in table.columns[1:] if mean[name] > FAR * spread[name]]
+    if far:
+        warn_caller(
+            f"design has covariates far from 0 for their spread ({some_names(far)}; {far[0]!r} has "
+            f"mean {table[far[0]].mean():.4g} and standard deviation {spread[far[0]]:.3g}): the "
+            f"prior shrinks their effects more than those of centred ones, and the effect of "
+            f"{table.columns[0]!r} is that where they are 0. Subtract their means"
+        )
+    return table
 
 
 def _table(design: Any, n_subjects: int) -> pd.DataFrame:

@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bayesdcm.data.named_axes import check_unnamed
-from bayesdcm.group.design import checked_design, named_columns
+from bayesdcm.group.design import checked_design, named_columns, warn_of_origin
 from bayesdcm.group.members import aligned_datasets, check_fits
 from bayesdcm.infer.batches import shape_of, stack_prepared
 from bayesdcm.infer.density import Layout, Program, layout
@@ -197,14 +197,14 @@ def design_table(design: Any) -> pd.DataFrame | None:
         named = named_columns(design)
         design = design if named is None else named
     if isinstance(design, pd.DataFrame):
-        table = checked_design(design, list(design.index))
+        table = warn_of_origin(checked_design(design, list(design.index)))
         # Rows that were turned round keep their numbers, and then agree with no names.
         if not (isinstance(design.index, pd.RangeIndex) and design.index.step > 0):
             return table
     else:
         values = design.values() if isinstance(design, Mapping) else [design]
         length = max((len(v) for v in map(np.asarray, values) if v.ndim), default=0)
-        table = checked_design(design, range(length))
+        table = warn_of_origin(checked_design(design, range(length)))
     return table.reset_index(drop=True)
 
 

@@ -13,7 +13,7 @@ from scipy.stats import pearsonr
 
 from bayesdcm.compare.reduction import QUANTILE, TOLERANCE
 from bayesdcm.compare.search import SCORE_JITTER
-from bayesdcm.group.design import checked_design, dependent
+from bayesdcm.group.design import checked_design, dependent, warn_of_origin
 from bayesdcm.group.effects import first_levels, stacked_levels
 from bayesdcm.group.empirical_bayes import (
     MAX_ITERATIONS,
@@ -216,7 +216,7 @@ def leave_one_out(
            https://doi.org/10.1016/j.neuroimage.2015.11.015
     """
     names, items = named_items(fits)
-    table = checked_design(design, names)
+    table = warn_of_origin(checked_design(design, names))
     column = _column(table, covariate)
     first = first_levels(names, items)
     labels, _ = select(first, parameters)

@@ -1,6 +1,7 @@
 """Effects on groups of fits: numbers of arrays and closed forms, subjects, groups of groups."""
 
 import sys
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -77,6 +78,24 @@ def test_tables(effects):
     assert row["eti_95%"] - row["mean"] == pytest.approx(1.6449 * row["sd"], rel=1e-4)
     assert "6 subjects, 3 parameters, covariates mean, age" in repr(effects)
     assert effects.log_precision.index.tolist() == ["all parameters"]
+
+
+def test_far_covariates_and_wide_spreads_are_named(linear_group):
+    fits, design = linear_group.fits, {"mean": 1, "age": 70 + linear_group.age}
+    text = "covariates far from 0 .*'age' has mean 70 and standard deviation 1.32"
+    with pytest.warns(UserWarning, match=text):
+        peb(fits, design, "A")
+    with pytest.warns(UserWarning, match=text):
+        leave_one_out(fits, design, "A[curve]")
+    with pytest.warns(UserWarning, match=text):
+        bayesdcm.Hierarchy(linear_group.model, design=pd.DataFrame(design, range(6)))
+    wide = [bayesdcm.fit(linear_group.model, 4 * y, progress=False) for y in linear_group.data]
+    with pytest.warns(UserWarning, match="subjects differ more than beta=16 expects"):
+        peb(wide, parameters="A[curve]")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        peb(fits, linear_group.design, "A")
+        peb(fits, {"mean": 1, "patient": [0, 1, 1, 1, 1, 0]}, "A")
 
 
 def test_selection_and_components(linear_group):
