@@ -279,7 +279,7 @@ def _model(
     return NetworkModel(
         node,
         brain,
-        coupling=given["coupling"] or "diffusive",
+        coupling=given["coupling"],
         coupled=((sent, received) if received else sent) or None,
         strength=strength,
         speed=speed if np.isfinite(speed) else None,

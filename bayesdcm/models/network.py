@@ -39,9 +39,10 @@ class NetworkModel:
     connectome : Connectome or array_like
         Weights (to x from), lengths (mm) and names of regions; or weights alone, for a network
         without delays.
-    coupling : str or Coupling
+    coupling : str or Coupling, optional
         ``"diffusive"``, ``"additive"``, ``"sigmoidal"``, ``"sigmoidal_jansen_rit"``, ``"tanh"``
-        or ``"kuramoto"``, or an object of `bayesdcm.neural` with other constants.
+        or ``"kuramoto"``, or an object of `bayesdcm.neural` with other constants. None: the usual
+        one of the node, ``"kuramoto"`` for phases and ``"diffusive"`` for all else.
     coupled : str or (str, str) or (str, sequence of str), optional
         The signal or state that travels, and the afferent (or afferents) where it arrives. One
         name: that signal, to the node's first afferent. Default: the node's first of each.
@@ -83,7 +84,7 @@ class NetworkModel:
 
     node: NodeModel
     connectome: Any
-    coupling: str | Coupling = "diffusive"
+    coupling: str | Coupling | None = None
     coupled: str | tuple[str, str | Sequence[str]] | None = None
     strength: ArrayLike = 1.0
     speed: float | None = 10.0
@@ -120,7 +121,7 @@ class NetworkModel:
                 f"node has constants for {node.n_nodes} regions; expected one value, or one for "
                 f"each of the {regions} regions of connectome"
             )
-        coupling = self.coupling
+        coupling = node.usual_coupling if self.coupling is None else self.coupling
         if isinstance(coupling, str):
             _check_choice("coupling", coupling, COUPLINGS)
             coupling = COUPLINGS[coupling]()

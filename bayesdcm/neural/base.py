@@ -386,11 +386,14 @@ class NodeModel(NeuralModel):
         network.
     activity : str
         The state or signal that haemodynamics and sensors see; empty for ``states[output]``.
+    usual_coupling : str
+        The coupling of a network that is told none, a name of those of `bayesdcm.NetworkModel`.
     """
 
     signals: ClassVar[tuple[str, ...]] = ()
     afferents: ClassVar[tuple[str, ...]] = ()
     activity: ClassVar[str] = ""
+    usual_coupling: ClassVar[str] = "diffusive"
 
     def constants(self, parameters: Parameters) -> Parameters:
         """What `sent`, `received` and `local` take as their parameters, by default just these.

@@ -170,6 +170,9 @@ class SigmoidalJansenRit(Coupling):
 
     ``k sum_j W_ij (minimum + (maximum - minimum) s(slope (x_j(t - d_ij) - midpoint)))``
 
+    Nodes take potentials (mV) or rates in 1/s, so the strength has a factor of 1000 where these
+    rates arrive at ``u_E`` of `bayesdcm.JansenRit`; or send its own ``"firing"`` additively.
+
     Parameters
     ----------
     minimum, maximum : float

@@ -18,8 +18,8 @@ from bayesdcm.neural.node import NetworkNode, constant
 class Kuramoto(NetworkNode):
     """A phase that advances at its own frequency, and by what others send (Kuramoto).
 
-    ``theta' = 2 pi f + I``, with I in rad/s: couple ``theta`` by
-    `bayesdcm.neural.KuramotoCoupling`. The phase (rad) grows without end; haemodynamics and
+    ``theta' = 2 pi f + I``, with I in rad/s, of `bayesdcm.neural.KuramotoCoupling` if a network is
+    not told otherwise. The phase (rad) grows without end; haemodynamics and
     sensors see its sine. Every phase is a state of rest; `rest` is phase 0.
 
     References
@@ -43,6 +43,7 @@ class Kuramoto(NetworkNode):
     signals: ClassVar[tuple[str, ...]] = ("theta", "sine")
     afferents: ClassVar[tuple[str, ...]] = ("I",)
     activity: ClassVar[str] = "sine"
+    usual_coupling: ClassVar[str] = "kuramoto"
     state_units: ClassVar[Mapping[str, str]] = {"theta": "rad", "sine": "1"}
     title: ClassVar[str] = "Kuramoto"
     citation: ClassVar[tuple[str, str]] = (

@@ -11,6 +11,8 @@ import xarray as xr
 from bayesdcm import NetworkModel, functional_connectivity, load_connectome, power_spectrum
 from bayesdcm.models import network_batch, network_run
 from bayesdcm.neural import (
+    Diffusive,
+    Kuramoto,
     KuramotoCoupling,
     NodeModel,
     OrnsteinUhlenbeck,
@@ -126,6 +128,14 @@ def test_blocks_of_steps_are_the_sum_at_each_step(coupling, regions, shortest):
     result = model.simulate(9.7e-3, start=start)
     expected = by_hand(model, 97, 1e-4, start)
     np.testing.assert_allclose(result.E, expected[:, :, 0], rtol=0, atol=1e-13)
+
+
+def test_phases_are_coupled_by_the_sine_of_their_differences_if_not_told_otherwise():
+    weights = wires(4).weights
+    assert NetworkModel(Kuramoto(), weights, speed=None).network.coupling == KuramotoCoupling()
+    assert NetworkModel(WilsonCowan(), weights, speed=None).network.coupling == Diffusive()
+    told = NetworkModel(Kuramoto(), weights, "diffusive", speed=None)
+    assert told.network.coupling == Diffusive()
 
 
 def test_without_delays_a_step_is_along_the_flow():
