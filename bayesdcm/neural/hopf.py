@@ -20,7 +20,8 @@ class Hopf(NetworkNode):
 
     ``x' = (a - x^2 - y^2) x - 2 pi f y + I_x`` and ``y' = (a - x^2 - y^2) y + 2 pi f x + I_y``.
     With a < 0 it is at rest at 0 and rings at its frequency where noise drives it; with a > 0 it
-    oscillates with amplitude ``sqrt(a)``. The defaults are for BOLD signals, whose model x is.
+    oscillates with amplitude ``sqrt(a)``. The defaults are for BOLD signals, whose model x is. In a
+    network one signal travels, x if not told otherwise; the published one couples x and y alike.
 
     References
     ----------
