@@ -169,14 +169,16 @@ def _one_step(
     network, parameters, totals = driven
     received = network.received(x, sums, parameters, totals, drive.afferents)
 
-    def rate(x: jax.Array) -> jax.Array:
-        return network.node.local(x, received, jnp.zeros(0), parameters)
-
-    x = stepping.scheme(rate, x, stepping.step)
-    if not drive.states:
-        return x
+    # Held during the step like all else, so that the scheme sees it: added after the step, white
+    # noise would have too large a variance.
     nothing = jnp.zeros(len(x))
-    return x + jnp.stack([drive.states.get(name, nothing) for name in network.states], axis=1)
+    added = jnp.stack([drive.states.get(name, nothing) for name in network.states], axis=1)
+    added = added / stepping.step if drive.states else 0.0
+
+    def rate(x: jax.Array) -> jax.Array:
+        return network.node.local(x, received, jnp.zeros(0), parameters) + added
+
+    return stepping.scheme(rate, x, stepping.step)
 
 
 def _advance(
