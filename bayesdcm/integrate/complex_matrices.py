@@ -141,11 +141,18 @@ def _linear(forward: Callable, backward: Callable, value: Any, like: jax.Array) 
 
     XLA would transpose what is multiplied, which takes twice the time on CPUs.
     """
-    # Zeros that are linear in the value, as far as JAX knows.
-    padding = [(0, size - 1, 0) for size in like.shape]
-    first = jax.tree.leaves(value)[0]
-    first = jax.lax.slice(first, (0,) * first.ndim, (1,) * first.ndim)
-    nothing = jax.lax.pad(0 * first, jnp.zeros((), like.dtype), padding)
+    # Zeros that are linear in all of the value, as far as JAX knows: it takes no transpose of a
+    # function of which some arguments do not change, a power that is fixed for instance.
+    leaves = jax.tree.leaves(value)
+    zero = sum(0 * jax.lax.slice(leaf, (0,) * leaf.ndim, (1,) * leaf.ndim).sum() for leaf in leaves)
+
+    def zeros(of: jax.Array) -> jax.Array:
+        same = zero if jnp.iscomplexobj(of) else zero.real
+        return jnp.broadcast_to(same.astype(of.dtype), of.shape)
+
+    nothing = zeros(like)
+    if len(leaves) > 1:
+        value = jax.tree.map(lambda leaf: leaf + zeros(leaf), value)
     return jax.lax.custom_linear_solve(
         lambda x: (x[0], x[1] - forward(x[0])),
         (value, nothing),

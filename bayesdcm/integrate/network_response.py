@@ -7,17 +7,20 @@ matter how many states a node has.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bayesdcm.data.by_value import ByValue
 from bayesdcm.data.covariance import CovarianceData
 from bayesdcm.data.device import on_device
 from bayesdcm.data.spectral import SpectralData
+from bayesdcm.data.validation import warn_caller
 from bayesdcm.integrate.base import Solver
 from bayesdcm.integrate.complex_matrices import (
     inverses,
@@ -38,8 +41,13 @@ from bayesdcm.neural.couplings import Coupling
 from bayesdcm.neural.network import Network
 from bayesdcm.neural.noise import OrnsteinUhlenbeck
 
-# Frequencies at which spectra are added up to a covariance.
-POINTS = 128
+# Frequencies at which spectra are added up to a covariance, the fewest that resolve resonances.
+POINTS = (128, 512, 2048)
+# Frequencies times the width of a resonance, of which the error decays as exp(-4 N width): where
+# parameters make it four times as narrow, one percent is left.
+RESOLVED = 5.0
+# Frequencies over a lag in cycles of the middle one, far from where covariances would repeat.
+LAG_RESOLVED = 39.0
 # Doublings of the time over which Lyapunov's equation is solved, and what may be left then.
 DOUBLINGS = 24
 NEGLIGIBLE = 1e-9
@@ -409,13 +417,14 @@ class NetworkResponse(Solver):
 class StationaryCovariance(Solver):
     """Covariance of the activity of a network that fluctuates about its rest.
 
-    Without delays, of white noise and up to 512 states it solves Lyapunov's equation. Otherwise
-    cross-spectra are added up over all frequencies.
+    Without delays, and up to 512 states, those of the noise included, it solves Lyapunov's
+    equation. Otherwise cross-spectra are added up over all frequencies.
 
     Parameters
     ----------
-    points : int
-        Number of those frequencies; 128 serve decaying nodes, and narrow resonances need more.
+    points : int, optional
+        Number of those frequencies. None: 128, which serve decaying nodes, or 512 or 2048 where the
+        network has narrower resonances at the prior means; a warning tells of even narrower ones.
 
     Raises
     ------
@@ -428,16 +437,16 @@ class StationaryCovariance(Solver):
 
     Examples
     --------
-    >>> StationaryCovariance().points
-    128
+    >>> StationaryCovariance(512).points
+    512
     """
 
-    points: int = POINTS
+    points: int | None = None
 
     data_class = CovarianceData
 
     def __post_init__(self) -> None:
-        if self.points < 8:
+        if self.points is not None and self.points < 8:
             raise ValueError(f"points is {self.points}; expected at least 8 frequencies")
 
     def check(self, neural: NeuralModel, observer: Any) -> None:
@@ -449,12 +458,17 @@ class StationaryCovariance(Solver):
         self, neural: NeuralModel, observer: Any, design: Any, priors: Mapping[str, Prior]
     ) -> dict[str, Any]:
         """Frequencies, relative to a rate, what they weigh, and the connectome."""
+        given = tracts(neural, design)
+        points = self.points
+        if points is None:
+            means = {prior.name: prior.mean for prior in (*neural.priors(), *priors.values())}
+            points = resolving_points(replace(neural, **given), means)
         # The tangent makes rational functions smooth ones on a circle, of which even points give
         # integrals that converge faster than any power of their number.
-        angle = np.pi * (np.arange(self.points) + 0.5) / self.points / 2
-        weights = np.pi / (2 * self.points) / np.cos(angle) ** 2
+        angle = np.pi * (np.arange(points) + 0.5) / points / 2
+        weights = np.pi / (2 * points) / np.cos(angle) ** 2
         arrays = {"frequencies": np.tan(angle), "weights": weights}
-        return on_device(arrays | {"tracts": tracts(neural, design)})
+        return on_device(arrays | {"tracts": given})
 
     def solve(
         self,
@@ -469,20 +483,9 @@ class StationaryCovariance(Solver):
         With a lag, s, the region of the row comes so much later.
         """
         system = network_system(replace(neural, **arrays["tracts"]), parameters)
-        n, k, _ = system.entry.shape
-        white = not any(isinstance(each, OrnsteinUhlenbeck) for each in neural.noise)
-        if system.delays is None and white and n * k <= MOST_STATES:
-            power = jnp.einsum("pna,pnb,nj->najb", system.noise, system.noise, jnp.eye(n))
-            matrix = system.matrix()
-            whole = stationary_covariance(matrix, power.reshape(n * k, n * k))
-            if lag is not None:
-                later = jax.scipy.linalg.expm(jnp.abs(lag) * matrix) @ whole
-                whole = jnp.where(lag >= 0, later, later.T)
-            seen = (system.seen[:, :, None] * jnp.eye(n)[:, None, :]).reshape(n, k, n)
-            across = seen.transpose(2, 0, 1).reshape(n, n * k)
-            return across @ whole @ across.T
-        # Half of the points lie below the frequency at which a node by itself has decayed.
-        rate = _middle_rate(jax.lax.stop_gradient(system.local).mean(0)) / (2 * jnp.pi)
+        if _few_states(neural):
+            return _by_lyapunov(system, _coloured(neural), lag)
+        rate = _middle_frequency(system)
         frequencies = rate * arrays["frequencies"]
         turns = 2j * jnp.pi * frequencies * (0.0 if lag is None else lag)
         spectra = from_columns(network_spectra(system, frequencies))
@@ -491,19 +494,119 @@ class StationaryCovariance(Solver):
         return jnp.where(_stable(system), total, jnp.nan)
 
 
+def _coloured(network: Network) -> list[int]:
+    """Which rows of the noise of a `NetworkSystem` decay, and so have states of their own."""
+    kinds = [
+        isinstance(process, OrnsteinUhlenbeck)
+        for which, process in enumerate(network.noise)
+        for _ in network.noise_targets(which)
+    ]
+    return [row for row, decays in enumerate(kinds) if decays]
+
+
+def _few_states(network: Network) -> bool:
+    """Whether the covariance of all states, those of the noise included, is soon worked out."""
+    states = len(network.states) + len(_coloured(network))
+    return not network.delayed and network.n_nodes * states <= MOST_STATES
+
+
+def _by_lyapunov(
+    system: NetworkSystem, coloured: Sequence[int], lag: jax.Array | None
+) -> jax.Array:
+    """Covariance of activity of a network without delays, whose noise has states of its own."""
+    n, k, _ = system.entry.shape
+    kept, white = np.array(coloured, int), np.delete(np.arange(len(system.noise)), coloured)
+    # Processes of a standard deviation of 1, each into its node.
+    driven = jnp.einsum("pna,nj->napj", system.noise[kept], jnp.eye(n))
+    decay = 1 / system.tau[kept].ravel()
+    matrix = jnp.block([
+        [system.matrix(), driven.reshape(n * k, -1)],
+        [jnp.zeros((len(decay), n * k)), -jnp.diag(decay)],
+    ])  # fmt: skip
+    sudden = system.noise[white]
+    power = jnp.einsum("pna,pnb,nj->najb", sudden, sudden, jnp.eye(n)).reshape(n * k, n * k)
+    power = jax.scipy.linalg.block_diag(power, jnp.diag(2 * decay))
+    whole = stationary_covariance(matrix, power)
+    if lag is not None:
+        later = jax.scipy.linalg.expm(jnp.abs(lag) * matrix) @ whole
+        whole = jnp.where(lag >= 0, later, later.T)
+    seen = (system.seen[:, :, None] * jnp.eye(n)[:, None, :]).reshape(n * k, n)
+    return seen.T @ whole[: n * k, : n * k] @ seen
+
+
 def _middle_rate(matrix: jax.Array) -> jax.Array:
     """Geometric mean of the sizes of the eigenvalues, 1/s, whatever the units of the states."""
     return jnp.exp(jnp.linalg.slogdet(matrix)[1] / len(matrix))
 
 
-def _stable(system: NetworkSystem) -> jax.Array:
-    """Whether rest is stable; with delays, those of first order count."""
+def _middle_frequency(system: NetworkSystem) -> jax.Array:
+    """The frequency at which a node by itself has decayed, Hz: half of the points lie below."""
+    return _middle_rate(jax.lax.stop_gradient(system.local).mean(0)) / (2 * jnp.pi)
+
+
+def _modes(system: NetworkSystem) -> jax.Array:
+    """The Jacobian, whose eigenvalues are those of the network; of delays, the first order."""
     matrix = jax.lax.stop_gradient(system.matrix())
     if system.delays is not None:
         n, k, _ = system.entry.shape
         delays = jnp.repeat(jnp.repeat(jax.lax.stop_gradient(system.delays), k, 0), k, 1)
         matrix = jnp.linalg.solve(jnp.eye(n * k) + delays * matrix, matrix)
-    return is_stable(matrix)
+    return matrix
+
+
+def _stable(system: NetworkSystem) -> jax.Array:
+    """Whether rest is stable; with delays, those of first order count."""
+    return is_stable(_modes(system))
+
+
+@partial(jax.jit, static_argnums=0)
+def _modes_of(network: ByValue[Network], parameters: Parameters) -> tuple[jax.Array, ...]:
+    system = network_system(network.value, parameters)
+    return _modes(system), _middle_frequency(system)
+
+
+def resolving_points(network: Network, parameters: Parameters, lag: float = 0.0) -> int:
+    """How many frequencies resolve the resonances of a network, and what is a lag apart.
+
+    Parameters
+    ----------
+    network : Network
+        With noise.
+    parameters : mapping
+        Full arrays by name.
+    lag : float
+        Seconds.
+
+    Returns
+    -------
+    int
+        Of `POINTS`; the most, and a warning, where more are needed.
+    """
+    if _few_states(network):
+        return POINTS[0]
+    modes, middle = (np.asarray(each) for each in _modes_of(ByValue(network), parameters))
+    if not np.isfinite(modes).all():
+        return POINTS[0]
+    rates = np.linalg.eigvals(modes)
+    # Where spectra have poles, on the circle on which points are even.
+    width = np.abs(np.arctan(rates / (2j * np.pi * middle)).imag)
+    narrowest = int(width.argmin())
+    needed = max(RESOLVED / max(width[narrowest], 1e-300), LAG_RESOLVED * abs(lag) * middle)
+    enough = [points for points in POINTS if points >= needed]
+    if not enough and rates.real.max() < 0:
+        why = f"the lag of {lag:g} s is long"
+        if width[narrowest] * POINTS[-1] < RESOLVED:
+            rate = rates[narrowest]
+            why = (
+                f"the network resonates at {abs(rate.imag) / (2 * np.pi):.3g} Hz and is damped by "
+                f"no more than {-rate.real:.3g} per second"
+            )
+        warn_caller(
+            f"{POINTS[-1]} frequencies do not resolve the covariance of this network ({why}), so "
+            "that it may be wrong; take parameters farther from where rest is unstable, a shorter "
+            "lag, or simulate"
+        )
+    return enough[0] if enough else POINTS[-1]
 
 
 def tracts(network: Network, design: Any) -> dict[str, Any]:

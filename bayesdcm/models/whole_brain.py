@@ -21,6 +21,7 @@ from bayesdcm.integrate.network_response import (
     NetworkResponse,
     StationaryCovariance,
     check_network,
+    resolving_points,
     tracts,
 )
 from bayesdcm.models.dcm import DCM, Parameters, Parts, Prepared
@@ -388,6 +389,8 @@ class WholeBrainDCM(DCM):
         -------
         jax.Array
             Shape (regions, regions), squared units of the activity; NaN where rest is not stable.
+            A warning tells where delays make it uncertain: next to where rest is unstable, or with
+            long lags.
 
         Raises
         ------
@@ -401,9 +404,11 @@ class WholeBrainDCM(DCM):
         >>> bool((later < now).all())
         True
         """
-        solver, network = StationaryCovariance(), self.network.network
-        complete = self._complete(parameters)
-        arrays = solver.prepare(network, None, None, {})
+        network, complete = self.network.network, self._complete(parameters)
+        points = None
+        if not any(isinstance(each, jax.core.Tracer) for each in (*complete.values(), lag)):
+            points = resolving_points(network, complete, float(lag or 0.0))
+        arrays = StationaryCovariance(points).prepare(network, None, None, {})
         return _covariance(self, complete, arrays, None if lag is None else jnp.asarray(lag))
 
     def cross_spectra(self, parameters: Parameters, frequencies: ArrayLike) -> jax.Array:

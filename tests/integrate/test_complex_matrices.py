@@ -85,3 +85,19 @@ def test_rows_are_taken_apart_where_they_are_large():
     for n, loops in ((3, False), (LARGE, True)):
         traced = jax.make_jaxpr(lambda x: row_by_row(jnp.trace, x))(jnp.zeros((2, n, n)))
         assert ("scan" in str(traced)) == loops
+
+
+@pytest.mark.parametrize("held", [0, 1])
+def test_derivatives_where_one_of_two_arguments_is_held(held):
+    """Of a network whose coupling alone is free, say, the power of the noise does not change."""
+    rng = np.random.default_rng(0)
+    matrix = jnp.asarray(rng.normal(size=(3, 3)) + 1j * rng.normal(size=(3, 3)) + 4 * np.eye(3))
+    arguments = [matrix, jnp.arange(1.0, 4.0)]
+
+    def value(t):
+        scaled = [a if i == held else a * (1 + t) for i, a in enumerate(arguments)]
+        return (spectrum(*scaled).real * jnp.arange(9.0).reshape(3, 3)).sum()
+
+    backward, forward = jax.jit(jax.grad(value))(0.0), jax.jvp(value, (0.0,), (1.0,))[1]
+    assert float(backward) == pytest.approx(float(forward), rel=1e-12)
+    assert float(forward) == pytest.approx(float(value(0.0)) * (-2 if held else 1), rel=1e-9)

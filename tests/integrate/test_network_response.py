@@ -15,6 +15,7 @@ from bayesdcm import (
     Linear,
     MontbrioPazoRoxin,
     NetworkModel,
+    WholeBrainDCM,
     WilsonCowan,
     WongWang,
     WongWangEI,
@@ -148,7 +149,7 @@ def test_spectra_add_up_to_the_covariance():
     white = network("linear", None)
     expected = covariance(white, at_prior_mean(white))
     power = 0.1**2 / (2 * 1e-5) / 100
-    fast = network("linear", None, OrnsteinUhlenbeck(np.sqrt(power), 1e-5))
+    fast = network("linear", 1e6, OrnsteinUhlenbeck(np.sqrt(power), 1e-5))
     # The noise enters by the afferent, times 1 / tau.
     np.testing.assert_allclose(
         covariance(fast, at_prior_mean(fast), 2048), 1e2 / 1e2 * expected, rtol=2e-2
@@ -180,6 +181,34 @@ def test_coloured_noise_in_closed_form():
     )
     found = covariance(model, at_prior_mean(model))
     np.testing.assert_allclose(np.diagonal(found), sd**2 * tau / (tau + own), rtol=1e-6)
+
+
+@pytest.mark.parametrize("speed", [None, 0.01])
+def test_narrow_resonances_add_up(speed):
+    """Beside the sum of spectra over even frequencies, of which a hundred lie in a resonance."""
+    noise = OrnsteinUhlenbeck(0.1, 1.0)
+    options = {"node": Hopf(a=-0.02), "noise": noise, "strength": 0.005, "speed": speed}
+    model = WholeBrainDCM(CONNECTOME, **options)
+    frequencies = np.linspace(0, 2, 40_001)[1:]
+    step, spectra = frequencies[0], np.asarray(model.cross_spectra({}, frequencies))
+    for lag in (None, 25.0, -25.0):
+        turns = np.exp(2j * np.pi * frequencies * (lag or 0))
+        expected = (spectra * turns[:, None, None]).real.sum(0) * step
+        found = np.asarray(model.covariance({}, lag=lag))
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3 * model.covariance({}).max())
+
+
+def test_resonances_that_are_too_narrow_are_named():
+    model = WholeBrainDCM(
+        CONNECTOME, node=Hopf(a=-5e-4), noise=White(0.1), strength=1e-4, speed=0.01
+    )
+    with pytest.warns(
+        UserWarning, match="resonates at 0.05 Hz and is damped by no more than 0.000499"
+    ):
+        model.covariance({})
+    decaying = WholeBrainDCM(CONNECTOME, strength=0.5, speed=4.0)
+    with pytest.warns(UserWarning, match="the lag of 1000 s is long"):
+        decaying.covariance({}, lag=1000.0)
 
 
 def test_derivative_by_the_speed():
