@@ -63,7 +63,8 @@ class EvokedDCM(DCM):
         By default "source 1", "source 2", ...
     onset, duration : float or array_like
         Prior mean of the time at which the input peaks, and of its standard deviation, s; one
-        for all inputs or one each. SPM's defaults.
+        for all inputs or one each. SPM's defaults. As there, a sample is compared with the state
+        one step later, so that the peak is earlier than this by the interval of the samples.
     integrator : {"local_linear", "delayed"}, optional
         ``"local_linear"`` is SPM's scheme, in which delays act to first order, with SPM's prior
         of the noise. ``"delayed"`` solves the delay equations; slower. None: ``"delayed"`` for
