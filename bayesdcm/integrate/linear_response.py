@@ -33,6 +33,8 @@ SMALLEST_SINGULAR_VALUE = 1e-12
 # Squarings of the propagator that tell whether it grows, and terms of its series.
 SQUARINGS = 30
 TERMS = 14
+# Steps to units of states in which the norm is small.
+BALANCINGS = 10
 # Growth, relative to the norm, up to which rounding may be what grows.
 STABLE = 1e-6
 
@@ -185,6 +187,8 @@ def linear_system(
 def growth_rate(matrix: jax.Array) -> jax.Array:
     """Largest real part of the eigenvalues of a real matrix, 1/s, to some 1e-7 of its norm.
 
+    The norm is that in units of the states in which it is about as small as can be.
+
     From how its propagator grows when it is squared again and again: no decomposition, so that it
     runs on any device and inside any loop.
 
@@ -199,6 +203,10 @@ def growth_rate(matrix: jax.Array) -> jax.Array:
     >>> round(float(growth_rate(jnp.array([[-1.0, 5.0], [-5.0, -1.0]]))), 4)
     -1.0
     """
+    return _growth_rate(_balanced(matrix))
+
+
+def _growth_rate(matrix: jax.Array) -> jax.Array:
     n = len(matrix)
     norm = jnp.maximum(jnp.abs(matrix).sum(1).max(), 1e-30)
     half = matrix / (2 * norm)
@@ -232,7 +240,25 @@ def is_stable(matrix: jax.Array) -> jax.Array:
     >>> [bool(is_stable(jnp.diag(jnp.array([-1.0, rate])))) for rate in (-0.1, 0.0, 0.1)]
     [True, True, False]
     """
-    return growth_rate(matrix) < STABLE * jnp.abs(matrix).sum(1).max()
+    matrix = _balanced(matrix)
+    return _growth_rate(matrix) < STABLE * jnp.abs(matrix).sum(1).max()
+
+
+def _balanced(matrix: jax.Array) -> jax.Array:
+    """The same matrix in other units of the states, such that rows and columns are of a size.
+
+    Rates of change of second-order states are much larger than these, and what is little for the
+    former is much for the latter.
+    """
+
+    def nearer(_: int, matrix: jax.Array) -> jax.Array:
+        size = jnp.abs(matrix) * (1 - jnp.eye(len(matrix)))
+        rows, columns = size.sum(1), size.sum(0)
+        joined = (rows > 0) & (columns > 0)
+        unit = jnp.where(joined, columns / jnp.where(joined, rows, 1.0), 1.0) ** 0.25
+        return unit[:, None] * matrix / unit
+
+    return jax.lax.fori_loop(0, BALANCINGS, nearer, matrix)
 
 
 def transfer_functions(system: LinearSystem, frequencies: jax.Array) -> jax.Array:

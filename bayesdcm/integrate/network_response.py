@@ -32,6 +32,7 @@ from bayesdcm.integrate.complex_matrices import (
 from bayesdcm.integrate.hermitian import from_columns, to_columns
 from bayesdcm.integrate.linear_response import (
     delayed,
+    growth_rate,
     is_stable,
     observer_transfer,
     rest_state,
@@ -46,6 +47,8 @@ POINTS = (128, 512, 2048)
 # Frequencies times the width of a resonance, of which the error decays as exp(-4 N width): where
 # parameters make it four times as narrow, one percent is left.
 RESOLVED = 5.0
+# The same for a mode that decays without turns, below which a tenth of what it adds is missed.
+LEAST_RESOLVED = 0.6
 # Frequencies over a lag in cycles of the middle one, far from where covariances would repeat.
 LAG_RESOLVED = 39.0
 # Doublings of the time over which Lyapunov's equation is solved, and what may be left then.
@@ -486,12 +489,16 @@ class StationaryCovariance(Solver):
         if _few_states(neural):
             return _by_lyapunov(system, _coloured(neural), lag)
         rate = _middle_frequency(system)
-        frequencies = rate * arrays["frequencies"]
-        turns = 2j * jnp.pi * frequencies * (0.0 if lag is None else lag)
+        frequencies, steps = rate * arrays["frequencies"], rate * arrays["weights"]
         spectra = from_columns(network_spectra(system, frequencies))
-        spectra = spectra * jnp.exp(turns)[:, None, None]
-        total = rate * jnp.tensordot(arrays["weights"], spectra.real, 1)
-        return jnp.where(_stable(system), total, jnp.nan)
+        if lag is not None:
+            # Where steps are longer than half a turn over the lag, what is between them cancels.
+            turns = jnp.exp(2j * jnp.pi * frequencies * lag)
+            spectra = spectra * (turns * jnp.exp(-((2 * steps * lag) ** 8)))[:, None, None]
+        total = jnp.tensordot(steps, spectra.real, 1)
+        # Of a slow mode, the poles lie at least as near as if it did not turn.
+        least = -LEAST_RESOLVED * 2 * jnp.pi * rate / len(steps)
+        return jnp.where(growth_rate(_modes(system)) < least, total, jnp.nan)
 
 
 def _coloured(network: Network) -> list[int]:
@@ -584,7 +591,9 @@ def resolving_points(network: Network, parameters: Parameters, lag: float = 0.0)
     """
     if _few_states(network):
         return POINTS[0]
-    modes, middle = (np.asarray(each) for each in _modes_of(ByValue(network), parameters))
+    # Where a function of the caller's is traced, too, since the number of points is static.
+    with jax.ensure_compile_time_eval():
+        modes, middle = (np.asarray(each) for each in _modes_of(ByValue(network), parameters))
     if not np.isfinite(modes).all():
         return POINTS[0]
     rates = np.linalg.eigvals(modes)

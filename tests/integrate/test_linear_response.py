@@ -113,6 +113,11 @@ def test_growth_is_the_largest_real_part():
     assert float(rate(np.eye(3, k=1) - np.eye(3))) == pytest.approx(-1, abs=1e-5)
     stiff = np.array([[-1e3, 300.0], [0.0, -1e-3]])
     assert float(rate(stiff)) == pytest.approx(-1e-3, abs=1e-6)
+    # An oscillator of second order, whose rate of change is a thousand times its value.
+    for damping in (-0.1, 0.1):
+        oscillator = np.kron(np.eye(3), [[0.0, 1.0], [-1e6, -damping]])
+        assert float(rate(oscillator)) == pytest.approx(-damping / 2, abs=2e-3)
+        assert bool(jax.jit(is_stable)(oscillator)) == (damping > 0)
 
 
 def test_defective_systems_are_solved():

@@ -1,5 +1,7 @@
 """The linear response of networks: against general solvers, closed forms and simulations."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -195,7 +197,22 @@ def test_narrow_resonances_add_up(speed):
         turns = np.exp(2j * np.pi * frequencies * (lag or 0))
         expected = (spectra * turns[:, None, None]).real.sum(0) * step
         found = np.asarray(model.covariance({}, lag=lag))
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3 * model.covariance({}).max())
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * model.covariance({}).max())
+
+
+def test_next_to_where_rest_is_unstable_nothing_is_told():
+    """Of networks with delays: what decays more slowly than points tell gives no number."""
+    pair = NetworkModel(Linear(), 1 - np.eye(2), "additive", strength=1.0, noise=White(0.1),
+                        speed=None).network  # fmt: skip
+    pair = replace(pair, lengths=1e-6 * (1 - np.eye(2)), speed=4.0)
+    solver = StationaryCovariance(128)
+    arrays = solver.prepare(pair, None, None, {})
+    solve = jax.jit(lambda p: solver.solve(pair, None, p, arrays))
+    means = {prior.name: jnp.asarray(prior.mean) for prior in pair.priors()}
+    for away in (0.3, 0.05, 0.01, 0.003, 0.001):
+        found = float(solve(means | {"strength": jnp.log(1 - away)})[0, 0])
+        expected = 0.1**2 * 0.1 / 2 / (1 - (1 - away) ** 2)
+        assert np.isnan(found) if away < 0.004 else found == pytest.approx(expected, rel=0.05)
 
 
 def test_resonances_that_are_too_narrow_are_named():

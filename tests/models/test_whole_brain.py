@@ -418,3 +418,9 @@ def test_nuts_and_laplace_agree():
 def test_linear_node_takes_part_in_reprs():
     text = repr(WholeBrainDCM(Connectome(WEIGHTS, LENGTHS), Linear(), speed=6.0))
     assert text == "WholeBrainDCM(4 regions, linear, diffusive, 6 m/s; likelihood='wishart')"
+
+
+def test_covariances_with_delays_within_a_traced_function():
+    model = WholeBrainDCM(ring(3), speed=5.0)
+    traced = jax.jit(lambda strength: model.covariance({"strength": strength}))
+    np.testing.assert_allclose(traced(0.0), model.covariance({}), rtol=1e-9)
