@@ -134,8 +134,9 @@ def _step_jvp(
         x, y = right
         return jax.tree.map(jnp.add, x, jax.vjp(step, jacobian, delays)[1](y)), y
 
-    # JAX transposes what is linear in tangents as a whole.
-    right = tangents[:2], jnp.full(given.rates.shape, 0 * tangents[0][0, 0])
+    # JAX transposes what is linear in tangents as a whole, all of them, held delays as well.
+    zero = 0 * (tangents[0][0, 0] + tangents[1][0, 0])
+    right = tuple(each + zero for each in tangents[:2]), jnp.full(given.rates.shape, zero)
     change = jax.lax.custom_linear_solve(system, right, solve, solve_transposed)[1]
     return step_by_entries(*primals, halvings, entries), change
 

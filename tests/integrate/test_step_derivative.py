@@ -127,6 +127,23 @@ def test_entries_are_those_of_currents_only():
     assert {len(group) for group in entries.jacobian} == {1, 2, 3}
 
 
+def test_derivatives_go_backwards_where_delays_or_the_jacobian_are_held():
+    rates, J = jnp.ones((2, 2)), -jnp.array([[1.0, 0.2], [0.1, 2.0]])
+    entries = Entries(((0,), (1,), (2,), (3,)), ((1.0,),) * 4, ((1,), (2,)))
+    delays = jnp.array([[0.0, 0.01], [0.01, 0.0]])
+    delay_operator = first_order(J, delays)
+    given = Given(rates, 0.1, step_operator(J, delay_operator, 0.1, 0), delay_operator)
+
+    def step(J, delays):
+        return (step_by_entries(J, delays, given, 0, entries) * jnp.arange(4.0).reshape(2, 2)).sum()
+
+    for which, at in enumerate((J, delays)):
+        held = [lambda x: step(x, delays), lambda x: step(J, x)][which]
+        direction = jnp.array([[0.0, 1.0], [1.0, 0.0]])
+        forward = jax.jvp(held, (at,), (direction,))[1]
+        assert float((jax.grad(held)(at) * direction).sum()) == pytest.approx(float(forward))
+
+
 @pytest.mark.slow
 def test_what_programs_hold_fixed_needs_no_entries_of_its_own():
     model, rng = network("erp", 3), np.random.default_rng(0)
