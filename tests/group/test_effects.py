@@ -392,7 +392,7 @@ def cross_spectral():
     "make",
     [
         pytest.param(regression, marks=pytest.mark.slow),
-        pytest.param(spectral, marks=pytest.mark.slow),
+        pytest.param(spectral, marks=pytest.mark.exhaustive),
         pytest.param(cross_spectral, marks=pytest.mark.exhaustive),
     ],
 )

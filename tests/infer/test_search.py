@@ -116,7 +116,7 @@ def residuals_of(source, data):
     return model.of_optimum(optima, 0), model.residuals(optima.mean)[0], optima
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_residuals_of_an_optimum_are_those_of_its_prediction(model):
     task = simulated([[0.0, 0.2], [0.3, 0.0]], 0.3, 0.8, 2.0)
     noisy = replace(task, confounds=np.linspace(-1, 1, 120)[:, None])

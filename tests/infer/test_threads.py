@@ -98,7 +98,7 @@ def test_subjects_given_the_group_are_few_at_once(n_clusters):
     assert 0 < _multiplications(traced) <= 2 * max(FEW_MULTIPLICATIONS, n_clusters * p**3)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_values_of_many_draws_of_a_hierarchy_arrive():
     done = subprocess.run(
         [sys.executable, "-c", MANY_DRAWS], capture_output=True, text=True, timeout=300

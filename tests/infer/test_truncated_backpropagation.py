@@ -290,7 +290,7 @@ def test_a_window_longer_than_the_run_is_the_run(short):
     assert (plan.window, plan.stride, plan.count(240)) == (240, 120, 1)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_other_models_with_euler_steps_are_trained(short):
     A = np.eye(3) + np.eye(3, k=-1)
     A[0, 1] = 1

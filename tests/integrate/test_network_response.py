@@ -273,8 +273,8 @@ class _NoStates:
     [
         ("linear", 0.1, 400.0, 1e-3),
         ("hopf", 0.1, 100.0, 2e-4),
-        ("jansen_rit", 0.003, 100.0, 2e-4),
-        # One of each coupling is above.
+        # One without and one with a turn are above.
+        pytest.param("jansen_rit", 0.003, 100.0, 2e-4, marks=pytest.mark.exhaustive),
         pytest.param("wong_wang", 0.01, 400.0, 1e-3, marks=pytest.mark.exhaustive),
         pytest.param("wilson_cowan", 0.01, 100.0, 2e-4, marks=pytest.mark.exhaustive),
         pytest.param("montbrio_pazo_roxin", 0.003, 100.0, 2e-4, marks=pytest.mark.exhaustive),

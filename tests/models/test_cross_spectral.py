@@ -250,7 +250,7 @@ def test_what_differs_between_conditions_is_recovered():
     assert loss < change < -8
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_sources_are_found_with_their_signs_relative_to_each_other():
     model = two_sources(neural="erp").restrict(modulation=0)
     gain = np.array([2.0, -3.0])

@@ -200,16 +200,21 @@ def test_noise_has_the_same_size_in_any_step(step):
 
 @pytest.mark.parametrize(
     ("scheme", "ratio"),
-    [("euler", 0.2 / 0.19), ("heun", 0.9974), ("rk4", 0.9992), ("exponential_euler", 0.9992)],
+    [
+        ("heun", 0.9974),
+        ("exponential_euler", 0.9992),
+        pytest.param("euler", 0.2 / 0.19, marks=pytest.mark.exhaustive),
+        pytest.param("rk4", 0.9992, marks=pytest.mark.exhaustive),
+    ],
 )
 def test_white_noise_has_its_size_in_long_steps(scheme, ratio):
     """A tenth of the time constant: noise that is added after each step is a tenth too large."""
     model = NetworkModel(
         Leaky(), np.zeros((400, 400)), "additive", speed=None, noise=White(2.0), scheme=scheme
     )
-    result = model.simulate(5.0, 1e-3, transient=0.1, seed=1, sampling_interval=1e-3)
-    # Five standard errors of some 200,000 independent values.
-    assert float(result.x.var()) == pytest.approx(ratio * 2.0**2 * 0.01 / 2, rel=0.016)
+    result = model.simulate(2.0, 1e-3, transient=0.1, seed=1, sampling_interval=1e-3)
+    # Five standard errors of some 80,000 independent values.
+    assert float(result.x.var()) == pytest.approx(ratio * 2.0**2 * 0.01 / 2, rel=0.025)
 
 
 @dataclass(frozen=True)

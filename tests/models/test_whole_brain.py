@@ -240,7 +240,7 @@ def test_names_are_checked():
     assert labels["strength"][1] == "strength[V5]"
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_network_that_data_do_not_tell():
     model = WholeBrainDCM(
         ring(4), WongWang(), "additive", strength=0.05, noise=OrnsteinUhlenbeck(0.01, 0.05, "I")

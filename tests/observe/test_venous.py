@@ -55,7 +55,7 @@ def test_directions_may_be_taken_together_or_apart(vectors, monkeypatch):
     np.testing.assert_allclose(apart, together, rtol=0, atol=1e-12 * np.abs(together).max())
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_derivatives_are_those_through_the_loops(vectors, monkeypatch):
     grid = grid_of(4)
     weights = np.random.default_rng(2).normal(size=(6, 2))
